@@ -1,0 +1,119 @@
+"""What every algorithm's config shares, and how a field says whether it may differ inside a cohort.
+
+`PerMember[T]` marks a number that each member of a cohort may set for itself: it becomes a tensor with one
+entry a member. Every other field is structure: runs that differ in one train in different programs.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+T = TypeVar("T")
+_PER_MEMBER = "per member"
+PerMember = Annotated[T, _PER_MEMBER]
+
+
+def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
+    if not layers or min(layers) < 1 or max(layers) > 65536:
+        raise ValueError("wants at least one layer, each of 1 to 65536 units")
+    return layers
+
+
+Layers = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_positive_layers)]
+Activation = Literal["relu", "tanh", "elu", "silu", "gelu"]
+Precision = Literal["float32", "float64"]
+
+
+def option(default: Any, description: str, source: str, **bounds: Any) -> Any:
+    """A config field: its default, meaning, where the default comes from, and the values it may take."""
+    return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
+
+
+class TrainingConfig(BaseModel):
+    """How a run is fed and judged, whatever the algorithm. Steps are transitions of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    num_envs: int = option(1, "environments a run steps at once", "arXiv 1812.05905, one", ge=1, le=4096)
+    eval_every: int = option(5000, "steps between evaluations; also how often a run saves", "arXiv 1802.09477", ge=1)
+    eval_episodes: int = option(
+        5, "episodes per evaluation, for the mean action and for the sampled one", "this project", ge=1, le=1000
+    )
+    pool_episodes: int = option(
+        50, "full-length episodes after which a run's environments are made anew", "this project", ge=1, le=100000
+    )
+    precision: Precision = option("float32", "floating-point type of the learner", "every implementation")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @classmethod
+    def per_member_fields(cls) -> list[str]:
+        """Names of the numbers that may differ between the members of a cohort, in order."""
+        return [name for name, field in cls.model_fields.items() if _PER_MEMBER in field.metadata]
+
+    def structure(self) -> dict[str, Any]:
+        """The fields that two runs must share to train in one program."""
+        return self.model_dump(mode="json", exclude=set(self.per_member_fields()))
+
+    def numbers(self) -> dict[str, float]:
+        """The per-member fields as numbers, switches as 0 or 1, choices by their place."""
+        values = {}
+        for name in self.per_member_fields():
+            value = getattr(self, name)
+            if isinstance(value, str):
+                choices = type(self).model_fields[name].annotation.__args__  # type: ignore[union-attr]
+                value = choices.index(value)
+            values[name] = float(value)
+        return values
+
+
+class ReplayConfig(TrainingConfig):
+    """What the algorithms that learn from a replay share."""
+
+    learning_starts: int = option(
+        10000, "steps of uniformly random actions before the first update", "softlearning variants.py", ge=0
+    )
+    replay_capacity: int = option(1_000_000, "transitions kept", "arXiv 1812.05905, table 1", ge=1)
+    batch_size: int = option(256, "transitions per update", "arXiv 1812.05905, table 1", ge=1, le=65536)
+    utd: float = option(1.0, "updates per transition", "arXiv 1812.05905, table 1: 1 gradient step", gt=0, le=1000)
+    n_step: int = option(1, "rewards summed before bootstrapping", "arXiv 1812.05905, eq. 3", ge=1, le=100)
+
+    def updates_due(self, steps: int) -> int:
+        """Updates that must have been made after `steps` transitions: floor(utd * (steps - learning_starts))."""
+        return max(0, int(Fraction(str(self.utd)) * (steps - self.learning_starts)))
+
+    @model_validator(mode="after")
+    def _multiples_of_num_envs(self) -> ReplayConfig:
+        for name in ("learning_starts", "eval_every", "replay_capacity"):
+            require_multiple(name, getattr(self, name), self.num_envs)
+        for name in ("batch_size", "eval_every"):
+            if self.replay_capacity < getattr(self, name):
+                raise ValueError(f"replay_capacity = {self.replay_capacity} is below {name} = {getattr(self, name)}")
+        return self
+
+
+def require_multiple(name: str, value: int, num_envs: int) -> None:
+    """Refuse a count of transitions that whole vector steps cannot reach, naming the nearest that they can."""
+    if value % num_envs:
+        below = value - value % num_envs
+        nearest = f"{below} or {below + num_envs}" if below else f"{below + num_envs}"
+        raise ValueError(f"{name} = {value} is not a multiple of num_envs = {num_envs}; nearest: {nearest}")
+
+
+def describe_bounds(field: Any) -> str:
+    """A field's permitted values in words, for `sac-bench list`."""
+    words = []
+    for part in field.metadata:
+        for key, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
+            if getattr(part, key, None) is not None:
+                words.append(f"{sign} {getattr(part, key):g}")
+    if getattr(field.annotation, "__origin__", None) is Literal:
+        words.append(" | ".join(field.annotation.__args__))
+    return re.sub(r"\s+", " ", ", ".join(words))

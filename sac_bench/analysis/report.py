@@ -1,0 +1,105 @@
+"""An experiment's page: the question, the table, the figures, what is missing, how it was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from sac_bench.analysis.figures import write_figures
+from sac_bench.analysis.tables import RULES, markdown, write_tables
+from sac_bench.store import Results, load_results
+
+TEMPLATE = """\
+# {{ about.name }}
+{% if about.question %}
+{{ about.question }}
+{% endif %}
+{{ summary }}
+
+## Final performance
+
+{{ table }}
+
+{{ rules }}
+
+## Figures
+{% for figure in figures %}
+![{{ figure.stem }}](figures/{{ figure.name }})
+{% endfor %}
+{%- if missing %}
+## Missing
+
+{{ missing }}
+{% endif %}
+## Settings
+
+The reference is `{{ about.reference }}`: {{ about.algorithm }} with
+
+{{ settings }}
+
+What each variant changes:
+
+{{ variants }}
+
+Random policy: {% for env, r in about.random.items() %}{{ env }} {{ "%.1f"|format(r.return_mean) }}
+(std {{ "%.1f"|format(r.return_std) }}, {{ r.episodes }} episodes){{ "; " if not loop.last }}{% endfor %}
+
+Made by `{{ about.command }}` on {{ machines }} with {{ versions }}; code {{ commits }}.
+Training took {{ hours }} in all cohorts together (of several on one machine at once).
+"""
+
+
+def write_report(folder: Path) -> None:
+    """Tables, figures and report.md of results/<name>/, from the CSV files there alone."""
+    about = json.loads((folder / "experiment.json").read_text())
+    results = load_results(folder.name, folder.parent)
+    shown = write_tables(results, about, folder / "tables")
+    figures = write_figures(results, about, folder / "figures")
+    (folder / "report.md").write_text(render(results, about, shown, figures))
+
+
+def render(results: Results, about: dict[str, Any], shown: pd.DataFrame, figures: list[Path]) -> str:
+    """The report as Markdown."""
+    runs = results.runs.drop_duplicates("run_id")
+    absent = results.runs[results.runs["status"] != "finished"]
+    missing = ""
+    if len(absent):
+        missing = markdown(absent[["variant", "env", "seed", "status", "steps", "target_steps", "run_id"]])
+    config = about["config"][about["reference"]]
+    settings = pd.DataFrame({"option": list(config), "value": [json.dumps(v) for v in config.values()]})
+    variants = pd.DataFrame(
+        {
+            "variant": list(about["variants"]),
+            "changes": [_changes(v["overrides"]) for v in about["variants"].values()],
+            "steps": [f"{v['steps']:,}" for v in about["variants"].values()],
+        }
+    )
+    # A cohort's time is all its members' time: count it once.
+    seconds = (runs["wall_seconds"] / runs["cohort_size"]).sum()
+    return jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE).render(
+        about=about,
+        summary=f"{len(runs)} runs, {(results.runs['status'] == 'finished').sum()} of {len(results.runs)} finished; "
+        f"{len(about['seeds'])} seeds a variant.",
+        table=markdown(shown),
+        rules=RULES,
+        figures=figures,
+        missing=missing,
+        settings=markdown(settings),
+        variants=markdown(variants),
+        machines=_distinct(runs["device"]),
+        versions=_distinct(runs["versions"]),
+        commits=_distinct(runs["commit"]),
+        hours=f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h",
+    )  # fmt: skip
+
+
+def _changes(overrides: dict[str, Any]) -> str:
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in overrides.items()) or "nothing"
+
+
+def _distinct(values: pd.Series) -> str:
+    return "; ".join(sorted({str(v) for v in values.dropna()})) or "unknown"

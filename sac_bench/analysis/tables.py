@@ -1,0 +1,135 @@
+"""Tables of an experiment's results, as DataFrames and as CSV, Markdown, LaTeX and plain text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
+from sac_bench.store import Results
+
+RULES = (
+    "Score of a run: mean return of the mean action over the evaluations in the last 10% of its steps. "
+    "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
+    "A diverged run enters with the return of a random policy. A run that failed or is unfinished does not enter; "
+    "it is counted as missing."
+)
+
+
+def scores(results: Results, about: dict[str, Any], policy: str = "mean") -> pd.DataFrame:
+    """One row a run: env, variant, seed, status, score (NaN when it does not enter)."""
+    rows = []
+    evaluations = results.evaluations
+    by_run = dict(list(evaluations[evaluations["policy"] == policy].groupby(["run_id", "variant"]))) if len(
+        evaluations) else {}  # fmt: skip
+    for run in results.runs.itertuples():
+        score = float("nan")
+        if run.status == "diverged":
+            score = about["random"].get(run.env, {}).get("return_mean", float("nan"))
+        elif run.status == "finished" and (run.run_id, run.variant) in by_run:
+            rows_of_run = by_run[run.run_id, run.variant]
+            score = run_score(rows_of_run["step"], rows_of_run["return_mean"], run.target_steps)
+        rows.append({"env": run.env, "variant": run.variant, "seed": run.seed, "status": run.status, "score": score})
+    return pd.DataFrame(rows)
+
+
+def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
+    """One row a variant and environment: seeds, mean score with its interval, difference from the reference."""
+    mean_action, sampled = scores(results, about), scores(results, about, "sample")
+    rows = []
+    for env in about["envs"]:
+        of_env = mean_action[mean_action["env"] == env]
+        reference = _entered(of_env, about["reference"])
+        for variant in about["variants"]:
+            mine = of_env[of_env["variant"] == variant]
+            entered = _entered(of_env, variant)
+            score = mean_interval(entered)
+            is_reference = variant == about["reference"]
+            gap = Estimate(*[float("nan")] * 3) if is_reference else difference_interval(entered, reference)
+            row = {
+                "env": env,
+                "variant": variant,
+                "steps": about["variants"][variant]["steps"],
+                "seeds": len(entered),
+                "missing": int(mine["score"].isna().sum()),
+                "diverged": int((mine["status"] == "diverged").sum()),
+                "score": score.value,
+                "ci_low": score.low,
+                "ci_high": score.high,
+                "difference": gap.value,
+                "difference_ci_low": gap.low,
+                "difference_ci_high": gap.high,
+                "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
+                if len(entered) else float("nan"),
+            }  # fmt: skip
+            rows.append(row | _episodes(results, about, env, variant))
+    return pd.DataFrame(rows)
+
+
+def _entered(table: pd.DataFrame, variant: str) -> np.ndarray:
+    return table.loc[table["variant"] == variant, "score"].dropna().to_numpy(dtype=float)
+
+
+def _episodes(results: Results, about: dict[str, Any], env: str, variant: str) -> dict[str, float]:
+    """Minimum and share of success over the last evaluation's episodes, where the file asks for it."""
+    threshold = about.get("success_return")
+    if threshold is None or not len(results.episodes):
+        return {}
+    e = results.episodes
+    mine = e[(e["env"] == env) & (e["variant"] == variant) & (e["policy"] == "mean")]
+    last = mine[mine["step"] == about["variants"][variant]["steps"]]
+    if not len(last):
+        return {"worst_episode": float("nan"), "success_share": float("nan")}
+    return {"worst_episode": float(last["return"].min()), "success_share": float((last["return"] > threshold).mean())}
+
+
+def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """The final table for a reader: rounded, intervals in brackets, the reference marked."""
+    digits = 1 if table["score"].abs().max() < 100 else 0
+    number = lambda x: "" if pd.isna(x) else f"{x:.{digits}f}"
+    span = lambda v, lo, hi: number(v) + ("" if pd.isna(lo) else f" [{number(lo)}, {number(hi)}]")
+    asked = len(about["seeds"])
+    shown = pd.DataFrame(
+        {
+            "environment": table["env"],
+            "variant": [v + (" (reference)" if v == about["reference"] else "") for v in table["variant"]],
+            "seeds": [f"{n} of {asked}" for n in table["seeds"]],
+            "score [95% CI]": [span(*t) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)],
+            "difference [95% CI]": [
+                span(*t)
+                for t in table[["difference", "difference_ci_low", "difference_ci_high"]].itertuples(index=False)
+            ],
+            "sampled actions": [number(x) for x in table["sampled_score"]],
+        }
+    )
+    if table["steps"].nunique() > 1:
+        shown.insert(2, "steps", [f"{n:,}" for n in table["steps"]])
+    if table["diverged"].any():
+        shown["diverged"] = table["diverged"]
+    if "worst_episode" in table:
+        shown["worst episode"] = [number(x) for x in table["worst_episode"]]
+        shown[f"episodes above {about['success_return']:g}"] = [
+            "" if pd.isna(x) else f"{x:.0%}" for x in table["success_share"]
+        ]
+    return shown
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown."""
+    return str(table.to_markdown(index=False, disable_numparse=True))
+
+
+def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final table for a reader."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = final_performance(results, about)
+    shown = presented(table, about)
+    table.to_csv(folder / "final.csv", index=False)
+    scores(results, about).to_csv(folder / "scores.csv", index=False)
+    (folder / "final.md").write_text(markdown(shown) + "\n\n" + RULES + "\n")
+    (folder / "final.tex").write_text(f"% {RULES}\n" + shown.to_latex(index=False, escape=True))
+    (folder / "final.txt").write_text(str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)))
+    return shown

@@ -1,0 +1,299 @@
+"""The command line. Thin: it parses, calls and prints; modules that take long to import are imported late."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sac_bench.errors import InputError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.")  # fmt: skip
+console = Console()
+
+ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """An InputError is one line on standard error and exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"sac-bench: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file, as in experiments/.")],
+    seeds: Annotated[Optional[int], typer.Option(metavar="N", help="Seeds 0 to N-1.")] = None,
+    steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
+    env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
+    variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A base option. Repeatable.")] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[Optional[int], typer.Option(metavar="N", help="Processes; one per core if not given.")] = None,
+    results: ResultsOption = Path("results"),
+    name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
+    import_: Annotated[
+        list[str],
+        typer.Option("--import", metavar="MODULE", help="Registers one's own Gymnasium environments. Repeatable."),
+    ] = [],  # noqa: B006  # fmt: skip
+    keep_replay: Annotated[bool, typer.Option(help="Keep what continuing finished runs would need.")] = False,
+    retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
+) -> None:
+    """Train what an experiment lacks, then write its tables, figures and report."""
+    with user_errors():
+        _import(import_)
+        from sac_bench import experiment as experiments
+        from sac_bench.execution import plan as planning
+        from sac_bench.execution.machine import available_memory, cores, resolve_device
+        from sac_bench.store import Store
+
+        if workers is not None and not 1 <= workers <= 1024:
+            raise InputError(f"--workers {workers}: wants 1 to 1024")
+        asked = experiments.load(
+            experiment, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name
+        )
+        chosen = resolve_device(device)
+        workers = workers or (cores() if chosen == "cpu" else 1)
+        store = Store(results)
+        store.check_writable()
+        memory = 0.9 * available_memory() / workers if available_memory() else 4e9
+        plan = planning.make_plan(asked, store, workers, memory, chosen, retrain)
+        _say_plan(asked, plan, store, workers, chosen)
+        if dry_run:
+            return
+        command = "sac-bench " + shlex.join(sys.argv[1:])
+        raise typer.Exit(_carry_out(asked, plan, store, workers, chosen, keep_replay, import_, command))
+
+
+def _carry_out(asked: Any, plan: Any, store: Any, workers: int, device: str, keep_replay: bool, imports: list[str],
+               command: str) -> int:  # fmt: skip
+    from sac_bench.analysis.report import write_report
+    from sac_bench.execution import local
+    from sac_bench.execution import plan as planning
+    from sac_bench.execution.machine import cannot_compile
+    from sac_bench.execution.progress import Display
+    from sac_bench.store import collect, measure_random_policies
+
+    failed = 0
+    if plan.cohorts:
+        eager = cannot_compile()
+        if eager:
+            console.print(eager, highlight=False, soft_wrap=True)
+        with store.training():
+            planning.write(plan, store)
+            try:
+                failed = local.train(
+                    plan, store, device=device, workers=workers, keep_replay=keep_replay, imports=imports,
+                    display=Display(console, workers),
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                collect(store, asked, command)
+                print(f"stopped; finished segments are saved, continue with: {command}", file=sys.stderr)
+                return 130
+    measure_random_policies(store, asked.envs)
+    collect(store, asked, command)
+    folder = store.experiment(asked.name)
+    write_report(folder)
+    console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.md'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
+    from sac_bench.execution.checkpoint import CohortDirectory
+    from sac_bench.execution.plan import duration, member_bytes
+
+    fresh = sum(len(c.runs) for c in plan.cohorts if c.is_new)
+    going_on = sum(len(c.runs) for c in plan.cohorts if not c.is_new)
+    words = [f"{fresh} new", f"{len(plan.reused)} reused", f"{going_on} to be continued"]
+    if plan.diverged:
+        words.append(f"{len(plan.diverged)} diverged (not trained again)")
+    console.print(f"{asked.name}: {asked.question}" if asked.question else asked.name, highlight=False)
+    console.print(f"runs: {', '.join(words)}", highlight=False)
+    if not plan.cohorts:
+        return
+    table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
+    for c in plan.cohorts:
+        table.add_row(c.id[:8], c.runs[0].env, str(len(c.runs)), f"{c.steps:,}", f"{c.done:,}", duration(c.seconds),
+                      f"{c.memory_bytes / 1e9:.1f} GB")  # fmt: skip
+    console.print(table)
+    concurrent = sorted((c.memory_bytes for c in plan.cohorts), reverse=True)[:workers]
+    disk = sum(len(c.runs) * member_bytes(c.runs[0], c.steps) for c in plan.cohorts)
+    disk -= sum(CohortDirectory(store.cohort(c.id)).size() for c in plan.cohorts if not c.is_new)
+    console.print(
+        f"{len(plan.cohorts)} cohorts on {workers} {device} worker{'s' if workers > 1 else ''}: roughly "
+        f"{duration(plan.seconds(workers))}, up to {sum(concurrent) / 1e9:.1f} GB of memory and "
+        f"{max(disk, 0) / 1e9:.1f} GB of disk while training",
+        highlight=False,
+    )
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="experiments, algorithms or environments; all if not given.")] = "all",
+    folder: Annotated[Path, typer.Option(help="Where experiment files lie.")] = Path("experiments"),
+) -> None:
+    """List experiments, algorithms with every option, and environments."""
+    with user_errors():
+        known = ("experiments", "algorithms", "environments")
+        if what not in (*known, "all"):
+            from sac_bench.errors import nearest
+
+            raise InputError(f"list {what}: wants {', '.join(known)}{nearest(what, known)}")
+        if what in ("experiments", "all"):
+            _list_experiments(folder)
+        if what in ("algorithms", "all"):
+            _list_algorithms()
+        if what in ("environments", "all"):
+            _list_environments(full=what == "environments")
+
+
+def _list_experiments(folder: Path) -> None:
+    from sac_bench.experiment import load
+
+    table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
+    for path in sorted(folder.rglob("*.toml")):
+        try:
+            e = load(path)
+        except InputError as error:
+            table.add_row(str(path), f"not valid: {error}")
+            continue
+        table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), str(len(e.seeds)), f"{e.steps:,}")
+    console.print(table)
+
+
+def _list_algorithms() -> None:
+    from sac_bench.algorithms import ALGORITHMS
+    from sac_bench.algorithms.config import describe_bounds
+
+    for algorithm in ALGORITHMS.values():
+        table = Table("option", "default", "values", "in a cohort", "meaning", "default's source", title=algorithm.name)
+        per_member = algorithm.config.per_member_fields()
+        for key, field in algorithm.config.model_fields.items():
+            extra: Any = field.json_schema_extra
+            default = json.dumps(field.default)
+            table.add_row(key, default, describe_bounds(field), "may differ" if key in per_member else "shared",
+                          field.description, extra["source"])  # fmt: skip
+        console.print(table)
+
+
+def _list_environments(full: bool) -> None:
+    from sac_bench.training.envs import envpool_ids
+
+    ids = sorted(envpool_ids())
+    console.print(f"Environments: {len(ids)} ids in EnvPool (those with continuous actions and vector observations can "
+                  "be trained on), and gymnasium:ID for any registered with Gymnasium.", highlight=False)  # fmt: skip
+    shown = ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
+    console.print(", ".join(shown) + ("" if full else ", ... (all: sac-bench list environments)"), highlight=False)
+
+
+_MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
+           "Pusher", "Reacher", "Swimmer", "Walker2d")  # fmt: skip
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="An experiment's name, or its file.")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Say where an experiment's runs stand."""
+    with user_errors():
+        from sac_bench.store import Store
+
+        experiment = _experiment_of(name, results)
+        store = Store(results)
+        table = Table("variant", "environment", "seeds", "standing", "steps", title=experiment["name"])
+        counts: Counter[str] = Counter()
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for variant, env, run_id, target in experiment["runs"]:
+            state = store.run(run_id).status() | {"target": target}
+            standing = state["status"]
+            if standing == "running" and state["steps"] >= target:
+                standing = "finished"
+            elif standing == "finished" and state["steps"] < target:
+                standing = "to be continued"
+            counts[standing] += 1
+            groups.setdefault((variant, env), []).append(state | {"standing": standing})
+        for (variant, env), states in groups.items():
+            standing = ", ".join(f"{n} {s}" for s, n in Counter(s["standing"] for s in states).items())
+            steps = min(s["steps"] for s in states)
+            table.add_row(variant, env, str(len(states)), standing, f"{steps:,} of {states[0]['target']:,}")
+        console.print(table)
+        console.print(", ".join(f"{n} {s}" for s, n in counts.items()), highlight=False)
+
+
+def _experiment_of(name: str, results: Path) -> dict[str, Any]:
+    """An experiment as last run, or from its file when it never was."""
+    from sac_bench.experiment import load
+
+    path = results / name / "runs.csv"
+    if path.exists():
+        import pandas as pd
+
+        runs = pd.read_csv(path, dtype={"run_id": str, "variant": str})
+        columns = runs[["variant", "env", "run_id", "target_steps"]]
+        return {"name": name, "runs": list(columns.itertuples(index=False, name=None))}
+    file = Path(name) if name.endswith(".toml") else Path("experiments") / f"{name}.toml"
+    if not file.exists():
+        from sac_bench.errors import nearest
+
+        known = [p.parent.name for p in results.glob("*/experiment.json")] + [
+            p.stem for p in file.parent.glob("*.toml")
+        ]
+        raise InputError(f"{name}: no such experiment in {results} or {file.parent}{nearest(name, known)}")
+    loaded = load(file)
+    return {"name": loaded.name, "runs": [(v.name, s.env, s.id, v.steps) for v, s in loaded.runs()]}
+
+
+@app.command()
+def report(
+    names: Annotated[Optional[list[str]], typer.Argument(help="Experiments; all in the folder if not given.")] = None,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Make tables, figures and report again from an experiment's CSV files, without training."""
+    with user_errors():
+        from sac_bench.analysis.report import write_report
+        from sac_bench.errors import nearest
+
+        found = sorted(p.parent.name for p in results.glob("*/experiment.json"))
+        if not found:
+            raise InputError(f"{results}: no results there yet; sac-bench run makes them")
+        for name in names or found:
+            if name not in found:
+                raise InputError(f"{name}: no such experiment in {results}{nearest(name, found)}")
+            write_report(results / name)
+            console.print(f"{results / name / 'report.md'}", highlight=False, soft_wrap=True)
+
+
+def _import(modules: list[str]) -> None:
+    sys.path.insert(0, "")
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f"--import {module}: {error}") from None
+
+
+def main() -> None:
+    """The command `sac-bench`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Errors that are the user's to mend: one line each, exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What was asked cannot be done; the message says where, what and the nearest thing that can."""
+
+
+def nearest(name: str, known: Iterable[str], places: int = 1) -> str:
+    """`; did you mean 'x'?` for the closest known names, or nothing when none is close."""
+    known = list(known)
+    lowered = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=places, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(lowered[c]) for c in close)}?" if close else ""

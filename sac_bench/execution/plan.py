@@ -1,0 +1,187 @@
+"""What is to be trained, and how it is cut into cohorts: runs in, a plan out.
+
+A run that is finished is reused; a cohort that was interrupted, or whose runs are asked for more steps,
+continues as it was planned; new runs of one structure are grouped into new cohorts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sac_bench.errors import InputError
+from sac_bench.execution.checkpoint import CohortDirectory
+from sac_bench.experiment import Experiment, RunSpec, digest
+from sac_bench.store import Store
+from sac_bench.training.envs import describe
+
+# A rough model of one core, from measurements on an AMD EPYC with AVX-512 (docs/performance.md): what an
+# update costs besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
+UPDATE_OVERHEAD_SECONDS = 1.5e-3
+FLOPS_PER_SECOND = 1.2e11
+ENV_STEP_SECONDS = 1e-4
+START_SECONDS = 25.0
+PROCESS_BYTES = 600e6
+
+
+@dataclass(frozen=True)
+class CohortPlan:
+    """Runs that train together, from where they stand to `steps`."""
+
+    id: str
+    runs: tuple[RunSpec, ...]
+    steps: int
+    done: int = 0
+    is_new: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """Rough time to train, on one CPU core."""
+        config = self.runs[0].config
+        m, left = len(self.runs), self.steps - self.done
+        updates = config.updates_due(self.steps) - config.updates_due(self.done)
+        per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(self.runs[0]) / FLOPS_PER_SECOND
+        evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
+        env_steps = m * (left + evaluations * describe(self.runs[0].env).max_episode_steps)
+        return START_SECONDS + updates * per_update + env_steps * ENV_STEP_SECONDS
+
+    @property
+    def memory_bytes(self) -> float:
+        """Peak memory of its process, the replay filled."""
+        return PROCESS_BYTES + len(self.runs) * member_bytes(self.runs[0], self.steps)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of it: what needs no training, what does."""
+
+    reused: tuple[RunSpec, ...]
+    cohorts: tuple[CohortPlan, ...]
+    diverged: tuple[RunSpec, ...] = field(default=())
+
+    def seconds(self, workers: int) -> float:
+        """Rough time of all cohorts, longest first on `workers` cores."""
+        loads = [0.0] * max(1, workers)
+        for cohort in self.cohorts:
+            loads[loads.index(min(loads))] += cohort.seconds
+        return max(loads)
+
+
+def parameter_count(spec: RunSpec) -> int:
+    """Weights and biases of one learner's actor and critics (and V network)."""
+    config, env = spec.config, describe(spec.env)
+    hidden = tuple(config.layers)
+
+    def count(*sizes: int) -> int:
+        return sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+
+    d, a = env.observation_dim, env.action_dim
+    value = count(d, *hidden, 1) if config.value_network else 0
+    return count(d, *hidden, 2 * a) + config.critics * count(d + a, *hidden, 1) + value
+
+
+def update_flops(spec: RunSpec) -> float:
+    """Arithmetic of one update: about eight passes of the batch through every network, backward ones included."""
+    return 2.0 * spec.config.batch_size * parameter_count(spec) * 8
+
+
+def member_bytes(spec: RunSpec, steps: int) -> float:
+    """One member's memory: its replay, and its parameters with targets, moments and temporaries."""
+    config, env = spec.config, describe(spec.env)
+    row = 4 * (env.observation_dim + env.action_dim + 3)
+    scalar = 8 if config.precision == "float64" else 4
+    return min(config.replay_capacity, steps) * row + 10 * scalar * parameter_count(spec)
+
+
+def make_plan(
+    experiment: Experiment, store: Store, workers: int, memory: float, device: str = "cpu", retrain: bool = False
+) -> Plan:
+    """Group an experiment's runs: reused, continued, new. `memory` is what a worker may take, in bytes.
+
+    Raises InputError for a finished run that is asked for more steps and whose replay was dropped.
+    """
+    wanted: dict[str, tuple[RunSpec, int]] = {}
+    for variant, spec in experiment.runs():
+        steps = max(variant.steps, wanted[spec.id][1] if spec.id in wanted else 0)
+        wanted[spec.id] = (spec, steps)
+    reused, diverged, new = [], [], []
+    continued: dict[str, int] = {}
+    for run_id, (spec, steps) in wanted.items():
+        status = store.run(run_id).status()
+        if status["status"] == "diverged":
+            diverged.append(spec)
+        elif status["steps"] >= steps and status["status"] in ("finished", "running"):
+            reused.append(spec)
+        elif "cohort" in status and CohortDirectory(store.cohort(status["cohort"])).saved():
+            cohort = status["cohort"]
+            continued[cohort] = max(continued.get(cohort, 0), steps)
+        elif status["status"] == "finished" and not retrain:
+            raise InputError(
+                f"run {run_id} (seed {spec.seed}, {spec.env}) is finished at {status['steps']} steps and its replay was "
+                f"dropped, so it cannot go on to {steps}; --retrain trains it again from the start (about "
+                f"{duration(CohortPlan('', (spec,), steps).seconds)}), and --keep-replay would have kept it"
+            )
+        else:
+            new.append((spec, steps))
+    cohorts = [_continuation(store, cohort, steps) for cohort, steps in continued.items()]
+    in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
+    cohorts += _group([(s, n) for s, n in new if s.id not in in_continued], workers, memory, device)
+    cohorts.sort(key=lambda cohort: -cohort.seconds)
+    return Plan(tuple(reused), tuple(cohorts), tuple(diverged))
+
+
+def write(plan: Plan, store: Store) -> None:
+    """Put the plan on disk: resuming uses what is written."""
+    for cohort in plan.cohorts:
+        directory = CohortDirectory(store.cohort(cohort.id))
+        if cohort.is_new:
+            directory.drop_replay()
+        directory.write_plan([spec.id for spec in cohort.runs], cohort.steps)
+        for spec in cohort.runs:
+            run = store.run(spec.id)
+            run.create(spec)
+            if run.status()["status"] != "diverged":
+                run.update(status="queued", cohort=cohort.id, target_steps=cohort.steps)
+            if cohort.is_new:
+                run.update(steps=0)
+
+
+def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
+    plan = CohortDirectory(store.cohort(cohort_id)).plan()
+    runs = [store.run(run_id) for run_id in plan["runs"]]
+    specs = tuple(run.spec() for run in runs)
+    done = max(run.status()["steps"] for run in runs)
+    return CohortPlan(cohort_id, specs, max(steps, plan["steps"]), done, is_new=False)
+
+
+def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, device: str) -> list[CohortPlan]:
+    """Cohorts of equal structure and steps, cut so that every worker has some and none is too wide."""
+    groups: dict[tuple[str, int], list[RunSpec]] = defaultdict(list)
+    for spec, steps in new:
+        groups[spec.structure(), steps].append(spec)
+    work = {key: len(specs) * key[1] * update_flops(specs[0]) for key, specs in groups.items()}
+    cohorts = []
+    for (structure, steps), specs in groups.items():
+        share = workers * work[structure, steps] / sum(work.values())
+        widest = max(1, min(_widest(specs[0], device), int((memory - PROCESS_BYTES) // member_bytes(specs[0], steps))))
+        count = max(math.ceil(len(specs) / widest), min(len(specs), round(share)), 1)
+        for i in range(count):
+            members = tuple(specs[i::count])
+            cohorts.append(CohortPlan(digest([spec.id for spec in members]), members, steps))
+    return cohorts
+
+
+def _widest(spec: RunSpec, device: str) -> int:
+    """Members beyond which a wider program gains nothing: on a CPU when arithmetic outweighs the overhead."""
+    if device != "cpu":
+        return 64
+    return max(1, min(16, int(2 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,68 @@
+"""A trained policy, to act with outside the suite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import safe_open
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.errors import InputError, nearest
+from sac_bench.experiment import RunSpec
+from sac_bench.store import Store
+from sac_bench.training.envs import describe
+
+
+class Policy:
+    """One run's policy; actions are in the environment's own bounds.
+
+    spec: the run it comes from; steps: the transitions it was trained on.
+    """
+
+    def __init__(self, spec: RunSpec, params: dict[str, torch.Tensor], steps: int) -> None:
+        env = describe(spec.env)
+        self.spec, self.steps = spec, steps
+        self._act = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim).act
+        self._params, self._env = params, env
+        self._numbers = {
+            name: torch.tensor(value, dtype=spec.config.dtype) for name, value in spec.config.numbers().items()
+        }
+
+    def act(
+        self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
+    ) -> NDArray[np.float64]:
+        """Actions for one observation [D] or several [K, D] -> [A] or [K, A]: the mean action, or a sampled one.
+
+        Dictionary observations (dm_control) are given flattened, in the order of their keys. Raises ValueError
+        when D is not the environment's.
+        """
+        x = np.asarray(observation, dtype=np.float32)
+        if x.shape[-1:] != (self._env.observation_dim,) or x.ndim > 2:
+            raise ValueError(f"observation has shape {x.shape}; {self._env.id} has {self._env.observation_dim} numbers")
+        batch = torch.as_tensor(np.atleast_2d(x)).to(self.spec.config.dtype)
+        noise = (generator or np.random.default_rng()).standard_normal((len(batch), self._env.action_dim))
+        with torch.no_grad():
+            sampled, mean = self._act(self._params, self._numbers, batch, torch.as_tensor(noise).to(batch.dtype))
+        scaled = self._env.scaled((sampled if sample else mean).numpy())
+        return scaled[0] if x.ndim == 1 else scaled
+
+
+def load_policy(run: str, results: str | Path = "results") -> Policy:
+    """The policy of a run id (see runs.csv), as it stood when the run last saved.
+
+    Raises InputError when there is no such run, or it has saved no policy.
+    """
+    directory = Store(results).run(run)
+    path = directory.path / "policy.safetensors"
+    if not path.exists():
+        known = [p.parent.name for p in directory.path.parent.glob("*/policy.safetensors")]
+        raise InputError(f"{results}: no policy of run {run!r}{nearest(run, known)}")
+    with safe_open(path, "pt") as file:
+        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        steps = int(file.metadata()["steps"])
+    spec = RunSpec.from_dict(json.loads((directory.path / "spec.json").read_text()))
+    return Policy(spec, params, steps)

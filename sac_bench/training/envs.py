@@ -1,0 +1,178 @@
+"""Environments behind one contract: every vector step is one transition of every environment.
+
+EnvPool ids are written as they are ("HalfCheetah-v5", "HumanoidWalk-v1"), any registered Gymnasium
+environment as "gymnasium:ID". Actions come in [-1, 1] and reach the environment in its own bounds.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from sac_bench.errors import InputError, nearest
+
+GYMNASIUM_PREFIX = "gymnasium:"
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What the trainer and the record need to know of an environment."""
+
+    id: str
+    backend: str
+    observation_dim: int
+    action_dim: int
+    max_episode_steps: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+
+    def scaled(self, action: np.ndarray) -> np.ndarray:
+        """Actions [..., A] in [-1, 1] -> float64 in the environment's own bounds, clipped to them."""
+        low, high = np.array(self.action_low), np.array(self.action_high)
+        return np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
+
+
+class Step(NamedTuple):
+    """One vector step of K environments. `observation` is what to act on next, after the reset of the finished
+    ones; `final_observation` is what the action led to, and differs from it only where an episode ended."""
+
+    observation: np.ndarray  # [K, D] float32
+    final_observation: np.ndarray  # [K, D] float32
+    reward: np.ndarray  # [K] float32
+    terminated: np.ndarray  # [K] bool
+    truncated: np.ndarray  # [K] bool
+
+
+class Pool:
+    """K environments with a seed each, stepped together; finished ones are reset at once and alone."""
+
+    def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1) -> None:
+        seeds = [int(seed) for seed in seeds]
+        self._env = _make(env_id, len(seeds), seeds, threads)
+        # EnvPool takes its seeds when it is made, Gymnasium when it is reset.
+        self._reset_options = {"seed": seeds} if env_id.startswith(GYMNASIUM_PREFIX) else {}
+        self._spec = describe(env_id)
+        space = _single_action_space(self._env)
+        self._action_dtype, self._action_shape = space.dtype, (len(seeds), *space.shape)
+
+    def reset(self) -> np.ndarray:
+        """Start every environment: observations [K, D]."""
+        return flatten(self._env.reset(**self._reset_options)[0])
+
+    def step(self, action: np.ndarray) -> Step:
+        """Take actions [K, A] in [-1, 1]; the observation returned is never written to again."""
+        scaled = self._spec.scaled(action).astype(self._action_dtype).reshape(self._action_shape)
+        raw, reward, terminated, truncated, _ = self._env.step(scaled)
+        final = flatten(raw)
+        terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
+        truncated &= ~terminated
+        done = terminated | truncated
+        observation = final
+        if done.any():
+            restarted, info = self._env.reset(options={"reset_mask": done})
+            rows = flatten(restarted)
+            observation = final.copy()
+            if len(rows) == len(done):
+                observation[done] = rows[done]
+            else:  # EnvPool returns only the rows it reset
+                observation[np.asarray(info["env_id"])] = rows
+        return Step(observation, final, np.array(reward, dtype=np.float32), terminated, truncated)
+
+    def close(self) -> None:
+        """Give the memory back; without it every pool made leaks."""
+        self._env.close()
+
+
+def flatten(observation: Any) -> np.ndarray:
+    """A batch of observations, arrays or dicts of arrays, as float32 [K, D]."""
+    if isinstance(observation, dict):
+        parts = [np.asarray(part, dtype=np.float32).reshape(len(part), -1) for part in observation.values()]
+        return np.concatenate(parts, axis=1)
+    observation = np.asarray(observation)
+    return observation.reshape(len(observation), -1).astype(np.float32)
+
+
+@functools.cache
+def describe(env_id: str) -> EnvSpec:
+    """An environment's dimensions, limits and backend version; InputError when it cannot be trained on."""
+    if env_id.startswith(GYMNASIUM_PREFIX):
+        name = env_id.removeprefix(GYMNASIUM_PREFIX)
+        if ":" not in name and name not in gymnasium.registry:
+            hint = nearest(name, gymnasium.registry)
+            raise InputError(f"unknown Gymnasium environment {name!r}{hint} (one's own needs --import MODULE)")
+        backend = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
+    else:
+        known = envpool_ids()
+        if env_id not in known:
+            registered = f"; Gymnasium has it: 'gymnasium:{env_id}'" if env_id in gymnasium.registry else ""
+            raise InputError(f"unknown environment {env_id!r}{registered or nearest(env_id, known)}")
+        backend = f"envpool {version('envpool')}"
+    try:
+        env = _make(env_id, 1, [0], 1)
+    except Exception as error:  # whatever a third-party constructor raises, the user is told in one line
+        raise InputError(f"environment {env_id!r} cannot be made: {_first_line(error)}") from error
+    try:
+        space = _single_action_space(env)
+        if not isinstance(space, spaces.Box):
+            raise InputError(f"environment {env_id!r} has {type(space).__name__} actions; only continuous ones are "
+                             "supported")  # fmt: skip
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise InputError(f"environment {env_id!r} has unbounded actions; wrap it in RescaleAction")
+        observations = getattr(env, "single_observation_space", None) or env.observation_space
+        leaves = observations.values() if isinstance(observations, spaces.Dict) else [observations]
+        for leaf in leaves:
+            if not isinstance(leaf, spaces.Box) or len(leaf.shape) > 2 or leaf.dtype == np.uint8:
+                raise InputError(f"environment {env_id!r} observes {leaf}; only vectors of numbers are supported")
+        limit = getattr(getattr(env.spec, "config", env.spec), "max_episode_steps", None)
+        if not limit:
+            raise InputError(f"environment {env_id!r} declares no max_episode_steps; register it with one")
+        return EnvSpec(
+            id=env_id,
+            backend=backend,
+            observation_dim=int(sum(np.prod(leaf.shape) for leaf in leaves)),
+            action_dim=int(np.prod(space.shape)),
+            max_episode_steps=int(limit),
+            action_low=tuple(space.low.astype(np.float64).flatten().tolist()),
+            action_high=tuple(space.high.astype(np.float64).flatten().tolist()),
+        )
+    finally:
+        env.close()
+
+
+@functools.cache
+def envpool_ids() -> frozenset[str]:
+    """Every id EnvPool knows."""
+    import envpool
+
+    return frozenset(envpool.list_all_envs())
+
+
+def _single_action_space(env: Any) -> Any:
+    return getattr(env, "single_action_space", None) or env.action_space
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _make(env_id: str, count: int, seeds: list[int], threads: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Gymnasium warns of float64 bounds cast to float32
+        if env_id.startswith(GYMNASIUM_PREFIX):
+            return gymnasium.make_vec(
+                env_id.removeprefix(GYMNASIUM_PREFIX),
+                num_envs=count,
+                vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
+            )
+        import envpool
+
+        return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count))

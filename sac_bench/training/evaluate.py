@@ -1,0 +1,67 @@
+"""How good the policies of a cohort are: whole episodes in environments of their own."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sac_bench.training.cohort import Cohort
+from sac_bench.training.envs import EnvSpec, Pool
+from sac_bench.training.random import Draws, derived_seeds
+
+POLICIES = ("mean", "sample")
+"""The deterministic action tanh(mean), and actions sampled from the policy."""
+
+
+class Episodes(NamedTuple):
+    """Undiscounted returns and lengths, [M, policies, episodes]."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episodes: int, threads: int,
+             compiled: bool) -> Episodes:  # fmt: skip
+    """`episodes` episodes of every member by each policy, as they stand after `steps` transitions.
+
+    Both policies start from the same states, drawn from (run seed, steps): what an evaluation finds depends on
+    nothing before it, so nothing of it needs saving. The pool is made for it and closed after it.
+    """
+    m, e, a = cohort.size, episodes, env.action_dim
+    starts = [derived_seeds(seed, "evaluation environments", steps, e) * len(POLICIES) for seed in seeds]
+    pool = Pool(env.id, list(itertools.chain(*starts)), threads)
+    draws = Draws({f"evaluation/{steps}": (e, a)}, cohort.dtype, cohort.device, compiled)
+    returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
+    running = np.ones(m * 2 * e, dtype=bool)
+    observation = pool.reset()
+    while running.any():
+        noise = draws.at(cohort.seeds, torch.tensor(int(lengths.max()), device=cohort.device))
+        both = noise.normal(f"evaluation/{steps}").repeat(1, 2, 1)
+        shaped = torch.as_tensor(observation, device=cohort.device).unflatten(0, (m, 2 * e))
+        sampled, mean = cohort.act(shaped, both)
+        action = torch.cat([mean[:, :e], sampled[:, e:]], dim=1).nan_to_num(0.0)
+        step = pool.step(action.flatten(0, 1).cpu().numpy())
+        returns += np.where(running, step.reward, 0.0)
+        lengths += running
+        running &= ~(step.terminated | step.truncated)
+        observation = step.observation
+    pool.close()
+    return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e))
+
+
+def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
+    """Returns [episodes] of uniformly random actions, from fixed seeds."""
+    seeds = derived_seeds(0, "random policy environments", 0, episodes)
+    pool = Pool(env.id, seeds, threads=1)
+    generator = np.random.default_rng(0)
+    returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
+    pool.reset()
+    while running.any():
+        step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))
+        returns += np.where(running, step.reward, 0.0)
+        running &= ~(step.terminated | step.truncated)
+    pool.close()
+    return returns

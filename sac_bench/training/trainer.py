@@ -1,0 +1,243 @@
+"""The training loop: environments -> replay -> updates -> evaluation, for one cohort, one segment at a time.
+
+All members are in lock-step: a vector step is one transition of every environment of every member. What a
+segment leaves behind is a function of the runs' specs alone, so a trainer restored from a checkpoint goes on
+to the same bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten_with_path, tree_map_with_path
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.experiment import RunSpec
+from sac_bench.training.cohort import Cohort
+from sac_bench.training.envs import Pool, describe
+from sac_bench.training.evaluate import Episodes, evaluate
+from sac_bench.training.random import Draws, derived_seeds
+from sac_bench.training.replay import Replay
+
+Chunks = Sequence[tuple[int, Callable[[], dict[str, Tensor]]]]
+
+
+@dataclass
+class Segment:
+    """What a segment found, for every member: plain numbers, ready to be written."""
+
+    steps: int
+    episodes: Episodes
+    metrics: dict[str, Tensor]
+    training_returns: list[list[float]]
+    finite: Tensor
+    wall_seconds: float
+    evaluation_seconds: float
+
+
+@dataclass
+class Progress:
+    """Where a cohort stands; saved with it."""
+
+    vector_steps: int = 0
+    updates: int = 0
+    wall_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    stopped: list[bool] = field(default_factory=list)
+
+
+class Trainer:
+    """One cohort of runs that share structure, environment and algorithm."""
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        steps: int,
+        device: torch.device | str = "cpu",
+        compiled: bool = True,
+        threads: int = 1,
+    ) -> None:
+        spec = specs[0]
+        self.config, self.env = spec.config, describe(spec.env)
+        self.seeds = [s.seed for s in specs]
+        self.target_steps, self.compiled, self.threads = steps, compiled, threads
+        m, n = len(specs), self.config.num_envs
+        learner = ALGORITHMS[spec.algorithm].learner(self.config, self.env.observation_dim, self.env.action_dim)
+        numbers = [s.config.numbers() for s in specs]
+        self.cohort = Cohort(learner, numbers, self.seeds, self.config.dtype, device, compiled)
+        self.replay = Replay(
+            m, n, self.env.observation_dim, self.env.action_dim, min(self.config.replay_capacity, steps), device
+        )
+        action_shape = (n, self.env.action_dim)
+        self._draws = Draws({"explore": action_shape, "warmup": action_shape}, self.config.dtype, device, compiled)
+        self.progress = Progress(stopped=[False] * m)
+        self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
+        self._pool: Pool | None = None
+        self._returns = np.zeros(m * n)
+        self._saved_rows = 0
+
+    @property
+    def steps(self) -> int:
+        """Transitions of each run so far."""
+        return self.progress.vector_steps * self.config.num_envs
+
+    def next_stop(self) -> int:
+        """Where the current segment ends: the next multiple of `eval_every`, or the end."""
+        every = self.config.eval_every
+        return min(self.target_steps, (self.steps // every + 1) * every)
+
+    def train(self, report: Callable[[int, float | None], None] = lambda steps, last: None) -> Segment:
+        """Train to the end of the segment and evaluate there. Before the first step, only evaluate."""
+        finished: list[list[float]] = [[] for _ in self.seeds]
+        began = time.perf_counter()
+        if self._pool is None:
+            self._open_pool()
+            if self.steps == 0:
+                return self._judge(finished, began)
+        stop = self.next_stop()
+        reported = time.perf_counter()
+        while self.steps < stop:
+            self._vector_step(finished)
+            self._update()
+            if time.perf_counter() - reported > 0.5:
+                reported = time.perf_counter()
+                last = [returns[-1] for returns in finished if returns]
+                report(self.steps, float(np.mean(last)) if last else None)
+        return self._judge(finished, began)
+
+    # -- one vector step ----------------------------------------------------------------------------------------
+
+    def _vector_step(self, finished: list[list[float]]) -> None:
+        assert self._pool is not None
+        row = self.progress.vector_steps
+        action = self._actions(row)
+        step = self._pool.step(action)
+        self.progress.vector_steps += 1
+        self._returns += step.reward
+        for k in np.flatnonzero(step.terminated | step.truncated):
+            finished[k // self.config.num_envs].append(float(self._returns[k]))
+            self._returns[k] = 0.0
+        if self.progress.vector_steps % self._pool_rows == 0:
+            # A pool is made anew now and then, so that replaying it on resume stays short: a truncation.
+            self._pool.close()
+            self._pool = self._make_pool()
+            step = step._replace(observation=self._pool.reset(), truncated=~step.terminated)
+            self._returns[:] = 0.0
+        self.replay.add(action, step)
+        self._observation = step.observation
+
+    def _actions(self, row: int) -> np.ndarray:
+        """Actions [M*N, A]: uniform until `learning_starts`, then sampled from the policies; a counter's draws."""
+        cohort, n = self.cohort, self.config.num_envs
+        moment = self._draws.at(cohort.seeds, torch.tensor(row, device=cohort.device))
+        if self.steps < self.config.learning_starts:
+            action = 2 * moment.uniform("warmup") - 1
+        else:
+            observation = torch.as_tensor(self._observation, device=cohort.device).unflatten(0, (cohort.size, n))
+            # A diverged member acts with zeros: its slot stays, its numbers no longer count.
+            action = cohort.act(observation, moment.normal("explore"))[0].nan_to_num(0.0)
+        return action.flatten(0, 1).to(torch.float32).cpu().numpy()
+
+    def _update(self) -> None:
+        high = self.replay.filled * self.config.num_envs
+        for _ in range(self.config.updates_due(self.steps) - self.progress.updates):
+            self.cohort.update(lambda moment: self.replay.sample(moment.integers("replay", high), self.config.n_step))
+            self.progress.updates += 1
+
+    def _judge(self, finished: list[list[float]], began: float) -> Segment:
+        started = time.perf_counter()
+        episodes = evaluate(
+            self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled
+        )
+        now = time.perf_counter()
+        self.progress.evaluation_seconds += now - started
+        self.progress.wall_seconds += now - began
+        return Segment(
+            self.steps,
+            episodes,
+            self.cohort.pop_metrics(),
+            finished,
+            self.cohort.finite(),
+            self.progress.wall_seconds,
+            self.progress.evaluation_seconds,
+        )
+
+    # -- environments -------------------------------------------------------------------------------------------
+
+    def _pool_start(self) -> int:
+        return self.progress.vector_steps // self._pool_rows * self._pool_rows
+
+    def _make_pool(self) -> Pool:
+        generation = self.progress.vector_steps // self._pool_rows
+        n = self.config.num_envs
+        seeds = [derived_seeds(seed, "training environments", generation, n) for seed in self.seeds]
+        return Pool(self.env.id, list(itertools.chain(*seeds)), self.threads)
+
+    def _open_pool(self) -> None:
+        self._pool = self._make_pool()
+        self._observation = self._pool.reset()
+        self.replay.start(self._observation)
+
+    # -- saving -------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
+        """(state tensors by name, the rows added since the last checkpoint, progress as JSON)."""
+        tensors = {_name(path): leaf.cpu() for path, leaf in tree_flatten_with_path(self.cohort.state)[0]}
+        tensors["observation"] = torch.as_tensor(self._observation).clone()
+        tensors["returns"] = torch.as_tensor(self._returns).clone()
+        rows = {}
+        if self.replay.written > self._saved_rows:
+            rows = self.replay.slice(max(self._saved_rows, self.replay.written - self.replay.rows), self.replay.written)
+        self._saved_rows = self.replay.written
+        return tensors, rows, json.dumps(self.progress.__dict__)
+
+    def rows_needed_from(self) -> int:
+        """The oldest row that restoring would read: still in the replay, or an action of the present pool."""
+        return min(self.replay.written - self.replay.filled, self._pool_start())
+
+    def restore(self, tensors: dict[str, Tensor], chunks: Chunks, progress: str) -> None:
+        """Go on from a checkpoint; `chunks` are (first row, loader) of the rows saved, oldest first.
+
+        The environments are made anew and their actions since they were made sent again: their state is a
+        function of seeds and actions only. Raises RuntimeError if they end up elsewhere than they were.
+        """
+        self.progress = Progress(**json.loads(progress))
+        self.cohort.state = tree_map_with_path(
+            lambda path, leaf: tensors[_name(path)].to(self.cohort.device), self.cohort.state
+        )
+        m, n = self.cohort.size, self.config.num_envs
+        pool = self._make_pool()
+        observation = pool.reset()
+        newest = tensors["observation"].reshape(m, n, -1)
+        self.replay.written = chunks[0][0] if chunks else 0
+        for first, load in chunks:
+            rows = load()
+            self.replay.extend(rows, newest)
+            for t in range(max(0, self._pool_start() - first), rows["action"].shape[1]):
+                observation = pool.step(rows["action"][:, t].flatten(0, 1).numpy()).observation
+        if not chunks:
+            self.replay.start(tensors["observation"].numpy())
+        if self.replay.written != self.progress.vector_steps:
+            raise RuntimeError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
+        self._observation = tensors["observation"].numpy()
+        self._returns = tensors["returns"].numpy().copy()
+        if not np.array_equal(observation, self._observation):
+            raise RuntimeError(f"{self.env.id} did not replay to where it was: the environment is not deterministic")
+        self._pool, self._saved_rows = pool, self.replay.written
+
+    def close(self) -> None:
+        """Close the environments."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(str(getattr(key, "key", key)) for key in path)

@@ -1,0 +1,90 @@
+"""What the tests share: small configs, and runs of the real command in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sac_bench.algorithms.sac import SACConfig
+
+torch.set_num_threads(1)
+
+TINY = {
+    "layers": [8],
+    "batch_size": 4,
+    "learning_starts": 100,
+    "eval_every": 200,
+    "eval_episodes": 2,
+    "replay_capacity": 10_000,
+}
+
+
+def tiny(**overrides: Any) -> SACConfig:
+    return SACConfig.model_validate(TINY | overrides)
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def sac_bench_environment(eager: bool = True) -> dict[str, str]:
+    """The environment of a real command; eager, because compiling costs a minute where no cache is warm."""
+    environment = dict(os.environ) | {"COLUMNS": "200"}
+    if eager:
+        environment["TORCH_COMPILE_DISABLE"] = "1"
+    return environment
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs `sac-bench ...` in an empty folder and returns what came of it."""
+
+    def run(*arguments: str | Path, eager: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sac_bench.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env=sac_bench_environment(eager),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+EXPERIMENT = """
+name = "tiny"
+question = "Does it run?"
+envs = ["InvertedPendulum-v5"]
+seeds = 2
+steps = 400
+reference = "sac"
+
+[base]
+layers = [8]
+batch_size = 4
+learning_starts = 100
+eval_every = 200
+eval_episodes = 2
+
+[variants.sac]
+
+[variants.v-network]
+value_network = true
+
+[sweep]
+tau = [0.005, 1.0]
+"""
+
+
+@pytest.fixture
+def experiment_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(EXPERIMENT)
+    return path

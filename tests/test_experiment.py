@@ -1,0 +1,193 @@
+"""From TOML to runs: ids, variants, and every way the input can be wrong."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sac_bench.algorithms.sac import SACConfig
+from sac_bench.errors import InputError
+from sac_bench.experiment import RunSpec, load
+from tests.conftest import EXPERIMENT, tiny
+
+SHIPPED = sorted(Path(__file__).parents[1].glob("experiments/**/*.toml"))
+
+
+def test_an_experiment_becomes_runs(experiment_file):
+    e = load(experiment_file)
+    assert list(e.variants) == ["sac", "v-network", "tau=0.005", "tau=1"]
+    assert e.variants["v-network"].config.value_network
+    assert e.variants["tau=1"].swept == ("tau", 1.0)
+    assert e.variants["sac"].config.layers == (8,)
+    runs = e.runs()
+    assert len(runs) == 8
+    assert len({spec.id for _, spec in runs}) == 6  # tau = 0.005 is the reference itself
+
+
+def test_sweeps_change_one_factor_of_the_reference(tmp_path):
+    text = EXPERIMENT.replace("[variants.sac]", "[variants.sac]\nvalue_network = true")
+    path = tmp_path / "e.toml"
+    path.write_text(text)
+    assert load(path).variants["tau=1"].config.value_network
+
+
+def test_the_command_line_overrides_the_file(experiment_file):
+    e = load(experiment_file, seeds=1, steps=600, envs=["Hopper-v5"], variants=["tau=1"], settings=["gamma=0.9"])
+    ((variant, spec),) = e.runs()
+    assert (variant.steps, spec.env, spec.seed, spec.config.gamma) == (600, "Hopper-v5", 0, 0.9)
+    assert e.reference == "tau=1"
+    words = load(experiment_file, settings=["activation=tanh", "layers=[4, 4]"]).variants["sac"].config
+    assert (words.activation, words.layers) == ("tanh", (4, 4))
+
+
+def test_a_variant_may_set_its_own_steps(tmp_path):
+    path = tmp_path / "e.toml"
+    path.write_text(EXPERIMENT.replace("value_network = true", "value_network = true\nsteps = 800"))
+    assert {name: v.steps for name, v in load(path).variants.items()}["v-network"] == 800
+    assert {v.steps for v in load(path, steps=600).variants.values()} == {600}
+
+
+def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_path):
+    renamed = tmp_path / "other.toml"
+    renamed.write_text(EXPERIMENT.replace('"tiny"', '"other"').replace("variants.sac", "variants.x").replace(
+        'reference = "sac"', 'reference = "x"').replace("steps = 400", "steps = 4000"))  # fmt: skip
+    first = load(experiment_file).runs()[0][1]
+    assert load(renamed).runs()[0][1].id == first.id
+    base = RunSpec("sac", tiny(), "Hopper-v5", 0)
+    others = [
+        RunSpec("sac", tiny(tau=0.01), "Hopper-v5", 0),
+        RunSpec("sac", tiny(critics=1), "Hopper-v5", 0),
+        RunSpec("sac", tiny(precision="float64"), "Hopper-v5", 0),
+        RunSpec("sac", tiny(), "gymnasium:Hopper-v5", 0),
+        RunSpec("sac", tiny(), "Hopper-v5", 1),
+    ]
+    assert len({base.id, *(spec.id for spec in others)}) == 6
+    assert RunSpec.from_dict(base.as_dict()) == base
+
+
+def test_id_is_pinned():
+    # Stored results go by these ids: a change here orphans them, and wants a reason.
+    spec = RunSpec("sac", SACConfig(), "HalfCheetah-v5", 0)
+    spec.as_dict()["backend"]
+    assert RunSpec("sac", SACConfig(), "HalfCheetah-v5", 0).id == spec.id
+    assert len(spec.id) == 16
+    assert set(spec.as_dict()) == {"algorithm", "semantics", "env", "backend", "seed", "config"}
+
+
+def test_numbers_may_differ_in_a_cohort_and_structure_may_not():
+    same = [tiny(), tiny(tau=1.0, learn_temperature=False, temperature=0.0, pessimism=0.0, actor_objective="first")]
+    assert len({RunSpec("sac", c, "Hopper-v5", s).structure() for s, c in enumerate(same)}) == 1
+    for other in (tiny(critics=1), tiny(value_network=True), tiny(batch_size=8), tiny(layers=[9]), tiny(utd=2.0)):
+        assert RunSpec("sac", other, "Hopper-v5", 0).structure() != RunSpec("sac", tiny(), "Hopper-v5", 0).structure()
+    assert tiny(actor_objective="first", learn_temperature=False).numbers()["actor_objective"] == 1.0
+    assert all(isinstance(v, float) for v in tiny().numbers().values())
+
+
+def test_every_default_names_its_source():
+    for name, field in SACConfig.model_fields.items():
+        assert field.description, name
+        assert field.json_schema_extra["source"], name
+    assert SACConfig().dtype is torch.float32
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_experiments_are_valid(path):
+    e = load(path)
+    assert e.name == path.stem
+    assert e.question
+    assert len(e.seeds) >= 3
+
+
+@pytest.mark.parametrize("name", ["ablation-quick", "ablation-halfcheetah", "ablation-hopper", "ablation-humanoid"])
+def test_ablations_cover_the_five_axes(name):
+    (path,) = [p for p in SHIPPED if p.stem == name]
+    configs = [v.config for v in load(path).variants.values()]
+    for field in ("value_network", "learn_temperature", "critics", "reward_scale", "tau"):
+        assert len({getattr(c, field) for c in configs}) > 1, field
+
+
+BAD_FILES = {
+    "empty": ("", "the file is empty"),
+    "blank": ("  \n\n", "the file is empty"),
+    "invalid TOML": ('name = "x', "not valid TOML"),
+    "unknown key": (EXPERIMENT.replace("seeds = 2", "seed = 2"), "seed: unknown key; did you mean 'seeds'?"),
+    "unknown option": (EXPERIMENT.replace("batch_size", "batchsize"), "batchsize: unknown key; did you mean 'batch_size'?"),
+    "unknown option in variant": (EXPERIMENT.replace("value_network = true", "value_net = true"),
+                                  "[variants.v-network]: value_net: unknown key; did you mean 'value_network'?"),
+    "unknown swept option": (EXPERIMENT.replace("tau = [", "taus = ["), "[sweep] taus: unknown key; did you mean 'tau'?"),
+    "missing": (EXPERIMENT.replace('envs = ["InvertedPendulum-v5"]', ""), "envs: is missing"),
+    "wrong type": (EXPERIMENT.replace("steps = 400", 'steps = "many"'), "steps: "),
+    "wrong type of option": (EXPERIMENT.replace("batch_size = 4", 'batch_size = "4"'), "batch_size: "),
+    "a bool is no number": (EXPERIMENT.replace("batch_size = 4", "batch_size = true"), "batch_size: "),
+    "a fraction is no count": (EXPERIMENT.replace("batch_size = 4", "batch_size = 4.5"), "batch_size: "),
+    "tau above 1": (EXPERIMENT.replace("[0.005, 1.0]", "[0.005, 1.5]"), "tau: input should be less than or equal to 1"),
+    "NaN": (EXPERIMENT.replace("[0.005, 1.0]", "[nan]"), "tau: "),
+    "infinite": (EXPERIMENT.replace("[0.005, 1.0]", "[inf]"), "tau: "),
+    "negative steps": (EXPERIMENT.replace("steps = 400", "steps = -400"), "steps: "),
+    "no critics": (EXPERIMENT.replace("value_network = true", "critics = 0"), "critics: "),
+    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants at least one layer"),
+    "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
+    "learn from temperature 0": (EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"), "temperature = 0 cannot be learned"),
+    "unknown environment": (EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),
+                            "did you mean 'InvertedPendulum-v5'?"),
+    "discrete actions": (EXPERIMENT.replace("InvertedPendulum-v5", "CartPole-v1"), "only continuous ones"),
+    "environment twice": (EXPERIMENT.replace('envs = ["', 'envs = ["InvertedPendulum-v5", "'), "is there twice"),
+    "no such reference": (EXPERIMENT.replace('reference = "sac"', 'reference = "sacc"'), "no variant 'sacc'; did you mean"),
+    "unknown algorithm": (EXPERIMENT.replace("seeds = 2", 'seeds = 2\nalgorithm = "sca"'), "unknown algorithm 'sca'"),
+    "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "two variants named 'tau=1'"),
+    "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
+    "a name that is a path": (EXPERIMENT.replace('"tiny"', '"../../tiny"'), "not a plain name"),
+    "a variant that is a path": (EXPERIMENT.replace("v-network", '"a/b"'), "not a plain name"),
+    "seed too large": (EXPERIMENT.replace("seeds = 2", "seeds = [5000000000]"), "seeds: 5000000000 is not between"),
+    "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is there twice"),
+    "no seeds": (EXPERIMENT.replace("seeds = 2", "seeds = 0"), "wants 1 to 10000"),
+    "steps that allow no update": (EXPERIMENT.replace("steps = 400", "steps = 100"), "allows no update"),
+    "steps no multiple of num_envs": (EXPERIMENT.replace("steps = 400", "steps = 402").replace("[8]", "[8]\nnum_envs = 4"),
+                                      "steps = 402 is not a multiple of num_envs = 4; nearest: 400 or 404"),
+    "learning_starts no multiple": (EXPERIMENT.replace("= 100", "= 90").replace("[8]", "[8]\nnum_envs = 4"),
+                                    "learning_starts = 90 is not a multiple of num_envs = 4; nearest: 88 or 92"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_input_is_one_line_with_file_and_key(case, tmp_path):
+    text, words = BAD_FILES[case]
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=".") as refused:
+        load(path)
+    message = str(refused.value)
+    assert words in message
+    assert message.startswith(str(path))
+    assert "\n" not in message
+
+
+def test_bad_input_files_that_are_none(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
+    (tmp_path / "folder.toml").mkdir()
+    for name, words in [
+        ("binary.toml", "not a text file"),
+        ("folder.toml", "cannot be read"),
+        ("none.toml", "no such file"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("tau", "wants KEY=VALUE"),
+        ("taux=1", "did you mean 'tau'"),
+        ("tau=2", "less than or equal to 1"),
+        ("=1", "wants KEY"),
+    ],
+)
+def test_bad_input_in_settings(settings, words, experiment_file):
+    with pytest.raises(InputError, match=words):
+        load(experiment_file, settings=[settings])
+
+
+def test_bad_input_unknown_variant_names_the_nearest(experiment_file):
+    with pytest.raises(InputError, match="no variant 'vnetwork'; did you mean 'v-network'"):
+        load(experiment_file, variants=["vnetwork"])

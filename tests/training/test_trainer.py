@@ -1,0 +1,126 @@
+"""The loop: what is counted, and that a restored trainer goes on to the same bytes."""
+
+import numpy as np
+import pytest
+import torch
+
+from sac_bench.experiment import RunSpec
+from sac_bench.training.trainer import Trainer
+from tests.conftest import tiny
+
+
+def trainer(specs, steps, **kwargs):
+    return Trainer(specs, steps, compiled=False, **kwargs)
+
+
+def run_to(trained, steps):
+    segments = []
+    while not segments or trained.steps < steps:
+        segments.append(trained.train())
+    return segments
+
+
+def specs(env="Hopper-v5", seeds=(0, 1), **overrides):
+    return [RunSpec("sac", tiny(**overrides), env, seed) for seed in seeds]
+
+
+@pytest.mark.parametrize(("num_envs", "utd"), [(1, 1.0), (4, 1.0), (4, 0.5), (2, 3.0)])
+def test_updates_per_transition_do_not_change_with_the_number_of_environments(num_envs, utd):
+    trained = trainer(specs(num_envs=num_envs, utd=utd, learning_starts=200), 400)
+    run_to(trained, 400)
+    assert trained.steps == 400
+    assert trained.progress.updates == 200 * utd
+    assert int(trained.cohort.state["updates"][0]) == 200 * utd
+    trained.close()
+
+
+def test_segments_end_where_evaluations_are_due_and_at_the_end():
+    trained = trainer(specs(), 500)
+    assert [segment.steps for segment in run_to(trained, 500)] == [0, 200, 400, 500]
+    trained.close()
+
+
+def test_a_run_does_not_depend_on_who_shares_its_cohort():
+    both, alone = trainer(specs(seeds=(0, 5)), 400), trainer(specs(seeds=(5,)), 400)
+    together, single = run_to(both, 400), run_to(alone, 400)
+    np.testing.assert_array_equal(together[-1].episodes.returns[1], single[-1].episodes.returns[0])
+    assert torch.equal(both.cohort.state["params"]["actor"][1], alone.cohort.state["params"]["actor"][0])
+    both.close()
+    alone.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "overrides"),
+    [
+        ("Hopper-v5", {}),
+        ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True}),
+        ("gymnasium:Hopper-v5", {"num_envs": 2}),
+        # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
+        ("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}),
+        ("LunarLanderContinuous-v3", {}),  # draws random numbers while it steps
+    ],
+)
+def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
+    runs = specs(env, **overrides)
+    straight = trainer(runs, 600)
+    expected = run_to(straight, 600)
+    straight.close()
+
+    interrupted, chunks, segments, at = trainer(runs, 600), [], [], 0
+    while at < 600:
+        segments.append(interrupted.train())
+        tensors, rows, progress = interrupted.checkpoint()
+        if rows:
+            written = interrupted.replay.written
+            chunks.append((written - rows["reward"].shape[1], lambda rows=rows: rows))
+            needed = interrupted.rows_needed_from()
+            chunks = [(s, c) for s, c in chunks if s + c()["reward"].shape[1] > needed]
+        at = interrupted.steps
+        interrupted.close()
+        interrupted = trainer(runs, 600)
+        interrupted.restore(tensors, chunks, progress)
+    assert [s.steps for s in segments] == [s.steps for s in expected]
+    for ours, theirs in zip(segments, expected, strict=True):
+        np.testing.assert_array_equal(ours.episodes.returns, theirs.episodes.returns)
+        np.testing.assert_array_equal(ours.episodes.lengths, theirs.episodes.lengths)
+        assert all(torch.equal(ours.metrics[name], theirs.metrics[name]) for name in theirs.metrics)
+    for name, value in straight.cohort.state["params"].items():
+        assert torch.equal(interrupted.cohort.state["params"][name], value)
+    interrupted.close()
+
+
+def test_more_steps_continue_a_run_as_if_asked_for_at_once():
+    straight = trainer(specs(), 800)
+    run_to(straight, 800)
+    first = trainer(specs(), 400)
+    run_to(first, 400)
+    tensors, rows, progress = first.checkpoint()
+    longer = trainer(specs(), 800)
+    longer.restore(tensors, [(0, lambda: rows)], progress)
+    run_to(longer, 800)
+    assert torch.equal(longer.cohort.state["params"]["critic"], straight.cohort.state["params"]["critic"])
+    for used in (straight, first, longer):
+        used.close()
+
+
+def test_a_pool_made_anew_truncates_and_bootstraps():
+    trained = trainer(specs("Pendulum-v1", seeds=(0,), pool_episodes=1, eval_every=300), 300)
+    trained.train()
+    trained.config  # noqa: B018
+    trained._pool_rows = 150  # before Pendulum's own limit of 200
+    trained.train()
+    rows = trained.replay.slice(0, 300)
+    assert rows["truncated"][0].flatten().nonzero().flatten().tolist() == [149, 299]
+    assert not rows["terminated"].any()
+    trained.close()
+
+
+def test_restoring_checks_that_the_environment_replayed():
+    first = trainer(specs(), 400)
+    run_to(first, 200)
+    tensors, rows, progress = first.checkpoint()
+    rows["action"][0, 3] *= -1
+    again = trainer(specs(), 400)
+    with pytest.raises(RuntimeError, match="did not replay"):
+        again.restore(tensors, [(0, lambda: rows)], progress)
+    first.close()
