@@ -37,8 +37,9 @@ class Evaluate(BaseCallback):
         if self.num_timesteps % self.every == 0:
             returns, _ = evaluate_policy(self.model, self.env, self.episodes, return_episode_rewards=True)
             mean = sum(returns) / len(returns)
-            self.rows.append({"seed": self.seed, "step": self.num_timesteps, "return_mean": mean,
-                              "episodes": len(returns), "wall_seconds": round(time.perf_counter() - self.began, 1)})  # fmt: skip
+            seconds = round(time.perf_counter() - self.began, 1)
+            row = {"seed": self.seed, "step": self.num_timesteps, "return_mean": mean, "episodes": len(returns)}
+            self.rows.append(row | {"wall_seconds": seconds})
             print(self.rows[-1], flush=True)
         return True
 

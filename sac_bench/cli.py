@@ -18,8 +18,13 @@ from rich.table import Table
 
 from sac_bench.errors import InputError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.")  # fmt: skip
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
+)
 console = Console()
 
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
@@ -50,7 +55,7 @@ def run(
     import_: Annotated[
         list[str],
         typer.Option("--import", metavar="MODULE", help="Registers one's own Gymnasium environments. Repeatable."),
-    ] = [],  # noqa: B006  # fmt: skip
+    ] = [],  # noqa: B006
     keep_replay: Annotated[bool, typer.Option(help="Keep what continuing finished runs would need.")] = False,
     retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
@@ -106,7 +111,7 @@ def _carry_out(asked: Any, plan: Any, store: Any, workers: int, device: str, kee
                 collect(store, asked, command)
                 print(f"stopped; finished segments are saved, continue with: {command}", file=sys.stderr)
                 return 130
-    measure_random_policies(store, asked.envs)
+    measure_random_policies(store, {spec.env for _, spec in asked.runs() if store.run(spec.id).status()["steps"]})
     collect(store, asked, command)
     folder = store.experiment(asked.name)
     write_report(folder)

@@ -188,8 +188,7 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
             table = run.table(name)
             if len(table):
                 table = table[table["step"] <= variant.steps]
-                for column, label in reversed(labels.items()):
-                    table.insert(0, column, label)
+                table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
     results = Results(
         pd.DataFrame(rows),

@@ -84,7 +84,7 @@ def comparable(results: Path, name: str) -> dict[str, bytes]:
 def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "sac_bench.cli", "run", str(experiment_file), "--results", results, "--variant", "sac",
-         "--steps", "3000", "--workers", "1"],
+         "--steps", "1200", "--workers", "1"],
         cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
@@ -101,10 +101,10 @@ def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) 
 
 
 def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path):
-    arguments = ["--variant", "sac", "--steps", "3000", "--workers", "1"]
+    arguments = ["--variant", "sac", "--steps", "1200", "--workers", "1"]
     killed_after_a_segment(experiment_file, tmp_path, "killed")
     statuses = [json.loads(p.read_text()) for p in (tmp_path / "killed").glob("runs/*/status.json")]
-    assert all(0 < status["steps"] < 3000 for status in statuses)
+    assert all(0 < status["steps"] < 1200 for status in statuses)
     resumed = command("run", experiment_file, "--results", "killed", *arguments)
     assert resumed.returncode == 0, resumed.stderr + resumed.stdout
     assert "0 new, 0 reused, 2 to be continued" in resumed.stdout

@@ -154,7 +154,7 @@ def test_bad_input_is_one_line_with_file_and_key(case, tmp_path):
     text, words = BAD_FILES[case]
     path = tmp_path / "bad.toml"
     path.write_text(text)
-    with pytest.raises(InputError, match=".") as refused:
+    with pytest.raises(InputError) as refused:
         load(path)
     message = str(refused.value)
     assert words in message

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ def init_mlp(draw: Draw, name: str, sizes: Sizes) -> Tensor:
     This is torch.nn.Linear's default, which Stable-Baselines3, CleanRL and Spinning Up train SAC with.
     """
     parts = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         uniform = draw(f"{name}/{i}", (fan_in * fan_out + fan_out,))
         parts.append((2 * uniform - 1) / math.sqrt(fan_in))
     return torch.cat(parts)
@@ -41,7 +42,7 @@ def init_mlp(draw: Draw, name: str, sizes: Sizes) -> Tensor:
 
 def layers(params: Tensor, sizes: Sizes) -> list[tuple[Tensor, Tensor]]:
     """Views of params [..., P] as (weight [..., in, out], bias [..., out]) of each layer."""
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(pairwise(sizes))
     parts = params.split([n for fan_in, fan_out in pairs for n in (fan_in * fan_out, fan_out)], dim=-1)
     return [(parts[2 * i].unflatten(-1, pair), parts[2 * i + 1]) for i, pair in enumerate(pairs)]
 

@@ -25,14 +25,13 @@ def scores(results: Results, about: dict[str, Any], policy: str = "mean") -> pd.
     evaluations = results.evaluations
     by_run = dict(list(evaluations[evaluations["policy"] == policy].groupby(["run_id", "variant"]))) if len(
         evaluations) else {}  # fmt: skip
-    for run in results.runs.itertuples():
-        score = float("nan")
-        if run.status == "diverged":
-            score = about["random"].get(run.env, {}).get("return_mean", float("nan"))
-        elif run.status == "finished" and (run.run_id, run.variant) in by_run:
-            rows_of_run = by_run[run.run_id, run.variant]
-            score = run_score(rows_of_run["step"], rows_of_run["return_mean"], run.target_steps)
-        rows.append({"env": run.env, "variant": run.variant, "seed": run.seed, "status": run.status, "score": score})
+    for run in results.runs.to_dict("records"):
+        score, key = float("nan"), (run["run_id"], run["variant"])
+        if run["status"] == "diverged":
+            score = about["random"].get(run["env"], {}).get("return_mean", float("nan"))
+        elif run["status"] == "finished" and key in by_run:
+            score = run_score(by_run[key]["step"], by_run[key]["return_mean"], run["target_steps"])
+        rows.append({name: run[name] for name in ("env", "variant", "seed", "status")} | {"score": score})
     return pd.DataFrame(rows)
 
 

@@ -6,11 +6,17 @@ continues as it was planned; new runs of one structure are grouped into new coho
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
+from torch.utils._pytree import tree_leaves
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Experiment, RunSpec, digest
@@ -69,30 +75,28 @@ class Plan:
         return max(loads)
 
 
-def parameter_count(spec: RunSpec) -> int:
-    """Weights and biases of one learner's actor and critics (and V network)."""
-    config, env = spec.config, describe(spec.env)
-    hidden = tuple(config.layers)
-
-    def count(*sizes: int) -> int:
-        return sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-
-    d, a = env.observation_dim, env.action_dim
-    value = count(d, *hidden, 1) if config.value_network else 0
-    return count(d, *hidden, 2 * a) + config.critics * count(d + a, *hidden, 1) + value
+@functools.cache
+def state_bytes(algorithm: str, config: ReplayConfig, env_id: str) -> tuple[int, int]:
+    """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
+    env = describe(env_id)
+    learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
+    state = learner.init(lambda name, shape: torch.empty(shape, dtype=config.dtype, device="meta"))
+    parameters = sum(leaf.numel() for leaf in state["params"].values())
+    return parameters, sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state))
 
 
 def update_flops(spec: RunSpec) -> float:
     """Arithmetic of one update: about eight passes of the batch through every network, backward ones included."""
-    return 2.0 * spec.config.batch_size * parameter_count(spec) * 8
+    parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
+    return 2.0 * spec.config.batch_size * parameters * 8
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
-    """One member's memory: its replay, and its parameters with targets, moments and temporaries."""
-    config, env = spec.config, describe(spec.env)
+    """One member's memory: its replay, its state, and as much again for an update's results."""
+    env = describe(spec.env)
     row = 4 * (env.observation_dim + env.action_dim + 3)
-    scalar = 8 if config.precision == "float64" else 4
-    return min(config.replay_capacity, steps) * row + 10 * scalar * parameter_count(spec)
+    _, state = state_bytes(spec.algorithm, spec.config, spec.env)
+    return min(spec.config.replay_capacity, steps) * row + 2 * state
 
 
 def make_plan(
@@ -119,8 +123,8 @@ def make_plan(
             continued[cohort] = max(continued.get(cohort, 0), steps)
         elif status["status"] == "finished" and not retrain:
             raise InputError(
-                f"run {run_id} (seed {spec.seed}, {spec.env}) is finished at {status['steps']} steps and its replay was "
-                f"dropped, so it cannot go on to {steps}; --retrain trains it again from the start (about "
+                f"run {run_id} (seed {spec.seed}, {spec.env}) is finished at {status['steps']} steps and its replay "
+                f"was dropped, so it cannot go on to {steps}; --retrain trains it again from the start (about "
                 f"{duration(CohortPlan('', (spec,), steps).seconds)}), and --keep-replay would have kept it"
             )
         else:
@@ -174,10 +178,10 @@ def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, devi
 
 
 def _widest(spec: RunSpec, device: str) -> int:
-    """Members beyond which a wider program gains nothing: on a CPU when arithmetic outweighs the overhead."""
+    """Members beyond which a wider program gains little: on a CPU, where arithmetic far outweighs the overhead."""
     if device != "cpu":
         return 64
-    return max(1, min(16, int(2 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
+    return max(1, min(32, int(4 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
 
 
 def duration(seconds: float) -> str:

@@ -30,6 +30,7 @@ from sac_bench.training.trainer import Segment, Trainer
 def train_cohort(store: Store, cohort_id: str, device: str, threads: int, keep_replay: bool, progress: TextIO) -> None:
     """Train a cohort to its planned steps, from its last checkpoint if there is one."""
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
     if device == "cpu":
         fastest_float32_products()
     compiled = cannot_compile() is None
@@ -111,8 +112,8 @@ def _record(runs: list[RunDirectory], trainer: Trainer, segment: Segment) -> Non
             f"{_now()} step {segment.steps}: return {mean:.1f} (mean action), {sampled:.1f} (sampled); {wall:.0f} s"
         )
         if segment.finite[m]:
-            policy = {"actor": trainer.cohort.state["params"]["actor"][m].cpu().contiguous()}
-            write_atomically(run.path / "policy.safetensors", save(policy, metadata={"steps": str(segment.steps)}))
+            actor = {"actor": trainer.cohort.state["params"]["actor"][m].cpu().contiguous()}
+            write_atomically(run.path / "policy.safetensors", save(actor, metadata={"steps": str(segment.steps)}))
         else:
             trainer.progress.stopped[m] = True
             run.log(f"{_now()} diverged by step {segment.steps}: parameters hold NaN or infinity")

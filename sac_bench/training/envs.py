@@ -21,6 +21,9 @@ from sac_bench.errors import InputError, nearest
 
 GYMNASIUM_PREFIX = "gymnasium:"
 
+# EnvPool's float64 bounds become Gymnasium's float32 spaces; we cast once ourselves.
+warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -137,7 +140,7 @@ def describe(env_id: str) -> EnvSpec:
         return EnvSpec(
             id=env_id,
             backend=backend,
-            observation_dim=int(sum(np.prod(leaf.shape) for leaf in leaves)),
+            observation_dim=sum(int(np.prod(leaf.shape or ())) for leaf in leaves),
             action_dim=int(np.prod(space.shape)),
             max_episode_steps=int(limit),
             action_low=tuple(space.low.astype(np.float64).flatten().tolist()),
@@ -164,15 +167,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _make(env_id: str, count: int, seeds: list[int], threads: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Gymnasium warns of float64 bounds cast to float32
-        if env_id.startswith(GYMNASIUM_PREFIX):
-            return gymnasium.make_vec(
-                env_id.removeprefix(GYMNASIUM_PREFIX),
-                num_envs=count,
-                vectorization_mode="sync",
-                vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
-            )
-        import envpool
+    if env_id.startswith(GYMNASIUM_PREFIX):
+        return gymnasium.make_vec(
+            env_id.removeprefix(GYMNASIUM_PREFIX),
+            num_envs=count,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
+        )
+    import envpool
 
-        return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count))
+    return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count))

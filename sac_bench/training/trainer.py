@@ -222,6 +222,7 @@ class Trainer:
             rows = load()
             self.replay.extend(rows, newest)
             for t in range(max(0, self._pool_start() - first), rows["action"].shape[1]):
+                self._check_replayed(observation, rows["observation"][:, t])
                 observation = pool.step(rows["action"][:, t].flatten(0, 1).numpy()).observation
         if not chunks:
             self.replay.start(tensors["observation"].numpy())
@@ -229,9 +230,14 @@ class Trainer:
             raise RuntimeError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
         self._observation = tensors["observation"].numpy()
         self._returns = tensors["returns"].numpy().copy()
-        if not np.array_equal(observation, self._observation):
-            raise RuntimeError(f"{self.env.id} did not replay to where it was: the environment is not deterministic")
+        self._check_replayed(observation, newest)
         self._pool, self._saved_rows = pool, self.replay.written
+
+    def _check_replayed(self, observation: np.ndarray, recorded: Tensor) -> None:
+        if not np.array_equal(observation, recorded.flatten(0, 1).numpy()):
+            raise RuntimeError(
+                f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions"
+            )
 
     def close(self) -> None:
         """Close the environments."""

@@ -180,7 +180,7 @@ def test_contract_ones_own_environment_with_a_dictionary():
     ],
 )
 def test_contract_what_cannot_be_trained_on_is_refused(env_id, words):
-    with pytest.raises(InputError, match=".") as refused:
+    with pytest.raises(InputError) as refused:
         describe(env_id)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -106,7 +106,6 @@ def test_more_steps_continue_a_run_as_if_asked_for_at_once():
 def test_a_pool_made_anew_truncates_and_bootstraps():
     trained = trainer(specs("Pendulum-v1", seeds=(0,), pool_episodes=1, eval_every=300), 300)
     trained.train()
-    trained.config  # noqa: B018
     trained._pool_rows = 150  # before Pendulum's own limit of 200
     trained.train()
     rows = trained.replay.slice(0, 300)
