@@ -77,7 +77,7 @@ def run(
         workers = workers or (cores() if chosen == "cpu" else 1)
         store = Store(results)
         store.check_writable()
-        memory = 0.9 * available_memory() / workers if available_memory() else 4e9
+        memory = 0.9 * available_memory(chosen) / workers
         plan = planning.make_plan(asked, store, workers, memory, chosen, retrain)
         _say_plan(asked, plan, store, workers, chosen)
         if dry_run:

@@ -25,6 +25,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+RESERVED = ("runs", "cohorts", "environments", "record")
 MAX_SEED = 2**32 - 1
 
 
@@ -38,20 +39,25 @@ class RunSpec:
     seed: int
 
     def as_dict(self) -> dict[str, Any]:
-        """What the id is a hash of, as JSON holds it."""
+        """All of it, the whole config included, as JSON holds it."""
+        return self.identity() | {"config": self.config.model_dump(mode="json")}
+
+    def identity(self) -> dict[str, Any]:
+        """What the id is a hash of. Of the config only what differs from the defaults: a new option leaves old
+        ids as they were, and a changed default wants new `semantics`."""
         return {
             "algorithm": self.algorithm,
             "semantics": ALGORITHMS[self.algorithm].semantics,
             "env": self.env,
             "backend": describe(self.env).backend,
             "seed": self.seed,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude_defaults=True),
         }
 
     @cached_property
     def id(self) -> str:
-        """Sixteen hexadecimal digits of the spec's SHA-256."""
-        return digest(self.as_dict())
+        """Sixteen hexadecimal digits of the SHA-256 of `identity`."""
+        return digest(self.identity())
 
     def structure(self) -> str:
         """Runs with equal structure can train as one program."""
@@ -148,6 +154,8 @@ def load(
         )
     if not NAME.fullmatch(file.name):
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
+    if file.name in RESERVED:
+        raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
     base = file.base | dict(_setting(text) for text in settings)
     resolved = _variants(file, base, where)
     reference = file.reference or next(iter(resolved))

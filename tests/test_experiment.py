@@ -7,9 +7,17 @@ import torch
 
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.errors import InputError
-from sac_bench.experiment import RunSpec, load
+from sac_bench.experiment import RunSpec, digest, load
 from tests.conftest import EXPERIMENT, tiny
 
+DEFAULTS = {
+    "num_envs": 1, "eval_every": 5000, "eval_episodes": 5, "pool_episodes": 50, "precision": "float32",
+    "learning_starts": 10000, "replay_capacity": 1000000, "batch_size": 256, "utd": 1.0, "n_step": 1,
+    "layers": [256, 256], "activation": "relu", "critics": 2, "value_network": False, "actor_lr": 3e-4,
+    "critic_lr": 3e-4, "value_lr": 3e-4, "temperature_lr": 3e-4, "gamma": 0.99, "tau": 0.005, "target_period": 1.0,
+    "reward_scale": 1.0, "learn_temperature": 1.0, "temperature": 1.0, "target_entropy_scale": 1.0,
+    "entropy_in_backup": 1.0, "pessimism": 1.0, "actor_objective": 0.0, "log_std_min": -20.0, "log_std_max": 2.0,
+}  # fmt: skip
 SHIPPED = sorted(Path(__file__).parents[1].glob("experiments/**/*.toml"))
 
 
@@ -65,13 +73,14 @@ def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_pat
     assert RunSpec.from_dict(base.as_dict()) == base
 
 
-def test_id_is_pinned():
-    # Stored results go by these ids: a change here orphans them, and wants a reason.
-    spec = RunSpec("sac", SACConfig(), "HalfCheetah-v5", 0)
-    spec.as_dict()["backend"]
-    assert RunSpec("sac", SACConfig(), "HalfCheetah-v5", 0).id == spec.id
-    assert len(spec.id) == 16
-    assert set(spec.as_dict()) == {"algorithm", "semantics", "env", "backend", "seed", "config"}
+def test_id_is_of_what_differs_from_the_defaults():
+    # So a new option orphans no stored result; these two do when they change, and want new SEMANTICS.
+    identity = RunSpec("sac", SACConfig(tau=0.01, layers=(256, 256)), "HalfCheetah-v5", 0).identity()
+    assert identity.pop("backend").startswith("envpool ")
+    assert identity == {"algorithm": "sac", "semantics": 1, "env": "HalfCheetah-v5", "seed": 0, "config": {"tau": 0.01}}
+    assert digest(identity) == "3c34054936835e6c"
+    defaults = SACConfig().numbers() | SACConfig().structure()
+    assert defaults.items() >= DEFAULTS.items()
 
 
 def test_numbers_may_differ_in_a_cohort_and_structure_may_not():
@@ -137,6 +146,7 @@ BAD_FILES = {
     "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "two variants named 'tau=1'"),
     "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
     "a name that is a path": (EXPERIMENT.replace('"tiny"', '"../../tiny"'), "not a plain name"),
+    "a name of the store's own": (EXPERIMENT.replace('"tiny"', '"runs"'), "a folder of the store's own"),
     "a variant that is a path": (EXPERIMENT.replace("v-network", '"a/b"'), "not a plain name"),
     "seed too large": (EXPERIMENT.replace("seeds = 2", "seeds = [5000000000]"), "seeds: 5000000000 is not between"),
     "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is there twice"),

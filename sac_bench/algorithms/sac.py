@@ -25,7 +25,7 @@ from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
 
 SEMANTICS = 1
-"""Raised whenever the numbers that SAC computes for a config change; part of every run's id."""
+"""Raised whenever the numbers that SAC computes for a config change, a changed default included; in every run's id."""
 
 
 class SACConfig(ReplayConfig):

@@ -25,13 +25,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory() -> int:
-    """Bytes that can be taken without swapping; 0 when unknown."""
+def available_memory(device: str) -> int:
+    """Bytes free on the device; 4 GiB where the system does not tell."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
     except (OSError, StopIteration):
-        return 0
+        return 4 * 2**30
 
 
 def cannot_compile() -> str | None:

@@ -86,9 +86,9 @@ def state_bytes(algorithm: str, config: ReplayConfig, env_id: str) -> tuple[int,
 
 
 def update_flops(spec: RunSpec) -> float:
-    """Arithmetic of one update: about eight passes of the batch through every network, backward ones included."""
+    """Arithmetic of one update: about five passes of the batch through every network, backward ones included."""
     parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
-    return 2.0 * spec.config.batch_size * parameters * 8
+    return 2.0 * spec.config.batch_size * parameters * 5
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
@@ -169,7 +169,8 @@ def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, devi
     cohorts = []
     for (structure, steps), specs in groups.items():
         share = workers * work[structure, steps] / sum(work.values())
-        widest = max(1, min(_widest(specs[0], device), int((memory - PROCESS_BYTES) // member_bytes(specs[0], steps))))
+        fitting = int((memory - PROCESS_BYTES) // member_bytes(specs[0], steps))
+        widest = max(1, min(_widest(specs[0], device), fitting))
         count = max(math.ceil(len(specs) / widest), min(len(specs), round(share)), 1)
         for i in range(count):
             members = tuple(specs[i::count])

@@ -1,0 +1,116 @@
+"""Tables and figures from made-up rows: what counts, what is missing, who is compared with whom."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sac_bench.analysis.figures import panels, sweeps, write_figures
+from sac_bench.analysis.report import write_report
+from sac_bench.analysis.tables import final_performance, presented, scores
+from sac_bench.store import Results
+
+ABOUT = {
+    "name": "made-up",
+    "question": "Is it counted?",
+    "algorithm": "sac",
+    "envs": ["Hopper-v5"],
+    "seeds": [0, 1, 2],
+    "reference": "sac",
+    "success_return": None,
+    "command": "sac-bench run made-up.toml",
+    "random": {"Hopper-v5": {"return_mean": 18.0, "return_std": 17.0, "episodes": 100}},
+    "variants": {
+        "sac": {"overrides": {}, "steps": 100, "swept": None},
+        "one-q": {"overrides": {"critics": 1}, "steps": 100, "swept": None},
+        "tau=1": {"overrides": {"tau": 1.0}, "steps": 100, "swept": ["tau", 1.0]},
+    },
+    "config": {"sac": {"tau": 0.005}, "one-q": {"tau": 0.005}, "tau=1": {"tau": 1.0}},
+}
+FINAL = {"sac": [100.0, 110.0, 120.0], "one-q": [90.0, 80.0, 70.0], "tau=1": [0.0, 10.0, 20.0]}
+
+
+def made_up(statuses=()):
+    """Three seeds a variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
+    statuses, runs, evaluations, episodes = dict(statuses), [], [], []
+    for variant, finals in FINAL.items():
+        for seed, final in enumerate(finals):
+            status = statuses.get((variant, seed), "finished")
+            labels = {"run_id": f"{variant}{seed}", "variant": variant, "env": "Hopper-v5", "seed": seed}
+            runs.append(labels | {"status": status, "steps": 100, "target_steps": 100, "wall_seconds": 30.0,
+                                  "cohort_size": 3, "device": "cpu", "versions": "v", "commit": "c"})  # fmt: skip
+            for step in (0, 50, 100):
+                for policy, factor in (("mean", 1.0), ("sample", 0.5)):
+                    row = {"step": step, "policy": policy, "return_mean": factor * final * step / 100}
+                    evaluations.append(labels | row)
+                    episodes += [
+                        labels | {"step": step, "policy": policy, "episode": e, "return": final + e} for e in (0, 1)
+                    ]
+    return Results(*map(pd.DataFrame, (runs, evaluations, episodes, [])))
+
+
+def row_of(table, variant):
+    return table[table["variant"] == variant].iloc[0]
+
+
+def test_final_performance_and_the_difference_from_the_reference():
+    table = final_performance(made_up(), ABOUT)
+    one_q = row_of(table, "one-q")
+    assert one_q["score"] == 80
+    assert one_q["difference"] == -30
+    assert one_q["difference_ci_low"] == pytest.approx(-30 - 2.776445 * (200 / 3) ** 0.5, rel=1e-5)
+    assert one_q["sampled_score"] == 40
+    assert pd.isna(row_of(table, "sac")["difference"])
+
+
+def test_diverged_enters_as_random_failed_is_counted_missing():
+    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed", ("tau=1", 2): "running"})
+    table = final_performance(results, ABOUT)
+    assert row_of(table, "one-q")["score"] == pytest.approx((18 + 80 + 70) / 3)
+    assert (row_of(table, "one-q")["diverged"], row_of(table, "one-q")["missing"]) == (1, 0)
+    assert (row_of(table, "tau=1")["seeds"], row_of(table, "tau=1")["missing"]) == (1, 2)
+    shown = presented(table, ABOUT)
+    assert row_of(shown, "tau=1")["seeds"] == "1 of 3"
+    assert row_of(shown, "one-q")["diverged"] == 1
+    assert scores(results, ABOUT)["score"].isna().sum() == 2
+
+
+def test_share_of_successful_episodes_and_the_worst():
+    table = final_performance(made_up(), ABOUT | {"success_return": 110.0})
+    sac = row_of(table, "sac")
+    assert sac["worst_episode"] == 100
+    assert sac["success_share"] == pytest.approx(3 / 6)  # 111, 120, 121 of 100, 101, 110, 111, 120, 121
+    shown = presented(table, ABOUT | {"success_return": 110.0})
+    assert row_of(shown, "sac (reference)")["episodes above 110"] == "50%"
+
+
+def test_swept_values_have_a_panel_of_their_own_with_the_reference():
+    assert sweeps(ABOUT) == {"tau": {"tau=1": 1.0, "sac": 0.005}}
+    assert panels(ABOUT) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
+
+
+def test_figures_and_report_from_the_csv_files_alone(tmp_path):
+    folder = tmp_path / "made-up"
+    folder.mkdir()
+    for name, table in made_up({("one-q", 0): "failed"})._asdict().items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "experiment.json").write_text(json.dumps(ABOUT))
+    write_report(folder)
+    report = (folder / "report.md").read_text()
+    for words in ("Is it counted?", "2 of 3", "## Missing", "failed", "sac-bench run made-up.toml", "95%"):
+        assert words in report
+    assert "one-q" in (folder / "tables" / "final.tex").read_text()
+    first = {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
+    assert set(first) == {"curves-Hopper-v5.svg", "final.svg", "sensitivity-tau.svg"}
+    write_report(folder)
+    assert first == {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
+
+
+def test_nothing_finished_still_gives_a_table(tmp_path):
+    everyone = {(variant, seed): "failed" for variant in FINAL for seed in range(3)}
+    table = final_performance(made_up(everyone), ABOUT)
+    assert (table["seeds"] == 0).all()
+    presented(table, ABOUT)
+    empty = Results(made_up(everyone).runs, *(pd.DataFrame() for _ in range(3)))
+    assert write_figures(empty, ABOUT, tmp_path) == []
+    final_performance(empty, ABOUT)
