@@ -44,8 +44,8 @@ def test_unknown_results_name_the_nearest(tmp_path):
 
 
 def test_one_process_trains_in_a_folder_at_a_time(tmp_path):
-    with Store(tmp_path).training():
-        with pytest.raises(InputError, match="another sac-bench"), Store(tmp_path).training():
-            pass
-    with Store(tmp_path).training():
+    store = Store(tmp_path)
+    with store.training(), pytest.raises(InputError, match="another sac-bench"), store.training():
+        pass
+    with store.training():
         pass

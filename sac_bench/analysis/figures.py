@@ -109,7 +109,8 @@ def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
         _random_line(axis, about, env, vertical=True)
         low, high = of_env["score"].min(), of_env["score"].max()
         margin = 0.35 * (high - low or 1.0)
-        axis.set_xlim(low - margin, high + margin)
+        if np.isfinite(margin):  # the widest intervals of few seeds are cut, the dots never
+            axis.set_xlim(low - margin, high + margin)
         axis.set(title=env, xlabel="score: mean, 95% t interval, one dot a seed")
     axes[0][0].set_yticks(range(len(variants)), variants)
     axes[0][0].invert_yaxis()

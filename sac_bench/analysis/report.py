@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 
 from sac_bench.analysis.figures import write_figures
-from sac_bench.analysis.tables import RULES, markdown, write_tables
+from sac_bench.analysis.tables import RULES, markdown, presented, write_tables
 from sac_bench.store import Results, load_results
 
 TEMPLATE = """\
@@ -19,6 +19,8 @@ TEMPLATE = """\
 {{ about.question }}
 {% endif %}
 {{ summary }}
+
+{{ answer }}
 
 ## Final performance
 
@@ -57,12 +59,27 @@ def write_report(folder: Path) -> None:
     """Tables, figures and report.md of results/<name>/, from the CSV files there alone."""
     about = json.loads((folder / "experiment.json").read_text())
     results = load_results(folder.name, folder.parent)
-    shown = write_tables(results, about, folder / "tables")
+    final = write_tables(results, about, folder / "tables")
     figures = write_figures(results, about, folder / "figures")
-    (folder / "report.md").write_text(render(results, about, shown, figures))
+    (folder / "report.md").write_text(render(results, about, final, figures))
 
 
-def render(results: Results, about: dict[str, Any], shown: pd.DataFrame, figures: list[Path]) -> str:
+def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:
+    """What the intervals of the differences from the reference show, in a sentence an environment."""
+    sentences = []
+    for env in about["envs"]:
+        rows = final[(final["env"] == env) & (final["variant"] != about["reference"])]
+        groups = {
+            "below": rows["difference_ci_high"] < 0,
+            "above": rows["difference_ci_low"] > 0,
+        }
+        groups["not told apart from it"] = ~(groups["below"] | groups["above"])
+        words = "; ".join(f"{word}: {', '.join(rows.loc[mask, 'variant']) or 'none'}" for word, mask in groups.items())
+        sentences.append(f"On {env}, against `{about['reference']}` (95% interval of the difference): {words}.")
+    return "\n\n".join(sentences)
+
+
+def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures: list[Path]) -> str:
     """The report as Markdown."""
     runs = results.runs.drop_duplicates("run_id")
     absent = results.runs[results.runs["status"] != "finished"]
@@ -84,7 +101,8 @@ def render(results: Results, about: dict[str, Any], shown: pd.DataFrame, figures
         about=about,
         summary=f"{len(runs)} runs, {(results.runs['status'] == 'finished').sum()} of {len(results.runs)} finished; "
         f"{len(about['seeds'])} seeds a variant.",
-        table=markdown(shown),
+        answer=answer(final, about),
+        table=markdown(presented(final, about)),
         rules=RULES,
         figures=figures,
         missing=missing,

@@ -122,7 +122,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
-    """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final table for a reader."""
+    """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final performance."""
     folder.mkdir(parents=True, exist_ok=True)
     table = final_performance(results, about)
     shown = presented(table, about)
@@ -131,4 +131,4 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     (folder / "final.md").write_text(markdown(shown) + "\n\n" + RULES + "\n")
     (folder / "final.tex").write_text(f"% {RULES}\n" + shown.to_latex(index=False, escape=True))
     (folder / "final.txt").write_text(str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)))
-    return shown
+    return table

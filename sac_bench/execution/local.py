@@ -109,7 +109,6 @@ def _start(cohort: CohortPlan, store: Store, device: str, keep_replay: bool, imp
         "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "MALLOC_ARENA_MAX": "2",  # pools come and go; many arenas keep their memory
         "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # --import finds what we find
         "PYTHONUNBUFFERED": "1",
     }

@@ -6,6 +6,7 @@ environment as "gymnasium:ID". Actions come in [-1, 1] and reach the environment
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from gymnasium import spaces
 from sac_bench.errors import InputError, nearest
 
 GYMNASIUM_PREFIX = "gymnasium:"
+_LIBC = ctypes.CDLL(None)
 
 # EnvPool's float64 bounds become Gymnasium's float32 spaces; we cast once ourselves.
 warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
@@ -90,8 +92,11 @@ class Pool:
         return Step(observation, final, np.array(reward, dtype=np.float32), terminated, truncated)
 
     def close(self) -> None:
-        """Give the memory back; without it every pool made leaks."""
+        """End the environments and give their memory back to the system."""
         self._env.close()
+        del self._env
+        if hasattr(_LIBC, "malloc_trim"):
+            _LIBC.malloc_trim(0)  # glibc keeps what is freed: without this 600 pools of 20 Hoppers keep 100 MB
 
 
 def flatten(observation: Any) -> np.ndarray:

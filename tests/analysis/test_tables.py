@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sac_bench.analysis.figures import panels, sweeps, write_figures
-from sac_bench.analysis.report import write_report
+from sac_bench.analysis.report import answer, write_report
 from sac_bench.analysis.tables import final_performance, presented, scores
 from sac_bench.store import Results
 
@@ -89,6 +89,13 @@ def test_swept_values_have_a_panel_of_their_own_with_the_reference():
     assert panels(ABOUT) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
 
 
+def test_the_answer_is_what_the_intervals_show():
+    words = answer(final_performance(made_up(), ABOUT), ABOUT)
+    assert "below: one-q, tau=1; above: none; not told apart from it: none" in words
+    flipped = ABOUT | {"reference": "one-q"}
+    assert "above: sac" in answer(final_performance(made_up({("tau=1", 0): "failed"}), flipped), flipped)
+
+
 def test_figures_and_report_from_the_csv_files_alone(tmp_path):
     folder = tmp_path / "made-up"
     folder.mkdir()
@@ -111,6 +118,8 @@ def test_nothing_finished_still_gives_a_table(tmp_path):
     table = final_performance(made_up(everyone), ABOUT)
     assert (table["seeds"] == 0).all()
     presented(table, ABOUT)
+    partly = everyone | {("sac", seed): "finished" for seed in range(3)}
+    assert len(write_figures(made_up(partly), ABOUT | {"envs": ["Hopper-v5", "Ant-v5"]}, tmp_path)) == 3
     empty = Results(made_up(everyone).runs, *(pd.DataFrame() for _ in range(3)))
-    assert write_figures(empty, ABOUT, tmp_path) == []
+    assert write_figures(empty, ABOUT, tmp_path / "none") == []
     final_performance(empty, ABOUT)

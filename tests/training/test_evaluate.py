@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -64,6 +65,6 @@ print(after[200] - after[20])
 
 def test_memory_does_not_grow_over_200_evaluations():
     ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200,
-                         env={"MALLOC_ARENA_MAX": "2", "PATH": "/usr/bin:/bin"})  # fmt: skip
+                         cwd=Path(__file__).parents[2])  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert float(ran.stdout) < 10  # MB, of which 20 pools of 20 environments would take 40 if they leaked
+    assert float(ran.stdout) < 10  # MB; where nothing is given back it is over 100
