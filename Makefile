@@ -4,16 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# What a run may be given: make ablation-humanoid SEEDS=5 STEPS=1000000 DEVICE=cuda WORKERS=4
+# What a run may be given: make ablation-humanoid SEEDS=5 STEPS=1000000 DEVICE=cuda WORKERS=4 ARGS=--keep-replay
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS))
+	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test test-slow lint clean
+.PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test test-slow \
+	reference-sb3 lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid)"
-	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS="
+	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
 	@echo "make test, make lint       checks; make test-slow runs the long ones"
 	@echo "make clean                 removes the virtual environment and the compiled code"
@@ -42,6 +43,12 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Our reference variant against Stable-Baselines3's SAC, which gets a virtual environment of its own.
+reference-sb3: $(READY)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet torch==2.13.0 stable-baselines3==2.9.2 "gymnasium[mujoco]==1.4.0"
+	$(BIN)/python benchmarks/compare_sb3.py experiments/ablation-quick.toml
 
 lint: $(READY)
 	$(BIN)/ruff check .

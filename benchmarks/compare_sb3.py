@@ -46,8 +46,10 @@ def main() -> None:
     curves, settings = arguments.out / "sb3-evaluations.csv", arguments.out / "settings.json"
     asked = {"env": env, "steps": variant.steps, "seeds": list(experiment.seeds),
              "config": variant.config.model_dump(mode="json")}  # fmt: skip
-    if not (curves.exists() and settings.exists() and json.loads(settings.read_text()) == asked):
+    if not (settings.exists() and json.loads(settings.read_text()) == asked):
+        curves.unlink(missing_ok=True)
         settings.write_text(json.dumps(asked, indent=1) + "\n")
+    if not curves.exists():
         script = Path(__file__).with_name("reference_sb3.py")
         subprocess.run([arguments.peer, str(script), str(settings), str(curves)], check=True)
     peer = pd.read_csv(curves)

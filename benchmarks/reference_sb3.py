@@ -65,10 +65,10 @@ def main() -> None:
             device="cpu",
         )
         model.learn(asked["steps"], Evaluate(asked["env"], seed, c["eval_every"], c["eval_episodes"], rows))
-        with open(sys.argv[2], "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    with open(sys.argv[2], "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

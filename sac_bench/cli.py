@@ -25,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
 )
-console = Console()
+console = Console(markup=False)  # what users write is shown as it is
+USAGE_ERROR = typer.BadParameter.__mro__[1]
 
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
 
@@ -60,7 +61,11 @@ def run(
     retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
 ) -> None:
-    """Train what an experiment lacks, then write its tables, figures and report."""
+    """Train what an experiment lacks, then write its tables, figures and report.
+
+    Exit code: 0 when every run ended (one that diverged has ended, and is counted so), 1 when some failed, 2 for bad
+    input, 130 when interrupted.
+    """
     with user_errors():
         _import(import_)
         from sac_bench import experiment as experiments
@@ -76,48 +81,69 @@ def run(
         chosen = resolve_device(device)
         workers = workers or (cores() if chosen == "cpu" else 1)
         store = Store(results)
-        store.check_writable()
+        store.check_writable(asked.name)
         memory = 0.9 * available_memory(chosen) / workers
-        plan = planning.make_plan(asked, store, workers, memory, chosen, retrain)
-        _say_plan(asked, plan, store, workers, chosen)
-        if dry_run:
-            return
+        make_plan = lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
+        plan = make_plan()
+        if dry_run or not plan.cohorts:
+            _say_plan(asked, plan, store, workers, chosen)
         command = "sac-bench " + shlex.join(sys.argv[1:])
-        raise typer.Exit(_carry_out(asked, plan, store, workers, chosen, keep_replay, import_, command))
+        failed = 0
+        if plan.cohorts and not dry_run:
+            with store.training():
+                plan = make_plan()  # another process may have trained meanwhile
+                _say_plan(asked, plan, store, workers, chosen)
+                failed = _train(asked, plan, store, workers, chosen, keep_replay, import_, command)
+        if not dry_run:
+            _report(asked, store, command)
+        if failed:
+            raise typer.Exit(1)
 
 
-def _carry_out(asked: Any, plan: Any, store: Any, workers: int, device: str, keep_replay: bool, imports: list[str],
-               command: str) -> int:  # fmt: skip
-    from sac_bench.analysis.report import write_report
+def _train(
+    asked: Any, plan: Any, store: Any, workers: int, device: str, keep_replay: bool, imports: list[str], command: str
+) -> int:
+    """Carry out a plan; the number of runs that failed."""
     from sac_bench.execution import local
     from sac_bench.execution import plan as planning
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.progress import Display
+    from sac_bench.store import collect
+
+    eager = cannot_compile()
+    if eager:
+        console.print(eager, highlight=False, soft_wrap=True)
+    planning.write(plan, store)
+    try:
+        return local.train(
+            plan,
+            store,
+            device=device,
+            workers=workers,
+            keep_replay=keep_replay,
+            imports=imports,
+            display=Display(console, workers),
+        )
+    except KeyboardInterrupt:
+        collect(store, asked, command)
+        print(f"stopped; finished segments are saved, continue with: {command}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _report(asked: Any, store: Any, command: str) -> None:
+    from sac_bench.analysis.report import write_report
     from sac_bench.store import collect, measure_random_policies
 
-    failed = 0
-    if plan.cohorts:
-        eager = cannot_compile()
-        if eager:
-            console.print(eager, highlight=False, soft_wrap=True)
-        with store.training():
-            planning.write(plan, store)
-            try:
-                failed = local.train(
-                    plan, store, device=device, workers=workers, keep_replay=keep_replay, imports=imports,
-                    display=Display(console, workers),
-                )  # fmt: skip
-            except KeyboardInterrupt:
-                collect(store, asked, command)
-                print(f"stopped; finished segments are saved, continue with: {command}", file=sys.stderr)
-                return 130
-    measure_random_policies(store, {spec.env for _, spec in asked.runs() if store.run(spec.id).status()["steps"]})
-    collect(store, asked, command)
+    started = {spec.env for _, spec in asked.runs() if store.run(spec.id).status()["steps"]}
+    for complaint in measure_random_policies(store, sorted(started)):
+        console.print(complaint, highlight=False, soft_wrap=True)
+    results = collect(store, asked, command)
     folder = store.experiment(asked.name)
     write_report(folder)
     console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
+    counts = Counter(results.runs.drop_duplicates("run_id")["status"])
+    console.print(", ".join(f"{n} {status}" for status, n in counts.items()), highlight=False)
     console.print(f"report: {folder / 'report.md'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
-    return 1 if failed else 0
 
 
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
@@ -172,6 +198,8 @@ def list_(
 def _list_experiments(folder: Path) -> None:
     from sac_bench.experiment import load
 
+    if not folder.is_dir():
+        raise InputError(f"--folder {folder}: no such folder")
     table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
     for path in sorted(folder.rglob("*.toml")):
         try:
@@ -219,7 +247,7 @@ def status(
 ) -> None:
     """Say where an experiment's runs stand."""
     with user_errors():
-        from sac_bench.store import Store
+        from sac_bench.store import Store, standing_at
 
         experiment = _experiment_of(name, results)
         store = Store(results)
@@ -228,11 +256,7 @@ def status(
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for variant, env, run_id, target in experiment["runs"]:
             state = store.run(run_id).status() | {"target": target}
-            standing = state["status"]
-            if standing == "running" and state["steps"] >= target:
-                standing = "finished"
-            elif standing == "finished" and state["steps"] < target:
-                standing = "to be continued"
+            standing = standing_at(state, target)
             counts[standing] += 1
             groups.setdefault((variant, env), []).append(state | {"standing": standing})
         for (variant, env), states in groups.items():
@@ -247,12 +271,10 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
     """An experiment as last run, or from its file when it never was."""
     from sac_bench.experiment import load
 
-    path = results / name / "runs.csv"
-    if path.exists():
-        import pandas as pd
+    if (results / name / "experiment.json").exists():
+        from sac_bench.store import load_results
 
-        runs = pd.read_csv(path, dtype={"run_id": str, "variant": str})
-        columns = runs[["variant", "env", "run_id", "target_steps"]]
+        columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps"]]
         return {"name": name, "runs": list(columns.itertuples(index=False, name=None))}
     file = Path(name) if name.endswith(".toml") else Path("experiments") / f"{name}.toml"
     if not file.exists():
@@ -279,11 +301,18 @@ def report(
         found = sorted(p.parent.name for p in results.glob("*/experiment.json"))
         if not found:
             raise InputError(f"{results}: no results there yet; sac-bench run makes them")
-        for name in names or found:
+        for name in names or []:
             if name not in found:
                 raise InputError(f"{name}: no such experiment in {results}{nearest(name, found)}")
-            write_report(results / name)
-            console.print(f"{results / name / 'report.md'}", highlight=False, soft_wrap=True)
+        broken = []
+        for name in names or found:
+            try:
+                write_report(results / name)
+                console.print(f"{results / name / 'report.md'}", highlight=False, soft_wrap=True)
+            except InputError as error:
+                broken.append(str(error))
+        if broken:
+            raise InputError("; ".join(broken))
 
 
 def _import(modules: list[str]) -> None:
@@ -291,13 +320,17 @@ def _import(modules: list[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(f"--import {module}: {error}") from None
+        except Exception as error:  # a user's module may raise anything
+            raise InputError(f"--import {module}: {type(error).__name__}: {error}") from None
 
 
 def main() -> None:
-    """The command `sac-bench`."""
-    app()
+    """The command `sac-bench`: what typer finds amiss is told in one line too."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except USAGE_ERROR as error:  # type: ignore[misc]
+        print(f"sac-bench: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Varian
         for value in values:
             numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
             swept = (key, float(value)) if numeric else None
-            add(f"{key}={_label(value)}", f"[sweep] {key}", reference | {key: value}, swept)
+            add(f"{key}={_label(value)}", "[sweep]", reference | {key: value}, swept)
     if not variants:
         add(file.algorithm, "[base]", {}, None)
     return variants
@@ -262,7 +262,9 @@ def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Varian
 def _label(value: Any) -> str:
     if isinstance(value, list):
         return "x".join(map(_label, value))
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_steps(variant: Variant, where: str) -> None:
@@ -293,12 +295,23 @@ def _seeds(seeds: int | list[int], where: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def _key(location: Sequence[Any], values: Any) -> str:
+    """The dotted key that pydantic's location leads to; beyond the keys of the input it names types."""
+    parts: list[str] = []
+    for part in location:
+        if parts and not (isinstance(values, dict) and part in values):
+            break
+        parts.append(str(part))
+        values = values.get(part) if isinstance(values, dict) else None
+    return ".".join(parts)
+
+
 def _validate(model: type[Any], values: dict[str, Any], where: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = _key(first["loc"], values)
         if first["type"] == "extra_forbidden":
             raise InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}") from None
         if first["type"] == "missing":

@@ -57,12 +57,14 @@ class Store:
     def environment(self, env_id: str) -> Path:
         return self.root / "environments" / (env_id.replace(":", "_").replace("/", "_") + ".json")
 
-    def check_writable(self) -> None:
-        """Refuse a folder that cannot be written to, before anything is trained."""
-        existing = next(p for p in [self.root, *self.root.absolute().parents] if p.exists())
-        if not existing.is_dir():
-            raise InputError(f"--results {self.root}: {existing} is not a folder")
+    def check_writable(self, name: str) -> None:
+        """Refuse a folder that an experiment's results cannot be written to, before anything is trained."""
         try:
+            existing = next(p for p in [self.root, *self.root.absolute().parents] if p.exists())
+            if not existing.is_dir():
+                raise InputError(f"--results {self.root}: {existing} is not a folder")
+            if self.experiment(name).exists() and not self.experiment(name).is_dir():
+                raise InputError(f"--results {self.root}: {self.experiment(name)} is not a folder")
             with tempfile.NamedTemporaryFile(dir=existing):
                 pass
         except OSError as error:
@@ -112,11 +114,9 @@ class RunDirectory:
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
-        path = self.path / f"{table}.csv"
-        new = not path.exists()
-        with open(path, "a", newline="") as file:
+        with open(self.path / f"{table}.csv", "a", newline="") as file:
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            if new:
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerows(rows)
 
@@ -127,6 +127,9 @@ class RunDirectory:
             if not path.exists():
                 continue
             header, *lines = path.read_text().splitlines(keepends=True) or [""]
+            if not header.endswith("\n"):
+                path.unlink()
+                continue
             kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= steps]
             write_atomically(path, (header + "".join(kept)).encode())
 
@@ -137,7 +140,7 @@ class RunDirectory:
     def table(self, name: str) -> pd.DataFrame:
         try:
             return pd.read_csv(self.path / f"{name}.csv")
-        except FileNotFoundError:
+        except (FileNotFoundError, pd.errors.EmptyDataError):
             return pd.DataFrame()
 
 
@@ -171,7 +174,7 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
         rows.append(
             labels
             | {
-                "status": _standing(status, variant.steps),
+                "status": standing_at(status, variant.steps),
                 "steps": min(status["steps"], variant.steps),
                 "target_steps": variant.steps,
                 "wall_seconds": status.get("wall_seconds"),
@@ -215,13 +218,21 @@ def load_results(name: str, results: str | Path = "results") -> Results:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"run_id": str, "variant": str})
+        # A variant may be called "null": only an empty field is missing.
+        return pd.read_csv(path, dtype={"run_id": str, "variant": str}, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def _standing(status: dict[str, Any], steps: int) -> str:
-    return "finished" if status["status"] in ("finished", "running") and status["steps"] >= steps else status["status"]
+def standing_at(status: dict[str, Any], steps: int) -> str:
+    """Where a run stands for who wants `steps` of it: it has ended there once it has them, whatever came after."""
+    if status["status"] == "diverged":
+        return "finished" if status["steps"] > steps else "diverged"
+    if status["status"] != "new" and status["steps"] >= steps:
+        return "finished"
+    return "to be continued" if status["status"] == "finished" else status["status"]
 
 
 def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
@@ -246,19 +257,25 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
     }
 
 
-def measure_random_policies(store: Store, envs: Iterable[str]) -> None:
-    """Measure what a random policy gets in each environment, once per backend version."""
+def measure_random_policies(store: Store, envs: Iterable[str]) -> list[str]:
+    """Measure what a random policy gets in each environment, once per backend version; what went wrong, in lines."""
     from sac_bench.training.envs import describe
     from sac_bench.training.evaluate import random_returns
 
+    complaints = []
     for env in envs:
         path, spec = store.environment(env), describe(env)
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
             if json.loads(path.read_text())["backend"] == spec.backend:
                 continue
-        returns = random_returns(spec)
+        try:
+            returns = random_returns(spec)
+        except Exception as error:  # a user's environment may raise anything, and the report matters more
+            complaints.append(f"no random policy's return for {env}: {type(error).__name__}: {error}")
+            continue
         write_json(
             path,
             {"env": env, "backend": spec.backend, "episodes": len(returns),
              "return_mean": float(returns.mean()), "return_std": float(returns.std(ddof=1))},
         )  # fmt: skip
+    return complaints

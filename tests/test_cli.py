@@ -135,7 +135,7 @@ class Line(gymnasium.Env):
         self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
         return self.x, {}
     def step(self, action):
-        if FAIL: raise RuntimeError("the line broke")
+        if FAIL: raise RuntimeError("the line broke at [/tmp/x]")
         self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
         return self.x, -float(abs(self.x[0])), False, False, {}
 gymnasium.register("Line-v0", Line, max_episode_steps=20)
@@ -154,12 +154,10 @@ def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_fi
     ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--env", "InvertedPendulum-v5", "--import",
                   "mine", "--variant", "sac")  # fmt: skip
     assert ran.returncode == 1, ran.stderr + ran.stdout
-    assert "the line broke" in ran.stdout
+    assert "the line broke at [/tmp/x]" in ran.stdout
     runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("env")["status"].unique()
     assert runs["gymnasium:Line-v0"].tolist() == ["failed"]
     assert runs["InvertedPendulum-v5"].tolist() == ["finished"]
-    assert "the line broke" in next((tmp_path / "results" / "cohorts").glob("*/log.txt")).read_text() or len(
-        list((tmp_path / "results" / "cohorts").iterdir())) > 1  # fmt: skip
     assert "failed" in (tmp_path / "results" / "tiny" / "report.md").read_text()
 
 
@@ -174,6 +172,14 @@ BAD = [
     (["run", "tiny.toml", "--workers", "0"], "--workers 0"),
     (["run", "tiny.toml", "--steps", "100"], "allows no update"),
     (["run", "tiny.toml", "--import", "nosuchmodule"], "--import nosuchmodule"),
+    (["run", "tiny.toml", "--import", "broken"], "--import broken: ZeroDivisionError"),
+    (["run", "tiny.toml", "--import", ".x"], "--import .x"),
+    (["run", "tiny.toml", "--seeds", "x"], "'x' is not a valid int"),
+    (["run", "tiny.toml", "--sedes", "3"], "--sedes"),
+    (["run"], "EXPERIMENT"),
+    (["rnu", "tiny.toml"], "rnu"),
+    (["run", "tiny.toml", "--results", "x" * 300], "File name too long"),
+    (["list", "--folder", "nowhere"], "no such folder"),
     (["run", "tiny.toml", "--results", "tiny.toml/x"], "not a folder"),
     (["run", "tiny.toml", "--name", "../x"], "not a plain name"),
     (["run", "tiny.toml", "--results", "/proc/nowhere"], "--results /proc/nowhere: cannot be written to"),
@@ -189,13 +195,14 @@ def test_bad_input_exits_with_2_in_one_line_and_writes_nothing(arguments, words,
 
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "broken.py").write_text("1 / 0")
+    before = sorted(p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts)
     refused = command(*arguments)
     assert refused.returncode == 2
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts) == before
 
 
 def test_list_shows_every_option_with_its_default_and_source(command):
@@ -238,4 +245,40 @@ def test_ctrl_c_says_how_to_continue(experiment_file, tmp_path):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "continue with: sac-bench run" in errors
+    statuses = [json.loads(p.read_text())["status"] for p in tmp_path.glob("results/runs/*/status.json")]
+    assert statuses == ["interrupted"] * 2
     assert "Traceback" not in errors
+
+
+def test_a_run_that_diverges_is_counted_and_ends_there(command, experiment_file, tmp_path):
+    reward = "-float(abs(self.x[0])) * (1e30 if self.x[0] > -99 else 1)"
+    (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "False").replace("-float(abs(self.x[0]))", reward))
+    ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac",
+                  "--steps", "2000")  # fmt: skip
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert "2 diverged" in ran.stdout
+    results = sac_bench.load_results("tiny", tmp_path / "results")
+    assert set(results.runs["status"]) == {"diverged"}
+    assert results.runs["steps"].max() < 2000
+    table = pd.read_csv(tmp_path / "results" / "tiny" / "tables" / "final.csv")
+    assert table["diverged"].tolist() == [2]
+    assert np.isfinite(table["score"]).all()
+    again = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac",
+                    "--steps", "2000")  # fmt: skip
+    assert "2 diverged (not trained again)" in again.stdout
+
+
+def test_damaged_results_are_told_in_one_line(command, experiment_file, tmp_path):
+    folder = tmp_path / "results" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text("{")
+    for arguments in (["report"], ["report", "tiny"], ["status", "tiny"]):
+        refused = command(*arguments)
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False), refused.stderr
+    (folder / "experiment.json").unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    refused = command("run", experiment_file)
+    assert refused.returncode == 2
+    assert "is not a folder" in refused.stderr
+    assert not (tmp_path / "results" / "runs").exists()

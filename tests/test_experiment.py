@@ -11,7 +11,7 @@ from sac_bench.experiment import RunSpec, digest, load
 from tests.conftest import EXPERIMENT, tiny
 
 DEFAULTS = {
-    "num_envs": 1, "eval_every": 5000, "eval_episodes": 5, "pool_episodes": 50, "precision": "float32",
+    "num_envs": 1, "eval_every": 10000, "eval_episodes": 5, "pool_episodes": 50, "precision": "float32",
     "learning_starts": 10000, "replay_capacity": 1000000, "batch_size": 256, "utd": 1.0, "n_step": 1,
     "layers": [256, 256], "activation": "relu", "critics": 2, "value_network": False, "actor_lr": 3e-4,
     "critic_lr": 3e-4, "value_lr": 3e-4, "temperature_lr": 3e-4, "gamma": 0.99, "tau": 0.005, "target_period": 1.0,

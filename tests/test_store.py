@@ -24,6 +24,26 @@ def test_rows_beyond_the_checkpoint_and_cut_lines_are_dropped(tmp_path):
     assert run.table("evaluations")["step"].tolist() == [0]
 
 
+def test_a_table_cut_in_its_header_starts_again(tmp_path):
+    run = RunDirectory(tmp_path)
+    for cut in ("", "step,ret"):
+        (tmp_path / "training.csv").write_text(cut)
+        assert run.table("training").empty
+        run.drop_after(-1)
+        run.append("training", rows(0))
+        assert run.table("training")["step"].tolist() == [0]
+
+
+def test_a_variant_may_be_called_null(tmp_path):
+    write_atomically(tmp_path / "e" / "experiment.json", b"{}")
+    for name in ("runs", "evaluations", "episodes", "training"):
+        write_atomically(tmp_path / "e" / f"{name}.csv", b"run_id,variant,wall_seconds\n0123,null,\n")
+    runs = load_results("e", tmp_path).runs
+    assert runs["variant"].tolist() == ["null"]
+    assert runs["run_id"].tolist() == ["0123"]
+    assert runs["wall_seconds"].isna().all()
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "x" / "file"
     write_atomically(path, b"one")

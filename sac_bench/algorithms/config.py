@@ -40,7 +40,9 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     num_envs: int = option(1, "environments a run steps at once", "arXiv 1812.05905, one", ge=1, le=4096)
-    eval_every: int = option(5000, "steps between evaluations; also how often a run saves", "arXiv 1802.09477", ge=1)
+    eval_every: int = option(
+        10000, "steps between evaluations; also how often a run saves", "this project: within 5% of the time", ge=1
+    )
     eval_episodes: int = option(
         5, "episodes per evaluation, for the mean action and for the sampled one", "this project", ge=1, le=1000
     )
@@ -78,7 +80,10 @@ class ReplayConfig(TrainingConfig):
     """What the algorithms that learn from a replay share."""
 
     learning_starts: int = option(
-        10000, "steps of uniformly random actions before the first update", "softlearning variants.py", ge=0
+        10000,
+        "steps of uniformly random actions before the first update",
+        "softlearning 13cf187: 10 full episodes",
+        ge=0,
     )
     replay_capacity: int = option(1_000_000, "transitions kept", "arXiv 1812.05905, table 1", ge=1)
     batch_size: int = option(256, "transitions per update", "arXiv 1812.05905, table 1", ge=1, le=65536)

@@ -44,14 +44,18 @@ class SACConfig(ReplayConfig):
     temperature_lr: PerMember[float] = option(3e-4, "Adam's rate for log alpha", "1812.05905, table 1", gt=0, le=1)
     gamma: PerMember[float] = option(0.99, "discount", "1812.05905, table 1", ge=0, le=1)
     tau: PerMember[float] = option(0.005, "step of the target average; 1 copies", "1812.05905, table 1", gt=0, le=1)
-    target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1)
+    target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1, le=10**9)
     reward_scale: PerMember[float] = option(1.0, "factor on every reward", "1812.05905: none", gt=0, le=1e6)
     learn_temperature: PerMember[bool] = option(True, "learn alpha by [2] eq. 18", "1812.05905, section 5")
     temperature: PerMember[float] = option(
-        1.0, "alpha: where it starts if learned, else its fixed value", "softlearning sac.py, log alpha = 0", ge=0
+        1.0,
+        "alpha: where it starts if learned, else its fixed value",
+        "softlearning sac.py, log alpha = 0",
+        ge=0,
+        le=1e6,
     )
     target_entropy_scale: PerMember[float] = option(
-        1.0, "target entropy is minus this times dim(A), for actions in [-1, 1]", "1812.05905, table 1"
+        1.0, "target entropy is minus this times dim(A), for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100
     )
     entropy_in_backup: PerMember[bool] = option(True, "entropy counts in the value targets", "1812.05905, eq. 3")
     pessimism: PerMember[float] = option(
@@ -60,13 +64,16 @@ class SACConfig(ReplayConfig):
     actor_objective: PerMember[Literal["pooled", "first"]] = option(
         "pooled", "the actor climbs the pooled critics or the first one", "1812.05905, section 6"
     )
-    log_std_min: PerMember[float] = option(-20.0, "lower clip of log sigma", "softlearning gaussian_policy.py")
-    log_std_max: PerMember[float] = option(2.0, "upper clip of log sigma", "softlearning gaussian_policy.py")
+    log_std_min: PerMember[float] = option(-20.0, "lower clip of log sigma", "softlearning gaussian_policy.py", ge=-80)
+    log_std_max: PerMember[float] = option(2.0, "upper clip of log sigma", "softlearning gaussian_policy.py", le=80)
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
-        if self.learn_temperature and self.temperature == 0:
-            raise ValueError("temperature = 0 cannot be learned from; set learn_temperature = false or start above 0")
+        if self.learn_temperature and self.temperature < 1e-6:
+            raise ValueError(
+                f"temperature = {self.temperature:g} cannot be learned from; set learn_temperature = false or start at "
+                "1e-6 or above"
+            )
         if self.log_std_min >= self.log_std_max:
             raise ValueError(f"log_std_min = {self.log_std_min} is not below log_std_max = {self.log_std_max}")
         return self

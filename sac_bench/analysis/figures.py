@@ -105,7 +105,8 @@ def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
             axis.plot(estimate.value, y, "D", color=color, markersize=5)
             axis.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.5)
         reference = of_env.loc[of_env["variant"] == about["reference"], "score"].mean()
-        axis.axvline(reference, color="black", linewidth=0.8, linestyle="--")
+        if np.isfinite(reference):
+            axis.axvline(reference, color="black", linewidth=0.8, linestyle="--")
         _random_line(axis, about, env, vertical=True)
         low, high = of_env["score"].min(), of_env["score"].max()
         margin = 0.35 * (high - low or 1.0)

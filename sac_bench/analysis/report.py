@@ -11,6 +11,7 @@ import pandas as pd
 
 from sac_bench.analysis.figures import write_figures
 from sac_bench.analysis.tables import RULES, markdown, presented, write_tables
+from sac_bench.errors import InputError
 from sac_bench.store import Results, load_results
 
 TEMPLATE = """\
@@ -56,12 +57,20 @@ Training took {{ hours }} in all cohorts together (of several on one machine at 
 
 
 def write_report(folder: Path) -> None:
-    """Tables, figures and report.md of results/<name>/, from the CSV files there alone."""
-    about = json.loads((folder / "experiment.json").read_text())
+    """Tables, figures and report.md of results/<name>/, from the CSV files there alone.
+
+    Raises InputError when they are damaged.
+    """
     results = load_results(folder.name, folder.parent)
-    final = write_tables(results, about, folder / "tables")
-    figures = write_figures(results, about, folder / "figures")
-    (folder / "report.md").write_text(render(results, about, final, figures))
+    try:
+        about = json.loads((folder / "experiment.json").read_text())
+        final = write_tables(results, about, folder / "tables")
+        figures = write_figures(results, about, folder / "figures")
+        (folder / "report.md").write_text(render(results, about, final, figures))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
+        ) from None
 
 
 def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:

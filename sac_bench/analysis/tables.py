@@ -12,7 +12,8 @@ from sac_bench.analysis.statistics import Estimate, difference_interval, mean_in
 from sac_bench.store import Results
 
 RULES = (
-    "Score of a run: mean return of the mean action over the evaluations in the last 10% of its steps. "
+    "Score of a run: mean return of the mean action over the evaluations in the last 10% of its steps (the last one "
+    "before, where there are none). "
     "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
     "A diverged run enters with the return of a random policy. A run that failed or is unfinished does not enter; "
     "it is counted as missing."
@@ -79,7 +80,7 @@ def _episodes(results: Results, about: dict[str, Any], env: str, variant: str) -
         return {}
     e = results.episodes
     mine = e[(e["env"] == env) & (e["variant"] == variant) & (e["policy"] == "mean")]
-    last = mine[mine["step"] == about["variants"][variant]["steps"]]
+    last = mine[mine["step"] == mine.groupby("run_id")["step"].transform("max")]
     if not len(last):
         return {"worst_episode": float("nan"), "success_share": float("nan")}
     return {"worst_episode": float(last["return"].min()), "success_share": float((last["return"] > threshold).mean())}

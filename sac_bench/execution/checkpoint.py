@@ -6,8 +6,11 @@ segment; those that no restore would read are removed after it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,20 @@ class CohortDirectory:
         self.path = path
 
     def plan(self) -> dict[str, Any]:
-        """{"runs": [run ids, in member order], "steps": where they end}."""
+        """{"runs": [run ids, in member order], "steps": where to train to, "furthest": the most ever asked for}."""
         return json.loads((self.path / "plan.json").read_text())
 
     def write_plan(self, runs: list[str], steps: int) -> None:
-        write_json(self.path / "plan.json", {"runs": runs, "steps": steps})
+        """What to train, and how far; asking for fewer steps than before keeps what going on needs."""
+        furthest = max(steps, self.plan()["furthest"]) if self.saved() else steps
+        write_json(self.path / "plan.json", {"runs": runs, "steps": steps, "furthest": furthest})
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """The right to train this cohort. Waits: a worker whose supervisor was killed ends at its next report."""
+        with open(self.path / ".owner", "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def saved(self) -> bool:
         """Whether there is a checkpoint to continue from."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ class Work:
 
     cohort: CohortPlan
     process: subprocess.Popen[str]
+    log_begins: int
     reported: float | None = None
     steps: int = 0
     last_return: float | None = None
@@ -85,10 +88,18 @@ def train(
                 continue
             active.remove(work)
             if work.process.wait() == 0:
-                display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps")
+                ended = [store.run(spec.id).status()["status"] for spec in work.cohort.runs]
+                diverged = f"; {ended.count('diverged')} diverged" if "diverged" in ended else ""
+                display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{diverged}")
             else:
                 failed += len(work.cohort.runs)
                 _mark_failed(work, store, display)
+    except KeyboardInterrupt:
+        for cohort in [*waiting, *(work.cohort for work in active)]:
+            for run in (store.run(spec.id) for spec in cohort.runs):
+                if run.status()["status"] in ("queued", "running"):
+                    run.update(status="interrupted")
+        raise
     finally:
         for work in active:
             work.process.kill()
@@ -113,21 +124,28 @@ def _start(cohort: CohortPlan, store: Store, device: str, keep_replay: bool, imp
         "PYTHONUNBUFFERED": "1",
     }
     with open(folder / "log.txt", "a") as log:
+        begins = log.tell()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
                                    env=environment, text=True, start_new_session=True)  # fmt: skip
-    return Work(cohort, process)
+    return Work(cohort, process, begins)
 
 
 def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]]) -> None:
     assert work.process.stdout is not None
-    for line in work.process.stdout:
-        events.put((work, json.loads(line)))
-    events.put((work, None))
+    try:
+        for line in work.process.stdout:
+            with contextlib.suppress(json.JSONDecodeError):  # a line cut by a kill
+                events.put((work, json.loads(line)))
+    finally:
+        events.put((work, None))
 
 
 def _mark_failed(work: Work, store: Store, display: Display) -> None:
-    lines = (store.cohort(work.cohort.id) / "log.txt").read_text(errors="replace").strip().splitlines()
-    reason = lines[-1] if lines else f"exit code {work.process.returncode}"
+    log = (store.cohort(work.cohort.id) / "log.txt").read_bytes()[work.log_begins :].decode(errors="replace")
+    lines, code = log.strip().splitlines(), work.process.returncode
+    reason = lines[-1] if lines and code > 0 else f"exit code {code}"
+    if code < 0:
+        reason = f"killed by {signal.Signals(-code).name}"
     for spec in work.cohort.runs:
         run = store.run(spec.id)
         if run.status()["status"] not in ("diverged", "finished"):

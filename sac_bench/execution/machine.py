@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from pathlib import Path
 
 import torch
@@ -40,9 +41,11 @@ def cannot_compile() -> str | None:
     """Why training runs eagerly here, in one line, or None where updates are compiled."""
     if os.environ.get("TORCH_COMPILE_DISABLE") == "1":
         return "TORCH_COMPILE_DISABLE is set: training runs eagerly"
-    if any(name and shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++")):
-        return None
-    return "no C++ compiler (g++ or clang++) found: training runs eagerly, two to three times slower"
+    if not any(name and shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++")):
+        return "no C++ compiler (g++ or clang++) found: training runs eagerly, two to three times slower"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "no Python.h found (Debian's python3-dev has it): training runs eagerly, two to three times slower"
+    return None
 
 
 def cache_folder() -> Path:

@@ -20,10 +20,10 @@ from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Experiment, RunSpec, digest
-from sac_bench.store import Store
+from sac_bench.store import Store, standing_at
 from sac_bench.training.envs import describe
 
-# A rough model of one core, from measurements on an AMD EPYC with AVX-512 (docs/performance.md): what an
+# A rough model of one core, from measurements on an AMD EPYC with AVX-512: what an
 # update costs besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
 UPDATE_OVERHEAD_SECONDS = 1.5e-3
 FLOPS_PER_SECOND = 1.2e11
@@ -114,14 +114,17 @@ def make_plan(
     continued: dict[str, int] = {}
     for run_id, (spec, steps) in wanted.items():
         status = store.run(run_id).status()
-        if status["status"] == "diverged":
+        standing = standing_at(status, steps)
+        if standing == "diverged":
             diverged.append(spec)
-        elif status["steps"] >= steps and status["status"] in ("finished", "running"):
+        elif standing == "finished":
             reused.append(spec)
+        elif retrain and standing == "failed":
+            new.append((spec, steps))
         elif "cohort" in status and CohortDirectory(store.cohort(status["cohort"])).saved():
             cohort = status["cohort"]
             continued[cohort] = max(continued.get(cohort, 0), steps)
-        elif status["status"] == "finished" and not retrain:
+        elif standing == "to be continued" and not retrain:
             raise InputError(
                 f"run {run_id} (seed {spec.seed}, {spec.env}) is finished at {status['steps']} steps and its replay "
                 f"was dropped, so it cannot go on to {steps}; --retrain trains it again from the start (about "
@@ -146,10 +149,10 @@ def write(plan: Plan, store: Store) -> None:
         for spec in cohort.runs:
             run = store.run(spec.id)
             run.create(spec)
-            if run.status()["status"] != "diverged":
-                run.update(status="queued", cohort=cohort.id, target_steps=cohort.steps)
             if cohort.is_new:
-                run.update(steps=0)
+                run.update(status="queued", cohort=cohort.id, steps=0)
+            elif run.status()["status"] != "diverged":
+                run.update(status="queued")
 
 
 def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
@@ -157,7 +160,7 @@ def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
     runs = [store.run(run_id) for run_id in plan["runs"]]
     specs = tuple(run.spec() for run in runs)
     done = max(run.status()["steps"] for run in runs)
-    return CohortPlan(cohort_id, specs, max(steps, plan["steps"]), done, is_new=False)
+    return CohortPlan(cohort_id, specs, steps, done, is_new=False)
 
 
 def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, device: str) -> list[CohortPlan]:

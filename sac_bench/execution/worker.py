@@ -29,17 +29,24 @@ from sac_bench.training.trainer import Segment, Trainer
 
 def train_cohort(store: Store, cohort_id: str, device: str, threads: int, keep_replay: bool, progress: TextIO) -> None:
     """Train a cohort to its planned steps, from its last checkpoint if there is one."""
+    directory = CohortDirectory(store.cohort(cohort_id))
+    with directory.owned():
+        _train_owned(store, directory, device, threads, keep_replay, progress)
+
+
+def _train_owned(
+    store: Store, directory: CohortDirectory, device: str, threads: int, keep_replay: bool, progress: TextIO
+) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
     if device == "cpu":
         fastest_float32_products()
     compiled = cannot_compile() is None
-    directory = CohortDirectory(store.cohort(cohort_id))
     plan = directory.plan()
     runs = [store.run(run_id) for run_id in plan["runs"]]
     trainer = Trainer([run.spec() for run in runs], plan["steps"], device, compiled=compiled, threads=threads)
     about = {
-        "cohort": cohort_id,
+        "cohort": directory.path.name,
         "cohort_size": len(runs),
         "device": _device_name(device),
         "compiled": compiled,
@@ -53,10 +60,10 @@ def train_cohort(store: Store, cohort_id: str, device: str, threads: int, keep_r
     for run, alive in zip(runs, _alive(trainer), strict=True):
         run.drop_after(trainer.steps if saved else -1)
         if alive:
-            run.update(**about, status="running", steps=trainer.steps)
+            run.update(**about, status="running", steps=trainer.steps, reason=None)
     tell = _teller(progress)
     tell(steps=trainer.steps, last_return=None)
-    while not saved or trainer.steps < plan["steps"]:
+    while (not saved or trainer.steps < plan["steps"]) and any(_alive(trainer)):
         segment = trainer.train(lambda steps, last: tell(steps=steps, last_return=last))
         saved = True
         _record(runs, trainer, segment)
@@ -69,8 +76,8 @@ def train_cohort(store: Store, cohort_id: str, device: str, threads: int, keep_r
     trainer.close()
     for run, alive in zip(runs, _alive(trainer), strict=True):
         if alive:
-            run.update(status="finished", replay_kept=keep_replay)
-    if not keep_replay:
+            run.update(status="finished")
+    if not keep_replay and plan["steps"] >= plan["furthest"]:
         directory.drop_replay()
 
 

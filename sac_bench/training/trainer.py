@@ -234,7 +234,7 @@ class Trainer:
         self._pool, self._saved_rows = pool, self.replay.written
 
     def _check_replayed(self, observation: np.ndarray, recorded: Tensor) -> None:
-        if not np.array_equal(observation, recorded.flatten(0, 1).numpy()):
+        if not np.array_equal(observation, recorded.flatten(0, 1).numpy(), equal_nan=True):
             raise RuntimeError(
                 f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions"
             )

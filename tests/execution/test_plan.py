@@ -87,6 +87,38 @@ def test_more_steps_without_a_replay_are_refused_with_the_cost(experiment_file, 
     assert all(c.is_new for c in again.cohorts)
 
 
+def test_enough_steps_are_enough_whatever_came_after(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    plan = plan_of(experiment_file, store)
+    finish(store, plan, 400, saved=True)
+    for status in ("queued", "failed", "interrupted", "running"):
+        for cohort in plan.cohorts:
+            for spec in cohort.runs:
+                store.run(spec.id).update(status=status)
+        assert not plan_of(experiment_file, store).cohorts
+        assert plan_of(experiment_file, store, steps=600).cohorts
+
+
+def test_fewer_steps_end_an_interrupted_cohort_sooner_and_keep_it_going_on(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    finish(store, plan_of(experiment_file, store, steps=1000), 200, saved=True)
+    shorter = plan_of(experiment_file, store, steps=400)
+    assert {c.steps for c in shorter.cohorts} == {400}
+    write(shorter, store)
+    assert CohortDirectory(store.cohort(shorter.cohorts[0].id)).plan()["furthest"] == 1000
+
+
+def test_retrain_starts_failed_cohorts_anew(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    plan = plan_of(experiment_file, store)
+    finish(store, plan, 200, saved=True)
+    for cohort in plan.cohorts:
+        for spec in cohort.runs:
+            store.run(spec.id).update(status="failed")
+    assert all(not c.is_new for c in plan_of(experiment_file, store).cohorts)
+    assert all(c.is_new for c in plan_of(experiment_file, store, retrain=True).cohorts)
+
+
 def test_diverged_runs_are_not_trained_again(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
@@ -96,6 +128,7 @@ def test_diverged_runs_are_not_trained_again(experiment_file, tmp_path):
     again = plan_of(experiment_file, store)
     assert [spec.id for spec in again.diverged] == [run.id]
     assert not again.cohorts
+    assert run.id in [spec.id for spec in plan_of(experiment_file, store, steps=150).reused]
 
 
 def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
@@ -104,7 +137,7 @@ def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
     write(plan, store)
     for cohort in plan.cohorts:
         on_disk = CohortDirectory(store.cohort(cohort.id)).plan()
-        assert on_disk == {"runs": [spec.id for spec in cohort.runs], "steps": 400}
+        assert on_disk == {"runs": [spec.id for spec in cohort.runs], "steps": 400, "furthest": 400}
         for spec in cohort.runs:
             assert store.run(spec.id).spec() == spec
             assert store.run(spec.id).status()["cohort"] == cohort.id
