@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test test-slow \
+.PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
 	reference-sb3 lint clean
 
 help:
@@ -16,7 +16,7 @@ help:
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid)"
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
-	@echo "make test, make lint       checks; make test-slow runs the long ones"
+	@echo "make test, make lint       checks"
 	@echo "make clean                 removes the virtual environment and the compiled code"
 
 setup: $(READY)
@@ -39,10 +39,7 @@ figures: $(READY)
 	$(BIN)/sac-bench report
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2
 
 # Our reference variant against Stable-Baselines3's SAC, which gets a virtual environment of its own.
 reference-sb3: $(READY)

@@ -174,9 +174,9 @@ BAD = [
     (["run", "tiny.toml", "--import", "nosuchmodule"], "--import nosuchmodule"),
     (["run", "tiny.toml", "--import", "broken"], "--import broken: ZeroDivisionError"),
     (["run", "tiny.toml", "--import", ".x"], "--import .x"),
-    (["run", "tiny.toml", "--seeds", "x"], "'x' is not a valid int"),
+    (["run", "tiny.toml", "--seeds", "x"], "valid integer"),
     (["run", "tiny.toml", "--sedes", "3"], "--sedes"),
-    (["run"], "EXPERIMENT"),
+    (["run"], "Missing argument"),
     (["rnu", "tiny.toml"], "rnu"),
     (["run", "tiny.toml", "--results", "x" * 300], "File name too long"),
     (["list", "--folder", "nowhere"], "no such folder"),
@@ -251,8 +251,11 @@ def test_ctrl_c_says_how_to_continue(experiment_file, tmp_path):
 
 
 def test_a_run_that_diverges_is_counted_and_ends_there(command, experiment_file, tmp_path):
-    reward = "-float(abs(self.x[0])) * (1e30 if self.x[0] > -99 else 1)"
-    (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "False").replace("-float(abs(self.x[0]))", reward))
+    # Each environment pays NaN after its 300th step, which only training reaches.
+    counting = "self.n = getattr(self, 'n', 0) + 1\n        return self.x, np.nan if self.n > 300 else"
+    (tmp_path / "mine.py").write_text(
+        MY_ENVIRONMENT.replace("FAIL", "False").replace("return self.x, -", counting + " -")
+    )
     ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac",
                   "--steps", "2000")  # fmt: skip
     assert ran.returncode == 0, ran.stderr + ran.stdout

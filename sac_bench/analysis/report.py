@@ -82,8 +82,10 @@ def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:
             "below": rows["difference_ci_high"] < 0,
             "above": rows["difference_ci_low"] > 0,
         }
-        groups["not told apart from it"] = ~(groups["below"] | groups["above"])
-        words = "; ".join(f"{word}: {', '.join(rows.loc[mask, 'variant']) or 'none'}" for word, mask in groups.items())
+        groups["not told apart from it"] = rows["difference_ci_low"].notna() & ~(groups["below"] | groups["above"])
+        groups["too few seeds for an interval"] = rows["difference_ci_low"].isna()
+        named = {word: ", ".join(rows.loc[mask, "variant"]) for word, mask in groups.items()}
+        words = "; ".join(f"{word}: {names}" for word, names in named.items() if names) or "nothing to compare"
         sentences.append(f"On {env}, against `{about['reference']}` (95% interval of the difference): {words}.")
     return "\n\n".join(sentences)
 

@@ -95,18 +95,23 @@ def train(
                 failed += len(work.cohort.runs)
                 _mark_failed(work, store, display)
     except KeyboardInterrupt:
+        _kill(active)
         for cohort in [*waiting, *(work.cohort for work in active)]:
             for run in (store.run(spec.id) for spec in cohort.runs):
                 if run.status()["status"] in ("queued", "running"):
                     run.update(status="interrupted")
         raise
     finally:
-        for work in active:
-            work.process.kill()
-        for work in active:
-            work.process.wait()
+        _kill(active)
         display.close()
     return failed
+
+
+def _kill(active: Sequence[Work]) -> None:
+    """End workers at once: what they have saved is whole, the rest is lost in any case."""
+    for work in active:
+        work.process.kill()
+        work.process.wait()
 
 
 def _start(cohort: CohortPlan, store: Store, device: str, keep_replay: bool, imports: Sequence[str]) -> Work:

@@ -91,9 +91,12 @@ def test_swept_values_have_a_panel_of_their_own_with_the_reference():
 
 def test_the_answer_is_what_the_intervals_show():
     words = answer(final_performance(made_up(), ABOUT), ABOUT)
-    assert "below: one-q, tau=1; above: none; not told apart from it: none" in words
+    assert words.endswith("below: one-q, tau=1.")
     flipped = ABOUT | {"reference": "one-q"}
-    assert "above: sac" in answer(final_performance(made_up({("tau=1", 0): "failed"}), flipped), flipped)
+    assert "above: sac; not told apart from it: " not in answer(final_performance(made_up(), flipped), flipped)
+    lonely = made_up({("tau=1", seed): "failed" for seed in (0, 1)})
+    said = answer(final_performance(lonely, flipped), flipped)
+    assert said.endswith("above: sac; too few seeds for an interval: tau=1.")
 
 
 def test_figures_and_report_from_the_csv_files_alone(tmp_path):
