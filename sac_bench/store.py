@@ -205,9 +205,9 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
 
 
 def load_results(name: str, results: str | Path = "results") -> Results:
-    """An experiment's tables: `results` is the folder that holds <name>/, or its parent's record.
+    """An experiment's tables; `results` is the folder that holds <name>/ ("results/record": the committed ones).
 
-    Raises InputError if there is no such experiment there.
+    Raises InputError if there is no such experiment there, or its files cannot be read.
     """
     folder = Path(results) / name
     if not (folder / "experiment.json").exists():
