@@ -9,13 +9,14 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
-	reference-sb3 lint clean
+	parity lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid)"
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
+	@echo "make parity                SAC here and in Stable-Baselines3, trained under the same settings"
 	@echo "make test, make lint       checks"
 	@echo "make clean                 removes the virtual environment and the compiled code"
 
@@ -41,11 +42,9 @@ figures: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# Our reference variant against Stable-Baselines3's SAC, which gets a virtual environment of its own.
-reference-sb3: $(READY)
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet torch==2.13.0 stable-baselines3==2.9.2 "gymnasium[mujoco]==1.4.0"
-	$(BIN)/python benchmarks/compare_sb3.py experiments/ablation-quick.toml
+# Our SAC and Stable-Baselines3's, trained under the same settings (about two hours on two cores).
+parity: $(READY)
+	$(BIN)/python benchmarks/parity.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,166 @@
+"""Compare our SAC with Stable-Baselines3's under the same settings, steps and number of seeds.
+
+    python benchmarks/parity.py [benchmarks/parity.toml] [--results results] [--out results/record/parity]
+
+Ours is trained, or reused, through the ordinary store; the peer by benchmarks/parity_sb3.py, one process a core,
+and what it finished is kept in RESULTS/parity-sb3/. Writes both sides' evaluations, a table with the 95% interval
+of the difference, and the curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
+from sac_bench.analysis.tables import markdown
+from sac_bench.experiment import Experiment, load
+from sac_bench.store import load_results
+
+OURS, PEER = "sac_bench", "Stable-Baselines3"
+
+
+def train_ours(file: Path, results: Path) -> pd.DataFrame:
+    """Evaluations by the mean action: env, seed, step, return_mean."""
+    command = [sys.executable, "-m", "sac_bench.cli", "run", str(file), "--results", str(results)]
+    subprocess.run(command, check=True)
+    rows = load_results(load(file).name, results).evaluations.query("policy == 'mean' and step > 0")
+    return rows[["env", "seed", "step", "return_mean"]]
+
+
+def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
+    """The same of Stable-Baselines3's SAC, as many runs at once as there are cores."""
+    variant = experiment.variants[experiment.reference]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def run(env: str, seed: int) -> pd.DataFrame:
+        config = variant.config.model_dump(mode="json")
+        asked = json.dumps({"env": env, "seed": seed, "steps": variant.steps, "config": config}, indent=1)
+        out = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:12]}.csv"
+        if not out.exists():
+            settings = out.with_suffix(".json")
+            settings.write_text(asked)
+            script = Path(__file__).with_name("parity_sb3.py")
+            subprocess.run([sys.executable, str(script), str(settings), str(out)], check=True)
+            print(f"{PEER}: {env} seed {seed} done", flush=True)
+        return pd.read_csv(out).assign(env=env, seed=seed)
+
+    tasks = [(env, seed) for seed in experiment.seeds for env in experiment.envs]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return pd.concat(list(pool.map(lambda task: run(*task), tasks)))[["env", "seed", "step", "return_mean"]]
+
+
+def measures(rows: pd.DataFrame, steps: int) -> dict[str, list[float]]:
+    """{measure: one value a seed} of one environment's evaluations."""
+    runs = [run for _, run in rows.groupby("seed")]
+    return {
+        "last 10%": [run_score(run["step"], run["return_mean"], steps) for run in runs],
+        "whole curve": [float(run["return_mean"].mean()) for run in runs],
+    }
+
+
+def compare(ours: pd.DataFrame, peer: pd.DataFrame, steps: int) -> Iterator[dict[str, Any]]:
+    """One row an environment and measure."""
+    for env in ours["env"].unique():
+        pair = [measures(rows[rows["env"] == env], steps) for rows in (ours, peer)]
+        for measure in pair[0]:
+            a, b = (side[measure] for side in pair)
+            gap = difference_interval(a, b)
+            yield {
+                "environment": env,
+                "measure": measure,
+                OURS: _interval(mean_interval(a)),
+                PEER: _interval(mean_interval(b)),
+                "difference": _interval(gap),
+                "excludes 0": "yes" if gap.low > 0 or gap.high < 0 else "no",
+            }
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
+
+
+def curves(ours: pd.DataFrame, peer: pd.DataFrame) -> Figure:
+    """Above: every seed, the means and their intervals. Below: the difference of the means and its interval."""
+    sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
+    envs = list(ours["env"].unique())
+    figure, axes = plt.subplots(2, len(envs), figsize=(4.4 * len(envs), 5), sharex="col", squeeze=False,
+                                height_ratios=[2, 1], layout="constrained")  # fmt: skip
+    colors = dict(zip((OURS, PEER), sns.color_palette("colorblind"), strict=False))
+    for (above, below), env in zip(axes.T, envs, strict=True):
+        sides = {name: rows[rows["env"] == env].pivot_table(index="seed", columns="step", values="return_mean")
+                 for name, rows in ((OURS, ours), (PEER, peer))}  # fmt: skip
+        for name, table in sides.items():
+            above.plot(table.columns, table.T, color=colors[name], linewidth=0.5, alpha=0.5)
+            _band(above, table.columns, [mean_interval(table[step]) for step in table], colors[name],
+                  f"{name} (n={len(table)})")  # fmt: skip
+        gaps = [difference_interval(*(table[step] for table in sides.values())) for step in sides[OURS]]
+        _band(below, sides[OURS].columns, gaps, "black", None)
+        below.axhline(0, color="gray", linewidth=0.8)
+        above.set(title=env)
+        above.legend(loc="upper left", fontsize=7)
+        below.set_xlabel("environment steps")
+        below.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axes[0][0].set_ylabel("return, mean action\n(mean, 95% t interval, seeds)")
+    axes[1][0].set_ylabel(f"{OURS} - {PEER}\n(95% Welch interval)", fontsize=8)
+    return figure
+
+
+def _band(axis: Axes, at: pd.Index, estimates: list[Estimate], color: Any, label: str | None) -> None:
+    value, low, high = np.array(estimates).T
+    axis.plot(at, value, color=color, linewidth=1.8, label=label)
+    axis.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", type=Path, nargs="?", default=Path(__file__).with_suffix(".toml"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--out", type=Path, default=Path("results/record/parity"))
+    arguments = parser.parse_args()
+
+    experiment = load(arguments.experiment)
+    steps = experiment.variants[experiment.reference].steps
+    ours = train_ours(arguments.experiment, arguments.results)
+    peer = train_peer(experiment, arguments.results / "parity-sb3")
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    both = pd.concat([ours.assign(learner=OURS), peer.assign(learner=PEER)])
+    both.to_csv(arguments.out / "evaluations.csv", index=False, float_format="%.3f")
+    figure = curves(ours, peer)
+    figure.savefig(arguments.out / "curves.svg", metadata={"Date": None})
+    figure.savefig(arguments.out / "curves.png")
+    text = (
+        f"# SAC here and in {PEER} {version('stable-baselines3')}\n\n"
+        f"{len(experiment.seeds)} seeds each, {steps:,} steps, the settings of `{arguments.experiment.name}` on both "
+        f"sides; sac_bench on EnvPool {version('envpool')}, the peer on Gymnasium {version('gymnasium')}. Returns of "
+        "the mean action: mean over seeds with Student's 95% interval; differences with Welch's. Seeds share a "
+        "number, not their weights and noise.\n\n"
+        f"{markdown(pd.DataFrame(compare(ours, peer, steps)))}\n\n![Curves](curves.png)\n"
+    )
+    (arguments.out / "README.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

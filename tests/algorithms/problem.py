@@ -1,0 +1,49 @@
+"""One learner in float64 with data to learn from: what the tests of an update start with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sac_bench.algorithms.protocol import Batch, Numbers, State
+from sac_bench.algorithms.sac import Networks, SACConfig, learner
+from sac_bench.training.random import uniform
+
+D, A, B = 3, 2, 16
+
+
+class Problem:
+    """A learner of D observations, A actions and batches of B, its state, and a stream of made-up data."""
+
+    def __init__(self, **overrides: Any) -> None:
+        settings = {"layers": [8, 8], "batch_size": B, "precision": "float64"} | overrides
+        self.config = SACConfig.model_validate(settings)
+        self.learner = learner(self.config, D, A)
+        self.nets: Networks = self.learner.update.args[0]
+        self.state: State = self.learner.init(lambda name, shape: uniform(1, name, shape, self.config.dtype))
+        self.numbers: Numbers = {
+            name: torch.tensor(value, dtype=self.config.dtype) for name, value in self.config.numbers().items()
+        }
+        self._generator = torch.Generator().manual_seed(0)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self._generator, dtype=self.config.dtype)
+
+    def batch(self) -> Batch:
+        """Transitions of every kind: windows cut short by termination (no bootstrap) and by truncation (bootstrap)."""
+        n = self.config.n_step
+        length = torch.randint(1, n + 1, (B,), generator=self._generator)
+        within = torch.arange(n) < length[:, None]
+        return {
+            "observation": self.normal(B, D),
+            "action": self.normal(B, A).tanh(),
+            "reward": self.normal(B, n) * within,
+            "length": length.to(self.config.dtype),
+            "terminated": (self.normal(B) > 0.8).to(self.config.dtype),
+            "next_observation": self.normal(B, D),
+        }
+
+    def noise(self) -> dict[str, Tensor]:
+        return {name: self.normal(*shape) for name, shape in self.learner.update_noise.items()}
