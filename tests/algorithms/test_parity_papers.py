@@ -1,0 +1,113 @@
+"""Parity with the papers: ten updates of every axis against the NumPy transcription in paper.py, to 1e-9."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.func import grad
+
+from sac_bench.algorithms import sac
+from tests.algorithms.paper import SoftActorCritic, gradient
+from tests.algorithms.problem import A, D, Problem
+
+V = {"value_network": True, "learn_temperature": False}
+
+AXES = {
+    "1801.01290": V | {"temperature": 1.0, "reward_scale": 5.0},
+    "1812.05905": {},
+    "1801.01290-one-critic": V | {"critics": 1, "temperature": 0.2},
+    "v-network-learned-temperature": {"value_network": True},
+    "v-network-mean-of-critics": V | {"pessimism": 0.0},
+    "v-network-no-entropy-in-backup": V | {"entropy_in_backup": False, "temperature": 0.3},
+    "v-network-hard-copies": V | {"tau": 1.0, "target_period": 4},
+    "v-network-three-steps": V | {"n_step": 3},
+    "fixed-temperature": {"learn_temperature": False, "temperature": 0.2},
+    "no-entropy": {"learn_temperature": False, "temperature": 0.0},
+    "one-critic": {"critics": 1},
+    "five-critics": {"critics": 5},
+    "mean-of-critics": {"critics": 3, "pessimism": 0.0},
+    "between-mean-and-minimum": {"critics": 3, "pessimism": 0.3},
+    "actor-on-the-first-critic": {"actor_objective": "first"},
+    "entropy-not-in-backup": {"entropy_in_backup": False, "temperature": 0.5},
+    "hard-copies": {"tau": 1.0, "target_period": 4},
+    "three-steps": {"n_step": 3, "gamma": 0.8},
+    "reward-scale": {"reward_scale": 20.0, "n_step": 2},
+    "target-entropy-and-rates": {
+        "target_entropy_scale": 0.3,
+        "actor_lr": 1e-2,
+        "critic_lr": 3e-3,
+        "temperature_lr": 0.1,
+    },
+    "clipped-deviation": {"log_std_min": -0.1, "log_std_max": 0.1},
+    "tanh": {"activation": "tanh"},
+    "elu": {"activation": "elu"},
+    "silu": {"activation": "silu"},
+    "gelu": {"activation": "gelu"},
+}
+
+
+def transcription(problem: Problem) -> SoftActorCritic:
+    params = problem.state["params"]
+    value = params["value"].numpy() if "value" in params else None
+    settings = problem.config.model_dump()
+    return SoftActorCritic(settings, (D, A), params["actor"].numpy(), list(params["critic"].numpy()), value)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_parity_with_the_papers(axis):
+    problem = Problem(**{"layers": [6, 5]} | AXES[axis])
+    paper = transcription(problem)
+    for _ in range(10):
+        batch, noise = problem.batch(), problem.noise()
+        expected = paper.update({k: v.numpy() for k, v in batch.items()}, {k: v.numpy() for k, v in noise.items()})
+        problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, noise)
+        for name, value in expected.items():
+            assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-9), name
+    params = {name: value.numpy() for name, value in problem.state["params"].items()}
+    equal = lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+    equal(params["actor"], paper.actor)
+    equal(params["critic"], np.stack(paper.critics))
+    equal(params["temperature"], paper.log_alpha)
+    equal(problem.state["target"], paper.targets[0] if paper.value is not None else np.stack(paper.targets))
+    if paper.value is not None:
+        equal(params["value"], paper.value)
+
+
+def losses(problem: Problem):
+    """{name: (our loss of a parameter vector, the vector)} on one batch."""
+    batch, noise, params, numbers = problem.batch(), problem.noise(), problem.state["params"], problem.numbers
+    nets, target, alpha = problem.nets, problem.normal(16), torch.tensor(0.7, dtype=torch.float64)
+    s = batch["observation"]
+    yield "critic", lambda p: sac.critic_loss(p, nets, batch, target)[0], params["critic"]
+    yield "value", lambda p: sac.value_loss(p, nets, s, target)[0], params["value"]
+    yield (
+        "actor",
+        lambda p: sac.actor_loss(p, nets, params["critic"], s, noise["policy"], alpha, numbers)[0],
+        params["actor"],
+    )
+    yield (
+        "temperature",
+        lambda p: sac.temperature_loss(p, target, torch.tensor(-2.0), torch.tensor(1.0))[0],
+        params["temperature"],
+    )
+
+
+def test_parity_of_gradients_with_central_differences():
+    problem = Problem(layers=[4], value_network=True, activation="tanh")
+    for name, loss, at in losses(problem):
+        found, step, flat = grad(loss)(at).flatten(), 1e-5, at.flatten()
+        for i in range(len(flat)):
+            move = torch.zeros_like(flat)
+            move[i] = step
+            difference = loss((flat + move).view(at.shape)) - loss((flat - move).view(at.shape))
+            assert float(found[i]) == pytest.approx(float(difference) / (2 * step), rel=1e-5, abs=1e-8), (name, i)
+
+
+def test_complex_step_is_the_derivative():
+    at = np.array([0.3, -1.2])
+    np.testing.assert_allclose(
+        gradient(lambda x: np.exp(x[0]) * np.tanh(x[1]), at),
+        [np.exp(0.3) * np.tanh(-1.2), np.exp(0.3) / np.cosh(1.2) ** 2],
+        rtol=1e-15,
+    )
