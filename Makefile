@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
-	parity lint clean
+	test-slow parity lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -17,7 +17,7 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
 	@echo "make parity                SAC here and in Stable-Baselines3, trained under the same settings"
-	@echo "make test, make lint       checks"
+	@echo "make test, make lint       checks; make test-slow compiles every structure in experiments/"
 	@echo "make clean                 removes the virtual environment and the compiled code"
 
 setup: $(READY)
@@ -41,6 +41,10 @@ figures: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# Compiled against eager for every structure in experiments/, and compiled cohorts of several widths.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Our SAC and Stable-Baselines3's, trained under the same settings (about two hours on two cores).
 parity: $(READY)

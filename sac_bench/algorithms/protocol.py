@@ -23,13 +23,13 @@ Shapes = dict[str, tuple[int, ...]]
 class Learner:
     """One learner's functions. The cohort gives every tensor a leading member axis by `torch.func.vmap`.
 
-    init(draw) -> state
+    init(draw, numbers) -> state
     act(params, numbers, observation [N, D], noise [N, A]) -> (sampled action [N, A], mean action [N, A])
     update(state, numbers, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
     """
 
     data: Literal["replay", "rollout"]
-    init: Callable[[Draw], State]
+    init: Callable[[Draw, Numbers], State]
     act: Callable[..., tuple[Tensor, Tensor]]
     update: Callable[..., tuple[State, dict[str, Tensor]]]
     update_noise: Shapes

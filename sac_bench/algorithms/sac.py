@@ -24,7 +24,7 @@ from sac_bench.algorithms.networks import Draw, Sizes, init_mlp, mlp, squashed_g
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Raised whenever the numbers that SAC computes for a config change, a changed default included; in every run's id."""
 
 
@@ -167,13 +167,13 @@ def polyak(target: Tensor, online: Tensor, tau: Tensor) -> Tensor:
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(config: SACConfig, nets: Networks, draw: Draw) -> State:
+def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
     params = {
         "actor": init_mlp(draw, "actor", nets.actor),
         "critic": torch.stack([init_mlp(draw, f"critic/{i}", nets.critic) for i in range(config.critics)]),
     }
-    params["temperature"] = params["actor"].new_tensor(config.temperature or 1.0).log()
+    params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()
     if config.value_network:
         params["value"] = init_mlp(draw, "value", nets.value)
     return {

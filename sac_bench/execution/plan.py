@@ -80,7 +80,8 @@ def state_bytes(algorithm: str, config: ReplayConfig, env_id: str) -> tuple[int,
     """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
-    state = learner.init(lambda name, shape: torch.empty(shape, dtype=config.dtype, device="meta"))
+    numbers = {name: torch.tensor(value, dtype=config.dtype) for name, value in config.numbers().items()}
+    state = learner.init(lambda name, shape: torch.empty(shape, dtype=config.dtype, device="meta"), numbers)
     parameters = sum(leaf.numel() for leaf in state["params"].values())
     return parameters, sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state))
 

@@ -38,7 +38,12 @@ class Cohort:
         self.numbers: Numbers = {
             name: torch.tensor([n[name] for n in numbers], dtype=dtype, device=self.device) for name in numbers[0]
         }
-        members = [learner.init(partial(_initial_draw, seed, dtype)) for seed in seeds]
+        members = [
+            learner.init(
+                partial(_initial_draw, seed, dtype), {name: values[m] for name, values in self.numbers.items()}
+            )
+            for m, seed in enumerate(seeds)
+        ]
         self.state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
         self.metric_sums = self._zero_metrics()
         self.metric_count = 0

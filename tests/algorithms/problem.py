@@ -22,10 +22,12 @@ class Problem:
         self.config = SACConfig.model_validate(settings)
         self.learner = learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
-        self.state: State = self.learner.init(lambda name, shape: uniform(1, name, shape, self.config.dtype))
         self.numbers: Numbers = {
             name: torch.tensor(value, dtype=self.config.dtype) for name, value in self.config.numbers().items()
         }
+        self.state: State = self.learner.init(
+            lambda name, shape: uniform(1, name, shape, self.config.dtype), self.numbers
+        )
         self._generator = torch.Generator().manual_seed(0)
 
     def normal(self, *shape: int) -> Tensor:

@@ -1,92 +1,138 @@
 """A cohort is its runs: members never mix, and width changes neither numbers nor the count of operations."""
 
+import math
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms.sac import learner
-from sac_bench.training.cohort import Cohort
+from sac_bench.algorithms.networks import layers
+from sac_bench.algorithms.sac import SACConfig
 from tests.conftest import tiny
-
-D, A, B = 3, 2, 4
-
-
-def cohort(overrides, seeds, compiled=False, **shared):
-    configs = [tiny(**shared, **o) for o in overrides]
-    return Cohort(learner(configs[0], D, A), [c.numbers() for c in configs], seeds, configs[0].dtype, "cpu", compiled)
-
-
-def data(seed, update, dtype):
-    generator = torch.Generator().manual_seed(1000 * seed + update)
-    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)
-    return {
-        "observation": normal(B, D),
-        "action": normal(B, A).tanh(),
-        "reward": normal(B, 1),
-        "length": torch.ones(B, dtype=dtype),
-        "terminated": (normal(B) > 1).to(dtype),
-        "next_observation": normal(B, D),
-    }
-
-
-def train(trained, seeds, updates, poison=None):
-    for update in range(updates):
-        batches = [data(seed, update, trained.dtype) for seed in seeds]
-        if poison is not None:
-            batches[poison]["reward"][:] = float("nan")
-        stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
-        trained.update(lambda moment, stacked=stacked: stacked)
-    return trained
-
+from tests.training.members import A, D, batch, cohort, train
 
 OVERRIDES = [
     {},
-    {"tau": 0.1, "critic_lr": 3e-3},
+    {"tau": 0.1, "actor_lr": 1e-3, "critic_lr": 3e-3, "value_lr": 1e-2, "temperature_lr": 0.03},
     {"learn_temperature": False, "temperature": 0.0, "reward_scale": 20.0},
     {"pessimism": 0.3, "gamma": 0.5, "entropy_in_backup": False, "actor_objective": "first"},
-    {"target_period": 7, "tau": 1.0, "target_entropy_scale": 0.5},
+    {"target_period": 7, "tau": 1.0, "target_entropy_scale": 0.5, "log_std_max": 0.1, "temperature": 0.1},
 ]
+SEEDS = [0, 1, 2, 2, 7]
+
+
+@pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"critics": 3, "n_step": 3}])
+def test_cohort_members_are_single_runs(structure):
+    configs = [tiny(precision="float64", **structure, **overrides) for overrides in OVERRIDES]
+    together = train(cohort(configs, SEEDS), configs[0], 100)
+    for m, (config, seed) in enumerate(zip(configs, SEEDS, strict=True)):
+        alone = train(cohort([config], [seed]), config, 100)
+        for ours, single in zip(tree_leaves(together.state), tree_leaves(alone.state), strict=True):
+            torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
+        torch.testing.assert_close(together.metric_sums[m], alone.metric_sums[0], rtol=1e-9, atol=1e-9)
+
+
+# Another value than the default of every number that may differ inside a cohort.
+CHANGED = {
+    "actor_lr": 1e-2, "critic_lr": 1e-2, "value_lr": 1e-2, "temperature_lr": 1e-2, "gamma": 0.5, "tau": 0.5,
+    "target_period": 3, "reward_scale": 7.0, "learn_temperature": False, "temperature": 0.1,
+    "target_entropy_scale": 0.3, "entropy_in_backup": False, "pessimism": 0.0, "actor_objective": "first",
+    "log_std_min": -0.1, "log_std_max": 0.1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("value_network", [False, True])
-def test_cohort_members_are_single_runs(value_network):
-    seeds = [0, 1, 2, 2, 7]
+def test_cohort_member_of_any_other_number_is_its_single_run(value_network):
+    assert set(CHANGED) == set(SACConfig.per_member_fields())
     shared = {"precision": "float64", "value_network": value_network}
-    together = train(cohort(OVERRIDES, seeds, **shared), seeds, 100)
-    for m, (overrides, seed) in enumerate(zip(OVERRIDES, seeds, strict=True)):
-        alone = train(cohort([overrides], [seed], **shared), [seed], 100)
-        for name, value in alone.state["params"].items():
-            torch.testing.assert_close(together.state["params"][name][m], value[0], rtol=0, atol=1e-9)
+    configs = [tiny(**shared), *(tiny(**shared, **{name: value}) for name, value in CHANGED.items())]
+    together = train(cohort(configs, [3] * len(configs)), configs[0], 5)
+    for m, config in enumerate(configs):
+        alone = train(cohort([config], [3]), config, 5)
+        for ours, single in zip(tree_leaves(together.state), tree_leaves(alone.state), strict=True):
+            torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
+        without_effect = {"value_lr"} if not value_network else set()
+        same = torch.equal(together.state["params"]["actor"][m], together.state["params"]["actor"][0]) and torch.equal(
+            together.state["target"][m], together.state["target"][0]
+        )
+        assert same == (m == 0 or list(CHANGED)[m - 1] in without_effect)
+
+
+def test_cohort_of_every_width_is_equal_to_the_bit_eagerly():
+    config, states = tiny(layers=[32, 32], batch_size=32), []
+    for width in (1, 2, 4, 8):
+        seeds = [100 + m for m in range(width - 1)] + [5]
+        trained = train(cohort([config] * width, seeds), config, 20)
+        states.append([leaf[-1] for leaf in tree_leaves(trained.state)])
+    for state in states[1:]:
+        assert all(torch.equal(leaf, first) for leaf, first in zip(state, states[0], strict=True))
 
 
 def test_cohort_members_differ_by_their_numbers_and_seeds():
-    seeds = [0, 0, 1]
-    trained = train(cohort([{}, {"tau": 0.5}, {}], seeds), seeds, 5)
-    critic = trained.state["params"]["critic"]
+    configs = [tiny(), tiny(tau=0.5), tiny()]
+    critic = train(cohort(configs, [0, 0, 1]), configs[0], 5).state["params"]["critic"]
     assert not torch.equal(critic[0], critic[1])
     assert not torch.equal(critic[0], critic[2])
 
 
+def test_cohort_updates_draw_their_own_noise():
+    # Same data, weights and numbers for both members and both updates: what differs is each one's noise.
+    config = tiny(actor_lr=1e-12, critic_lr=1e-12, temperature_lr=1e-12)
+    trained, same = cohort([config] * 2, [0, 0]), batch(config, (D, A), 0, 0)
+    trained.seeds[1] = 1
+    stacked = {name: torch.stack([part, part]) for name, part in same.items()}
+    entropies = []
+    for _ in range(2):
+        trained.update(lambda moment: stacked)
+        entropies += trained.pop_metrics()["entropy"].tolist()
+    assert len(set(entropies)) == 4
+
+
+def test_cohort_noise_of_the_policy_and_of_the_target_are_two_draws():
+    made = cohort([tiny()], [0])
+    moment = made._draws.at(made.seeds, torch.tensor(0))
+    assert not torch.equal(moment.normal("update/policy"), moment.normal("update/next_policy"))
+
+
 def test_cohort_member_that_turns_nan_leaves_the_others_untouched():
-    seeds = [0, 1, 2]
-    poisoned = train(cohort([{}] * 3, seeds), seeds, 20, poison=1)
-    clean = train(cohort([{}] * 3, seeds), seeds, 20)
+    config, seeds = tiny(), [0, 1, 2]
+    poisoned = train(cohort([config] * 3, seeds), config, 20, poison=1)
+    clean = train(cohort([config] * 3, seeds), config, 20)
     assert poisoned.finite().tolist() == [True, False, True]
-    for m in (0, 2):
-        assert torch.equal(poisoned.state["params"]["critic"][m], clean.state["params"]["critic"][m])
+    for ours, expected in zip(tree_leaves(poisoned.state), tree_leaves(clean.state), strict=True):
+        assert torch.equal(ours[[0, 2]], expected[[0, 2]])
+
+
+def test_cohort_initialisation_has_its_fan_in_in_every_slice():
+    config, seeds = tiny(layers=[50, 40], critics=3, value_network=True), [0, 1, 2, 3]
+    made = cohort([config] * 4, seeds)
+    nets, params = made.learner.update.args[0], made.state["params"]
+    slices = []
+    for name, sizes in (("actor", nets.actor), ("critic", nets.critic), ("value", nets.value)):
+        for (weight, bias), fan_in in zip(
+            layers(params[name].reshape(-1, params[name].shape[-1]), sizes), sizes, strict=False
+        ):
+            bound = 1 / math.sqrt(fan_in)
+            for one, offset in zip(weight, bias, strict=True):
+                # Uniform on [-bound, bound]: standard deviation bound / sqrt(3), and something near both ends.
+                assert float(one.std()) == pytest.approx(bound / math.sqrt(3), rel=0.15)
+                assert 0.9 * bound < one.abs().max() <= bound
+                assert offset.abs().max() <= bound
+                slices.append(tuple(one.flatten().tolist()[:8]))
+    assert len(set(slices)) == len(slices) == 3 * 4 * (1 + 3 + 1)
 
 
 def test_cohort_same_seed_shares_initial_weights_across_variants():
-    one, other = cohort([{}], [3]), cohort([{}], [3], value_network=True, critics=1)
+    one, other = cohort([tiny()], [3]), cohort([tiny(value_network=True, critics=1)], [3])
     assert torch.equal(one.state["params"]["actor"], other.state["params"]["actor"])
     assert torch.equal(one.state["params"]["critic"][:, :1], other.state["params"]["critic"])
 
 
 def operations(members):
-    seeds = list(range(members))
-    profiled = cohort([{}] * members, seeds)
-    train(profiled, seeds, 1)
-    batches = [data(seed, 1, profiled.dtype) for seed in seeds]
+    config, seeds = tiny(), list(range(members))
+    profiled = train(cohort([config] * members, seeds), config, 1)
+    batches = [batch(config, (D, A), seed, 1) for seed in seeds]
     stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
     with profile(activities=[ProfilerActivity.CPU]) as record:
         profiled.update(lambda moment: stacked)
@@ -97,16 +143,3 @@ def test_cohort_operations_per_update_do_not_depend_on_its_width():
     # M = 1 may skip a copy or two where a stride is trivial; from there on the count is flat.
     assert operations(2) == operations(8) == operations(32)
     assert abs(operations(1) - operations(2)) < 0.05 * operations(2)
-
-
-@pytest.mark.parametrize("value_network", [False, True])
-def test_cohort_compiled_is_eager(value_network):
-    seeds = [0, 1]
-    overrides = OVERRIDES[:2]
-    compiled = train(cohort(overrides, seeds, compiled=True, value_network=value_network), seeds, 10)
-    eager = train(cohort(overrides, seeds, value_network=value_network), seeds, 10)
-    for name, value in eager.state["params"].items():
-        torch.testing.assert_close(compiled.state["params"][name], value, rtol=1e-4, atol=1e-5)
-    observation, noise = torch.randn(2, 5, D), torch.randn(2, 5, A)
-    for ours, reference in zip(compiled.act(observation, noise), eager.act(observation, noise), strict=True):
-        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)

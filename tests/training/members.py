@@ -1,0 +1,51 @@
+"""Cohorts fed with made-up data: each member's batches are a function of its seed and the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sac_bench.algorithms.sac import SACConfig, learner
+from sac_bench.training.cohort import Cohort
+
+D, A = 3, 2
+
+
+def cohort(
+    configs: Sequence[SACConfig], seeds: Sequence[int], compiled: bool = False, dims: tuple[int, int] = (D, A)
+) -> Cohort:
+    """Members of one structure; `dims` are those of observations and actions."""
+    made = learner(configs[0], *dims)
+    return Cohort(made, [c.numbers() for c in configs], seeds, configs[0].dtype, "cpu", compiled)
+
+
+def batch(config: SACConfig, dims: tuple[int, int], seed: int, update: int) -> dict[str, Tensor]:
+    generator, b = torch.Generator().manual_seed(1000 * seed + update), config.batch_size
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=config.dtype)
+    return {
+        "observation": normal(b, dims[0]),
+        "action": normal(b, dims[1]).tanh(),
+        "reward": normal(b, config.n_step),
+        "length": torch.full((b,), config.n_step, dtype=config.dtype),
+        "terminated": (normal(b) > 1).to(config.dtype),
+        "next_observation": normal(b, dims[0]),
+    }
+
+
+def train(
+    trained: Cohort,
+    config: SACConfig,
+    updates: int,
+    poison: int | None = None,
+    dims: tuple[int, int] = (D, A),
+) -> Cohort:
+    """That many updates; the member `poison` gets rewards that are NaN."""
+    for update in range(updates):
+        batches = [batch(config, dims, seed, update) for seed in trained.seeds.tolist()]
+        if poison is not None:
+            batches[poison]["reward"][:] = float("nan")
+        stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
+        trained.update(lambda moment, stacked=stacked: stacked)
+    return trained
