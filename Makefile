@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
-	test-slow parity lint clean
+	test-slow mutations parity lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -45,6 +45,10 @@ test: $(READY)
 # Compiled against eager for every structure in experiments/, and compiled cohorts of several widths.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Plants bugs one at a time and names the test that catches each (about half an hour).
+mutations: $(READY)
+	$(BIN)/python tests/mutations.py
 
 # Our SAC and Stable-Baselines3's, trained under the same settings (about two hours on two cores).
 parity: $(READY)

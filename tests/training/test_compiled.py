@@ -14,6 +14,13 @@ from sac_bench.training.envs import describe
 from tests.conftest import tiny
 from tests.training.members import A, D, cohort, train
 
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    """A worker process compiles one structure; torch refuses a ninth in the same process."""
+    torch.compiler.reset()
+
+
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 
 

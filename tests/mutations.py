@@ -1,0 +1,258 @@
+"""Plant plausible bugs one at a time and see which test catches each: `make mutations` (about half an hour).
+
+Each bug is a replacement in one file of a copy of the project. A bug that no test catches, or whose place is no longer
+in the code, is an error. docs/correctness.md lists what this prints.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+UPDATE = "tests/algorithms tests/training/test_cohort.py"
+DATA = "tests/training/test_replay.py tests/training/test_trainer.py tests/training/test_env_contract.py"
+ANSWERS = "tests/answers"
+
+
+class Bug(NamedTuple):
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
+REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "training/envs.py"
+COHORT, ADAM, EVALUATE = "training/cohort.py", "training/optimizer.py", "training/evaluate.py"
+
+BUGS = [
+    Bug("sign of the entropy in the soft value", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", UPDATE),
+    Bug("the same, by what is learned", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", ANSWERS),
+    Bug(
+        "sign of the entropy in the actor's loss",
+        SAC,
+        "(alpha * log_pi - climbed)",
+        "(-alpha * log_pi - climbed)",
+        UPDATE,
+    ),
+    Bug(
+        "sign of the target entropy", SAC, '-numbers["target_entropy_scale"]', 'numbers["target_entropy_scale"]', UPDATE
+    ),
+    Bug("no tanh term in the log-density", NETWORKS, "(log_normal - log_squash)", "log_normal", UPDATE),
+    Bug("the same, by what is learned", NETWORKS, "(log_normal - log_squash)", "log_normal", ANSWERS),
+    Bug("terminal states bootstrap", SAC, '* (1 - batch["terminated"])', "", UPDATE),
+    Bug(
+        "truncation as terminal",
+        REPLAY,
+        "self._tensor(step.terminated)",
+        "self._tensor(step.terminated | step.truncated)",
+        DATA,
+    ),
+    Bug(
+        "the same, by what is learned",
+        REPLAY,
+        "self._tensor(step.terminated)",
+        "self._tensor(step.terminated | step.truncated)",
+        ANSWERS,
+    ),
+    Bug(
+        "truncation bootstraps from the observation after the reset",
+        REPLAY,
+        "torch.where(slot.flatten()[:, None] < 0, gathered, final)",
+        "gathered",
+        DATA,
+    ),
+    Bug(
+        "the next observation is the one acted on",
+        REPLAY,
+        "(last_row + 1) % ring) * n + env\n        slot",
+        "last_row % ring) * n + env\n        slot",
+        DATA,
+    ),
+    Bug(
+        "n-step windows run across the end of an episode",
+        REPLAY,
+        "(self.terminated.view(-1)[last] == 0)\n                & ",
+        "",
+        DATA,
+    ),
+    Bug("n-step bootstrap discounted once", SAC, 'numbers["gamma"] ** batch["length"]', 'numbers["gamma"]', UPDATE),
+    Bug(
+        "the reward's scale applied to the bootstrap too",
+        SAC,
+        "bootstrap * next_value",
+        'numbers["reward_scale"] * bootstrap * next_value',
+        UPDATE,
+    ),
+    Bug(
+        "target computed by the online critics",
+        SAC,
+        'q_values(nets, state["target"], next_observation, action)',
+        'q_values(nets, state["params"]["critic"], next_observation, action)',
+        UPDATE,
+    ),
+    Bug(
+        "target updated before it is used",
+        SAC,
+        '    has_value = "value" in params\n',
+        '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": polyak(state["target"], params["critic"], numbers["tau"])}\n',
+        UPDATE,
+    ),
+    Bug("tau on the wrong side", SAC, "(1 - tau) * target + tau * online", "tau * target + (1 - tau) * online", UPDATE),
+    Bug("min in place of mean", SAC, "(1 - pessimism) * q.mean(0)", "(1 - pessimism) * q.amin(0)", UPDATE),
+    Bug(
+        "the actor climbs the critics of before the update",
+        SAC,
+        'descend("actor", actor_loss, nets, params["critic"]',
+        'descend("actor", actor_loss, nets, state["params"]["critic"]',
+        UPDATE,
+    ),
+    Bug(
+        "V learns without the entropy",
+        SAC,
+        "soft_value(q, log_pi, backup_alpha))\n        metrics",
+        "q)\n        metrics",
+        UPDATE,
+    ),
+    Bug(
+        "alpha not detached: the actor's loss moves it too",
+        SAC,
+        "(log_pi + target_entropy).mean(), log_alpha",
+        "(log_pi + target_entropy).mean() + log_alpha.exp() * log_pi.mean(), log_alpha",
+        UPDATE,
+    ),
+    Bug(
+        "the temperature's loss on alpha where log alpha is meant",
+        SAC,
+        "-learned * log_alpha * ",
+        "-learned * log_alpha.exp() * ",
+        UPDATE,
+    ),
+    Bug("a fixed temperature is learned", SAC, "-learned * log_alpha * ", "-log_alpha * ", UPDATE),
+    Bug(
+        "one temperature to start from for all members",
+        SAC,
+        '    params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()\n',
+        '    params["temperature"] = torch.tensor(config.temperature or 1.0, dtype=config.dtype).log()\n',
+        UPDATE,
+    ),
+    Bug(
+        "deviation not clipped",
+        SAC,
+        'torch.clamp(log_std, numbers["log_std_min"], numbers["log_std_max"])',
+        "log_std",
+        UPDATE,
+    ),
+    Bug(
+        "noise shared by the policy and the target",
+        SAC,
+        'next_observation, noise["next_policy"]',
+        'next_observation, noise["policy"]',
+        UPDATE,
+    ),
+    Bug(
+        "noise shared by all members",
+        COHORT,
+        "moment = self._draws.at(self.seeds,",
+        "moment = self._draws.at(self.seeds * 0,",
+        UPDATE,
+    ),
+    Bug("noise the same at every update", COHORT, 'self.state["updates"][0])', 'self.state["updates"][0] * 0)', UPDATE),
+    Bug("fan-in from the wrong axis", NETWORKS, "math.sqrt(fan_in)", "math.sqrt(fan_out)", UPDATE),
+    Bug(
+        "Adam without bias correction",
+        ADAM,
+        "learning_rate / (1 - BETA1**count)",
+        "learning_rate",
+        "tests/training/test_optimizer.py",
+    ),
+    Bug(
+        "one round of Threefry too few",
+        RANDOM,
+        "for group in range(5)",
+        "for group in range(4)",
+        "tests/training/test_random.py",
+    ),
+    Bug("one minibatch for all members", REPLAY, "indices % n", "indices[:1].expand_as(indices) % n", DATA),
+    Bug(
+        "utd divided by the number of environments",
+        TRAINER,
+        "updates_due(self.steps)",
+        "updates_due(self.config.learning_starts + (self.steps - self.config.learning_starts) // self.config.num_envs)",
+        DATA,
+    ),
+    Bug(
+        "one minibatch for all updates of a step",
+        TRAINER,
+        "self.cohort.update(lambda moment: self.replay.sample(",
+        "self.cohort.update(lambda moment: self.replay.sample(0 * ",
+        ANSWERS,
+    ),
+    Bug(
+        "neighbouring seeds share environments",
+        TRAINER,
+        "derived_seeds(seed, ",
+        "(lambda s, _, i, c: list(range(s, s + c)))(seed, ",
+        DATA,
+    ),
+    Bug(
+        "actions not scaled to the environment's bounds",
+        ENVS,
+        "low + (action.astype(np.float64) + 1) / 2 * (high - low)",
+        "action.astype(np.float64)",
+        DATA,
+    ),
+    Bug("all environments reset when one ends", ENVS, '"reset_mask": done}', '"reset_mask": np.ones_like(done)}', DATA),
+    Bug(
+        "evaluation counts past the end of the episode",
+        EVALUATE,
+        "np.where(running, step.reward, 0.0)\n        lengths",
+        "step.reward\n        lengths",
+        DATA,
+    ),
+]
+
+
+def caught_by(bug: Bug) -> str | None:
+    """The first test that fails with the bug planted, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("sac_bench", "tests", "experiments"):
+            shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        file = Path(folder, "sac_bench", bug.file)
+        text = file.read_text()
+        if bug.old not in text:
+            raise SystemExit(f"{bug.what}: {bug.file} no longer has {bug.old!r}")
+        file.write_text(text.replace(bug.old, bug.new))
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout=120", "-k", "not compiled",
+             *bug.tests.split()],
+            cwd=folder, env=os.environ | {"PYTHONPATH": folder}, capture_output=True, text=True,
+        )  # fmt: skip
+    if ran.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", ran.stdout, re.MULTILINE)
+    timed_out = re.search(r"(tests/\S+?\.py)\S* .*Timeout", ran.stdout)
+    return failed[1] if failed else f"{timed_out[1] if timed_out else bug.tests} (no end: {ran.stdout[-300:]!r})"
+
+
+def main() -> None:
+    chosen = [bug for bug in BUGS if len(sys.argv) == 1 or re.search(sys.argv[1], bug.what)]
+    missed = 0
+    for bug in chosen:
+        test = caught_by(bug)
+        missed += test is None
+        print(f"| {bug.what} | `{bug.file}` | {f'`{test}`' if test else '**not caught**'} |", flush=True)
+    sys.exit(f"{missed} bugs were not caught" if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
