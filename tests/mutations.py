@@ -181,7 +181,13 @@ BUGS = [
         "for group in range(4)",
         "tests/training/test_random.py",
     ),
-    Bug("one minibatch for all members", REPLAY, "indices % n", "indices[:1].expand_as(indices) % n", DATA),
+    Bug(
+        "one minibatch for all members",
+        REPLAY,
+        "indices % n\n",
+        "indices % n\n        row, env = row[:1].expand_as(row), env[:1].expand_as(env)\n",
+        DATA,
+    ),
     Bug(
         "utd divided by the number of environments",
         TRAINER,

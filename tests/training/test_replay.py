@@ -67,20 +67,20 @@ def test_samples_are_the_transitions_that_were_added(rows, capacity, seed, ends,
     replay, history = filled(rows, capacity, seed, ends)
     kept = min(rows, capacity // N)
     assert replay.filled == kept
-    indices = torch.arange(kept * N).repeat(M, 1)
+    indices = torch.from_numpy(np.stack([np.random.default_rng(m).permutation(kept * N) for m in range(M)]))
     batch = {name: part.numpy() for name, part in replay.sample(indices, n_step).items()}
     for m in range(M):
-        for index in range(kept * N):
+        for b, index in enumerate(indices[m].tolist()):
             k, row = m * N + index % N, len(history) - kept + index // N
             observation, action, rewards, length, terminated, final = expected(history, k, row, n_step)
-            np.testing.assert_array_equal(batch["observation"][m, index], observation)
-            np.testing.assert_array_equal(batch["action"][m, index], action)
-            np.testing.assert_array_equal(batch["reward"][m, index, :length], rewards)
-            assert not batch["reward"][m, index, length:].any()
-            assert batch["length"][m, index] == length
-            assert batch["terminated"][m, index] == terminated
+            np.testing.assert_array_equal(batch["observation"][m, b], observation)
+            np.testing.assert_array_equal(batch["action"][m, b], action)
+            np.testing.assert_array_equal(batch["reward"][m, b, :length], rewards)
+            assert not batch["reward"][m, b, length:].any()
+            assert batch["length"][m, b] == length
+            assert batch["terminated"][m, b] == terminated
             if not terminated:
-                np.testing.assert_array_equal(batch["next_observation"][m, index], final)
+                np.testing.assert_array_equal(batch["next_observation"][m, b], final)
 
 
 @settings(max_examples=20, deadline=None)
