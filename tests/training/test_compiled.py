@@ -68,8 +68,7 @@ def test_cohort_compiled_is_eager_for_every_structure_shipped(specs):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [{"layers": [64, 64], "batch_size": 64}, {}], ids=["2x64", "2x256"])
 def test_cohort_compiled_widths(size):
-    """Widths 2, 4 and 8 agree to the bit. Width 1 agrees to float32: the compiler drops an axis of size 1, and so lays
-    out some products and sums otherwise (docs/correctness.md)."""
+    """Widths 2, 4 and 8 agree to the bit, width 1 with them to float32 (docs/correctness.md)."""
     config, dims, states = SACConfig.model_validate(size), (17, 6), {}
     for width in (1, 2, 4, 8):
         seeds = [100 + m for m in range(width - 1)] + [5]

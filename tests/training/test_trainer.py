@@ -41,12 +41,12 @@ def test_segments_end_where_evaluations_are_due_and_at_the_end():
 
 
 def test_a_run_does_not_depend_on_who_shares_its_cohort():
-    both, alone = trainer(specs(seeds=(0, 5)), 400), trainer(specs(seeds=(5,)), 400)
-    together, single = run_to(both, 400), run_to(alone, 400)
-    np.testing.assert_array_equal(together[-1].episodes.returns[1], single[-1].episodes.returns[0])
-    assert torch.equal(both.cohort.state["params"]["actor"][1], alone.cohort.state["params"]["actor"][0])
-    both.close()
-    alone.close()
+    one, other = trainer(specs(seeds=(0, 5)), 400), trainer(specs(seeds=(5, 7, 9)), 400)
+    of_one, of_other = run_to(one, 400), run_to(other, 400)
+    np.testing.assert_array_equal(of_one[-1].episodes.returns[1], of_other[-1].episodes.returns[0])
+    assert torch.equal(one.cohort.state["params"]["actor"][1], other.cohort.state["params"]["actor"][0])
+    one.close()
+    other.close()
 
 
 @pytest.mark.parametrize(
