@@ -61,7 +61,7 @@ def test_cohort_member_of_any_other_number_is_its_single_run(value_network):
 
 @pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"critics": 1}])
 def test_cohort_of_every_width_from_two_is_equal_to_the_bit(structure):
-    # Alone, a member's products may be laid out otherwise: equal to float32 (docs/correctness.md).
+    # A member alone is equal to float32 only; docs/correctness.md has what was measured.
     config, dims, states = tiny(layers=[64, 64], batch_size=64, **structure), (17, 6), {}
     for width in (1, 2, 4, 8):
         seeds = [100 + m for m in range(width - 1)] + [5]
