@@ -199,8 +199,10 @@ BUGS = [
         "one minibatch for all updates of a step",
         TRAINER,
         "self.cohort.update(lambda moment: self.replay.sample(",
-        "self.cohort.update(lambda moment: self.replay.sample(0 * ",
-        ANSWERS,
+        "kept = self.__dict__.setdefault(self.steps, [])\n"
+        "            kept or kept.append(self.cohort._draws.at(self.cohort.seeds, self.cohort.state['updates'][0]))\n"
+        "            self.cohort.update(lambda _, moment=kept[0]: self.replay.sample(",
+        DATA,
     ),
     Bug(
         "neighbouring seeds share environments",

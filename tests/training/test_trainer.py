@@ -34,6 +34,22 @@ def test_updates_per_transition_do_not_change_with_the_number_of_environments(nu
     trained.close()
 
 
+def test_every_update_samples_transitions_of_its_own(monkeypatch):
+    trained, asked = trainer(specs(num_envs=2, utd=2.0, learning_starts=200), 400), []
+    sample = trained.replay.sample
+    monkeypatch.setattr(
+        trained.replay, "sample", lambda indices, n: asked.append((indices, trained.steps)) or sample(indices, n)
+    )
+    run_to(trained, 400)
+    trained.close()
+    assert len(asked) == 400
+    assert len({tuple(row.tolist()) for indices, _ in asked for row in indices}) == 2 * 400  # members, too
+    for indices, steps in asked:
+        assert ((indices >= 0) & (indices < steps)).all()
+    # The newest transition can be drawn as soon as it is there.
+    assert any((indices == steps - 1).any() for indices, steps in asked)
+
+
 def test_segments_end_where_evaluations_are_due_and_at_the_end():
     trained = trainer(specs(), 500)
     assert [segment.steps for segment in run_to(trained, 500)] == [0, 200, 400, 500]
