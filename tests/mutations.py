@@ -84,12 +84,12 @@ BUGS = [
         "",
         DATA,
     ),
-    Bug("n-step bootstrap discounted once", SAC, 'numbers["gamma"] ** batch["length"]', 'numbers["gamma"]', UPDATE),
+    Bug("n-step bootstrap discounted once", SAC, "+ gamma * (1 -", '+ numbers["gamma"] * (1 -', UPDATE),
     Bug(
         "the reward's scale applied to the bootstrap too",
         SAC,
-        "bootstrap * next_value",
-        'numbers["reward_scale"] * bootstrap * next_value',
+        "+ gamma * (1 -",
+        '+ numbers["reward_scale"] * gamma * (1 -',
         UPDATE,
     ),
     Bug(
@@ -170,7 +170,7 @@ BUGS = [
     Bug(
         "Adam without bias correction",
         ADAM,
-        "learning_rate / (1 - BETA1**count)",
+        "learning_rate / (1 - beta1_power)",
         "learning_rate",
         "tests/training/test_optimizer.py",
     ),

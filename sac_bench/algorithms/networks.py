@@ -1,7 +1,8 @@
 """Multilayer perceptrons and the squashed Gaussian, written for one learner.
 
-A network's parameters are one vector [P] (an ensemble of critics: [C, P]), so that the optimizer and the
-target average are one operation each, and `layers` views it as weights and biases.
+A network's parameters are one vector [P], so that the optimizer and the target average are one operation each, and
+`layers` views it as weights and biases. An ensemble of C networks is one vector, too: layer by layer, the C weights
+side by side, then the C biases, so that a layer of all of them is one product of contiguous matrices.
 """
 
 from __future__ import annotations
@@ -28,29 +29,39 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def init_mlp(draw: Draw, name: str, sizes: Sizes) -> Tensor:
+def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None) -> Tensor:
     """A parameter vector [P]: weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), layer by layer.
 
-    This is torch.nn.Linear's default, which Stable-Baselines3, CleanRL and Spinning Up train SAC with.
+    This is torch.nn.Linear's default, which Stable-Baselines3, CleanRL and Spinning Up train SAC with. Network i of an
+    ensemble is the same however many there are.
     """
+    names = [name] if ensemble is None else [f"{name}/{i}" for i in range(ensemble)]
     parts = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        uniform = draw(f"{name}/{i}", (fan_in * fan_out + fan_out,))
-        parts.append((2 * uniform - 1) / math.sqrt(fan_in))
+        uniform = torch.stack([draw(f"{one}/{i}", ((fan_in + 1) * fan_out,)) for one in names])
+        parts += (
+            part.flatten() for part in ((2 * uniform - 1) / math.sqrt(fan_in)).split([fan_in * fan_out, fan_out], 1)
+        )
     return torch.cat(parts)
 
 
-def layers(params: Tensor, sizes: Sizes) -> list[tuple[Tensor, Tensor]]:
-    """Views of params [..., P] as (weight [..., in, out], bias [..., out]) of each layer."""
-    pairs = list(pairwise(sizes))
-    parts = params.split([n for fan_in, fan_out in pairs for n in (fan_in * fan_out, fan_out)], dim=-1)
-    return [(parts[2 * i].unflatten(-1, pair), parts[2 * i + 1]) for i, pair in enumerate(pairs)]
+def layers(params: Tensor, sizes: Sizes, ensemble: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Views of params [P] as (weight [in, out], bias [out]) of each layer; of an ensemble [C, in, out] and [C, out]."""
+    many = () if ensemble is None else (ensemble,)
+    shapes = [shape for fan_in, fan_out in pairwise(sizes) for shape in ((*many, fan_in, fan_out), (*many, fan_out))]
+    parts = params.split([math.prod(shape) for shape in shapes], dim=-1)
+    views = [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
+    return list(zip(views[::2], views[1::2], strict=True))
 
 
-def mlp(params: Tensor, sizes: Sizes, x: Tensor, activation: str) -> Tensor:
-    """params [C?, P], x [B, in] -> [C?, B, out]."""
-    for i, (weight, bias) in enumerate(layers(params, sizes)):
-        x = (ACTIVATIONS[activation](x) if i else x) @ weight + bias.unsqueeze(-2)
+def mlp(params: Tensor, sizes: Sizes, x: Tensor, activation: str, ensemble: int | None = None) -> Tensor:
+    """params [P], x [B, in] -> [B, out]; of an ensemble [C, B, out]."""
+    product = torch.mm
+    if ensemble is not None:
+        # One batched product; torch.matmul would fold the networks into one matrix, depending on strides, and copy.
+        x, product = x.expand(ensemble, *x.shape), torch.bmm
+    for i, (weight, bias) in enumerate(layers(params, sizes, ensemble)):
+        x = product(ACTIVATIONS[activation](x) if i else x, weight) + bias.unsqueeze(-2)
     return x
 
 

@@ -44,7 +44,7 @@ class SACConfig(ReplayConfig):
     temperature_lr: PerMember[float] = option(3e-4, "Adam's rate for log alpha", "1812.05905, table 1", gt=0, le=1)
     gamma: PerMember[float] = option(0.99, "discount", "1812.05905, table 1", ge=0, le=1)
     tau: PerMember[float] = option(0.005, "step of the target average; 1 copies", "1812.05905, table 1", gt=0, le=1)
-    target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1, le=10**9)
+    target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1, le=10**7)
     reward_scale: PerMember[float] = option(1.0, "factor on every reward", "1812.05905: none", gt=0, le=1e6)
     learn_temperature: PerMember[bool] = option(True, "learn alpha by [2] eq. 18", "1812.05905, section 5")
     temperature: PerMember[float] = option(
@@ -87,6 +87,7 @@ class Networks:
     critic: Sizes
     value: Sizes
     activation: str
+    critics: int
 
 
 # -- the mathematics ------------------------------------------------------------------------------------------
@@ -102,7 +103,8 @@ def policy(nets: Networks, actor: Tensor, observation: Tensor, noise: Tensor, nu
 
 def q_values(nets: Networks, critic: Tensor, observation: Tensor, action: Tensor) -> Tensor:
     """observation [B, D], action [B, A] -> Q [C, B]."""
-    return mlp(critic, nets.critic, torch.cat([observation, action], dim=-1), nets.activation).squeeze(-1)
+    x = torch.cat([observation, action], dim=-1)
+    return mlp(critic, nets.critic, x, nets.activation, nets.critics).squeeze(-1)
 
 
 def v_values(nets: Networks, value: Tensor, observation: Tensor) -> Tensor:
@@ -126,11 +128,12 @@ def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor
     Rewards [B, n] are zero after the window's end; k [B] is its length. With n > 1 the entropies of the
     steps between are left out, as in every n-step SAC.
     """
-    n = batch["reward"].shape[-1]
-    powers = numbers["gamma"] ** torch.arange(n, device=next_value.device)
-    rewards = numbers["reward_scale"] * (batch["reward"] * powers).sum(-1)
-    bootstrap = numbers["gamma"] ** batch["length"] * (1 - batch["terminated"])
-    return rewards + bootstrap * next_value
+    gamma, rewards = torch.ones_like(next_value), torch.zeros_like(next_value)
+    for j, reward in enumerate(batch["reward"].unbind(-1)):
+        within = batch["length"] > j
+        rewards = rewards + torch.where(within, gamma * reward, 0.0)
+        gamma = torch.where(within, gamma * numbers["gamma"], gamma)
+    return numbers["reward_scale"] * rewards + gamma * (1 - batch["terminated"]) * next_value
 
 
 def critic_loss(critic: Tensor, nets: Networks, batch: Batch, target: Tensor):
@@ -171,7 +174,7 @@ def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> Sta
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
     params = {
         "actor": init_mlp(draw, "actor", nets.actor),
-        "critic": torch.stack([init_mlp(draw, f"critic/{i}", nets.critic) for i in range(config.critics)]),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
     }
     params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()
     if config.value_network:
@@ -180,6 +183,7 @@ def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> Sta
         "params": params,
         "target": params["value" if config.value_network else "critic"].clone(),
         "adam": {name: adam_init(p) for name, p in params.items()},
+        "target_in": numbers["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
 
@@ -220,8 +224,9 @@ def update(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: 
     log_pi, action = descend("actor", actor_loss, nets, params["critic"], observation, noise["policy"], alpha, numbers)
     descend("temperature", temperature_loss, log_pi, -numbers["target_entropy_scale"] * action.shape[-1], learned)
 
-    updates = state["updates"] + 1
-    tau = torch.where(updates % numbers["target_period"].long() == 0, numbers["tau"], 0.0)
+    target_in = state["target_in"] - 1
+    tau = torch.where(target_in <= 0, numbers["tau"], 0.0)
+    target_in = torch.where(target_in <= 0, numbers["target_period"], target_in)
     new_target = polyak(state["target"], params["value" if has_value else "critic"], tau)
     metrics |= {
         "q": q.mean(),
@@ -230,7 +235,9 @@ def update(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: 
         "entropy": -log_pi.mean(),
         "saturation": (action.abs() > 0.99).to(q.dtype).mean(),
     }
-    return {"params": params, "target": new_target, "adam": adam_state, "updates": updates}, metrics
+    updates = state["updates"] + 1
+    new = {"params": params, "target": new_target, "adam": adam_state, "target_in": target_in, "updates": updates}
+    return new, metrics
 
 
 METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "temperature", "entropy", "saturation")
@@ -239,7 +246,8 @@ METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "te
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
     """SAC as the trainer sees it."""
     d, a, b = observation_dim, action_dim, config.batch_size
-    nets = Networks((d, *config.layers, 2 * a), (d + a, *config.layers, 1), (d, *config.layers, 1), config.activation)
+    nets = Networks((d, *config.layers, 2 * a), (d + a, *config.layers, 1), (d, *config.layers, 1), config.activation,
+                    config.critics)  # fmt: skip
     update_noise: Shapes = {"policy": (b, a)}
     if not config.value_network:
         update_noise["next_policy"] = (b, a)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sac_bench.algorithms.networks import layers
 from sac_bench.algorithms.protocol import Batch, Numbers, State
 from sac_bench.algorithms.sac import Networks, SACConfig, learner
 from sac_bench.training.random import uniform
@@ -46,6 +47,11 @@ class Problem:
             "terminated": (self.normal(B) > 0.8).to(self.config.dtype),
             "next_observation": self.normal(B, D),
         }
+
+    def critics(self, ensemble: Tensor) -> list[Tensor]:
+        """An ensemble's vector as one vector a critic, each its weights and biases layer by layer."""
+        parts = [part for layer in layers(ensemble, self.nets.critic, self.config.critics) for part in layer]
+        return [torch.cat([part[i].flatten() for part in parts]) for i in range(self.config.critics)]
 
     def noise(self) -> dict[str, Tensor]:
         return {name: self.normal(*shape) for name, shape in self.learner.update_noise.items()}

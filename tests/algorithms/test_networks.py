@@ -50,12 +50,12 @@ def test_initialisation_has_the_fan_in_of_its_layer():
 
 def test_mlp_is_torchs_for_every_critic_of_an_ensemble():
     sizes = (5, 8, 8, 1)
-    ensemble = torch.stack([init_mlp(draw, f"critic/{i}", sizes) for i in range(3)])
+    ensemble = init_mlp(draw, "critic", sizes, ensemble=3)
     x = torch.randn(6, 5, dtype=torch.float64)
-    out = mlp(ensemble, sizes, x, "relu")
+    out = mlp(ensemble, sizes, x, "relu", ensemble=3)
     assert out.shape == (3, 6, 1)
     for i in range(3):
         y = x
-        for j, (weight, bias) in enumerate(layers(ensemble[i], sizes)):
-            y = torch.nn.functional.linear(y.relu() if j else y, weight.T, bias)
+        for j, (weight, bias) in enumerate(layers(ensemble, sizes, ensemble=3)):
+            y = torch.nn.functional.linear(y.relu() if j else y, weight[i].T, bias[i])
         torch.testing.assert_close(out[i], y)

@@ -51,7 +51,9 @@ def transcription(problem: Problem) -> SoftActorCritic:
     params = problem.state["params"]
     value = params["value"].numpy() if "value" in params else None
     settings = problem.config.model_dump()
-    return SoftActorCritic(settings, (D, A), params["actor"].numpy(), list(params["critic"].numpy()), value)
+    return SoftActorCritic(
+        settings, (D, A), params["actor"].numpy(), [q.numpy() for q in problem.critics(params["critic"])], value
+    )
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -67,10 +69,12 @@ def test_parity_with_the_papers(axis):
     params = {name: value.numpy() for name, value in problem.state["params"].items()}
     equal = lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
     equal(params["actor"], paper.actor)
-    equal(params["critic"], np.stack(paper.critics))
+    equal(np.stack(problem.critics(problem.state["params"]["critic"])), np.stack(paper.critics))
     equal(params["temperature"], paper.log_alpha)
-    equal(problem.state["target"], paper.targets[0] if paper.value is not None else np.stack(paper.targets))
-    if paper.value is not None:
+    if paper.value is None:
+        equal(np.stack(problem.critics(problem.state["target"])), np.stack(paper.targets))
+    else:
+        equal(problem.state["target"], paper.targets[0])
         equal(params["value"], paper.value)
 
 

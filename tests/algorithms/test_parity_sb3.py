@@ -99,7 +99,7 @@ def ours(problem: Problem) -> dict[str, np.ndarray]:
     found, last = {}, len(problem.config.layers)
     vectors = {"critic": problem.state["params"]["critic"], "target": problem.state["target"]}
     for name, vector in vectors.items():
-        for i, (weight, bias) in enumerate(layers(vector, problem.nets.critic)):
+        for i, (weight, bias) in enumerate(layers(vector, problem.nets.critic, problem.config.critics)):
             for c in range(problem.config.critics):
                 found |= {f"{name}/{c}/{i}/weight": weight[c].T, f"{name}/{c}/{i}/bias": bias[c]}
     for i, (weight, bias) in enumerate(layers(problem.state["params"]["actor"], problem.nets.actor)):

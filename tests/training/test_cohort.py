@@ -113,12 +113,12 @@ def test_cohort_initialisation_has_its_fan_in_in_every_slice():
     made = cohort([config] * 4, seeds)
     nets, params = made.learner.update.args[0], made.state["params"]
     slices = []
-    for name, sizes in (("actor", nets.actor), ("critic", nets.critic), ("value", nets.value)):
-        for (weight, bias), fan_in in zip(
-            layers(params[name].reshape(-1, params[name].shape[-1]), sizes), sizes, strict=False
-        ):
+    for name, sizes, many in (("actor", nets.actor, None), ("critic", nets.critic, 3), ("value", nets.value, None)):
+        for (weight, bias), fan_in in zip(layers(params[name], sizes, many), sizes, strict=False):
             bound = 1 / math.sqrt(fan_in)
-            for one, offset in zip(weight, bias, strict=True):
+            for one, offset in zip(
+                weight.reshape(-1, *weight.shape[-2:]), bias.reshape(-1, bias.shape[-1]), strict=True
+            ):
                 # Uniform on [-bound, bound]: standard deviation bound / sqrt(3), and something near both ends.
                 assert float(one.std()) == pytest.approx(bound / math.sqrt(3), rel=0.15)
                 assert 0.9 * bound < one.abs().max() <= bound
@@ -130,7 +130,13 @@ def test_cohort_initialisation_has_its_fan_in_in_every_slice():
 def test_cohort_same_seed_shares_initial_weights_across_variants():
     one, other = cohort([tiny()], [3]), cohort([tiny(value_network=True, critics=1)], [3])
     assert torch.equal(one.state["params"]["actor"], other.state["params"]["actor"])
-    assert torch.equal(one.state["params"]["critic"][:, :1], other.state["params"]["critic"])
+    ours, theirs = (
+        layers(made.state["params"]["critic"], made.learner.update.args[0].critic, many)
+        for made, many in ((one, 2), (other, 1))
+    )
+    for (weight, bias), (same_weight, same_bias) in zip(ours, theirs, strict=True):
+        assert torch.equal(weight[:, :1], same_weight)
+        assert torch.equal(bias[:, :1], same_bias)
 
 
 def operations(members):

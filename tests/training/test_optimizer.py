@@ -11,7 +11,7 @@ def test_per_member_adam_is_torchs_row_by_row():
     params = torch.randn(3, 5, dtype=torch.float64)
     rows = [torch.nn.Parameter(row.clone()) for row in params]
     optimizers = [torch.optim.Adam([row], lr=float(rate)) for row, rate in zip(rows, rates, strict=True)]
-    state = adam_init(params) | {"count": torch.zeros(3, dtype=torch.float64)}
+    state = torch.func.vmap(adam_init)(params)
     for _ in range(50):
         gradient = torch.randn(3, 5, dtype=torch.float64)
         params, state = torch.func.vmap(adam)(params, gradient, state, rates)
