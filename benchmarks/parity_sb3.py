@@ -21,6 +21,16 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+from sac_bench.algorithms.sac import SACConfig
+
+PASSED_ON = {
+    "actor_lr", "critic_lr", "temperature_lr", "replay_capacity", "learning_starts", "batch_size", "tau", "gamma",
+    "layers", "critics", "eval_every", "eval_episodes",
+}  # fmt: skip
+"""Settings that Stable-Baselines3's SAC is given, or that say how it is judged."""
+OF_OURS_ALONE = {"value_lr", "pool_episodes"}
+"""Settings without a meaning there: no V network, no pools."""
+
 
 class Evaluate(BaseCallback):
     """Deterministic evaluation every `every` steps on an environment of its own."""
@@ -42,9 +52,10 @@ class Evaluate(BaseCallback):
 def train(asked: dict[str, Any]) -> pd.DataFrame:
     """Evaluations of one run: columns step, return_mean."""
     c = asked["config"]
-    rates = {c["actor_lr"], c["critic_lr"], c["temperature_lr"]}
-    if len(rates) > 1 or not c["learn_temperature"] or c["value_network"] or c["n_step"] > 1 or c["num_envs"] > 1:
-        raise SystemExit("only settings that Stable-Baselines3's SAC can name: one learning rate, learned temperature")
+    defaults = SACConfig().model_dump(mode="json")
+    changed = {name for name, value in c.items() if value != defaults[name]} - PASSED_ON - OF_OURS_ALONE
+    if changed or len({c["actor_lr"], c["critic_lr"], c["temperature_lr"]}) > 1:
+        raise SystemExit(f"not passed on to Stable-Baselines3: {', '.join(sorted(changed)) or 'rates that differ'}")
     model = SAC(
         "MlpPolicy",
         gymnasium.make(asked["env"]),
