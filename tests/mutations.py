@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 UPDATE = "tests/algorithms tests/training/test_cohort.py"
 DATA = "tests/training/test_replay.py tests/training/test_trainer.py tests/training/test_env_contract.py"
 ANSWERS = "tests/answers"
+ACTING = "tests/training/test_acting.py"
 
 
 class Bug(NamedTuple):
@@ -218,6 +219,61 @@ BUGS = [
         "action.astype(np.float64)",
         DATA,
     ),
+    Bug(
+        "training acts on zeros",
+        TRAINER,
+        "observation = torch.as_tensor(self._observation, ",
+        "observation = torch.as_tensor(self._observation * 0, ",
+        ACTING,
+    ),
+    Bug("random actions forever", TRAINER, "if self.steps < self.config.learning_starts", "if True", ACTING),
+    Bug(
+        "exploration by the mean action",
+        TRAINER,
+        'moment.normal("explore"))[0]',
+        'moment.normal("explore"))[1]',
+        ACTING,
+    ),
+    Bug(
+        "exploration noise shared by all members",
+        TRAINER,
+        "self._draws.at(cohort.seeds,",
+        "self._draws.at(cohort.seeds * 0,",
+        ACTING,
+    ),
+    Bug("uniform exploration noise", TRAINER, 'moment.normal("explore")', 'moment.uniform("explore")', ACTING),
+    Bug("evaluation acts on its first observation", EVALUATE, "        observation = step.observation\n", "", ACTING),
+    Bug(
+        "evaluation: mean and sampled actions swapped",
+        EVALUATE,
+        "sampled, mean = cohort.act",
+        "mean, sampled = cohort.act",
+        ACTING,
+    ),
+    Bug(
+        "evaluation noise the same at every step",
+        EVALUATE,
+        "torch.tensor(int(lengths.max()),",
+        "torch.tensor(0,",
+        ACTING,
+    ),
+    Bug(
+        "a run's float64 is float32",
+        TRAINER,
+        "self.config.dtype, device, compiled)\n        self.replay",
+        "torch.float32, device, compiled)\n        self.replay",
+        ACTING,
+    ),
+    Bug(
+        "episode returns lost at a resume",
+        TRAINER,
+        'self._returns = tensors["returns"].numpy()',
+        "self._returns = np.zeros_like(self._returns)",
+        DATA,
+    ),
+    Bug("episode returns run on into a new pool", TRAINER, "            self._returns[:] = 0.0\n", "", DATA),
+    Bug("metrics summed, not averaged", COHORT, "(self.metric_sums / self.metric_count)", "self.metric_sums", UPDATE),
+    Bug("saturation inverted", SAC, "(action.abs() > 0.99)", "(action.abs() < 0.99)", UPDATE),
     Bug("all environments reset when one ends", ENVS, '"reset_mask": done}', '"reset_mask": np.ones_like(done)}', DATA),
     Bug(
         "evaluation counts past the end of the episode",

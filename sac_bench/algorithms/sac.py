@@ -36,7 +36,7 @@ class SACConfig(ReplayConfig):
     layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "1812.05905, table 1")
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1812.05905, table 1")
     critics: int = option(2, "number of Q networks", "1812.05905, section 6", ge=1, le=64)
-    value_network: bool = option(False, "a separate V network with its own target", "1812.05905, section 5")
+    value_network: bool = option(False, "a separate V network with its own target", "1812.05905, section 4.2")
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "1812.05905, table 1", gt=0, le=1)
     critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "1812.05905, table 1", gt=0, le=1)
@@ -150,7 +150,7 @@ def value_loss(value: Tensor, nets: Networks, observation: Tensor, target: Tenso
 
 def actor_loss(actor: Tensor, nets: Networks, critic: Tensor, observation: Tensor, noise: Tensor, alpha: Tensor,
                numbers: Numbers):  # fmt: skip
-    """J_pi = E [alpha log pi(a|s) - Q(s, a)], a reparameterised ([1] eq. 12, [2] eq. 7) -> loss [], (log pi, a)."""
+    """J_pi = E [alpha log pi(a|s) - Q(s, a)], a reparameterised ([1] eq. 12, [2] eq. 9) -> loss [], (log pi, a)."""
     action, log_pi, _ = policy(nets, actor, observation, noise, numbers)
     q = q_values(nets, critic, observation, action)
     climbed = torch.where(numbers["actor_objective"] > 0, q[0], pooled(q, numbers["pessimism"]))
@@ -158,7 +158,7 @@ def actor_loss(actor: Tensor, nets: Networks, critic: Tensor, observation: Tenso
 
 
 def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, learned: Tensor):
-    """J(alpha) = -log alpha E [log pi + target entropy]: [2] eq. 18 with log alpha for alpha, as softlearning."""
+    """J(alpha) = -log alpha E [log pi + target entropy]: [2] eq. 18, log alpha for alpha as softlearning 01cd86e."""
     return -learned * log_alpha * (log_pi + target_entropy).mean(), log_alpha
 
 

@@ -80,7 +80,7 @@ class Cohort:
 
     def finite(self) -> Tensor:
         """Which members' parameters hold no NaN or infinity: bool [M] on the CPU."""
-        ok = [p.flatten(1).isfinite().all(1) for p in self.state["params"].values() if p.ndim > 1]
+        ok = [p.reshape(self.size, -1).isfinite().all(1) for p in self.state["params"].values()]
         return torch.stack(ok).all(0).cpu()
 
     def _zero_metrics(self) -> Tensor:

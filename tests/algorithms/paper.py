@@ -137,7 +137,7 @@ class SoftActorCritic:
             sampled, log_pi = self.pi(self.actor, s, noise["policy"])
             v_target = self.pool([self.q(q, s, sampled) for q in self.critics]) - backup_alpha * log_pi
             j_v = lambda psi: np.mean((self.v(psi, s) - v_target) ** 2) / 2  # [1] eq. 5
-            losses["value_loss"] = j_v(self.value)
+            losses |= {"value_loss": j_v(self.value), "v": np.mean(self.v(self.value, s))}
             self.value = self.adam_value.step(self.value, gradient(j_v, self.value))
         else:
             sampled, log_pi = self.pi(self.actor, s_next, noise["next_policy"])
@@ -153,16 +153,18 @@ class SoftActorCritic:
                 y[b] += c["gamma"] ** k * v_next[b]
         j_q = lambda theta: np.mean((self.q(theta, s, a) - y) ** 2) / 2
         losses["critic_loss"] = sum(j_q(q) for q in self.critics)
+        losses["q"] = np.mean([self.q(q, s, a) for q in self.critics])
         self.critics = [adam.step(q, gradient(j_q, q)) for adam, q in zip(self.adam_critics, self.critics, strict=True)]
 
-        # J_pi on the critics just updated, the noise reparameterised: [1] eq. 12, [2] eq. 7.
+        # J_pi on the critics just updated, the noise reparameterised: [1] eq. 12, [2] eq. 9.
         def j_pi(phi: Array) -> Any:
             sampled, log_pi = self.pi(phi, s, noise["policy"])
             qs = [self.q(q, s, sampled) for q in self.critics]
             return np.mean(alpha * log_pi - (qs[0] if c["actor_objective"] == "first" else self.pool(qs)))
 
         losses["actor_loss"] = j_pi(self.actor)
-        _, log_pi = self.pi(self.actor, s, noise["policy"])
+        sampled, log_pi = self.pi(self.actor, s, noise["policy"])
+        losses["saturation"] = np.mean(np.abs(sampled) > 0.99)
         self.actor = self.adam_actor.step(self.actor, gradient(j_pi, self.actor))
 
         # J(alpha) with log alpha in the place of alpha, as the authors' code: [2] eq. 18.
@@ -173,7 +175,7 @@ class SoftActorCritic:
             losses["temperature_loss"] = j_alpha(now)
             self.log_alpha = float(self.adam_alpha.step(now, gradient(j_alpha, now))[0])
 
-        # The moving average, or a copy every so many updates: [1] section 5.3 and appendix E.
+        # The moving average, or a copy every so many updates: [1] section 5.2 and appendix E.
         self.updates += 1
         if self.updates % c["target_period"] == 0:
             online = self.critics if self.value is None else [self.value]

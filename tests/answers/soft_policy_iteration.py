@@ -20,8 +20,9 @@ and soft policy iteration alternates
 
 How it becomes arithmetic. V is kept at S states and interpolated linearly between them; the expectation over actions
 is a Gauss-Hermite sum over the nodes of u in a = tanh(u), u ~ N(mean, std^2), which is the policy class of SAC. Both
-are averages with weights that are positive and sum to one, so the three results above hold for the sums as they do
-for the integrals, not only in the limit of a fine grid.
+are averages with weights that are not negative and sum to one, so Lemmas 1 and 2 hold for the sums as they do for the
+integrals, not only in the limit of a fine grid. Theorem 1 asks in addition that each improvement is the best in its
+class; the search for it here is a local one, which a test compares with a fine grid of the whole class.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def policy_evaluation(chain: Chain, policy: Policy) -> Array:
 
 
 def policy_improvement(chain: Chain, v: Array, policy: Policy) -> Policy:
-    """In every state, the squashed Gaussian closest to exp(Q / alpha) / Z (eq. 4).
+    """In every state, a search for the squashed Gaussian closest to exp(Q / alpha) / Z (eq. 4).
 
     KL(pi || exp(Q / alpha) / Z) = log Z - (E_a Q + alpha H(pi)) / alpha, so the closest one has the largest soft
     value. The search starts at the old policy and keeps the best it saw, so no state gets worse: all Lemma 2 asks.
@@ -123,7 +124,7 @@ def soft_policy_iteration(chain: Chain, start: Policy, tolerance: float = 1e-6) 
 def soft_value_iteration(chain: Chain, grid: int = 2001) -> Array:
     """V [S] of the best policy of all, V(x) = alpha log integral exp(Q(x, a) / alpha) da (arXiv 1702.08165, eq. 5).
 
-    No policy of any class can do better.
+    No policy of any class can do better, but for the error of the sums.
     """
     a = np.linspace(-1, 1, grid)
     weights = np.full(grid, 2 / (grid - 1))

@@ -53,6 +53,15 @@ def test_known_theorem_1_the_limit_does_not_depend_on_the_start(iterated):
     np.testing.assert_allclose(np.tanh(other_policy.mean), np.tanh(policy.mean), atol=1e-2)
 
 
+def test_known_theorem_1_each_improvement_is_the_best_of_its_class(iterated):
+    chain, history = iterated
+    mean, log_std = np.meshgrid(np.linspace(-3, 3, 61), np.linspace(-4, 1, 51), indexing="ij")
+    for (_, v), (improved, _) in itertools.pairwise(history):
+        found = spi.soft_value(chain, v, chain.states, *improved)
+        for s in range(0, len(chain.states), 8):
+            assert found[s] >= spi.soft_value(chain, v, chain.states[s], mean, np.exp(log_std)).max() - 1e-6
+
+
 def test_known_no_class_beats_the_soft_maximum(iterated):
     chain, history = iterated
     best = spi.soft_value_iteration(chain)

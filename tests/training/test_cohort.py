@@ -80,6 +80,30 @@ def test_cohort_members_differ_by_their_numbers_and_seeds():
     assert not torch.equal(critic[0], critic[2])
 
 
+def test_cohort_metrics_are_means_since_they_were_last_asked_for():
+    config = tiny()
+    one, other = (cohort([config] * 2, [0, 1]) for _ in range(2))
+    assert one.pop_metrics() == {}
+    each = []
+    for update in range(3):
+        stacked = [batch(config, (D, A), seed, update) for seed in (0, 1)]
+        data = {name: torch.stack([b[name] for b in stacked]) for name in stacked[0]}
+        for made in (one, other):
+            made.update(lambda moment, data=data: data)
+        each.append(other.pop_metrics())
+    means = one.pop_metrics()
+    assert set(means) == set(one.learner.metrics)
+    for name, value in means.items():
+        torch.testing.assert_close(value, torch.stack([metrics[name] for metrics in each]).mean(0))
+    assert one.pop_metrics() == {}
+
+
+def test_cohort_notices_a_temperature_that_is_not_finite():
+    made = cohort([tiny()] * 2, [0, 1])
+    made.state["params"]["temperature"][1] = float("nan")
+    assert made.finite().tolist() == [True, False]
+
+
 def test_cohort_updates_draw_their_own_noise():
     # Same data, weights and numbers for both members and both updates: what differs is each one's noise.
     config = tiny(actor_lr=1e-12, critic_lr=1e-12, temperature_lr=1e-12)

@@ -1,0 +1,117 @@
+"""What is sent to the environments is what the policy of that run says of what they showed, with the run's own noise.
+
+SAC learns from any actions, and so would hide a policy that never acted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sac_bench.algorithms import sac
+from sac_bench.experiment import RunSpec
+from sac_bench.training import evaluate, trainer
+from sac_bench.training.envs import Pool
+from sac_bench.training.random import Draws
+from tests.conftest import tiny
+
+SEEDS, N = (3, 8), 2
+
+
+class Watched(Pool):
+    """A pool that keeps what it showed, [K, D], and what it was then sent, [K, A]."""
+
+    made: list[Watched]
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.shown, self.sent = [], []
+        self.made.append(self)
+
+    def reset(self):
+        self.shown.append(super().reset())
+        return self.shown[-1]
+
+    def step(self, action):
+        self.sent.append(np.array(action))
+        step = super().step(action)
+        self.shown.append(step.observation)
+        return step
+
+
+@pytest.fixture
+def pools(monkeypatch):
+    """The pools that training and evaluation make, in two lists."""
+    lists = []
+    for module in (trainer, evaluate):
+        lists.append([])
+        monkeypatch.setattr(module, "Pool", type("Watching", (Watched,), {"made": lists[-1]}))
+    return lists
+
+
+def made(precision="float32", **overrides):
+    config = tiny(num_envs=N, precision=precision, **overrides)
+    return trainer.Trainer([RunSpec("sac", config, "Hopper-v5", seed) for seed in SEEDS], 200, compiled=False)
+
+
+def said(trained, params, member, observation, noise):
+    """Sampled and mean actions of one member's policy, by its own mathematics."""
+    nets = trained.cohort.learner.update.args[0]
+    numbers = {name: values[member] for name, values in trained.cohort.numbers.items()}
+    x = torch.as_tensor(observation).to(trained.cohort.dtype)
+    action, _, mean = sac.policy(nets, params["actor"][member], x, noise, numbers)
+    return action.numpy(), mean.numpy()
+
+
+def draw(trained, seed, purpose, shape, step):
+    return Draws({purpose: shape}, trained.cohort.dtype).at(torch.tensor([seed]), torch.tensor(step))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_training_acts_as_its_policies_say(pools, precision):
+    trained, policies = made(precision), []
+    assert trained.cohort.state["params"]["actor"].dtype == trained.config.dtype
+    actions = trained._actions
+    trained._actions = lambda row: policies.append(trained.cohort.state["params"]) or actions(row)
+    while trained.steps < 200:
+        trained.train()
+    trained.close()
+    (pool,), _ = pools
+    assert len(policies) == len(pool.sent) == 200 / N
+    for row, (params, shown, sent) in enumerate(zip(policies, pool.shown, pool.sent, strict=False)):
+        for m, seed in enumerate(SEEDS):
+            own = slice(m * N, (m + 1) * N)
+            if row * N < trained.config.learning_starts:
+                expected = 2 * draw(trained, seed, "warmup", (N, 3), row).uniform("warmup")[0].numpy() - 1
+            else:
+                noise = draw(trained, seed, "explore", (N, 3), row).normal("explore")[0]
+                expected, _ = said(trained, params, m, shown[own], noise)
+            np.testing.assert_allclose(sent[own], expected, rtol=0, atol=1e-6)
+
+
+def test_training_explores_with_noise_of_each_member_environment_and_step(pools):
+    trained = made()
+    while trained.steps < 200:
+        trained.train()
+    trained.close()
+    sent = np.stack(pools[0][0].sent)
+    assert len({tuple(action) for row in sent for action in row}) == sent.shape[0] * sent.shape[1]
+
+
+def test_evaluation_acts_as_its_policies_say(pools):
+    trained, steps, episodes = made(), 400, 3
+    evaluate.evaluate(trained.cohort, trained.env, list(SEEDS), steps, episodes, threads=1, compiled=False)
+    _, (pool,) = pools
+    params, purpose = trained.cohort.state["params"], f"evaluation/{steps}"
+    assert len(pool.sent) > 20
+    noises = set()
+    for t, (shown, sent) in enumerate(zip(pool.shown, pool.sent, strict=False)):
+        for m, seed in enumerate(SEEDS):
+            halves = np.split(shown[m * 2 * episodes : (m + 1) * 2 * episodes], 2)
+            by_mean, by_sample = np.split(sent[m * 2 * episodes : (m + 1) * 2 * episodes], 2)
+            noise = draw(trained, seed, purpose, (episodes, 3), t).normal(purpose)[0]
+            noises |= {tuple(row) for row in noise.tolist()}
+            np.testing.assert_allclose(by_mean, said(trained, params, m, halves[0], noise)[1], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(by_sample, said(trained, params, m, halves[1], noise)[0], rtol=0, atol=1e-6)
+    assert len(noises) == len(pool.sent) * len(SEEDS) * episodes
