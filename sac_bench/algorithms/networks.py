@@ -36,7 +36,7 @@ def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None) -
     ensemble is the same however many there are.
     """
     names = [name] if ensemble is None else [f"{name}/{i}" for i in range(ensemble)]
-    parts = []
+    parts: list[Tensor] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         uniform = torch.stack([draw(f"{one}/{i}", ((fan_in + 1) * fan_out,)) for one in names])
         parts += (
