@@ -240,6 +240,7 @@ def test_ctrl_c_says_how_to_continue(experiment_file, tmp_path):
         [sys.executable, "-m", "sac_bench.cli", "run", str(experiment_file), "--steps", "200000", "--variant", "sac"],
         cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if a shell put the tests behind it
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list((tmp_path / "results" / "cohorts").glob("*/rows-*")) and time.monotonic() < deadline:

@@ -110,7 +110,7 @@ def test_known_soft_value_is_the_log_integral_of_exp_q():
 def test_known_at_the_optimum_every_action_has_the_same_soft_value():
     # Q - alpha log pi = alpha log Z for each action, not in the mean only: our log-density against the reward's.
     problem = Problem()
-    nets = sac.Networks((1, 2), (2, 1), (1, 1), "relu")
+    nets = sac.Networks((1, 2), (2, 1), (1, 1), "relu", critics=2)
     actor = torch.tensor([0.0, 0.0, M, np.log(S)], dtype=torch.float64)  # weights 0: the biases are the policy
     noise = torch.linspace(-3, 3, 101, dtype=torch.float64)[:, None]
     action, log_pi, _ = sac.policy(nets, actor, torch.zeros(101, 1, dtype=torch.float64), noise, problem.numbers)
