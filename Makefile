@@ -17,7 +17,8 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
 	@echo "make parity                SAC here and in Stable-Baselines3, trained under the same settings"
-	@echo "make test, make lint       checks; make test-slow compiles every structure in experiments/"
+	@echo "make test, make lint       checks; make test-slow compiles every structure in experiments/,"
+	@echo "                           make mutations plants bugs and names the test that catches each"
 	@echo "make clean                 removes the virtual environment and the compiled code"
 
 setup: $(READY)
