@@ -12,42 +12,10 @@ import torch
 from sac_bench.algorithms import sac
 from sac_bench.experiment import RunSpec
 from sac_bench.training import evaluate, trainer
-from sac_bench.training.envs import Pool
 from sac_bench.training.random import Draws
 from tests.conftest import tiny
 
 SEEDS, N = (3, 8), 2
-
-
-class Watched(Pool):
-    """A pool that keeps what it showed, [K, D], and what it was then sent, [K, A]."""
-
-    made: list[Watched]
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.shown, self.sent = [], []
-        self.made.append(self)
-
-    def reset(self):
-        self.shown.append(super().reset())
-        return self.shown[-1]
-
-    def step(self, action):
-        self.sent.append(np.array(action))
-        step = super().step(action)
-        self.shown.append(step.observation)
-        return step
-
-
-@pytest.fixture
-def pools(monkeypatch):
-    """The pools that training and evaluation make, in two lists."""
-    lists = []
-    for module in (trainer, evaluate):
-        lists.append([])
-        monkeypatch.setattr(module, "Pool", type("Watching", (Watched,), {"made": lists[-1]}))
-    return lists
 
 
 def made(precision="float32", **overrides):
@@ -69,7 +37,7 @@ def draw(trained, seed, purpose, shape, step):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_training_acts_as_its_policies_say(pools, precision):
+def test_training_acts_as_its_policies_say(recorded, precision):
     trained, policies = made(precision), []
     assert trained.cohort.state["params"]["actor"].dtype == trained.config.dtype
     actions = trained._actions
@@ -77,7 +45,7 @@ def test_training_acts_as_its_policies_say(pools, precision):
     while trained.steps < 200:
         trained.train()
     trained.close()
-    (pool,), _ = pools
+    (pool,), _ = recorded
     assert len(policies) == len(pool.sent) == 200 / N
     for row, (params, shown, sent) in enumerate(zip(policies, pool.shown, pool.sent, strict=False)):
         for m, seed in enumerate(SEEDS):
@@ -90,19 +58,19 @@ def test_training_acts_as_its_policies_say(pools, precision):
             np.testing.assert_allclose(sent[own], expected, rtol=0, atol=1e-6)
 
 
-def test_training_explores_with_noise_of_each_member_environment_and_step(pools):
+def test_training_explores_with_noise_of_each_member_environment_and_step(recorded):
     trained = made()
     while trained.steps < 200:
         trained.train()
     trained.close()
-    sent = np.stack(pools[0][0].sent)
+    sent = np.stack(recorded[0][0].sent)
     assert len({tuple(action) for row in sent for action in row}) == sent.shape[0] * sent.shape[1]
 
 
-def test_evaluation_acts_as_its_policies_say(pools):
+def test_evaluation_acts_as_its_policies_say(recorded):
     trained, steps, episodes = made(), 400, 3
     evaluate.evaluate(trained.cohort, trained.env, list(SEEDS), steps, episodes, threads=1, compiled=False)
-    _, (pool,) = pools
+    _, (pool,) = recorded
     params, purpose = trained.cohort.state["params"], f"evaluation/{steps}"
     assert len(pool.sent) > 20
     noises = set()

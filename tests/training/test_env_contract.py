@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sac_bench.experiment import RunSpec
-from sac_bench.training import evaluate, trainer
+from sac_bench.training import trainer
 from sac_bench.training.envs import Pool, describe
 from tests.conftest import tiny
 
@@ -191,31 +191,6 @@ def test_contract_a_seed_owns_its_environment_wherever_it_stands(backend):
         assert all(np.array_equal(x.observation[one], y.observation[other]) for x, y in zip(a, b, strict=True))
     # 5, 6, 7 and 8: none starts, or starts again, where another does.
     assert len(np.unique(np.concatenate([first, second]), axis=0)) == 4
-
-
-class Recording(Pool):
-    """A pool that keeps its seeds and the actions it was sent."""
-
-    made: list[Recording]
-
-    def __init__(self, env_id, seeds, threads=1):
-        super().__init__(env_id, seeds, threads)
-        self.seeds, self.sent = list(seeds), []
-        self.made.append(self)
-
-    def step(self, action):
-        self.sent.append(np.array(action))
-        return super().step(action)
-
-
-@pytest.fixture
-def recorded(monkeypatch):
-    """The pools that training and evaluation make, in two lists."""
-    lists = []
-    for module in (trainer, evaluate):
-        lists.append([])
-        monkeypatch.setattr(module, "Pool", type("Recorder", (Recording,), {"made": lists[-1]}))
-    return lists
 
 
 def trained(env_id, steps, seeds=(0, 1), **overrides):

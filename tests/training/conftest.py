@@ -1,0 +1,40 @@
+"""Pools that remember, in the place of those that training and evaluation make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sac_bench.training import evaluate, trainer
+from sac_bench.training.envs import Pool
+
+
+class Recording(Pool):
+    """A pool that keeps its seeds, what it showed, [K, D], and what it was then sent, [K, A]."""
+
+    made: list[Recording]
+
+    def __init__(self, env_id, seeds, threads=1):
+        super().__init__(env_id, seeds, threads)
+        self.seeds, self.shown, self.sent = list(seeds), [], []
+        self.made.append(self)
+
+    def reset(self):
+        self.shown.append(super().reset())
+        return self.shown[-1]
+
+    def step(self, action):
+        self.sent.append(np.array(action))
+        step = super().step(action)
+        self.shown.append(step.observation)
+        return step
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The pools that training and evaluation make, in two lists."""
+    lists = []
+    for module in (trainer, evaluate):
+        lists.append([])
+        monkeypatch.setattr(module, "Pool", type("Recorder", (Recording,), {"made": lists[-1]}))
+    return lists
