@@ -67,4 +67,4 @@ def test_memory_does_not_grow_over_200_evaluations():
     ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200,
                          cwd=Path(__file__).parents[2])  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert float(ran.stdout) < 10  # MB; where nothing is given back it is over 100
+    assert float(ran.stdout) < 40  # MB; it varies by about 10, and is over 100 where nothing is given back
