@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.experiment import RunSpec
 from sac_bench.store import Store
 from sac_bench.training.envs import describe
+from sac_bench.training.naming import with_tensors
 
 
 class Policy:
@@ -23,14 +25,12 @@ class Policy:
     spec: the run it comes from; steps: the transitions it was trained on.
     """
 
-    def __init__(self, spec: RunSpec, params: dict[str, torch.Tensor], steps: int) -> None:
+    def __init__(self, spec: RunSpec, params: dict[str, Any], steps: int) -> None:
         env = describe(spec.env)
+        learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
         self.spec, self.steps = spec, steps
-        self._act = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim).act
-        self._params, self._env = params, env
-        self._numbers = {
-            name: torch.tensor(value, dtype=spec.config.dtype) for name, value in spec.config.numbers().items()
-        }
+        self._act, self._params, self._env = learner.act, params, env
+        self._numbers = spec.config.number_tensors()
 
     def act(
         self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
@@ -62,7 +62,10 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
         known = [p.parent.name for p in directory.path.parent.glob("*/policy.safetensors")]
         raise InputError(f"{results}: no policy of run {run!r}{nearest(run, known)}")
     with safe_open(path, "pt") as file:
-        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         steps = int(file.metadata()["steps"])
     spec = RunSpec.from_dict(json.loads((directory.path / "spec.json").read_text()))
-    return Policy(spec, params, steps)
+    env = describe(spec.env)
+    learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
+    actor = {"actor": learner.shape_of_state(spec.config.number_tensors())["params"]["actor"]}
+    return Policy(spec, with_tensors(actor, tensors), steps)

@@ -26,7 +26,7 @@ def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
 
 Layers = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_positive_layers)]
 Activation = Literal["relu", "tanh", "elu", "silu", "gelu"]
-Precision = Literal["float32", "float64"]
+Precision = Literal["float32", "bfloat16", "float64"]
 
 
 def option(default: Any, description: str, source: str, **bounds: Any) -> Any:
@@ -49,7 +49,9 @@ class TrainingConfig(BaseModel):
     pool_episodes: int = option(
         50, "full-length episodes after which a run's environments are made anew", "this project", ge=1, le=100000
     )
-    precision: Precision = option("float32", "floating-point type of the learner", "every implementation")
+    precision: Precision = option(
+        "float32", "floating-point type; bfloat16 is for an update's hidden products only", "every implementation"
+    )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,6 +76,10 @@ class TrainingConfig(BaseModel):
                 value = choices.index(value)
             values[name] = float(value)
         return values
+
+    def number_tensors(self) -> dict[str, torch.Tensor]:
+        """The per-member fields of one learner, scalars []."""
+        return {name: torch.tensor(value, dtype=self.dtype) for name, value in self.numbers().items()}
 
 
 class ReplayConfig(TrainingConfig):

@@ -1,8 +1,7 @@
 """Multilayer perceptrons and the squashed Gaussian, written for one learner.
 
-A network's parameters are one vector [P], so that the optimizer and the target average are one operation each, and
-`layers` views it as weights and biases. An ensemble of C networks is one vector, too: layer by layer, the C weights
-side by side, then the C biases, so that a layer of all of them is one product of contiguous matrices.
+A network is a tuple of layers. An ensemble of C networks is one, too, its tensors led by an axis of C, so that a
+layer of all of them is one batched product.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,39 +29,48 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None) -> Tensor:
-    """A parameter vector [P]: weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), layer by layer.
+class Layer(NamedTuple):
+    """weight [in, out], bias [out]; of an ensemble [C, in, out] and [C, out]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+Network = tuple[Layer, ...]
+
+
+def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None) -> Network:
+    """Weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), layer by layer.
 
     This is torch.nn.Linear's default, which Stable-Baselines3, CleanRL and Spinning Up train SAC with. Network i of an
     ensemble is the same however many there are.
     """
-    names = [name] if ensemble is None else [f"{name}/{i}" for i in range(ensemble)]
-    parts: list[Tensor] = []
+    names, many = ([name], ()) if ensemble is None else ([f"{name}/{i}" for i in range(ensemble)], (ensemble,))
+    network = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         uniform = torch.stack([draw(f"{one}/{i}", ((fan_in + 1) * fan_out,)) for one in names])
-        parts += (
-            part.flatten() for part in ((2 * uniform - 1) / math.sqrt(fan_in)).split([fan_in * fan_out, fan_out], 1)
-        )
-    return torch.cat(parts)
+        weight, bias = ((2 * uniform - 1) / math.sqrt(fan_in)).split([fan_in * fan_out, fan_out], 1)
+        network.append(Layer(weight.reshape(*many, fan_in, fan_out), bias.reshape(*many, fan_out)))
+    return tuple(network)
 
 
-def layers(params: Tensor, sizes: Sizes, ensemble: int | None = None) -> list[tuple[Tensor, Tensor]]:
-    """Views of params [P] as (weight [in, out], bias [out]) of each layer; of an ensemble [C, in, out] and [C, out]."""
-    many = () if ensemble is None else (ensemble,)
-    shapes = [shape for fan_in, fan_out in pairwise(sizes) for shape in ((*many, fan_in, fan_out), (*many, fan_out))]
-    parts = params.split([math.prod(shape) for shape in shapes], dim=-1)
-    views = [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
-    return list(zip(views[::2], views[1::2], strict=True))
+def mlp(network: Network, x: Tensor, activation: str, precision: str = "float32") -> Tensor:
+    """x [B, in] -> [B, out]; of an ensemble [C, B, out].
 
-
-def mlp(params: Tensor, sizes: Sizes, x: Tensor, activation: str, ensemble: int | None = None) -> Tensor:
-    """params [P], x [B, in] -> [B, out]; of an ensemble [C, B, out]."""
+    With precision "bfloat16" the products of the hidden layers take and give bfloat16 and sum in float32; the last
+    layer's, whose output is a value or a distribution, keeps float32.
+    """
     product = torch.mm
-    if ensemble is not None:
+    if network[0].weight.ndim == 3:
         # One batched product; torch.matmul would fold the networks into one matrix, depending on strides, and copy.
-        x, product = x.expand(ensemble, *x.shape), torch.bmm
-    for i, (weight, bias) in enumerate(layers(params, sizes, ensemble)):
-        x = product(ACTIVATIONS[activation](x) if i else x, weight) + bias.unsqueeze(-2)
+        x, product = x.expand(len(network[0].weight), *x.shape), torch.bmm
+    for i, (weight, bias) in enumerate(network):
+        x = ACTIVATIONS[activation](x) if i else x
+        if precision == "bfloat16" and i < len(network) - 1:
+            x = product(x.bfloat16(), weight.bfloat16()).to(bias.dtype)
+        else:
+            x = product(x, weight)
+        x = x + bias.unsqueeze(-2)
     return x
 
 

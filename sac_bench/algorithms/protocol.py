@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from sac_bench.algorithms.networks import Draw
@@ -32,6 +33,12 @@ class Learner:
     init: Callable[[Draw, Numbers], State]
     act: Callable[..., tuple[Tensor, Tensor]]
     update: Callable[..., tuple[State, dict[str, Tensor]]]
+    action_dim: int
     update_noise: Shapes
     batch_size: int
     metrics: tuple[str, ...]
+
+    def shape_of_state(self, numbers: Numbers) -> State:
+        """A state of this learner's structure and shapes that takes no memory (torch's meta device)."""
+        dtype = next(iter(numbers.values())).dtype
+        return self.init(lambda name, shape: torch.empty(shape, dtype=dtype, device="meta"), numbers)

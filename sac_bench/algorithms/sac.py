@@ -10,7 +10,7 @@ Everything here is written for one learner: a batch of B transitions, C critics,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -18,9 +18,10 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 from torch.func import grad_and_value
+from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.networks import Draw, Sizes, init_mlp, mlp, squashed_gaussian
+from sac_bench.algorithms.networks import Draw, Network, Sizes, init_mlp, mlp, squashed_gaussian
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
 
@@ -86,30 +87,35 @@ class Networks:
     actor: Sizes
     critic: Sizes
     value: Sizes
-    activation: str
     critics: int
+    activation: str
+    precision: str = "float32"
+
+    def forward(self, network: Network, x: Tensor) -> Tensor:
+        """x [B, in] -> [B, out] in these networks' activation and precision; of an ensemble [C, B, out]."""
+        return mlp(network, x, self.activation, self.precision)
 
 
 # -- the mathematics ------------------------------------------------------------------------------------------
 
 
-def policy(nets: Networks, actor: Tensor, observation: Tensor, noise: Tensor, numbers: Numbers):
+def policy(nets: Networks, actor: Network, observation: Tensor, noise: Tensor, numbers: Numbers):
     """observation [B, D], noise [B, A] -> action [B, A], log pi [B], mean action [B, A]."""
-    mean, log_std = mlp(actor, nets.actor, observation, nets.activation).chunk(2, dim=-1)
+    mean, log_std = nets.forward(actor, observation).chunk(2, dim=-1)
     log_std = torch.clamp(log_std, numbers["log_std_min"], numbers["log_std_max"])
     action, log_pi = squashed_gaussian(mean, log_std, noise)
     return action, log_pi, torch.tanh(mean)
 
 
-def q_values(nets: Networks, critic: Tensor, observation: Tensor, action: Tensor) -> Tensor:
+def q_values(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:
     """observation [B, D], action [B, A] -> Q [C, B]."""
     x = torch.cat([observation, action], dim=-1)
-    return mlp(critic, nets.critic, x, nets.activation, nets.critics).squeeze(-1)
+    return nets.forward(critic, x).squeeze(-1)
 
 
-def v_values(nets: Networks, value: Tensor, observation: Tensor) -> Tensor:
+def v_values(nets: Networks, value: Network, observation: Tensor) -> Tensor:
     """observation [B, D] -> V [B]."""
-    return mlp(value, nets.value, observation, nets.activation).squeeze(-1)
+    return nets.forward(value, observation).squeeze(-1)
 
 
 def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
@@ -136,19 +142,19 @@ def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor
     return numbers["reward_scale"] * rewards + gamma * (1 - batch["terminated"]) * next_value
 
 
-def critic_loss(critic: Tensor, nets: Networks, batch: Batch, target: Tensor):
+def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor):
     """J_Q = 1/2 E (Q_i - target)^2, summed over the critics ([1] eq. 7, [2] eq. 5) -> loss [], Q [C, B]."""
     q = q_values(nets, critic, batch["observation"], batch["action"])
     return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
 
 
-def value_loss(value: Tensor, nets: Networks, observation: Tensor, target: Tensor):
+def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor):
     """J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 ([1] eq. 5) -> loss [], V [B]."""
     v = v_values(nets, value, observation)
     return 0.5 * ((v - target) ** 2).mean(), v
 
 
-def actor_loss(actor: Tensor, nets: Networks, critic: Tensor, observation: Tensor, noise: Tensor, alpha: Tensor,
+def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Tensor, noise: Tensor, alpha: Tensor,
                numbers: Numbers):  # fmt: skip
     """J_pi = E [alpha log pi(a|s) - Q(s, a)], a reparameterised ([1] eq. 12, [2] eq. 9) -> loss [], (log pi, a)."""
     action, log_pi, _ = policy(nets, actor, observation, noise, numbers)
@@ -162,9 +168,9 @@ def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, 
     return -learned * log_alpha * (log_pi + target_entropy).mean(), log_alpha
 
 
-def polyak(target: Tensor, online: Tensor, tau: Tensor) -> Tensor:
+def polyak(target: Network, online: Network, tau: Tensor) -> Network:
     """(1 - tau) target + tau online, exact at tau = 1 ([2] Algorithm 1)."""
-    return (1 - tau) * target + tau * online
+    return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
@@ -172,7 +178,7 @@ def polyak(target: Tensor, online: Tensor, tau: Tensor) -> Tensor:
 
 def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
-    params = {
+    params: dict[str, Any] = {
         "actor": init_mlp(draw, "actor", nets.actor),
         "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
     }
@@ -181,14 +187,14 @@ def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> Sta
         params["value"] = init_mlp(draw, "value", nets.value)
     return {
         "params": params,
-        "target": params["value" if config.value_network else "critic"].clone(),
+        "target": tree_map(torch.clone, params["value" if config.value_network else "critic"]),
         "adam": {name: adam_init(p) for name, p in params.items()},
         "target_in": numbers["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
 
 
-def act(nets: Networks, params: dict[str, Tensor], numbers: Numbers, observation: Tensor, noise: Tensor):
+def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], mean action [N, A]."""
     action, _, mean_action = policy(nets, params["actor"], observation, noise, numbers)
     return action, mean_action
@@ -246,8 +252,9 @@ METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "te
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
     """SAC as the trainer sees it."""
     d, a, b = observation_dim, action_dim, config.batch_size
-    nets = Networks((d, *config.layers, 2 * a), (d + a, *config.layers, 1), (d, *config.layers, 1), config.activation,
-                    config.critics)  # fmt: skip
+    hidden = config.layers
+    nets = Networks((d, *hidden, 2 * a), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation,
+                    config.precision)  # fmt: skip
     update_noise: Shapes = {"policy": (b, a)}
     if not config.value_network:
         update_noise["next_policy"] = (b, a)
@@ -255,8 +262,9 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     return Learner(
         data="replay",
         init=partial(init, config, nets),
-        act=partial(act, nets),
+        act=partial(act, replace(nets, precision="float32")),
         update=partial(update, nets),
+        action_dim=a,
         update_noise=update_noise,
         batch_size=b,
         metrics=metrics,

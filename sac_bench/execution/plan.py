@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import ALGORITHMS
@@ -80,9 +79,8 @@ def state_bytes(algorithm: str, config: ReplayConfig, env_id: str) -> tuple[int,
     """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
-    numbers = {name: torch.tensor(value, dtype=config.dtype) for name, value in config.numbers().items()}
-    state = learner.init(lambda name, shape: torch.empty(shape, dtype=config.dtype, device="meta"), numbers)
-    parameters = sum(leaf.numel() for leaf in state["params"].values())
+    state = learner.shape_of_state(config.number_tensors())
+    parameters = sum(leaf.numel() for leaf in tree_leaves(state["params"]))
     return parameters, sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state))
 
 

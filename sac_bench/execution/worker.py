@@ -21,9 +21,10 @@ import torch
 from safetensors.torch import save
 
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.machine import cannot_compile, fastest_float32_products
+from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.store import RunDirectory, Store, write_atomically
 from sac_bench.training.evaluate import POLICIES
+from sac_bench.training.naming import named_tensors
 from sac_bench.training.trainer import Segment, Trainer
 
 
@@ -39,6 +40,7 @@ def _train_owned(
 ) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
+    keep_freed_memory()
     if device == "cpu":
         fastest_float32_products()
     compiled = cannot_compile() is None
@@ -119,8 +121,9 @@ def _record(runs: list[RunDirectory], trainer: Trainer, segment: Segment) -> Non
             f"{_now()} step {segment.steps}: return {mean:.1f} (mean action), {sampled:.1f} (sampled); {wall:.0f} s"
         )
         if segment.finite[m]:
-            actor = {"actor": trainer.cohort.state["params"]["actor"][m].cpu().contiguous()}
-            write_atomically(run.path / "policy.safetensors", save(actor, metadata={"steps": str(segment.steps)}))
+            actor = {"actor": trainer.cohort.state["params"]["actor"]}
+            tensors = {name: leaf[m].cpu().contiguous() for name, leaf in named_tensors(actor).items()}
+            write_atomically(run.path / "policy.safetensors", save(tensors, metadata={"steps": str(segment.steps)}))
         else:
             trainer.progress.stopped[m] = True
             run.log(f"{_now()} diverged by step {segment.steps}: parameters hold NaN or infinity")

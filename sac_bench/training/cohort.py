@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
+from sac_bench.training.graphed import Graphed
 from sac_bench.training.random import Draws, Moment, uniform
+
+Data = Any
+"""What the learners learn from: a pytree of tensors."""
+Gather = Callable[[Moment, Data], Batch]
 
 
 class Cohort:
     """M learners of one structure, their numbers and their seeds, on one device.
 
-    state: pytree of [M, ...]; numbers: {name: [M]}; seeds: [M]. With `compiled`, `act` and `update` are one
-    graph each; eager is the reference it is checked against.
+    state: pytree of [M, ...], whose tensors are updated in place; numbers: {name: [M]}; seeds: [M].
+    gather(moment, data) makes an update's batches {name: [M, B, ...]} from what the learners learn from and the
+    update's draws, of which "replay" is [M, B]. With `compiled`, an update is one graph, draws and batches
+    included, and so is acting; eager is the reference they are checked against.
     """
 
     def __init__(
@@ -29,6 +37,8 @@ class Cohort:
         learner: Learner,
         numbers: Sequence[dict[str, float]],
         seeds: Sequence[int],
+        gather: Gather,
+        num_envs: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         compiled: bool = True,
@@ -45,14 +55,21 @@ class Cohort:
             for m, seed in enumerate(seeds)
         ]
         self.state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
-        self.metric_sums = self._zero_metrics()
+        self.metric_sums = torch.zeros(self.size, len(learner.metrics), dtype=dtype, device=self.device)
         self.metric_count = 0
+        self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
-        self._draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device, compiled)
-        self._act_function, self._update_function = self._act_all, self._update_all
+        actions = (num_envs, learner.action_dim)
+        self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
+        self._explore_draws = Draws({"explore": actions, "warmup": actions}, dtype, device)
+        self._act: Callable[..., Any] = self._act_all
+        self._explore: Callable[..., Tensor] = self._explore_all
+        self._update: Callable[..., None] = self._update_all
         if compiled:
-            self._act_function = torch.compile(self._act_all, fullgraph=True, dynamic=True)
-            self._update_function = torch.compile(self._update_all, fullgraph=True, dynamic=False)
+            self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
+            self._explore = torch.compile(self._explore_all, fullgraph=True)
+            update = torch.compile(self._update_all, fullgraph=True)
+            self._update = Graphed(update) if self.device.type == "cuda" else update
 
     @property
     def size(self) -> int:
@@ -60,14 +77,19 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, A] -> sampled and mean actions [M, N, A]."""
-        return self._act_function(self.state["params"], self.numbers, observation, noise)
+        return self._act(self.state["params"], self.numbers, observation, noise)
 
-    def update(self, batch_at: Callable[[Moment], Batch]) -> None:
-        """One update of every member on its own batch {name: [M, B, ...]}, made from this update's draws."""
-        moment = self._draws.at(self.seeds, self.state["updates"][0])
-        batch = {name: part.to(self.dtype) for name, part in batch_at(moment).items()}
-        noise = {name: moment.normal(f"update/{name}") for name in self.learner.update_noise}
-        self.state, self.metric_sums = self._update_function(self.state, self.numbers, batch, noise, self.metric_sums)
+    def explore(self, observation: Tensor, step: Tensor, warm: Tensor) -> Tensor:
+        """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
+
+        They are sampled from the policies where `warm` [] is true, and uniform before. A member that diverged
+        acts with zeros: its slot stays, its numbers no longer count.
+        """
+        return self._explore(self.state["params"], self.numbers, self.seeds, observation, step, warm)
+
+    def update(self, data: Data) -> None:
+        """One update of every member, on a batch of its own."""
+        self._update(self.state, self.numbers, self.seeds, self.metric_sums, data)
         self.metric_count += 1
 
     def pop_metrics(self) -> dict[str, Tensor]:
@@ -75,22 +97,31 @@ class Cohort:
         if self.metric_count == 0:
             return {}
         means = (self.metric_sums / self.metric_count).cpu()
-        self.metric_sums, self.metric_count = self._zero_metrics(), 0
+        self.metric_sums.zero_()
+        self.metric_count = 0
         return dict(zip(self.learner.metrics, means.unbind(1), strict=True))
 
     def finite(self) -> Tensor:
         """Which members' parameters hold no NaN or infinity: bool [M] on the CPU."""
-        ok = [p.reshape(self.size, -1).isfinite().all(1) for p in self.state["params"].values()]
+        ok = [p.reshape(self.size, -1).isfinite().all(1) for p in tree_leaves(self.state["params"])]
         return torch.stack(ok).all(0).cpu()
 
-    def _zero_metrics(self) -> Tensor:
-        return torch.zeros(self.size, len(self.learner.metrics), dtype=self.dtype, device=self.device)
+    def _update_all(self, state: State, numbers: Numbers, seeds: Tensor, sums: Tensor, data: Data) -> None:
+        moment = self._update_draws.at(seeds, state["updates"][0])
+        batch = {name: part.to(self.dtype) for name, part in self._gather(moment, data).items()}
+        noise = {name: moment.normal(f"update/{name}") for name in self.learner.update_noise}
+        new, metrics = torch.func.vmap(self.learner.update)(state, numbers, batch, noise)
+        tree_map(lambda old, new: old.copy_(new), state, new)
+        sums += torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
 
-    def _update_all(self, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor], sums: Tensor):
-        state, metrics = torch.func.vmap(self.learner.update)(state, numbers, batch, noise)
-        return state, sums + torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
+    def _explore_all(
+        self, params: Any, numbers: Numbers, seeds: Tensor, observation: Tensor, step: Tensor, warm: Tensor
+    ):
+        moment = self._explore_draws.at(seeds, step)
+        sampled, _ = self._act_all(params, numbers, observation, moment.normal("explore"))
+        return torch.where(warm, sampled.nan_to_num(0.0), 2 * moment.uniform("warmup") - 1).to(torch.float32)
 
-    def _act_all(self, params: dict[str, Tensor], numbers: Numbers, observation: Tensor, noise: Tensor):
+    def _act_all(self, params: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
         return torch.func.vmap(self.learner.act)(params, numbers, observation.to(self.dtype), noise)
 
 

@@ -1,35 +1,40 @@
-"""Adam for one learner's parameter vector; `vmap` gives every member of a cohort its own learning rate."""
+"""Adam for one learner; `vmap` gives every member of a cohort its own learning rate."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma & Ba 2015, the defaults of every SAC implementation
 
-AdamState = dict[str, Tensor]
+Params = Any
+"""A tensor, or a pytree of them."""
+AdamState = dict[str, Any]
 
 
-def adam_init(params: Tensor) -> AdamState:
+def adam_init(params: Params) -> AdamState:
     """First and second moments, zeros like the parameters, and beta1^t, beta2^t []."""
-    one = params.new_ones(())
+    one = tree_leaves(params)[0].new_ones(())
     return {
-        "m": torch.zeros_like(params),
-        "v": torch.zeros_like(params),
+        "m": tree_map(torch.zeros_like, params),
+        "v": tree_map(torch.zeros_like, params),
         "beta1_power": one,
         "beta2_power": one.clone(),
     }
 
 
-def adam(params: Tensor, gradient: Tensor, state: AdamState, learning_rate: Tensor) -> tuple[Tensor, AdamState]:
+def adam(params: Params, gradient: Params, state: AdamState, learning_rate: Tensor) -> tuple[Params, AdamState]:
     """One step of Adam (arXiv 1412.6980, algorithm 1); learning_rate [].
 
     The powers of beta are carried along: beta**t, a scalar, would be computed anew for every parameter.
     """
     beta1_power, beta2_power = BETA1 * state["beta1_power"], BETA2 * state["beta2_power"]
-    m = BETA1 * state["m"] + (1 - BETA1) * gradient
-    v = BETA2 * state["v"] + (1 - BETA2) * gradient * gradient
+    m = tree_map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state["m"], gradient)
+    v = tree_map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state["v"], gradient)
     step = learning_rate / (1 - beta1_power)
     correction = torch.rsqrt(1 - beta2_power)
-    new = params - step * m / (torch.sqrt(v) * correction + EPSILON)
+    new = tree_map(lambda p, m, v: p - step * m / (torch.sqrt(v) * correction + EPSILON), params, m, v)
     return new, {"m": m, "v": v, "beta1_power": beta1_power, "beta2_power": beta2_power}

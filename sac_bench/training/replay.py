@@ -13,10 +13,18 @@ from torch import Tensor
 
 from sac_bench.algorithms.protocol import Batch
 from sac_bench.training.envs import Step
+from sac_bench.training.random import Moment
+
+Memory = dict[str, Tensor]
 
 
 class Replay:
-    """A ring of `capacity` transitions per run: capacity / N rows of N environments for each of M members."""
+    """A ring of `capacity` transitions per run: capacity / N rows of N environments for each of M members.
+
+    A row lies together in memory, [observation | action | reward, terminated, final slot], so that a transition is
+    fetched from one place; `observation`, `action` and the others are views of it. Pages that were never written
+    take no memory on a CPU.
+    """
 
     def __init__(
         self,
@@ -30,14 +38,16 @@ class Replay:
         m, n, self.rows = members, num_envs, capacity // num_envs
         self.device = torch.device(device)
         ring = self.rows + 1  # one row more: the observation to act on next
-        self.observation = torch.empty(m, ring, n, observation_dim, device=device)
-        self.action = torch.empty(m, ring, n, action_dim, device=device)
-        self.reward = torch.empty(m, ring, n, device=device)
-        self.terminated = torch.empty(m, ring, n, device=device)
-        self.final_slot = torch.empty(m, ring, n, dtype=torch.int32, device=device)  # -1: not truncated
+        self._ring = torch.empty(m, ring, n, row_width(observation_dim, action_dim), device=device)
+        self.observation, self.action, rest = self._ring.split([observation_dim, action_dim, 3], dim=-1)
+        self.reward, self.terminated, self.final_slot = rest.unbind(-1)  # final_slot: -1 where not truncated
         self.final = torch.empty(m, max(16, n), observation_dim, device=device)
         self._final_row = np.full(self.final.shape[:2], -1, dtype=np.int64)  # the row (global) a slot belongs to
         self._next_slot = np.zeros(m, dtype=np.int64)
+        self._clock = torch.zeros((), dtype=torch.int64, device=device)
+        # What a step brings, in page-locked memory where it must travel to a device.
+        self._brought = torch.empty(self._ring[:, 0].shape, pin_memory=self.device.type == "cuda")
+        self._brought_parts = self._brought.numpy()
         self.written = 0
         """Rows ever written; row t lies at t % (rows + 1)."""
 
@@ -46,68 +56,43 @@ class Replay:
         """Rows that can be sampled."""
         return min(self.written, self.rows)
 
+    @property
+    def newest(self) -> Tensor:
+        """The observations [M, N, D] to act on next, on the device."""
+        return self.observation[:, self.written % (self.rows + 1)]
+
     def start(self, observation: np.ndarray) -> None:
         """The first observation [M*N, D] of all."""
-        self.observation[:, self.written % (self.rows + 1)] = self._tensor(observation)
+        self.newest.copy_(torch.as_tensor(self._shaped(observation)))
 
     def add(self, action: np.ndarray, step: Step) -> None:
         """One vector step: actions [M*N, A] in [-1, 1] and what came of them."""
-        ring = self.rows + 1
-        at = self.written % ring
-        self.action[:, at] = self._tensor(action)
-        self.reward[:, at] = self._tensor(step.reward)
-        self.terminated[:, at] = self._tensor(step.terminated)
-        self.final_slot[:, at] = self._final_slots(step)
+        d, at, brought = self.final.shape[-1], self.written % (self.rows + 1), self._brought_parts
+        brought[..., :d] = self._shaped(step.observation)
+        brought[..., d:-3] = self._shaped(action)
+        brought[..., -3] = self._shaped(step.reward)
+        brought[..., -2] = self._shaped(step.terminated)
+        brought[..., -1] = -1
+        if step.truncated.any():
+            final = torch.as_tensor(self._shaped(step.final_observation))
+            for m, n in zip(*np.nonzero(self._shaped(step.truncated)), strict=True):
+                brought[m, n, -1] = self._keep_final(m, self.written, final[m, n])
+        there = self._brought.to(self.device, non_blocking=True)
+        self._ring[:, at, :, d:] = there[..., d:]
         self.written += 1
-        self.observation[:, self.written % ring] = self._tensor(step.observation)
+        self.newest.copy_(there[..., :d])
 
-    def sample(self, indices: Tensor, n_step: int) -> Batch:
-        """Transitions [M, B] by index in [0, filled * N), the oldest first, with windows of up to n rewards.
-
-        -> observation [M, B, D], action [M, B, A], reward [M, B, n] (zero after the window's end), length,
-        terminated [M, B], next_observation [M, B, D]. A window ends early where its episode ends (by
-        truncation too, bootstrapping from the true final observation) and at the newest row.
-        """
-        m, ring, n = self.final_slot.shape
-        member = torch.arange(m, device=self.device)[:, None]
-        oldest = self.written - self.filled
-        row, env = torch.div(indices, n, rounding_mode="floor") + oldest, indices % n
-        flat = (member * ring + row % ring) * n + env
-        first = flat
-        rewards = [self.reward.view(-1)[flat]]
-        length = torch.ones_like(row)
-        last, last_row = flat, row
-        for _ in range(1, n_step):
-            goes_on = (
-                (self.terminated.view(-1)[last] == 0)
-                & (self.final_slot.view(-1)[last] < 0)
-                & (last_row + 1 < self.written)
-                & (length == len(rewards))
-            )
-            last_row = torch.where(goes_on, last_row + 1, last_row)
-            last = (member * ring + last_row % ring) * n + env
-            length = length + goes_on
-            rewards.append(torch.where(goes_on, self.reward.view(-1)[last], 0.0))
-        following = (member * ring + (last_row + 1) % ring) * n + env
-        slot = self.final_slot.view(-1)[last].long()
-        final = self.final.flatten(0, 1)[(member * self.final.shape[1] + slot.clamp(min=0)).flatten()]
-        gathered = self.observation.flatten(0, 2)[following.flatten()]
-        next_observation = torch.where(slot.flatten()[:, None] < 0, gathered, final)
-        return {
-            "observation": self.observation.flatten(0, 2)[first.flatten()].unflatten(0, first.shape),
-            "action": self.action.flatten(0, 2)[first.flatten()].unflatten(0, first.shape),
-            "reward": torch.stack(rewards, dim=-1),
-            "length": length.to(self.reward.dtype),
-            "terminated": self.terminated.view(-1)[last],
-            "next_observation": next_observation.unflatten(0, first.shape),
-        }
+    def memory(self) -> Memory:
+        """What `sample` reads, as tensors that stay the same ones while the side ring does."""
+        self._clock.fill_(self.written)
+        return {"rows": self._ring, "final": self.final, "written": self._clock}
 
     def slice(self, start: int, stop: int) -> dict[str, Tensor]:
         """Rows [start, stop) as they were added, on the CPU, for `extend`."""
         at = torch.arange(start, stop, device=self.device) % (self.rows + 1)
-        slot = self.final_slot[:, at]
+        slot = self.final_slot[:, at].long()
         m, _, _ = (slot >= 0).nonzero(as_tuple=True)
-        final = self.final[m, slot[slot >= 0].long()]
+        final = self.final[m, slot[slot >= 0]]
         parts = {
             "observation": self.observation[:, at],
             "action": self.action[:, at],
@@ -132,22 +117,11 @@ class Replay:
             if row >= start:
                 self.final_slot[m, row % (self.rows + 1), n] = self._keep_final(m, row, final)
         self.written += count
-        self.observation[:, self.written % (self.rows + 1)] = newest.to(self.device)
+        self.newest.copy_(newest)
 
     def _shaped(self, array: np.ndarray) -> np.ndarray:
         m, _, n = self.final_slot.shape
         return array.reshape(m, n, *array.shape[1:])
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(self._shaped(array), device=self.device)
-
-    def _final_slots(self, step: Step) -> Tensor:
-        slots = np.full(self._shaped(step.truncated).shape, -1, dtype=np.int32)
-        if step.truncated.any():
-            final = self._tensor(step.final_observation)
-            for m, n in zip(*np.nonzero(self._shaped(step.truncated)), strict=True):
-                slots[m, n] = self._keep_final(m, self.written, final[m, n])
-        return torch.as_tensor(slots, device=self.device)
 
     def _keep_final(self, member: int, row: int, final: Tensor) -> int:
         """Put a final observation into the next slot; the ring doubles while that slot can still be sampled."""
@@ -161,3 +135,47 @@ class Replay:
         self._final_row[member, slot] = row
         self.final[member, slot] = final
         return slot
+
+
+def row_width(observation_dim: int, action_dim: int) -> int:
+    """Numbers (float32) that a transition takes."""
+    return observation_dim + action_dim + 3
+
+
+def sample(moment: Moment, memory: Memory, n_step: int) -> Batch:
+    """A batch of each member's transitions, drawn uniformly with replacement."""
+    ring, n = memory["rows"].shape[1:3]
+    filled = memory["written"].clamp(max=ring - 1)
+    return transitions(memory, moment.integers("replay", filled * n), n_step)
+
+
+def transitions(memory: Memory, indices: Tensor, n_step: int) -> Batch:
+    """Transitions [M, B] by index in [0, filled * N), the oldest first, with windows of up to n rewards.
+
+    -> observation [M, B, D], action [M, B, A], reward [M, B, n] (zero after the window's end), length,
+    terminated [M, B], next_observation [M, B, D]. A window ends early where its episode ends (by
+    truncation too, bootstrapping from the true final observation) and at the newest row.
+    """
+    written, rows, finals = memory["written"], memory["rows"].flatten(0, 2), memory["final"].flatten(0, 1)
+    (m, ring, n, _), slots, d = memory["rows"].shape, memory["final"].shape[1], finals.shape[-1]
+    member = torch.arange(m, device=indices.device)[:, None]
+    env, row = indices % n, torch.div(indices, n, rounding_mode="floor") + written - written.clamp(max=ring - 1)
+    place = lambda row: (member * ring + row % ring) * n + env
+    first = last = rows[place(row)]
+    rewards, length = [first[..., -3]], torch.ones_like(row)
+    for j in range(1, n_step):
+        goes_on = (length == j) & (last[..., -2] == 0) & (last[..., -1] < 0) & (row + 1 < written)
+        row = torch.where(goes_on, row + 1, row)
+        last = rows[place(row)]
+        length = length + goes_on
+        rewards.append(torch.where(goes_on, last[..., -3], 0.0))
+    slot = last[..., -1].long()
+    final = finals[member * slots + slot.clamp(min=0)]
+    return {
+        "observation": first[..., :d],
+        "action": first[..., d:-3],
+        "reward": torch.stack(rewards, dim=-1),
+        "length": length.to(rows.dtype),
+        "terminated": last[..., -2],
+        "next_observation": torch.where((slot < 0)[..., None], rows[place(row + 1)][..., :d], final),
+    }

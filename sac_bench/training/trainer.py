@@ -12,20 +12,21 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten_with_path, tree_map_with_path
+from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.experiment import RunSpec
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.envs import Pool, describe
 from sac_bench.training.evaluate import Episodes, evaluate
-from sac_bench.training.random import Draws, derived_seeds
-from sac_bench.training.replay import Replay
+from sac_bench.training.naming import named_tensors, with_tensors
+from sac_bench.training.random import derived_seeds
+from sac_bench.training.replay import Replay, sample
 
 Chunks = Sequence[tuple[int, Callable[[], dict[str, Tensor]]]]
 
@@ -72,12 +73,11 @@ class Trainer:
         m, n = len(specs), self.config.num_envs
         learner = ALGORITHMS[spec.algorithm].learner(self.config, self.env.observation_dim, self.env.action_dim)
         numbers = [s.config.numbers() for s in specs]
-        self.cohort = Cohort(learner, numbers, self.seeds, self.config.dtype, device, compiled)
+        gather = partial(sample, n_step=self.config.n_step)
+        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled)
         self.replay = Replay(
             m, n, self.env.observation_dim, self.env.action_dim, min(self.config.replay_capacity, steps), device
         )
-        action_shape = (n, self.env.action_dim)
-        self._draws = Draws({"explore": action_shape, "warmup": action_shape}, self.config.dtype, device, compiled)
         self.progress = Progress(stopped=[False] * m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
         self._pool: Pool | None = None
@@ -132,24 +132,18 @@ class Trainer:
             step = step._replace(observation=self._pool.reset(), truncated=~step.terminated)
             self._returns[:] = 0.0
         self.replay.add(action, step)
-        self._observation = step.observation
 
     def _actions(self, row: int) -> np.ndarray:
-        """Actions [M*N, A]: uniform until `learning_starts`, then sampled from the policies; a counter's draws."""
-        cohort, n = self.cohort, self.config.num_envs
-        moment = self._draws.at(cohort.seeds, torch.tensor(row, device=cohort.device))
-        if self.steps < self.config.learning_starts:
-            action = 2 * moment.uniform("warmup") - 1
-        else:
-            observation = torch.as_tensor(self._observation, device=cohort.device).unflatten(0, (cohort.size, n))
-            # A diverged member acts with zeros: its slot stays, its numbers no longer count.
-            action = cohort.act(observation, moment.normal("explore"))[0].nan_to_num(0.0)
-        return action.flatten(0, 1).to(torch.float32).cpu().numpy()
+        """Actions [M*N, A]: uniform until `learning_starts`, then sampled from the policies."""
+        warm = torch.tensor(self.steps >= self.config.learning_starts)
+        action = self.cohort.explore(self.replay.newest, torch.tensor(row), warm)
+        return action.flatten(0, 1).cpu().numpy()
 
     def _update(self) -> None:
-        high = self.replay.filled * self.config.num_envs
-        for _ in range(self.config.updates_due(self.steps) - self.progress.updates):
-            self.cohort.update(lambda moment: self.replay.sample(moment.integers("replay", high), self.config.n_step))
+        due = self.config.updates_due(self.steps) - self.progress.updates
+        memory = self.replay.memory() if due else {}
+        for _ in range(due):
+            self.cohort.update(memory)
             self.progress.updates += 1
 
     def _judge(self, finished: list[list[float]], began: float) -> Segment:
@@ -183,15 +177,14 @@ class Trainer:
 
     def _open_pool(self) -> None:
         self._pool = self._make_pool()
-        self._observation = self._pool.reset()
-        self.replay.start(self._observation)
+        self.replay.start(self._pool.reset())
 
     # -- saving -------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
         """(state tensors by name, the rows added since the last checkpoint, progress as JSON)."""
-        tensors = {_name(path): leaf.cpu() for path, leaf in tree_flatten_with_path(self.cohort.state)[0]}
-        tensors["observation"] = torch.as_tensor(self._observation).clone()
+        tensors = {name: leaf.cpu() for name, leaf in named_tensors(self.cohort.state).items()}
+        tensors["observation"] = self.replay.newest.flatten(0, 1).cpu()
         tensors["returns"] = torch.as_tensor(self._returns).clone()
         rows = {}
         if self.replay.written > self._saved_rows:
@@ -210,9 +203,7 @@ class Trainer:
         function of seeds and actions only. Raises RuntimeError if they end up elsewhere than they were.
         """
         self.progress = Progress(**json.loads(progress))
-        self.cohort.state = tree_map_with_path(
-            lambda path, leaf: tensors[_name(path)].to(self.cohort.device), self.cohort.state
-        )
+        tree_map(lambda leaf, saved: leaf.copy_(saved), self.cohort.state, with_tensors(self.cohort.state, tensors))
         m, n = self.cohort.size, self.config.num_envs
         pool = self._make_pool()
         observation = pool.reset()
@@ -228,7 +219,6 @@ class Trainer:
             self.replay.start(tensors["observation"].numpy())
         if self.replay.written != self.progress.vector_steps:
             raise RuntimeError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
-        self._observation = tensors["observation"].numpy()
         self._returns = tensors["returns"].numpy().copy()
         self._check_replayed(observation, newest)
         self._pool, self._saved_rows = pool, self.replay.written
@@ -243,7 +233,3 @@ class Trainer:
         """Close the environments."""
         if self._pool is not None:
             self._pool.close()
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(str(getattr(key, "key", key)) for key in path)

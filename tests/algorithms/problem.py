@@ -6,13 +6,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from sac_bench.algorithms.networks import layers
+from sac_bench.algorithms.networks import Network
 from sac_bench.algorithms.protocol import Batch, Numbers, State
 from sac_bench.algorithms.sac import Networks, SACConfig, learner
 from sac_bench.training.random import uniform
 
 D, A, B = 3, 2, 16
+
+
+def vector(network: Network) -> Tensor:
+    """A network's parameters, its weights and biases layer by layer."""
+    return torch.cat([leaf.flatten() for leaf in tree_leaves(network)])
+
+
+def network(parameters: Tensor, like: Network) -> Network:
+    """The inverse of `vector`."""
+    leaves, structure = tree_flatten(like)
+    parts = parameters.split([leaf.numel() for leaf in leaves])
+    return tree_unflatten([part.view(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)], structure)
 
 
 class Problem:
@@ -23,9 +36,7 @@ class Problem:
         self.config = SACConfig.model_validate(settings)
         self.learner = learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
-        self.numbers: Numbers = {
-            name: torch.tensor(value, dtype=self.config.dtype) for name, value in self.config.numbers().items()
-        }
+        self.numbers: Numbers = self.config.number_tensors()
         self.state: State = self.learner.init(
             lambda name, shape: uniform(1, name, shape, self.config.dtype), self.numbers
         )
@@ -48,10 +59,9 @@ class Problem:
             "next_observation": self.normal(B, D),
         }
 
-    def critics(self, ensemble: Tensor) -> list[Tensor]:
-        """An ensemble's vector as one vector a critic, each its weights and biases layer by layer."""
-        parts = [part for layer in layers(ensemble, self.nets.critic, self.config.critics) for part in layer]
-        return [torch.cat([part[i].flatten() for part in parts]) for i in range(self.config.critics)]
+    def critics(self, ensemble: Network) -> list[Tensor]:
+        """An ensemble as one vector a critic."""
+        return [vector(tree_map(lambda leaf, i=i: leaf[i], ensemble)) for i in range(self.config.critics)]
 
     def noise(self) -> dict[str, Tensor]:
         return {name: self.normal(*shape) for name, shape in self.learner.update_noise.items()}

@@ -1,11 +1,11 @@
-"""The squashed Gaussian's density, and networks as vectors."""
+"""The squashed Gaussian's density, and networks layer by layer."""
 
 import math
 
 import numpy as np
 import torch
 
-from sac_bench.algorithms.networks import init_mlp, layers, mlp, squashed_gaussian
+from sac_bench.algorithms.networks import init_mlp, mlp, squashed_gaussian
 from sac_bench.training.random import uniform
 
 
@@ -42,7 +42,7 @@ def test_log_density_is_finite_far_in_the_tails():
 
 def test_initialisation_has_the_fan_in_of_its_layer():
     sizes = (7, 50, 30, 2)
-    for (weight, bias), fan_in in zip(layers(init_mlp(draw, "net", sizes), sizes), sizes, strict=False):
+    for (weight, bias), fan_in in zip(init_mlp(draw, "net", sizes), sizes, strict=False):
         bound = 1 / math.sqrt(fan_in)
         assert 0.8 * bound < weight.abs().max() <= bound
         assert bias.abs().max() <= bound
@@ -52,10 +52,10 @@ def test_mlp_is_torchs_for_every_critic_of_an_ensemble():
     sizes = (5, 8, 8, 1)
     ensemble = init_mlp(draw, "critic", sizes, ensemble=3)
     x = torch.randn(6, 5, dtype=torch.float64)
-    out = mlp(ensemble, sizes, x, "relu", ensemble=3)
+    out = mlp(ensemble, x, "relu")
     assert out.shape == (3, 6, 1)
     for i in range(3):
         y = x
-        for j, (weight, bias) in enumerate(layers(ensemble, sizes, ensemble=3)):
+        for j, (weight, bias) in enumerate(ensemble):
             y = torch.nn.functional.linear(y.relu() if j else y, weight[i].T, bias[i])
         torch.testing.assert_close(out[i], y)

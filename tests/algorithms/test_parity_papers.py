@@ -9,7 +9,7 @@ from torch.func import grad
 
 from sac_bench.algorithms import sac
 from tests.algorithms.paper import SoftActorCritic, gradient
-from tests.algorithms.problem import A, D, Problem
+from tests.algorithms.problem import A, D, Problem, network, vector
 
 V = {"value_network": True, "learn_temperature": False}
 
@@ -49,10 +49,10 @@ AXES = {
 
 def transcription(problem: Problem) -> SoftActorCritic:
     params = problem.state["params"]
-    value = params["value"].numpy() if "value" in params else None
+    value = vector(params["value"]).numpy() if "value" in params else None
     settings = problem.config.model_dump()
     return SoftActorCritic(
-        settings, (D, A), params["actor"].numpy(), [q.numpy() for q in problem.critics(params["critic"])], value
+        settings, (D, A), vector(params["actor"]).numpy(), [q.numpy() for q in problem.critics(params["critic"])], value
     )
 
 
@@ -66,20 +66,20 @@ def test_parity_with_the_papers(axis):
         problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, noise)
         for name, value in expected.items():
             assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-9), name
-    params = {name: value.numpy() for name, value in problem.state["params"].items()}
+    params = problem.state["params"]
     equal = lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
-    equal(params["actor"], paper.actor)
+    equal(vector(params["actor"]), paper.actor)
     equal(np.stack(problem.critics(problem.state["params"]["critic"])), np.stack(paper.critics))
     equal(params["temperature"], paper.log_alpha)
     if paper.value is None:
         equal(np.stack(problem.critics(problem.state["target"])), np.stack(paper.targets))
     else:
-        equal(problem.state["target"], paper.targets[0])
-        equal(params["value"], paper.value)
+        equal(vector(problem.state["target"]), paper.targets[0])
+        equal(vector(params["value"]), paper.value)
 
 
 def losses(problem: Problem):
-    """{name: (our loss of a parameter vector, the vector)} on one batch."""
+    """{name: (our loss of parameters, the parameters)} on one batch."""
     batch, noise, params, numbers = problem.batch(), problem.noise(), problem.state["params"], problem.numbers
     nets, target, alpha = problem.nets, problem.normal(16), torch.tensor(0.7, dtype=torch.float64)
     s = batch["observation"]
@@ -100,11 +100,11 @@ def losses(problem: Problem):
 def test_parity_of_gradients_with_central_differences():
     problem = Problem(layers=[4], value_network=True, activation="tanh")
     for name, loss, at in losses(problem):
-        found, step, flat = grad(loss)(at).flatten(), 1e-5, at.flatten()
+        found, step, flat = vector(grad(loss)(at)), 1e-5, vector(at)
         for i in range(len(flat)):
             move = torch.zeros_like(flat)
             move[i] = step
-            difference = loss((flat + move).view(at.shape)) - loss((flat - move).view(at.shape))
+            difference = loss(network(flat + move, at)) - loss(network(flat - move, at))
             assert float(found[i]) == pytest.approx(float(difference) / (2 * step), rel=1e-5, abs=1e-8), (name, i)
 
 

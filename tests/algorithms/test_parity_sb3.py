@@ -15,7 +15,6 @@ from stable_baselines3.common import policies
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from sac_bench.algorithms.networks import layers
 from tests.algorithms.problem import A, B, D, Problem
 
 
@@ -95,14 +94,14 @@ class Peer:
 
 
 def ours(problem: Problem) -> dict[str, np.ndarray]:
-    """Our vectors as SB3's matrices: weights [out, in]; the actor's last layer is two of theirs."""
+    """Our networks as SB3's matrices: weights [out, in]; the actor's last layer is two of theirs."""
     found, last = {}, len(problem.config.layers)
-    vectors = {"critic": problem.state["params"]["critic"], "target": problem.state["target"]}
-    for name, vector in vectors.items():
-        for i, (weight, bias) in enumerate(layers(vector, problem.nets.critic, problem.config.critics)):
+    ensembles = {"critic": problem.state["params"]["critic"], "target": problem.state["target"]}
+    for name, ensemble in ensembles.items():
+        for i, (weight, bias) in enumerate(ensemble):
             for c in range(problem.config.critics):
                 found |= {f"{name}/{c}/{i}/weight": weight[c].T, f"{name}/{c}/{i}/bias": bias[c]}
-    for i, (weight, bias) in enumerate(layers(problem.state["params"]["actor"], problem.nets.actor)):
+    for i, (weight, bias) in enumerate(problem.state["params"]["actor"]):
         mean = slice(None) if i < last else slice(0, A)
         found |= {f"actor/0/{i}/weight": weight[:, mean].T, f"actor/0/{i}/bias": bias[mean]}
     found[f"actor/0/{last}/log_std_weight"] = weight[:, A:].T

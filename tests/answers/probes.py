@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac
 from sac_bench.algorithms.sac import SACConfig
@@ -127,18 +127,18 @@ class Answers:
         steps = settings["learning_starts"] + int(updates / settings["utd"])
         configs = [SACConfig.model_validate(settings | member) for member in members]
         trainer = Trainer([RunSpec("sac", config, env, seed=0) for config in configs], steps, compiled=False)
-        late: list[dict[str, Tensor]] = []
+        late: list[Any] = []
         while trainer.steps < steps:
             trainer.train()
             if trainer.progress.updates > 0.75 * updates:
-                late.append(trainer.cohort.state["params"])
+                late.append(tree_map(torch.clone, trainer.cohort.state["params"]))
         trainer.close()
         assert trainer.progress.updates == updates
-        self._means = {name: torch.stack([params[name] for params in late]).mean(0) for name in late[0]}
+        self._means = tree_map(lambda *leaves: torch.stack(leaves).mean(0), *late)
         self._nets = trainer.cohort.learner.update.args[0]
 
-    def _params(self, member: int) -> dict[str, Tensor]:
-        return {name: p[member] for name, p in self._means.items()}
+    def _params(self, member: int) -> dict[str, Any]:
+        return tree_map(lambda leaf: leaf[member], self._means)
 
     def q(self, member: int, observation: Any, action: Any) -> np.ndarray:
         """The critics' mean of observations [B] and actions [B] (or one for all)."""
@@ -153,7 +153,7 @@ class Answers:
     def gaussian(self, member: int, observation: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the Gaussian before the squashing, [B] each."""
         s = torch.as_tensor(np.asarray(observation, np.float32)).reshape(-1, 1)
-        mean, log_std = sac.mlp(self._params(member)["actor"], self._nets.actor, s, self._nets.activation).unbind(-1)
+        mean, log_std = self._nets.forward(self._params(member)["actor"], s).unbind(-1)
         return mean.numpy(), log_std.exp().numpy()
 
     def alpha(self, member: int) -> float:

@@ -18,7 +18,8 @@ def cohort(
 ) -> Cohort:
     """Members of one structure; `dims` are those of observations and actions."""
     made = learner(configs[0], *dims)
-    return Cohort(made, [c.numbers() for c in configs], seeds, configs[0].dtype, "cpu", compiled)
+    numbers, dtype = [c.numbers() for c in configs], configs[0].dtype
+    return Cohort(made, numbers, seeds, lambda moment, batches: batches, dtype=dtype, compiled=compiled)
 
 
 def batch(config: SACConfig, dims: tuple[int, int], seed: int, update: int) -> dict[str, Tensor]:
@@ -47,5 +48,5 @@ def train(
         if poison is not None:
             batches[poison]["reward"][:] = float("nan")
         stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
-        trained.update(lambda moment, stacked=stacked: stacked)
+        trained.update(stacked)
     return trained

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac
 from sac_bench.experiment import RunSpec
@@ -28,7 +29,8 @@ def said(trained, params, member, observation, noise):
     nets = trained.cohort.learner.update.args[0]
     numbers = {name: values[member] for name, values in trained.cohort.numbers.items()}
     x = torch.as_tensor(observation).to(trained.cohort.dtype)
-    action, _, mean = sac.policy(nets, params["actor"][member], x, noise, numbers)
+    actor = tree_map(lambda leaf: leaf[member], params["actor"])
+    action, _, mean = sac.policy(nets, actor, x, noise, numbers)
     return action.numpy(), mean.numpy()
 
 
@@ -39,9 +41,11 @@ def draw(trained, seed, purpose, shape, step):
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_training_acts_as_its_policies_say(recorded, precision):
     trained, policies = made(precision), []
-    assert trained.cohort.state["params"]["actor"].dtype == trained.config.dtype
+    assert trained.cohort.state["params"]["actor"][0].weight.dtype == trained.config.dtype
     actions = trained._actions
-    trained._actions = lambda row: policies.append(trained.cohort.state["params"]) or actions(row)
+    trained._actions = lambda row: (
+        policies.append(tree_map(torch.clone, trained.cohort.state["params"])) or actions(row)
+    )
     while trained.steps < 200:
         trained.train()
     trained.close()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sac_bench.training.envs import Step
-from sac_bench.training.replay import Replay
+from sac_bench.training.replay import Replay, transitions
 
 M, N, D, A = 2, 2, 3, 1
 
@@ -68,7 +68,7 @@ def test_samples_are_the_transitions_that_were_added(rows, capacity, seed, ends,
     kept = min(rows, capacity // N)
     assert replay.filled == kept
     indices = torch.from_numpy(np.stack([np.random.default_rng(m).permutation(kept * N) for m in range(M)]))
-    batch = {name: part.numpy() for name, part in replay.sample(indices, n_step).items()}
+    batch = {name: part.numpy() for name, part in transitions(replay.memory(), indices, n_step).items()}
     for m in range(M):
         for b, index in enumerate(indices[m].tolist()):
             k, row = m * N + index % N, len(history) - kept + index // N
@@ -101,7 +101,7 @@ def test_saved_rows_restore_the_same_samples(rows, capacity, chunk):
     assert restored.written == original.written
     indices = torch.arange(original.filled * N).repeat(M, 1)
     for n_step in (1, 3):
-        one, other = original.sample(indices, n_step), restored.sample(indices, n_step)
+        one, other = (transitions(replay.memory(), indices, n_step) for replay in (original, restored))
         alive = one["terminated"] == 0
         for name in one:
             where = alive if name == "next_observation" else torch.ones_like(alive)
@@ -122,5 +122,5 @@ def test_every_step_truncated_grows_the_side_ring_only_to_what_can_be_sampled():
 @pytest.mark.parametrize("capacity", [4, 10])
 def test_a_full_ring_forgets_the_oldest(capacity):
     replay, history = filled(30, capacity, ends=0.0)
-    batch = replay.sample(torch.zeros(M, 1, dtype=torch.int64), 1)
+    batch = transitions(replay.memory(), torch.zeros(M, 1, dtype=torch.int64), 1)
     np.testing.assert_array_equal(batch["observation"][0, 0].numpy(), history[30 - capacity // N][0][0])

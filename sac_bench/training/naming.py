@@ -1,0 +1,22 @@
+"""Pytrees of tensors under names that files can hold: "params/critic/0/weight"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_flatten_with_path, tree_map_with_path
+
+
+def named_tensors(tree: Any) -> dict[str, Tensor]:
+    """Every tensor of a pytree, contiguous, by its path."""
+    return {_name(path): leaf.contiguous() for path, leaf in tree_flatten_with_path(tree)[0]}
+
+
+def with_tensors(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """A pytree of `tree`'s structure with the tensors of these names; KeyError when one is missing."""
+    return tree_map_with_path(lambda path, _: tensors[_name(path)], tree)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(str(next(getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a))) for key in path)
