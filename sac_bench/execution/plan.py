@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,11 +22,12 @@ from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Experiment, RunSpec, digest
 from sac_bench.store import Store, standing_at
 from sac_bench.training.envs import describe
+from sac_bench.training.replay import row_width
 
-# A rough model of one core, from measurements on an AMD EPYC with AVX-512: what an
-# update costs besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
-UPDATE_OVERHEAD_SECONDS = 1.5e-3
-FLOPS_PER_SECOND = 1.2e11
+# A rough model of one core, from measurements on an AMD EPYC of the Zen 4 generation (results/record/benchmark): what
+# an update costs besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
+UPDATE_OVERHEAD_SECONDS = 0.8e-3
+FLOPS_PER_SECOND = 1e11
 ENV_STEP_SECONDS = 1e-4
 START_SECONDS = 25.0
 PROCESS_BYTES = 600e6
@@ -91,11 +93,24 @@ def update_flops(spec: RunSpec) -> float:
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
-    """One member's memory: its replay, its state, and as much again for an update's results."""
-    env = describe(spec.env)
-    row = 4 * (env.observation_dim + env.action_dim + 3)
+    """One member's memory at most: its replay, filled, its state, and what an update holds meanwhile."""
     _, state = state_bytes(spec.algorithm, spec.config, spec.env)
-    return min(spec.config.replay_capacity, steps) * row + 2 * state
+    return replay_bytes(spec, steps) + state + update_bytes(spec)
+
+
+def replay_bytes(spec: RunSpec, steps: int) -> float:
+    """One member's replay: min(capacity, steps) transitions."""
+    env = describe(spec.env)
+    return min(spec.config.replay_capacity, steps) * 4 * row_width(env.observation_dim, env.action_dim)
+
+
+def update_bytes(spec: RunSpec) -> float:
+    """One member's batches, activations and gradients: no more than twice of each network's, rarely all at once."""
+    env, config = describe(spec.env), spec.config
+    parameters, _ = state_bytes(spec.algorithm, config, spec.env)
+    networks = 2 + getattr(config, "critics", 1)
+    width = sum(getattr(config, "layers", ())) + env.observation_dim + env.action_dim
+    return (config.dtype.itemsize) * (2 * parameters + 2 * networks * config.batch_size * width)
 
 
 def make_plan(
@@ -171,8 +186,8 @@ def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, devi
     cohorts = []
     for (structure, steps), specs in groups.items():
         share = workers * work[structure, steps] / sum(work.values())
-        fitting = int((memory - PROCESS_BYTES) // member_bytes(specs[0], steps))
-        widest = max(1, min(_widest(specs[0], device), fitting))
+        fitting = _fitting(specs[0], steps, memory, workers)
+        widest = min(_widest(specs[0], device), fitting)
         count = max(math.ceil(len(specs) / widest), min(len(specs), round(share)), 1)
         for i in range(count):
             members = tuple(specs[i::count])
@@ -180,10 +195,26 @@ def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, devi
     return cohorts
 
 
+def _fitting(spec: RunSpec, steps: int, memory: float, workers: int) -> int:
+    """How many such runs one worker's memory holds; InputError when it is not even one."""
+    one = member_bytes(spec, steps)
+    fitting = int((memory - PROCESS_BYTES) // one)
+    if fitting >= 1:
+        return fitting
+    needed, replay = PROCESS_BYTES + one, replay_bytes(spec, steps)
+    fewer = int(workers * memory // needed)
+    remedy = f"use --workers {fewer} or lower" if fewer else "lower"
+    raise InputError(
+        f"a run on {spec.env} needs {needed / 1e9:.1f} GB, {replay / 1e9:.1f} GB of it for "
+        f"{min(spec.config.replay_capacity, steps):,} transitions, and each of {workers} workers may take "
+        f"{memory / 1e9:.1f} GB; {remedy} replay_capacity (--set replay_capacity=...)"
+    )
+
+
 def _widest(spec: RunSpec, device: str) -> int:
     """Members beyond which a wider program gains little: on a CPU, where arithmetic far outweighs the overhead."""
     if device != "cpu":
-        return 64
+        return sys.maxsize  # memory is the bound
     return max(1, min(32, int(4 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
 
 

@@ -136,7 +136,8 @@ class Trainer:
     def _actions(self, row: int) -> np.ndarray:
         """Actions [M*N, A]: uniform until `learning_starts`, then sampled from the policies."""
         warm = torch.tensor(self.steps >= self.config.learning_starts)
-        action = self.cohort.explore(self.replay.newest, torch.tensor(row), warm)
+        observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
+        action = self.cohort.explore(observation, torch.tensor(row), warm)
         return action.flatten(0, 1).cpu().numpy()
 
     def _update(self) -> None:

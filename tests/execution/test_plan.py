@@ -4,7 +4,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.plan import duration, make_plan, write
+from sac_bench.execution.plan import duration, make_plan, member_bytes, write
 from sac_bench.experiment import load
 from sac_bench.store import Store
 
@@ -44,6 +44,33 @@ def test_memory_bounds_a_cohort(experiment_file, tmp_path):
     tight = make_plan(experiment, Store(tmp_path), 1, 4 * GIGABYTE)
     assert max(len(c.runs) for c in tight.cohorts) <= 3
     assert all(c.memory_bytes < 4 * GIGABYTE for c in tight.cohorts)
+
+
+def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_path):
+    experiment = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000)
+    refusal = r"2\.1 GB, 1\.5 GB of it for 1,000,000 transitions, and each of 2 workers may take 1\.2 GB; "
+    with pytest.raises(InputError, match=refusal + "use --workers 1 or lower replay_capacity"):
+        make_plan(experiment, Store(tmp_path), 2, 1.2 * GIGABYTE)
+    with pytest.raises(InputError, match=r"each of 1 workers may take 1\.2 GB; lower replay_capacity"):
+        make_plan(experiment, Store(tmp_path), 1, 1.2 * GIGABYTE)
+    smaller = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000,
+                   settings=["replay_capacity=100000"])  # fmt: skip
+    assert make_plan(smaller, Store(tmp_path), 2, 1.2 * GIGABYTE).cohorts
+
+
+def test_a_million_humanoid_transitions_take_what_was_promised(experiment_file):
+    experiment = load(experiment_file, variants=["sac"], seeds=1, envs=["Humanoid-v5"], steps=1_000_000)
+    ((_, spec),) = experiment.runs()
+    assert member_bytes(spec, 1_000_000) <= 1.6 * 2**30
+
+
+def test_a_gpu_takes_as_many_runs_into_one_program_as_its_memory_holds(experiment_file, tmp_path):
+    experiment = load(experiment_file, variants=["sac"], seeds=100, steps=1_000_000)
+    (roomy,) = make_plan(experiment, Store(tmp_path), 1, 40 * GIGABYTE, "cuda").cohorts
+    assert len(roomy.runs) == 100
+    tight = make_plan(experiment, Store(tmp_path), 1, 2 * GIGABYTE, "cuda").cohorts
+    assert len(tight) > 1
+    assert all(cohort.memory_bytes <= 2 * GIGABYTE for cohort in tight)
 
 
 def finish(store, plan, steps, saved=False):

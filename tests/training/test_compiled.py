@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.experiment import RunSpec, load
 from sac_bench.training.envs import describe
+from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 from tests.training.members import A, D, cohort, train
 
@@ -44,6 +46,31 @@ def assert_compiled_is_eager(configs, dims, updates):
 def test_cohort_compiled_is_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
+
+
+@pytest.mark.slow
+def test_compiled_training_is_eager_training_and_one_program_serves_every_capacity(tmp_path, monkeypatch):
+    """From environments to targets, while the ring wraps and the side ring grows (an episode is cut every 10 steps)."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+    def trained(compiled, steps, capacity):
+        config = tiny(learning_starts=20, eval_every=20, replay_capacity=capacity, n_step=2)
+        made = Trainer([RunSpec("sac", config, "Pendulum-v1", seed) for seed in (0, 1)], steps, compiled=compiled)
+        made._pool_rows = 10
+        while made.steps < steps:
+            made.train()
+        made.close()
+        return made
+
+    compiled, eager = (trained(flag, steps=400, capacity=200) for flag in (True, False))
+    assert compiled.replay.final.shape[1] > 16
+    assert torch.equal(compiled.replay.slice(200, 220)["reward"], eager.replay.slice(200, 220)["reward"])
+    for leaf, value in zip(tree_leaves(compiled.cohort.state), tree_leaves(eager.cohort.state), strict=True):
+        torch.testing.assert_close(leaf, value, rtol=1e-3, atol=1e-3)
+    before = counters["stats"]["unique_graphs"]
+    trained(True, steps=60, capacity=40)
+    assert before > 0
+    assert counters["stats"]["unique_graphs"] == before
 
 
 def shipped() -> dict[str, list[RunSpec]]:

@@ -1,0 +1,102 @@
+"""Train some of our runs on command: what benchmarks/speed.py starts, in a process of its own.
+
+    python benchmarks/speed_ours.py '{"env": "HalfCheetah-v5", "members": 4, "precision": "bfloat16"}'
+
+Says {"ready": ...} when everything is compiled, then answers each line "train SECONDS" or "update SECONDS" with
+what it did in that time, counted over all members.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sac_bench.algorithms.sac import SACConfig
+from sac_bench.execution.machine import fastest_float32_products, keep_freed_memory
+from sac_bench.experiment import RunSpec
+from sac_bench.training.trainer import Trainer
+
+WARM_UP = 30
+
+
+def main() -> None:
+    asked = {"members": 1, "compiled": True, "device": "cpu", "fill": 0, "steps": 1_000_000} | json.loads(sys.argv[1])
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    fastest_float32_products()
+    trainer = made(asked)
+    flops = count_flops(trainer)
+    trainer = made(asked)
+    trainer._open_pool()
+    finished: list[list[float]] = [[] for _ in trainer.seeds]
+
+    def train() -> None:
+        trainer._vector_step(finished)
+        trainer._update()
+
+    while trainer.progress.updates < WARM_UP:
+        train()
+    fill(trainer, asked["fill"])
+    memory = trainer.replay.memory()
+    actions = {"train": train, "update": lambda: trainer.cohort.update(memory)}
+    say({"ready": True, "flops": flops})
+    for line in sys.stdin:
+        name, seconds = line.split()
+        say(repeat(actions[name], float(seconds), trainer))
+
+
+def made(asked: dict[str, Any]) -> Trainer:
+    settings = {k: v for k, v in asked.items() if k in SACConfig.model_fields}
+    config = SACConfig.model_validate({"learning_starts": 1024, "eval_every": asked["steps"]} | settings)
+    specs = [RunSpec("sac", config, asked["env"], seed) for seed in range(asked["members"])]
+    return Trainer(specs, asked["steps"], asked["device"], compiled=asked["compiled"])
+
+
+def count_flops(trainer: Trainer) -> int:
+    """Additions and multiplications of one member's products in one update, counted by torch as it runs eagerly."""
+    config, cohort = trainer.config, trainer.cohort
+    rows = trainer.replay.memory() | {"written": torch.tensor(config.batch_size, device=cohort.device)}
+    with FlopCounterMode(display=False) as counter:
+        cohort._update_all(cohort.state, cohort.numbers, cohort.seeds, cohort.metric_sums, rows)
+    return counter.get_total_flops() // cohort.size
+
+
+def fill(trainer: Trainer, rows: int) -> None:
+    """Write over the replay's first `rows` rows, so that samples come from as much memory as in a long run."""
+    replay = trainer.replay
+    for start in range(0, rows, 10_000):
+        replay._ring[:, start : min(rows, start + 10_000)] = 0.1
+    replay.final_slot[:, :rows] = -1
+    replay.written = max(replay.written, rows)
+
+
+def repeat(action: Callable[[], None], seconds: float, trainer: Trainer) -> dict[str, float]:
+    steps, updates, began, count = trainer.steps, trainer.progress.updates, time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        action()
+        count += 1
+    if trainer.cohort.device.type == "cuda":
+        torch.cuda.synchronize()
+    members, done = trainer.cohort.size, trainer.progress.updates - updates
+    return {
+        "seconds": time.perf_counter() - began,
+        "steps": members * (trainer.steps - steps),
+        "updates": members * (done or count),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def say(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the machine is asked for is what it gives."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sac_bench.execution import machine
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_products_called_float32_have_its_error():
+    machine.fastest_float32_products()
+    assert machine.float32_product_error() < 1e-6
+
+
+def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
+    # What a CPU with AMX does with "medium": bfloat16 inside.
+    def rounded(a, b):
+        if a.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium":
+            return torch.matmul(a.bfloat16().float(), b.bfloat16().float())
+        return torch.matmul(a, b)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    torch.set_float32_matmul_precision("medium")
+    assert machine.float32_product_error() > 1e-4
+    machine.fastest_float32_products()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert machine.float32_product_error() < 1e-6
+
+
+GROWTH = """
+import numpy as np, psutil, torch._dynamo
+from sac_bench.training.envs import Step
+from sac_bench.training.replay import Replay
+memory = lambda: psutil.Process().memory_info().rss / 2**20
+before = memory()
+replay = Replay(1, 1, 348, 17, 1_000_000)
+made = memory()
+observation, action = np.zeros((1, 348), np.float32), np.zeros((1, 17), np.float32)
+no = np.zeros(1, bool)
+replay.start(observation)
+for _ in range(20_000):
+    replay.add(action, Step(observation, observation, np.zeros(1, np.float32), no, no))
+print(made - before, memory() - made)
+"""
+
+
+def test_memory_grows_with_what_is_filled():
+    """A million Humanoid-v5 transitions are 1.37 GiB; of them 20,000 are 28 MiB."""
+    out = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout
+    made, filled = map(float, out.split())
+    assert made < 20
+    assert 25 < filled < 60
