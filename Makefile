@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
-	test-slow mutations parity lint clean
+	test-slow mutations parity precision benchmark lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -17,6 +17,8 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
 	@echo "make parity                SAC here and in Stable-Baselines3, trained under the same settings"
+	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
+	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make test, make lint       checks; make test-slow compiles every structure in experiments/,"
 	@echo "                           make mutations plants bugs and names the test that catches each"
 	@echo "make clean                 removes the virtual environment and the compiled code"
@@ -55,10 +57,23 @@ mutations: $(READY)
 parity: $(READY)
 	$(BIN)/python benchmarks/parity.py
 
+precision: $(READY)
+	$(BIN)/sac-bench run experiments/precision.toml $(OPTIONS)
+
+# The peers have an environment of their own: JAX is not for ours. On a GPU ours are measured alone.
+PEERS := $(VENV)-peers
+$(PEERS)/.ready: benchmarks/peers.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.lock
+	touch $@
+
+benchmark: $(READY) $(if $(filter cuda,$(DEVICE)),,$(PEERS)/.ready)
+	$(BIN)/python benchmarks/speed.py $(if $(filter cuda,$(DEVICE)),--device cuda --out results/benchmark-cuda,--peers $(PEERS)/bin/python)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis sac_bench.egg-info "$${XDG_CACHE_HOME:-$$HOME/.cache}/sac-bench"
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis sac_bench.egg-info "$${XDG_CACHE_HOME:-$$HOME/.cache}/sac-bench"

@@ -31,6 +31,7 @@ class Bug(NamedTuple):
 
 
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
+PRECISION = "tests/algorithms/test_precision.py"
 REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "training/envs.py"
 COHORT, ADAM, EVALUATE = "training/cohort.py", "training/optimizer.py", "training/evaluate.py"
 
@@ -53,35 +54,35 @@ BUGS = [
     Bug(
         "truncation as terminal",
         REPLAY,
-        "self._tensor(step.terminated)",
-        "self._tensor(step.terminated | step.truncated)",
+        "self._shaped(step.terminated)",
+        "self._shaped(step.terminated | step.truncated)",
         DATA,
     ),
     Bug(
         "the same, by what is learned",
         REPLAY,
-        "self._tensor(step.terminated)",
-        "self._tensor(step.terminated | step.truncated)",
+        "self._shaped(step.terminated)",
+        "self._shaped(step.terminated | step.truncated)",
         ANSWERS,
     ),
     Bug(
         "truncation bootstraps from the observation after the reset",
         REPLAY,
-        "torch.where(slot.flatten()[:, None] < 0, gathered, final)",
-        "gathered",
+        "torch.where((slot < 0)[..., None], rows[place(row + 1)][..., :d], final)",
+        "rows[place(row + 1)][..., :d]",
         DATA,
     ),
     Bug(
         "the next observation is the one acted on",
         REPLAY,
-        "(last_row + 1) % ring) * n + env\n        slot",
-        "last_row % ring) * n + env\n        slot",
+        "rows[place(row + 1)]",
+        "rows[place(row)]",
         DATA,
     ),
     Bug(
         "n-step windows run across the end of an episode",
         REPLAY,
-        "(self.terminated.view(-1)[last] == 0)\n                & ",
+        "(last[..., -2] == 0) & ",
         "",
         DATA,
     ),
@@ -107,7 +108,7 @@ BUGS = [
         '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": polyak(state["target"], params["critic"], numbers["tau"])}\n',
         UPDATE,
     ),
-    Bug("tau on the wrong side", SAC, "(1 - tau) * target + tau * online", "tau * target + (1 - tau) * online", UPDATE),
+    Bug("tau on the wrong side", SAC, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),
     Bug("min in place of mean", SAC, "(1 - pessimism) * q.mean(0)", "(1 - pessimism) * q.amin(0)", UPDATE),
     Bug(
         "the actor climbs the critics of before the update",
@@ -162,11 +163,11 @@ BUGS = [
     Bug(
         "noise shared by all members",
         COHORT,
-        "moment = self._draws.at(self.seeds,",
-        "moment = self._draws.at(self.seeds * 0,",
+        "self._update_draws.at(seeds,",
+        "self._update_draws.at(seeds * 0,",
         UPDATE,
     ),
-    Bug("noise the same at every update", COHORT, 'self.state["updates"][0])', 'self.state["updates"][0] * 0)', UPDATE),
+    Bug("noise the same at every update", COHORT, 'state["updates"][0])', 'state["updates"][0] * 0)', UPDATE),
     Bug("fan-in from the wrong axis", NETWORKS, "math.sqrt(fan_in)", "math.sqrt(fan_out)", UPDATE),
     Bug(
         "Adam without bias correction",
@@ -185,8 +186,8 @@ BUGS = [
     Bug(
         "one minibatch for all members",
         REPLAY,
-        "indices % n\n",
-        "indices % n\n        row, env = row[:1].expand_as(row), env[:1].expand_as(env)\n",
+        "    place = lambda row",
+        "    row, env = row[:1].expand_as(row), env[:1].expand_as(env)\n    place = lambda row",
         DATA,
     ),
     Bug(
@@ -198,11 +199,9 @@ BUGS = [
     ),
     Bug(
         "one minibatch for all updates of a step",
-        TRAINER,
-        "self.cohort.update(lambda moment: self.replay.sample(",
-        "kept = self.__dict__.setdefault(self.steps, [])\n"
-        "            kept or kept.append(self.cohort._draws.at(self.cohort.seeds, self.cohort.state['updates'][0]))\n"
-        "            self.cohort.update(lambda _, moment=kept[0]: self.replay.sample(",
+        COHORT,
+        'state["updates"][0])',
+        'state["updates"][0] // 2)',
         DATA,
     ),
     Bug(
@@ -222,26 +221,26 @@ BUGS = [
     Bug(
         "training acts on zeros",
         TRAINER,
-        "observation = torch.as_tensor(self._observation, ",
-        "observation = torch.as_tensor(self._observation * 0, ",
+        "observation = self.replay.newest.clone(",
+        "observation = (self.replay.newest * 0).clone(",
         ACTING,
     ),
-    Bug("random actions forever", TRAINER, "if self.steps < self.config.learning_starts", "if True", ACTING),
+    Bug("random actions forever", TRAINER, "self.steps >= self.config.learning_starts)", "False)", ACTING),
     Bug(
         "exploration by the mean action",
-        TRAINER,
-        'moment.normal("explore"))[0]',
-        'moment.normal("explore"))[1]',
+        COHORT,
+        "sampled, _ = self._act_all",
+        "_, sampled = self._act_all",
         ACTING,
     ),
     Bug(
         "exploration noise shared by all members",
-        TRAINER,
-        "self._draws.at(cohort.seeds,",
-        "self._draws.at(cohort.seeds * 0,",
+        COHORT,
+        "self._explore_draws.at(seeds,",
+        "self._explore_draws.at(seeds * 0,",
         ACTING,
     ),
-    Bug("uniform exploration noise", TRAINER, 'moment.normal("explore")', 'moment.uniform("explore")', ACTING),
+    Bug("uniform exploration noise", COHORT, 'moment.normal("explore")', 'moment.uniform("explore")', ACTING),
     Bug("evaluation acts on its first observation", EVALUATE, "        observation = step.observation\n", "", ACTING),
     Bug(
         "evaluation: mean and sampled actions swapped",
@@ -281,6 +280,24 @@ BUGS = [
         "np.where(running, step.reward, 0.0)\n        lengths",
         "step.reward\n        lengths",
         DATA,
+    ),
+    Bug(
+        "the values' own products in bfloat16",
+        NETWORKS,
+        'precision == "bfloat16" and i < len(network) - 1',
+        'precision == "bfloat16"',
+        PRECISION,
+    ),
+    Bug("acting in bfloat16", SAC, 'replace(nets, precision="float32")', "nets", PRECISION),
+    Bug(
+        "metrics summed over all that was", COHORT, "self.metric_sums.zero_()", "pass", "tests/training/test_cohort.py"
+    ),
+    Bug(
+        "a replay that is filled with zeros at once",
+        REPLAY,
+        "_of_any_length(torch.empty(m, ring",
+        "_of_any_length(torch.ones(m, ring",
+        "tests/execution/test_machine.py",
     ),
 ]
 
