@@ -56,7 +56,7 @@ SMALL = {"layers": [64, 64], "batch_size": 64}
 GROWTH: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "runs in one program": [
         *((f"2x64, batch 64: {m}", SMALL | {"members": m}) for m in (1, 2, 4, 8, 16, 32, 64)),
-        *((f"2x256, batch 256: {m}", {"members": m}) for m in (1, 2, 4, 8, 16)),
+        *((f"2x256, batch 256: {m}", {"members": m}) for m in (1, 2, 4, 8, 16, 32, 64)),
     ],
     "environments a run": [(str(n), {"num_envs": n}) for n in (1, 4, 16, 64)],
     "units of both layers": [(str(w), {"layers": [w, w]}) for w in (64, 128, 256, 512, 1024)],

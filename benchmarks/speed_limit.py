@@ -8,12 +8,11 @@ Speaks as benchmarks/speed_ours.py does; what it calls updates are floating-poin
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
 import torch
-from speed_ours import say
+from speed_ours import peak_bytes, say
 
 from sac_bench.execution.machine import fastest_float32_products
 
@@ -23,7 +22,7 @@ SIZE = 256
 def main() -> None:
     device, precision = sys.argv[1].split()
     torch.set_num_threads(1)
-    fastest_float32_products()
+    fastest_float32_products(device)
     a, b, out = (torch.randn(2, SIZE, SIZE, device=device, dtype=getattr(torch, precision)) for _ in range(3))
     say({"ready": True})
     for line in sys.stdin:
@@ -35,9 +34,8 @@ def main() -> None:
             products += 2 * 20
         if device == "cuda":
             torch.cuda.synchronize()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         flops = products * 2 * SIZE**3
-        say({"seconds": time.perf_counter() - began, "steps": 0, "updates": flops, "peak_bytes": peak})
+        say({"seconds": time.perf_counter() - began, "steps": 0, "updates": flops, "peak_bytes": peak_bytes()})
 
 
 if __name__ == "__main__":

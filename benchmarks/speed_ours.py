@@ -19,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sac_bench.algorithms.sac import SACConfig
-from sac_bench.execution.machine import fastest_float32_products, keep_freed_memory
+from sac_bench.execution.machine import cores, fastest_float32_products, keep_freed_memory
 from sac_bench.experiment import RunSpec
 from sac_bench.training.trainer import Trainer
 
@@ -31,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    fastest_float32_products()
+    fastest_float32_products(asked["device"])
     trainer = made(asked)
     flops = count_flops(trainer)
     trainer = made(asked)
@@ -45,8 +45,7 @@ def main() -> None:
     while trainer.progress.updates < WARM_UP:
         train()
     fill(trainer, asked["fill"])
-    memory = trainer.replay.memory()
-    actions = {"train": train, "update": lambda: trainer.cohort.update(memory)}
+    actions = {"train": train, "update": lambda: trainer.cohort.update(trainer.replay.memory())}
     say({"ready": True, "flops": flops})
     for line in sys.stdin:
         name, seconds = line.split()
@@ -57,25 +56,30 @@ def made(asked: dict[str, Any]) -> Trainer:
     settings = {k: v for k, v in asked.items() if k in SACConfig.model_fields}
     config = SACConfig.model_validate({"learning_starts": 1024, "eval_every": asked["steps"]} | settings)
     specs = [RunSpec("sac", config, asked["env"], seed) for seed in range(asked["members"])]
-    return Trainer(specs, asked["steps"], asked["device"], compiled=asked["compiled"])
+    threads = 1 if asked["device"] == "cpu" else cores()
+    return Trainer(specs, asked["steps"], asked["device"], compiled=asked["compiled"], threads=threads)
 
 
 def count_flops(trainer: Trainer) -> int:
     """Additions and multiplications of one member's products in one update, counted by torch as it runs eagerly."""
     config, cohort = trainer.config, trainer.cohort
-    rows = trainer.replay.memory() | {"written": torch.tensor(config.batch_size, device=cohort.device)}
+    fill(trainer, config.batch_size)
+    rows = trainer.replay.memory()
     with FlopCounterMode(display=False) as counter:
         cohort._update_all(cohort.state, cohort.numbers, cohort.seeds, cohort.metric_sums, rows)
     return counter.get_total_flops() // cohort.size
 
 
 def fill(trainer: Trainer, rows: int) -> None:
-    """Write over the replay's first `rows` rows, so that samples come from as much memory as in a long run."""
+    """Make up rows where the replay has fewer, so that samples come from as much memory as in a long run."""
     replay = trainer.replay
+    if rows <= replay.written:
+        return
     for start in range(0, rows, 10_000):
         replay._ring[:, start : min(rows, start + 10_000)] = 0.1
-    replay.final_slot[:, :rows] = -1
-    replay.written = max(replay.written, rows)
+    replay.terminated[:, :rows], replay.final_slot[:, :rows] = 0, -1
+    replay.written = rows
+    replay.newest.fill_(0.1)
 
 
 def repeat(action: Callable[[], None], seconds: float, trainer: Trainer) -> dict[str, float]:
@@ -90,8 +94,15 @@ def repeat(action: Callable[[], None], seconds: float, trainer: Trainer) -> dict
         "seconds": time.perf_counter() - began,
         "steps": members * (trainer.steps - steps),
         "updates": members * (done or count),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
     }
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held, on the device where there is one."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ def run(
             experiment, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name
         )
         chosen = resolve_device(device)
-        workers = workers or (cores() if chosen == "cpu" else 1)
+        workers = workers or (min(cores(), len({spec.id for _, spec in asked.runs()})) if chosen == "cpu" else 1)
         store = Store(results)
         store.check_writable(asked.name)
         memory = 0.9 * available_memory(chosen) / workers

@@ -225,7 +225,13 @@ BUGS = [
         "observation = (self.replay.newest * 0).clone(",
         ACTING,
     ),
-    Bug("random actions forever", TRAINER, "self.steps >= self.config.learning_starts)", "False)", ACTING),
+    Bug(
+        "random actions forever",
+        TRAINER,
+        "step >= self.config.learning_starts",
+        "step > step + self.config.learning_starts",
+        ACTING,
+    ),
     Bug(
         "exploration by the mean action",
         COHORT,

@@ -18,6 +18,7 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
+from sac_bench.errors import InputError
 from sac_bench.store import write_atomically, write_json
 from sac_bench.training.trainer import Trainer
 
@@ -72,7 +73,10 @@ class CohortDirectory:
                 path.unlink()
             else:
                 chunks.append((start, partial(load_file, path)))
-        trainer.restore(load_file(self._state), chunks, progress)
+        try:
+            trainer.restore(load_file(self._state), chunks, progress)
+        except InputError as error:
+            raise InputError(f"{self._state}: {error}; --retrain trains its runs again") from error
 
     def drop_replay(self) -> None:
         """Free what only continuing would need."""

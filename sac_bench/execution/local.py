@@ -120,7 +120,6 @@ def _start(cohort: CohortPlan, store: Store, device: str, keep_replay: bool, imp
     command = [sys.executable, "-m", "sac_bench.execution.worker", str(store.root), cohort.id]
     command += ["--device", device, "--threads", str(threads), *(["--keep-replay"] if keep_replay else [])]
     command += [part for module in imports for part in ("--import", module)]
-    cache_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     environment = os.environ | {
         "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
         "OMP_NUM_THREADS": str(threads),

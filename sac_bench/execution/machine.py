@@ -50,9 +50,11 @@ def cannot_compile() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept, private to the user."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "sac-bench" / "compiled"
+    """Where compiled code is kept, made if need be, private to the user."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sac-bench" / "compiled"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    return folder
 
 
 def keep_freed_memory() -> None:
@@ -67,14 +69,15 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, 2**30)
 
 
-def fastest_float32_products() -> None:
-    """Let torch use the CPU's fastest matrix product if its error is float32's.
+def fastest_float32_products(device: str) -> None:
+    """Let torch use the device's fastest matrix product whose error is float32's.
 
-    "medium" allows bfloat16 inside where the CPU has it in hardware (AMX); elsewhere it only means another
-    library, twice as fast on some CPUs. Measured, not assumed.
+    "medium" allows bfloat16 inside where a CPU has it in hardware (AMX), and TF32 on CUDA; on other CPUs it only
+    means another library, twice as fast on some. Measured, not assumed. On CUDA, bfloat16 products sum in float32.
     """
-    torch.set_float32_matmul_precision("medium")
-    if float32_product_error() > 1e-5:
+    torch.set_float32_matmul_precision("highest" if device != "cpu" else "medium")
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    if device == "cpu" and float32_product_error() > 1e-6:
         torch.set_float32_matmul_precision("highest")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,8 +24,8 @@ from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
 # A rough model of one core, from measurements on an AMD EPYC of the Zen 4 generation (results/record/benchmark): what
-# an update costs besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
-UPDATE_OVERHEAD_SECONDS = 0.8e-3
+# a step and its update cost besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
+UPDATE_OVERHEAD_SECONDS = 1.1e-3
 FLOPS_PER_SECOND = 1e11
 ENV_STEP_SECONDS = 1e-4
 START_SECONDS = 25.0
@@ -95,7 +94,8 @@ def update_flops(spec: RunSpec) -> float:
 def member_bytes(spec: RunSpec, steps: int) -> float:
     """One member's memory at most: its replay, filled, its state, and what an update holds meanwhile."""
     _, state = state_bytes(spec.algorithm, spec.config, spec.env)
-    return replay_bytes(spec, steps) + state + update_bytes(spec)
+    segment = replay_bytes(spec, min(steps, spec.config.eval_every))  # copied to be saved
+    return replay_bytes(spec, steps) + 3 * segment + 2 * state + update_bytes(spec)
 
 
 def replay_bytes(spec: RunSpec, steps: int) -> float:
@@ -118,7 +118,8 @@ def make_plan(
 ) -> Plan:
     """Group an experiment's runs: reused, continued, new. `memory` is what a worker may take, in bytes.
 
-    Raises InputError for a finished run that is asked for more steps and whose replay was dropped.
+    Raises InputError for a finished run that is asked for more steps and whose replay was dropped, and for runs that
+    would not fit into that memory.
     """
     wanted: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in experiment.runs():
@@ -147,6 +148,8 @@ def make_plan(
         else:
             new.append((spec, steps))
     cohorts = [_continuation(store, cohort, steps) for cohort, steps in continued.items()]
+    for cohort in cohorts:
+        _check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
     cohorts += _group([(s, n) for s, n in new if s.id not in in_continued], workers, memory, device)
     cohorts.sort(key=lambda cohort: -cohort.seconds)
@@ -197,25 +200,29 @@ def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, devi
 
 def _fitting(spec: RunSpec, steps: int, memory: float, workers: int) -> int:
     """How many such runs one worker's memory holds; InputError when it is not even one."""
-    one = member_bytes(spec, steps)
-    fitting = int((memory - PROCESS_BYTES) // one)
-    if fitting >= 1:
-        return fitting
-    needed, replay = PROCESS_BYTES + one, replay_bytes(spec, steps)
+    _check_fits(1, spec, steps, memory, workers)
+    return int((memory - PROCESS_BYTES) // member_bytes(spec, steps))
+
+
+def _check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int) -> None:
+    needed = PROCESS_BYTES + runs * member_bytes(spec, steps)
+    if needed <= memory:
+        return
     fewer = int(workers * memory // needed)
     remedy = f"use --workers {fewer} or lower" if fewer else "lower"
     raise InputError(
-        f"a run on {spec.env} needs {needed / 1e9:.1f} GB, {replay / 1e9:.1f} GB of it for "
-        f"{min(spec.config.replay_capacity, steps):,} transitions, and each of {workers} workers may take "
-        f"{memory / 1e9:.1f} GB; {remedy} replay_capacity (--set replay_capacity=...)"
+        f"{f'{runs} runs in one program' if runs > 1 else 'a run'} on {spec.env} would take {needed / 1e9:.1f} GB, "
+        f"{runs * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.replay_capacity, steps):,} "
+        f"transitions each, and each of {workers} workers may take {memory / 1e9:.1f} GB; {remedy} replay_capacity "
+        "(--set replay_capacity=...)"
     )
 
 
 def _widest(spec: RunSpec, device: str) -> int:
-    """Members beyond which a wider program gains little: on a CPU, where arithmetic far outweighs the overhead."""
+    """Members beyond which a wider program gains little: on a CPU, where arithmetic is 20 times the overhead."""
     if device != "cpu":
-        return sys.maxsize  # memory is the bound
-    return max(1, min(32, int(4 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
+        return 256  # memory is the bound; evaluations of more would be thousands of environments at once
+    return max(1, min(32, int(20 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
 
 
 def duration(seconds: float) -> str:

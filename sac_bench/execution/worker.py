@@ -41,8 +41,7 @@ def _train_owned(
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
     keep_freed_memory()
-    if device == "cpu":
-        fastest_float32_products()
+    fastest_float32_products(device)
     compiled = cannot_compile() is None
     plan = directory.plan()
     runs = [store.run(run_id) for run_id in plan["runs"]]

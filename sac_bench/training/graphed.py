@@ -21,15 +21,14 @@ class Graphed:
 
     def __init__(self, function: Callable[..., None]) -> None:
         self._function = function
-        self._addresses: tuple[int, ...] = ()
+        self._arguments: Any = None  # kept, so that no other tensor can come to lie where one of them does
         self._calls = 0
         self._graph: Any = None
 
     def __call__(self, *arguments: Any) -> None:
         """The function's effect on its arguments, pytrees of tensors."""
-        addresses = tuple(leaf.data_ptr() for leaf in tree_leaves(arguments))
-        if addresses != self._addresses:
-            self._addresses, self._calls, self._graph = addresses, 0, None
+        if _places(arguments) != _places(self._arguments):
+            self._arguments, self._calls, self._graph = arguments, 0, None
         if self._graph is not None:
             self._graph.replay()
             return
@@ -41,3 +40,7 @@ class Graphed:
         with torch.cuda.graph(self._graph):  # records, does not run
             self._function(*arguments)
         self._graph.replay()
+
+
+def _places(arguments: Any) -> list[tuple[int, torch.Size]]:
+    return [(leaf.data_ptr(), leaf.shape) for leaf in tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path, tree_map_with_path
 
+from sac_bench.errors import InputError
+
 
 def named_tensors(tree: Any) -> dict[str, Tensor]:
     """Every tensor of a pytree, contiguous, by its path."""
@@ -14,8 +16,15 @@ def named_tensors(tree: Any) -> dict[str, Tensor]:
 
 
 def with_tensors(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    """A pytree of `tree`'s structure with the tensors of these names; KeyError when one is missing."""
-    return tree_map_with_path(lambda path, _: tensors[_name(path)], tree)
+    """A pytree of `tree`'s structure with the tensors of these names; InputError when one is missing or misshapen."""
+
+    def named(path: tuple[Any, ...], leaf: Tensor) -> Tensor:
+        found = tensors.get(_name(path))
+        if found is None or found.shape != leaf.shape:
+            raise InputError(f"saved by another version of sac_bench: {_name(path)} is not as it is now")
+        return found
+
+    return tree_map_with_path(named, tree)
 
 
 def _name(path: tuple[Any, ...]) -> str:

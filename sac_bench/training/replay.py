@@ -82,10 +82,13 @@ class Replay:
         self.written += 1
         self.newest.copy_(there[..., :d])
 
+    def clock(self) -> Tensor:
+        """Rows ever written, int64 [] on the device, always the same tensor."""
+        return self._clock.fill_(self.written)
+
     def memory(self) -> Memory:
         """What `sample` reads, as tensors that stay the same ones while the side ring does."""
-        self._clock.fill_(self.written)
-        return {"rows": self._ring, "final": self.final, "written": self._clock}
+        return {"rows": self._ring, "final": self.final, "written": self.clock()}
 
     def slice(self, start: int, stop: int) -> dict[str, Tensor]:
         """Rows [start, stop) as they were added, on the CPU, for `extend`."""

@@ -117,8 +117,7 @@ class Trainer:
 
     def _vector_step(self, finished: list[list[float]]) -> None:
         assert self._pool is not None
-        row = self.progress.vector_steps
-        action = self._actions(row)
+        action = self._actions()
         step = self._pool.step(action)
         self.progress.vector_steps += 1
         self._returns += step.reward
@@ -133,12 +132,12 @@ class Trainer:
             self._returns[:] = 0.0
         self.replay.add(action, step)
 
-    def _actions(self, row: int) -> np.ndarray:
+    def _actions(self) -> np.ndarray:
         """Actions [M*N, A]: uniform until `learning_starts`, then sampled from the policies."""
-        warm = torch.tensor(self.steps >= self.config.learning_starts)
+        step = self.replay.clock()
+        warm = step >= self.config.learning_starts // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
-        action = self.cohort.explore(observation, torch.tensor(row), warm)
-        return action.flatten(0, 1).cpu().numpy()
+        return self.cohort.explore(observation, step, warm).flatten(0, 1).cpu().numpy()
 
     def _update(self) -> None:
         due = self.config.updates_due(self.steps) - self.progress.updates
@@ -184,8 +183,8 @@ class Trainer:
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
         """(state tensors by name, the rows added since the last checkpoint, progress as JSON)."""
-        tensors = {name: leaf.cpu() for name, leaf in named_tensors(self.cohort.state).items()}
-        tensors["observation"] = self.replay.newest.flatten(0, 1).cpu()
+        state = named_tensors(self.cohort.state) | {"observation": self.replay.newest.flatten(0, 1)}
+        tensors = {name: leaf.to("cpu", copy=True).contiguous() for name, leaf in state.items()}
         tensors["returns"] = torch.as_tensor(self._returns).clone()
         rows = {}
         if self.replay.written > self._saved_rows:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sac_bench.execution import machine
+from sac_bench.training.replay import Replay
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,7 @@ def as_before():
 
 
 def test_products_called_float32_have_its_error():
-    machine.fastest_float32_products()
+    machine.fastest_float32_products("cpu")
     assert machine.float32_product_error() < 1e-6
 
 
@@ -31,7 +32,7 @@ def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
     torch.set_float32_matmul_precision("medium")
     assert machine.float32_product_error() > 1e-4
-    machine.fastest_float32_products()
+    machine.fastest_float32_products("cpu")
     assert torch.get_float32_matmul_precision() == "highest"
     assert machine.float32_product_error() < 1e-6
 
@@ -59,3 +60,14 @@ def test_memory_grows_with_what_is_filled():
     made, filled = map(float, out.split())
     assert made < 20
     assert 25 < filled < 60
+
+
+def test_a_million_humanoid_transitions_take_at_most_what_was_promised():
+    replay = Replay(1, 1, 348, 17, 1_000_000)
+    assert sum(part.nbytes for part in replay.memory().values()) <= 1.6 * 2**30
+
+
+def test_compiled_code_is_private_to_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "sac-bench" / "compiled").mkdir(parents=True, mode=0o755)
+    assert machine.cache_folder().stat().st_mode & 0o777 == 0o700

@@ -4,7 +4,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.plan import duration, make_plan, member_bytes, write
+from sac_bench.execution.plan import duration, make_plan, write
 from sac_bench.experiment import load
 from sac_bench.store import Store
 
@@ -29,12 +29,12 @@ def test_a_lone_group_is_shared_between_workers(experiment_file, tmp_path):
     assert sorted(len(c.runs) for c in plan.cohorts) == [3, 3]
 
 
-def test_big_networks_train_one_by_one_on_a_cpu_and_small_ones_together(experiment_file, tmp_path):
+def test_big_networks_train_a_few_at_a_time_on_a_cpu_and_small_ones_together(experiment_file, tmp_path):
     small = plan_of(experiment_file, Store(tmp_path), workers=1, variants=["sac"], seeds=8)
     big = plan_of(experiment_file, Store(tmp_path), workers=1, variants=["sac"], seeds=8,
                   settings=["layers=[256, 256]", "batch_size=256"])  # fmt: skip
     assert [len(c.runs) for c in small.cohorts] == [8]
-    assert [len(c.runs) for c in big.cohorts] == [1] * 8
+    assert {len(c.runs) for c in big.cohorts} == {4}
     assert big.cohorts[0].seconds > 0
     assert big.seconds(2) < big.seconds(1)
 
@@ -48,7 +48,9 @@ def test_memory_bounds_a_cohort(experiment_file, tmp_path):
 
 def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_path):
     experiment = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000)
-    refusal = r"2\.1 GB, 1\.5 GB of it for 1,000,000 transitions, and each of 2 workers may take 1\.2 GB; "
+    refusal = (
+        r"would take 2\.1 GB, 1\.5 GB of it for 1,000,000 transitions each, and each of 2 workers may take 1\.2 GB; "
+    )
     with pytest.raises(InputError, match=refusal + "use --workers 1 or lower replay_capacity"):
         make_plan(experiment, Store(tmp_path), 2, 1.2 * GIGABYTE)
     with pytest.raises(InputError, match=r"each of 1 workers may take 1\.2 GB; lower replay_capacity"):
@@ -56,12 +58,6 @@ def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_
     smaller = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000,
                    settings=["replay_capacity=100000"])  # fmt: skip
     assert make_plan(smaller, Store(tmp_path), 2, 1.2 * GIGABYTE).cohorts
-
-
-def test_a_million_humanoid_transitions_take_what_was_promised(experiment_file):
-    experiment = load(experiment_file, variants=["sac"], seeds=1, envs=["Humanoid-v5"], steps=1_000_000)
-    ((_, spec),) = experiment.runs()
-    assert member_bytes(spec, 1_000_000) <= 1.6 * 2**30
 
 
 def test_a_gpu_takes_as_many_runs_into_one_program_as_its_memory_holds(experiment_file, tmp_path):

@@ -43,9 +43,7 @@ def test_training_acts_as_its_policies_say(recorded, precision):
     trained, policies = made(precision), []
     assert trained.cohort.state["params"]["actor"][0].weight.dtype == trained.config.dtype
     actions = trained._actions
-    trained._actions = lambda row: (
-        policies.append(tree_map(torch.clone, trained.cohort.state["params"])) or actions(row)
-    )
+    trained._actions = lambda: policies.append(tree_map(torch.clone, trained.cohort.state["params"])) or actions()
     while trained.steps < 200:
         trained.train()
     trained.close()

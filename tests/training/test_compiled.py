@@ -64,7 +64,8 @@ def test_compiled_training_is_eager_training_and_one_program_serves_every_capaci
 
     compiled, eager = (trained(flag, steps=400, capacity=200) for flag in (True, False))
     assert compiled.replay.final.shape[1] > 16
-    assert torch.equal(compiled.replay.slice(200, 220)["reward"], eager.replay.slice(200, 220)["reward"])
+    ours, expected = (made.replay.slice(200, 400)["reward"] for made in (compiled, eager))
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
     for leaf, value in zip(tree_leaves(compiled.cohort.state), tree_leaves(eager.cohort.state), strict=True):
         torch.testing.assert_close(leaf, value, rtol=1e-3, atol=1e-3)
     before = counters["stats"]["unique_graphs"]
