@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sac_bench.algorithms import sac
+from sac_bench.algorithms.networks import Layer
 from tests.algorithms.problem import Problem
 from tests.answers.probes import Answers, Probe, register
 from tests.answers.squashed_gaussian import entropy, log_density, widest
@@ -110,8 +111,9 @@ def test_known_soft_value_is_the_log_integral_of_exp_q():
 def test_known_at_the_optimum_every_action_has_the_same_soft_value():
     # Q - alpha log pi = alpha log Z for each action, not in the mean only: our log-density against the reward's.
     problem = Problem()
-    nets = sac.Networks((1, 2), (2, 1), (1, 1), "relu", critics=2)
-    actor = torch.tensor([0.0, 0.0, M, np.log(S)], dtype=torch.float64)  # weights 0: the biases are the policy
+    nets = sac.Networks((1, 2), (2, 1), (1, 1), critics=2, activation="relu")
+    bias = torch.tensor([M, np.log(S)], dtype=torch.float64)
+    actor = (Layer(torch.zeros(1, 2, dtype=torch.float64), bias),)  # weights 0: the biases are the policy
     noise = torch.linspace(-3, 3, 101, dtype=torch.float64)[:, None]
     action, log_pi, _ = sac.policy(nets, actor, torch.zeros(101, 1, dtype=torch.float64), noise, problem.numbers)
     q = 0.7 * (1 + log_density(action[:, 0].numpy(), M, S))
