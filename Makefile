@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
+.PHONY: help soak setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
 	test-slow mutations parity precision benchmark lint clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make figures               tables, figures and reports again from results/, without training"
 	@echo "make parity                SAC here and in Stable-Baselines3, trained under the same settings"
 	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
+	@echo "make soak                  kills, corrupts and fills the disk for ten minutes, then compares with an undisturbed run"
 	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make test, make lint       checks; make test-slow compiles every structure in experiments/,"
 	@echo "                           make mutations plants bugs and names the test that catches each"
@@ -48,6 +49,10 @@ test: $(READY)
 # Compiled against eager for every structure in experiments/, and compiled cohorts of several widths.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# Writes results/soak; what it leaves out where disks cannot be mounted (not root) is the full disk.
+soak: $(READY)
+	$(BIN)/python -m tests.soak
 
 # Plants bugs one at a time and names the test that catches each (about half an hour).
 mutations: $(READY)

@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
 from sac_bench.analysis.tables import markdown
 from sac_bench.experiment import Experiment, load
-from sac_bench.store import load_results
+from sac_bench.results import load_results
 
 OURS, PEER = "sac_bench", "Stable-Baselines3"
 VERSIONS = {name: version(name) for name in ("stable-baselines3", "gymnasium", "mujoco", "torch")}

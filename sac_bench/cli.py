@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sac_bench.errors import InputError
+from sac_bench.errors import InputError, redacted
 
 app = typer.Typer(
     add_completion=False,
@@ -27,18 +28,22 @@ app = typer.Typer(
 )
 console = Console(markup=False)  # what users write is shown as it is
 USAGE_ERROR = typer.BadParameter.__mro__[1]
+INTERRUPTED = 130  # what typer returns for a KeyboardInterrupt
 
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """An InputError is one line on standard error and exit code 2."""
+    """An InputError is one line on standard error and exit code 2; a full disk or the like, 1."""
     try:
         yield
     except InputError as error:
         print(f"sac-bench: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except OSError as error:
+        print(f"sac-bench: {error.filename or 'error'}: {error.strerror or error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -84,55 +89,56 @@ def run(
         store.check_writable(asked.name)
         memory = 0.9 * available_memory(chosen) / workers
         make_plan = lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
-        plan = make_plan()
-        if dry_run or not plan.cohorts:
+        plan = make_plan()  # what cannot be done is refused before anything is written
+        if dry_run:
             _say_plan(asked, plan, store, workers, chosen)
-        command = "sac-bench " + shlex.join(sys.argv[1:])
-        failed = 0
-        if plan.cohorts and not dry_run:
-            with store.training():
-                plan = make_plan()  # another process may have trained meanwhile
-                _say_plan(asked, plan, store, workers, chosen)
-                failed = _train(asked, plan, store, workers, chosen, keep_replay, import_, command)
-        if not dry_run:
-            _report(asked, store, command)
+            return
+        command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
+        with store.planner() as planner:
+            with store.planning():
+                plan = make_plan()
+                planning.write(plan, store, planner, keep_replay)
+            _say_plan(asked, plan, store, workers, chosen)
+            failed = _train(asked, plan, store, workers, chosen, import_, command) if plan.cohorts else 0
+        _report(asked, store, command)
         if failed:
             raise typer.Exit(1)
 
 
-def _train(
-    asked: Any, plan: Any, store: Any, workers: int, device: str, keep_replay: bool, imports: list[str], command: str
-) -> int:
+def _train(asked: Any, plan: Any, store: Any, workers: int, device: str, imports: list[str], command: str) -> int:
     """Carry out a plan; the number of runs that failed."""
-    from sac_bench.execution import local
-    from sac_bench.execution import plan as planning
+    from sac_bench.execution.local import Engine
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.progress import Display
-    from sac_bench.store import collect
+    from sac_bench.results import collect
 
     eager = cannot_compile()
     if eager:
         console.print(eager, highlight=False, soft_wrap=True)
-    planning.write(plan, store)
+    collect(store, asked, command)  # from now on the folder knows which runs it refers to
     try:
-        return local.train(
-            plan,
-            store,
-            device=device,
-            workers=workers,
-            keep_replay=keep_replay,
-            imports=imports,
-            display=Display(console, workers),
-        )
+        return Engine(
+            plan, store, device=device, workers=workers, imports=imports, display=Display(console, workers)
+        ).run()
     except KeyboardInterrupt:
-        collect(store, asked, command)
-        print(f"stopped; finished segments are saved, continue with: {command}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        runs = collect(store, asked, command).runs.drop_duplicates("run_id")
+        print(f"sac-bench: {_count(runs)}; continue with: {command}", file=sys.stderr)
+        raise
+
+
+def _count(runs: Any) -> str:
+    """Where runs stand: "3 finished, 2 interrupted (at 10,000 to 20,000 steps)"."""
+    words = []
+    for standing, steps in runs.groupby("status", sort=False)["steps"]:
+        low, high = steps.min(), steps.max()
+        between = f"{low:,} to {high:,}" if low < high else f"{low:,}"
+        words.append(f"{len(steps)} {standing}" + (f" (at {between} steps)" if high and standing != "finished" else ""))
+    return ", ".join(words)
 
 
 def _report(asked: Any, store: Any, command: str) -> None:
     from sac_bench.analysis.report import write_report
-    from sac_bench.store import collect, measure_random_policies
+    from sac_bench.results import collect, measure_random_policies
 
     started = {spec.env for _, spec in asked.runs() if store.run(spec.id).status()["steps"]}
     for complaint in measure_random_policies(store, sorted(started)):
@@ -141,14 +147,13 @@ def _report(asked: Any, store: Any, command: str) -> None:
     folder = store.experiment(asked.name)
     write_report(folder)
     console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
-    counts = Counter(results.runs.drop_duplicates("run_id")["status"])
-    console.print(", ".join(f"{n} {status}" for status, n in counts.items()), highlight=False)
+    console.print(_count(results.runs.drop_duplicates("run_id")), highlight=False)
     console.print(f"report: {folder / 'report.md'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
 
 
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
     from sac_bench.execution.checkpoint import CohortDirectory
-    from sac_bench.execution.plan import duration, member_bytes
+    from sac_bench.execution.plan import duration, member_bytes, superseded
 
     fresh = sum(len(c.runs) for c in plan.cohorts if c.is_new)
     going_on = sum(len(c.runs) for c in plan.cohorts if not c.is_new)
@@ -157,6 +162,8 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
     console.print(f"{asked.name}: {asked.question}" if asked.question else asked.name, highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)
+    for version, count in superseded(asked, store).items():
+        console.print(f"not used: {count} of them as trained by another version ({version})", highlight=False)
     if not plan.cohorts:
         return
     table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
@@ -247,7 +254,7 @@ def status(
 ) -> None:
     """Say where an experiment's runs stand."""
     with user_errors():
-        from sac_bench.store import Store, standing_at
+        from sac_bench.store import Store
 
         experiment = _experiment_of(name, results)
         store = Store(results)
@@ -256,7 +263,7 @@ def status(
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for variant, env, run_id, target in experiment["runs"]:
             state = store.run(run_id).status() | {"target": target}
-            standing = standing_at(state, target)
+            standing = store.standing(state, target)
             counts[standing] += 1
             groups.setdefault((variant, env), []).append(state | {"standing": standing})
         for (variant, env), states in groups.items():
@@ -272,7 +279,7 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
     from sac_bench.experiment import load
 
     if (results / name / "experiment.json").exists():
-        from sac_bench.store import load_results
+        from sac_bench.results import load_results
 
         columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps"]]
         return {"name": name, "runs": list(columns.itertuples(index=False, name=None))}
@@ -315,6 +322,44 @@ def report(
             raise InputError("; ".join(broken))
 
 
+@app.command()
+def gc(
+    results: ResultsOption = Path("results"),
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Also free runs that no experiment in the folder lists.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Free what nothing refers to: what crashes left, replays nobody asked to keep. Says what and how much first."""
+    with user_errors():
+        from sac_bench import garbage
+        from sac_bench.store import Store
+
+        if not results.is_dir():
+            raise InputError(f"--results {results}: no such folder")
+        store = Store(results)
+        kept = lambda item: item.why == garbage.UNLISTED and not runs
+        with store.planning():
+            found = garbage.find(store)
+        table = Table("what", "how many", "size")
+        for why in dict.fromkeys(item.why for item in found):
+            alike = [item for item in found if item.why == why]
+            note = " (kept; --runs frees them)" if kept(alike[0]) else ""
+            table.add_row(why + note, str(len(alike)), f"{sum(item.bytes for item in alike) / 1e6:,.1f} MB")
+        if found:
+            console.print(table)
+        found = [item for item in found if not kept(item)]
+        size = f"{sum(item.bytes for item in found) / 1e6:,.1f} MB"
+        if not found:
+            console.print("nothing to free")
+        elif yes or (sys.stdin.isatty() and typer.confirm(f"free {size}?")):
+            with store.planning():  # again: what was said, if it is still not needed
+                garbage.free([item for item in garbage.find(store) if item in found])
+            console.print(f"freed {size}")
+        else:
+            console.print(f"nothing freed; --yes frees {size}")
+
+
 def _import(modules: list[str]) -> None:
     sys.path.insert(0, "")
     for module in modules:
@@ -325,12 +370,27 @@ def _import(modules: list[str]) -> None:
 
 
 def main() -> None:
-    """The command `sac-bench`: what typer finds amiss is told in one line too."""
+    """The command `sac-bench`: what typer finds amiss is told in one line too, and so is being stopped."""
+    signals: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, stop)
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
     except USAGE_ERROR as error:  # type: ignore[misc]
         print(f"sac-bench: {error.format_message()}", file=sys.stderr)
         sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("sac-bench: stopped", file=sys.stderr)
+        code = 128 + (signals or [signal.SIGINT])[0]
+    sys.exit(code)
 
 
 if __name__ == "__main__":

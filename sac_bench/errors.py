@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -16,3 +17,8 @@ def nearest(name: str, known: Iterable[str], places: int = 1) -> str:
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), list(lowered), n=places, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(lowered[c]) for c in close)}?" if close else ""
+
+
+def redacted(text: str) -> str:
+    """The text with the password of every URL in it (scheme://user:password@host) hidden."""
+    return re.sub(r"(\w+://[^\s/:@]*):[^\s/]*@", r"\1:***@", text)

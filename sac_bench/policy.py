@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, nearest
 from sac_bench.experiment import RunSpec
-from sac_bench.store import Store
+from sac_bench.files import check
+from sac_bench.store import ENDED, Store
 from sac_bench.training.envs import describe
 from sac_bench.training.naming import with_tensors
 
@@ -56,15 +56,20 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
 
     Raises InputError when there is no such run, or it has saved no policy.
     """
-    directory = Store(results).run(run)
-    path = directory.path / "policy.safetensors"
-    if not path.exists():
-        known = [p.parent.name for p in directory.path.parent.glob("*/policy.safetensors")]
-        raise InputError(f"{results}: no policy of run {run!r}{nearest(run, known)}")
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        steps = int(file.metadata()["steps"])
-    spec = RunSpec.from_dict(json.loads((directory.path / "spec.json").read_text()))
+    store = Store(results)
+    trained = [run_id for run_id in store.run_ids() if store.run(run_id).policy.exists()]
+    if run not in trained:
+        raise InputError(f"{results}: no policy of run {run!r}{nearest(run, trained)}")
+    directory = store.run(run)
+    if (status := directory.status())["status"] in ENDED and status.get("policy"):
+        check(directory.policy, status["policy"])
+    try:
+        with safe_open(directory.policy, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            steps = int(file.metadata()["steps"])
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{directory.policy}: damaged: {error}") from None
+    spec = directory.spec()
     env = describe(spec.env)
     learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
     actor = {"actor": learner.shape_of_state(spec.config.number_tensors())["params"]["actor"]}

@@ -1,42 +1,41 @@
-"""The one record of runs: run directories in, DataFrames out.
+"""The one record of runs: a results folder and its run directories.
 
+    results/store.json           the layout of this folder
     results/runs/<run_id>/       spec.json, status.json, evaluations.csv, episodes.csv, training.csv,
                                  policy.safetensors, log.txt
-    results/cohorts/<cohort>/    plan.json, the checkpoint and the rows it needs, log.txt
+    results/cohorts/<cohort>/    plan.json, checkpoints and the rows they stand on, log.txt (execution/checkpoint.py)
+    results/.locks/              who plans, trains and writes here (locks.py)
     results/environments/        what a random policy gets, measured once
-    results/<experiment>/        made from the above for one experiment
+    results/<experiment>/        made from the above for one experiment (results.py)
 
-A run's tables are appended to before its cohort's checkpoint is committed; a resumed cohort first drops the
-rows that lie beyond its checkpoint. Files that are replaced are written beside and renamed.
+A run's tables are appended to before its cohort's checkpoint is committed; the checkpoint knows what they were, and a
+resumed cohort cuts them back to that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
-import json
+import io
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from sac_bench.errors import InputError, nearest
-from sac_bench.experiment import Experiment, RunSpec
+from sac_bench import locks
+from sac_bench.errors import InputError
+from sac_bench.experiment import RunSpec
+from sac_bench.files import Fingerprint, check, fingerprint, read_json, write_json
 
 TABLES = ("evaluations", "episodes", "training")
-
-
-class Results(NamedTuple):
-    """One experiment's rows. Every table has run_id, variant, env and seed."""
-
-    runs: pd.DataFrame
-    evaluations: pd.DataFrame
-    episodes: pd.DataFrame
-    training: pd.DataFrame
+LAYOUT = 2
+"""Of the folder. In 1, cohorts had one checkpoint without checksums: its ended runs are read, its checkpoints not."""
+ENDED = ("finished", "diverged")
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Store:
@@ -46,10 +45,26 @@ class Store:
         self.root = Path(root)
 
     def run(self, run_id: str) -> RunDirectory:
-        return RunDirectory(self.root / "runs" / run_id)
+        return RunDirectory(self.root / "runs" / _plain(run_id))
+
+    def run_ids(self) -> list[str]:
+        """Every run there is a directory of."""
+        return sorted(path.name for path in (self.root / "runs").glob("*") if _ID.fullmatch(path.name))
 
     def cohort(self, cohort_id: str) -> Path:
-        return self.root / "cohorts" / cohort_id
+        return self.root / "cohorts" / _plain(cohort_id)
+
+    def cohort_ids(self) -> list[str]:
+        """Every cohort there is a directory of."""
+        return sorted(path.name for path in (self.root / "cohorts").glob("*") if _ID.fullmatch(path.name))
+
+    @property
+    def locks(self) -> Path:
+        return self.root / ".locks"
+
+    def claim(self, cohort_id: str) -> Path:
+        """The lock that the process which trains a cohort holds."""
+        return self.locks / "cohorts" / _plain(cohort_id)
 
     def experiment(self, name: str) -> Path:
         return self.root / name
@@ -57,31 +72,74 @@ class Store:
     def environment(self, env_id: str) -> Path:
         return self.root / "environments" / (env_id.replace(":", "_").replace("/", "_") + ".json")
 
+    def standing(self, status: Mapping[str, Any], steps: int) -> str:
+        """`standing_at`, and of a run that has not ended whether a process trains it at this moment."""
+        standing = standing_at(status, steps)
+        if standing in (*ENDED, "damaged") or not ("cohort" in status and locks.is_taken(self.claim(status["cohort"]))):
+            return standing
+        return "running"
+
     def check_writable(self, name: str) -> None:
         """Refuse a folder that an experiment's results cannot be written to, before anything is trained."""
-        try:
-            existing = next(p for p in [self.root, *self.root.absolute().parents] if p.exists())
-            if not existing.is_dir():
-                raise InputError(f"--results {self.root}: {existing} is not a folder")
-            if self.experiment(name).exists() and not self.experiment(name).is_dir():
-                raise InputError(f"--results {self.root}: {self.experiment(name)} is not a folder")
-            with tempfile.NamedTemporaryFile(dir=existing):
-                pass
-        except OSError as error:
-            raise InputError(f"--results {self.root}: cannot be written to: {error.strerror}") from None
+        for folder in (self.root, self.root / "runs", self.root / "cohorts", self.experiment(name)):
+            try:
+                existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+                if not existing.is_dir():
+                    raise InputError(f"--results {self.root}: {existing} is not a folder")
+                with tempfile.NamedTemporaryFile(dir=existing):
+                    pass
+            except OSError as error:
+                raise InputError(f"--results {self.root}: cannot be written to: {error.strerror} ({folder})") from None
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
-        """The right to train in this folder, held by one process at a time."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".training", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"{self.root}: another sac-bench is training here; wait for it or use --results"
-                ) from None
+    def planner(self) -> Iterator[str]:
+        """A name under which this process plans cohorts to be trained; `is_alive` until it ends, however it does."""
+        folder = self.locks / "planners"
+        with contextlib.ExitStack() as life:
+            with self.planning():
+                folder.mkdir(exist_ok=True)
+                for name in os.listdir(folder):
+                    if not self.is_alive(name):
+                        (folder / name).unlink()
+                file = life.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix=""))
+                locks.hold(file.file)
+            yield Path(file.name).name
+
+    def is_alive(self, planner: str) -> bool:
+        """Whether the process that goes by this name still runs."""
+        return locks.is_taken(self.locks / "planners" / Path(planner).name)
+
+    @contextlib.contextmanager
+    def planning(self) -> Iterator[None]:
+        """The right to decide who trains what here, and to drop what a plan may count on; held for moments."""
+        with locks.locked(self.locks / "planning"):
+            self._check_layout()
             yield
+
+    def _check_layout(self) -> None:
+        path = self.root / "store.json"
+        layout = read_json(path).get("layout") if path.exists() else None
+        if isinstance(layout, int) and layout > LAYOUT:
+            raise InputError(f"{path}: written by a newer sac_bench (layout {layout}; this one knows {LAYOUT}); "
+                             "upgrade, or use another --results")  # fmt: skip
+        if layout != LAYOUT:
+            write_json(path, {"layout": LAYOUT})
+
+
+def standing_at(status: Mapping[str, Any], steps: int) -> str:
+    """Where a run stands for who wants `steps` of it: it has ended there once it has them, whatever came after.
+
+    "not started", "interrupted", "failed", "to be continued" (it finished at fewer steps), "damaged", "finished",
+    "diverged".
+    """
+    known = status["status"]
+    if known in ("new", "planned"):
+        return "not started"
+    if known == "diverged":
+        return "finished" if status["steps"] > steps else "diverged"
+    if known != "damaged" and status["steps"] >= steps:
+        return "finished"
+    return {"started": "interrupted", "finished": "to be continued"}.get(known, known)
 
 
 class RunDirectory:
@@ -89,27 +147,61 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._known: dict[str, Any] = {}  # what this object wrote: its owner's word, whatever befalls the file
 
     @property
     def id(self) -> str:
         return self.path.name
 
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy.safetensors"
+
     def spec(self) -> RunSpec:
-        return RunSpec.from_dict(json.loads((self.path / "spec.json").read_text()))
+        """What the run is; InputError when that is missing or damaged."""
+        path = self.path / "spec.json"
+        try:
+            return RunSpec.from_dict(read_json(path))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from None
 
     def status(self) -> dict[str, Any]:
-        """Where the run stands; `{"status": "new", "steps": 0}` when it has never been started."""
-        try:
-            return json.loads((self.path / "status.json").read_text())
-        except FileNotFoundError:
-            return {"status": "new", "steps": 0}
+        """Where the run stands: {"status": ..., "steps": how many are saved, ...}.
 
-    def create(self, spec: RunSpec) -> None:
-        if not (self.path / "spec.json").exists():
-            write_json(self.path / "spec.json", spec.as_dict())
+        "new" (never planned), "planned", "started", "failed", "finished", "diverged"; "damaged" when this file or, of
+        a run that has ended, one of its tables is not what was written: "reason" names it.
+        """
+        path = self.path / "status.json"
+        try:
+            status = read_json(path)
+            if not (isinstance(status.get("status"), str) and isinstance(status.get("steps"), int)):
+                raise InputError(f"{path}: damaged: it has no status or no steps")
+            if status["status"] in ENDED:
+                for name in TABLES:
+                    if name in status.get("tables", {}):
+                        check(self.path / f"{name}.csv", status["tables"][name])
+        except FileNotFoundError:
+            if not (self.path / "evaluations.csv").exists():
+                return {"status": "new", "steps": 0}
+            return {"status": "damaged", "steps": 0, "reason": f"{path}: missing"}
+        except InputError as error:
+            return {"status": "damaged", "steps": 0, "reason": str(error)}
+        return status
+
+    def plan(self, spec: RunSpec, cohort: str) -> None:
+        """A run to be trained from the start."""
+        write_json(self.path / "spec.json", spec.as_dict())
+        write_json(self.path / "status.json", {"status": "planned", "steps": 0, "cohort": cohort})
 
     def update(self, **status: Any) -> None:
-        write_json(self.path / "status.json", self.status() | status)
+        """Change these entries of the status."""
+        self._known = (self._known or self.status()) | status
+        write_json(self.path / "status.json", self._known)
+
+    def end(self, status: str, **more: Any) -> None:
+        """Finished or diverged: from now on the tables and the policy are what they are."""
+        policy = fingerprint(self.policy) if self.policy.exists() else None
+        self.update(status=status, tables=self.fingerprints(), policy=policy, **more)
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
@@ -119,163 +211,43 @@ class RunDirectory:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
 
-    def drop_after(self, steps: int) -> None:
-        """Forget rows beyond `steps`, and a last line that was cut."""
-        for table in TABLES:
-            path = self.path / f"{table}.csv"
-            if not path.exists():
-                continue
-            header, *lines = path.read_text().splitlines(keepends=True) or [""]
-            if not header.endswith("\n"):
-                path.unlink()
-                continue
-            kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= steps]
-            write_atomically(path, (header + "".join(kept)).encode())
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """What the tables are now."""
+        return {name: fingerprint(path) for name in TABLES if (path := self.path / f"{name}.csv").exists()}
+
+    def check_tables(self, tables: Mapping[str, Fingerprint]) -> None:
+        """InputError unless the tables begin with what they were then."""
+        for name in TABLES:
+            if name in tables:
+                check(self.path / f"{name}.csv", tables[name], grown=True)
+
+    def cut_back(self, tables: Mapping[str, Fingerprint]) -> None:
+        """Drop what was written to the tables since they were so."""
+        for name in TABLES:
+            path = self.path / f"{name}.csv"
+            if name in tables:
+                os.truncate(path, tables[name]["bytes"])
+            else:
+                path.unlink(missing_ok=True)
 
     def log(self, line: str) -> None:
         with open(self.path / "log.txt", "a") as file:
             file.write(line + "\n")
 
     def table(self, name: str) -> pd.DataFrame:
+        """A table's whole lines: one without its end is being written, or was cut."""
         try:
-            return pd.read_csv(self.path / f"{name}.csv")
+            lines, _, _ = (self.path / f"{name}.csv").read_bytes().rpartition(b"\n")
+            return pd.read_csv(io.BytesIO(lines))
         except (FileNotFoundError, pd.errors.EmptyDataError):
             return pd.DataFrame()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
-
-
-# -- experiments ----------------------------------------------------------------------------------------------
-
-
-def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
-    """Gather an experiment's runs from the store and write them to results/<name>/."""
-    folder = store.experiment(experiment.name)
-    rows: list[dict[str, Any]] = []
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for variant, spec in experiment.runs():
-        run = store.run(spec.id)
-        status = run.status()
-        labels = {"run_id": spec.id, "variant": variant.name, "env": spec.env, "seed": spec.seed}
-        rows.append(
-            labels
-            | {
-                "status": standing_at(status, variant.steps),
-                "steps": min(status["steps"], variant.steps),
-                "target_steps": variant.steps,
-                "wall_seconds": status.get("wall_seconds"),
-                "cohort_size": status.get("cohort_size"),
-                "differences": json.dumps(variant.overrides),
-                "backend": spec.as_dict()["backend"],
-                "versions": status.get("versions"),
-                "device": status.get("device"),
-                "compiled": status.get("compiled"),
-                "commit": status.get("commit"),
-            }
-        )
-        for name in TABLES:
-            table = run.table(name)
-            if len(table):
-                table = table[table["step"] <= variant.steps]
-                table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
-                tables[name].append(table)
-    results = Results(
-        pd.DataFrame(rows),
-        *(pd.concat(tables[name], ignore_index=True) if tables[name] else pd.DataFrame() for name in TABLES),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in zip(Results._fields, results, strict=True):
-        write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    write_json(folder / "experiment.json", _describe(experiment, command, store))
-    return results
-
-
-def load_results(name: str, results: str | Path = "results") -> Results:
-    """An experiment's tables; `results` is the folder that holds <name>/ ("results/record": the committed ones).
-
-    Raises InputError if there is no such experiment there, or its files cannot be read.
-    """
-    folder = Path(results) / name
-    if not (folder / "experiment.json").exists():
-        known = [p.parent.name for p in Path(results).glob("*/experiment.json")]
-        raise InputError(f"{results}: no results of {name!r}{nearest(name, known)}")
-    return Results(*(_read_table(folder / f"{table}.csv") for table in Results._fields))
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        # A variant may be called "null": only an empty field is missing.
-        return pd.read_csv(path, dtype={"run_id": str, "variant": str}, keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-
-
-def standing_at(status: dict[str, Any], steps: int) -> str:
-    """Where a run stands for who wants `steps` of it: it has ended there once it has them, whatever came after."""
-    if status["status"] == "diverged":
-        return "finished" if status["steps"] > steps else "diverged"
-    if status["status"] != "new" and status["steps"] >= steps:
-        return "finished"
-    return "to be continued" if status["status"] == "finished" else status["status"]
-
-
-def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
-    random = {}
-    for env in experiment.envs:
-        with contextlib.suppress(FileNotFoundError):
-            random[env] = json.loads(store.environment(env).read_text())
-    return {
-        "name": experiment.name,
-        "question": experiment.question,
-        "algorithm": experiment.algorithm,
-        "envs": list(experiment.envs),
-        "seeds": list(experiment.seeds),
-        "reference": experiment.reference,
-        "success_return": experiment.success_return,
-        "command": command,
-        "random": random,
-        "variants": {
-            v.name: {"overrides": v.overrides, "steps": v.steps, "swept": v.swept} for v in experiment.variants.values()
-        },
-        "config": {name: v.config.model_dump(mode="json") for name, v in experiment.variants.items()},
-    }
-
-
-def measure_random_policies(store: Store, envs: Iterable[str]) -> list[str]:
-    """Measure what a random policy gets in each environment, once per backend version; what went wrong, in lines."""
-    from sac_bench.training.envs import describe
-    from sac_bench.training.evaluate import random_returns
-
-    complaints = []
-    for env in envs:
-        path, spec = store.environment(env), describe(env)
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
-            if json.loads(path.read_text())["backend"] == spec.backend:
-                continue
-        try:
-            returns = random_returns(spec)
-        except Exception as error:  # a user's environment may raise anything, and the report matters more
-            complaints.append(f"no random policy's return for {env}: {type(error).__name__}: {error}")
-            continue
-        write_json(
-            path,
-            {"env": env, "backend": spec.backend, "episodes": len(returns),
-             "return_mean": float(returns.mean()), "return_std": float(returns.std(ddof=1))},
-        )  # fmt: skip
-    return complaints
+def _plain(identifier: Any) -> str:
+    """An id, from a file or a command line, which must not lead out of the folder."""
+    if not (isinstance(identifier, str) and _ID.fullmatch(identifier)):
+        raise InputError(f"{identifier!r} is not an id, which is 16 hexadecimal digits")
+    return identifier

@@ -34,6 +34,11 @@ SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training
 PRECISION = "tests/algorithms/test_precision.py"
 REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "training/envs.py"
 COHORT, ADAM, EVALUATE = "training/cohort.py", "training/optimizer.py", "training/evaluate.py"
+CHECKPOINT, WORKER, PLAN, LOCAL = (f"execution/{name}.py" for name in ("checkpoint", "worker", "plan", "local"))
+STORE, RESULTS, GARBAGE, FIGURES = "store.py", "results.py", "garbage.py", "analysis/figures.py"
+SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
+STORED = "tests/test_store.py tests/test_results.py tests/execution/test_plan.py"
+FAULTS = "tests/execution/test_faults.py"
 
 BUGS = [
     Bug("sign of the entropy in the soft value", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", UPDATE),
@@ -277,7 +282,7 @@ BUGS = [
         DATA,
     ),
     Bug("episode returns run on into a new pool", TRAINER, "            self._returns[:] = 0.0\n", "", DATA),
-    Bug("metrics summed, not averaged", COHORT, "(self.metric_sums / self.metric_count)", "self.metric_sums", UPDATE),
+    Bug("metrics summed, not averaged", COHORT, "self._sums.cpu() / counts[:, None]", "self._sums.cpu() / 1", UPDATE),
     Bug("saturation inverted", SAC, "(action.abs() > 0.99)", "(action.abs() < 0.99)", UPDATE),
     Bug("all environments reset when one ends", ENVS, '"reset_mask": done}', '"reset_mask": np.ones_like(done)}', DATA),
     Bug(
@@ -295,15 +300,56 @@ BUGS = [
         PRECISION,
     ),
     Bug("acting in bfloat16", SAC, 'replace(nets, precision="float32")', "nets", PRECISION),
-    Bug(
-        "metrics summed over all that was", COHORT, "self.metric_sums.zero_()", "pass", "tests/training/test_cohort.py"
-    ),
+    Bug("metrics summed over all that was", COHORT, "self._sums.zero_()", "pass", "tests/training/test_cohort.py"),
     Bug(
         "a replay that is filled with zeros at once",
         REPLAY,
         "_of_any_length(torch.empty(m, ring",
         "_of_any_length(torch.ones(m, ring",
         "tests/execution/test_machine.py",
+    ),
+    Bug("figures after a member diverged are counted", COHORT, "healthy &= found.isfinite().all(1)", "pass", UPDATE),
+    Bug("means of figures that are already cleared", COHORT, '.to("cpu", copy=True)', ".cpu()", UPDATE),
+    Bug("a member diverges where its segment began", TRAINER, "+ int(finite_updates[m]) + 1", "+ 1", DATA),
+    Bug(
+        "a damaged checkpoint is believed", CHECKPOINT, "check(self.path / Path(name).name, fingerprint)", "pass", SAVED
+    ),
+    Bug("damaged tables are continued", CHECKPOINT, 'run.check_tables(checkpoint["tables"][run.id])', "pass", SAVED),
+    Bug("no checkpoint before the newest", CHECKPOINT, "GENERATIONS = 2", "GENERATIONS = 1", SAVED),
+    Bug("rows beyond the checkpoint stay", CHECKPOINT, 'run.cut_back(checkpoint["tables"][run.id])', "pass", SAVED),
+    Bug(
+        "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
+    ),
+    Bug("a replay is dropped that another command wants", WORKER, 'self.steps >= plan["furthest"]', "True", SAVED),
+    Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._here", "stopped", SAVED),
+    Bug("what a run was trained under is forgotten", WORKER, "[*stages, {", "[{", SAVED),
+    Bug("tables of finished runs are not looked at", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
+    Bug("rows that are not saved yet count", RESULTS, 'table["step"] <= steps]', 'table["step"] >= 0]', STORED),
+    Bug(
+        "altered tables of an experiment are read", RESULTS, 'check(folder / f"{table}.csv", expected)', "pass", STORED
+    ),
+    Bug("ids lead anywhere", STORE, "_ID.fullmatch(identifier)", "True", STORED),
+    Bug(
+        "what a living process plans is planned again",
+        PLAN,
+        "if cohort and is_wanted(store, cohort):",
+        "if False:",
+        STORED,
+    ),
+    Bug(
+        "a worker does not hold its cohort's lock",
+        LOCAL,
+        "pass_fds=[lock]",
+        "pass_fds=[]",
+        f"{FAULTS}::test_commands_that_share_runs_train_each_once",
+    ),
+    Bug("a curve ends where its run diverged", FIGURES, "= random", "= np.nan", "tests/analysis"),
+    Bug(
+        "gc frees what is being trained",
+        GARBAGE,
+        "if is_wanted(store, cohort_id):",
+        "if False:",
+        "tests/test_garbage.py",
     ),
 ]
 

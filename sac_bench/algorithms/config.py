@@ -6,6 +6,7 @@ entry a member. Every other field is structure: runs that differ in one train in
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal, TypeVar
@@ -99,6 +100,11 @@ class ReplayConfig(TrainingConfig):
     def updates_due(self, steps: int) -> int:
         """Updates that must have been made after `steps` transitions: floor(utd * (steps - learning_starts))."""
         return max(0, int(Fraction(str(self.utd)) * (steps - self.learning_starts)))
+
+    def steps_of_update(self, number: int) -> int:
+        """Transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
+        steps = self.learning_starts + math.ceil(number / Fraction(str(self.utd)))
+        return math.ceil(steps / self.num_envs) * self.num_envs
 
     @model_validator(mode="after")
     def _multiples_of_num_envs(self) -> ReplayConfig:

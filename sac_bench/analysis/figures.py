@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.statistics import bootstrap_iqm, mean_interval
 from sac_bench.analysis.tables import scores
-from sac_bench.store import Results
+from sac_bench.files import write_atomically
+from sac_bench.results import Results
+from sac_bench.store import ENDED
 
 PALETTE = sns.color_palette("colorblind")
 REFERENCE = {"color": "black", "linewidth": 1.8}
@@ -36,7 +39,7 @@ def write_figures(results: Results, about: dict[str, Any], folder: Path) -> list
     if table["score"].notna().any():
         paths.append(_write(final_scores(table, about), folder / "final"))
         for key in sweeps(about):
-            paths.append(_write(sensitivity(table, about, key), folder / f"sensitivity-{key}"))
+            paths.append(_write(sensitivity(table, about, key), folder / f"sensitivity-{_slug(key)}"))
     return paths
 
 
@@ -66,21 +69,22 @@ def panels(about: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def learning_curves(results: Results, about: dict[str, Any], env: str) -> Figure:
-    """Return of the mean action against steps: IQM over seeds and its 95% bootstrap interval."""
+    """Return of the mean action against steps: IQM over seeds and its 95% bootstrap interval.
+
+    Diverged runs go on with the return of a random policy; of unfinished ones only what all seeds have reached counts.
+    """
     groups = panels(about)
-    rows = results.evaluations
-    rows = rows[(rows["env"] == env) & (rows["policy"] == "mean")]
     figure, axes = plt.subplots(1, len(groups), figsize=(4.2 * len(groups) + 0.4, 3.4), sharey=True, squeeze=False,
                                 layout="constrained")  # fmt: skip
     for axis, (title, variants) in zip(axes[0], groups.items(), strict=True):
         for i, variant in enumerate(variants):
-            curves = rows[rows["variant"] == variant].pivot_table(index="seed", columns="step", values="return_mean")
-            curves = curves.dropna(axis=1)  # steps that every seed has reached
+            curves, asked = curves_of(results, about, env, variant), len(about["seeds"])
             if curves.empty:
                 continue
+            seeds = f"n={len(curves)}" if len(curves) == asked else f"n={len(curves)} of {asked}"
             middle, low, high = bootstrap_iqm(curves.to_numpy())
             style = REFERENCE if variant == about["reference"] else {"color": PALETTE[i % 10], "linewidth": 1.2}
-            axis.plot(curves.columns, middle, label=f"{variant} (n={len(curves)})", **style)
+            axis.plot(curves.columns, middle, label=f"{variant} ({seeds})", **style)
             axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.15, linewidth=0)
         _random_line(axis, about, env)
         axis.set(title=f"{env}: {title}", xlabel="environment steps")
@@ -88,6 +92,18 @@ def learning_curves(results: Results, about: dict[str, Any], env: str) -> Figure
         axis.legend(fontsize=7, loc="upper left")
     axes[0][0].set_ylabel("return, mean action\n(IQM over seeds, 95% bootstrap CI)")
     return figure
+
+
+def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -> pd.DataFrame:
+    """Returns of the mean action [seeds, steps] of the runs that enter the table; of all where none does yet."""
+    mine = lambda table: table[(table["env"] == env) & (table["variant"] == variant)]
+    rows, runs = mine(results.evaluations), mine(results.runs).set_index("seed")
+    curves = rows[rows["policy"] == "mean"].pivot_table(index="seed", columns="step", values="return_mean")
+    random = about["random"].get(env, {}).get("return_mean", np.nan)
+    for seed in curves.index[runs.loc[curves.index, "status"] == "diverged"]:
+        curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
+    entered = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
+    return (curves.loc[entered] if len(entered) else curves).dropna(axis=1)
 
 
 def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
@@ -154,8 +170,9 @@ def _slug(text: str) -> str:
 
 
 def _write(figure: Figure, path: Path) -> Path:
-    figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
-    png = path.with_name(path.name + ".png")
-    figure.savefig(png)
+    for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix[1:], metadata=metadata)
+        write_atomically(path.with_name(path.name + suffix), drawn.getvalue())
     plt.close(figure)
-    return png
+    return path.with_name(path.name + ".png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from sac_bench import locks
 from sac_bench.analysis.figures import write_figures
 from sac_bench.analysis.tables import RULES, markdown, presented, write_tables
 from sac_bench.errors import InputError
-from sac_bench.store import Results, load_results
+from sac_bench.files import read_json, write_atomically
+from sac_bench.results import Results, load_results, lock_of
 
 TEMPLATE = """\
 # {{ about.name }}
@@ -34,7 +37,7 @@ TEMPLATE = """\
 ![{{ figure.stem }}](figures/{{ figure.name }})
 {% endfor %}
 {%- if missing %}
-## Missing
+## Runs that did not finish
 
 {{ missing }}
 {% endif %}
@@ -61,16 +64,17 @@ def write_report(folder: Path) -> None:
 
     Raises InputError when they are damaged.
     """
-    results = load_results(folder.name, folder.parent)
-    try:
-        about = json.loads((folder / "experiment.json").read_text())
-        final = write_tables(results, about, folder / "tables")
-        figures = write_figures(results, about, folder / "figures")
-        (folder / "report.md").write_text(render(results, about, final, figures))
-    except (KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
-        ) from None
+    with locks.locked(lock_of(folder, "report")):  # two processes may report one experiment
+        results = load_results(folder.name, folder.parent)
+        try:
+            about = read_json(folder / "experiment.json")
+            final = write_tables(results, about, folder / "tables")
+            figures = write_figures(results, about, folder / "figures")
+            write_atomically(folder / "report.md", render(results, about, final, figures).encode())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
+            ) from None
 
 
 def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:
@@ -96,7 +100,8 @@ def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures
     absent = results.runs[results.runs["status"] != "finished"]
     missing = ""
     if len(absent):
-        missing = markdown(absent[["variant", "env", "seed", "status", "steps", "target_steps", "run_id"]])
+        columns = ["variant", "env", "seed", "status", "steps", "target_steps", "run_id", "reason"]
+        missing = markdown(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))
     config = about["config"][about["reference"]]
     settings = pd.DataFrame({"option": list(config), "value": [json.dumps(v) for v in config.values()]})
     variants = pd.DataFrame(
@@ -108,7 +113,8 @@ def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures
     )
     # A cohort's time is all its members' time: count it once.
     seconds = (runs["wall_seconds"] / runs["cohort_size"]).sum()
-    return jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(TEMPLATE).render(
+    escaped = lambda value: html.escape(value, quote=False) if isinstance(value, str) else value
+    return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped).from_string(TEMPLATE).render(
         about=about,
         summary=f"{len(runs)} runs, {(results.runs['status'] == 'finished').sum()} of {len(results.runs)} finished; "
         f"{len(about['seeds'])} seeds a variant.",

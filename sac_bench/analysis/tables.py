@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
-from sac_bench.store import Results
+from sac_bench.results import Results
 
 RULES = (
     "Score of a run: mean return of the mean action over the evaluations in the last 10% of its steps (the last one "
     "before, where there are none). "
     "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
-    "A diverged run enters with the return of a random policy. A run that failed or is unfinished does not enter; "
-    "it is counted as missing."
+    "A diverged run enters with the return of a random policy (in curves, from where it diverged). A run that failed, "
+    "is damaged or unfinished does not enter; it is counted as left out."
 )
 
 
@@ -56,6 +58,8 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
                 "seeds": len(entered),
                 "missing": int(mine["score"].isna().sum()),
                 "diverged": int((mine["status"] == "diverged").sum()),
+                "failed": int((mine["status"] == "failed").sum()),
+                "ended_otherwise": _ended_otherwise(mine),
                 "score": score.value,
                 "ci_low": score.low,
                 "ci_high": score.high,
@@ -71,6 +75,15 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
 
 def _entered(table: pd.DataFrame, variant: str) -> np.ndarray:
     return table.loc[table["variant"] == variant, "score"].dropna().to_numpy(dtype=float)
+
+
+def _ended_otherwise(runs: pd.DataFrame) -> str:
+    """What became of the runs that did not finish: "1 diverged (as random), 2 failed (left out)"."""
+    words = []
+    for (standing, out), count in Counter(zip(runs["status"], runs["score"].isna(), strict=True)).items():
+        if standing != "finished" or out:
+            words.append(f"{count} {standing} ({'left out' if out else 'as random'})")
+    return ", ".join(words)
 
 
 def _episodes(results: Results, about: dict[str, Any], env: str, variant: str) -> dict[str, float]:
@@ -107,8 +120,8 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     )
     if table["steps"].nunique() > 1:
         shown.insert(2, "steps", [f"{n:,}" for n in table["steps"]])
-    if table["diverged"].any():
-        shown["diverged"] = table["diverged"]
+    if table["ended_otherwise"].any():
+        shown["did not finish"] = table["ended_otherwise"]
     if "worst_episode" in table:
         shown["worst episode"] = [number(x) for x in table["worst_episode"]]
         shown[f"episodes above {about['success_return']:g}"] = [
@@ -131,5 +144,6 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     scores(results, about).to_csv(folder / "scores.csv", index=False)
     (folder / "final.md").write_text(markdown(shown) + "\n\n" + RULES + "\n")
     (folder / "final.tex").write_text(f"% {RULES}\n" + shown.to_latex(index=False, escape=True))
-    (folder / "final.txt").write_text(str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True)))
+    plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
+    (folder / "final.txt").write_text(plain + "\n\n" + textwrap.fill(RULES, 118) + "\n")
     return table

@@ -1,26 +1,30 @@
-"""A cohort on disk: its plan, its newest checkpoint, and the rows that the checkpoint stands on.
+"""A cohort on disk: its plan, its two newest checkpoints, and the rows of the replay that they stand on.
 
-A checkpoint is committed by one rename, for all members at once. Rows are written before it, a file a
-segment; those that no restore would read are removed after it.
+    plan.json                           its runs, in member order; how far it was ever asked to go
+    checkpoint-<t>.json                 what all is saved after t vector steps: files and tables with their SHA-256
+    state-<t>.safetensors               the members' tensors then
+    rows-<t0>-<t1>.safetensors          the replay's rows of one segment, written once
+
+A checkpoint is committed by renaming its .json, last, for all members at once. One whose files are not what was
+written is passed over for the one before.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from sac_bench.errors import InputError
-from sac_bench.store import write_atomically, write_json
+from sac_bench.files import Fingerprint, check, read_json, write_atomically, write_json
+from sac_bench.store import RunDirectory
 from sac_bench.training.trainer import Trainer
+
+GENERATIONS = 2
 
 
 class CohortDirectory:
@@ -28,72 +32,145 @@ class CohortDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._rows: dict[str, Fingerprint] = {}  # what the newest checkpoint stands on, as saved or restored here
 
     def plan(self) -> dict[str, Any]:
-        """{"runs": [run ids, in member order], "steps": where to train to, "furthest": the most ever asked for}."""
-        return json.loads((self.path / "plan.json").read_text())
+        """What a cohort is: {"runs": [ids, in member order], "furthest": the most steps ever asked for,
+        "planners": the processes that have it in their plan, "keep_replay": whether one of them wants it kept}.
 
-    def write_plan(self, runs: list[str], steps: int) -> None:
+        Raises InputError when it is missing or damaged.
+        """
+        path = self.path / "plan.json"
+        try:
+            plan = read_json(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing") from None
+        if not (isinstance(plan.get("runs"), list) and isinstance(plan.get("furthest"), int)):
+            raise InputError(f"{path}: damaged: it has no runs or no furthest step")
+        return plan
+
+    def write_plan(self, runs: Sequence[str], steps: int, keep_replay: bool, planners: Sequence[str]) -> None:
         """What to train, and how far; asking for fewer steps than before keeps what going on needs."""
-        furthest = max(steps, self.plan()["furthest"]) if self.saved() else steps
-        write_json(self.path / "plan.json", {"runs": runs, "steps": steps, "furthest": furthest})
-
-    @contextlib.contextmanager
-    def owned(self) -> Iterator[None]:
-        """The right to train this cohort. Waits: a worker whose supervisor was killed ends at its next report."""
-        with open(self.path / ".owner", "a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        before = self.plan() if (self.path / "plan.json").exists() else {}
+        wanted = {
+            "runs": list(runs),
+            "furthest": max(steps, before.get("furthest", 0)),
+            "keep_replay": keep_replay or (len(planners) > 1 and before.get("keep_replay", False)),
+            "planners": list(planners),
+        }
+        write_json(self.path / "plan.json", wanted)
 
     def saved(self) -> bool:
-        """Whether there is a checkpoint to continue from."""
-        return self._state.exists()
+        """Whether there is a checkpoint, whole or not."""
+        return bool(self._checkpoints())
 
-    def save(self, trainer: Trainer) -> None:
-        """Commit where the trainer stands."""
+    def save(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> None:
+        """Commit where the trainer stands, and what its runs' tables are."""
         tensors, rows, progress = trainer.checkpoint()
-        if rows:
-            stop = trainer.progress.vector_steps
-            start = stop - rows["reward"].shape[1]
-            write_atomically(self.path / f"rows-{start:012d}-{stop:012d}.safetensors", save(rows))
-        write_atomically(self._state, save(tensors, metadata={"progress": progress}))
+        at = trainer.progress.vector_steps
         needed = trainer.rows_needed_from()
-        for (_, stop), path in self._rows():
-            if stop <= needed:
-                path.unlink()
+        files = {name: was for name, was in self._rows.items() if _stop(name) > needed}
+        if rows:
+            files |= self._write(f"rows-{at - rows['reward'].shape[1]:012d}-{at:012d}.safetensors", save(rows))
+        files |= self._write(f"state-{at:012d}.safetensors", save(tensors))
+        commit = {"progress": progress, "files": files, "tables": {run.id: run.fingerprints() for run in runs}}
+        write_json(self.path / f"checkpoint-{at:012d}.json", commit)
+        self._rows = {name: was for name, was in files.items() if name.startswith("rows-")}
+        self._drop_unneeded()
 
-    def restore(self, trainer: Trainer) -> None:
-        """Bring a new trainer to the last commit; rows written after it are dropped."""
-        with safe_open(self._state, "pt") as file:
-            progress = file.metadata()["progress"]
-        committed = json.loads(progress)["vector_steps"]
-        chunks = []
-        for (start, stop), path in self._rows():
-            if stop > committed:
-                path.unlink()
-            else:
-                chunks.append((start, partial(load_file, path)))
-        try:
-            trainer.restore(load_file(self._state), chunks, progress)
-        except InputError as error:
-            raise InputError(f"{self._state}: {error}; --retrain trains its runs again") from error
+    def restore(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> list[str]:
+        """Bring a new trainer and its runs' tables to the newest checkpoint that is whole; what was amiss, in lines.
+
+        Raises InputError when none is.
+        """
+        complaints: list[str] = []
+        for path in reversed(self._checkpoints()):
+            try:
+                checkpoint = self._whole(path, runs)
+            except InputError as error:
+                complaints.append(str(error))
+                continue
+            for later in self._checkpoints():
+                if later > path:
+                    later.unlink()
+            self._drop_unneeded()
+            for run in runs:
+                run.cut_back(checkpoint["tables"][run.id])
+            self._rows = {name: was for name, was in checkpoint["files"].items() if name.startswith("rows-")}
+            (state,) = checkpoint["files"].keys() - self._rows.keys()
+            chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(self._rows)]
+            try:
+                trainer.restore(load_file(self.path / state), chunks, checkpoint["progress"])
+            except InputError as error:
+                raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
+            return complaints
+        raise InputError(f"{'; '.join(complaints)}: no checkpoint is whole; --retrain trains its runs again")
+
+    def complaints(self, runs: Sequence[RunDirectory]) -> list[str]:
+        """What is amiss with the checkpoints where none of them is whole; empty when one is."""
+        found = []
+        for path in reversed(self._checkpoints()):
+            try:
+                self._whole(path, runs)
+                return []
+            except InputError as error:
+                found.append(str(error))
+        return found or [f"{self.path}: no checkpoint"]
+
+    def start_anew(self) -> None:
+        """Forget everything."""
+        self.drop_replay()
+        (self.path / "plan.json").unlink(missing_ok=True)
 
     def drop_replay(self) -> None:
         """Free what only continuing would need."""
-        for path in [self._state, *(path for _, path in self._rows())]:
-            path.unlink(missing_ok=True)
+        for path in self._checkpoints():  # first, so that none is believed without its files
+            path.unlink()
+        self._drop_unneeded()
+
+    def unneeded(self) -> list[Path]:
+        """Files that no checkpoint stands on, those of older layouts included."""
+        needed: set[str] = set()
+        for path in self._checkpoints():
+            try:
+                needed.update(read_json(path)["files"])
+            except (InputError, KeyError, TypeError):
+                continue
+        return [path for path in self.path.glob("*.safetensors") if path.name not in needed]
 
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file())
+        return sum(path.stat().st_size for path in self.path.glob("*") if path.is_file())
 
-    @property
-    def _state(self) -> Path:
-        return self.path / "checkpoint.safetensors"
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob("checkpoint-*.json"))
 
-    def _rows(self) -> list[tuple[tuple[int, int], Path]]:
-        found = []
-        for path in sorted(self.path.glob("rows-*.safetensors")):
-            _, start, stop = path.stem.split("-")
-            found.append(((int(start), int(stop)), path))
-        return found
+    def _whole(self, path: Path, runs: Sequence[RunDirectory]) -> dict[str, Any]:
+        """A checkpoint; InputError unless all that it stands on is as it was written."""
+        try:
+            checkpoint = read_json(path)
+            for name, fingerprint in checkpoint["files"].items():
+                check(self.path / Path(name).name, fingerprint)
+            for run in runs:
+                run.check_tables(checkpoint["tables"][run.id])
+        except (OSError, KeyError, TypeError, AttributeError) as error:  # KeyError: a run that it does not know
+            raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from None
+        return checkpoint
+
+    def _write(self, name: str, data: bytes) -> dict[str, Fingerprint]:
+        write_atomically(self.path / name, data)
+        return {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
+
+    def _drop_unneeded(self) -> None:
+        for path in self._checkpoints()[:-GENERATIONS]:
+            path.unlink()
+        for path in self.unneeded():
+            path.unlink()
+
+
+def _start(rows: str) -> int:
+    return int(rows.split("-")[1])
+
+
+def _stop(rows: str) -> int:
+    return int(Path(rows).stem.split("-")[2])

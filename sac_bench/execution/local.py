@@ -12,16 +12,24 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sac_bench import locks
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Display
-from sac_bench.store import Store
+from sac_bench.store import ENDED, Store, standing_at
 
 RATE_MEMORY_SECONDS = 20.0
+GRACE_SECONDS = 8.0
+"""For a worker to finish saving when it is asked to stop."""
+RESTARTS = 2
+MUST_BE_MENDED = 2
+"""A worker's exit code when starting it again would not help (execution/worker.py, which takes long to import)."""
 
 
 @dataclass
@@ -33,18 +41,26 @@ class Work:
     log_begins: int
     reported: float | None = None
     steps: int = 0
+    saved: int | None = None
+    """Steps at the last segment saved since this process began."""
+    error: str | None = None
+    """Why it gives up, if it said so."""
     last_return: float | None = None
     rate: float = 0.0
     """Transitions per second of all members together; 0 until known."""
 
     def told(self, event: dict[str, Any]) -> None:
         """Take in a report. The rate is an average that forgets: the first steps are fast or compile."""
+        if "error" in event:
+            self.error = event["error"]
+            return
         now, since = time.monotonic(), self.reported
         if since is not None and event["steps"] > self.steps and now - since > 0.2:
             rate = (event["steps"] - self.steps) * len(self.cohort.runs) / (now - since)
             share = 1 - math.exp(-(now - since) / RATE_MEMORY_SECONDS)
             self.rate = rate if not self.rate else self.rate + share * (rate - self.rate)
         self.steps, self.reported = event["steps"], now
+        self.saved = event.get("saved", self.saved)
         if event["last_return"] is not None:
             self.last_return = event["last_return"]
 
@@ -54,84 +70,131 @@ class Work:
         return left / self.rate if self.rate else self.cohort.seconds
 
 
-def train(
-    plan: Plan,
-    store: Store,
-    *,
-    device: str,
-    workers: int,
-    keep_replay: bool = False,
-    imports: Sequence[str] = (),
-    display: Display,
-) -> int:
-    """Train every cohort of a plan; the number of runs that failed.
+class Engine:
+    """Trains every cohort of a plan: `run`, once.
 
-    KeyboardInterrupt stops the workers; each continues from its last saved segment next time.
+    A cohort that another process trains is left to it, and taken over where that process ends too early. A worker
+    that dies is started again from its last segment, up to RESTARTS times in a row without saving a segment.
     """
-    waiting = list(plan.cohorts)
-    events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
-    active: list[Work] = []
-    failed = 0
-    try:
-        while waiting or active:
-            while waiting and len(active) < workers:
-                work = _start(waiting.pop(0), store, device, keep_replay, imports)
-                active.append(work)
-                threading.Thread(target=_listen, args=(work, events), daemon=True).start()
-            display.show(active, waiting)
-            try:
-                work, event = events.get(timeout=1.0)
-            except queue.Empty:
+
+    def __init__(
+        self, plan: Plan, store: Store, *, device: str, workers: int, imports: Sequence[str] = (), display: Display
+    ) -> None:
+        self._waiting = list(plan.cohorts)
+        self._active: list[Work] = []
+        self._deaths: Counter[str] = Counter()
+        self._failed = 0
+        self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
+        self._store, self._device, self._workers = store, device, workers
+        self._imports, self._display = imports, display
+
+    def run(self) -> int:
+        """Train; the number of runs that failed. KeyboardInterrupt stops the workers, a second one at once."""
+        try:
+            while self._waiting or self._active:
+                self._start_workers()
+                self._display.show(self._active, self._waiting)
+                with contextlib.suppress(queue.Empty):
+                    self._heard(*self._events.get(timeout=1.0))
+        except KeyboardInterrupt:
+            self._display.say("stopping; once more stops at once")
+            for work in self._active:
+                work.process.terminate()  # a worker that is saving does that first
+            deadline = time.monotonic() + GRACE_SECONDS
+            for work in self._active:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    work.process.wait(max(0.0, deadline - time.monotonic()))
+            raise
+        finally:
+            for work in self._active:
+                work.process.kill()
+                work.process.wait()
+            self._display.close()
+        return self._failed
+
+    def _start_workers(self) -> None:
+        """Start what waits, as far as there are workers; drop what others have finished meanwhile."""
+        for cohort in list(self._waiting):
+            if len(self._active) == self._workers:
+                return
+            if (lock := locks.take(self._store.claim(cohort.id))) is None:
                 continue
-            if event is not None:
-                work.told(event)
-                continue
-            active.remove(work)
-            if work.process.wait() == 0:
-                ended = [store.run(spec.id).status()["status"] for spec in work.cohort.runs]
-                diverged = f"; {ended.count('diverged')} diverged" if "diverged" in ended else ""
-                display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{diverged}")
-            else:
-                failed += len(work.cohort.runs)
-                _mark_failed(work, store, display)
-    except KeyboardInterrupt:
-        _kill(active)
-        for cohort in [*waiting, *(work.cohort for work in active)]:
-            for run in (store.run(spec.id) for spec in cohort.runs):
-                if run.status()["status"] in ("queued", "running"):
-                    run.update(status="interrupted")
-        raise
-    finally:
-        _kill(active)
-        display.close()
-    return failed
+            self._waiting.remove(cohort)
+            with lock:  # the worker inherits it, and so holds it for as long as it lives
+                if self._ended(cohort):
+                    self._display.say(f"trained by another process: {_names(cohort)}")
+                else:
+                    self._start(cohort, lock.fileno())
 
+    def _ended(self, cohort: CohortPlan) -> bool:
+        statuses = [self._store.run(spec.id).status() for spec in cohort.runs]
+        return all(standing_at(status, cohort.steps) in ENDED for status in statuses)
 
-def _kill(active: Sequence[Work]) -> None:
-    """End workers at once: what they have saved is whole, the rest is lost in any case."""
-    for work in active:
-        work.process.kill()
-        work.process.wait()
+    def _start(self, cohort: CohortPlan, lock: int) -> None:
+        threads = 1 if self._device == "cpu" else cores()
+        command = [sys.executable, "-m", "sac_bench.execution.worker", str(self._store.root), cohort.id]
+        command += [str(cohort.steps), "--device", self._device, "--threads", str(threads)]
+        command += [part for module in self._imports for part in ("--import", module)]
+        environment = os.environ | {
+            "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # --import finds what we find
+            "PYTHONUNBUFFERED": "1",
+        }
+        with open(self._log(cohort), "a") as log:
+            begins = log.tell()
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
+                                       env=environment, text=True, start_new_session=True, pass_fds=[lock])  # fmt: skip
+        work = Work(cohort, process, begins)
+        self._active.append(work)
+        threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
 
+    def _heard(self, work: Work, event: dict[str, Any] | None) -> None:
+        if event is not None:
+            work.told(event)
+            return
+        self._active.remove(work)
+        code = work.process.wait()
+        if work.saved is not None:
+            self._deaths[work.cohort.id] = 0
+        if code == 0:
+            self._say_trained(work)
+        elif code != MUST_BE_MENDED and self._deaths[work.cohort.id] < RESTARTS:
+            self._deaths[work.cohort.id] += 1
+            self._waiting.insert(0, work.cohort)
+            self._display.say(f"{_names(work.cohort)}: worker {self._why(work)[0]}; starts again from its last segment "
+                              f"({self._deaths[work.cohort.id]} of {RESTARTS} times)")  # fmt: skip
+        else:
+            self._fail(work)
 
-def _start(cohort: CohortPlan, store: Store, device: str, keep_replay: bool, imports: Sequence[str]) -> Work:
-    folder = store.cohort(cohort.id)
-    threads = 1 if device == "cpu" else cores()
-    command = [sys.executable, "-m", "sac_bench.execution.worker", str(store.root), cohort.id]
-    command += ["--device", device, "--threads", str(threads), *(["--keep-replay"] if keep_replay else [])]
-    command += [part for module in imports for part in ("--import", module)]
-    environment = os.environ | {
-        "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # --import finds what we find
-        "PYTHONUNBUFFERED": "1",
-    }
-    with open(folder / "log.txt", "a") as log:
-        begins = log.tell()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
-                                   env=environment, text=True, start_new_session=True)  # fmt: skip
-    return Work(cohort, process, begins)
+    def _say_trained(self, work: Work) -> None:
+        ended = [self._store.run(spec.id).status()["status"] for spec in work.cohort.runs]
+        diverged = f"; {ended.count('diverged')} diverged" if "diverged" in ended else ""
+        self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{diverged}")
+
+    def _fail(self, work: Work) -> None:
+        reason, log = self._why(work)
+        for spec in work.cohort.runs:
+            run = self._store.run(spec.id)
+            if standing_at(run.status(), work.cohort.steps) not in (*ENDED, "damaged"):
+                self._failed += 1
+                with contextlib.suppress(OSError):  # the disk may be what failed
+                    run.update(status="failed", reason=reason)
+                    run.log("failed; the end of the worker's log:\n" + log)
+        self._display.say(f"failed: {_names(work.cohort)}: {reason} (log: {self._log(work.cohort)})")
+
+    def _why(self, work: Work) -> tuple[str, str]:
+        """Why a worker died, in a line, and the end of its log."""
+        lines = self._log(work.cohort).read_bytes()[work.log_begins :].decode(errors="replace").strip().splitlines()
+        code = work.process.returncode
+        reason = work.error or (lines[-1] if lines and code > 0 else f"exit code {code}")
+        if code < 0:
+            reason = f"killed by {signal.Signals(-code).name}"
+        return reason, "\n".join(lines[-20:])
+
+    def _log(self, cohort: CohortPlan) -> Path:
+        return self._store.cohort(cohort.id) / "log.txt"
 
 
 def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]]) -> None:
@@ -142,20 +205,6 @@ def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]])
                 events.put((work, json.loads(line)))
     finally:
         events.put((work, None))
-
-
-def _mark_failed(work: Work, store: Store, display: Display) -> None:
-    log = (store.cohort(work.cohort.id) / "log.txt").read_bytes()[work.log_begins :].decode(errors="replace")
-    lines, code = log.strip().splitlines(), work.process.returncode
-    reason = lines[-1] if lines and code > 0 else f"exit code {code}"
-    if code < 0:
-        reason = f"killed by {signal.Signals(-code).name}"
-    for spec in work.cohort.runs:
-        run = store.run(spec.id)
-        if run.status()["status"] not in ("diverged", "finished"):
-            run.update(status="failed", reason=reason)
-            run.log("failed; the end of the worker's log:\n" + "\n".join(lines[-20:]))
-    display.say(f"failed: {_names(work.cohort)}: {reason} (log: {store.cohort(work.cohort.id) / 'log.txt'})")
 
 
 def _names(cohort: CohortPlan) -> str:

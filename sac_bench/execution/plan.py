@@ -6,29 +6,34 @@ continues as it was planned; new runs of one structure are grouped into new coho
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch.utils._pytree import tree_leaves
 
+from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Experiment, RunSpec, digest
+from sac_bench.files import read_json
 from sac_bench.store import Store, standing_at
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
 # A rough model of one core, from measurements on an AMD EPYC of the Zen 4 generation (results/record/benchmark): what
-# a step and its update cost besides arithmetic, shared by a cohort's members; arithmetic; one environment step.
+# a step and its update cost besides arithmetic, shared by a cohort's members; arithmetic.
 UPDATE_OVERHEAD_SECONDS = 1.1e-3
 FLOPS_PER_SECOND = 1e11
-ENV_STEP_SECONDS = 1e-4
 START_SECONDS = 25.0
+REPLAY_SECONDS = 60.0
+"""What sending a cohort's environments their actions again may take when it continues, on a CPU."""
 PROCESS_BYTES = 600e6
 
 
@@ -51,7 +56,7 @@ class CohortPlan:
         per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(self.runs[0]) / FLOPS_PER_SECOND
         evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
         env_steps = m * (left + evaluations * describe(self.runs[0].env).max_episode_steps)
-        return START_SECONDS + updates * per_update + env_steps * ENV_STEP_SECONDS
+        return START_SECONDS + updates * per_update + env_steps * env_step_seconds(self.runs[0].env)
 
     @property
     def memory_bytes(self) -> float:
@@ -73,6 +78,11 @@ class Plan:
         for cohort in self.cohorts:
             loads[loads.index(min(loads))] += cohort.seconds
         return max(loads)
+
+
+def env_step_seconds(env_id: str) -> float:
+    """Rough time of one step of one environment on one core: a bigger body has more to simulate and to observe."""
+    return 6e-5 + 9e-7 * describe(env_id).observation_dim
 
 
 @functools.cache
@@ -118,64 +128,118 @@ def make_plan(
 ) -> Plan:
     """Group an experiment's runs: reused, continued, new. `memory` is what a worker may take, in bytes.
 
-    Raises InputError for a finished run that is asked for more steps and whose replay was dropped, and for runs that
-    would not fit into that memory.
+    Raises InputError for what cannot be continued (a finished run that is asked for more steps and whose replay was
+    dropped, a damaged one) unless `retrain` has it trained again, and for runs that would not fit into that memory.
     """
     wanted: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in experiment.runs():
         steps = max(variant.steps, wanted[spec.id][1] if spec.id in wanted else 0)
         wanted[spec.id] = (spec, steps)
-    reused, diverged, new = [], [], []
-    continued: dict[str, int] = {}
-    for run_id, (spec, steps) in wanted.items():
-        status = store.run(run_id).status()
+    ended: dict[str, list[RunSpec]] = {"finished": [], "diverged": []}
+    new, continued = [], dict[str, int]()
+    for spec, steps in wanted.values():
+        status = store.run(spec.id).status()
         standing = standing_at(status, steps)
-        if standing == "diverged":
-            diverged.append(spec)
-        elif standing == "finished":
-            reused.append(spec)
-        elif retrain and standing == "failed":
-            new.append((spec, steps))
-        elif "cohort" in status and CohortDirectory(store.cohort(status["cohort"])).saved():
-            cohort = status["cohort"]
-            continued[cohort] = max(continued.get(cohort, 0), steps)
-        elif standing == "to be continued" and not retrain:
-            raise InputError(
-                f"run {run_id} (seed {spec.seed}, {spec.env}) is finished at {status['steps']} steps and its replay "
-                f"was dropped, so it cannot go on to {steps}; --retrain trains it again from the start (about "
-                f"{duration(CohortPlan('', (spec,), steps).seconds)}), and --keep-replay would have kept it"
-            )
+        if standing in ended:
+            ended[standing].append(spec)
+        elif owner := _to_continue(store, spec, status, steps, retrain):
+            continued[owner] = max(continued.get(owner, 0), steps)
         else:
             new.append((spec, steps))
-    cohorts = [_continuation(store, cohort, steps) for cohort, steps in continued.items()]
+    cohorts = [_continuation(store, owner, steps) for owner, steps in continued.items()]
     for cohort in cohorts:
         _check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
     cohorts += _group([(s, n) for s, n in new if s.id not in in_continued], workers, memory, device)
     cohorts.sort(key=lambda cohort: -cohort.seconds)
-    return Plan(tuple(reused), tuple(cohorts), tuple(diverged))
+    return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]))
 
 
-def write(plan: Plan, store: Store) -> None:
-    """Put the plan on disk: resuming uses what is written."""
+def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:
+    """Put the plan on disk, in the name of a living process: resuming, and others, use what is written."""
     for cohort in plan.cohorts:
         directory = CohortDirectory(store.cohort(cohort.id))
+        planners = [planner, *(name for name in _planners(directory) if store.is_alive(name))]
         if cohort.is_new:
-            directory.drop_replay()
-        directory.write_plan([spec.id for spec in cohort.runs], cohort.steps)
-        for spec in cohort.runs:
-            run = store.run(spec.id)
-            run.create(spec)
-            if cohort.is_new:
-                run.update(status="queued", cohort=cohort.id, steps=0)
-            elif run.status()["status"] != "diverged":
-                run.update(status="queued")
+            directory.start_anew()
+        directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, planners)
+        if cohort.is_new:
+            for spec in cohort.runs:
+                store.run(spec.id).plan(spec, cohort.id)
+
+
+def superseded(experiment: Experiment, store: Store) -> Counter[str]:
+    """Runs in the store that differ from wanted ones only in the version that trained them: {version: how many}."""
+    wanted = {spec.id: spec for _, spec in experiment.runs()}
+    by_seed = defaultdict(list)
+    for spec in wanted.values():
+        by_seed[spec.seed].append(spec)
+    found: Counter[str] = Counter()
+    for run in map(store.run, set(store.run_ids()) - wanted.keys()):
+        with contextlib.suppress(InputError):
+            spec, written = run.spec(), read_json(run.path / "spec.json")
+            if spec in by_seed[spec.seed]:
+                found[f"semantics {written['semantics']}, {written['backend']}"] += 1
+    return found
+
+
+def is_wanted(store: Store, cohort_id: str) -> bool:
+    """Whether a living process trains a cohort, or has it in its plan."""
+    directory = CohortDirectory(store.cohort(cohort_id))
+    return locks.is_taken(store.claim(cohort_id)) or any(map(store.is_alive, _planners(directory)))
+
+
+def _planners(directory: CohortDirectory) -> list[str]:
+    try:
+        return directory.plan()["planners"]
+    except (InputError, KeyError):
+        return []
+
+
+def _to_continue(store: Store, spec: RunSpec, status: dict[str, Any], steps: int, retrain: bool) -> str | None:
+    """The cohort that a run is to be continued in; None for a run to be trained from the start."""
+    run, cohort = store.run(spec.id), status.get("cohort")
+    if cohort and is_wanted(store, cohort):
+        return cohort
+    if status["status"] in ("new", "planned"):
+        return None
+    directory = CohortDirectory(store.cohort(cohort)) if cohort else None
+    if retrain:
+        return cohort if directory and not _amiss(store, directory) else None
+    cost = f"--retrain trains it again (about {duration(CohortPlan('', (spec,), steps).seconds)})"
+    which = f"run {run.id} (seed {spec.seed}, {spec.env})"
+    if status["status"] == "damaged":
+        raise InputError(f"{which}: {status['reason']}; {cost}, unless you have a copy of the file")
+    if directory and directory.saved():
+        return cohort
+    if status["status"] == "finished":
+        raise InputError(
+            f"{which} is finished at {status['steps']} steps and its replay was dropped, so it cannot go on to "
+            f"{steps}; {cost}, and --keep-replay would have kept it"
+        )
+    if status["steps"] > 0:
+        raise InputError(f"{which} stands at {status['steps']} steps, and there is no checkpoint of this version of "
+                         f"sac_bench in {directory.path if directory else store.root}; {cost}")  # fmt: skip
+    return None
+
+
+def _amiss(store: Store, directory: CohortDirectory) -> list[str]:
+    """What keeps a cohort from being continued."""
+    try:
+        runs = [store.run(run_id) for run_id in directory.plan()["runs"]]
+        for run in runs:
+            run.spec()
+        return directory.complaints(runs)
+    except InputError as error:
+        return [str(error)]
 
 
 def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
-    plan = CohortDirectory(store.cohort(cohort_id)).plan()
-    runs = [store.run(run_id) for run_id in plan["runs"]]
-    specs = tuple(run.spec() for run in runs)
+    try:
+        runs = [store.run(run_id) for run_id in CohortDirectory(store.cohort(cohort_id)).plan()["runs"]]
+        specs = tuple(run.spec() for run in runs)
+    except InputError as error:
+        raise InputError(f"{error}; --retrain trains the runs of cohort {cohort_id} again") from None
     done = max(run.status()["steps"] for run in runs)
     return CohortPlan(cohort_id, specs, steps, done, is_new=False)
 
@@ -190,7 +254,7 @@ def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, devi
     for (structure, steps), specs in groups.items():
         share = workers * work[structure, steps] / sum(work.values())
         fitting = _fitting(specs[0], steps, memory, workers)
-        widest = min(_widest(specs[0], device), fitting)
+        widest = min(_widest(specs[0], steps, device), fitting)
         count = max(math.ceil(len(specs) / widest), min(len(specs), round(share)), 1)
         for i in range(count):
             members = tuple(specs[i::count])
@@ -218,11 +282,15 @@ def _check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: in
     )
 
 
-def _widest(spec: RunSpec, device: str) -> int:
-    """Members beyond which a wider program gains little: on a CPU, where arithmetic is 20 times the overhead."""
+def _widest(spec: RunSpec, steps: int, device: str) -> int:
+    """Members beyond which a wider program gains little (on a CPU, where arithmetic is 20 times the overhead), or
+    could not be continued within REPLAY_SECONDS."""
     if device != "cpu":
         return 256  # memory is the bound; evaluations of more would be thousands of environments at once
-    return max(1, min(32, int(20 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec))))
+    useful = 20 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec)
+    pool_steps = spec.config.pool_episodes * describe(spec.env).max_episode_steps * spec.config.num_envs
+    resumable = REPLAY_SECONDS / (min(pool_steps, steps) * env_step_seconds(spec.env))
+    return max(1, int(min(32, useful, resumable)))
 
 
 def duration(seconds: float) -> str:

@@ -1,17 +1,28 @@
 """One process that trains one cohort: from its directory to its runs' directories.
 
-Started by `execution.local` as `python -m sac_bench.execution.worker`; tells its progress as JSON lines on
-the file descriptor it was started with as standard output, and everything else on standard error.
+Started by `execution.local` as `python -m sac_bench.execution.worker`, with the cohort's lock held for as long as it
+lives; tells its progress as JSON lines on the file descriptor it was started with as standard output, and everything
+else on standard error. Exit code: 0, STOPPED after SIGTERM, MUST_BE_MENDED when starting again would not help.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import errno
 import importlib
 import json
+import math
 import os
+import platform
+import signal
 import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,78 +31,138 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
-from sac_bench.store import RunDirectory, Store, write_atomically
+from sac_bench.files import write_atomically
+from sac_bench.store import RunDirectory, Store
 from sac_bench.training.evaluate import POLICIES
 from sac_bench.training.naming import named_tensors
 from sac_bench.training.trainer import Segment, Trainer
 
-
-def train_cohort(store: Store, cohort_id: str, device: str, threads: int, keep_replay: bool, progress: TextIO) -> None:
-    """Train a cohort to its planned steps, from its last checkpoint if there is one."""
-    directory = CohortDirectory(store.cohort(cohort_id))
-    with directory.owned():
-        _train_owned(store, directory, device, threads, keep_replay, progress)
+MUST_BE_MENDED = 2
+STOPPED = 128 + signal.SIGTERM
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
-def _train_owned(
-    store: Store, directory: CohortDirectory, device: str, threads: int, keep_replay: bool, progress: TextIO
-) -> None:
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
-    keep_freed_memory()
-    fastest_float32_products(device)
-    compiled = cannot_compile() is None
-    plan = directory.plan()
-    runs = [store.run(run_id) for run_id in plan["runs"]]
-    trainer = Trainer([run.spec() for run in runs], plan["steps"], device, compiled=compiled, threads=threads)
-    about = {
-        "cohort": directory.path.name,
-        "cohort_size": len(runs),
-        "device": _device_name(device),
-        "compiled": compiled,
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "envpool", "gymnasium", "mujoco")),
-        "commit": _commit(),
-        "target_steps": plan["steps"],
-    }
-    saved = directory.saved()
-    if saved:
-        directory.restore(trainer)
-    for run, alive in zip(runs, _alive(trainer), strict=True):
-        run.drop_after(trainer.steps if saved else -1)
-        if alive:
-            run.update(**about, status="running", steps=trainer.steps, reason=None)
-    tell = _teller(progress)
-    tell(steps=trainer.steps, last_return=None)
-    while (not saved or trainer.steps < plan["steps"]) and any(_alive(trainer)):
-        segment = trainer.train(lambda steps, last: tell(steps=steps, last_return=last))
-        saved = True
-        _record(runs, trainer, segment)
-        directory.save(trainer)
-        for run, alive in zip(runs, _alive(trainer), strict=True):
-            if alive:
-                run.update(steps=segment.steps, wall_seconds=round(segment.wall_seconds, 3),
-                           evaluation_seconds=round(segment.evaluation_seconds, 3))  # fmt: skip
-        tell(steps=segment.steps, last_return=float(np.mean(segment.episodes.returns[:, 0])))
-    trainer.close()
-    for run, alive in zip(runs, _alive(trainer), strict=True):
-        if alive:
-            run.update(status="finished")
-    if not keep_replay and plan["steps"] >= plan["furthest"]:
-        directory.drop_replay()
+class Termination:
+    """SIGTERM ends the process at once, but not in the middle of saving."""
+
+    def __init__(self) -> None:
+        self._wait = self._asked = False
+
+    def __call__(self, *_: Any) -> None:
+        if not self._wait:
+            os._exit(STOPPED)
+        self._asked = True
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Let it wait until what is begun is done."""
+        self._wait = True
+        yield
+        self._wait = False
+        if self._asked:
+            os._exit(STOPPED)
 
 
-def _alive(trainer: Trainer) -> list[bool]:
-    return [not stopped for stopped in trainer.progress.stopped]
+termination = Termination()
 
 
-def _record(runs: list[RunDirectory], trainer: Trainer, segment: Segment) -> None:
-    """Append a segment's rows to every run that still counts."""
-    wall = round(segment.wall_seconds, 3)
-    for m, run in enumerate(runs):
-        if trainer.progress.stopped[m]:
-            continue
+class Worker:
+    """Trains a cohort to `steps`, from its newest whole checkpoint if it has one."""
+
+    def __init__(
+        self, store: Store, cohort_id: str, steps: int, device: str, threads: int, progress: TextIO | None = None
+    ) -> None:
+        self.store, self.steps, self._progress = store, steps, progress
+        self.directory = CohortDirectory(store.cohort(cohort_id))
+        self.runs = [store.run(run_id) for run_id in self.directory.plan()["runs"]]
+        # One that was trained again in another cohort keeps its slot here, and nothing of it is written.
+        self._here = [run for run in self.runs if run.status().get("cohort", cohort_id) == cohort_id]
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
+        keep_freed_memory()
+        fastest_float32_products(device)
+        compiled = cannot_compile() is None
+        self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
+        self._conditions = _conditions(device, compiled, threads)
+        self.trainer = Trainer([run.spec() for run in self.runs], steps, device, compiled=compiled, threads=threads)
+
+    def train(self) -> None:
+        """Segment by segment to the end; what is saved is never lost."""
+        trainer = self.trainer
+        saved = self._begin()
+        self._tell(None)
+        while (not saved or trainer.steps < self.steps) and self._alive():
+            segment = trainer.train(lambda steps, last: self._tell(last))
+            with termination.waits():
+                self._save(segment)
+            saved = True
+            self._tell(float(np.mean(segment.episodes.returns[:, 0])), saved=trainer.steps)
+        trainer.close()
+        with termination.waits():
+            self._finish()
+
+    def _begin(self) -> bool:
+        """Continue from what is saved, or start with empty tables; whether there was something."""
+        trainer, saved = self.trainer, self.directory.saved()
+        if saved:
+            for complaint in self.directory.restore(trainer, self._here):
+                self._log(f"{complaint}; goes on from the checkpoint before, at step {trainer.steps}")
+        else:
+            for run in self._here:
+                run.cut_back({})
+        trainer.progress.stopped = [
+            stopped or run not in self._here for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)
+        ]
+        for run in self._alive():
+            stages = run.status().get("conditions", []) if saved else []
+            if not stages or stages[-1] | {"since": 0} != self._conditions | {"since": 0}:
+                stages = [*stages, {"since": trainer.steps} | self._conditions]
+            run.update(**self._about, status="started", conditions=stages, reason=None, **self._standing())
+        return saved
+
+    def _save(self, segment: Segment) -> None:
+        began = time.perf_counter()
+        for m, run in enumerate(self.runs):
+            if not self.trainer.progress.stopped[m]:
+                self._record(m, run, segment)
+        self.directory.save(self.trainer, self._here)
+        for run in self._alive():
+            run.update(**self._standing())
+        self.trainer.progress.saving_seconds += time.perf_counter() - began
+
+    def _finish(self) -> None:
+        with self.store.planning():  # who asks for more steps does so before or after, not meanwhile
+            for run in self._alive():
+                run.end("finished")
+            plan = self.directory.plan()
+            if not plan["keep_replay"] and self.steps >= plan["furthest"]:
+                self.directory.drop_replay()
+
+    def _alive(self) -> list[RunDirectory]:
+        return [run for run, stopped in zip(self.runs, self.trainer.progress.stopped, strict=True) if not stopped]
+
+    def _standing(self) -> dict[str, Any]:
+        progress = self.trainer.progress
+        seconds = ("wall_seconds", "evaluation_seconds", "saving_seconds")
+        return {"steps": self.trainer.steps} | {name: round(getattr(progress, name), 3) for name in seconds}
+
+    def _record(self, m: int, run: RunDirectory, segment: Segment) -> None:
+        """Append a segment's rows to a run's tables, or end it where it diverged."""
+        metrics = {name: float(values[m]) for name, values in segment.metrics.items()}
+        figures = {name: "" if math.isnan(value) else value for name, value in metrics.items()}
+        wall = round(self.trainer.progress.wall_seconds, 3)
+        at = segment.diverged[m]
+        if at is not None:
+            run.append("training", [{"step": at, "episodes": "", "return_mean": ""} | figures])
+            last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
+            run.log(f"{_now()} diverged at step {at}: NaN or infinity")
+            self.trainer.progress.stopped[m] = True
+            run.end("diverged", **self._standing() | {"steps": at},
+                    reason=f"NaN or infinity at step {at}", last_finite=last)  # fmt: skip
+            return
         evaluations, episodes = [], []
         for p, policy in enumerate(POLICIES):
             returns, lengths = segment.episodes.returns[m, p], segment.episodes.lengths[m, p]
@@ -105,39 +176,45 @@ def _record(runs: list[RunDirectory], trainer: Trainer, segment: Segment) -> Non
                 for e, n in enumerate(lengths)
             ]
         finished = segment.training_returns[m]
-        training: dict[str, Any] = {
-            "step": segment.steps,
-            "episodes": len(finished),
-            "return_mean": float(np.mean(finished)) if finished else "",
-        }
-        metrics = {name: float(values[m]) for name, values in segment.metrics.items()}
-        training |= {name: metrics.get(name, "") for name in trainer.cohort.learner.metrics}
+        training: dict[str, Any] = {"step": segment.steps, "episodes": len(finished)}
+        training["return_mean"] = float(np.mean(finished)) if finished else ""
         run.append("evaluations", evaluations)
         run.append("episodes", episodes)
-        run.append("training", [training])
+        run.append("training", [training | figures])
         mean, sampled = (row["return_mean"] for row in evaluations)
         run.log(
             f"{_now()} step {segment.steps}: return {mean:.1f} (mean action), {sampled:.1f} (sampled); {wall:.0f} s"
         )
-        if segment.finite[m]:
-            actor = {"actor": trainer.cohort.state["params"]["actor"]}
-            tensors = {name: leaf[m].cpu().contiguous() for name, leaf in named_tensors(actor).items()}
-            write_atomically(run.path / "policy.safetensors", save(tensors, metadata={"steps": str(segment.steps)}))
-        else:
-            trainer.progress.stopped[m] = True
-            run.log(f"{_now()} diverged by step {segment.steps}: parameters hold NaN or infinity")
-            run.update(status="diverged", steps=segment.steps, wall_seconds=wall, last_metrics=repr(metrics))
+        actor = {"actor": self.trainer.cohort.state["params"]["actor"]}
+        tensors = {name: leaf[m].cpu().contiguous() for name, leaf in named_tensors(actor).items()}
+        write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))
 
+    def _log(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        for run in self.runs:
+            run.log(f"{_now()} {line}")
 
-def _teller(progress: TextIO) -> Any:
-    def tell(**event: Any) -> None:
-        print(json.dumps(event), file=progress, flush=True)
-
-    return tell
+    def _tell(self, last_return: float | None, **more: Any) -> None:
+        event = {"steps": self.trainer.steps, "last_return": last_return, **more}
+        if self._progress is not None:
+            print(json.dumps(event), file=self._progress, flush=True)
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _conditions(device: str, compiled: bool, threads: int) -> dict[str, Any]:
+    """What the bytes depend on beside spec and cohort (docs/reliability.md)."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "envpool", "gymnasium", "mujoco", "numpy"))
+    return {
+        "device": _device_name(device),
+        "compiled": compiled,
+        "threads": threads,
+        "products": f"{torch.get_float32_matmul_precision()}, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": f"{packages}, python {platform.python_version()}",
+        "commit": _commit(),
+    }
 
 
 def _device_name(device: str) -> str:
@@ -167,17 +244,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results")
     parser.add_argument("cohort")
+    parser.add_argument("steps", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--keep-replay", action="store_true")
     parser.add_argument("--import", dest="imports", action="append", default=[])
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, termination)
     progress = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log
     for module in arguments.imports:
         importlib.import_module(module)
-    store = Store(arguments.results)
-    train_cohort(store, arguments.cohort, arguments.device, arguments.threads, arguments.keep_replay, progress)
+    try:
+        Worker(Store(arguments.results), arguments.cohort, arguments.steps, arguments.device, arguments.threads,
+               progress).train()  # fmt: skip
+    except BrokenPipeError:
+        sys.exit("nobody listens any more: what is saved is saved")
+    except InputError as error:
+        _must_be_mended(str(error), progress)
+    except OSError as error:
+        if error.errno not in STORAGE_FAULTS:
+            raise
+        _must_be_mended(f"{error.filename or arguments.results}: {error.strerror}", progress)
+
+
+def _must_be_mended(reason: str, progress: TextIO) -> None:
+    """Say why by the pipe too: the log may lie on the disk that is full."""
+    print(json.dumps({"error": reason}), file=progress, flush=True)
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(MUST_BE_MENDED)
 
 
 if __name__ == "__main__":

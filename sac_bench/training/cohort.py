@@ -55,8 +55,11 @@ class Cohort:
             for m, seed in enumerate(seeds)
         ]
         self.state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
-        self.metric_sums = torch.zeros(self.size, len(learner.metrics), dtype=dtype, device=self.device)
-        self.metric_count = 0
+        self.healthy = torch.ones(self.size, dtype=torch.bool, device=self.device)
+        """Members [M] none of whose metrics was ever NaN or infinite."""
+        self._sums = torch.zeros(self.size, len(learner.metrics), dtype=dtype, device=self.device)
+        self._counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        self.record = (self._sums, self._counts, self.healthy)
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
         actions = (num_envs, learner.action_dim)
@@ -89,30 +92,38 @@ class Cohort:
 
     def update(self, data: Data) -> None:
         """One update of every member, on a batch of its own."""
-        self._update(self.state, self.numbers, self.seeds, self.metric_sums, data)
-        self.metric_count += 1
+        self._update(self.state, self.numbers, self.seeds, self.record, data)
 
-    def pop_metrics(self) -> dict[str, Tensor]:
-        """Means since the last call, {name: [M]} on the CPU; empty when there was no update."""
-        if self.metric_count == 0:
-            return {}
-        means = (self.metric_sums / self.metric_count).cpu()
-        self.metric_sums.zero_()
-        self.metric_count = 0
-        return dict(zip(self.learner.metrics, means.unbind(1), strict=True))
+    def pop_metrics(self) -> tuple[dict[str, Tensor], Tensor]:
+        """(means {name: [M]}, updates [M] they are over) since the last call, on the CPU.
+
+        Only updates count in which a member was healthy: the means are of its last finite figures, and NaN where
+        there are none.
+        """
+        counts = self._counts.to("cpu", copy=True)
+        means = self._sums.cpu() / counts[:, None]
+        self._sums.zero_()
+        self._counts.zero_()
+        return dict(zip(self.learner.metrics, means.unbind(1), strict=True)), counts
 
     def finite(self) -> Tensor:
-        """Which members' parameters hold no NaN or infinity: bool [M] on the CPU."""
+        """Which members are healthy and have parameters without NaN or infinity: bool [M] on the CPU."""
         ok = [p.reshape(self.size, -1).isfinite().all(1) for p in tree_leaves(self.state["params"])]
-        return torch.stack(ok).all(0).cpu()
+        return torch.stack([*ok, self.healthy]).all(0).cpu()
 
-    def _update_all(self, state: State, numbers: Numbers, seeds: Tensor, sums: Tensor, data: Data) -> None:
+    def _update_all(
+        self, state: State, numbers: Numbers, seeds: Tensor, record: tuple[Tensor, Tensor, Tensor], data: Data
+    ) -> None:
         moment = self._update_draws.at(seeds, state["updates"][0])
         batch = {name: part.to(self.dtype) for name, part in self._gather(moment, data).items()}
         noise = {name: moment.normal(f"update/{name}") for name in self.learner.update_noise}
         new, metrics = torch.func.vmap(self.learner.update)(state, numbers, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
-        sums += torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
+        sums, counts, healthy = record
+        found = torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
+        healthy &= found.isfinite().all(1)
+        sums += torch.where(healthy[:, None], found, 0.0)
+        counts += healthy
 
     def _explore_all(
         self, params: Any, numbers: Numbers, seeds: Tensor, observation: Tensor, step: Tensor, warm: Tensor

@@ -8,11 +8,11 @@ to the same bytes.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.errors import InputError
 from sac_bench.experiment import RunSpec
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.envs import Pool, describe
@@ -38,10 +39,10 @@ class Segment:
     steps: int
     episodes: Episodes
     metrics: dict[str, Tensor]
+    """Means {name: [M]} over the segment's updates while they were finite; NaN where none was."""
     training_returns: list[list[float]]
-    finite: Tensor
-    wall_seconds: float
-    evaluation_seconds: float
+    diverged: list[int | None]
+    """The step at which a member first had NaN or infinity in its metrics or parameters; None while it has not."""
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Progress:
     updates: int = 0
     wall_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    saving_seconds: float = 0.0
     stopped: list[bool] = field(default_factory=list)
 
 
@@ -97,11 +99,11 @@ class Trainer:
     def train(self, report: Callable[[int, float | None], None] = lambda steps, last: None) -> Segment:
         """Train to the end of the segment and evaluate there. Before the first step, only evaluate."""
         finished: list[list[float]] = [[] for _ in self.seeds]
-        began = time.perf_counter()
+        began, updates = time.perf_counter(), self.progress.updates
         if self._pool is None:
             self._open_pool()
             if self.steps == 0:
-                return self._judge(finished, began)
+                return self._judge(finished, began, updates)
         stop = self.next_stop()
         reported = time.perf_counter()
         while self.steps < stop:
@@ -111,7 +113,7 @@ class Trainer:
                 reported = time.perf_counter()
                 last = [returns[-1] for returns in finished if returns]
                 report(self.steps, float(np.mean(last)) if last else None)
-        return self._judge(finished, began)
+        return self._judge(finished, began, updates)
 
     # -- one vector step ----------------------------------------------------------------------------------------
 
@@ -146,7 +148,7 @@ class Trainer:
             self.cohort.update(memory)
             self.progress.updates += 1
 
-    def _judge(self, finished: list[list[float]], began: float) -> Segment:
+    def _judge(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:
         started = time.perf_counter()
         episodes = evaluate(
             self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled
@@ -154,15 +156,12 @@ class Trainer:
         now = time.perf_counter()
         self.progress.evaluation_seconds += now - started
         self.progress.wall_seconds += now - began
-        return Segment(
-            self.steps,
-            episodes,
-            self.cohort.pop_metrics(),
-            finished,
-            self.cohort.finite(),
-            self.progress.wall_seconds,
-            self.progress.evaluation_seconds,
-        )
+        metrics, finite_updates = self.cohort.pop_metrics()
+        diverged: list[int | None] = [None] * self.cohort.size
+        for m in np.flatnonzero(~self.cohort.finite().numpy()):
+            first = min(updates_before + int(finite_updates[m]) + 1, self.progress.updates)
+            diverged[m] = self.config.steps_of_update(first)
+        return Segment(self.steps, episodes, metrics, finished, diverged)
 
     # -- environments -------------------------------------------------------------------------------------------
 
@@ -181,8 +180,8 @@ class Trainer:
 
     # -- saving -------------------------------------------------------------------------------------------------
 
-    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], str]:
-        """(state tensors by name, the rows added since the last checkpoint, progress as JSON)."""
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+        """(state tensors by name, the rows added since the last checkpoint, progress in plain values)."""
         state = named_tensors(self.cohort.state) | {"observation": self.replay.newest.flatten(0, 1)}
         tensors = {name: leaf.to("cpu", copy=True).contiguous() for name, leaf in state.items()}
         tensors["returns"] = torch.as_tensor(self._returns).clone()
@@ -190,19 +189,23 @@ class Trainer:
         if self.replay.written > self._saved_rows:
             rows = self.replay.slice(max(self._saved_rows, self.replay.written - self.replay.rows), self.replay.written)
         self._saved_rows = self.replay.written
-        return tensors, rows, json.dumps(self.progress.__dict__)
+        return tensors, rows, asdict(self.progress)
 
     def rows_needed_from(self) -> int:
         """The oldest row that restoring would read: still in the replay, or an action of the present pool."""
         return min(self.replay.written - self.replay.filled, self._pool_start())
 
-    def restore(self, tensors: dict[str, Tensor], chunks: Chunks, progress: str) -> None:
+    def restore(self, tensors: dict[str, Tensor], chunks: Chunks, progress: dict[str, Any]) -> None:
         """Go on from a checkpoint; `chunks` are (first row, loader) of the rows saved, oldest first.
 
         The environments are made anew and their actions since they were made sent again: their state is a
         function of seeds and actions only. Raises RuntimeError if they end up elsewhere than they were.
         """
-        self.progress = Progress(**json.loads(progress))
+        try:
+            self.progress = Progress(**progress)
+        except TypeError:
+            raise InputError("saved by another version of sac_bench: its progress is not as it is now") from None
+        self.cohort.healthy.copy_(~torch.tensor(self.progress.stopped))
         tree_map(lambda leaf, saved: leaf.copy_(saved), self.cohort.state, with_tensors(self.cohort.state, tensors))
         m, n = self.cohort.size, self.config.num_envs
         pool = self._make_pool()

@@ -4,6 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import sac
@@ -87,3 +89,17 @@ def test_updates_are_counted_in_whole_numbers():
     assert config({"utd": 0.1, "learning_starts": 0}).updates_due(30) == 3  # 0.1 * 30 is 3.0000000000000004 or 2.99
     assert config({"utd": 20.0, "learning_starts": 8, "num_envs": 8, "eval_every": 8}).updates_due(16) == 160
     assert config({"learning_starts": 100}).updates_due(50) == 0
+
+
+@given(
+    utd=st.sampled_from([0.05, 0.1, 0.25, 1.0, 2.5, 20.0]),
+    starts=st.integers(0, 50),
+    envs=st.sampled_from([1, 2, 8]),
+    number=st.integers(1, 500),
+)
+def test_the_step_of_an_update_is_the_first_at_which_it_is_due(utd, starts, envs, number):
+    made = SACConfig.model_validate({"utd": utd, "learning_starts": starts * envs, "num_envs": envs, "eval_every": 400})
+    steps = made.steps_of_update(number)
+    assert steps % envs == 0
+    assert made.updates_due(steps) >= number
+    assert made.updates_due(steps - envs) < number

@@ -1,14 +1,15 @@
 """Tables and figures from made-up rows: what counts, what is missing, who is compared with whom."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
 
-from sac_bench.analysis.figures import panels, sweeps, write_figures
+from sac_bench.analysis.figures import curves_of, panels, sweeps, write_figures
 from sac_bench.analysis.report import answer, write_report
 from sac_bench.analysis.tables import final_performance, presented, scores
-from sac_bench.store import Results
+from sac_bench.results import Results
 
 ABOUT = {
     "name": "made-up",
@@ -71,7 +72,9 @@ def test_diverged_enters_as_random_failed_is_counted_missing():
     assert (row_of(table, "tau=1")["seeds"], row_of(table, "tau=1")["missing"]) == (1, 2)
     shown = presented(table, ABOUT)
     assert row_of(shown, "tau=1")["seeds"] == "1 of 3"
-    assert row_of(shown, "one-q")["diverged"] == 1
+    assert row_of(shown, "one-q")["did not finish"] == "1 diverged (as random)"
+    assert row_of(shown, "tau=1")["did not finish"] == "1 failed (left out), 1 running (left out)"
+    assert row_of(shown, "sac (reference)")["did not finish"] == ""
     assert scores(results, ABOUT)["score"].isna().sum() == 2
 
 
@@ -107,7 +110,14 @@ def test_figures_and_report_from_the_csv_files_alone(tmp_path):
     (folder / "experiment.json").write_text(json.dumps(ABOUT))
     write_report(folder)
     report = (folder / "report.md").read_text()
-    for words in ("Is it counted?", "2 of 3", "## Missing", "failed", "sac-bench run made-up.toml", "95%"):
+    for words in (
+        "Is it counted?",
+        "2 of 3",
+        "## Runs that did not finish",
+        "failed",
+        "sac-bench run made-up.toml",
+        "95%",
+    ):
         assert words in report
     assert "one-q" in (folder / "tables" / "final.tex").read_text()
     first = {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
@@ -126,3 +136,31 @@ def test_nothing_finished_still_gives_a_table(tmp_path):
     empty = Results(made_up(everyone).runs, *(pd.DataFrame() for _ in range(3)))
     assert write_figures(empty, ABOUT, tmp_path / "none") == []
     final_performance(empty, ABOUT)
+
+
+def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
+    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed"})
+    runs, evaluations = results.runs, results.evaluations
+    runs.loc[(runs["variant"] == "one-q") & (runs["seed"] == 0), "steps"] = 70
+    gone = (evaluations["variant"] == "one-q") & (evaluations["seed"] == 0) & (evaluations["step"] == 100)
+    results = results._replace(evaluations=evaluations[~gone])
+    curves = curves_of(results, ABOUT, "Hopper-v5", "one-q")
+    assert curves.columns.tolist() == [0, 50, 100]
+    assert curves.loc[0].tolist() == [0.0, 45.0, 18.0]
+    assert curves.loc[1].tolist() == [0.0, 40.0, 80.0]
+    assert curves_of(results, ABOUT, "Hopper-v5", "tau=1").index.tolist() == [0, 2]
+
+
+def test_what_users_write_is_escaped_in_reports(tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    about = ABOUT | {"question": "Is <script>alert(1)</script> & run?", "command": "sac-bench run '<b>.toml'"}
+    (folder / "experiment.json").write_text(json.dumps(about))
+    for name, table in zip(Results._fields, made_up({("one-q", 1): "failed"}), strict=True):
+        if name == "runs":
+            table["reason"] = "<img src=x onerror=alert(1)>"
+        table.to_csv(folder / f"{name}.csv", index=False)
+    write_report(folder)
+    report = (folder / "report.md").read_text()
+    assert "Is &lt;script&gt;alert(1)&lt;/script&gt; &amp; run?" in report
+    assert not re.search(r"<(script|img|b)\b", report)

@@ -1,4 +1,7 @@
-"""Checkpoints through their files, for every shape of a cohort."""
+"""Checkpoints through their files: for every shape of a cohort, and when files are not what was written."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,30 +10,52 @@ from torch.utils._pytree import tree_leaves
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import RunSpec
+from sac_bench.store import RunDirectory
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 
 
-def trainer(members, num_envs):
-    config = tiny(num_envs=num_envs, eval_every=200)
+def trainer(members, num_envs=1, **overrides):
+    config = tiny(num_envs=num_envs, eval_every=200, utd=0.1, **overrides)
     return Trainer([RunSpec("sac", config, "Pendulum-v1", seed) for seed in range(members)], 800, compiled=False)
+
+
+def directories(tmp_path, members):
+    runs = [RunDirectory(tmp_path / "runs" / f"{m:016x}") for m in range(members)]
+    for run in runs:
+        run.path.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cohort").mkdir(exist_ok=True)
+    return CohortDirectory(tmp_path / "cohort"), runs
+
+
+def saved_to(steps, trained, directory, runs):
+    """Train and save segment by segment, with a row a segment in every run's table."""
+    while trained.steps < steps or trained._pool is None:
+        trained.train()
+        for run in runs:
+            run.append("evaluations", [{"step": trained.steps, "return_mean": 0.5}])
+        directory.save(trained, runs)
+
+
+def assert_same(one, other):
+    assert one.steps == other.steps
+    for ours, theirs in zip(tree_leaves(one.cohort.state), tree_leaves(other.cohort.state), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(one.replay.newest, other.replay.newest)
 
 
 @pytest.mark.parametrize(("members", "num_envs"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_envs, tmp_path):
-    directory, original = CohortDirectory(tmp_path), trainer(members, num_envs)
-    while original.steps < 400:
-        original.train()
-    directory.save(original)
+    directory, runs = directories(tmp_path, members)
+    original = trainer(members, num_envs)
+    saved_to(400, original, directory, runs)
     restored = trainer(members, num_envs)
-    directory.restore(restored)
+    assert directory.restore(restored, runs) == []
     assert restored.steps == 400
     for trained in (original, restored):
         trained.train()
         trained.close()
-    for ours, theirs in zip(tree_leaves(original.cohort.state), tree_leaves(restored.cohort.state), strict=True):
-        assert torch.equal(ours, theirs)
-    assert torch.equal(original.replay.newest, restored.replay.newest)
+    assert_same(original, restored)
 
 
 def test_what_a_checkpoint_holds_does_not_change_as_training_goes_on():
@@ -45,8 +70,108 @@ def test_what_a_checkpoint_holds_does_not_change_as_training_goes_on():
     assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+NEWEST = ["checkpoint-000000000600.json", "state-000000000600.safetensors",
+          "rows-000000000400-000000000600.safetensors"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A cohort saved at 400 and 600 steps, and its folder, to be copied."""
+    folder = tmp_path_factory.mktemp("original")
+    directory, runs = directories(folder, 2)
+    trained = trainer(2)
+    saved_to(600, trained, directory, runs)
+    trained.close()
+    return trained, folder
+
+
+@pytest.fixture
+def copied(original, tmp_path):
+    shutil.copytree(original[1], tmp_path, dirs_exist_ok=True)
+    return directories(tmp_path, 2)
+
+
+@pytest.mark.parametrize("harm", [cut, flip, Path.unlink], ids=["cut", "one bit", "missing"])
+@pytest.mark.parametrize("name", [*NEWEST, "evaluations.csv"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, original, copied):
+    directory, runs = copied
+    expected = [run.path.joinpath("evaluations.csv").read_bytes() for run in runs]
+    if name == "evaluations.csv":  # of a table, what was there at the checkpoint before must be whole
+        path = runs[1].path / name
+        kept, last = path.read_bytes()[:-8], path.read_bytes()[-8:]
+        path.write_bytes(last)
+        harm(path)
+        path.write_bytes(kept + (path.read_bytes() if path.exists() else b""))
+    else:
+        harm(directory.path / name)
+
+    restored = trainer(2)
+    complaints = directory.restore(restored, runs)
+    assert restored.steps == 400
+    if name == NEWEST[0] and harm is Path.unlink:
+        assert complaints == []  # never committed, as far as anybody can tell
+    else:
+        assert [name in complaint for complaint in complaints] == [True]
+    saved_to(600, restored, directory, runs)
+    assert_same(original[0], restored)
+    assert [run.path.joinpath("evaluations.csv").read_bytes() for run in runs] == expected
+    restored.close()
+
+
+def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied):
+    directory, runs = copied
+    half = directory.path / "rows-000000000600-000000000800.safetensors"
+    half.write_bytes(b"half")
+    whole = runs[0].path.joinpath("evaluations.csv").read_bytes()
+    with open(runs[0].path / "evaluations.csv", "a") as file:
+        file.write("800,0.5\n1000,0")
+    (runs[0].path / "episodes.csv").write_text("step,episode\n800,0\n")
+    restored = trainer(2)
+    directory.restore(restored, runs)
+    restored.close()
+    assert restored.steps == 600
+    assert runs[0].path.joinpath("evaluations.csv").read_bytes() == whole
+    assert not (runs[0].path / "episodes.csv").exists()
+    assert not half.exists()
+
+
+def test_where_no_checkpoint_is_whole_all_that_is_amiss_is_said_with_the_way_out(copied):
+    directory, runs = copied
+    assert directory.complaints(runs) == []
+    flip(directory.path / "rows-000000000000-000000000200.safetensors")  # both stand on it
+    with pytest.raises(InputError, match=r"rows-000000000000-000000000200.*damaged.*--retrain"):
+        directory.restore(trainer(2), runs)
+    assert len(directory.complaints(runs)) == 2
+    assert len(runs[0].table("evaluations")) == 4  # nothing is destroyed by looking
+
+
+def test_two_generations_are_kept_and_the_rows_that_they_need(tmp_path):
+    directory, runs = directories(tmp_path, 1)
+    trained = trainer(1, replay_capacity=200, pool_episodes=1)  # 200 steps fill the replay, and a pool's life
+    saved_to(800, trained, directory, runs)
+    trained.close()
+    assert sorted(path.name for path in directory.path.iterdir()) == [
+        "checkpoint-000000000600.json", "checkpoint-000000000800.json",
+        "rows-000000000400-000000000600.safetensors", "rows-000000000600-000000000800.safetensors",
+        "state-000000000600.safetensors", "state-000000000800.safetensors",
+    ]  # fmt: skip
+    directory.drop_replay()
+    assert list(directory.path.iterdir()) == []
+
+
 def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, monkeypatch):
-    directory, original = CohortDirectory(tmp_path), trainer(1, 1)
+    directory, runs = directories(tmp_path, 1)
+    original = trainer(1)
     original.train()
     checkpoint = original.checkpoint
 
@@ -55,7 +180,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, m
         return {name: tensor for name, tensor in tensors.items() if "critic" not in name}, rows, progress
 
     monkeypatch.setattr(original, "checkpoint", older)
-    directory.save(original)
+    directory.save(original, runs)
     original.close()
     with pytest.raises(InputError, match=r"another version of sac_bench.*--retrain"):
-        directory.restore(trainer(1, 1))
+        directory.restore(trainer(1), runs)

@@ -4,8 +4,9 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.plan import duration, make_plan, write
+from sac_bench.execution.plan import duration, make_plan, superseded, write
 from sac_bench.experiment import load
+from sac_bench.files import read_json, write_json
 from sac_bench.store import Store
 
 GIGABYTE = 1e9
@@ -37,6 +38,18 @@ def test_big_networks_train_a_few_at_a_time_on_a_cpu_and_small_ones_together(exp
     assert {len(c.runs) for c in big.cohorts} == {4}
     assert big.cohorts[0].seconds > 0
     assert big.seconds(2) < big.seconds(1)
+
+
+def test_a_cohort_is_not_wider_than_what_can_be_continued_within_a_minute(experiment_file, tmp_path):
+    widths = {}
+    for env in ("HalfCheetah-v5", "Humanoid-v5"):
+        for steps in (20_000, 1_000_000):
+            plan = plan_of(experiment_file, Store(tmp_path), workers=1, variants=["sac"], seeds=40, envs=[env],
+                           steps=steps, settings=["replay_capacity=1000"])  # fmt: skip
+            widths[env, steps] = max(len(c.runs) for c in plan.cohorts)
+    assert widths["HalfCheetah-v5", 20_000] == 20  # 40 runs in two cohorts of at most 32
+    assert widths["HalfCheetah-v5", 1_000_000] <= 60 / (50_000 * 7.5e-5)
+    assert widths["Humanoid-v5", 1_000_000] == 3
 
 
 def test_memory_bounds_a_cohort(experiment_file, tmp_path):
@@ -73,7 +86,7 @@ def finish(store, plan, steps, saved=False):
     write(plan, store)
     for cohort in plan.cohorts:
         if saved:
-            (store.cohort(cohort.id) / "checkpoint.safetensors").write_bytes(b"")
+            (store.cohort(cohort.id) / "checkpoint-000000000200.json").write_text("{}")
         for spec in cohort.runs:
             store.run(spec.id).update(status="finished", steps=steps)
 
@@ -114,7 +127,7 @@ def test_enough_steps_are_enough_whatever_came_after(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
     finish(store, plan, 400, saved=True)
-    for status in ("queued", "failed", "interrupted", "running"):
+    for status in ("failed", "started"):
         for cohort in plan.cohorts:
             for spec in cohort.runs:
                 store.run(spec.id).update(status=status)
@@ -131,7 +144,7 @@ def test_fewer_steps_end_an_interrupted_cohort_sooner_and_keep_it_going_on(exper
     assert CohortDirectory(store.cohort(shorter.cohorts[0].id)).plan()["furthest"] == 1000
 
 
-def test_retrain_starts_failed_cohorts_anew(experiment_file, tmp_path):
+def test_retrain_starts_anew_what_has_no_whole_checkpoint(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
     finish(store, plan, 200, saved=True)
@@ -140,6 +153,73 @@ def test_retrain_starts_failed_cohorts_anew(experiment_file, tmp_path):
             store.run(spec.id).update(status="failed")
     assert all(not c.is_new for c in plan_of(experiment_file, store).cohorts)
     assert all(c.is_new for c in plan_of(experiment_file, store, retrain=True).cohorts)
+
+
+def test_a_damaged_run_is_told_with_its_file_and_trained_again_only_when_asked(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    finish(store, plan_of(experiment_file, store), 400)
+    run = store.run(store.run_ids()[0])
+    run.append("evaluations", [{"step": 400, "return_mean": 1.0}])
+    run.end("finished")
+    (run.path / "evaluations.csv").write_text("step,return_mean\n400,9.0\n")
+    with pytest.raises(InputError, match=rf"run {run.id} .*evaluations\.csv: damaged.*--retrain .*\(about .*a copy"):
+        plan_of(experiment_file, store)
+    again = plan_of(experiment_file, store, retrain=True)
+    assert [spec.id for cohort in again.cohorts for spec in cohort.runs] == [run.id]
+
+
+def test_the_checkpoints_of_an_older_layout_are_not_read_and_not_forgotten_unasked(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    plan = plan_of(experiment_file, store)
+    write(plan, store)
+    for cohort in plan.cohorts:
+        (store.cohort(cohort.id) / "checkpoint.safetensors").write_bytes(b"older")
+        for spec in cohort.runs:
+            store.run(spec.id).update(status="interrupted", steps=200)
+    with pytest.raises(InputError, match=r"stands at 200 steps, and there is no checkpoint of this version"):
+        plan_of(experiment_file, store)
+    assert all(cohort.is_new for cohort in plan_of(experiment_file, store, retrain=True).cohorts)
+
+
+def test_runs_of_another_version_are_counted(experiment_file, tmp_path):
+    store, experiment = Store(tmp_path), load(experiment_file)
+    finish(store, plan_of(experiment_file, store), 400)
+    assert not superseded(experiment, store)
+    for run_id in store.run_ids()[:2]:
+        spec = read_json(store.run(run_id).path / "spec.json")
+        write_json(store.run(run_id).path / "spec.json", spec | {"semantics": 1})
+        store.run(run_id).path.rename(store.run(f"{int(run_id, 16) ^ 1:016x}").path)
+    ((version, count),) = superseded(experiment, store).items()
+    assert (version.startswith("semantics 1, envpool"), count) == (True, 2)
+    assert len(plan_of(experiment_file, store).reused) == 4
+
+
+def test_a_cohort_named_in_a_file_never_leads_out_of_the_folder(experiment_file, tmp_path):
+    store = Store(tmp_path / "results")
+    finish(store, plan_of(experiment_file, store), 200)
+    (tmp_path / "elsewhere").mkdir()
+    for run_id in store.run_ids():
+        store.run(run_id).update(cohort="../../elsewhere")
+    with pytest.raises(InputError, match="not an id"):
+        plan_of(experiment_file, store)
+
+
+def test_what_a_living_process_plans_is_joined_and_what_a_dead_one_planned_is_not(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    with store.planner() as alive:
+        first = plan_of(experiment_file, store, workers=1)
+        write(first, store, alive)
+        joined = plan_of(experiment_file, store, workers=6, variants=["sac"], steps=600)
+        assert {c.id for c in joined.cohorts} <= {c.id for c in first.cohorts}
+        assert not any(c.is_new for c in joined.cohorts)
+        with store.planner() as second:
+            write(joined, store, second)
+            plan = CohortDirectory(store.cohort(joined.cohorts[0].id)).plan()
+            assert set(plan["planners"]) == {alive, second}
+            assert plan["furthest"] == 600
+    again = plan_of(experiment_file, store, workers=6, variants=["sac"])
+    assert all(c.is_new for c in again.cohorts)
+    assert len(again.cohorts) == 2
 
 
 def test_diverged_runs_are_not_trained_again(experiment_file, tmp_path):
@@ -160,7 +240,8 @@ def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
     write(plan, store)
     for cohort in plan.cohorts:
         on_disk = CohortDirectory(store.cohort(cohort.id)).plan()
-        assert on_disk == {"runs": [spec.id for spec in cohort.runs], "steps": 400, "furthest": 400}
+        assert on_disk == {"runs": [spec.id for spec in cohort.runs], "furthest": 400, "planners": [""],
+                           "keep_replay": False}  # fmt: skip
         for spec in cohort.runs:
             assert store.run(spec.id).spec() == spec
             assert store.run(spec.id).status()["cohort"] == cohort.id

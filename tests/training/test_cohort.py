@@ -29,7 +29,7 @@ def test_cohort_members_are_single_runs(structure):
         alone = train(cohort([config], [seed]), config, 100)
         for ours, single in zip(tree_leaves(together.state), tree_leaves(alone.state), strict=True):
             torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
-        torch.testing.assert_close(together.metric_sums[m], alone.metric_sums[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(together.record[0][m], alone.record[0][0], rtol=1e-9, atol=1e-9)
 
 
 # Another value than the default of every number that may differ inside a cohort.
@@ -81,19 +81,22 @@ def test_cohort_members_differ_by_their_numbers_and_seeds():
 def test_cohort_metrics_are_means_since_they_were_last_asked_for():
     config = tiny()
     one, other = (cohort([config] * 2, [0, 1]) for _ in range(2))
-    assert one.pop_metrics() == {}
+    assert one.pop_metrics()[1].tolist() == [0, 0]
     each = []
     for update in range(3):
         stacked = [batch(config, (D, A), seed, update) for seed in (0, 1)]
         data = {name: torch.stack([b[name] for b in stacked]) for name in stacked[0]}
         for made in (one, other):
             made.update(data)
-        each.append(other.pop_metrics())
-    means = one.pop_metrics()
+        each.append(other.pop_metrics()[0])
+    means, counts = one.pop_metrics()
+    assert counts.tolist() == [3, 3]
     assert set(means) == set(one.learner.metrics)
     for name, value in means.items():
         torch.testing.assert_close(value, torch.stack([metrics[name] for metrics in each]).mean(0))
-    assert one.pop_metrics() == {}
+    means, counts = one.pop_metrics()
+    assert counts.tolist() == [0, 0]
+    assert all(value.isnan().all() for value in means.values())
 
 
 def test_cohort_notices_a_temperature_that_is_not_finite():
@@ -111,7 +114,7 @@ def test_cohort_updates_draw_their_own_noise():
     entropies = []
     for _ in range(2):
         trained.update(stacked)
-        entropies += trained.pop_metrics()["entropy"].tolist()
+        entropies += trained.pop_metrics()[0]["entropy"].tolist()
     assert len(set(entropies)) == 4
 
 
@@ -174,3 +177,28 @@ def test_cohort_operations_per_update_do_not_depend_on_its_width():
     # M = 1 may skip a copy or two where a stride is trivial; from there on the count is flat.
     assert operations(2) == operations(8) == operations(32)
     assert abs(operations(1) - operations(2)) < 0.05 * operations(2)
+
+
+def test_cohort_figures_are_of_the_updates_before_a_member_diverged():
+    config, seeds = tiny(), [0, 1]
+    made = cohort([config] * 2, seeds)
+    healthy = train(cohort([config] * 2, seeds), config, 5).pop_metrics()[0]
+    train(made, config, 5)
+    train(made, config, 3, poison=1)
+    means, counts = made.pop_metrics()
+    assert counts.tolist() == [8, 5]
+    assert all(torch.equal(means[name][1], value[1]) for name, value in healthy.items())
+    train(made, config, 2)  # whatever comes after
+    means, counts = made.pop_metrics()
+    assert counts.tolist() == [2, 0]
+    assert made.finite().tolist() == [True, False]
+
+
+def test_cohort_an_infinite_loss_is_divergence_though_parameters_are_finite():
+    config = tiny(critic_lr=1e-8)
+    made = cohort([config] * 2, [0, 1])
+    rows = [batch(config, (D, A), seed, 0) for seed in (0, 1)]
+    rows[1]["reward"][:] = 1e25  # its square is more than float32 holds
+    made.update({name: torch.stack([b[name] for b in rows]) for name in rows[0]})
+    assert all(p.isfinite().all() for p in tree_leaves(made.state["params"]))
+    assert made.finite().tolist() == [True, False]

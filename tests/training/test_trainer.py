@@ -110,7 +110,8 @@ def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
         np.testing.assert_array_equal(ours.episodes.returns, theirs.episodes.returns)
         np.testing.assert_array_equal(ours.episodes.lengths, theirs.episodes.lengths)
         assert ours.training_returns == theirs.training_returns
-        assert all(torch.equal(ours.metrics[name], theirs.metrics[name]) for name in theirs.metrics)
+        for name, values in theirs.metrics.items():  # NaN before the first update
+            np.testing.assert_array_equal(ours.metrics[name].numpy(), values.numpy())
     for ours, theirs in zip(tree_leaves(interrupted.cohort.state), tree_leaves(straight.cohort.state), strict=True):
         assert torch.equal(ours, theirs)
     interrupted.close()
@@ -159,3 +160,21 @@ def test_restoring_checks_that_the_environment_replayed():
     with pytest.raises(RuntimeError, match="did not replay"):
         again.restore(tensors, [(0, lambda: rows)], progress)
     first.close()
+
+
+def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite():
+    trained = trainer(specs("Pendulum-v1", num_envs=2, utd=0.5, eval_every=200), 400)
+    trained.train()
+    assert trained.train().diverged == [None, None]
+    update, done = trained.cohort.update, trained.progress.updates
+
+    def poisoned(data):
+        if trained.progress.updates == done + 7:
+            trained.cohort.state["params"]["critic"][0].weight[1] = float("inf")
+        update(data)
+
+    trained.cohort.update = poisoned
+    segment = trained.train()
+    assert segment.diverged == [None, trained.config.steps_of_update(done + 8)]
+    assert segment.metrics["critic_loss"].isfinite().all()
+    trained.close()

@@ -1,0 +1,96 @@
+"""Files that outlive crashes: replaced whole and synced, or found to be damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, TypedDict
+
+from sac_bench.errors import InputError
+
+BESIDE = ".tmp-"
+"""How the name of a file begins that is being written; one that is left was cut short by a crash."""
+
+
+class Fingerprint(TypedDict):
+    """What a file, or its beginning, was: length and SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file whole, or not at all, whatever happens to the process or the machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{BESIDE}{os.getpid()}-{path.name}")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a power failure, where the system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network filesystems refuse to sync folders
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """An object for `read_json`, with the SHA-256 of its contents among them."""
+    write_atomically(path, (json.dumps(value | {"sha256": _digest(value)}, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, as it was written; InputError when the file holds none or another, FileNotFoundError without it.
+
+    One without a SHA-256 (written by hand, or by an older version) is taken as it is.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: damaged: not JSON") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: damaged: not a JSON object")
+    if value.pop("sha256", None) not in (None, _digest(value)):
+        raise InputError(f"{path}: damaged: its contents are not those that were written")
+    return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Of a whole file."""
+    with open(path, "rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check(path: Path, expected: Fingerprint, grown: bool = False) -> None:
+    """InputError unless the file is, or with `grown` begins with, what it was when its fingerprint was taken."""
+    try:
+        size = path.stat().st_size
+        if size < expected["bytes"]:
+            raise InputError(f"{path}: damaged: cut to {size} of {expected['bytes']} bytes")
+        if grown and size > expected["bytes"]:
+            with open(path, "rb") as file:
+                found = hashlib.sha256(file.read(expected["bytes"])).hexdigest()
+        else:
+            found = fingerprint(path)["sha256"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing") from None
+    if found != expected["sha256"]:
+        raise InputError(f"{path}: damaged: its bytes are not those that were written")

@@ -1,0 +1,165 @@
+"""An experiment's results: gathered from the runs it lists, and read back as DataFrames."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sac_bench import locks
+from sac_bench.errors import InputError, nearest
+from sac_bench.experiment import Experiment
+from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
+from sac_bench.store import TABLES, Store
+
+
+class Results(NamedTuple):
+    """One experiment's rows. Every table has run_id, variant, env and seed."""
+
+    runs: pd.DataFrame
+    evaluations: pd.DataFrame
+    episodes: pd.DataFrame
+    training: pd.DataFrame
+
+
+def lock_of(folder: Path, what: str) -> Path:
+    """What the process holds that writes an experiment's tables, or its report."""
+    return folder.parent / ".locks" / "experiments" / f"{folder.name}.{what}"
+
+
+def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
+    """Gather an experiment's runs from the store and write them to results/<name>/."""
+    folder = store.experiment(experiment.name)
+    rows: list[dict[str, Any]] = []
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+    for variant, spec in experiment.runs():
+        run = store.run(spec.id)
+        status = run.status()
+        steps = min(status["steps"], variant.steps)
+        labels = {"run_id": spec.id, "variant": variant.name, "env": spec.env, "seed": spec.seed}
+        rows.append(
+            labels
+            | {
+                "status": store.standing(status, variant.steps),
+                "steps": steps,
+                "target_steps": variant.steps,
+                "wall_seconds": status.get("wall_seconds"),
+                "cohort_size": status.get("cohort_size"),
+                "differences": json.dumps(variant.overrides),
+                "backend": spec.as_dict()["backend"],
+                **conditions(status),
+                "reason": status.get("reason"),
+            }
+        )
+        if status["status"] in ("new", "planned", "damaged"):
+            continue  # what may lie there is of an earlier training, or not to be trusted
+        for name in TABLES:
+            table = run.table(name)
+            if len(table):
+                table = table[table["step"] <= steps]  # beyond are rows of a segment that is not saved yet
+                table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
+                tables[name].append(table)
+    results = Results(
+        pd.DataFrame(rows),
+        *(pd.concat(tables[name], ignore_index=True) if tables[name] else pd.DataFrame() for name in TABLES),
+    )
+    about = _describe(experiment, command, store)
+    with locks.locked(lock_of(folder, "tables")):
+        for name, table in zip(Results._fields, results, strict=True):
+            write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
+        about["tables"] = {name: fingerprint(folder / f"{name}.csv") for name in Results._fields}
+        write_json(folder / "experiment.json", about)
+    return results
+
+
+def load_results(name: str, results: str | Path = "results") -> Results:
+    """An experiment's tables; `results` is the folder that holds <name>/ ("results/record": the committed ones).
+
+    Raises InputError if there is no such experiment there, or its files cannot be read.
+    """
+    folder = Path(results) / name
+    if not (folder / "experiment.json").exists():
+        known = [p.parent.name for p in Path(results).glob("*/experiment.json")]
+        raise InputError(f"{results}: no results of {name!r}{nearest(name, known)}")
+    with locks.settled(lock_of(folder, "tables")):
+        try:
+            for table, expected in read_json(folder / "experiment.json").get("tables", {}).items():
+                if table in Results._fields:
+                    check(folder / f"{table}.csv", expected)
+        except InputError as error:
+            raise InputError(f"{error}; sac-bench run with its experiment file writes it again") from None
+        return Results(*(_read_table(folder / f"{table}.csv") for table in Results._fields))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        # A variant may be called "null": only an empty field is missing.
+        return pd.read_csv(path, dtype={"run_id": str, "variant": str}, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+CONDITIONS = ("device", "compiled", "threads", "products", "versions", "commit")
+"""What a run's bytes depend on beside its spec and its cohort, and so is written down with it."""
+
+
+def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Under what a run was trained; where that changed on the way, all of it in order."""
+    stages = status.get("conditions") or [status]
+    joined = {}
+    for name in CONDITIONS:
+        values = dict.fromkeys(stage[name] for stage in stages if stage.get(name) is not None)
+        joined[name] = next(iter(values), None) if len(values) < 2 else "; then ".join(map(str, values))
+    return joined
+
+
+def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
+    random = {}
+    for env in experiment.envs:
+        with contextlib.suppress(FileNotFoundError, InputError):
+            random[env] = read_json(store.environment(env))
+    return {
+        "name": experiment.name,
+        "question": experiment.question,
+        "algorithm": experiment.algorithm,
+        "envs": list(experiment.envs),
+        "seeds": list(experiment.seeds),
+        "reference": experiment.reference,
+        "success_return": experiment.success_return,
+        "command": command,
+        "random": random,
+        "variants": {
+            v.name: {"overrides": v.overrides, "steps": v.steps, "swept": v.swept} for v in experiment.variants.values()
+        },
+        "config": {name: v.config.model_dump(mode="json") for name, v in experiment.variants.items()},
+    }
+
+
+def measure_random_policies(store: Store, envs: Iterable[str]) -> list[str]:
+    """Measure what a random policy gets in each environment, once per backend version; what went wrong, in lines."""
+    from sac_bench.training.envs import describe
+    from sac_bench.training.evaluate import random_returns
+
+    complaints = []
+    for env in envs:
+        path, spec = store.environment(env), describe(env)
+        with contextlib.suppress(FileNotFoundError, InputError, KeyError):
+            if read_json(path)["backend"] == spec.backend:
+                continue
+        try:
+            returns = random_returns(spec)
+        except Exception as error:  # a user's environment may raise anything, and the report matters more
+            complaints.append(f"no random policy's return for {env}: {type(error).__name__}: {error}")
+            continue
+        write_json(
+            path,
+            {"env": env, "backend": spec.backend, "episodes": len(returns),
+             "return_mean": float(returns.mean()), "return_std": float(returns.std(ddof=1))},
+        )  # fmt: skip
+    return complaints

@@ -1,0 +1,306 @@
+"""What befalls machines: workers that die, signals, full and read-only disks, several commands at once.
+
+Real commands and processes. The environment does the harm where it can, at a step of its choosing.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sac_bench
+from sac_bench.store import Store
+from tests.conftest import sac_bench_environment
+
+LINE = """
+import gymnasium, numpy as np, os, signal, pathlib
+class Line(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    made = 0
+    def __init__(self):
+        self.steps, self.place = 0, Line.made  # 0 is the one that is looked at, 1 the first to learn from
+        Line.made += 1
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.x, {}
+    def step(self, action):
+        self.steps += 1
+        HARM
+        self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
+        return self.x, -SCALE * float(abs(self.x[0])), False, False, {}
+gymnasium.register("Line-v0", Line, max_episode_steps=20)
+"""
+
+EXPERIMENT = """
+name = "line"
+envs = ["gymnasium:Line-v0"]
+seeds = 2
+steps = 300
+[base]
+layers = [8]
+batch_size = 4
+learning_starts = 100
+eval_every = 100
+eval_episodes = 1
+utd = 0.2
+"""
+
+RUN = ["run", "line.toml", "--import", "line", "--workers", "1"]
+
+
+def prepare(folder, harm="pass", scale="1", experiment=EXPERIMENT):
+    (folder / "line.py").write_text(LINE.replace("HARM", harm).replace("SCALE", scale))
+    (folder / "line.toml").write_text(experiment)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """What an undisturbed command leaves."""
+    folder = tmp_path_factory.mktemp("reference")
+    prepare(folder)
+    subprocess.run([sys.executable, "-m", "sac_bench.cli", *RUN], cwd=folder, env=sac_bench_environment(), check=True,
+                   capture_output=True)  # fmt: skip
+    return comparable(folder / "results")
+
+
+def comparable(results: Path) -> dict[str, object]:
+    """What must be equal to the bit: every run's tables without the clock, and its policy."""
+    found: dict[str, object] = {}
+    for run in sorted((results / "runs").iterdir()):
+        for name in ("evaluations", "episodes", "training"):
+            found[f"{run.name} {name}"] = (
+                pd.read_csv(run / f"{name}.csv").drop(columns="wall_seconds", errors="ignore").to_csv()
+            )
+        found[f"{run.name} policy"] = (run / "policy.safetensors").read_bytes()
+    return found
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "sac_bench.cli", *arguments], cwd=folder, env=sac_bench_environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background ignores it
+    )  # fmt: skip
+
+
+def read_until(process, words):
+    for line in process.stdout:
+        if words in line:
+            return line
+    raise AssertionError(f"{words!r} was never said: {process.stderr.read()}")
+
+
+DIE = """
+        deaths = pathlib.Path("deaths")
+        if self.steps == 250 and len(deaths.read_text() if deaths.exists() else "") < TIMES:
+            deaths.open("a").write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_path, reference):
+    prepare(tmp_path, DIE.replace("TIMES", "2"))
+    ran = command(*RUN)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert ran.stdout.count("worker killed by SIGKILL; starts again from its last segment") == 2
+    assert comparable(tmp_path / "results") == reference
+    log = next(tmp_path.glob("results/runs/*/log.txt")).read_text()
+    assert [log.count(f"step {step}:") for step in (0, 100, 200, 300)] == [1, 1, 1, 1]
+
+
+def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goes_on(command, tmp_path, reference):
+    prepare(tmp_path, DIE.replace("TIMES", "3"))
+    ran = command(*RUN)
+    assert ran.returncode == 1
+    assert "failed: 2 runs on gymnasium:Line-v0" in ran.stdout
+    assert "2 failed (at 200 steps)" in ran.stdout
+    runs = sac_bench.load_results("line", tmp_path / "results").runs
+    assert set(runs["reason"]) == {"killed by SIGKILL"}
+    table = (tmp_path / "results" / "line" / "tables" / "final.md").read_text()
+    assert "0 of 2" in table
+    assert "2 failed (left out)" in table
+    again = command(*RUN)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert comparable(tmp_path / "results") == reference
+
+
+TWO_SCALES = EXPERIMENT + "[variants.line]\n[variants.other]\nreward_scale = OTHER\n"
+
+
+def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(command, tmp_path):
+    both = {}
+    for other in ("2.0", "1e6"):  # (1e15 * 1e6)^2 is more than float32 holds
+        prepare(tmp_path, scale="1e15", experiment=TWO_SCALES.replace("OTHER", other))
+        ran = command(*RUN, "--results", other)
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        runs = sac_bench.load_results("line", tmp_path / other).runs
+        assert set(runs["cohort_size"]) == {4}
+        both[other] = comparable(tmp_path / other)
+    of_line = [name for name in both["2.0"] if name.split()[0] in set(runs[runs["variant"] == "line"]["run_id"])]
+    assert len(of_line) == 8
+    assert all(both["2.0"][name] == both["1e6"][name] for name in of_line)
+
+    diverged = runs[runs["variant"] == "other"]
+    assert set(diverged["status"]) == {"diverged"}
+    assert set(diverged["steps"]) == {105}  # the first update
+    assert diverged["reason"].str.contains("step 105").all()
+    status = Store(tmp_path / "1e6").run(diverged["run_id"].iloc[0]).status()
+    assert all(np.isfinite(value) for value in status["last_finite"].values())
+    results = sac_bench.load_results("line", tmp_path / "1e6")
+    assert set(results.evaluations.query("variant == 'other'")["step"]) == {0, 100}
+    assert "2 diverged (as random)" in (tmp_path / "1e6" / "line" / "report.md").read_text()
+    again = command(*RUN, "--results", "1e6")
+    assert "2 diverged (not trained again)" in again.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, code, command, tmp_path, reference):
+    # The environment itself asks for the end, in the middle of the third segment.
+    prepare(tmp_path, f"if self.steps == 250 and self.place == 1: os.kill(os.getppid(), {int(number)})")
+    process = start(tmp_path, *RUN)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "2 interrupted (at 200 steps); continue with: sac-bench run line.toml" in errors
+    assert "Traceback" not in errors
+    assert "2 interrupted" in command("status", "line").stdout
+    prepare(tmp_path)
+    again = command(*RUN)
+    assert "2 to be continued" in again.stdout
+    assert again.returncode == 0, again.stderr
+    assert comparable(tmp_path / "results") == reference
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    prepare(tmp_path, "if self.steps == 250: signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()")
+    process = start(tmp_path, *RUN)
+    while not list(tmp_path.glob("results/cohorts/*/checkpoint-*200.json")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    read_until(process, "once more stops at once")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk: (folder, remount with these options)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = lambda *options: subprocess.run(["mount", "-t", "tmpfs", *options, "none", folder], capture_output=True)
+    if mount("-o", "size=64k").returncode:
+        pytest.skip("mounting is not permitted here")
+    yield folder, lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(command, tmp_path, disk, reference):
+    folder, remount = disk
+    prepare(tmp_path)
+    full = command(*RUN, "--results", folder)
+    assert full.returncode == 1, full.stderr + full.stdout
+    assert "No space left on device" in full.stdout + full.stderr
+    assert "Traceback" not in full.stdout + full.stderr
+    assert "starts again" not in full.stdout  # which would not help
+    remount("size=64m")
+    again = command(*RUN, "--results", folder)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert comparable(folder) == reference
+    assert not list(folder.rglob(".tmp-*"))
+
+
+def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
+    folder, remount = disk
+    prepare(tmp_path)
+    remount("size=64m")
+    assert command(*RUN, "--results", folder, "--steps", "200").returncode == 0
+    remount("ro")
+    refused = command(*RUN, "--results", folder)
+    assert (refused.returncode, "Read-only file system" in refused.stderr) == (2, True), refused.stderr
+    report = command("report", "line", "--results", folder)
+    assert (report.returncode, "Read-only file system" in report.stderr) == (1, True), report.stderr
+    assert "Traceback" not in refused.stderr + report.stderr
+    assert "2 finished" in command("status", "line", "--results", folder).stdout
+    assert len(sac_bench.load_results("line", folder).evaluations) == 12
+
+
+def test_commands_that_share_runs_train_each_once(tmp_path, command):
+    prepare(tmp_path)
+    (tmp_path / "other.toml").write_text(EXPERIMENT.replace('"line"', '"other"').replace("seeds = 2", "seeds = [1, 2]"))
+    first = start(tmp_path, *RUN)
+    other = start(tmp_path, "run", "other.toml", *RUN[2:])
+    for process in (first, other):
+        told, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors + told
+    for name in ("line", "other"):
+        assert set(sac_bench.load_results(name, tmp_path / "results").runs["status"]) == {"finished"}
+    logs = [path.read_text() for path in tmp_path.glob("results/runs/*/log.txt")]
+    assert len(logs) == 3
+    assert all(log.count(f"step {step}:") == 1 for log in logs for step in (0, 100, 200, 300))
+    assert "nothing to free" in command("gc").stdout
+
+
+def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
+    hang = "if self.steps == 250 and not os.path.exists('hung'): open('hung', 'w').close(); signal.pause()"
+    prepare(tmp_path, hang)
+    first = start(tmp_path, *RUN)
+    while not (tmp_path / "hung").exists():
+        assert first.poll() is None
+    second = start(tmp_path, *RUN)
+    read_until(second, "2 to be continued")
+    worker = int(subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()[0])
+    os.kill(first.pid, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    told, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors + told
+    assert comparable(tmp_path / "results") == reference
+    first.communicate()
+
+
+def test_a_lost_replay_is_told_and_not_trained_again_unasked(command, tmp_path, reference):
+    prepare(tmp_path)
+    assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0
+    for path in tmp_path.glob("results/cohorts/*/rows-*"):
+        path.unlink()
+    failed = command(*RUN)
+    assert failed.returncode == 1
+    assert "no checkpoint is whole; --retrain trains its runs again" in failed.stdout
+    assert "starts again" not in failed.stdout
+    assert "0 new, 2 reused" in command(*RUN, "--steps", "200", "--dry-run").stdout  # what was finished still is
+    assert command(*RUN, "--retrain").returncode == 0
+    assert comparable(tmp_path / "results") == reference
+
+
+AUDIT = """
+import sys
+def hook(event, arguments):
+    if event == "pickle.find_class":
+        open("pickled", "a").write(str(arguments))
+sys.addaudithook(hook)
+"""
+
+
+def test_nothing_is_unpickled(command, tmp_path):
+    prepare(tmp_path)
+    assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0
+    (tmp_path / "audited.py").write_text(AUDIT)
+    (tmp_path / "probe.py").write_text("import pickle, audited; pickle.loads(pickle.dumps(print))")
+    subprocess.run([sys.executable, tmp_path / "probe.py"], cwd=tmp_path, check=True)
+    assert (tmp_path / "pickled").exists()
+    (tmp_path / "pickled").unlink()
+    (tmp_path / "line.py").write_text("import audited\n" + (tmp_path / "line.py").read_text())
+    resumed = command(*RUN)
+    assert "2 to be continued" in resumed.stdout
+    assert resumed.returncode == 0, resumed.stderr
+    run = sac_bench.load_results("line", tmp_path / "results").runs["run_id"][0]
+    acting = f"import line, sac_bench; sac_bench.load_policy('{run}').act([0.0])"
+    subprocess.run([sys.executable, "-c", acting], cwd=tmp_path, env=sac_bench_environment(), check=True)
+    assert not (tmp_path / "pickled").exists()

@@ -1,0 +1,72 @@
+"""What a worker leaves alone, keeps and writes down; in this process, from plans on disk."""
+
+import pytest
+
+from sac_bench.execution import worker
+from sac_bench.execution.checkpoint import CohortDirectory
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.experiment import load
+from sac_bench.store import Store
+
+
+@pytest.fixture
+def planned(experiment_file, tmp_path, monkeypatch):
+    """A store with two runs in one cohort, to be trained to 300 steps."""
+    monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    store = Store(tmp_path / "results")
+    experiment = load(experiment_file, variants=["sac"], steps=300, settings=["eval_every=100", "eval_episodes=1"])
+    plan = make_plan(experiment, store, 1, 8e9)
+    write(plan, store)
+    return store
+
+
+def train(store, steps):
+    (cohort,) = store.cohort_ids()
+    worker.Worker(store, cohort, steps, "cpu", 1).train()
+    return CohortDirectory(store.cohort(cohort))
+
+
+def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
+    store = planned
+    assert train(store, 200).saved()  # the plan on disk wants 300
+    assert {store.run(run_id).status()["steps"] for run_id in store.run_ids()} == {200}
+    directory = train(store, 300)
+    assert not directory.saved()
+    assert not list(directory.path.glob("*.safetensors"))
+    assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} == {"finished"}
+
+
+def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
+    store = planned
+    train(store, 200)
+    mine, others = (store.run(run_id) for run_id in store.run_ids())
+    others.update(cohort="0" * 16, status="started")
+    before = {path.name: path.read_bytes() for path in others.path.iterdir()}
+    train(store, 300)
+    assert {path.name: path.read_bytes() for path in others.path.iterdir()} == before
+    assert mine.table("evaluations")["step"].max() == 300
+
+
+def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_way(planned, monkeypatch):
+    store = planned
+    train(store, 200)
+    train(store, 200)
+    (stage,) = store.run(store.run_ids()[0]).status()["conditions"]
+    assert set(stage) == {"since", "device", "compiled", "threads", "products", "versions", "commit"}
+    assert (stage["since"], stage["compiled"], stage["threads"]) == (0, False, 1)
+    assert "torch" in stage["versions"]
+    monkeypatch.setattr(worker, "_device_name", lambda device: "another machine")
+    train(store, 300)
+    stages = store.run(store.run_ids()[0]).status()["conditions"]
+    assert [(s["since"], s["device"] == "another machine") for s in stages] == [(0, False), (200, True)]
+
+
+def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
+    store = planned
+    directory = train(store, 200)
+    (directory.path / "state-000000000200.safetensors").write_bytes(b"")
+    train(store, 300)
+    log = (store.run(store.run_ids()[0]).path / "log.txt").read_text()
+    assert "state-000000000200.safetensors: damaged: cut to 0 of" in log
+    assert "goes on from the checkpoint before, at step 100" in log
+    assert [log.count(f"step {step}:") for step in (100, 200, 300)] == [1, 2, 1]

@@ -1,0 +1,26 @@
+"""What errors and reports must not show."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sac_bench.errors import redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--storage postgresql://me:secret@host:5432/db", "--storage postgresql://me:***@host:5432/db"),
+        ("mysql+pymysql://me:p@ss@host/db --seeds 3", "mysql+pymysql://me:***@host/db --seeds 3"),
+        ("a redis://:secret@host b", "a redis://:***@host b"),
+        ("https://host:5432/x sqlite:///a.db me@host", "https://host:5432/x sqlite:///a.db me@host"),
+    ],
+)
+def test_passwords_in_urls_are_hidden(text, shown):
+    assert redacted(text) == shown
+
+
+@given(st.text(st.characters(exclude_characters="/@: \t\n\r\x0b\x0c", exclude_categories=["Z", "C"]), min_size=8))
+def test_no_password_survives(password):
+    assert password not in redacted(f"sac-bench tune x.toml --storage postgresql://me:{password}@db/x").split("***")[0]
+    assert password not in redacted(f"'postgresql://me:{password}@db/x'").replace("postgresql://me:", "")

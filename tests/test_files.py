@@ -1,0 +1,63 @@
+"""Files that are replaced whole or not at all, and known by what they hold."""
+
+import errno
+import os
+
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x" / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"three")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_fingerprint_tells_every_change(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"step,return\n0,1\n")
+    was = fingerprint(path)
+    check(path, was)
+    for data, words in ((b"step,return\n0,", "cut to 14 of 16 bytes"), (b"step,return\n0,2\n", "not those")):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=f"{path}: damaged: .*{words}"):
+            check(path, was)
+    path.write_bytes(b"step,return\n0,1\n200,2\n")
+    check(path, was, grown=True)
+    with pytest.raises(InputError, match="not those"):
+        check(path, was)
+    path.write_bytes(b"step,return\n0,2\n200,2\n")
+    with pytest.raises(InputError, match="not those"):
+        check(path, was, grown=True)
+    path.unlink()
+    with pytest.raises(InputError, match="missing"):
+        check(path, was)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "\x00", "[" * 100_000])
+def test_what_is_not_a_json_object_is_damaged(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=r"x\.json: damaged"):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_comes_back(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": [1, 0.1, None], "b": {"2": float("1e300")}})
+    assert read_json(path) == {"a": [1, 0.1, None], "b": {"2": 1e300}}
+    path.write_text(path.read_text().replace("0.1", "0.3"))
+    with pytest.raises(InputError, match=r"x\.json: damaged: its contents are not"):
+        read_json(path)
+    path.write_text('{"a": 1}')  # by hand
+    assert read_json(path) == {"a": 1}

@@ -1,0 +1,57 @@
+"""An experiment's tables: what is gathered, and what is told when they are not what was written."""
+
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.experiment import load
+from sac_bench.results import collect, conditions, load_results
+from sac_bench.store import Store
+
+
+@pytest.fixture
+def gathered(experiment_file, tmp_path):
+    store, experiment = Store(tmp_path / "results"), load(experiment_file, variants=["sac"])
+    write(make_plan(experiment, store, 1, 8e9), store)
+    for run_id in store.run_ids():
+        run = store.run(run_id)
+        for step in (0, 200, 400):
+            run.append("evaluations", [{"step": step, "policy": "mean", "return_mean": step / 10}])
+        run.update(status="started", steps=200)
+    return store, experiment
+
+
+def test_rows_that_are_not_saved_yet_do_not_count(gathered):
+    store, experiment = gathered
+    assert set(collect(store, experiment).evaluations["step"]) == {0, 200}
+    assert set(load_results("tiny", store.root).runs["status"]) == {"interrupted"}
+
+
+def test_runs_to_be_trained_again_show_nothing_of_before(gathered):
+    store, experiment = gathered
+    for run_id in store.run_ids():
+        store.run(run_id).plan(store.run(run_id).spec(), "0" * 16)
+    results = collect(store, experiment)
+    assert results.evaluations.empty
+    assert set(results.runs["status"]) == {"not started"}
+
+
+def test_tables_that_are_not_what_was_written_are_told(gathered):
+    store, experiment = gathered
+    collect(store, experiment)
+    path = store.root / "tiny" / "evaluations.csv"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"evaluations\.csv: damaged: cut .*sac-bench run .* writes it again"):
+        load_results("tiny", store.root)
+    collect(store, experiment)
+    assert len(load_results("tiny", store.root).evaluations) == 4
+
+
+def test_conditions_that_changed_on_the_way_are_all_told():
+    one = {"since": 0, "device": "a", "compiled": True, "threads": 1, "products": "p", "versions": "v", "commit": "c"}
+    assert conditions({"conditions": [one]})["device"] == "a"
+    changed = conditions({"conditions": [one, one | {"since": 200, "device": "b"}]})
+    assert changed["device"] == "a; then b"
+    assert changed["compiled"] is True
+    assert conditions({"device": "of an older run"})["device"] == "of an older run"
+    assert conditions({})["device"] is None
