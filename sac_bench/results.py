@@ -61,6 +61,9 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
             table = run.table(name)
             if len(table):
                 table = table[table["step"] <= steps]  # beyond are rows of a segment that is not saved yet
+                if name != "training":  # it may have ended elsewhere before: that evaluation is not of this training
+                    due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == variant.steps)
+                    table = table[due]
                 table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
     results = Results(

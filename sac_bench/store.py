@@ -118,7 +118,10 @@ class Store:
 
     def _check_layout(self) -> None:
         path = self.root / "store.json"
-        layout = read_json(path).get("layout") if path.exists() else None
+        try:
+            layout = read_json(path).get("layout") if path.exists() else None
+        except InputError as error:
+            raise InputError(f"{error}; delete it, and it is written again") from None
         if isinstance(layout, int) and layout > LAYOUT:
             raise InputError(f"{path}: written by a newer sac_bench (layout {layout}; this one knows {LAYOUT}); "
                              "upgrade, or use another --results")  # fmt: skip
@@ -139,7 +142,7 @@ def standing_at(status: Mapping[str, Any], steps: int) -> str:
         return "finished" if status["steps"] > steps else "diverged"
     if known != "damaged" and status["steps"] >= steps:
         return "finished"
-    return {"started": "interrupted", "finished": "to be continued"}.get(known, known)
+    return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(known, "interrupted")
 
 
 class RunDirectory:

@@ -1,5 +1,7 @@
 """An experiment's tables: what is gathered, and what is told when they are not what was written."""
 
+from dataclasses import replace
+
 import pytest
 
 from sac_bench.errors import InputError
@@ -25,6 +27,17 @@ def test_rows_that_are_not_saved_yet_do_not_count(gathered):
     store, experiment = gathered
     assert set(collect(store, experiment).evaluations["step"]) == {0, 200}
     assert set(load_results("tiny", store.root).runs["status"]) == {"interrupted"}
+
+
+def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
+    store, experiment = gathered
+    for run_id in store.run_ids():
+        store.run(run_id).append("evaluations", [{"step": 500, "policy": "mean", "return_mean": 0.0}])
+        store.run(run_id).update(steps=600)
+    longer = replace(experiment, variants={n: replace(v, steps=600) for n, v in experiment.variants.items()})
+    assert set(collect(store, longer).evaluations["step"]) == {0, 200, 400}
+    ended = replace(experiment, variants={n: replace(v, steps=500) for n, v in experiment.variants.items()})
+    assert set(collect(store, ended).evaluations["step"]) == {0, 200, 400, 500}
 
 
 def test_runs_to_be_trained_again_show_nothing_of_before(gathered):

@@ -85,6 +85,7 @@ def test_its_owner_knows_a_runs_status_whatever_befalls_the_file(tmp_path):
     ("status", "steps", "standing"),
     [
         ("new", 0, "not started"), ("planned", 0, "not started"), ("started", 50, "interrupted"),
+        ("queued", 50, "interrupted"),  # of an older layout
         ("started", 100, "finished"), ("failed", 50, "failed"), ("failed", 100, "finished"),
         ("finished", 50, "to be continued"), ("finished", 100, "finished"), ("diverged", 50, "diverged"),
         ("diverged", 100, "diverged"), ("diverged", 101, "finished"), ("damaged", 0, "damaged"),
