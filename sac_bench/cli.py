@@ -175,11 +175,15 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     disk = sum(len(c.runs) * member_bytes(c.runs[0], c.steps) for c in plan.cohorts)
     disk -= sum(CohortDirectory(store.cohort(c.id)).size() for c in plan.cohorts if not c.is_new)
     console.print(
-        f"{len(plan.cohorts)} cohorts on {workers} {device} worker{'s' if workers > 1 else ''}: roughly "
+        f"{_counted(len(plan.cohorts), 'cohort')} on {_counted(workers, f'{device} worker')}: roughly "
         f"{duration(plan.seconds(workers))}, up to {sum(concurrent) / 1e9:.1f} GB of memory and "
         f"{max(disk, 0) / 1e9:.1f} GB of disk while training",
         highlight=False,
     )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
 
 
 @app.command(name="list")

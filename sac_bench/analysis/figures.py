@@ -82,6 +82,8 @@ def learning_curves(results: Results, about: dict[str, Any], env: str) -> Figure
             if curves.empty:
                 continue
             seeds = f"n={len(curves)}" if len(curves) == asked else f"n={len(curves)} of {asked}"
+            if diverged := _diverged(results, env, variant):
+                seeds += f", {diverged} diverged"
             middle, low, high = bootstrap_iqm(curves.to_numpy())
             style = REFERENCE if variant == about["reference"] else {"color": PALETTE[i % 10], "linewidth": 1.2}
             axis.plot(curves.columns, middle, label=f"{variant} ({seeds})", **style)
@@ -100,10 +102,19 @@ def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -
     rows, runs = mine(results.evaluations), mine(results.runs).set_index("seed")
     curves = rows[rows["policy"] == "mean"].pivot_table(index="seed", columns="step", values="return_mean")
     random = about["random"].get(env, {}).get("return_mean", np.nan)
-    for seed in curves.index[runs.loc[curves.index, "status"] == "diverged"]:
+    diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
+    if len(diverged):
+        all_steps = results.evaluations.loc[results.evaluations["env"] == env, "step"].unique()
+        curves = curves.reindex(columns=sorted(s for s in all_steps if s <= about["variants"][variant]["steps"]))
+    for seed in diverged:
         curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
     entered = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
     return (curves.loc[entered] if len(entered) else curves).dropna(axis=1)
+
+
+def _diverged(results: Results, env: str, variant: str) -> int:
+    runs = results.runs
+    return int(((runs["env"] == env) & (runs["variant"] == variant) & (runs["status"] == "diverged")).sum())
 
 
 def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:

@@ -88,7 +88,9 @@ def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:
         }
         groups["not told apart from it"] = rows["difference_ci_low"].notna() & ~(groups["below"] | groups["above"])
         groups["too few seeds for an interval"] = rows["difference_ci_low"].isna()
-        named = {word: ", ".join(rows.loc[mask, "variant"]) for word, mask in groups.items()}
+        names = rows["variant"] + [f" ({n} of {of} diverged)" if n else "" for n, of in
+                                   zip(rows["diverged"], rows["seeds"], strict=True)]  # fmt: skip
+        named = {word: ", ".join(names[mask]) for word, mask in groups.items()}
         words = "; ".join(f"{word}: {names}" for word, names in named.items() if names) or "nothing to compare"
         sentences.append(f"On {env}, against `{about['reference']}` (95% interval of the difference): {words}.")
     return "\n\n".join(sentences)
@@ -116,7 +118,7 @@ def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures
     escaped = lambda value: html.escape(value, quote=False) if isinstance(value, str) else value
     return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped).from_string(TEMPLATE).render(
         about=about,
-        summary=f"{len(runs)} runs, {(results.runs['status'] == 'finished').sum()} of {len(results.runs)} finished; "
+        summary=f"{len(runs)} runs: {', '.join(f'{n} {s}' for s, n in runs['status'].value_counts().items())}; "
         f"{len(about['seeds'])} seeds a variant.",
         answer=answer(final, about),
         table=markdown(presented(final, about)),
