@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import shlex
@@ -17,16 +18,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sac_bench.errors import InputError, redacted
+from sac_bench.errors import InputError, one_line, redacted
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
 )
-console = Console(markup=False)  # what users write is shown as it is
+console = Console(markup=False, emoji=False)  # what users write is shown as it is
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130  # what typer returns for a KeyboardInterrupt
 
@@ -42,8 +42,9 @@ def user_errors() -> Iterator[None]:
         print(f"sac-bench: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     except OSError as error:
-        print(f"sac-bench: {error.filename or 'error'}: {error.strerror or error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        print(f"sac-bench: {one_line(f'{error.filename}: {error.strerror or error}')}", file=sys.stderr)
+        senseless = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)  # the errors of a path that makes no sense
+        raise typer.Exit(2 if senseless else 1) from None
 
 
 @app.command()
@@ -375,6 +376,7 @@ def _import(modules: list[str]) -> None:
 
 def main() -> None:
     """The command `sac-bench`: what typer finds amiss is told in one line too, and so is being stopped."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be any bytes
     signals: list[int] = []
 
     def stop(number: int, _: Any) -> None:
@@ -385,9 +387,9 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, stop)
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except USAGE_ERROR as error:  # type: ignore[misc]
-        print(f"sac-bench: {error.format_message()}", file=sys.stderr)
+        print(f"sac-bench: {one_line(error.format_message())}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -8,7 +8,19 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What was asked cannot be done; the message says where, what and the nearest thing that can."""
+    """What was asked cannot be done; the message says where, what and the nearest thing that can, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """The text as one line that is safe to show, whatever a user wrote in it: control characters escaped, cut if long.
+
+    One line stays as it is, so nothing is escaped twice.
+    """
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: most + 1])
+    return line if len(line) <= most else line[: most - 3] + "..."
 
 
 def nearest(name: str, known: Iterable[str], places: int = 1) -> str:
