@@ -89,7 +89,9 @@ def run(
         store = Store(results)
         store.check_writable(asked.name)
         memory = 0.9 * available_memory(chosen) / workers
-        make_plan = lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
+        make_plan = experiments.located(asked.source)(
+            lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
+        )
         plan = make_plan()  # what cannot be done is refused before anything is written
         if dry_run:
             _say_plan(asked, plan, store, workers, chosen)

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,9 @@ from sac_bench.training.envs import describe
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 RESERVED = ("runs", "cohorts", "environments", "record")
 MAX_SEED = 2**32 - 1
+MAX_STEPS = 10**12
+MAX_RUNS = 10_000
+MAX_BYTES = 2**17  # of a file: every seed of 10,000 written out fits
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class _File(BaseModel):
     algorithm: str = "sac"
     envs: Annotated[list[str], Field(min_length=1)]
     seeds: int | list[int] = 3
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     reference: str | None = None
     success_return: float | None = None
     base: dict[str, Any] = {}
@@ -156,9 +160,14 @@ def load(
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
     if file.name in RESERVED:
         raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
-    base = file.base | dict(_setting(text) for text in settings)
+    chosen = _seeds(file.seeds, where)
+    count = len(file.envs) * len(chosen) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))
+    if count > MAX_RUNS:
+        raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; at most {MAX_RUNS:,}")
+    options = ALGORITHMS[file.algorithm].config.model_fields
+    base = file.base | dict(_setting(text, options) for text in settings)
     resolved = _variants(file, base, where)
-    reference = file.reference or next(iter(resolved))
+    reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
     if variants:
@@ -173,10 +182,8 @@ def load(
     for variant in resolved.values():
         _check_steps(variant, where)
     for i, env in enumerate(file.envs):
-        try:
+        with located(f"{where}: envs"):
             describe(env)
-        except InputError as error:
-            raise InputError(f"{where}: envs: {error}") from None
         if env in file.envs[:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
     return Experiment(
@@ -184,7 +191,7 @@ def load(
         question=file.question,
         algorithm=file.algorithm,
         envs=tuple(file.envs),
-        seeds=_seeds(file.seeds, where),
+        seeds=chosen,
         steps=file.steps,
         reference=reference,
         variants=resolved,
@@ -194,34 +201,69 @@ def load(
     )
 
 
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """An InputError from within says where the cause is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)  # what is no experiment may be endless
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() else Path()
         hint = nearest(path.name, [p.name for p in folder.glob("*.toml")])
         raise InputError(f"{path}: no such file{hint}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: too large for an experiment file: more than {MAX_BYTES // 1024} KiB")
     if not data.strip():
         raise InputError(f"{path}: the file is empty; it wants at least name, envs, steps and [variants.NAME]")
     try:
-        return tomllib.loads(data.decode())
+        return _parse(data.decode())
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _parse(text: str) -> dict[str, Any]:
+    """TOML; ValueError for what is none."""
+    try:
+        table = tomllib.loads(text)
+        _check_integers(table)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return table
+
+
+def _check_integers(value: Any, key: str = "") -> None:
+    """TOML's integers have 64 bits, but `tomllib` reads longer ones, which no float or tensor holds."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{key}: an integer of more than 64 bits")
+    for name, part in value.items() if isinstance(value, dict) else ():
+        _check_integers(part, f"{key}.{name}" if key else name)
+    for part in value if isinstance(value, list) else ():
+        _check_integers(part, key)
+
+
+def _setting(text: str, known: Collection[str]) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not key:
         raise InputError(f"--set {text}: wants KEY=VALUE")
+    if key not in known:
+        raise InputError(f"--set {key}: unknown key{nearest(key, known)}")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value.strip()  # a bare word is a string
+        table = _parse(f"value = {value}")
+    except ValueError:
+        table = {}
+    return key, table["value"] if list(table) == ["value"] else value.strip()  # a bare word is a string
 
 
 def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Variant]:
@@ -230,7 +272,7 @@ def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Varian
     for key in base:
         if key not in known:
             raise InputError(f"{where}: [base] {key}: unknown key{nearest(key, known)}")
-    reference = file.variants.get(file.reference or next(iter(file.variants), ""), {})
+    reference = file.variants.get(next(iter(file.variants), "") if file.reference is None else file.reference, {})
     variants = {}
 
     def add(name: str, table: str, overrides: dict[str, Any], swept: tuple[str, float] | None) -> None:
@@ -240,8 +282,8 @@ def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Varian
             raise InputError(f"{where}: {table}: there are two variants named {name!r}")
         overrides = dict(overrides)
         steps = overrides.pop("steps", file.steps)
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise InputError(f"{where}: {table} steps: wants a whole number above 0, not {steps!r}")
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+            raise InputError(f"{where}: {table} steps: wants a whole number from 1 to {MAX_STEPS:,}, not {steps!r}")
         config = _validate(config_type, base | overrides, f"{where}: {table}")
         variants[name] = Variant(name, config, overrides, steps, swept)
 
@@ -282,8 +324,8 @@ def _check_steps(variant: Variant, where: str) -> None:
 
 def _seeds(seeds: int | list[int], where: str) -> tuple[int, ...]:
     if isinstance(seeds, int):
-        if not 1 <= seeds <= 10000:
-            raise InputError(f"{where}: seeds: wants 1 to 10000 of them, not {seeds}")
+        if not 1 <= seeds <= MAX_RUNS:
+            raise InputError(f"{where}: seeds: wants 1 to {MAX_RUNS} of them, not {seeds}")
         return tuple(range(seeds))
     if not seeds:
         raise InputError(f"{where}: seeds: the list is empty")

@@ -134,7 +134,7 @@ BAD_FILES = {
     "infinite": (EXPERIMENT.replace("[0.005, 1.0]", "[inf]"), "tau: "),
     "negative steps": (EXPERIMENT.replace("steps = 400", "steps = -400"), "steps: "),
     "no critics": (EXPERIMENT.replace("value_network = true", "critics = 0"), "critics: "),
-    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants at least one layer"),
+    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants 1 to 64 layers"),
     "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
     "learn from temperature 0": (EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"), "temperature = 0 cannot be learned"),
     "unknown environment": (EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),
@@ -142,6 +142,7 @@ BAD_FILES = {
     "discrete actions": (EXPERIMENT.replace("InvertedPendulum-v5", "CartPole-v1"), "only continuous ones"),
     "environment twice": (EXPERIMENT.replace('envs = ["', 'envs = ["InvertedPendulum-v5", "'), "is there twice"),
     "no such reference": (EXPERIMENT.replace('reference = "sac"', 'reference = "sacc"'), "no variant 'sacc'; did you mean"),
+    "a reference without a name": (EXPERIMENT.replace('reference = "sac"', 'reference = ""'), "reference: no variant ''"),
     "unknown algorithm": (EXPERIMENT.replace("seeds = 2", 'seeds = 2\nalgorithm = "sca"'), "unknown algorithm 'sca'"),
     "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "two variants named 'tau=1'"),
     "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
@@ -191,6 +192,7 @@ def test_bad_input_files_that_are_none(tmp_path):
         ("taux=1", "did you mean 'tau'"),
         ("tau=2", "less than or equal to 1"),
         ("=1", "wants KEY"),
+        ("tau=1\ngamma=1", r"tau: input should be a valid number, not '1\\ngamma=1'"),
     ],
 )
 def test_bad_input_in_settings(settings, words, experiment_file):

@@ -20,8 +20,8 @@ PerMember = Annotated[T, _PER_MEMBER]
 
 
 def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
-    if not layers or min(layers) < 1 or max(layers) > 65536:
-        raise ValueError("wants at least one layer, each of 1 to 65536 units")
+    if not 1 <= len(layers) <= 64 or min(layers) < 1 or max(layers) > 65536:
+        raise ValueError("wants 1 to 64 layers, each of 1 to 65536 units")
     return layers
 
 

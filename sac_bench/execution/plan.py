@@ -277,8 +277,8 @@ def _check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: in
     raise InputError(
         f"{f'{runs} runs in one program' if runs > 1 else 'a run'} on {spec.env} would take {needed / 1e9:.1f} GB, "
         f"{runs * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.replay_capacity, steps):,} "
-        f"transitions each, and each of {workers} workers may take {memory / 1e9:.1f} GB; {remedy} replay_capacity "
-        "(--set replay_capacity=...)"
+        f"transitions each, and each of {workers} workers may take {memory / 1e9:.1f} GB; {remedy} replay_capacity, "
+        "layers, critics or batch_size (--set KEY=VALUE)"
     )
 
 
