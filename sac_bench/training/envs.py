@@ -61,10 +61,10 @@ class Pool:
 
     def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1) -> None:
         seeds = [int(seed) for seed in seeds]
+        self._spec = describe(env_id)
         self._env = _make(env_id, len(seeds), seeds, threads)
         # EnvPool takes its seeds when it is made, Gymnasium when it is reset.
         self._reset_options = {"seed": seeds} if env_id.startswith(GYMNASIUM_PREFIX) else {}
-        self._spec = describe(env_id)
         space = _single_action_space(self._env)
         self._action_dtype, self._action_shape = space.dtype, (len(seeds), *space.shape)
 
@@ -113,7 +113,10 @@ def describe(env_id: str) -> EnvSpec:
     """An environment's dimensions, limits and backend version; InputError when it cannot be trained on."""
     if env_id.startswith(GYMNASIUM_PREFIX):
         name = env_id.removeprefix(GYMNASIUM_PREFIX)
-        if ":" not in name and name not in gymnasium.registry:
+        module, colon, bare = name.rpartition(":")
+        if colon:  # Gymnasium would import it, and what a file says is never run
+            raise InputError(f"{env_id!r} names a module: write {GYMNASIUM_PREFIX + bare!r}, and --import {module}")
+        if name not in gymnasium.registry:
             hint = nearest(name, gymnasium.registry)
             raise InputError(f"unknown Gymnasium environment {name!r}{hint} (one's own needs --import MODULE)")
         backend = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"

@@ -1,5 +1,7 @@
 """Which environments the adapter takes, and what it says of them; how they step is in test_env_contract.py."""
 
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -100,7 +102,6 @@ def test_contract_ones_own_environment_with_a_dictionary():
         ("gymnasium:tests/Unbounded-v0", "unbounded"),
         ("gymnasium:tests/Picture-v0", "vectors of numbers"),
         ("gymnasium:tests/Endless-v0", "max_episode_steps"),
-        ("gymnasium:nosuchmodule:X-v0", "nosuchmodule"),
         ("tests/Chain-v0", "gymnasium:tests/Chain-v0"),
         ("CarRacing-v3", "vectors of numbers"),
     ],
@@ -110,3 +111,10 @@ def test_contract_what_cannot_be_trained_on_is_refused(env_id, words):
         describe(env_id)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_no_module_that_an_id_names_is_imported():
+    for use in (describe, lambda env_id: Pool(env_id, [0])):
+        with pytest.raises(InputError, match="write 'gymnasium:Pendulum-v1', and --import this"):
+            use("gymnasium:this:Pendulum-v1")
+    assert "this" not in sys.modules
