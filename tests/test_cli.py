@@ -173,6 +173,7 @@ BAD = [
     (["run", "tiny.toml", "--device", "cuda"], "no CUDA device"),
     (["run", "tiny.toml", "--variant", "vnetwork"], "did you mean 'v-network'"),
     (["run", "tiny.toml", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'"),
+    (["run", "tiny.toml", "--env", "gymnasium:CartPole-v0"], "only continuous ones"),  # with a warning of Gymnasium's
     (["run", "tiny.toml", "--set", "tau=nan"], "tau"),
     (["run", "tiny.toml", "--workers", "0"], "--workers 0"),
     (["run", "tiny.toml", "--steps", "100"], "allows no update"),

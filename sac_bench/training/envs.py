@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -126,36 +127,53 @@ def describe(env_id: str) -> EnvSpec:
             registered = f"; Gymnasium has it: 'gymnasium:{env_id}'" if env_id in gymnasium.registry else ""
             raise InputError(f"unknown environment {env_id!r}{registered or nearest(env_id, known)}")
         backend = f"envpool {version('envpool')}"
-    try:
+    with _told_in_one_line(env_id):
+        space, observations, limit = _declared(env_id)
+    if not isinstance(space, spaces.Box):
+        raise InputError(f"environment {env_id!r} has {type(space).__name__} actions; only continuous ones are "
+                         "supported")  # fmt: skip
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise InputError(f"environment {env_id!r} has unbounded actions; wrap it in RescaleAction")
+    leaves = observations.values() if isinstance(observations, spaces.Dict) else [observations]
+    for leaf in leaves:
+        if not isinstance(leaf, spaces.Box) or len(leaf.shape) > 2 or leaf.dtype == np.uint8:
+            raise InputError(f"environment {env_id!r} observes {leaf}; only vectors of numbers are supported")
+    if not limit:
+        raise InputError(f"environment {env_id!r} declares no max_episode_steps; register it with one")
+    if not env_id.startswith(GYMNASIUM_PREFIX):  # which was made to see all this
+        with _told_in_one_line(env_id):
+            _make(env_id, 1, [0], 1).close()
+    return EnvSpec(
+        id=env_id,
+        backend=backend,
+        observation_dim=sum(int(np.prod(leaf.shape or ())) for leaf in leaves),
+        action_dim=int(np.prod(space.shape)),
+        max_episode_steps=int(limit),
+        action_low=tuple(space.low.astype(np.float64).flatten().tolist()),
+        action_high=tuple(space.high.astype(np.float64).flatten().tolist()),
+    )
+
+
+def _declared(env_id: str) -> tuple[Any, Any, int | None]:
+    """An environment's action space, observation space and limit of steps."""
+    if env_id.startswith(GYMNASIUM_PREFIX):
         env = _make(env_id, 1, [0], 1)
-    except Exception as error:  # whatever a third-party constructor raises, the user is told in one line
-        raise InputError(f"environment {env_id!r} cannot be made: {_first_line(error)}") from error
-    try:
-        space = _single_action_space(env)
-        if not isinstance(space, spaces.Box):
-            raise InputError(f"environment {env_id!r} has {type(space).__name__} actions; only continuous ones are "
-                             "supported")  # fmt: skip
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise InputError(f"environment {env_id!r} has unbounded actions; wrap it in RescaleAction")
-        observations = getattr(env, "single_observation_space", None) or env.observation_space
-        leaves = observations.values() if isinstance(observations, spaces.Dict) else [observations]
-        for leaf in leaves:
-            if not isinstance(leaf, spaces.Box) or len(leaf.shape) > 2 or leaf.dtype == np.uint8:
-                raise InputError(f"environment {env_id!r} observes {leaf}; only vectors of numbers are supported")
-        limit = getattr(getattr(env.spec, "config", env.spec), "max_episode_steps", None)
-        if not limit:
-            raise InputError(f"environment {env_id!r} declares no max_episode_steps; register it with one")
-        return EnvSpec(
-            id=env_id,
-            backend=backend,
-            observation_dim=sum(int(np.prod(leaf.shape or ())) for leaf in leaves),
-            action_dim=int(np.prod(space.shape)),
-            max_episode_steps=int(limit),
-            action_low=tuple(space.low.astype(np.float64).flatten().tolist()),
-            action_high=tuple(space.high.astype(np.float64).flatten().tolist()),
-        )
-    finally:
         env.close()
+        return env.single_action_space, env.single_observation_space, env.spec.max_episode_steps
+    import envpool
+
+    spec = envpool.make_spec(env_id)  # VizDoom's write files, or crash, when they are made
+    return spec.action_space, spec.observation_space, getattr(spec.config, "max_episode_steps", None)
+
+
+@contextmanager
+def _told_in_one_line(env_id: str) -> Iterator[None]:
+    """Whatever a third-party constructor raises is an InputError, and its warnings are not shown."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except Exception as error:
+        raise InputError(f"environment {env_id!r} cannot be made: {_first_line(error)}") from error
 
 
 @functools.cache

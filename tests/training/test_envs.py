@@ -104,6 +104,7 @@ def test_contract_ones_own_environment_with_a_dictionary():
         ("gymnasium:tests/Endless-v0", "max_episode_steps"),
         ("tests/Chain-v0", "gymnasium:tests/Chain-v0"),
         ("CarRacing-v3", "vectors of numbers"),
+        ("Cig-v1", "vectors of numbers"),  # its process ends where it is made
     ],
 )
 def test_contract_what_cannot_be_trained_on_is_refused(env_id, words):
