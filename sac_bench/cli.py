@@ -342,8 +342,8 @@ def gc(
         from sac_bench import garbage
         from sac_bench.store import Store
 
-        if not results.is_dir():
-            raise InputError(f"--results {results}: no such folder")
+        if not (results / "runs").is_dir():
+            raise InputError(f"--results {results}: no runs there")
         store = Store(results)
         kept = lambda item: item.why == garbage.UNLISTED and not runs
         with store.planning():
