@@ -254,9 +254,9 @@ def soak(
             to_harm -= 1
             if to_harm <= 0:
                 test.silence()
-                if harms[0]():
+                to_harm = harm_every
+                if harms[0]():  # else there was nothing to harm yet
                     harms.append(harms.pop(0))
-                    to_harm = harm_every
         for command in test.commands:
             command.wait()
             test.hear(command)

@@ -213,6 +213,9 @@ def test_many_options(options):
 
 
 @FUZZ
-@given(st.lists(st.sampled_from(["list", "status", "report", "gc"]), max_size=1), st.lists(ONE_OF_OTHERS | WORD, max_size=3))
+@given(
+    st.lists(st.sampled_from(["list", "status", "report", "gc"]), max_size=1),
+    st.lists(ONE_OF_OTHERS | WORD, max_size=3),
+)
 def test_the_other_commands(command, options):
     check(*sac_bench(*command, *chain(*options)))

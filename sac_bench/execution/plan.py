@@ -82,7 +82,7 @@ class Plan:
 
 def env_step_seconds(env_id: str) -> float:
     """Rough time of one step of one environment on one core: a bigger body has more to simulate and to observe."""
-    return 6e-5 + 9e-7 * describe(env_id).observation_dim
+    return 8e-5 + 1.1e-6 * describe(env_id).observation_dim
 
 
 @functools.cache

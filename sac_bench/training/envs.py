@@ -42,8 +42,12 @@ class EnvSpec:
 
     def scaled(self, action: np.ndarray) -> np.ndarray:
         """Actions [..., A] in [-1, 1] -> float64 in the environment's own bounds, clipped to them."""
-        low, high = np.array(self.action_low), np.array(self.action_high)
+        low, high = self._bounds
         return np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
+
+    @functools.cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.action_low), np.array(self.action_high)
 
 
 class Step(NamedTuple):

@@ -215,19 +215,21 @@ class Trainer:
         for first, load in chunks:
             rows = load()
             self.replay.extend(rows, newest)
-            for t in range(max(0, self._pool_start() - first), rows["action"].shape[1]):
-                self._check_replayed(observation, rows["observation"][:, t])
-                observation = pool.step(rows["action"][:, t].flatten(0, 1).numpy()).observation
+            parts = (rows[name].transpose(0, 1).flatten(1, 2).numpy() for name in ("action", "observation"))
+            for t, (action, recorded) in enumerate(zip(*parts, strict=True)):
+                if first + t >= self._pool_start():
+                    self._check_replayed(observation, recorded)
+                    observation = pool.step(action).observation
         if not chunks:
             self.replay.start(tensors["observation"].numpy())
         if self.replay.written != self.progress.vector_steps:
             raise RuntimeError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
         self._returns = tensors["returns"].numpy().copy()
-        self._check_replayed(observation, newest)
+        self._check_replayed(observation, tensors["observation"].numpy())
         self._pool, self._saved_rows = pool, self.replay.written
 
-    def _check_replayed(self, observation: np.ndarray, recorded: Tensor) -> None:
-        if not np.array_equal(observation, recorded.flatten(0, 1).numpy(), equal_nan=True):
+    def _check_replayed(self, observation: np.ndarray, recorded: np.ndarray) -> None:
+        if not ((observation == recorded).all() or np.array_equal(observation, recorded, equal_nan=True)):
             raise RuntimeError(
                 f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions"
             )
