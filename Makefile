@@ -20,7 +20,7 @@ help:
 	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
 	@echo "make soak                  kills, corrupts and fills the disk for ten minutes, then compares with an undisturbed run"
 	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
-	@echo "make test, make lint       checks; make test-slow compiles every structure in experiments/,"
+	@echo "make test, make lint       checks; make test-slow: every structure compiled, rarer faults,"
 	@echo "                           make mutations plants bugs and names the test that catches each"
 	@echo "make clean                 removes the virtual environment and the compiled code"
 
@@ -46,7 +46,7 @@ figures: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# Compiled against eager for every structure in experiments/, and compiled cohorts of several widths.
+# Compiled against eager for every structure in experiments/, compiled cohorts of several widths, the rarer faults.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow
 

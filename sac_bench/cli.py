@@ -163,7 +163,7 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     words = [f"{fresh} new", f"{len(plan.reused)} reused", f"{going_on} to be continued"]
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
-    console.print(f"{asked.name}: {asked.question}" if asked.question else asked.name, highlight=False)
+    console.print(one_line(f"{asked.name}: {asked.question}" if asked.question else asked.name), highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)
     for version, count in superseded(asked, store).items():
         console.print(f"not used: {count} of them as trained by another version ({version})", highlight=False)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
+from sac_bench.files import write_atomically
 from sac_bench.results import Results
 
 RULES = (
@@ -140,10 +141,10 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     folder.mkdir(parents=True, exist_ok=True)
     table = final_performance(results, about)
     shown = presented(table, about)
-    table.to_csv(folder / "final.csv", index=False)
-    scores(results, about).to_csv(folder / "scores.csv", index=False)
-    (folder / "final.md").write_text(markdown(shown) + "\n\n" + RULES + "\n")
-    (folder / "final.tex").write_text(f"% {RULES}\n" + shown.to_latex(index=False, escape=True))
+    write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
+    write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
+    write_atomically(folder / "final.md", (markdown(shown) + "\n\n" + RULES + "\n").encode())
+    write_atomically(folder / "final.tex", (f"% {RULES}\n" + shown.to_latex(index=False, escape=True)).encode())
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
-    (folder / "final.txt").write_text(plain + "\n\n" + textwrap.fill(RULES, 118) + "\n")
+    write_atomically(folder / "final.txt", (plain + "\n\n" + textwrap.fill(RULES, 118) + "\n").encode())
     return table

@@ -115,6 +115,7 @@ def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_pa
     assert [log.count(f"step {step}:") for step in (0, 100, 200, 300)] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goes_on(command, tmp_path, reference):
     prepare(tmp_path, DIE.replace("TIMES", "3"))
     ran = command(*RUN)
@@ -160,7 +161,9 @@ def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(comma
     assert "2 diverged (not trained again)" in again.stdout
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, code, command, tmp_path, reference):
     # The environment itself asks for the end, in the middle of the third segment.
     prepare(tmp_path, f"if self.steps == 250 and self.place == 1: os.kill(os.getppid(), {int(number)})")
@@ -177,6 +180,7 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
     assert comparable(tmp_path / "results") == reference
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     prepare(tmp_path, "if self.steps == 250: signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()")
     process = start(tmp_path, *RUN)
@@ -217,6 +221,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(com
     assert not list(folder.rglob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
     folder, remount = disk
     prepare(tmp_path)
@@ -248,6 +253,7 @@ def test_commands_that_share_runs_train_each_once(tmp_path, command):
     assert "nothing to free" in command("gc").stdout
 
 
+@pytest.mark.slow
 def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
     hang = "if self.steps == 250 and not os.path.exists('hung'): open('hung', 'w').close(); signal.pause()"
     prepare(tmp_path, hang)
@@ -265,6 +271,7 @@ def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
     first.communicate()
 
 
+@pytest.mark.slow
 def test_a_lost_replay_is_told_and_not_trained_again_unasked(command, tmp_path, reference):
     prepare(tmp_path)
     assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0
@@ -288,6 +295,7 @@ sys.addaudithook(hook)
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_unpickled(command, tmp_path):
     prepare(tmp_path)
     assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0
