@@ -39,10 +39,10 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print(f"sac-bench: {error}", file=sys.stderr)
+        print(f"sac-bench: {redacted(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
     except OSError as error:
-        print(f"sac-bench: {one_line(f'{error.filename}: {error.strerror or error}')}", file=sys.stderr)
+        print(f"sac-bench: {redacted(one_line(f'{error.filename}: {error.strerror or error}'))}", file=sys.stderr)
         senseless = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)  # the errors of a path that makes no sense
         raise typer.Exit(2 if senseless else 1) from None
 
@@ -77,7 +77,8 @@ def run(
         from sac_bench import experiment as experiments
         from sac_bench.execution import plan as planning
         from sac_bench.execution.machine import available_memory, cores, resolve_device
-        from sac_bench.store import Store
+        from sac_bench.results import runs_of
+        from sac_bench.store import ENDED, Store
 
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"--workers {workers}: wants 1 to 1024")
@@ -87,29 +88,36 @@ def run(
         chosen = resolve_device(device)
         workers = workers or (min(cores(), len({spec.id for _, spec in asked.runs()})) if chosen == "cpu" else 1)
         store = Store(results)
+        store.check_layout()
         store.check_writable(asked.name)
         memory = 0.9 * available_memory(chosen) / workers
         make_plan = experiments.located(asked.source)(
             lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
         )
-        plan = make_plan()  # what cannot be done is refused before anything is written
+        if dry_run or not store.root.exists():  # what cannot be done is refused before anything is written
+            plan = make_plan()
         if dry_run:
             _say_plan(asked, plan, store, workers, chosen)
             return
         command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
-        with store.planner() as planner:
-            with store.planning():
-                plan = make_plan()
-                planning.write(plan, store, planner, keep_replay)
-            _say_plan(asked, plan, store, workers, chosen)
-            failed = _train(asked, plan, store, workers, chosen, import_, command) if plan.cohorts else 0
-        _report(asked, store, command)
-        if failed:
+        try:
+            with store.planner() as planner:
+                with store.planning():
+                    plan = make_plan()
+                    planning.write(plan, store, planner, keep_replay)
+                _say_plan(asked, plan, store, workers, chosen)
+                if plan.cohorts:
+                    _train(asked, plan, store, workers, chosen, import_, command)
+            statuses = _report(asked, store, command)
+        except KeyboardInterrupt:
+            print(f"sac-bench: {_count(runs_of(store, asked))}; continue with: {command}", file=sys.stderr)
+            raise
+        if not statuses <= set(ENDED):
             raise typer.Exit(1)
 
 
-def _train(asked: Any, plan: Any, store: Any, workers: int, device: str, imports: list[str], command: str) -> int:
-    """Carry out a plan; the number of runs that failed."""
+def _train(asked: Any, plan: Any, store: Any, workers: int, device: str, imports: list[str], command: str) -> None:
+    """Carry out a plan."""
     from sac_bench.execution.local import Engine
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.progress import Display
@@ -119,19 +127,12 @@ def _train(asked: Any, plan: Any, store: Any, workers: int, device: str, imports
     if eager:
         console.print(eager, highlight=False, soft_wrap=True)
     collect(store, asked, command)  # from now on the folder knows which runs it refers to
-    try:
-        return Engine(
-            plan, store, device=device, workers=workers, imports=imports, display=Display(console, workers)
-        ).run()
-    except KeyboardInterrupt:
-        runs = collect(store, asked, command).runs.drop_duplicates("run_id")
-        print(f"sac-bench: {_count(runs)}; continue with: {command}", file=sys.stderr)
-        raise
+    Engine(plan, store, device=device, workers=workers, imports=imports, display=Display(console, workers)).run()
 
 
 def _count(runs: Any) -> str:
     """Where runs stand: "3 finished, 2 interrupted (at 10,000 to 20,000 steps)"."""
-    words = []
+    words, runs = [], runs.drop_duplicates("run_id")
     for standing, steps in runs.groupby("status", sort=False)["steps"]:
         low, high = steps.min(), steps.max()
         between = f"{low:,} to {high:,}" if low < high else f"{low:,}"
@@ -139,7 +140,8 @@ def _count(runs: Any) -> str:
     return ", ".join(words)
 
 
-def _report(asked: Any, store: Any, command: str) -> None:
+def _report(asked: Any, store: Any, command: str) -> set[str]:
+    """Write and show it; how its runs stand."""
     from sac_bench.analysis.report import write_report
     from sac_bench.results import collect, measure_random_policies
 
@@ -150,8 +152,9 @@ def _report(asked: Any, store: Any, command: str) -> None:
     folder = store.experiment(asked.name)
     write_report(folder)
     console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
-    console.print(_count(results.runs.drop_duplicates("run_id")), highlight=False)
+    console.print(_count(results.runs), highlight=False)
     console.print(f"report: {folder / 'report.md'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
+    return set(results.runs["status"])
 
 
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
@@ -391,7 +394,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except USAGE_ERROR as error:  # type: ignore[misc]
-        print(f"sac-bench: {one_line(error.format_message())}", file=sys.stderr)
+        print(f"sac-bench: {redacted(one_line(error.format_message()))}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -33,4 +33,4 @@ def nearest(name: str, known: Iterable[str], places: int = 1) -> str:
 
 def redacted(text: str) -> str:
     """The text with the password of every URL in it (scheme://user:password@host) hidden."""
-    return re.sub(r"(\w+://[^\s/:@]*):[^\s/]*@", r"\1:***@", text)
+    return re.sub(r"(\w+:/{1,2}[^\s/:@]*):[^\s/]*@", r"\1:***@", text)

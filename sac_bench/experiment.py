@@ -26,7 +26,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
-RESERVED = ("runs", "cohorts", "environments", "record")
+RESERVED = ("runs", "cohorts", "environments", "record", "store.json")
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 10**12
 MAX_RUNS = 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,7 +25,7 @@ class Fingerprint(TypedDict):
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file whole, or not at all, whatever happens to the process or the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{BESIDE}{os.getpid()}-{path.name}")
+    beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with open(beside, "wb") as file:
             file.write(data)
@@ -92,5 +93,7 @@ def check(path: Path, expected: Fingerprint, grown: bool = False) -> None:
             found = fingerprint(path)["sha256"]
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
+    except (TypeError, KeyError):
+        raise InputError(f"{path}: what it must be is not known: no length and SHA-256") from None
     if found != expected["sha256"]:
         raise InputError(f"{path}: damaged: its bytes are not those that were written")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from sac_bench.errors import InputError
+from sac_bench.execution import plan as planning
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.plan import is_wanted
 from sac_bench.files import BESIDE
 from sac_bench.store import Store, standing_at
 
@@ -23,6 +23,7 @@ class Garbage(NamedTuple):
     why: str
 
 
+_TRAINED = ("runs", "cohorts")
 UNLISTED = "runs that no experiment here lists"
 
 
@@ -32,14 +33,18 @@ def find(store: Store) -> list[Garbage]:
     referred = _listed(store)
     found = []
     for cohort_id in store.cohort_ids():
-        if is_wanted(store, cohort_id):
+        if planning.is_wanted(store, cohort_id):
             continue
-        folder, members = store.cohort(cohort_id), [run_id for run_id, of in cohort_of.items() if of == cohort_id]
-        if not members:
+        folder = store.cohort(cohort_id)
+        directory = CohortDirectory(folder)
+        unknown = [run_id for run_id in planning.members(directory) if cohort_of.get(run_id, "") is None]
+        own = [run_id for run_id, of in cohort_of.items() if of == cohort_id] + unknown
+        if referred.intersection(own):
+            referred.update(planning.members(directory))  # they continue together or not at all
+        if not own:
             found.append(Garbage(folder, _size(folder), "cohorts that no run belongs to"))
             continue
-        directory = CohortDirectory(folder)
-        if _is_done(store, directory, members):
+        if _is_done(store, directory, own):
             why = "replays of finished runs that were not to be kept"
             found += [Garbage(p, _size(p), why) for p in [*folder.glob("checkpoint-*"), *folder.glob("*.safetensors")]]
         else:
@@ -47,12 +52,15 @@ def find(store: Store) -> list[Garbage]:
         found += [Garbage(p, _size(p), "files cut short by a crash") for p in folder.glob(f"{BESIDE}*")]
     for run_id, cohort in cohort_of.items():
         folder = store.run(run_id).path
-        if cohort and is_wanted(store, cohort):
+        if cohort and planning.is_wanted(store, cohort):
             continue
         if run_id not in referred:
             found.append(Garbage(folder, _size(folder), UNLISTED))
         else:
             found += [Garbage(p, _size(p), "files cut short by a crash") for p in folder.glob(f"{BESIDE}*")]
+    if not any(map(store.is_alive, store.planner_names())):  # nobody writes anything else meanwhile
+        elsewhere = [p for p in store.root.rglob(f"{BESIDE}*") if p.relative_to(store.root).parts[0] not in _TRAINED]
+        found += [Garbage(p, _size(p), "files cut short by a crash") for p in elsewhere]
     return found
 
 

@@ -54,7 +54,7 @@ def is_taken(path: Path) -> bool:
     try:
         with open(path) as file:
             return not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

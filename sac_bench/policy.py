@@ -13,8 +13,7 @@ from safetensors import SafetensorError, safe_open
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, nearest
 from sac_bench.experiment import RunSpec
-from sac_bench.files import check
-from sac_bench.store import ENDED, Store
+from sac_bench.store import Store
 from sac_bench.training.envs import describe
 from sac_bench.training.naming import with_tensors
 
@@ -61,8 +60,8 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
     if run not in trained:
         raise InputError(f"{results}: no policy of run {run!r}{nearest(run, trained)}")
     directory = store.run(run)
-    if (status := directory.status())["status"] in ENDED and status.get("policy"):
-        check(directory.policy, status["policy"])
+    if (status := directory.status())["status"] == "damaged":
+        raise InputError(status["reason"])
     try:
         with safe_open(directory.policy, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

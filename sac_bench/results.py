@@ -31,21 +31,19 @@ def lock_of(folder: Path, what: str) -> Path:
     return folder.parent / ".locks" / "experiments" / f"{folder.name}.{what}"
 
 
-def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
-    """Gather an experiment's runs from the store and write them to results/<name>/."""
-    folder = store.experiment(experiment.name)
-    rows: list[dict[str, Any]] = []
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+def runs_of(store: Store, experiment: Experiment) -> pd.DataFrame:
+    """Where an experiment's runs stand, from their statuses alone: a row a variant and run, in the order of `runs`."""
+    rows = []
     for variant, spec in experiment.runs():
-        run = store.run(spec.id)
-        status = run.status()
-        steps = min(status["steps"], variant.steps)
-        labels = {"run_id": spec.id, "variant": variant.name, "env": spec.env, "seed": spec.seed}
+        status = store.run(spec.id).status()
         rows.append(
-            labels
-            | {
+            {
+                "run_id": spec.id,
+                "variant": variant.name,
+                "env": spec.env,
+                "seed": spec.seed,
                 "status": store.standing(status, variant.steps),
-                "steps": steps,
+                "steps": min(status["steps"], variant.steps),
                 "target_steps": variant.steps,
                 "wall_seconds": status.get("wall_seconds"),
                 "cohort_size": status.get("cohort_size"),
@@ -53,21 +51,36 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
                 "backend": spec.as_dict()["backend"],
                 **conditions(status),
                 "reason": status.get("reason"),
+                "untrusted": status["status"] in ("new", "planned", "damaged"),
             }
         )
-        if status["status"] in ("new", "planned", "damaged"):
-            continue  # what may lie there is of an earlier training, or not to be trusted
+    return pd.DataFrame(rows).astype({"reason": object})
+
+
+def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
+    """Gather an experiment's runs from the store and write them to results/<name>/."""
+    folder = store.experiment(experiment.name)
+    runs = runs_of(store, experiment)
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
+    for i, (variant, spec) in enumerate(experiment.runs()):
+        if runs.loc[i, "untrusted"]:
+            continue  # what may lie there is of an earlier training, or damaged
+        labels = {"run_id": spec.id, "variant": variant.name, "env": spec.env, "seed": spec.seed}
         for name in TABLES:
-            table = run.table(name)
+            try:
+                table = store.run(spec.id).table(name)
+            except InputError as error:  # of a run that has not ended: continuing it mends that, or tells
+                runs.loc[i, "reason"] = str(error)
+                continue
             if len(table):
-                table = table[table["step"] <= steps]  # beyond are rows of a segment that is not saved yet
+                table = table[table["step"] <= runs.loc[i, "steps"]]  # beyond are rows that are not saved yet
                 if name != "training":  # it may have ended elsewhere before: that evaluation is not of this training
                     due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == variant.steps)
                     table = table[due]
                 table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
     results = Results(
-        pd.DataFrame(rows),
+        runs.drop(columns="untrusted"),
         *(pd.concat(tables[name], ignore_index=True) if tables[name] else pd.DataFrame() for name in TABLES),
     )
     about = _describe(experiment, command, store)
@@ -93,8 +106,8 @@ def load_results(name: str, results: str | Path = "results") -> Results:
             for table, expected in read_json(folder / "experiment.json").get("tables", {}).items():
                 if table in Results._fields:
                     check(folder / f"{table}.csv", expected)
-        except InputError as error:
-            raise InputError(f"{error}; sac-bench run with its experiment file writes it again") from None
+        except (InputError, AttributeError) as error:
+            raise InputError(f"{folder}: {error}; sac-bench run with its experiment file writes it again") from None
         return Results(*(_read_table(folder / f"{table}.csv") for table in Results._fields))
 
 

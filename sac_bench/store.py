@@ -20,6 +20,7 @@ import io
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,18 @@ class Store:
         with contextlib.ExitStack() as life:
             with self.planning():
                 folder.mkdir(exist_ok=True)
-                for name in os.listdir(folder):
+                for name in self.planner_names():
                     if not self.is_alive(name):
                         (folder / name).unlink()
-                file = life.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix=""))
-                locks.hold(file.file)
-            yield Path(file.name).name
+                path = folder / uuid.uuid4().hex
+                life.callback(path.unlink, missing_ok=True)
+                locks.hold(life.enter_context(open(path, "a")))
+            yield path.name
+
+    def planner_names(self) -> list[str]:
+        """Those that planned here, dead ones included."""
+        folder = self.locks / "planners"
+        return os.listdir(folder) if folder.exists() else []
 
     def is_alive(self, planner: str) -> bool:
         """Whether the process that goes by this name still runs."""
@@ -113,10 +120,12 @@ class Store:
     def planning(self) -> Iterator[None]:
         """The right to decide who trains what here, and to drop what a plan may count on; held for moments."""
         with locks.locked(self.locks / "planning"):
-            self._check_layout()
+            if self.check_layout() != LAYOUT:
+                write_json(self.root / "store.json", {"layout": LAYOUT})
             yield
 
-    def _check_layout(self) -> None:
+    def check_layout(self) -> int | None:
+        """The folder's layout, if it says; InputError when it is one that this version does not know."""
         path = self.root / "store.json"
         try:
             layout = read_json(path).get("layout") if path.exists() else None
@@ -125,8 +134,7 @@ class Store:
         if isinstance(layout, int) and layout > LAYOUT:
             raise InputError(f"{path}: written by a newer sac_bench (layout {layout}; this one knows {LAYOUT}); "
                              "upgrade, or use another --results")  # fmt: skip
-        if layout != LAYOUT:
-            write_json(path, {"layout": LAYOUT})
+        return layout
 
 
 def standing_at(status: Mapping[str, Any], steps: int) -> str:
@@ -165,30 +173,34 @@ class RunDirectory:
         path = self.path / "spec.json"
         try:
             return RunSpec.from_dict(read_json(path))
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from None
 
     def status(self) -> dict[str, Any]:
         """Where the run stands: {"status": ..., "steps": how many are saved, ...}.
 
         "new" (never planned), "planned", "started", "failed", "finished", "diverged"; "damaged" when this file or, of
-        a run that has ended, one of its tables is not what was written: "reason" names it.
+        a run that has ended, a table or the policy is not what was written: "reason" names it.
         """
         path = self.path / "status.json"
         try:
             status = read_json(path)
             if not (isinstance(status.get("status"), str) and isinstance(status.get("steps"), int)):
                 raise InputError(f"{path}: damaged: it has no status or no steps")
-            if status["status"] in ENDED:
-                for name in TABLES:
-                    if name in status.get("tables", {}):
-                        check(self.path / f"{name}.csv", status["tables"][name])
         except FileNotFoundError:
             if not (self.path / "evaluations.csv").exists():
                 return {"status": "new", "steps": 0}
             return {"status": "damaged", "steps": 0, "reason": f"{path}: missing"}
         except InputError as error:
             return {"status": "damaged", "steps": 0, "reason": str(error)}
+        try:
+            if status["status"] in ENDED:
+                for name, expected in status.get("tables", {}).items():
+                    check(self.path / f"{Path(name).name}.csv", expected)
+                if status.get("policy"):
+                    check(self.policy, status["policy"])
+        except (InputError, AttributeError) as error:
+            return status | {"status": "damaged", "reason": str(error)}
         return status
 
     def plan(self, spec: RunSpec, cohort: str) -> None:
@@ -241,12 +253,17 @@ class RunDirectory:
             file.write(line + "\n")
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table's whole lines: one without its end is being written, or was cut."""
+        """A table's whole lines: one without its end is being written, or was cut. InputError when it is none."""
         try:
             lines, _, _ = (self.path / f"{name}.csv").read_bytes().rpartition(b"\n")
-            return pd.read_csv(io.BytesIO(lines))
+            table = pd.read_csv(io.BytesIO(lines))
+            if not pd.api.types.is_integer_dtype(table["step"]):
+                raise ValueError("its steps are not whole numbers")
+            return table
         except (FileNotFoundError, pd.errors.EmptyDataError):
             return pd.DataFrame()
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{self.path / name}.csv: damaged: {error}") from None
 
 
 def _plain(identifier: Any) -> str:

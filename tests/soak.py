@@ -8,6 +8,7 @@ from the one before; what is harmed beyond that must be told in one line, and me
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -87,18 +88,28 @@ class Soak:
         own = [int(pid) for pid in listed.stdout.split()]
         return [pid for pid in own if _folder_of(pid) == self.folder]
 
+    def wait_for_progress(self, most: float = 120.0) -> None:
+        """Until a segment was saved since the last time, or a command has ended."""
+        before, deadline = self.standing(), time.monotonic() + most
+        while self.standing() == before and not any(command.poll() is not None for command in self.commands):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nothing was saved for {most} s: {before}")
+            time.sleep(0.05)
+
     def harass(self) -> None:
         """Kill or stop something."""
         processes = [command.pid for command in self.commands] + self.workers()
         victims = processes if self.random.random() < 0.2 else [self.random.choice(processes)]
         number = self.random.choice(SIGNALS)
         for pid in victims:
-            try:
-                os.kill(pid, number)
-                self.counts[f"{number.name} to {'all' if len(victims) > 1 else self.kind(pid)}"] += 1
-                self.counts["kills"] += 1
-            except ProcessLookupError:
-                pass
+            self.kill(pid, number, "all" if len(victims) > 1 else self.kind(pid))
+
+    def kill(self, pid: int, number: signal.Signals, whom: str) -> None:
+        """Once, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            self.counts[f"{number.name} to {whom}"] += 1
+            self.counts["kills"] += 1
 
     def kind(self, pid: int) -> str:
         return "a command" if pid in [command.pid for command in self.commands] else "a worker"
@@ -106,9 +117,7 @@ class Soak:
     def silence(self) -> None:
         """Kill everything, and see that nothing that was committed is gone."""
         for pid in [command.pid for command in self.commands] + self.workers():
-            os.kill(pid, signal.SIGKILL)
-            self.counts["SIGKILL to all"] += 1
-            self.counts["kills"] += 1
+            self.kill(pid, signal.SIGKILL, "all")
         for command in self.commands:
             command.wait()
             self.hear(command)
@@ -129,8 +138,8 @@ class Soak:
         """The newest checkpoint of every cohort that has one."""
         found = {}
         for folder in (self.results / "cohorts").glob("*"):
-            if newest := sorted(folder.glob("checkpoint-*.json"))[-1:]:
-                found[folder.name] = int(newest[0].stem.split("-")[1])
+            if newest := sorted(path.stem for path in folder.glob("checkpoint-*.json"))[-1:]:
+                found[folder.name] = int(newest[0].split("-")[1])
         return found
 
     def corrupt_newest(self) -> bool:
@@ -246,9 +255,10 @@ def soak(
     to_harm = harm_every
     try:
         while 0 not in test.tend():
-            time.sleep(test.random.uniform(2.0, 7.0))
+            test.wait_for_progress()
+            time.sleep(test.random.uniform(0.0, 3.0))
             test.watch()
-            if test.counts["kills"] >= kills:
+            if test.counts["kills"] >= kills and test.counts["corruptions"]:
                 continue
             test.harass()
             to_harm -= 1
@@ -263,7 +273,8 @@ def soak(
         test.counts["differing bytes"] = differing(comparable(test.results), comparable(folder / "undisturbed"))
     finally:
         for pid in [command.pid for command in test.commands if command.poll() is None] + test.workers():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if small_disk:
             subprocess.run(["umount", "--lazy", test.results], check=False)
     return test.counts

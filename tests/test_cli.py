@@ -1,11 +1,16 @@
 """The command as users type it: real processes, real environments."""
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sac_bench
@@ -68,6 +73,49 @@ def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, t
     assert (np.abs(action) <= 3).all()
     assert policy.act(np.zeros((5, 4)), sample=True).shape == (5, 1)
     np.testing.assert_array_equal(action, policy.act(np.zeros(4)))
+
+
+def comparable(results: Path, name: str) -> dict[str, bytes]:
+    """What must be the same to the bit: evaluations without the clock, and the policies."""
+    table = pd.read_csv(results / name / "evaluations.csv").drop(columns="wall_seconds")
+    policies = {p.parent.name: p.read_bytes() for p in results.glob("runs/*/policy.safetensors")}
+    return {"evaluations": table.to_csv().encode(), **policies}
+
+
+def steps_of(results: Path) -> list[int]:
+    """Where the runs of a results folder stand."""
+    return [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]
+
+
+def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sac_bench.cli", "run", str(experiment_file), "--results", results, "--variant", "sac",
+         "--steps", "1200", "--workers", "1"],
+        cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (steps := steps_of(tmp_path / results)) or min(steps) == 0:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-f", f"execution.worker {results} "], capture_output=True, text=True).stdout
+    assert workers
+    for pid in [*map(int, workers.split()), process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path):
+    arguments = ["--variant", "sac", "--steps", "1200", "--workers", "1"]
+    killed_after_a_segment(experiment_file, tmp_path, "killed")
+    assert all(0 < steps < 1200 for steps in steps_of(tmp_path / "killed"))
+    resumed = command("run", experiment_file, "--results", "killed", *arguments)
+    assert resumed.returncode == 0, resumed.stderr + resumed.stdout
+    assert "0 new, 0 reused, 2 to be continued" in resumed.stdout
+    assert command("run", experiment_file, "--results", "straight", *arguments).returncode == 0
+    ours, theirs = (comparable(tmp_path / folder, "tiny") for folder in ("killed", "straight"))
+    assert ours == theirs
 
 
 def test_kept_replays_let_finished_runs_go_on(command, experiment_file, tmp_path):

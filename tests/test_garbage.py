@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from sac_bench import garbage, locks
@@ -92,6 +93,14 @@ def test_runs_of_deleted_experiments_are_told_and_freed_only_when_asked(store, c
     assert freed.returncode == 0, freed.stderr
     assert "freed" in freed.stdout
     assert store.run_ids() == []
+
+
+def test_a_run_that_a_listed_one_continues_with_is_kept(store):
+    table = pd.read_csv(store.root / "tiny" / "runs.csv", dtype=str)
+    kept = CohortDirectory(store.cohort(store.cohort_ids()[0])).plan()["runs"]
+    table[table["run_id"] == kept[0]].to_csv(store.root / "tiny" / "runs.csv", index=False)
+    freed = {item.path.name for item in garbage.find(store) if item.why == garbage.UNLISTED}
+    assert freed == set(store.run_ids()) - set(kept)
 
 
 def test_where_an_experiments_list_cannot_be_read_nothing_is_judged(store, command):

@@ -23,6 +23,7 @@ def run(tmp_path):
 def test_a_damaged_policy_is_refused(run, tmp_path):
     whole = run.policy.read_bytes()
     run.policy.write_bytes(whole[:-1])
+    assert "policy.safetensors: damaged: cut" in run.status()["reason"]
     with pytest.raises(InputError, match=r"policy\.safetensors: damaged: cut"):
         load_policy(run.id, tmp_path)
     run.update(status="started")  # no fingerprint yet

@@ -71,7 +71,7 @@ def write_report(folder: Path) -> None:
             final = write_tables(results, about, folder / "tables")
             figures = write_figures(results, about, folder / "figures")
             write_atomically(folder / "report.md", render(results, about, final, figures).encode())
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
                 f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
             ) from None
@@ -88,8 +88,7 @@ def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:
         }
         groups["not told apart from it"] = rows["difference_ci_low"].notna() & ~(groups["below"] | groups["above"])
         groups["too few seeds for an interval"] = rows["difference_ci_low"].isna()
-        names = rows["variant"] + [f" ({n} of {of} diverged)" if n else "" for n, of in
-                                   zip(rows["diverged"], rows["seeds"], strict=True)]  # fmt: skip
+        names = rows["variant"] + [f" ({ended})" if ended else "" for ended in rows["ended_otherwise"]]
         named = {word: ", ".join(names[mask]) for word, mask in groups.items()}
         words = "; ".join(f"{word}: {names}" for word, names in named.items() if names) or "nothing to compare"
         sentences.append(f"On {env}, against `{about['reference']}` (95% interval of the difference): {words}.")

@@ -18,8 +18,9 @@ RULES = (
     "Score of a run: mean return of the mean action over the evaluations in the last 10% of its steps (the last one "
     "before, where there are none). "
     "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
-    "A diverged run enters with the return of a random policy (in curves, from where it diverged). A run that failed, "
-    "is damaged or unfinished does not enter; it is counted as left out."
+    "A diverged run enters with the return of a random policy, where that is known (in curves, from where it diverged; "
+    "as no success where successes are counted). A run that failed, is damaged or unfinished does not enter; it is "
+    "counted as left out."
 )
 
 
@@ -92,12 +93,14 @@ def _episodes(results: Results, about: dict[str, Any], env: str, variant: str) -
     threshold = about.get("success_return")
     if threshold is None or not len(results.episodes):
         return {}
-    e = results.episodes
-    mine = e[(e["env"] == env) & (e["variant"] == variant) & (e["policy"] == "mean")]
+    runs, e = results.runs, results.episodes
+    of = lambda standing: runs[(runs["env"] == env) & (runs["variant"] == variant) & (runs["status"] == standing)]
+    mine = e[e["run_id"].isin(of("finished")["run_id"]) & (e["variant"] == variant) & (e["policy"] == "mean")]
     last = mine[mine["step"] == mine.groupby("run_id")["step"].transform("max")]
     if not len(last):
         return {"worst_episode": float("nan"), "success_share": float("nan")}
-    return {"worst_episode": float(last["return"].min()), "success_share": float((last["return"] > threshold).mean())}
+    shares = [*(last["return"] > threshold).groupby(last["run_id"]).mean(), *([0.0] * len(of("diverged")))]
+    return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
 
 
 def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
@@ -144,7 +147,8 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
     write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
     write_atomically(folder / "final.md", (markdown(shown) + "\n\n" + RULES + "\n").encode())
-    write_atomically(folder / "final.tex", (f"% {RULES}\n" + shown.to_latex(index=False, escape=True)).encode())
+    rules = "{\\footnotesize " + RULES.replace("%", "\\%") + "}\n"
+    write_atomically(folder / "final.tex", (shown.to_latex(index=False, escape=True) + rules).encode())
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
     write_atomically(folder / "final.txt", (plain + "\n\n" + textwrap.fill(RULES, 118) + "\n").encode())
     return table

@@ -32,6 +32,7 @@ class CohortDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._restored: tuple[Path, dict[str, Any]]
         self._rows: dict[str, Fingerprint] = {}  # what the newest checkpoint stands on, as saved or restored here
 
     def plan(self) -> dict[str, Any]:
@@ -45,8 +46,10 @@ class CohortDirectory:
             plan = read_json(path)
         except FileNotFoundError:
             raise InputError(f"{path}: missing") from None
-        if not (isinstance(plan.get("runs"), list) and isinstance(plan.get("furthest"), int)):
-            raise InputError(f"{path}: damaged: it has no runs or no furthest step")
+        strings = lambda values: isinstance(values, list) and all(isinstance(value, str) for value in values)
+        if not (plan.get("runs") and strings(plan["runs"]) and isinstance(plan.get("furthest"), int)
+                and strings(plan.setdefault("planners", []))):  # fmt: skip
+            raise InputError(f"{path}: damaged: it has no runs, furthest step or planners")
         return plan
 
     def write_plan(self, runs: Sequence[str], steps: int, keep_replay: bool, planners: Sequence[str]) -> None:
@@ -79,9 +82,9 @@ class CohortDirectory:
         self._drop_unneeded()
 
     def restore(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> list[str]:
-        """Bring a new trainer and its runs' tables to the newest checkpoint that is whole; what was amiss, in lines.
+        """Bring a new trainer to the newest checkpoint that is whole; what was amiss, in lines. `go_on` follows.
 
-        Raises InputError when none is.
+        Raises InputError when none is, or the trainer cannot go on from it; then `complaints` knows.
         """
         complaints: list[str] = []
         for path in reversed(self._checkpoints()):
@@ -90,24 +93,33 @@ class CohortDirectory:
             except InputError as error:
                 complaints.append(str(error))
                 continue
-            for later in self._checkpoints():
-                if later > path:
-                    later.unlink()
-            self._drop_unneeded()
-            for run in runs:
-                run.cut_back(checkpoint["tables"][run.id])
             self._rows = {name: was for name, was in checkpoint["files"].items() if name.startswith("rows-")}
             (state,) = checkpoint["files"].keys() - self._rows.keys()
             chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(self._rows)]
             try:
                 trainer.restore(load_file(self.path / state), chunks, checkpoint["progress"])
             except InputError as error:
+                write_json(self._unusable, {"reason": f"{path}: {error}"})
                 raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
+            self._unusable.unlink(missing_ok=True)
+            self._restored = path, checkpoint["tables"]
             return complaints
         raise InputError(f"{'; '.join(complaints)}: no checkpoint is whole; --retrain trains its runs again")
 
+    def go_on(self, runs: Sequence[RunDirectory]) -> None:
+        """Drop what is later than the checkpoint that was restored: rows of the runs' tables, and checkpoints."""
+        restored, tables = self._restored
+        for run in runs:
+            run.cut_back(tables[run.id])
+        for later in self._checkpoints():
+            if later > restored:
+                later.unlink()
+        self._drop_unneeded()
+
     def complaints(self, runs: Sequence[RunDirectory]) -> list[str]:
-        """What is amiss with the checkpoints where none of them is whole; empty when one is."""
+        """Why it cannot be continued: what is amiss with the checkpoints, where none is whole; empty when one is."""
+        if self._unusable.exists():
+            return [str(read_json(self._unusable).get("reason"))]
         found = []
         for path in reversed(self._checkpoints()):
             try:
@@ -120,7 +132,8 @@ class CohortDirectory:
     def start_anew(self) -> None:
         """Forget everything."""
         self.drop_replay()
-        (self.path / "plan.json").unlink(missing_ok=True)
+        for path in (self._unusable, self.path / "plan.json"):
+            path.unlink(missing_ok=True)
 
     def drop_replay(self) -> None:
         """Free what only continuing would need."""
@@ -142,6 +155,10 @@ class CohortDirectory:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.path.glob("*") if path.is_file())
 
+    @property
+    def _unusable(self) -> Path:
+        return self.path / "unusable.json"
+
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*.json"))
 
@@ -150,10 +167,14 @@ class CohortDirectory:
         try:
             checkpoint = read_json(path)
             for name, fingerprint in checkpoint["files"].items():
-                check(self.path / Path(name).name, fingerprint)
+                if Path(name).name != name:
+                    raise InputError(f"{path}: damaged: {name!r} is not a name of a file here")
+                check(self.path / name, fingerprint)
             for run in runs:
                 run.check_tables(checkpoint["tables"][run.id])
-        except (OSError, KeyError, TypeError, AttributeError) as error:  # KeyError: a run that it does not know
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: missing") from error
+        except (KeyError, TypeError, AttributeError) as error:  # KeyError: a run that it does not know
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from None
         return checkpoint
 

@@ -83,13 +83,13 @@ class Engine:
         self._waiting = list(plan.cohorts)
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
-        self._failed = 0
+        self._told_to_wait = False
         self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
         self._store, self._device, self._workers = store, device, workers
         self._imports, self._display = imports, display
 
-    def run(self) -> int:
-        """Train; the number of runs that failed. KeyboardInterrupt stops the workers, a second one at once."""
+    def run(self) -> None:
+        """Train. KeyboardInterrupt stops the workers, a second one at once."""
         try:
             while self._waiting or self._active:
                 self._start_workers()
@@ -97,7 +97,8 @@ class Engine:
                 with contextlib.suppress(queue.Empty):
                     self._heard(*self._events.get(timeout=1.0))
         except KeyboardInterrupt:
-            self._display.say("stopping; once more stops at once")
+            with contextlib.suppress(OSError):  # the terminal may be what is gone
+                self._display.say("stopping; once more stops at once")
             for work in self._active:
                 work.process.terminate()  # a worker that is saving does that first
             deadline = time.monotonic() + GRACE_SECONDS
@@ -109,8 +110,8 @@ class Engine:
             for work in self._active:
                 work.process.kill()
                 work.process.wait()
-            self._display.close()
-        return self._failed
+            with contextlib.suppress(OSError):
+                self._display.close()
 
     def _start_workers(self) -> None:
         """Start what waits, as far as there are workers; drop what others have finished meanwhile."""
@@ -118,6 +119,9 @@ class Engine:
             if len(self._active) == self._workers:
                 return
             if (lock := locks.take(self._store.claim(cohort.id))) is None:
+                if not self._active and not self._told_to_wait:
+                    self._told_to_wait = True
+                    self._display.say("waiting for what another process trains")
                 continue
             self._waiting.remove(cohort)
             with lock:  # the worker inherits it, and so holds it for as long as it lives
@@ -127,8 +131,10 @@ class Engine:
                     self._start(cohort, lock.fileno())
 
     def _ended(self, cohort: CohortPlan) -> bool:
+        """Whether all of a cohort has, but for runs that were trained again in another."""
         statuses = [self._store.run(spec.id).status() for spec in cohort.runs]
-        return all(standing_at(status, cohort.steps) in ENDED for status in statuses)
+        own = [status for status in statuses if status.get("cohort") == cohort.id]
+        return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
 
     def _start(self, cohort: CohortPlan, lock: int) -> None:
         threads = 1 if self._device == "cpu" else cores()
@@ -175,22 +181,28 @@ class Engine:
 
     def _fail(self, work: Work) -> None:
         reason, log = self._why(work)
-        for spec in work.cohort.runs:
-            run = self._store.run(spec.id)
-            if standing_at(run.status(), work.cohort.steps) not in (*ENDED, "damaged"):
-                self._failed += 1
-                with contextlib.suppress(OSError):  # the disk may be what failed
+        with (
+            contextlib.suppress(OSError),  # the disk may be what failed
+            locks.take(self._store.claim(work.cohort.id)) or contextlib.nullcontext() as claim,
+        ):
+            for run in (self._store.run(spec.id) for spec in work.cohort.runs):
+                status = run.status()
+                mine = claim and status.get("cohort") == work.cohort.id  # else another process has taken over
+                if mine and standing_at(status, work.cohort.steps) not in (*ENDED, "damaged"):
                     run.update(status="failed", reason=reason)
                     run.log("failed; the end of the worker's log:\n" + log)
         self._display.say(f"failed: {_names(work.cohort)}: {reason} (log: {self._log(work.cohort)})")
 
     def _why(self, work: Work) -> tuple[str, str]:
         """Why a worker died, in a line, and the end of its log."""
-        lines = self._log(work.cohort).read_bytes()[work.log_begins :].decode(errors="replace").strip().splitlines()
+        log = self._log(work.cohort)
+        told = log.read_bytes()[work.log_begins :].decode(errors="replace") if log.exists() else ""
+        lines = told.strip().splitlines()
         code = work.process.returncode
         reason = work.error or (lines[-1] if lines and code > 0 else f"exit code {code}")
         if code < 0:
-            reason = f"killed by {signal.Signals(-code).name}"
+            known = {number.value: number.name for number in signal.Signals}
+            reason = f"killed by {known.get(-code, f'signal {-code}')}"
         return reason, "\n".join(lines[-20:])
 
     def _log(self, cohort: CohortPlan) -> Path:

@@ -23,7 +23,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Experiment, RunSpec, digest
 from sac_bench.files import read_json
-from sac_bench.store import Store, standing_at
+from sac_bench.store import ENDED, Store, standing_at
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
@@ -140,7 +140,7 @@ def make_plan(
     for spec, steps in wanted.values():
         status = store.run(spec.id).status()
         standing = standing_at(status, steps)
-        if standing in ended:
+        if standing in ended and not _to_be_ended(store, status):
             ended[standing].append(spec)
         elif owner := _to_continue(store, spec, status, steps, retrain):
             continued[owner] = max(continued.get(owner, 0), steps)
@@ -189,21 +189,49 @@ def is_wanted(store: Store, cohort_id: str) -> bool:
     return locks.is_taken(store.claim(cohort_id)) or any(map(store.is_alive, _planners(directory)))
 
 
+def _to_be_ended(store: Store, status: dict[str, Any]) -> bool:
+    """Whether a run has all the steps that its cohort was to go, and its worker died before it ended the run."""
+    return (
+        status["status"] in ("started", "failed")
+        and status["steps"] >= status.get("target_steps", math.inf)
+        and CohortDirectory(store.cohort(status["cohort"])).saved()
+    )
+
+
+def _cohort_of(store: Store, run_id: str, status: dict[str, Any]) -> str | None:
+    """A run's cohort; where its status cannot tell any more, one that has it in its plan, a wanted one first."""
+    if "cohort" in status or status["status"] != "damaged":
+        return status.get("cohort")
+    found = [cohort for cohort in store.cohort_ids() if run_id in members(CohortDirectory(store.cohort(cohort)))]
+    return next((cohort for cohort in found if is_wanted(store, cohort)), next(iter(found), None))
+
+
+def members(directory: CohortDirectory) -> list[str]:
+    """The runs in a cohort's plan; none where that cannot be read."""
+    try:
+        return directory.plan()["runs"]
+    except InputError:
+        return []
+
+
 def _planners(directory: CohortDirectory) -> list[str]:
     try:
         return directory.plan()["planners"]
-    except (InputError, KeyError):
+    except InputError:
         return []
 
 
 def _to_continue(store: Store, spec: RunSpec, status: dict[str, Any], steps: int, retrain: bool) -> str | None:
     """The cohort that a run is to be continued in; None for a run to be trained from the start."""
-    run, cohort = store.run(spec.id), status.get("cohort")
-    if cohort and is_wanted(store, cohort):
+    run, cohort = store.run(spec.id), _cohort_of(store, spec.id, status)
+    directory = CohortDirectory(store.cohort(cohort)) if cohort else None
+    untouched = status["steps"] == 0 and status["status"] not in (*ENDED, "damaged")
+    if cohort and directory and is_wanted(store, cohort) and (directory.saved() or untouched):
+        if status["status"] == "damaged":
+            raise InputError(f"run {run.id}: {status['reason']}; another process trains its cohort now: wait for it")
         return cohort
     if status["status"] in ("new", "planned"):
         return None
-    directory = CohortDirectory(store.cohort(cohort)) if cohort else None
     if retrain:
         return cohort if directory and not _amiss(store, directory) else None
     cost = f"--retrain trains it again (about {duration(CohortPlan('', (spec,), steps).seconds)})"

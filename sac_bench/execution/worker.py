@@ -35,7 +35,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.files import write_atomically
-from sac_bench.store import RunDirectory, Store
+from sac_bench.store import ENDED, RunDirectory, Store
 from sac_bench.training.evaluate import POLICIES
 from sac_bench.training.naming import named_tensors
 from sac_bench.training.trainer import Segment, Trainer
@@ -94,15 +94,17 @@ class Worker:
         trainer = self.trainer
         saved = self._begin()
         self._tell(None)
-        while (not saved or trainer.steps < self.steps) and self._alive():
+        done = saved and self._is_done()
+        if done:
+            self._finish()
+        while not done:
             segment = trainer.train(lambda steps, last: self._tell(last))
             with termination.waits():
                 self._save(segment)
-            saved = True
+                if done := self._is_done():
+                    self._finish()
             self._tell(float(np.mean(segment.episodes.returns[:, 0])), saved=trainer.steps)
         trainer.close()
-        with termination.waits():
-            self._finish()
 
     def _begin(self) -> bool:
         """Continue from what is saved, or start with empty tables; whether there was something."""
@@ -112,7 +114,8 @@ class Worker:
                 self._log(f"{complaint}; goes on from the checkpoint before, at step {trainer.steps}")
         else:
             for run in self._here:
-                run.cut_back({})
+                if (status := run.status())["status"] in (*ENDED, "damaged") or status["steps"]:
+                    raise InputError(f"{run.path} was trained, and its replay is gone; --retrain trains it again")
         trainer.progress.stopped = [
             stopped or run not in self._here for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)
         ]
@@ -121,6 +124,11 @@ class Worker:
             if not stages or stages[-1] | {"since": 0} != self._conditions | {"since": 0}:
                 stages = [*stages, {"since": trainer.steps} | self._conditions]
             run.update(**self._about, status="started", conditions=stages, reason=None, **self._standing())
+        if saved:  # only now: until it is started again, a run that had ended must have what it ended with
+            self.directory.go_on(self._here)
+        else:
+            for run in self._here:
+                run.cut_back({})
         return saved
 
     def _save(self, segment: Segment) -> None:
@@ -132,6 +140,9 @@ class Worker:
         for run in self._alive():
             run.update(**self._standing())
         self.trainer.progress.saving_seconds += time.perf_counter() - began
+
+    def _is_done(self) -> bool:
+        return self.trainer.steps >= self.steps or not self._alive()
 
     def _finish(self) -> None:
         with self.store.planning():  # who asks for more steps does so before or after, not meanwhile
@@ -152,7 +163,7 @@ class Worker:
     def _record(self, m: int, run: RunDirectory, segment: Segment) -> None:
         """Append a segment's rows to a run's tables, or end it where it diverged."""
         metrics = {name: float(values[m]) for name, values in segment.metrics.items()}
-        figures = {name: "" if math.isnan(value) else value for name, value in metrics.items()}
+        figures = {name: value if math.isfinite(value) else "" for name, value in metrics.items()}
         wall = round(self.trainer.progress.wall_seconds, 3)
         at = segment.diverged[m]
         if at is not None:
@@ -191,7 +202,7 @@ class Worker:
 
     def _log(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
-        for run in self.runs:
+        for run in self._here:
             run.log(f"{_now()} {line}")
 
     def _tell(self, last_return: float | None, **more: Any) -> None:

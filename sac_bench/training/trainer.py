@@ -199,7 +199,7 @@ class Trainer:
         """Go on from a checkpoint; `chunks` are (first row, loader) of the rows saved, oldest first.
 
         The environments are made anew and their actions since they were made sent again: their state is a
-        function of seeds and actions only. Raises RuntimeError if they end up elsewhere than they were.
+        function of seeds and actions only. Raises InputError if they end up elsewhere than they were.
         """
         try:
             self.progress = Progress(**progress)
@@ -223,16 +223,14 @@ class Trainer:
         if not chunks:
             self.replay.start(tensors["observation"].numpy())
         if self.replay.written != self.progress.vector_steps:
-            raise RuntimeError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
+            raise InputError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
         self._returns = tensors["returns"].numpy().copy()
         self._check_replayed(observation, tensors["observation"].numpy())
         self._pool, self._saved_rows = pool, self.replay.written
 
     def _check_replayed(self, observation: np.ndarray, recorded: np.ndarray) -> None:
         if not ((observation == recorded).all() or np.array_equal(observation, recorded, equal_nan=True)):
-            raise RuntimeError(
-                f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions"
-            )
+            raise InputError(f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions")
 
     def close(self) -> None:
         """Close the environments."""

@@ -99,7 +99,7 @@ def test_the_answer_is_what_the_intervals_show():
     assert answer(final_performance(made_up(), flipped), flipped).endswith("below: tau=1; above: sac.")
     lonely = made_up({("tau=1", seed): "failed" for seed in (0, 1)})
     said = answer(final_performance(lonely, flipped), flipped)
-    assert said.endswith("above: sac; too few seeds for an interval: tau=1.")
+    assert said.endswith("above: sac; too few seeds for an interval: tau=1 (2 failed (left out)).")
 
 
 def test_figures_and_report_from_the_csv_files_alone(tmp_path):

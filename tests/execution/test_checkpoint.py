@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import RunSpec
+from sac_bench.files import read_json, write_json
 from sac_bench.store import RunDirectory
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
@@ -51,6 +52,7 @@ def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_env
     saved_to(400, original, directory, runs)
     restored = trainer(members, num_envs)
     assert directory.restore(restored, runs) == []
+    directory.go_on(runs)
     assert restored.steps == 400
     for trained in (original, restored):
         trained.train()
@@ -117,6 +119,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, orig
 
     restored = trainer(2)
     complaints = directory.restore(restored, runs)
+    directory.go_on(runs)
     assert restored.steps == 400
     if name == NEWEST[0] and harm is Path.unlink:
         assert complaints == []  # never committed, as far as anybody can tell
@@ -138,6 +141,8 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
     (runs[0].path / "episodes.csv").write_text("step,episode\n800,0\n")
     restored = trainer(2)
     directory.restore(restored, runs)
+    assert runs[0].path.joinpath("evaluations.csv").read_bytes() != whole  # nothing is dropped before it is sure
+    directory.go_on(runs)
     restored.close()
     assert restored.steps == 600
     assert runs[0].path.joinpath("evaluations.csv").read_bytes() == whole
@@ -182,5 +187,20 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, m
     monkeypatch.setattr(original, "checkpoint", older)
     directory.save(original, runs)
     original.close()
+    assert directory.complaints(runs) == []
     with pytest.raises(InputError, match=r"another version of sac_bench.*--retrain"):
         directory.restore(trainer(1), runs)
+    assert "another version of sac_bench" in directory.complaints(runs)[0]  # so that --retrain starts anew
+    directory.start_anew()
+    assert list(directory.path.iterdir()) == []
+
+
+def test_files_are_named_within_the_folder(copied):
+    directory, runs = copied
+    for path in directory.path.glob("checkpoint-*"):
+        commit = read_json(path)
+        (state,) = [name for name in commit["files"] if name.startswith("state")]
+        commit["files"]["../cohort/" + state] = commit["files"].pop(state)
+        write_json(path, commit)
+    with pytest.raises(InputError, match="is not a name of a file here"):
+        directory.restore(trainer(2), runs)

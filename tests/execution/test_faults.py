@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 import sac_bench
+from sac_bench import locks
 from sac_bench.store import Store
 from tests.conftest import sac_bench_environment
 
@@ -82,12 +84,20 @@ def comparable(results: Path) -> dict[str, object]:
     return found
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, program=("-m", "sac_bench.cli")):
     return subprocess.Popen(
-        [sys.executable, "-m", "sac_bench.cli", *arguments], cwd=folder, env=sac_bench_environment(),
+        [sys.executable, *program, *arguments], cwd=folder, env=sac_bench_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background ignores it
     )  # fmt: skip
+
+
+def wait_for(process, condition, most=120.0):
+    deadline = time.monotonic() + most
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def read_until(process, words):
@@ -162,7 +172,12 @@ def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(comma
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, code, command, tmp_path, reference):
     # The environment itself asks for the end, in the middle of the third segment.
@@ -180,18 +195,35 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
     assert comparable(tmp_path / "results") == reference
 
 
+PATIENT = "from sac_bench.execution import local; local.GRACE_SECONDS = 1e6; from sac_bench import cli; cli.main()"
+
+
 @pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
-    prepare(tmp_path, "if self.steps == 250: signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()")
-    process = start(tmp_path, *RUN)
-    while not list(tmp_path.glob("results/cohorts/*/checkpoint-*200.json")):
-        assert process.poll() is None
+    prepare(
+        tmp_path,
+        "if self.steps == 250: signal.signal(signal.SIGTERM, signal.SIG_IGN); open('hung', 'w'); signal.pause()",
+    )
+    process = start(tmp_path, *RUN, program=["-c", PATIENT])
+    wait_for(process, (tmp_path / "hung").exists)
     process.send_signal(signal.SIGINT)
     read_until(process, "once more stops at once")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)  # it would wait for days
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_workers_end_once_nobody_listens(tmp_path):
+    prepare(tmp_path)
+    process = start(tmp_path, *RUN, "--steps", "200000")
+    wait_for(process, lambda: list(tmp_path.glob("results/cohorts/*/checkpoint-*100.json")))
+    process.kill()
+    process.communicate()
+    (cohort,) = tmp_path.glob("results/cohorts/*")
+    with locks.locked(Store(tmp_path / "results").claim(cohort.name)):  # given back by the worker's end
+        assert "nobody listens any more" in (cohort / "log.txt").read_text()
 
 
 @pytest.fixture
@@ -258,8 +290,7 @@ def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
     hang = "if self.steps == 250 and not os.path.exists('hung'): open('hung', 'w').close(); signal.pause()"
     prepare(tmp_path, hang)
     first = start(tmp_path, *RUN)
-    while not (tmp_path / "hung").exists():
-        assert first.poll() is None
+    wait_for(first, (tmp_path / "hung").exists)
     second = start(tmp_path, *RUN)
     read_until(second, "2 to be continued")
     worker = int(subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()[0])

@@ -222,6 +222,42 @@ def test_what_a_living_process_plans_is_joined_and_what_a_dead_one_planned_is_no
     assert len(again.cohorts) == 2
 
 
+def test_a_run_that_ended_and_dropped_its_replay_is_not_joined_while_its_command_still_lives(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    with store.planner() as alive:
+        plan = plan_of(experiment_file, store)
+        write(plan, store, alive)
+        for spec in plan.cohorts[0].runs:
+            store.run(spec.id).end("finished", steps=400)
+        with pytest.raises(InputError, match="its replay was dropped"):
+            plan_of(experiment_file, store, steps=600)
+
+
+def test_a_damaged_run_of_a_cohort_that_is_trained_now_is_not_trained_beside_it(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    with store.planner() as alive:
+        finish(store, plan_of(experiment_file, store), 200, saved=True)
+        for cohort in store.cohort_ids():
+            directory = CohortDirectory(store.cohort(cohort))
+            directory.write_plan(directory.plan()["runs"], 400, False, [alive])
+        (store.run(store.run_ids()[0]).path / "status.json").write_text("{")
+        with pytest.raises(InputError, match="another process trains its cohort now"):
+            plan_of(experiment_file, store, retrain=True)
+    assert plan_of(experiment_file, store, retrain=True).cohorts
+
+
+def test_a_run_that_was_killed_before_it_ended_is_ended(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    plan = plan_of(experiment_file, store)
+    finish(store, plan, 400, saved=True)
+    for cohort in plan.cohorts:
+        for spec in cohort.runs:
+            store.run(spec.id).update(status="started", target_steps=400)
+    again = plan_of(experiment_file, store)
+    assert {c.id for c in again.cohorts} == {c.id for c in plan.cohorts}
+    assert not again.reused
+
+
 def test_diverged_runs_are_not_trained_again(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)

@@ -1,7 +1,11 @@
 """What a worker leaves alone, keeps and writes down; in this process, from plans on disk."""
 
+import subprocess
+import sys
+
 import pytest
 
+from sac_bench.errors import InputError
 from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, write
@@ -70,3 +74,41 @@ def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
     assert "state-000000000200.safetensors: damaged: cut to 0 of" in log
     assert "goes on from the checkpoint before, at step 100" in log
     assert [log.count(f"step {step}:") for step in (100, 200, 300)] == [1, 2, 1]
+
+
+def test_what_was_trained_is_not_started_anew_unasked(planned):
+    store = planned
+    directory = train(store, 200)
+    directory.drop_replay()
+    before = {path: path.read_bytes() for path in store.root.glob("runs/*/*.csv")}
+    with pytest.raises(InputError, match="its replay is gone; --retrain"):
+        train(store, 300)
+    assert {path: path.read_bytes() for path in store.root.glob("runs/*/*.csv")} == before
+
+
+def test_a_kill_while_going_on_harms_nothing_that_had_ended(planned, monkeypatch):
+    store = planned
+    directory = train(store, 200)
+    (directory.path / "state-000000000200.safetensors").write_bytes(b"")  # it falls back, and is killed meanwhile
+    for moment in ("restore", "go_on"):
+        with monkeypatch.context() as patch:
+            patch.setattr(CohortDirectory, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                train(store, 300)
+        assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} <= {"finished", "started"}
+    train(store, 300)
+    assert {store.run(run_id).status()["steps"] for run_id in store.run_ids()} == {300}
+
+
+def test_sigterm_waits_for_what_is_begun():
+    program = """
+import os, signal
+from sac_bench.execution.worker import termination
+signal.signal(signal.SIGTERM, termination)
+with termination.waits():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("saved", flush=True)
+print("and went on", flush=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (worker.STOPPED, "saved\n")

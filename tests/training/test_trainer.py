@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.errors import InputError
 from sac_bench.experiment import RunSpec
 from sac_bench.training import replay
 from sac_bench.training.trainer import Trainer
@@ -157,7 +158,7 @@ def test_restoring_checks_that_the_environment_replayed():
     tensors, rows, progress = first.checkpoint()
     rows["action"][0, 3] *= -1
     again = trainer(specs(), 400)
-    with pytest.raises(RuntimeError, match="did not replay"):
+    with pytest.raises(InputError, match="did not replay"):
         again.restore(tensors, [(0, lambda: rows)], progress)
     first.close()
 
