@@ -36,6 +36,7 @@ learning_starts = 200
 eval_every = 200
 eval_episodes = 1
 replay_capacity = 1000
+utd = 0.25
 pool_episodes = 1
 [variants.sac]
 [variants.v-network]
@@ -239,7 +240,14 @@ def differing(ours: dict[str, bytes], theirs: dict[str, bytes]) -> int:
 
 
 def soak(
-    folder: Path, kills: int, steps: int, seeds: int, seed: int = 0, harm_every: int = 4, small_disk: bool = True
+    folder: Path,
+    kills: int,
+    steps: int,
+    seeds: int,
+    seed: int = 0,
+    harm_every: int = 4,
+    pause: float = 3.0,
+    small_disk: bool = True,
 ) -> Counter[str]:
     """Do it in an empty folder until at least so many kills are done; what was done and found."""
     (folder / "soak.toml").write_text(EXPERIMENT.replace("STEPS", str(steps)).replace("SEEDS", str(seeds)))
@@ -256,7 +264,7 @@ def soak(
     try:
         while 0 not in test.tend():
             test.wait_for_progress()
-            time.sleep(test.random.uniform(0.0, 3.0))
+            time.sleep(test.random.uniform(0.0, pause))
             test.watch()
             if test.counts["kills"] >= kills and test.counts["corruptions"]:
                 continue
@@ -284,7 +292,7 @@ def main() -> None:
     """The command: writes its summary to a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=16000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "soak")
