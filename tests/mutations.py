@@ -311,12 +311,10 @@ BUGS = [
     Bug("figures after a member diverged are counted", COHORT, "healthy &= found.isfinite().all(1)", "pass", UPDATE),
     Bug("means of figures that are already cleared", COHORT, '.to("cpu", copy=True)', ".cpu()", UPDATE),
     Bug("a member diverges where its segment began", TRAINER, "+ int(finite_updates[m]) + 1", "+ 1", DATA),
-    Bug(
-        "a damaged checkpoint is believed", CHECKPOINT, "check(self.path / Path(name).name, fingerprint)", "pass", SAVED
-    ),
+    Bug("a damaged checkpoint is believed", CHECKPOINT, "check(self.path / name, fingerprint)", "pass", SAVED),
     Bug("damaged tables are continued", CHECKPOINT, 'run.check_tables(checkpoint["tables"][run.id])', "pass", SAVED),
     Bug("no checkpoint before the newest", CHECKPOINT, "GENERATIONS = 2", "GENERATIONS = 1", SAVED),
-    Bug("rows beyond the checkpoint stay", CHECKPOINT, 'run.cut_back(checkpoint["tables"][run.id])', "pass", SAVED),
+    Bug("rows beyond the checkpoint stay", CHECKPOINT, "run.cut_back(tables[run.id])", "pass", SAVED),
     Bug(
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
     ),
@@ -324,7 +322,13 @@ BUGS = [
     Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._here", "stopped", SAVED),
     Bug("what a run was trained under is forgotten", WORKER, "[*stages, {", "[{", SAVED),
     Bug("tables of finished runs are not looked at", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
-    Bug("rows that are not saved yet count", RESULTS, 'table["step"] <= steps]', 'table["step"] >= 0]', STORED),
+    Bug(
+        "rows that are not saved yet count",
+        RESULTS,
+        'table["step"] <= runs.loc[i, "steps"]]',
+        'table["step"] >= 0]',
+        STORED,
+    ),
     Bug(
         "altered tables of an experiment are read", RESULTS, 'check(folder / f"{table}.csv", expected)', "pass", STORED
     ),
@@ -332,7 +336,7 @@ BUGS = [
     Bug(
         "what a living process plans is planned again",
         PLAN,
-        "if cohort and is_wanted(store, cohort):",
+        "if cohort and directory and is_wanted(store, cohort) and (directory.saved() or untouched):",
         "if False:",
         STORED,
     ),
@@ -343,11 +347,14 @@ BUGS = [
         "pass_fds=[]",
         f"{FAULTS}::test_commands_that_share_runs_train_each_once",
     ),
+    Bug("a run that ended is joined and started anew", PLAN, "(directory.saved() or untouched)", "True", STORED),
+    Bug("what was trained is started anew", WORKER, '(*ENDED, "damaged") or status["steps"]:', '("no",):', SAVED),
+    Bug("a run that was not ended stays so", PLAN, "and not _to_be_ended(store, status)", "", STORED),
     Bug("a curve ends where its run diverged", FIGURES, "= random", "= np.nan", "tests/analysis"),
     Bug(
         "gc frees what is being trained",
         GARBAGE,
-        "if is_wanted(store, cohort_id):",
+        "if planning.is_wanted(store, cohort_id):",
         "if False:",
         "tests/test_garbage.py",
     ),
