@@ -45,7 +45,10 @@ def train_ours(file: Path, results: Path) -> pd.DataFrame:
     """Evaluations by the mean action: env, seed, step, return_mean."""
     command = [sys.executable, "-m", "sac_bench.cli", "run", str(file), "--results", str(results)]
     subprocess.run(command, check=True)
-    rows = load_results(load(file).name, results).evaluations.query("policy == 'mean' and step > 0")
+    trained = load_results(load(file).name, results)
+    if set(trained.runs["status"]) != {"finished"}:
+        raise SystemExit(f"not all of ours finished: {trained.runs['status'].value_counts().to_dict()}")
+    rows = trained.evaluations.query("policy == 'mean' and step > 0")
     return rows[["env", "seed", "step", "return_mean"]]
 
 

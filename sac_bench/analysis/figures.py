@@ -131,6 +131,10 @@ def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
             axis.plot(values, [y] * len(values), "o", color=color, alpha=0.35, markersize=3.5)
             axis.plot(estimate.value, y, "D", color=color, markersize=5)
             axis.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.5)
+            if len(values) < len(about["seeds"]):
+                entered = f"{len(values)} of {len(about['seeds'])} seeds"
+                across = axis.get_yaxis_transform()
+                axis.text(0.99, y, entered, transform=across, ha="right", va="bottom", fontsize=6)
         reference = of_env.loc[of_env["variant"] == about["reference"], "score"].mean()
         if np.isfinite(reference):
             axis.axvline(reference, color="black", linewidth=0.8, linestyle="--")
@@ -159,6 +163,8 @@ def sensitivity(table: pd.DataFrame, about: dict[str, Any], key: str) -> Figure:
         axis.errorbar(at, middle, yerr=spread, color=PALETTE[i % 10], marker="D", markersize=4, capsize=2, label=env)
         for x, seeds in zip(at, per_value, strict=True):
             axis.plot([x] * len(seeds), seeds, "o", color=PALETTE[i % 10], alpha=0.35, markersize=3.5)
+            if 0 < len(seeds) < len(about["seeds"]):
+                axis.annotate(f" {len(seeds)} of {len(about['seeds'])}", (x, seeds.max()), fontsize=6)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
     own = about["config"].get(about["reference"], {}).get(key)
