@@ -1,0 +1,24 @@
+"""What the documents name must be there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("document", ["docs/reliability.md", "docs/correctness.md"])
+def test_every_test_that_a_document_names_exists(document):
+    named = re.findall(r"`(?:tests/)?((?:\w+/)*test_\w+\.py)(?:::(test_\w+))?", (ROOT / document).read_text())
+    assert named
+    for file, function in named:
+        (path,) = (ROOT / "tests").rglob(Path(file).name)
+        assert f"def {function or 'test_'}" in path.read_text(), (file, function)
+
+
+def test_every_link_of_a_document_leads_somewhere():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+            if "://" not in link:
+                assert (document.parent / link).exists(), f"{document.name}: {link}"
