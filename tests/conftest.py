@@ -72,6 +72,7 @@ batch_size = 4
 learning_starts = 100
 eval_every = 200
 eval_episodes = 2
+utd = 0.25
 
 [variants.sac]
 
