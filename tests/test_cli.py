@@ -118,6 +118,7 @@ def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, t
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_kept_replays_let_finished_runs_go_on(command, experiment_file, tmp_path):
     short = ["--variant", "sac", "--seeds", "1"]
     assert command("run", experiment_file, *short, "--keep-replay").returncode == 0

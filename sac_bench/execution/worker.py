@@ -80,10 +80,6 @@ class Worker:
         self.runs = [store.run(run_id) for run_id in self.directory.plan()["runs"]]
         # One that was trained again in another cohort keeps its slot here, and nothing of it is written.
         self._here = [run for run in self.runs if run.status().get("cohort", cohort_id) == cohort_id]
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
-        keep_freed_memory()
-        fastest_float32_products(device)
         compiled = cannot_compile() is None
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
         self._conditions = _conditions(device, compiled, threads)
@@ -250,6 +246,14 @@ def _commit() -> str:
     return version("sac_bench")
 
 
+def prepare_process(device: str, threads: int) -> None:
+    """Settings of the whole process that a worker computes fast with."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # Adam's moments decay into numbers that CPUs are slow at
+    keep_freed_memory()
+    fastest_float32_products(device)
+
+
 def main() -> None:
     """The process's entry."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -265,6 +269,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints goes to the log
     for module in arguments.imports:
         importlib.import_module(module)
+    prepare_process(arguments.device, arguments.threads)
     try:
         Worker(Store(arguments.results), arguments.cohort, arguments.steps, arguments.device, arguments.threads,
                progress).train()  # fmt: skip

@@ -238,6 +238,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(command, tmp_path, disk, reference):
     folder, remount = disk
     prepare(tmp_path)
