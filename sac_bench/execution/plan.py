@@ -192,7 +192,7 @@ def is_wanted(store: Store, cohort_id: str) -> bool:
 def _to_be_ended(store: Store, status: dict[str, Any]) -> bool:
     """Whether a run has all the steps that its cohort was to go, and its worker died before it ended the run."""
     return (
-        status["status"] in ("started", "failed")
+        status["status"] == "started"
         and status["steps"] >= status.get("target_steps", math.inf)
         and CohortDirectory(store.cohort(status["cohort"])).saved()
     )
