@@ -302,7 +302,7 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
         ]
         raise InputError(f"{name}: no such experiment in {results} or {file.parent}{nearest(name, known)}")
     loaded = load(file)
-    return {"name": loaded.name, "runs": [(v.name, s.env, s.id, v.steps) for v, s in loaded.runs()]}
+    return {"name": loaded.name, "runs": [(v.name, s.env, s.id, v.steps[s.env]) for v, s in loaded.runs()]}
 
 
 @app.command()

@@ -1,28 +1,25 @@
 """From a TOML file to runs: every error of the input is found here, and told in one line.
 
-An experiment is a list of variants; a variant is a name and what differs from the algorithm's defaults; a run
-is one variant's resolved config on one environment with one seed. A run's id is a hash of what its numbers
-depend on: not of names, not of the experiment, not of the number of steps.
+An experiment is a list of variants; a variant is a name, an algorithm and what differs from its defaults; a run
+is one variant's resolved config on one environment with one seed. What a variant changes is looked up in this order,
+later wins: [base], [base.ALGORITHM], [on.ENV], [variants.NAME], [variants.NAME.on.ENV].
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import tomllib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import ReplayConfig, require_multiple
+from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.errors import InputError, nearest
+from sac_bench.runspec import RunSpec
+from sac_bench.tomlfile import located, read, setting, validate
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
@@ -30,64 +27,17 @@ RESERVED = ("runs", "cohorts", "environments", "record", "store.json")
 MAX_SEED = 2**32 - 1
 MAX_STEPS = 10**12
 MAX_RUNS = 10_000
-MAX_BYTES = 2**17  # of a file: every seed of 10,000 written out fits
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One run: everything that its numbers depend on."""
-
-    algorithm: str
-    config: ReplayConfig
-    env: str
-    seed: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it, the whole config included, as JSON holds it."""
-        return self.identity() | {"config": self.config.model_dump(mode="json")}
-
-    def identity(self) -> dict[str, Any]:
-        """What the id is a hash of. Of the config only what differs from the defaults: a new option leaves old
-        ids as they were, and a changed default wants new `semantics`."""
-        return {
-            "algorithm": self.algorithm,
-            "semantics": ALGORITHMS[self.algorithm].semantics,
-            "env": self.env,
-            "backend": describe(self.env).backend,
-            "seed": self.seed,
-            "config": self.config.model_dump(mode="json", exclude_defaults=True),
-        }
-
-    @cached_property
-    def id(self) -> str:
-        """Sixteen hexadecimal digits of the SHA-256 of `identity`."""
-        return digest(self.identity())
-
-    def structure(self) -> str:
-        """Runs with equal structure can train as one program."""
-        described = {"algorithm": self.algorithm, "env": self.env, "config": self.config.structure()}
-        return json.dumps(described, sort_keys=True)
-
-    @staticmethod
-    def from_dict(spec: dict[str, Any]) -> RunSpec:
-        """The inverse of `as_dict`, for what a store holds."""
-        config = ALGORITHMS[spec["algorithm"]].config.model_validate_json(json.dumps(spec["config"]))
-        return RunSpec(spec["algorithm"], config, spec["env"], spec["seed"])
-
-
-def digest(value: Any) -> str:
-    """Sixteen hexadecimal digits that name a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A name, a resolved config, what it changes, how long it trains, and the sweep it is a point of."""
+    """A name, an algorithm, its config and steps on each environment, what it changes, the sweep it is a point of."""
 
     name: str
-    config: ReplayConfig
+    algorithm: str
+    configs: dict[str, TrainingConfig]
+    steps: dict[str, int]
     overrides: dict[str, Any]
-    steps: int
     swept: tuple[str, float] | None = None
 
 
@@ -97,7 +47,6 @@ class Experiment:
 
     name: str
     question: str
-    algorithm: str
     envs: tuple[str, ...]
     seeds: tuple[int, ...]
     steps: int
@@ -110,7 +59,7 @@ class Experiment:
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Every (variant, run), in the order of environments, variants, seeds. Variants may share a run."""
         return [
-            (variant, RunSpec(self.algorithm, variant.config, env, seed))
+            (variant, RunSpec(variant.algorithm, variant.configs[env], env, seed))
             for env in self.envs
             for variant in self.variants.values()
             for seed in self.seeds
@@ -131,6 +80,7 @@ class _File(BaseModel):
     reference: str | None = None
     success_return: float | None = None
     base: dict[str, Any] = {}
+    on: dict[str, dict[str, Any]] = {}
     variants: dict[str, dict[str, Any]] = {}
     sweep: dict[str, list[Any]] = {}
 
@@ -148,14 +98,10 @@ def load(
     """Read an experiment file and apply the command line's overrides; InputError for anything amiss."""
     path = Path(path)
     where = str(path)
-    table = dict(_read(path))
+    table = dict(read(path))
     asked = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
     table |= {key: value for key, value in asked.items() if value is not None}
-    file = _validate(_File, table, where)
-    if file.algorithm not in ALGORITHMS:
-        raise InputError(
-            f"{where}: algorithm: unknown algorithm {file.algorithm!r}{nearest(file.algorithm, ALGORITHMS)}"
-        )
+    file = validate(_File, table, where)
     if not NAME.fullmatch(file.name):
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
     if file.name in RESERVED:
@@ -164,9 +110,12 @@ def load(
     count = len(file.envs) * len(chosen) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))
     if count > MAX_RUNS:
         raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; at most {MAX_RUNS:,}")
-    options = ALGORITHMS[file.algorithm].config.model_fields
-    base = file.base | dict(_setting(text, options) for text in settings)
-    resolved = _variants(file, base, where)
+    for i, env in enumerate(file.envs):
+        with located(f"{where}: envs"):
+            describe(env)
+        if env in file.envs[:i]:
+            raise InputError(f"{where}: envs: {env!r} is there twice")
+    resolved = _variants(file, settings, None if envs else file.envs, where)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
@@ -178,18 +127,12 @@ def load(
         resolved = {n: v for n, v in resolved.items() if n in variants}
         reference = reference if reference in resolved else next(iter(resolved))
     if steps is not None:  # the command line's steps are everyone's
-        resolved = {n: replace(v, steps=steps) for n, v in resolved.items()}
+        resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
     for variant in resolved.values():
         _check_steps(variant, where)
-    for i, env in enumerate(file.envs):
-        with located(f"{where}: envs"):
-            describe(env)
-        if env in file.envs[:i]:
-            raise InputError(f"{where}: envs: {env!r} is there twice")
     return Experiment(
         name=file.name,
         question=file.question,
-        algorithm=file.algorithm,
         envs=tuple(file.envs),
         seeds=chosen,
         steps=file.steps,
@@ -201,78 +144,11 @@ def load(
     )
 
 
-@contextmanager
-def located(where: str) -> Iterator[None]:
-    """An InputError from within says where the cause is."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)  # what is no experiment may be endless
-    except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() else Path()
-        hint = nearest(path.name, [p.name for p in folder.glob("*.toml")])
-        raise InputError(f"{path}: no such file{hint}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path}: too large for an experiment file: more than {MAX_BYTES // 1024} KiB")
-    if not data.strip():
-        raise InputError(f"{path}: the file is empty; it wants at least name, envs, steps and [variants.NAME]")
-    try:
-        return _parse(data.decode())
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """TOML; ValueError for what is none."""
-    try:
-        table = tomllib.loads(text)
-        _check_integers(table)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return table
-
-
-def _check_integers(value: Any, key: str = "") -> None:
-    """TOML's integers have 64 bits, but `tomllib` reads longer ones, which no float or tensor holds."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"{key}: an integer of more than 64 bits")
-    for name, part in value.items() if isinstance(value, dict) else ():
-        _check_integers(part, f"{key}.{name}" if key else name)
-    for part in value if isinstance(value, list) else ():
-        _check_integers(part, key)
-
-
-def _setting(text: str, known: Collection[str]) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    key = key.strip()
-    if not sign or not key:
-        raise InputError(f"--set {text}: wants KEY=VALUE")
-    if key not in known:
-        raise InputError(f"--set {key}: unknown key{nearest(key, known)}")
-    try:
-        table = _parse(f"value = {value}")
-    except ValueError:
-        table = {}
-    return key, table["value"] if list(table) == ["value"] else value.strip()  # a bare word is a string
-
-
-def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Variant]:
-    config_type = ALGORITHMS[file.algorithm].config
-    known = config_type.model_fields
-    for key in base:
-        if key not in known:
-            raise InputError(f"{where}: [base] {key}: unknown key{nearest(key, known)}")
-    reference = file.variants.get(next(iter(file.variants), "") if file.reference is None else file.reference, {})
+def _variants(file: _File, settings: Sequence[str], own_envs: Sequence[str] | None, where: str) -> dict[str, Variant]:
+    """`own_envs`: the environments that [on.ENV] may name; None where the command line chose others."""
+    layers = _Layers(file, settings, own_envs, where)
+    first = next(iter(file.variants), "") if file.reference is None else file.reference
+    reference = file.variants.get(first, {})
     variants = {}
 
     def add(name: str, table: str, overrides: dict[str, Any], swept: tuple[str, float] | None) -> None:
@@ -280,18 +156,13 @@ def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Varian
             raise InputError(f"{where}: {table}: {name!r} is not a plain name")
         if name in variants:
             raise InputError(f"{where}: {table}: there are two variants named {name!r}")
-        overrides = dict(overrides)
-        steps = overrides.pop("steps", file.steps)
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
-            raise InputError(f"{where}: {table} steps: wants a whole number from 1 to {MAX_STEPS:,}, not {steps!r}")
-        config = _validate(config_type, base | overrides, f"{where}: {table}")
-        variants[name] = Variant(name, config, overrides, steps, swept)
+        variants[name] = layers.variant(name, table, overrides, swept)
 
     for name, overrides in file.variants.items():
         add(name, f"[variants.{name}]", overrides, None)
+    swept_algorithm = layers.algorithm(reference, f"[variants.{first}]")
     for key, values in file.sweep.items():
-        if key not in known:
-            raise InputError(f"{where}: [sweep] {key}: unknown key{nearest(key, known)}")
+        layers.check({key: None}, swept_algorithm, "[sweep]")
         for value in values:
             numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
             swept = (key, float(value)) if numeric else None
@@ -299,6 +170,84 @@ def _variants(file: _File, base: dict[str, Any], where: str) -> dict[str, Varian
     if not variants:
         add(file.algorithm, "[base]", {}, None)
     return variants
+
+
+class _Layers:
+    """What a file says of every variant, and how one variant's config comes of it."""
+
+    def __init__(self, file: _File, settings: Sequence[str], own_envs: Sequence[str] | None, where: str) -> None:
+        self.file, self.where = file, where
+        self.common = {key: value for key, value in file.base.items() if key not in ALGORITHMS}
+        self.of_algorithm = {key: value for key, value in file.base.items() if key in ALGORITHMS}
+        used = {self.algorithm(overrides, f"[variants.{name}]") for name, overrides in file.variants.items()}
+        used |= set() if used else {self.algorithm({}, "algorithm")}
+        options = dict.fromkeys(key for name in used for key in ALGORITHMS[name].config.model_fields)
+        self.given = dict(setting(text, options) for text in settings)
+        self.own_envs = own_envs
+        self._check_on(file.on, "[on.")
+        for name, table in self.of_algorithm.items():
+            if not isinstance(table, dict):
+                raise InputError(f"{where}: [base] {name}: wants a table [base.{name}] of {name}'s options")
+            self.check(table, name, f"[base.{name}]")
+
+    def algorithm(self, overrides: dict[str, Any], table: str) -> str:
+        name = overrides.get("algorithm", self.file.algorithm)
+        if not isinstance(name, str) or name not in ALGORITHMS:
+            hint = nearest(name, ALGORITHMS) if isinstance(name, str) else ""
+            place = f"{table} algorithm" if "algorithm" in overrides else "algorithm"
+            raise InputError(f"{self.where}: {place}: unknown algorithm {name!r}{hint}; there are "
+                             f"{', '.join(ALGORITHMS)}")  # fmt: skip
+        return name
+
+    def check(self, options: dict[str, Any], algorithm: str, table: str) -> None:
+        """Refuse, by name, what the algorithm does not have."""
+        known = ALGORITHMS[algorithm].config.model_fields
+        for key in options:
+            if key not in known:
+                others = [name for name, other in ALGORITHMS.items() if key in other.config.model_fields]
+                hint = nearest(key, known) or f"; it has {', '.join(known)}"
+                elsewhere = f", an option of {', '.join(others)}" if others else ""
+                raise InputError(f"{self.where}: {table} {key}: {algorithm} has no such option{elsewhere}{hint}")
+
+    def _check_on(self, on: Any, table: str) -> None:
+        if not isinstance(on, dict) or not all(isinstance(part, dict) for part in on.values()):
+            raise InputError(f"{self.where}: {table}ENV]: wants tables of options, one an environment")
+        for env in on:
+            if self.own_envs is not None and env not in self.own_envs:
+                raise InputError(f"{self.where}: {table}{env}]: not one of envs{nearest(env, self.own_envs)}")
+
+    def variant(self, name: str, table: str, overrides: dict[str, Any], swept: tuple[str, float] | None) -> Variant:
+        overrides = dict(overrides)
+        algorithm = self.algorithm(overrides, table)
+        on = overrides.pop("on", {})
+        self._check_on(on, f"{table.removesuffix(']')}.on.")
+        own = {key: value for key, value in overrides.items() if key != "algorithm"}
+        known = ALGORITHMS[algorithm].config.model_fields
+        configs, steps = {}, {}
+        for env in self.file.envs:
+            layers = {
+                "[base]": self.common,
+                f"[base.{algorithm}]": self.of_algorithm.get(algorithm, {}),
+                "--set": {key: value for key, value in self.given.items() if key in known},
+                f"[on.{env}]": self.file.on.get(env, {}),
+                table: own,
+                f"{table.removesuffix(']')}.on.{env}]": on.get(env, {}),
+            }
+            merged: dict[str, Any] = {}
+            for place, options in layers.items():
+                self.check({key: None for key in options if key != "steps"}, algorithm, place)
+                merged |= options
+            steps[env] = self._steps(merged.pop("steps", self.file.steps), table)
+            configs[env] = validate(ALGORITHMS[algorithm].config, merged, f"{self.where}: {table}")
+        changes = own | ({"on": on} if on else {})
+        return Variant(name, algorithm, configs, steps, changes, swept)
+
+    def _steps(self, steps: Any, table: str) -> int:
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+            raise InputError(
+                f"{self.where}: {table} steps: wants a whole number from 1 to {MAX_STEPS:,}, not {steps!r}"
+            )
+        return steps
 
 
 def _label(value: Any) -> str:
@@ -310,16 +259,16 @@ def _label(value: Any) -> str:
 
 
 def _check_steps(variant: Variant, where: str) -> None:
-    config, place = variant.config, f"{where}: variant {variant.name!r}"
-    try:
-        require_multiple("steps", variant.steps, config.num_envs)
-    except ValueError as error:
-        raise InputError(f"{place}: {error}") from None
-    if config.updates_due(variant.steps) < 1:
-        raise InputError(
-            f"{place}: steps = {variant.steps} allows no update: learning_starts = {config.learning_starts}, "
-            f"utd = {config.utd:g}; wants more steps or an earlier start (--set learning_starts=N)"
-        )
+    place = f"{where}: variant {variant.name!r}"
+    for env, config in variant.configs.items():
+        steps = variant.steps[env]
+        try:
+            require_multiple("steps", steps, config.num_envs)
+        except ValueError as error:
+            raise InputError(f"{place}: {error}") from None
+        if config.updates_due(steps) < 1:
+            raise InputError(f"{place}: steps = {steps} allows no update, the first is made at "
+                             f"{config.steps_of_update(1)}: {config.describe_start()}")  # fmt: skip
 
 
 def _seeds(seeds: int | list[int], where: str) -> tuple[int, ...]:
@@ -335,30 +284,3 @@ def _seeds(seeds: int | list[int], where: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise InputError(f"{where}: seeds: a seed is there twice")
     return tuple(seeds)
-
-
-def _key(location: Sequence[Any], values: Any) -> str:
-    """The dotted key that pydantic's location leads to; beyond the keys of the input it names types."""
-    parts: list[str] = []
-    for part in location:
-        if parts and not (isinstance(values, dict) and part in values):
-            break
-        parts.append(str(part))
-        values = values.get(part) if isinstance(values, dict) else None
-    return ".".join(parts)
-
-
-def _validate(model: type[Any], values: dict[str, Any], where: str) -> Any:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = _key(first["loc"], values)
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}") from None
-        if first["type"] == "missing":
-            raise InputError(f"{where}: {key}: is missing") from None
-        message = first["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
-        given = f", not {first['input']!r}" if key and first["type"] != "value_error" else ""
-        raise InputError(f"{where}: {key + ': ' if key else ''}{message}{given}") from None

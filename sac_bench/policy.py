@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, nearest
-from sac_bench.experiment import RunSpec
+from sac_bench.runspec import RunSpec
 from sac_bench.store import Store
 from sac_bench.training.envs import describe
 from sac_bench.training.naming import with_tensors
@@ -24,11 +24,11 @@ class Policy:
     spec: the run it comes from; steps: the transitions it was trained on.
     """
 
-    def __init__(self, spec: RunSpec, params: dict[str, Any], steps: int) -> None:
+    def __init__(self, spec: RunSpec, policy: Any, steps: int) -> None:
         env = describe(spec.env)
         learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
         self.spec, self.steps = spec, steps
-        self._act, self._params, self._env = learner.act, params, env
+        self._act, self._policy, self._env = learner.act, policy, env
         self._numbers = spec.config.number_tensors()
 
     def act(
@@ -45,7 +45,7 @@ class Policy:
         batch = torch.as_tensor(np.atleast_2d(x)).to(self.spec.config.dtype)
         noise = (generator or np.random.default_rng()).standard_normal((len(batch), self._env.action_dim))
         with torch.no_grad():
-            sampled, mean = self._act(self._params, self._numbers, batch, torch.as_tensor(noise).to(batch.dtype))
+            sampled, mean = self._act(self._policy, self._numbers, batch, torch.as_tensor(noise).to(batch.dtype))
         scaled = self._env.scaled((sampled if sample else mean).numpy())
         return scaled[0] if x.ndim == 1 else scaled
 
@@ -71,5 +71,5 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
     spec = directory.spec()
     env = describe(spec.env)
     learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
-    actor = {"actor": learner.shape_of_state(spec.config.number_tensors())["params"]["actor"]}
-    return Policy(spec, with_tensors(actor, tensors), steps)
+    policy = learner.policy(learner.shape_of_state(spec.config.number_tensors()))
+    return Policy(spec, with_tensors(policy, tensors), steps)

@@ -35,18 +35,19 @@ def runs_of(store: Store, experiment: Experiment) -> pd.DataFrame:
     """Where an experiment's runs stand, from their statuses alone: a row a variant and run, in the order of `runs`."""
     rows = []
     for variant, spec in experiment.runs():
-        status = store.run(spec.id).status()
+        status, steps = store.run(spec.id).status(), variant.steps[spec.env]
         rows.append(
             {
                 "run_id": spec.id,
                 "variant": variant.name,
                 "env": spec.env,
                 "seed": spec.seed,
-                "status": store.standing(status, variant.steps),
-                "steps": min(status["steps"], variant.steps),
-                "target_steps": variant.steps,
+                "status": store.standing(status, steps),
+                "steps": min(status["steps"], steps),
+                "target_steps": steps,
                 "wall_seconds": status.get("wall_seconds"),
                 "cohort_size": status.get("cohort_size"),
+                "algorithm": variant.algorithm,
                 "differences": json.dumps(variant.overrides),
                 "backend": spec.as_dict()["backend"],
                 **conditions(status),
@@ -75,7 +76,7 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
             if len(table):
                 table = table[table["step"] <= runs.loc[i, "steps"]]  # beyond are rows that are not saved yet
                 if name != "training":  # it may have ended elsewhere before: that evaluation is not of this training
-                    due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == variant.steps)
+                    due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == runs.loc[i, "target_steps"])
                     table = table[due]
                 table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
@@ -143,7 +144,6 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
     return {
         "name": experiment.name,
         "question": experiment.question,
-        "algorithm": experiment.algorithm,
         "envs": list(experiment.envs),
         "seeds": list(experiment.seeds),
         "reference": experiment.reference,
@@ -151,9 +151,13 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
         "command": command,
         "random": random,
         "variants": {
-            v.name: {"overrides": v.overrides, "steps": v.steps, "swept": v.swept} for v in experiment.variants.values()
+            v.name: {"algorithm": v.algorithm, "overrides": v.overrides, "steps": v.steps, "swept": v.swept}
+            for v in experiment.variants.values()
         },
-        "config": {name: v.config.model_dump(mode="json") for name, v in experiment.variants.items()},
+        "config": {
+            v.name: {env: config.model_dump(mode="json") for env, config in v.configs.items()}
+            for v in experiment.variants.values()
+        },
     }
 
 

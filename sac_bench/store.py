@@ -29,8 +29,8 @@ import pandas as pd
 
 from sac_bench import locks
 from sac_bench.errors import InputError
-from sac_bench.experiment import RunSpec
 from sac_bench.files import Fingerprint, check, fingerprint, read_json, write_json
+from sac_bench.runspec import RunSpec
 
 TABLES = ("evaluations", "episodes", "training")
 LAYOUT = 2

@@ -7,7 +7,8 @@ import torch
 
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.errors import InputError
-from sac_bench.experiment import RunSpec, digest, load
+from sac_bench.experiment import load
+from sac_bench.runspec import RunSpec, digest
 from tests.conftest import EXPERIMENT, tiny
 
 DEFAULTS = {
@@ -24,9 +25,9 @@ SHIPPED = sorted(Path(__file__).parents[1].glob("experiments/**/*.toml"))
 def test_an_experiment_becomes_runs(experiment_file):
     e = load(experiment_file)
     assert list(e.variants) == ["sac", "v-network", "tau=0.005", "tau=1"]
-    assert e.variants["v-network"].config.value_network
+    assert e.variants["v-network"].configs["InvertedPendulum-v5"].value_network
     assert e.variants["tau=1"].swept == ("tau", 1.0)
-    assert e.variants["sac"].config.layers == (8,)
+    assert e.variants["sac"].configs["InvertedPendulum-v5"].layers == (8,)
     runs = e.runs()
     assert len(runs) == 8
     assert len({spec.id for _, spec in runs}) == 6  # tau = 0.005 is the reference itself
@@ -36,23 +37,27 @@ def test_sweeps_change_one_factor_of_the_reference(tmp_path):
     text = EXPERIMENT.replace("[variants.sac]", "[variants.sac]\nvalue_network = true")
     path = tmp_path / "e.toml"
     path.write_text(text)
-    assert load(path).variants["tau=1"].config.value_network
+    assert load(path).variants["tau=1"].configs["InvertedPendulum-v5"].value_network
 
 
 def test_the_command_line_overrides_the_file(experiment_file):
     e = load(experiment_file, seeds=1, steps=600, envs=["Hopper-v5"], variants=["tau=1"], settings=["gamma=0.9"])
     ((variant, spec),) = e.runs()
-    assert (variant.steps, spec.env, spec.seed, spec.config.gamma) == (600, "Hopper-v5", 0, 0.9)
+    assert (variant.steps["Hopper-v5"], spec.env, spec.seed, spec.config.gamma) == (600, "Hopper-v5", 0, 0.9)
     assert e.reference == "tau=1"
-    words = load(experiment_file, settings=["activation=tanh", "layers=[4, 4]"]).variants["sac"].config
+    words = (
+        load(experiment_file, settings=["activation=tanh", "layers=[4, 4]"])
+        .variants["sac"]
+        .configs["InvertedPendulum-v5"]
+    )
     assert (words.activation, words.layers) == ("tanh", (4, 4))
 
 
 def test_a_variant_may_set_its_own_steps(tmp_path):
     path = tmp_path / "e.toml"
     path.write_text(EXPERIMENT.replace("value_network = true", "value_network = true\nsteps = 800"))
-    assert {name: v.steps for name, v in load(path).variants.items()}["v-network"] == 800
-    assert {v.steps for v in load(path, steps=600).variants.values()} == {600}
+    assert load(path).variants["v-network"].steps == {"InvertedPendulum-v5": 800}
+    assert all(v.steps == {"InvertedPendulum-v5": 600} for v in load(path, steps=600).variants.values())
 
 
 def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_path):
@@ -110,7 +115,7 @@ def test_shipped_experiments_are_valid(path):
 @pytest.mark.parametrize("name", ["ablation-quick", "ablation-halfcheetah", "ablation-hopper", "ablation-humanoid"])
 def test_ablations_cover_the_five_axes(name):
     (path,) = [p for p in SHIPPED if p.stem == name]
-    configs = [v.config for v in load(path).variants.values()]
+    configs = [c for v in load(path).variants.values() for c in v.configs.values()]
     for field in ("value_network", "learn_temperature", "critics", "reward_scale", "tau"):
         assert len({getattr(c, field) for c in configs}) > 1, field
 
@@ -120,10 +125,10 @@ BAD_FILES = {
     "blank": ("  \n\n", "the file is empty"),
     "invalid TOML": ('name = "x', "not valid TOML"),
     "unknown key": (EXPERIMENT.replace("seeds = 2", "seed = 2"), "seed: unknown key; did you mean 'seeds'?"),
-    "unknown option": (EXPERIMENT.replace("batch_size", "batchsize"), "batchsize: unknown key; did you mean 'batch_size'?"),
+    "unknown option": (EXPERIMENT.replace("batch_size", "batchsize"), "[base] batchsize: sac has no such option; did you mean 'batch_size'?"),
     "unknown option in variant": (EXPERIMENT.replace("value_network = true", "value_net = true"),
-                                  "[variants.v-network]: value_net: unknown key; did you mean 'value_network'?"),
-    "unknown swept option": (EXPERIMENT.replace("tau = [", "taus = ["), "[sweep] taus: unknown key; did you mean 'tau'?"),
+                                  "[variants.v-network] value_net: sac has no such option; did you mean 'value_network'?"),
+    "unknown swept option": (EXPERIMENT.replace("tau = [", "taus = ["), "[sweep] taus: sac has no such option; did you mean 'tau'?"),
     "missing": (EXPERIMENT.replace('envs = ["InvertedPendulum-v5"]', ""), "envs: is missing"),
     "wrong type": (EXPERIMENT.replace("steps = 400", 'steps = "many"'), "steps: "),
     "wrong type of option": (EXPERIMENT.replace("batch_size = 4", 'batch_size = "4"'), "batch_size: "),

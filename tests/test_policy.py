@@ -5,8 +5,8 @@ from safetensors.torch import save
 
 from sac_bench import load_policy
 from sac_bench.errors import InputError
-from sac_bench.experiment import RunSpec
 from sac_bench.files import write_json
+from sac_bench.runspec import RunSpec
 from sac_bench.store import RunDirectory
 from tests.conftest import tiny
 

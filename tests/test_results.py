@@ -34,9 +34,13 @@ def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
     for run_id in store.run_ids():
         store.run(run_id).append("evaluations", [{"step": 500, "policy": "mean", "return_mean": 0.0}])
         store.run(run_id).update(steps=600)
-    longer = replace(experiment, variants={n: replace(v, steps=600) for n, v in experiment.variants.items()})
+    longer = replace(
+        experiment, variants={n: replace(v, steps=dict.fromkeys(v.steps, 600)) for n, v in experiment.variants.items()}
+    )
     assert set(collect(store, longer).evaluations["step"]) == {0, 200, 400}
-    ended = replace(experiment, variants={n: replace(v, steps=500) for n, v in experiment.variants.items()})
+    ended = replace(
+        experiment, variants={n: replace(v, steps=dict.fromkeys(v.steps, 500)) for n, v in experiment.variants.items()}
+    )
     assert set(collect(store, ended).evaluations["step"]) == {0, 200, 400, 500}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sac_bench.algorithms import sac
-from sac_bench.algorithms.config import ReplayConfig
+from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.algorithms.protocol import Learner
 
 
@@ -15,7 +15,7 @@ class Algorithm:
     """`semantics` is raised whenever the numbers computed for a config change."""
 
     name: str
-    config: type[ReplayConfig]
+    config: type[TrainingConfig]
     learner: Callable[..., Learner]
     semantics: int
 

@@ -54,6 +54,40 @@ class TrainingConfig(BaseModel):
         "float32", "floating-point type; bfloat16 is for an update's hidden products only", "every implementation"
     )
 
+    batch_size: int = option(256, "transitions per update", "arXiv 1812.05905, table 1", ge=1, le=65536)
+    bootstrap_truncated: PerMember[bool] = option(
+        True,
+        "value the state in which a time limit ends an episode; false: as if it had terminated, a common bug",
+        "arXiv 1712.00378, section 3",
+    )
+
+    @property
+    def random_steps(self) -> int:
+        """Transitions of uniformly random actions that a run begins with."""
+        return 0
+
+    @property
+    def capacity(self) -> int:
+        """Transitions that are kept."""
+        raise NotImplementedError
+
+    @property
+    def passes(self) -> int:
+        """About how often an update takes a batch through every network, backward included: for estimates."""
+        return 5
+
+    def updates_due(self, steps: int) -> int:
+        """Updates that must have been made after `steps` transitions."""
+        raise NotImplementedError
+
+    def steps_of_update(self, number: int) -> int:
+        """Transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
+        raise NotImplementedError
+
+    def describe_start(self) -> str:
+        """The options that say when the first update is made, and what a user may do about it."""
+        raise NotImplementedError
+
     @property
     def dtype(self) -> torch.dtype:
         return torch.float64 if self.precision == "float64" else torch.float32
@@ -93,16 +127,28 @@ class ReplayConfig(TrainingConfig):
         ge=0,
     )
     replay_capacity: int = option(1_000_000, "transitions kept", "arXiv 1812.05905, table 1", ge=1)
-    batch_size: int = option(256, "transitions per update", "arXiv 1812.05905, table 1", ge=1, le=65536)
     utd: float = option(1.0, "updates per transition", "arXiv 1812.05905, table 1: 1 gradient step", gt=0, le=1000)
     n_step: int = option(1, "rewards summed before bootstrapping", "arXiv 1812.05905, eq. 3", ge=1, le=100)
 
+    @property
+    def random_steps(self) -> int:
+        return self.learning_starts
+
+    @property
+    def capacity(self) -> int:
+        return self.replay_capacity
+
     def updates_due(self, steps: int) -> int:
-        """Updates that must have been made after `steps` transitions: floor(utd * (steps - learning_starts))."""
+        """floor(utd * (steps - learning_starts))."""
         return max(0, int(Fraction(str(self.utd)) * (steps - self.learning_starts)))
 
+    def describe_start(self) -> str:
+        return (
+            f"learning_starts = {self.learning_starts}, utd = {self.utd:g}; wants more steps or an earlier start "
+            "(--set learning_starts=N)"
+        )
+
     def steps_of_update(self, number: int) -> int:
-        """Transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
         steps = self.learning_starts + math.ceil(number / Fraction(str(self.utd)))
         return math.ceil(steps / self.num_envs) * self.num_envs
 
@@ -116,12 +162,49 @@ class ReplayConfig(TrainingConfig):
         return self
 
 
-def require_multiple(name: str, value: int, num_envs: int) -> None:
-    """Refuse a count of transitions that whole vector steps cannot reach, naming the nearest that they can."""
-    if value % num_envs:
-        below = value - value % num_envs
-        nearest = f"{below} or {below + num_envs}" if below else f"{below + num_envs}"
-        raise ValueError(f"{name} = {value} is not a multiple of num_envs = {num_envs}; nearest: {nearest}")
+class RolloutConfig(TrainingConfig):
+    """What the algorithms share that learn from what their present policy did, and then forget it."""
+
+    rollout: int = option(
+        2048, "transitions, of all a run's environments together, between updates", "arXiv 1707.06347, table 3", ge=2,
+        le=10**7,
+    )  # fmt: skip
+    epochs: int = option(10, "times every transition of a rollout is used", "arXiv 1707.06347, table 3", ge=1, le=1000)
+    batch_size: int = option(64, "transitions per update", "arXiv 1707.06347, table 3", ge=2, le=65536)
+
+    @property
+    def capacity(self) -> int:
+        return max(self.rollout, self.eval_every)  # a segment's rows are saved together
+
+    @property
+    def updates_per_rollout(self) -> int:
+        """Minibatches of all epochs."""
+        return self.epochs * self.rollout // self.batch_size
+
+    def updates_due(self, steps: int) -> int:
+        """Every minibatch of every rollout that is whole."""
+        return steps // self.rollout * self.updates_per_rollout
+
+    def describe_start(self) -> str:
+        return f"rollout = {self.rollout}; wants more steps or a shorter rollout (--set rollout=N)"
+
+    def steps_of_update(self, number: int) -> int:
+        return math.ceil(number / self.updates_per_rollout) * self.rollout
+
+    @model_validator(mode="after")
+    def _whole_minibatches(self) -> RolloutConfig:
+        for name in ("rollout", "eval_every"):
+            require_multiple(name, getattr(self, name), self.num_envs)
+        require_multiple("rollout", self.rollout, self.batch_size, "batch_size")
+        return self
+
+
+def require_multiple(name: str, value: int, of: int, other: str = "num_envs") -> None:
+    """Refuse a count of transitions that whole vector steps (or minibatches) cannot reach, naming the nearest."""
+    if value % of:
+        below = value - value % of
+        nearest = f"{below} or {below + of}" if below else f"{below + of}"
+        raise ValueError(f"{name} = {value} is not a multiple of {other} = {of}; nearest: {nearest}")
 
 
 def describe_bounds(field: Any) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor
 from sac_bench.algorithms.networks import Draw
 
 State = dict[str, Any]
-"""A learner's tensors: parameters, targets, optimizer moments, buffers, and `updates`, its count of updates."""
+"""A learner's tensors: parameters, targets, optimizer moments, buffers, and `updates`, its count of updates. What
+exploration carries from step to step is under `exploration`, if it carries anything."""
 Numbers = dict[str, Tensor]
 """The per-member config fields, each a scalar []."""
 Batch = dict[str, Tensor]
@@ -25,18 +26,32 @@ class Learner:
     """One learner's functions. The cohort gives every tensor a leading member axis by `torch.func.vmap`.
 
     init(draw, numbers) -> state
-    act(params, numbers, observation [N, D], noise [N, A]) -> (sampled action [N, A], mean action [N, A])
+    policy(state) -> what acting reads: the tensors that are saved as a run's policy
+    act(policy, numbers, observation [N, D], noise [N, A]) -> (sampled action [N, A], mean action [N, A])
     update(state, numbers, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
+
+    Of every `period` updates the last is made by `update` and the others, where there are any, by `between`.
+    explore(policy, numbers, observation, noise, carried, started [N]) -> (action [N, A], carried), where the actions to
+    learn from are not those that `act` samples; `started` is 1 where an episode begins.
+    With data = "rollout", prepare(state, numbers, transitions) -> (state, samples) is called when `rollout`
+    transitions are there, all of them in order, row by row; batches are parts of the samples.
     """
 
     data: Literal["replay", "rollout"]
     init: Callable[[Draw, Numbers], State]
+    policy: Callable[[State], Any]
     act: Callable[..., tuple[Tensor, Tensor]]
     update: Callable[..., tuple[State, dict[str, Tensor]]]
     action_dim: int
     update_noise: Shapes
     batch_size: int
     metrics: tuple[str, ...]
+    period: int = 1
+    between: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
+    explore: Callable[..., tuple[Tensor, Any]] | None = None
+    prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
+    rollout: int = 0
+    epochs: int = 1
 
     def shape_of_state(self, numbers: Numbers) -> State:
         """A state of this learner's structure and shapes that takes no memory (torch's meta device)."""

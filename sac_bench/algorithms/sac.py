@@ -10,7 +10,7 @@ Everything here is written for one learner: a batch of B transitions, C critics,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +21,8 @@ from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.networks import Draw, Network, Sizes, init_mlp, mlp, squashed_gaussian
+from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
+from sac_bench.algorithms.networks import Draw, Network, init_mlp, squashed_gaussian
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
 
@@ -80,22 +81,6 @@ class SACConfig(ReplayConfig):
         return self
 
 
-@dataclass(frozen=True)
-class Networks:
-    """The sizes of one learner's networks."""
-
-    actor: Sizes
-    critic: Sizes
-    value: Sizes
-    critics: int
-    activation: str
-    precision: str = "float32"
-
-    def forward(self, network: Network, x: Tensor) -> Tensor:
-        """x [B, in] -> [B, out] in these networks' activation and precision; of an ensemble [C, B, out]."""
-        return mlp(network, x, self.activation, self.precision)
-
-
 # -- the mathematics ------------------------------------------------------------------------------------------
 
 
@@ -107,45 +92,14 @@ def policy(nets: Networks, actor: Network, observation: Tensor, noise: Tensor, n
     return action, log_pi, torch.tanh(mean)
 
 
-def q_values(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:
-    """observation [B, D], action [B, A] -> Q [C, B]."""
-    x = torch.cat([observation, action], dim=-1)
-    return nets.forward(critic, x).squeeze(-1)
-
-
 def v_values(nets: Networks, value: Network, observation: Tensor) -> Tensor:
     """observation [B, D] -> V [B]."""
     return nets.forward(value, observation).squeeze(-1)
 
 
-def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
-    """Q [C, B] -> [B]: from the mean of the critics (0) to their minimum (1; [2] section 6)."""
-    return (1 - pessimism) * q.mean(0) + pessimism * q.amin(0)
-
-
 def soft_value(q: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
     """V(s) = Q(s, a) - alpha log pi(a|s) for a ~ pi; all [B] ([2] eq. 3)."""
     return q - alpha * log_pi
-
-
-def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor:
-    """sum_j gamma^j c r_j + gamma^k V(s_k), bootstrapped unless the episode terminated ([1] eq. 8, [2] eq. 5).
-
-    Rewards [B, n] are zero after the window's end; k [B] is its length. With n > 1 the entropies of the
-    steps between are left out, as in every n-step SAC.
-    """
-    gamma, rewards = torch.ones_like(next_value), torch.zeros_like(next_value)
-    for j, reward in enumerate(batch["reward"].unbind(-1)):
-        within = batch["length"] > j
-        rewards = rewards + torch.where(within, gamma * reward, 0.0)
-        gamma = torch.where(within, gamma * numbers["gamma"], gamma)
-    return numbers["reward_scale"] * rewards + gamma * (1 - batch["terminated"]) * next_value
-
-
-def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor):
-    """J_Q = 1/2 E (Q_i - target)^2, summed over the critics ([1] eq. 7, [2] eq. 5) -> loss [], Q [C, B]."""
-    q = q_values(nets, critic, batch["observation"], batch["action"])
-    return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
 
 
 def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor):
@@ -168,11 +122,6 @@ def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, 
     return -learned * log_alpha * (log_pi + target_entropy).mean(), log_alpha
 
 
-def polyak(target: Network, online: Network, tau: Tensor) -> Network:
-    """(1 - tau) target + tau online, exact at tau = 1 ([2] Algorithm 1)."""
-    return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
-
-
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
@@ -192,6 +141,11 @@ def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> Sta
         "target_in": numbers["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
+
+
+def acting(state: State) -> dict[str, Any]:
+    """What acting reads of a state, and what a run's policy is."""
+    return {"actor": state["params"]["actor"]}
 
 
 def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
@@ -262,6 +216,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     return Learner(
         data="replay",
         init=partial(init, config, nets),
+        policy=acting,
         act=partial(act, replace(nets, precision="float32")),
         update=partial(update, nets),
         action_dim=a,

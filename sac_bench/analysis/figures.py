@@ -51,10 +51,15 @@ def sweeps(about: dict[str, Any]) -> dict[str, dict[str, float]]:
             key, value = variant["swept"]
             found.setdefault(key, {})[name] = value
     for key, values in found.items():
-        own = about["config"].get(about["reference"], {}).get(key)
+        own = of_reference(about, key)
         if isinstance(own, (int, float)) and own not in values.values():
             values[about["reference"]] = float(own)
     return found
+
+
+def of_reference(about: dict[str, Any], key: str) -> Any:
+    """An option of the reference, on the first environment."""
+    return about["config"].get(about["reference"], {}).get(about["envs"][0], {}).get(key)
 
 
 def panels(about: dict[str, Any]) -> dict[str, list[str]]:
@@ -105,7 +110,7 @@ def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -
     diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
     if len(diverged):
         all_steps = results.evaluations.loc[results.evaluations["env"] == env, "step"].unique()
-        curves = curves.reindex(columns=sorted(s for s in all_steps if s <= about["variants"][variant]["steps"]))
+        curves = curves.reindex(columns=sorted(s for s in all_steps if s <= about["variants"][variant]["steps"][env]))
     for seed in diverged:
         curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
     entered = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
@@ -167,7 +172,7 @@ def sensitivity(table: pd.DataFrame, about: dict[str, Any], key: str) -> Figure:
                 axis.annotate(f" {len(seeds)} of {len(about['seeds'])}", (x, seeds.max()), fontsize=6)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
-    own = about["config"].get(about["reference"], {}).get(key)
+    own = of_reference(about, key)
     if isinstance(own, (int, float)):
         axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=f"reference: {own:g}")
     axis.set(title=f"sensitivity to {key}", xlabel=key, ylabel="score: mean, 95% t interval")

@@ -43,7 +43,7 @@ TEMPLATE = """\
 {% endif %}
 ## Settings
 
-The reference is `{{ about.reference }}`: {{ about.algorithm }} with
+The reference is `{{ about.reference }}`: {{ about.variants[about.reference].algorithm }} with
 
 {{ settings }}
 
@@ -103,13 +103,14 @@ def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures
     if len(absent):
         columns = ["variant", "env", "seed", "status", "steps", "target_steps", "run_id", "reason"]
         missing = markdown(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))
-    config = about["config"][about["reference"]]
+    config = about["config"][about["reference"]][about["envs"][0]]
     settings = pd.DataFrame({"option": list(config), "value": [json.dumps(v) for v in config.values()]})
     variants = pd.DataFrame(
         {
             "variant": list(about["variants"]),
+            "algorithm": [v["algorithm"] for v in about["variants"].values()],
             "changes": [_changes(v["overrides"]) for v in about["variants"].values()],
-            "steps": [f"{v['steps']:,}" for v in about["variants"].values()],
+            "steps": [_steps(v["steps"]) for v in about["variants"].values()],
         }
     )
     # A cohort's time is all its members' time: count it once.
@@ -135,6 +136,12 @@ def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures
 
 def _changes(overrides: dict[str, Any]) -> str:
     return ", ".join(f"{key} = {json.dumps(value)}" for key, value in overrides.items()) or "nothing"
+
+
+def _steps(steps: dict[str, int]) -> str:
+    if len(set(steps.values())) == 1:
+        return f"{next(iter(steps.values())):,}"
+    return ", ".join(f"{env} {count:,}" for env, count in steps.items())
 
 
 def _distinct(values: pd.Series) -> str:

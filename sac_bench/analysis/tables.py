@@ -56,7 +56,7 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
             row = {
                 "env": env,
                 "variant": variant,
-                "steps": about["variants"][variant]["steps"],
+                "steps": about["variants"][variant]["steps"][env],
                 "seeds": len(entered),
                 "missing": int(mine["score"].isna().sum()),
                 "diverged": int((mine["status"] == "diverged").sum()),

@@ -18,11 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import ReplayConfig
+from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.experiment import Experiment, RunSpec, digest
+from sac_bench.experiment import Experiment
 from sac_bench.files import read_json
+from sac_bench.runspec import RunSpec, digest
 from sac_bench.store import ENDED, Store, standing_at
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
@@ -86,7 +87,7 @@ def env_step_seconds(env_id: str) -> float:
 
 
 @functools.cache
-def state_bytes(algorithm: str, config: ReplayConfig, env_id: str) -> tuple[int, int]:
+def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[int, int]:
     """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
@@ -96,9 +97,9 @@ def state_bytes(algorithm: str, config: ReplayConfig, env_id: str) -> tuple[int,
 
 
 def update_flops(spec: RunSpec) -> float:
-    """Arithmetic of one update: about five passes of the batch through every network, backward ones included."""
+    """Arithmetic of one update."""
     parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
-    return 2.0 * spec.config.batch_size * parameters * 5
+    return 2.0 * spec.config.batch_size * parameters * spec.config.passes
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
@@ -109,9 +110,9 @@ def member_bytes(spec: RunSpec, steps: int) -> float:
 
 
 def replay_bytes(spec: RunSpec, steps: int) -> float:
-    """One member's replay: min(capacity, steps) transitions."""
+    """One member's transitions, as many as it keeps."""
     env = describe(spec.env)
-    return min(spec.config.replay_capacity, steps) * 4 * row_width(env.observation_dim, env.action_dim)
+    return min(spec.config.capacity, steps) * 4 * row_width(env.observation_dim, env.action_dim)
 
 
 def update_bytes(spec: RunSpec) -> float:
@@ -133,7 +134,7 @@ def make_plan(
     """
     wanted: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in experiment.runs():
-        steps = max(variant.steps, wanted[spec.id][1] if spec.id in wanted else 0)
+        steps = max(variant.steps[spec.env], wanted[spec.id][1] if spec.id in wanted else 0)
         wanted[spec.id] = (spec, steps)
     ended: dict[str, list[RunSpec]] = {"finished": [], "diverged": []}
     new, continued = [], dict[str, int]()
@@ -304,7 +305,7 @@ def _check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: in
     remedy = f"use --workers {fewer} or lower" if fewer else "lower"
     raise InputError(
         f"{f'{runs} runs in one program' if runs > 1 else 'a run'} on {spec.env} would take {needed / 1e9:.1f} GB, "
-        f"{runs * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.replay_capacity, steps):,} "
+        f"{runs * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.capacity, steps):,} "
         f"transitions each, and each of {workers} workers may take {memory / 1e9:.1f} GB; {remedy} replay_capacity, "
         "layers, critics or batch_size (--set KEY=VALUE)"
     )

@@ -192,8 +192,8 @@ class Worker:
         run.log(
             f"{_now()} step {segment.steps}: return {mean:.1f} (mean action), {sampled:.1f} (sampled); {wall:.0f} s"
         )
-        actor = {"actor": self.trainer.cohort.state["params"]["actor"]}
-        tensors = {name: leaf[m].cpu().contiguous() for name, leaf in named_tensors(actor).items()}
+        policy = self.trainer.cohort.learner.policy(self.trainer.cohort.state)
+        tensors = {name: leaf[m].cpu().contiguous() for name, leaf in named_tensors(policy).items()}
         write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))
 
     def _log(self, line: str) -> None:

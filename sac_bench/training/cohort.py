@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
 from sac_bench.training.graphed import Graphed
 from sac_bench.training.random import Draws, Moment, uniform
+from sac_bench.training.rollout import whole
 
 Data = Any
 """What the learners learn from: a pytree of tensors."""
@@ -64,15 +65,20 @@ class Cohort:
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
         actions = (num_envs, learner.action_dim)
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
+        self._order_draws = Draws({"order": (learner.epochs, max(1, learner.rollout))}, dtype, device)
         self._explore_draws = Draws({"explore": actions, "warmup": actions}, dtype, device)
         self._act: Callable[..., Any] = self._act_all
         self._explore: Callable[..., Tensor] = self._explore_all
-        self._update: Callable[..., None] = self._update_all
+        self._prepare: Callable[..., Data] = self._prepare_all
+        self._samples: Data = None
+        self._update: Callable[..., None] = partial(self._update_all, learner.update)
+        self._between: Callable[..., None] = partial(self._update_all, learner.between or learner.update)
         if compiled:
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
-            update = torch.compile(self._update_all, fullgraph=True)
-            self._update = Graphed(update) if self.device.type == "cuda" else update
+            self._prepare = torch.compile(self._prepare_all, fullgraph=True)
+            self._update = self._program(self._update)
+            self._between = self._program(self._between)
 
     @property
     def size(self) -> int:
@@ -80,19 +86,36 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, A] -> sampled and mean actions [M, N, A]."""
-        return self._act(self.state["params"], self.numbers, observation, noise)
+        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
 
-    def explore(self, observation: Tensor, step: Tensor, warm: Tensor) -> Tensor:
+    def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
 
-        They are sampled from the policies where `warm` [] is true, and uniform before. A member that diverged
-        acts with zeros: its slot stays, its numbers no longer count.
+        They are the policies' where `warm` [] is true, and uniform before; `started` [M, N] is 1 where an episode
+        begins. A member that diverged acts with zeros: its slot stays, its numbers no longer count.
         """
-        return self._explore(self.state["params"], self.numbers, self.seeds, observation, step, warm)
+        carried = self.state.get("exploration", ())
+        policy = self.learner.policy(self.state)
+        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
 
-    def update(self, data: Data) -> None:
-        """One update of every member, on a batch of its own."""
-        self._update(self.state, self.numbers, self.seeds, self.record, data)
+    def _program(self, update: Callable[..., None]) -> Callable[..., None]:
+        compiled = torch.compile(update, fullgraph=True)
+        return Graphed(compiled) if self.device.type == "cuda" else compiled
+
+    def prepare(self, memory: Data) -> Data:
+        """What the updates that are due now learn from: the memory, or what the learners make of a whole rollout."""
+        if self.learner.data == "replay":
+            return memory
+        samples = self._prepare(self.state, self.numbers, self.seeds, memory)
+        if self._samples is None:
+            self._samples = samples
+        tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
+        return self._samples
+
+    def update(self, data: Data, number: int = 0) -> None:
+        """One update of every member, on a batch of its own, after `number` others."""
+        made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
+        made_by(self.state, self.numbers, self.seeds, self.record, data)
 
     def pop_metrics(self) -> tuple[dict[str, Tensor], Tensor]:
         """(means {name: [M]}, updates [M] they are over) since the last call, on the CPU.
@@ -111,13 +134,28 @@ class Cohort:
         ok = [p.reshape(self.size, -1).isfinite().all(1) for p in tree_leaves(self.state["params"])]
         return torch.stack([*ok, self.healthy]).all(0).cpu()
 
+    def _prepare_all(self, state: State, numbers: Numbers, seeds: Tensor, memory: Data) -> Data:
+        order = self._order_draws.at(seeds, state["updates"][0]).integers("order", 2**31)
+        order = order.argsort(dim=-1, stable=True).flatten(1)
+        newest = {name: part.to(self.dtype) for name, part in whole(memory, self.learner.rollout).items()}
+        assert self.learner.prepare is not None
+        new, samples = torch.func.vmap(self.learner.prepare)(state, numbers, newest)
+        tree_map(lambda old, new: old.copy_(new), state, new)
+        return {"samples": samples, "order": order}
+
     def _update_all(
-        self, state: State, numbers: Numbers, seeds: Tensor, record: tuple[Tensor, Tensor, Tensor], data: Data
+        self,
+        made_by: Callable[..., Any],
+        state: State,
+        numbers: Numbers,
+        seeds: Tensor,
+        record: tuple[Tensor, Tensor, Tensor],
+        data: Data,
     ) -> None:
         moment = self._update_draws.at(seeds, state["updates"][0])
         batch = {name: part.to(self.dtype) for name, part in self._gather(moment, data).items()}
         noise = {name: moment.normal(f"update/{name}") for name in self.learner.update_noise}
-        new, metrics = torch.func.vmap(self.learner.update)(state, numbers, batch, noise)
+        new, metrics = torch.func.vmap(made_by)(state, numbers, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
         sums, counts, healthy = record
         found = torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
@@ -126,14 +164,28 @@ class Cohort:
         counts += healthy
 
     def _explore_all(
-        self, params: Any, numbers: Numbers, seeds: Tensor, observation: Tensor, step: Tensor, warm: Tensor
+        self,
+        policy: Any,
+        carried: Any,
+        numbers: Numbers,
+        seeds: Tensor,
+        observation: Tensor,
+        started: Tensor,
+        step: Tensor,
+        warm: Tensor,
     ):
         moment = self._explore_draws.at(seeds, step)
-        sampled, _ = self._act_all(params, numbers, observation, moment.normal("explore"))
-        return torch.where(warm, sampled.nan_to_num(0.0), 2 * moment.uniform("warmup") - 1).to(torch.float32)
+        noise = moment.normal("explore")
+        if self.learner.explore is None:
+            action, _ = self._act_all(policy, numbers, observation, noise)
+        else:
+            explore, seen = torch.func.vmap(self.learner.explore), observation.to(self.dtype)
+            action, new = explore(policy, numbers, seen, noise, carried, started.to(self.dtype))
+            tree_map(lambda old, new: old.copy_(new), carried, new)
+        return torch.where(warm, action.nan_to_num(0.0), 2 * moment.uniform("warmup") - 1).to(torch.float32)
 
-    def _act_all(self, params: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
-        return torch.func.vmap(self.learner.act)(params, numbers, observation.to(self.dtype), noise)
+    def _act_all(self, policy: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
+        return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
 
 
 def _initial_draw(seed: int, dtype: torch.dtype, name: str, shape: tuple[int, ...]) -> Tensor:

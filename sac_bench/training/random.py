@@ -99,13 +99,14 @@ class Draws:
     def at(self, seeds: Tensor, step: Tensor) -> Moment:
         """The draws of counter `step` [] for seeds [M]."""
         words, normals = self._function(seeds, self._streams, step, self._index, self._dtype)
-        return Moment(self, words, normals)
+        return Moment(self, step, words, normals)
 
 
 class Moment:
     """One moment's draws; each method gives [M, *shape] for a purpose."""
 
-    def __init__(self, draws: Draws, words: Tensor, normals: Tensor) -> None:
+    def __init__(self, draws: Draws, step: Tensor, words: Tensor, normals: Tensor) -> None:
+        self.step = step
         self._draws, self._words, self._normals = draws, words, normals
 
     def _piece(self, flat: Tensor, name: str) -> Tensor:

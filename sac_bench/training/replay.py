@@ -61,6 +61,13 @@ class Replay:
         """The observations [M, N, D] to act on next, on the device."""
         return self.observation[:, self.written % (self.rows + 1)]
 
+    def started(self) -> Tensor:
+        """Where the newest observation begins an episode: float32 [M, N] on the device, 1 or 0."""
+        at = (self.written - 1) % (self.rows + 1)
+        if not self.written:
+            return torch.ones_like(self.reward[:, at])
+        return torch.maximum(self.terminated[:, at], (self.final_slot[:, at] >= 0).to(torch.float32))
+
     def start(self, observation: np.ndarray) -> None:
         """The first observation [M*N, D] of all."""
         self.newest.copy_(torch.as_tensor(self._shaped(observation)))
@@ -162,7 +169,7 @@ def transitions(memory: Memory, indices: Tensor, n_step: int) -> Batch:
     """Transitions [M, B] by index in [0, filled * N), the oldest first, with windows of up to n rewards.
 
     -> observation [M, B, D], action [M, B, A], reward [M, B, n] (zero after the window's end), length,
-    terminated [M, B], next_observation [M, B, D]. A window ends early where its episode ends (by
+    terminated, truncated [M, B], next_observation [M, B, D]. A window ends early where its episode ends (by
     truncation too, bootstrapping from the true final observation) and at the newest row.
     """
     written, rows, finals = memory["written"], memory["rows"].flatten(0, 2), memory["final"].flatten(0, 1)
@@ -186,5 +193,6 @@ def transitions(memory: Memory, indices: Tensor, n_step: int) -> Batch:
         "reward": torch.stack(rewards, dim=-1),
         "length": length.to(rows.dtype),
         "terminated": last[..., -2],
+        "truncated": (last[..., -1] >= 0).to(rows.dtype),
         "next_observation": torch.where((slot < 0)[..., None], rows[place(row + 1)][..., :d], final),
     }

@@ -20,14 +20,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.errors import InputError
-from sac_bench.experiment import RunSpec
-from sac_bench.training.cohort import Cohort
+from sac_bench.runspec import RunSpec
+from sac_bench.training.cohort import Cohort, Gather
 from sac_bench.training.envs import Pool, describe
 from sac_bench.training.evaluate import Episodes, evaluate
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import derived_seeds
 from sac_bench.training.replay import Replay, sample
+from sac_bench.training.rollout import minibatch
 
 Chunks = Sequence[tuple[int, Callable[[], dict[str, Tensor]]]]
 
@@ -75,10 +77,13 @@ class Trainer:
         m, n = len(specs), self.config.num_envs
         learner = ALGORITHMS[spec.algorithm].learner(self.config, self.env.observation_dim, self.env.action_dim)
         numbers = [s.config.numbers() for s in specs]
-        gather = partial(sample, n_step=self.config.n_step)
+        if isinstance(self.config, ReplayConfig):
+            gather: Gather = partial(sample, n_step=self.config.n_step)
+        else:
+            gather = partial(minibatch, size=learner.batch_size)
         self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled)
         self.replay = Replay(
-            m, n, self.env.observation_dim, self.env.action_dim, min(self.config.replay_capacity, steps), device
+            m, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )
         self.progress = Progress(stopped=[False] * m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
@@ -135,17 +140,17 @@ class Trainer:
         self.replay.add(action, step)
 
     def _actions(self) -> np.ndarray:
-        """Actions [M*N, A]: uniform until `learning_starts`, then sampled from the policies."""
+        """Actions [M*N, A]: uniform for `random_steps`, then the policies'."""
         step = self.replay.clock()
-        warm = step >= self.config.learning_starts // self.config.num_envs
+        warm = step >= self.config.random_steps // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
-        return self.cohort.explore(observation, step, warm).flatten(0, 1).cpu().numpy()
+        return self.cohort.explore(observation, self.replay.started(), step, warm).flatten(0, 1).cpu().numpy()
 
     def _update(self) -> None:
         due = self.config.updates_due(self.steps) - self.progress.updates
-        memory = self.replay.memory() if due else {}
+        data = self.cohort.prepare(self.replay.memory()) if due else {}
         for _ in range(due):
-            self.cohort.update(memory)
+            self.cohort.update(data, self.progress.updates)
             self.progress.updates += 1
 
     def _judge(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:

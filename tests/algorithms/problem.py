@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.critics import Networks
 from sac_bench.algorithms.networks import Network
 from sac_bench.algorithms.protocol import Batch, Numbers, State
-from sac_bench.algorithms.sac import Networks, SACConfig, learner
 from sac_bench.training.random import uniform
 
 D, A, B = 3, 2, 16
@@ -31,10 +32,10 @@ def network(parameters: Tensor, like: Network) -> Network:
 class Problem:
     """A learner of D observations, A actions and batches of B, its state, and a stream of made-up data."""
 
-    def __init__(self, **overrides: Any) -> None:
+    def __init__(self, algorithm: str = "sac", **overrides: Any) -> None:
         settings = {"layers": [8, 8], "batch_size": B, "precision": "float64"} | overrides
-        self.config = SACConfig.model_validate(settings)
-        self.learner = learner(self.config, D, A)
+        self.config: Any = ALGORITHMS[algorithm].config.model_validate(settings)
+        self.learner = ALGORITHMS[algorithm].learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
         self.numbers: Numbers = self.config.number_tensors()
         self.state: State = self.learner.init(
@@ -55,7 +56,8 @@ class Problem:
             "action": self.normal(B, A).tanh(),
             "reward": self.normal(B, n) * within,
             "length": length.to(self.config.dtype),
-            "terminated": (self.normal(B) > 0.8).to(self.config.dtype),
+            "terminated": (terminated := (self.normal(B) > 0.8).to(self.config.dtype)),
+            "truncated": (1 - terminated) * (self.normal(B) > 0.8),
             "next_observation": self.normal(B, D),
         }
 

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms import sac
+from sac_bench.algorithms import critics, sac
 from sac_bench.algorithms.sac import SACConfig
 from tests.algorithms.problem import A, B, D, Problem, vector
 
 
 def test_pooling_goes_from_mean_to_minimum():
     q = torch.tensor([[1.0, 5.0], [3.0, 1.0]])
-    assert sac.pooled(q, torch.tensor(1.0)).tolist() == [1.0, 1.0]
-    assert sac.pooled(q, torch.tensor(0.0)).tolist() == [2.0, 3.0]
-    assert sac.pooled(q, torch.tensor(0.5)).tolist() == [1.5, 2.0]
+    assert critics.pooled(q, torch.tensor(1.0)).tolist() == [1.0, 1.0]
+    assert critics.pooled(q, torch.tensor(0.0)).tolist() == [2.0, 3.0]
+    assert critics.pooled(q, torch.tensor(0.5)).tolist() == [1.5, 2.0]
 
 
 def test_n_step_target_discounts_by_the_windows_length():
@@ -25,10 +25,14 @@ def test_n_step_target_discounts_by_the_windows_length():
         "reward": torch.tensor([[1.0, 2.0, 4.0], [1.0, 2.0, 0.0], [1.0, 0.0, 0.0]]),
         "length": torch.tensor([3.0, 2.0, 1.0]),
         "terminated": torch.tensor([0.0, 0.0, 1.0]),
+        "truncated": torch.tensor([0.0, 1.0, 0.0]),
     }
-    numbers = {"gamma": torch.tensor(0.5), "reward_scale": torch.tensor(10.0)}
-    target = sac.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), numbers)
+    numbers = {"gamma": torch.tensor(0.5), "reward_scale": torch.tensor(10.0), "bootstrap_truncated": torch.tensor(1.0)}
+    target = critics.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), numbers)
     assert target.tolist() == [10 * (1 + 1 + 1) + 1, 10 * (1 + 1) + 2, 10]
+    numbers["bootstrap_truncated"] = torch.tensor(0.0)
+    target = critics.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), numbers)
+    assert target.tolist() == [10 * (1 + 1 + 1) + 1, 10 * (1 + 1), 10]
 
 
 def updated(problem):
@@ -42,7 +46,10 @@ def test_shapes_of_one_learner():
         problem.nets, problem.state["params"]["actor"], batch["observation"], noise["policy"], problem.numbers
     )
     assert (action.shape, log_pi.shape, mean.shape) == ((B, A), (B,), (B, A))
-    assert sac.q_values(problem.nets, problem.state["params"]["critic"], batch["observation"], action).shape == (3, B)
+    assert critics.q_values(problem.nets, problem.state["params"]["critic"], batch["observation"], action).shape == (
+        3,
+        B,
+    )
     assert sac.v_values(problem.nets, problem.state["params"]["value"], batch["observation"]).shape == (B,)
     zeros = torch.zeros(4, D, dtype=torch.float64), torch.zeros(4, A, dtype=torch.float64)
     sampled, mean = problem.learner.act(problem.state["params"], problem.numbers, *zeros)

@@ -14,7 +14,6 @@ from sac_bench.results import Results
 ABOUT = {
     "name": "made-up",
     "question": "Is it counted?",
-    "algorithm": "sac",
     "envs": ["Hopper-v5"],
     "seeds": [0, 1, 2],
     "reference": "sac",
@@ -22,11 +21,11 @@ ABOUT = {
     "command": "sac-bench run made-up.toml",
     "random": {"Hopper-v5": {"return_mean": 18.0, "return_std": 17.0, "episodes": 100}},
     "variants": {
-        "sac": {"overrides": {}, "steps": 100, "swept": None},
-        "one-q": {"overrides": {"critics": 1}, "steps": 100, "swept": None},
-        "tau=1": {"overrides": {"tau": 1.0}, "steps": 100, "swept": ["tau", 1.0]},
+        "sac": {"algorithm": "sac", "overrides": {}, "steps": {"Hopper-v5": 100}, "swept": None},
+        "one-q": {"algorithm": "sac", "overrides": {"critics": 1}, "steps": {"Hopper-v5": 100}, "swept": None},
+        "tau=1": {"algorithm": "sac", "overrides": {"tau": 1.0}, "steps": {"Hopper-v5": 100}, "swept": ["tau", 1.0]},
     },
-    "config": {"sac": {"tau": 0.005}, "one-q": {"tau": 0.005}, "tau=1": {"tau": 1.0}},
+    "config": {n: {"Hopper-v5": {"tau": t}} for n, t in (("sac", 0.005), ("one-q", 0.005), ("tau=1", 1.0))},
 }
 FINAL = {"sac": [100.0, 110.0, 120.0], "one-q": [90.0, 80.0, 70.0], "tau=1": [0.0, 10.0, 20.0]}
 

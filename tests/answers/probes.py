@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from sac_bench.algorithms import sac
+from sac_bench.algorithms import critics, sac
 from sac_bench.algorithms.sac import SACConfig
-from sac_bench.experiment import RunSpec
+from sac_bench.runspec import RunSpec
 from sac_bench.training.trainer import Trainer
 
 
@@ -144,7 +144,7 @@ class Answers:
         """The critics' mean of observations [B] and actions [B] (or one for all)."""
         s, a = np.broadcast_arrays(np.asarray(observation, np.float32), np.asarray(action, np.float32))
         s, a = (torch.from_numpy(np.ascontiguousarray(x)).reshape(-1, 1) for x in (s, a))
-        return sac.q_values(self._nets, self._params(member)["critic"], s, a).mean(0).numpy()
+        return critics.q_values(self._nets, self._params(member)["critic"], s, a).mean(0).numpy()
 
     def v(self, member: int, observation: Any) -> np.ndarray:
         s = torch.as_tensor(np.asarray(observation, np.float32)).reshape(-1, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sac_bench.algorithms import sac
+from sac_bench.algorithms import critics, sac
 from sac_bench.algorithms.networks import Layer
 from tests.algorithms.problem import Problem
 from tests.answers.probes import Answers, Probe, register
@@ -111,7 +111,7 @@ def test_known_soft_value_is_the_log_integral_of_exp_q():
 def test_known_at_the_optimum_every_action_has_the_same_soft_value():
     # Q - alpha log pi = alpha log Z for each action, not in the mean only: our log-density against the reward's.
     problem = Problem()
-    nets = sac.Networks((1, 2), (2, 1), (1, 1), critics=2, activation="relu")
+    nets = critics.Networks((1, 2), (2, 1), (1, 1), critics=2, activation="relu")
     bias = torch.tensor([M, np.log(S)], dtype=torch.float64)
     actor = (Layer(torch.zeros(1, 2, dtype=torch.float64), bias),)  # weights 0: the biases are the policy
     noise = torch.linspace(-3, 3, 101, dtype=torch.float64)[:, None]

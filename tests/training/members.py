@@ -31,6 +31,7 @@ def batch(config: SACConfig, dims: tuple[int, int], seed: int, update: int) -> d
         "reward": normal(b, config.n_step),
         "length": torch.full((b,), config.n_step, dtype=config.dtype),
         "terminated": (normal(b) > 1).to(config.dtype),
+        "truncated": (normal(b) > 1).to(config.dtype),
         "next_observation": normal(b, dims[0]),
     }
 

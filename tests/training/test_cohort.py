@@ -37,7 +37,7 @@ CHANGED = {
     "actor_lr": 1e-2, "critic_lr": 1e-2, "value_lr": 1e-2, "temperature_lr": 1e-2, "gamma": 0.5, "tau": 0.5,
     "target_period": 3, "reward_scale": 7.0, "learn_temperature": False, "temperature": 0.1,
     "target_entropy_scale": 0.3, "entropy_in_backup": False, "pessimism": 0.0, "actor_objective": "first",
-    "log_std_min": -0.1, "log_std_max": 0.1,
+    "log_std_min": -0.1, "log_std_max": 0.1, "bootstrap_truncated": False,
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from torch._dynamo.utils import counters
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from sac_bench.algorithms.sac import SACConfig
-from sac_bench.experiment import RunSpec, load
+from sac_bench.experiment import load
+from sac_bench.runspec import RunSpec
 from sac_bench.training.envs import describe
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sac_bench.experiment import RunSpec
+from sac_bench.runspec import RunSpec
 from sac_bench.training import trainer
 from sac_bench.training.envs import Pool, describe
 from tests.conftest import tiny

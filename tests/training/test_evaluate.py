@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sac_bench.experiment import RunSpec
+from sac_bench.runspec import RunSpec
 from sac_bench.training.envs import describe
 from sac_bench.training.evaluate import evaluate, random_returns
 from sac_bench.training.trainer import Trainer

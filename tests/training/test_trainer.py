@@ -6,7 +6,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.errors import InputError
-from sac_bench.experiment import RunSpec
+from sac_bench.runspec import RunSpec
 from sac_bench.training import replay
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
@@ -169,10 +169,10 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     assert trained.train().diverged == [None, None]
     update, done = trained.cohort.update, trained.progress.updates
 
-    def poisoned(data):
+    def poisoned(data, number):
         if trained.progress.updates == done + 7:
             trained.cohort.state["params"]["critic"][0].weight[1] = float("inf")
-        update(data)
+        update(data, number)
 
     trained.cohort.update = poisoned
     segment = trained.train()

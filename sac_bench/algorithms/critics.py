@@ -1,0 +1,71 @@
+"""What the algorithms that learn Q functions share: critics, their Bellman targets and target networks.
+
+[1] arXiv 1801.01290, [2] arXiv 1812.05905. One learner: a batch of B transitions, C critics, A action dimensions in
+[-1, 1], D observation dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from sac_bench.algorithms.networks import Network, Sizes, mlp
+from sac_bench.algorithms.protocol import Batch, Numbers
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The sizes of one learner's networks."""
+
+    actor: Sizes
+    critic: Sizes
+    value: Sizes
+    critics: int
+    activation: str
+    precision: str = "float32"
+
+    def forward(self, network: Network, x: Tensor) -> Tensor:
+        """x [B, in] -> [B, out] in these networks' activation and precision; of an ensemble [C, B, out]."""
+        return mlp(network, x, self.activation, self.precision)
+
+
+def q_values(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:
+    """observation [B, D], action [B, A] -> Q [C, B]."""
+    x = torch.cat([observation, action], dim=-1)
+    return nets.forward(critic, x).squeeze(-1)
+
+
+def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
+    """Q [C, B] -> [B]: from the mean of the critics (0) to their minimum (1; [2] section 6)."""
+    return (1 - pessimism) * q.mean(0) + pessimism * q.amin(0)
+
+
+def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor:
+    """sum_j gamma^j c r_j + gamma^k V(s_k), bootstrapped unless the episode terminated ([1] eq. 8, [2] eq. 5).
+
+    A truncated episode bootstraps, unless the config has it taken for a terminated one.
+
+    Rewards [B, n] are zero after the window's end; k [B] is its length. With n > 1 the entropies of the
+    steps between are left out, as in every n-step SAC.
+    """
+    gamma, rewards = torch.ones_like(next_value), torch.zeros_like(next_value)
+    for j, reward in enumerate(batch["reward"].unbind(-1)):
+        within = batch["length"] > j
+        rewards = rewards + torch.where(within, gamma * reward, 0.0)
+        gamma = torch.where(within, gamma * numbers["gamma"], gamma)
+    final = batch["terminated"] + (1 - numbers["bootstrap_truncated"]) * batch["truncated"]
+    return numbers["reward_scale"] * rewards + gamma * (1 - final) * next_value
+
+
+def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor):
+    """J_Q = 1/2 E (Q_i - target)^2, summed over the critics ([1] eq. 7, [2] eq. 5) -> loss [], Q [C, B]."""
+    q = q_values(nets, critic, batch["observation"], batch["action"])
+    return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
+
+
+def polyak(target: Network, online: Network, tau: Tensor) -> Network:
+    """(1 - tau) target + tau online, exact at tau = 1 ([2] Algorithm 1)."""
+    return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
