@@ -8,15 +8,17 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help soak setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid figures test \
-	test-slow mutations parity precision benchmark lint clean
+.PHONY: help soak setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
+	sac-settings figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid)"
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
+	@echo "make comparison-quick      SAC against TD3, DDPG, PPO and SQL, small networks, minutes on a laptop"
+	@echo "make comparison            the same at full size on five MuJoCo tasks; make sac-settings: SAC's published forms"
 	@echo "make figures               tables, figures and reports again from results/, without training"
-	@echo "make parity                SAC here and in Stable-Baselines3, trained under the same settings"
+	@echo "make parity, parity-td3    SAC (TD3, DDPG) here and in Stable-Baselines3, trained under the same settings"
 	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
 	@echo "make soak                  kills, corrupts and fills the disk for ten minutes, then compares with an undisturbed run"
 	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
@@ -40,6 +42,9 @@ ablation: $(READY)
 ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 	$(BIN)/sac-bench run experiments/ablation-$*.toml $(OPTIONS)
 
+comparison comparison-quick sac-settings: $(READY)
+	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
+
 figures: $(READY)
 	$(BIN)/sac-bench report
 
@@ -61,6 +66,13 @@ mutations: $(READY)
 # Our SAC and Stable-Baselines3's, trained under the same settings (about two hours on two cores).
 parity: $(READY)
 	$(BIN)/python benchmarks/parity.py
+
+parity-td3: $(READY)
+	$(BIN)/python benchmarks/parity.py benchmarks/parity-td3.toml --out results/record/parity/td3-ddpg
+
+# The tables of options in docs/algorithms.md.
+docs: $(READY)
+	$(BIN)/python -m sac_bench.algorithms.catalogue docs/algorithms.md
 
 precision: $(READY)
 	$(BIN)/sac-bench run experiments/precision.toml $(OPTIONS)

@@ -1,4 +1,4 @@
-"""Compare our SAC with Stable-Baselines3's under the same settings, steps and number of seeds.
+"""Compare our SAC, TD3 and DDPG with Stable-Baselines3's under the same settings, steps and number of seeds.
 
     python benchmarks/parity.py [benchmarks/parity.toml] [--results results] [--out results/record/parity]
 
@@ -34,33 +34,41 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
 from sac_bench.analysis.tables import markdown
-from sac_bench.experiment import Experiment, load
+from sac_bench.experiment import Experiment, Variant, load
 from sac_bench.results import load_results
+from sac_bench.runspec import RunSpec
 
 OURS, PEER = "sac_bench", "Stable-Baselines3"
+COLUMNS = ["variant", "env", "seed", "step", "return_mean"]
 VERSIONS = {name: version(name) for name in ("stable-baselines3", "gymnasium", "mujoco", "torch")}
 
 
 def train_ours(file: Path, results: Path) -> pd.DataFrame:
-    """Evaluations by the mean action: env, seed, step, return_mean."""
+    """Evaluations by the mean action: variant, env, seed, step, return_mean."""
     command = [sys.executable, "-m", "sac_bench.cli", "run", str(file), "--results", str(results)]
     subprocess.run(command, check=True)
     trained = load_results(load(file).name, results)
     if set(trained.runs["status"]) != {"finished"}:
         raise SystemExit(f"not all of ours finished: {trained.runs['status'].value_counts().to_dict()}")
     rows = trained.evaluations.query("policy == 'mean' and step > 0")
-    return rows[["env", "seed", "step", "return_mean"]]
+    return rows[COLUMNS]
 
 
 def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
-    """The same of Stable-Baselines3's SAC, as many runs at once as there are cores."""
-    variant = experiment.variants[experiment.reference]
+    """The same of Stable-Baselines3, as many runs at once as there are cores."""
     folder.mkdir(parents=True, exist_ok=True)
 
-    def run(env: str, seed: int) -> pd.DataFrame:
-        config = variant.config.model_dump(mode="json")
+    def run(variant: Variant, spec: RunSpec) -> pd.DataFrame:
         asked = json.dumps(
-            {"env": env, "seed": seed, "steps": variant.steps, "config": config, "versions": VERSIONS}, indent=1
+            {
+                "algorithm": spec.algorithm,
+                "env": spec.env,
+                "seed": spec.seed,
+                "steps": variant.steps[spec.env],
+                "config": spec.config.model_dump(mode="json"),
+                "versions": VERSIONS,
+            },
+            indent=1,
         )
         out = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:12]}.csv"
         if not out.exists():
@@ -68,12 +76,11 @@ def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
             settings.write_text(asked)
             script = Path(__file__).with_name("parity_sb3.py")
             subprocess.run([sys.executable, str(script), str(settings), str(out)], check=True)
-            print(f"{PEER}: {env} seed {seed} done", flush=True)
-        return pd.read_csv(out).assign(env=env, seed=seed)
+            print(f"{PEER}: {variant.name} on {spec.env}, seed {spec.seed}, is done", flush=True)
+        return pd.read_csv(out).assign(variant=variant.name, env=spec.env, seed=spec.seed)
 
-    tasks = [(env, seed) for seed in experiment.seeds for env in experiment.envs]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pd.concat(list(pool.map(lambda task: run(*task), tasks)))[["env", "seed", "step", "return_mean"]]
+        return pd.concat(list(pool.map(lambda task: run(*task), experiment.runs())))[COLUMNS]
 
 
 def measures(rows: pd.DataFrame, steps: int) -> dict[str, list[float]]:
@@ -86,13 +93,14 @@ def measures(rows: pd.DataFrame, steps: int) -> dict[str, list[float]]:
 
 
 def compare(ours: pd.DataFrame, peer: pd.DataFrame, steps: int) -> Iterator[dict[str, Any]]:
-    """One row an environment and measure."""
-    for env in ours["env"].unique():
-        pair = [measures(rows[rows["env"] == env], steps) for rows in (ours, peer)]
+    """One row a variant, environment and measure."""
+    for variant, env in ours[["variant", "env"]].drop_duplicates().itertuples(index=False):
+        pair = [measures(_of(rows, variant, env), steps) for rows in (ours, peer)]
         for measure in pair[0]:
             a, b = (side[measure] for side in pair)
             gap = difference_interval(a, b)
             yield {
+                "algorithm": variant,
                 "environment": env,
                 "measure": measure,
                 OURS: _interval(mean_interval(a)),
@@ -102,6 +110,10 @@ def compare(ours: pd.DataFrame, peer: pd.DataFrame, steps: int) -> Iterator[dict
             }
 
 
+def _of(rows: pd.DataFrame, variant: str, env: str) -> pd.DataFrame:
+    return rows[(rows["variant"] == variant) & (rows["env"] == env)]
+
+
 def _interval(estimate: Estimate) -> str:
     return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
 
@@ -109,12 +121,12 @@ def _interval(estimate: Estimate) -> str:
 def curves(ours: pd.DataFrame, peer: pd.DataFrame) -> Figure:
     """Above: every seed, the means and their intervals. Below: the difference of the means and its interval."""
     sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
-    envs = list(ours["env"].unique())
-    figure, axes = plt.subplots(2, len(envs), figsize=(4.4 * len(envs), 5), sharex="col", squeeze=False,
+    pairs = list(ours[["variant", "env"]].drop_duplicates().itertuples(index=False))
+    figure, axes = plt.subplots(2, len(pairs), figsize=(4.4 * len(pairs), 5), sharex="col", squeeze=False,
                                 height_ratios=[2, 1], layout="constrained")  # fmt: skip
     colors = dict(zip((OURS, PEER), sns.color_palette("colorblind"), strict=False))
-    for (above, below), env in zip(axes.T, envs, strict=True):
-        sides = {name: rows[rows["env"] == env].pivot_table(index="seed", columns="step", values="return_mean")
+    for (above, below), (variant, env) in zip(axes.T, pairs, strict=True):
+        sides = {name: _of(rows, variant, env).pivot_table(index="seed", columns="step", values="return_mean")
                  for name, rows in ((OURS, ours), (PEER, peer))}  # fmt: skip
         for name, table in sides.items():
             above.plot(table.columns, table.T, color=colors[name], linewidth=0.5, alpha=0.5)
@@ -123,7 +135,7 @@ def curves(ours: pd.DataFrame, peer: pd.DataFrame) -> Figure:
         gaps = [difference_interval(*(table[step] for table in sides.values())) for step in sides[OURS]]
         _band(below, sides[OURS].columns, gaps, "black", None)
         below.axhline(0, color="gray", linewidth=0.8)
-        above.set(title=env)
+        above.set(title=f"{variant} on {env}")
         above.legend(loc="upper left", fontsize=7)
         below.set_xlabel("environment steps")
         below.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
@@ -147,7 +159,7 @@ def write_report(ours: pd.DataFrame, peer: pd.DataFrame, settings: str, steps: i
     figure.savefig(out / "curves.svg", metadata={"Date": None})
     figure.savefig(out / "curves.png")
     text = (
-        f"# SAC here and in {PEER} {VERSIONS['stable-baselines3']}\n\n"
+        f"# {_names(ours)} here and in {PEER} {VERSIONS['stable-baselines3']}\n\n"
         f"{ours['seed'].nunique()} seeds each, {steps:,} steps, the settings of `{settings}` on both sides; {OURS} on "
         f"EnvPool {version('envpool')} (its MuJoCo is 3.6.0), the peer on Gymnasium {VERSIONS['gymnasium']} (MuJoCo "
         f"{VERSIONS['mujoco']}). Returns of the mean action: mean over seeds with Student's 95% interval; differences "
@@ -163,6 +175,10 @@ def write_report(ours: pd.DataFrame, peer: pd.DataFrame, settings: str, steps: i
     return text
 
 
+def _names(rows: pd.DataFrame) -> str:
+    return " and ".join(name.upper() for name in rows["variant"].unique())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path, nargs="?", default=Path(__file__).with_suffix(".toml"))
@@ -171,10 +187,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     experiment = load(arguments.experiment)
-    steps = experiment.variants[experiment.reference].steps
     ours = train_ours(arguments.experiment, arguments.results)
     peer = train_peer(experiment, arguments.results / "parity-sb3")
-    print(write_report(ours, peer, arguments.experiment.name, steps, arguments.out))
+    print(write_report(ours, peer, arguments.experiment.name, experiment.steps, arguments.out))
 
 
 if __name__ == "__main__":

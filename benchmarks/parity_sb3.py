@@ -1,9 +1,9 @@
-"""Train Stable-Baselines3's SAC once and write its evaluations: the peer's side of benchmarks/parity.py.
+"""Train Stable-Baselines3's SAC, TD3 or DDPG once and write its evaluations: the peer's side of benchmarks/parity.py.
 
     python benchmarks/parity_sb3.py SETTINGS.json OUT.csv
 
-SETTINGS.json holds {"env", "seed", "steps", "config"}. One of Gymnasium's environments at a time, as its users
-train; evaluated by its deterministic action at the same steps, with as many episodes, as ours.
+SETTINGS.json holds {"algorithm", "env", "seed", "steps", "config"}. One of Gymnasium's environments at a time, as its
+users train; evaluated by its deterministic action at the same steps, with as many episodes, as ours.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pandas as pd
 import torch
-from stable_baselines3 import SAC
+from stable_baselines3 import DDPG, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.algorithms import ALGORITHMS
 
-PASSED_ON = {
-    "actor_lr", "critic_lr", "temperature_lr", "replay_capacity", "learning_starts", "batch_size", "tau", "gamma",
-    "layers", "critics", "eval_every", "eval_episodes",
+COMMON = {
+    "actor_lr", "critic_lr", "replay_capacity", "learning_starts", "batch_size", "tau", "gamma", "layers", "critics",
+    "eval_every", "eval_episodes",
 }  # fmt: skip
-"""Settings that Stable-Baselines3's SAC is given, or that say how it is judged."""
+NOISE = {"target_noise", "target_noise_clip", "policy_delay", "exploration_noise"}
+PASSED_ON = {"sac": COMMON | {"temperature_lr"}, "td3": COMMON | NOISE, "ddpg": COMMON | {"exploration_noise"}}
+"""Settings that Stable-Baselines3 is given, or that say how it is judged."""
 OF_OURS_ALONE = {"value_lr", "pool_episodes"}
 """Settings without a meaning there: no V network, no pools."""
 
@@ -49,30 +54,42 @@ class Evaluate(BaseCallback):
         return True
 
 
+def make(asked: dict[str, Any]) -> OffPolicyAlgorithm:
+    """The peer with the settings asked for; SystemExit for one that it would not be given."""
+    c, algorithm = asked["config"], asked["algorithm"]
+    defaults = ALGORITHMS[algorithm].config().model_dump(mode="json")
+    changed = {name for name, value in c.items() if value != defaults[name]} - PASSED_ON[algorithm] - OF_OURS_ALONE
+    if changed or len({c[name] for name in ("actor_lr", "critic_lr", "temperature_lr") if name in c}) > 1:
+        raise SystemExit(f"not passed on to Stable-Baselines3: {', '.join(sorted(changed)) or 'rates that differ'}")
+    env = gymnasium.make(asked["env"])
+    settings: dict[str, Any] = {
+        "learning_rate": c["critic_lr"],
+        "buffer_size": c["replay_capacity"],
+        "learning_starts": c["learning_starts"],
+        "batch_size": c["batch_size"],
+        "tau": c["tau"],
+        "gamma": c["gamma"],
+        "train_freq": 1,
+        "gradient_steps": 1,
+        "policy_kwargs": {"net_arch": c["layers"], "n_critics": c["critics"]},
+        "seed": asked["seed"],
+        "device": "cpu",
+    }
+    if algorithm == "sac":
+        return SAC("MlpPolicy", env, ent_coef="auto", target_entropy="auto", **settings)
+    a = env.action_space.shape[0]
+    settings["action_noise"] = NormalActionNoise(np.zeros(a), np.full(a, c["exploration_noise"]))
+    if algorithm == "ddpg":
+        return DDPG("MlpPolicy", env, **settings)
+    smoothing = {"target_policy_noise": c["target_noise"], "target_noise_clip": c["target_noise_clip"]}
+    return TD3("MlpPolicy", env, policy_delay=c["policy_delay"], **smoothing, **settings)
+
+
 def train(asked: dict[str, Any]) -> pd.DataFrame:
     """Evaluations of one run: columns step, return_mean."""
     c = asked["config"]
-    defaults = SACConfig().model_dump(mode="json")
-    changed = {name for name, value in c.items() if value != defaults[name]} - PASSED_ON - OF_OURS_ALONE
-    if changed or len({c["actor_lr"], c["critic_lr"], c["temperature_lr"]}) > 1:
-        raise SystemExit(f"not passed on to Stable-Baselines3: {', '.join(sorted(changed)) or 'rates that differ'}")
-    model = SAC(
-        "MlpPolicy",
-        gymnasium.make(asked["env"]),
-        learning_rate=c["critic_lr"],
-        buffer_size=c["replay_capacity"],
-        learning_starts=c["learning_starts"],
-        batch_size=c["batch_size"],
-        tau=c["tau"],
-        gamma=c["gamma"],
-        ent_coef="auto",
-        target_entropy="auto",
-        policy_kwargs={"net_arch": c["layers"], "n_critics": c["critics"]},
-        seed=asked["seed"],
-        device="cpu",
-    )
     judge = Evaluate(asked["env"], asked["seed"], c["eval_every"], c["eval_episodes"])
-    model.learn(asked["steps"], judge)
+    make(asked).learn(asked["steps"], judge)
     return pd.DataFrame(judge.rows)
 
 

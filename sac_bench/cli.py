@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import shlex
 import signal
 import sys
@@ -230,16 +229,12 @@ def _list_experiments(folder: Path) -> None:
 
 def _list_algorithms() -> None:
     from sac_bench.algorithms import ALGORITHMS
-    from sac_bench.algorithms.config import describe_bounds
+    from sac_bench.algorithms.catalogue import HEADER, options
 
     for algorithm in ALGORITHMS.values():
-        table = Table("option", "default", "values", "in a cohort", "meaning", "default's source", title=algorithm.name)
-        per_member = algorithm.config.per_member_fields()
-        for key, field in algorithm.config.model_fields.items():
-            extra: Any = field.json_schema_extra
-            default = json.dumps(field.default)
-            table.add_row(key, default, describe_bounds(field), "may differ" if key in per_member else "shared",
-                          field.description, extra["source"])  # fmt: skip
+        table = Table(*HEADER, title=algorithm.name)
+        for row in options(algorithm):
+            table.add_row(*row)
         console.print(table)
 
 

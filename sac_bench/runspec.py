@@ -13,6 +13,7 @@ from typing import Any
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
+from sac_bench.errors import InputError
 from sac_bench.training.envs import describe
 
 
@@ -54,6 +55,8 @@ class RunSpec:
     @staticmethod
     def from_dict(spec: dict[str, Any]) -> RunSpec:
         """The inverse of `as_dict`, for what a store holds."""
+        if spec["algorithm"] not in ALGORITHMS:
+            raise InputError(f"algorithm {spec['algorithm']!r} is not known: --import the module that registers it")
         config = ALGORITHMS[spec["algorithm"]].config.model_validate_json(json.dumps(spec["config"]))
         return RunSpec(spec["algorithm"], config, spec["env"], spec["seed"])
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.algorithms import ALGORITHMS
 
 torch.set_num_threads(1)
 
@@ -26,8 +26,10 @@ TINY = {
 }
 
 
-def tiny(**overrides: Any) -> SACConfig:
-    return SACConfig.model_validate(TINY | overrides)
+def tiny(algorithm: str = "sac", **overrides: Any) -> Any:
+    """A config that trains in seconds; of `TINY` what the algorithm has."""
+    config = ALGORITHMS[algorithm].config
+    return config.model_validate({k: v for k, v in TINY.items() if k in config.model_fields} | overrides)
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -153,6 +153,22 @@ def test_ones_own_environment_by_import(command, experiment_file, tmp_path):
     assert ran.returncode == 0, ran.stderr + ran.stdout
 
 
+def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
+    example = Path(__file__).parents[1] / "docs" / "examples" / "dpg.py"
+    (tmp_path / "dpg.py").write_text(example.read_text())
+    own = experiment_file.read_text().split("[variants.v-network]")[0] + '[variants.mine]\nalgorithm = "dpg"\n'
+    experiment_file.write_text(own)
+    refused = command("run", experiment_file)
+    assert refused.returncode == 2
+    assert "[variants.mine] algorithm: unknown algorithm 'dpg'; there are sac," in refused.stderr.replace("\n", " ")
+    ran = command("run", experiment_file, "--import", "dpg")
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("algorithm")["status"].unique()
+    assert {name: list(found) for name, found in runs.items()} == {"sac": ["finished"], "dpg": ["finished"]}
+    again = command("run", experiment_file, "--variant", "sac")  # without the module its runs stay unread
+    assert again.returncode == 2, again.stderr + again.stdout
+
+
 def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):
     # It fails only where steps are taken, so the input looks right.
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "True"))

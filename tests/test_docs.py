@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sac_bench.algorithms import ALGORITHMS, catalogue
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -15,6 +17,13 @@ def test_every_test_that_a_document_names_exists(document):
     for file, function in named:
         (path,) = (ROOT / "tests").rglob(Path(file).name)
         assert f"def {function or 'test_'}" in path.read_text(), (file, function)
+
+
+def test_the_tables_of_options_are_those_of_the_code():
+    text = (ROOT / "docs/algorithms.md").read_text()
+    assert set(re.findall(r"<!-- options: (\w+) -->", text)) == set(ALGORITHMS) - {"ddpg"}  # which is td3's
+    assert catalogue.filled(text) == text, "make docs"
+    assert (ROOT / "docs/examples/dpg.py").read_text() in text
 
 
 def test_every_link_of_a_document_leads_somewhere():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sac_bench.algorithms import sac
+from sac_bench.algorithms import sac, td3
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.algorithms.protocol import Learner
 
@@ -20,4 +20,21 @@ class Algorithm:
     semantics: int
 
 
-ALGORITHMS = {"sac": Algorithm("sac", sac.SACConfig, sac.learner, sac.SEMANTICS)}
+ALGORITHMS: dict[str, Algorithm] = {}
+
+
+def register(algorithm: Algorithm) -> None:
+    """Make an algorithm known by its name; ValueError where that is taken or no plain word.
+
+    A module of one's own that calls this is loaded by `--import MODULE` (docs/algorithms.md has an example).
+    """
+    if not algorithm.name.isidentifier():
+        raise ValueError(f"an algorithm's name is a plain word, not {algorithm.name!r}")
+    if algorithm.name in ALGORITHMS:
+        raise ValueError(f"there is an algorithm {algorithm.name!r} already")
+    ALGORITHMS[algorithm.name] = algorithm
+
+
+register(Algorithm("sac", sac.SACConfig, sac.learner, sac.SEMANTICS))
+register(Algorithm("td3", td3.TD3Config, td3.learner, td3.SEMANTICS))
+register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.SEMANTICS))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +67,6 @@ def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor):
     return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
 
 
-def polyak(target: Network, online: Network, tau: Tensor) -> Network:
-    """(1 - tau) target + tau online, exact at tau = 1 ([2] Algorithm 1)."""
+def polyak(target: Any, online: Any, tau: Tensor) -> Any:
+    """(1 - tau) target + tau online, network by network, exact at tau = 1 ([2] Algorithm 1)."""
     return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)

@@ -66,6 +66,9 @@ class SACConfig(ReplayConfig):
     actor_objective: PerMember[Literal["pooled", "first"]] = option(
         "pooled", "the actor climbs the pooled critics or the first one", "1812.05905, section 6"
     )
+    stochastic_updates: PerMember[bool] = option(
+        True, "losses take sampled actions; false: mean actions, a deterministic policy", "1812.05905, eq. 5 and 9"
+    )
     log_std_min: PerMember[float] = option(-20.0, "lower clip of log sigma", "softlearning gaussian_policy.py", ge=-80)
     log_std_max: PerMember[float] = option(2.0, "upper clip of log sigma", "softlearning gaussian_policy.py", le=80)
 
@@ -76,8 +79,12 @@ class SACConfig(ReplayConfig):
                 f"temperature = {self.temperature:g} cannot be learned from; set learn_temperature = false or start at "
                 "1e-6 or above"
             )
-        if self.log_std_min >= self.log_std_max:
-            raise ValueError(f"log_std_min = {self.log_std_min} is not below log_std_max = {self.log_std_max}")
+        if self.log_std_min > self.log_std_max:
+            raise ValueError(f"log_std_min = {self.log_std_min} is above log_std_max = {self.log_std_max}")
+        if not self.stochastic_updates and (self.learn_temperature or self.temperature > 0):
+            raise ValueError(
+                "stochastic_updates = false leaves no entropy to weigh: set learn_temperature = false, temperature = 0"
+            )
         return self
 
 
@@ -159,6 +166,7 @@ def update(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: 
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
     observation, next_observation = batch["observation"], batch["next_observation"]
     learned = numbers["learn_temperature"]
+    noise = {name: numbers["stochastic_updates"] * drawn for name, drawn in noise.items()}
     alpha = torch.where(learned > 0, params["temperature"].exp(), numbers["temperature"])
     backup_alpha = alpha * numbers["entropy_in_backup"]
     has_value = "value" in params

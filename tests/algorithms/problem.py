@@ -61,6 +61,13 @@ class Problem:
             "next_observation": self.normal(B, D),
         }
 
+    def update(self, number: int, batch: Batch, noise: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
+        """State and metrics after an update that `number` others came before."""
+        own = self.learner
+        made_by = own.update if (number + 1) % own.period == 0 else own.between
+        assert made_by is not None
+        return made_by(self.state, self.numbers, batch, noise)
+
     def critics(self, ensemble: Network) -> list[Tensor]:
         """An ensemble as one vector a critic."""
         return [vector(tree_map(lambda leaf, i=i: leaf[i], ensemble)) for i in range(self.config.critics)]

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sac_bench.algorithms.sac import SACConfig, learner
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.training.cohort import Cohort
 
 D, A = 3, 2
 
 
 def cohort(
-    configs: Sequence[SACConfig], seeds: Sequence[int], compiled: bool = False, dims: tuple[int, int] = (D, A)
+    configs: Sequence[ReplayConfig], seeds: Sequence[int], compiled: bool = False, dims: tuple[int, int] = (D, A)
 ) -> Cohort:
     """Members of one structure; `dims` are those of observations and actions."""
-    made = learner(configs[0], *dims)
+    made = ALGORITHMS[configs[0].algorithm].learner(configs[0], *dims)
     numbers, dtype = [c.numbers() for c in configs], configs[0].dtype
     return Cohort(made, numbers, seeds, lambda moment, batches: batches, dtype=dtype, compiled=compiled)
 
 
-def batch(config: SACConfig, dims: tuple[int, int], seed: int, update: int) -> dict[str, Tensor]:
+def batch(config: ReplayConfig, dims: tuple[int, int], seed: int, update: int) -> dict[str, Tensor]:
     generator, b = torch.Generator().manual_seed(1000 * seed + update), config.batch_size
     normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=config.dtype)
     return {
@@ -38,7 +39,7 @@ def batch(config: SACConfig, dims: tuple[int, int], seed: int, update: int) -> d
 
 def train(
     trained: Cohort,
-    config: SACConfig,
+    config: ReplayConfig,
     updates: int,
     poison: int | None = None,
     dims: tuple[int, int] = (D, A),
@@ -49,5 +50,5 @@ def train(
         if poison is not None:
             batches[poison]["reward"][:] = float("nan")
         stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
-        trained.update(stacked)
+        trained.update(stacked, update)
     return trained

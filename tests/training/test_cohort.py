@@ -7,23 +7,41 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.algorithms import ALGORITHMS
 from tests.conftest import tiny
 from tests.training.members import A, D, batch, cohort, train
 
-OVERRIDES = [
+SAC_OVERRIDES = [
     {},
     {"tau": 0.1, "actor_lr": 1e-3, "critic_lr": 3e-3, "value_lr": 1e-2, "temperature_lr": 0.03},
     {"learn_temperature": False, "temperature": 0.0, "reward_scale": 20.0},
     {"pessimism": 0.3, "gamma": 0.5, "entropy_in_backup": False, "actor_objective": "first"},
     {"target_period": 7, "tau": 1.0, "target_entropy_scale": 0.5, "log_std_max": 0.1, "temperature": 0.1},
 ]
+TD3_OVERRIDES = [
+    {},
+    {"tau": 0.1, "actor_lr": 1e-3, "critic_lr": 3e-3},
+    {"target_noise": 1.0, "target_noise_clip": 0.1, "reward_scale": 20.0},
+    {"pessimism": 0.3, "gamma": 0.5, "critic_weight_decay": 0.1},
+    {"exploration_noise": 0.7, "noise_correlation": 0.85},
+]
+OVERRIDES = {"sac": SAC_OVERRIDES, "td3": TD3_OVERRIDES, "ddpg": TD3_OVERRIDES}
 SEEDS = [0, 1, 2, 2, 7]
 
 
-@pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"critics": 3, "n_step": 3}])
+@pytest.mark.parametrize(
+    "structure",
+    [
+        {},
+        {"value_network": True},
+        {"critics": 3, "n_step": 3},
+        {"algorithm": "td3"},
+        {"algorithm": "ddpg", "layers": [8, 4]},
+    ],
+)
 def test_cohort_members_are_single_runs(structure):
-    configs = [tiny(precision="float64", **structure, **overrides) for overrides in OVERRIDES]
+    own = OVERRIDES[structure.get("algorithm", "sac")]
+    configs = [tiny(precision="float64", **structure, **overrides) for overrides in own]
     together = train(cohort(configs, SEEDS), configs[0], 100)
     for m, (config, seed) in enumerate(zip(configs, SEEDS, strict=True)):
         alone = train(cohort([config], [seed]), config, 100)
@@ -33,28 +51,41 @@ def test_cohort_members_are_single_runs(structure):
 
 
 # Another value than the default of every number that may differ inside a cohort.
-CHANGED = {
+CHANGED: dict[str, dict[str, object]] = {}
+CHANGED["sac"] = {
     "actor_lr": 1e-2, "critic_lr": 1e-2, "value_lr": 1e-2, "temperature_lr": 1e-2, "gamma": 0.5, "tau": 0.5,
     "target_period": 3, "reward_scale": 7.0, "learn_temperature": False, "temperature": 0.1,
     "target_entropy_scale": 0.3, "entropy_in_backup": False, "pessimism": 0.0, "actor_objective": "first",
     "log_std_min": -0.1, "log_std_max": 0.1, "bootstrap_truncated": False,
+    "stochastic_updates": False,
 }  # fmt: skip
+CHANGED["td3"] = {
+    "actor_lr": 1e-2, "critic_lr": 1e-2, "critic_weight_decay": 0.5, "gamma": 0.5, "tau": 0.5, "reward_scale": 7.0,
+    "pessimism": 0.0, "target_noise": 1.0, "target_noise_clip": 0.01, "exploration_noise": 0.3,
+    "noise_correlation": 0.85, "bootstrap_truncated": False,
+}  # fmt: skip
+NEEDED = {"stochastic_updates": {"learn_temperature": False, "temperature": 0.0}}
+WITHOUT_EFFECT = {"sac": {"value_lr"}, "td3": {"exploration_noise", "noise_correlation"}}
+"""Of what is learned from given data."""
 
 
-@pytest.mark.parametrize("value_network", [False, True])
-def test_cohort_member_of_any_other_number_is_its_single_run(value_network):
-    assert set(CHANGED) == set(SACConfig.per_member_fields())
-    shared = {"precision": "float64", "value_network": value_network}
-    configs = [tiny(**shared), *(tiny(**shared, **{name: value}) for name, value in CHANGED.items())]
+@pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"algorithm": "td3"}])
+def test_cohort_member_of_any_other_number_is_its_single_run(structure):
+    algorithm = structure.get("algorithm", "sac")
+    changed = CHANGED[algorithm]
+    assert set(changed) == set(ALGORITHMS[algorithm].config.per_member_fields())
+    shared = {"precision": "float64", **structure}
+    configs = [tiny(**shared)]
+    configs += [tiny(**shared, **{name: value}, **NEEDED.get(name, {})) for name, value in changed.items()]
     together = train(cohort(configs, [3] * len(configs)), configs[0], 5)
     for m, config in enumerate(configs):
         alone = train(cohort([config], [3]), config, 5)
         for ours, single in zip(tree_leaves(together.state), tree_leaves(alone.state), strict=True):
             torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
-        without_effect = {"value_lr"} if not value_network else set()
+        without_effect = WITHOUT_EFFECT[algorithm] if "value_network" not in structure else set()
         learned = tree_leaves((together.state["params"]["actor"], together.state["target"]))
         same = all(torch.equal(leaf[m], leaf[0]) for leaf in learned)
-        assert same == (m == 0 or list(CHANGED)[m - 1] in without_effect)
+        assert same == (m == 0 or list(changed)[m - 1] in without_effect)
 
 
 @pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"critics": 1}])

@@ -43,7 +43,9 @@ def assert_compiled_is_eager(configs, dims, updates):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("structure", [{}, {"value_network": True, "n_step": 3, "activation": "tanh"}])
+@pytest.mark.parametrize(
+    "structure", [{}, {"algorithm": "td3"}, {"value_network": True, "n_step": 3, "activation": "tanh"}]
+)
 def test_cohort_compiled_is_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
@@ -81,7 +83,7 @@ def shipped() -> dict[str, list[RunSpec]]:
     for file in EXPERIMENTS:
         for variant, spec in load(file, seeds=1).runs():
             env = describe(spec.env)
-            key = f"{spec.config.structure()}, {env.observation_dim}, {env.action_dim}"
+            key = f"{spec.algorithm}, {spec.config.structure()}, {env.observation_dim}, {env.action_dim}"
             _, specs = structures.setdefault(key, (f"{file.stem}-{variant.name}-{spec.env}", []))
             specs.append(spec)
     return dict(structures.values())

@@ -23,8 +23,8 @@ def run_to(trained, steps):
     return segments
 
 
-def specs(env="Hopper-v5", seeds=(0, 1), **overrides):
-    return [RunSpec("sac", tiny(**overrides), env, seed) for seed in seeds]
+def specs(env="Hopper-v5", seeds=(0, 1), algorithm="sac", **overrides):
+    return [RunSpec(algorithm, tiny(algorithm, **overrides), env, seed) for seed in seeds]
 
 
 @pytest.mark.parametrize(("num_envs", "utd"), [(1, 1.0), (4, 1.0), (4, 0.5), (2, 3.0)])
@@ -85,6 +85,7 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
         # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
         ("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}),
         ("LunarLanderContinuous-v3", {}),  # draws random numbers while it steps
+        ("Hopper-v5", {"algorithm": "td3", "noise_correlation": 0.85, "num_envs": 2, "policy_delay": 3}),
     ],
 )
 def test_resumed_is_uninterrupted_to_the_bit(env, overrides):

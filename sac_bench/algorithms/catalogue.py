@@ -1,0 +1,54 @@
+"""Every algorithm's options in words, for `sac-bench list algorithms` and docs/algorithms.md.
+
+python -m sac_bench.algorithms.catalogue docs/algorithms.md    # writes the tables of options into it anew
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from sac_bench.algorithms import ALGORITHMS, Algorithm
+from sac_bench.algorithms.config import describe_bounds
+
+HEADER = ("option", "default", "values", "in a cohort", "meaning", "default's source")
+
+
+def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
+    """A row an option, in the columns of HEADER."""
+    per_member = algorithm.config.per_member_fields()
+    rows = []
+    for key, field in algorithm.config.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        rows.append(
+            (
+                key,
+                json.dumps(field.default),
+                describe_bounds(field),
+                "may differ" if key in per_member else "shared",
+                str(field.description),
+                str(extra["source"]),
+            )
+        )
+    return rows
+
+
+def filled(document: str) -> str:
+    """A document with the table of each algorithm between <!-- options: NAME --> and <!-- end -->."""
+
+    def table(found: re.Match[str]) -> str:
+        algorithm = ALGORITHMS[found[1]]
+        rows: list[tuple[str, ...]] = [HEADER, ("---",) * len(HEADER)]
+        rows += [(f"`{key}`", f"`{default}`", *rest) for key, default, *rest in options(algorithm)]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        return "\n".join([f"<!-- options: {found[1]} -->", *lines, "<!-- end -->"])
+
+    return re.sub(r"<!-- options: (\w+) -->.*?<!-- end -->", table, document, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(filled(path.read_text()))

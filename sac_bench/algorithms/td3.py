@@ -1,0 +1,224 @@
+"""TD3, and DDPG as a configuration of it.
+
+[1] arXiv 1802.09477: TD3 (Algorithm 1); its authors' code is sfujim/TD3. [2] arXiv 1509.02971: DDPG (Algorithm 1).
+
+Everything here is written for one learner: a batch of B transitions, C critics, A action dimensions in [-1, 1], D
+observation dimensions. The policy is deterministic; what explores is noise added to its actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+from torch.utils._pytree import tree_map
+
+from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
+from sac_bench.algorithms.networks import Draw, Network, init_mlp
+from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
+from sac_bench.training.optimizer import adam, adam_init
+
+SEMANTICS = 1
+"""Raised whenever the numbers that TD3 or DDPG computes for a config change; in every run's id."""
+
+
+class TD3Config(ReplayConfig):
+    """Defaults are those of the authors' code, sfujim/TD3 34770cc (the paper: batches of 100, rates of 1e-3)."""
+
+    algorithm: ClassVar[str] = "td3"
+
+    learning_starts: int = option(25000, "steps of uniformly random actions before the first update",
+                                  "sfujim/TD3 main.py: start_timesteps", ge=0)  # fmt: skip
+    layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "sfujim/TD3 TD3.py")
+    activation: Activation = option("relu", "nonlinearity of the hidden layers", "1802.09477, appendix C")
+    critics: int = option(2, "number of Q networks", "1802.09477, section 4.2", ge=1, le=64)
+    policy_delay: int = option(2, "critic updates for each one of the policy and the targets",
+                               "1802.09477, section 5.2", ge=1, le=1000)  # fmt: skip
+
+    actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
+    critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
+    critic_weight_decay: PerMember[float] = option(
+        0.0,
+        "L2 penalty of the Q networks, as a part of their gradient",
+        "1802.09477: none (1509.02971: 1e-2)",
+        ge=0,
+        le=1,
+    )
+    gamma: PerMember[float] = option(0.99, "discount", "1802.09477, section 6.1", ge=0, le=1)
+    tau: PerMember[float] = option(
+        0.005, "step of the target averages; 1 copies", "1802.09477, section 6.1", gt=0, le=1
+    )
+    reward_scale: PerMember[float] = option(1.0, "factor on every reward", "1802.09477: none", gt=0, le=1e6)
+    pessimism: PerMember[float] = option(
+        1.0, "critics pooled in the target as (1 - p) mean + p min", "1802.09477, eq. 10: min", ge=0, le=1
+    )
+    target_noise: PerMember[float] = option(
+        0.2, "standard deviation of the noise on the target policy's actions", "1802.09477, section 5.3", ge=0, le=2
+    )
+    target_noise_clip: PerMember[float] = option(
+        0.5, "bound of that noise", "1802.09477, section 5.3: (-0.5, 0.5)", ge=0, le=2
+    )
+    exploration_noise: PerMember[float] = option(
+        0.1, "sigma of the noise on the actions to learn from", "1802.09477, section 6.1: N(0, 0.1)", ge=0, le=2
+    )
+    noise_correlation: PerMember[float] = option(
+        0.0,
+        "rho in noise = rho * noise before + sigma * N(0, 1): 0 is Gaussian, 1 - theta Ornstein-Uhlenbeck",
+        "1802.09477, section 6.1: uncorrelated (1509.02971: theta 0.15, sigma 0.2)",
+        ge=0,
+        lt=1,
+    )
+
+
+class DDPGConfig(TD3Config):
+    """DDPG in TD3's settings: one critic, no smoothing, no delay (1802.09477's "our DDPG", sfujim/TD3 OurDDPG.py).
+
+    docs/algorithms.md has the settings of the DDPG paper as a variant.
+    """
+
+    algorithm: ClassVar[str] = "ddpg"
+
+    critics: int = option(1, "number of Q networks", "1509.02971, Algorithm 1", ge=1, le=64)
+    policy_delay: int = option(1, "critic updates for each one of the policy and the targets",
+                               "1509.02971, Algorithm 1", ge=1, le=1000)  # fmt: skip
+    target_noise: PerMember[float] = option(
+        0.0, "standard deviation of the noise on the target policy's actions", "1509.02971: none", ge=0, le=2
+    )
+
+
+# -- the mathematics ------------------------------------------------------------------------------------------
+
+
+def policy(nets: Networks, actor: Network, observation: Tensor) -> Tensor:
+    """mu(s): observation [B, D] -> action [B, A] in [-1, 1]."""
+    return torch.tanh(nets.forward(actor, observation))
+
+
+def smoothed(action: Tensor, noise: Tensor, numbers: Numbers) -> Tensor:
+    """The target policy's actions [B, A], with clipped noise ([1] eq. 14; N(0, 1) noise [B, A])."""
+    bound = numbers["target_noise_clip"]
+    return (action + (numbers["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
+
+
+def squared_error(critic: Network, nets: Networks, batch: Batch, target: Tensor):
+    """E (Q_i - target)^2, summed over the critics ([1] Algorithm 1) -> loss [], Q [C, B]."""
+    half, q = critic_loss(critic, nets, batch, target)
+    return 2 * half, q
+
+
+def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Tensor):
+    """-E Q_1(s, mu(s)), whose gradient is [2] eq. 6 with the first critic -> loss [], action [B, A]."""
+    action = policy(nets, actor, observation)
+    first = tree_map(lambda leaf: leaf[:1], critic)
+    return -q_values(nets, first, observation, action).mean(), action
+
+
+def exploration(noise: Tensor, before: Tensor, started: Tensor, numbers: Numbers) -> Tensor:
+    """rho * before + sigma * N(0, 1), from zero where an episode begins; noise, before [N, A], started [N].
+
+    With rho = 1 - theta this is the Ornstein-Uhlenbeck process of [2], section 7, in steps of one.
+    """
+    before = torch.where(started[:, None] > 0, 0.0, before)
+    return numbers["noise_correlation"] * before + numbers["exploration_noise"] * noise
+
+
+# -- the learner ----------------------------------------------------------------------------------------------
+
+
+def init(config: TD3Config, nets: Networks, draw: Draw, numbers: Numbers) -> State:
+    """One learner's parameters, targets, optimizer state and exploration noise."""
+    params: dict[str, Any] = {
+        "actor": init_mlp(draw, "actor", nets.actor),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
+    }
+    weight = params["actor"][0].weight
+    return {
+        "params": params,
+        "target": tree_map(torch.clone, params),
+        "adam": {name: adam_init(p) for name, p in params.items()},
+        "exploration": weight.new_zeros(config.num_envs, nets.actor[-1]),
+        "of_actor": {"actor_loss": weight.new_zeros(()), "saturation": weight.new_zeros(())},
+        "updates": torch.zeros((), dtype=torch.int64),
+    }
+
+
+def acting(state: State) -> dict[str, Any]:
+    """What acting reads of a state, and what a run's policy is."""
+    return {"actor": state["params"]["actor"]}
+
+
+def act(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+    """observation [N, D], noise [N, A] -> actions with exploration noise, each with its own, and mu(s); both [N, A]."""
+    mean = policy(nets, acting["actor"], observation)
+    spread = numbers["exploration_noise"] / torch.sqrt(1 - numbers["noise_correlation"] ** 2)
+    return (mean + spread * noise).clamp(-1, 1), mean
+
+
+def explore(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor,
+            before: Tensor, started: Tensor):  # fmt: skip
+    """The actions [N, A] to learn from, and the noise [N, A] to go on with."""
+    noise = exploration(noise, before, started, numbers)
+    return (policy(nets, acting["actor"], observation) + noise).clamp(-1, 1), noise
+
+
+def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+    """One update of the critics and, if it `moves_policy`, of policy and targets -> (state, metrics of scalars []).
+
+    The policy's metrics are those of its last update, 0 before the first.
+    """
+    params, target, adam_state = dict(state["params"]), state["target"], dict(state["adam"])
+    observation, next_observation = batch["observation"], batch["next_observation"]
+
+    def descend(name: str, decay: Tensor | float, loss: Callable, *arguments: Any) -> Any:
+        gradient, (value, extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
+        gradient = tree_map(lambda g, p: g + decay * p, gradient, params[name])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        return value, extras
+
+    next_action = smoothed(policy(nets, target["actor"], next_observation), noise["target_policy"], numbers)
+    next_q = pooled(q_values(nets, target["critic"], next_observation, next_action), numbers["pessimism"])
+    aim = bellman_target(batch, next_q, numbers)
+    loss, q = descend("critic", numbers["critic_weight_decay"], squared_error, nets, batch, aim)
+    of_actor = state["of_actor"]
+    if moves_policy:
+        of_policy, action = descend("actor", 0.0, actor_loss, nets, params["critic"], observation)
+        of_actor = {"actor_loss": of_policy, "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
+        target = polyak(target, params, numbers["tau"])
+    new = {
+        "params": params,
+        "target": target,
+        "adam": adam_state,
+        "exploration": state["exploration"],
+        "of_actor": of_actor,
+        "updates": state["updates"] + 1,
+    }
+    return new, {"critic_loss": loss, "q": q.mean(), "q_target": aim.mean()} | of_actor
+
+
+METRICS = ("critic_loss", "actor_loss", "q", "q_target", "saturation")
+
+
+def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner:
+    """TD3, or DDPG, as the trainer sees it."""
+    d, a, hidden = observation_dim, action_dim, config.layers
+    nets = Networks((d, *hidden, a), (d + a, *hidden, 1), (), config.critics, config.activation, config.precision)
+    exact = Networks(nets.actor, nets.critic, (), config.critics, config.activation)
+    return Learner(
+        data="replay",
+        init=partial(init, config, nets),
+        policy=acting,
+        act=partial(act, exact),
+        explore=partial(explore, exact),
+        update=partial(update, nets, True),
+        between=partial(update, nets, False),
+        period=config.policy_delay,
+        action_dim=a,
+        update_noise={"target_policy": (config.batch_size, a)},
+        batch_size=config.batch_size,
+        metrics=METRICS,
+    )
