@@ -19,7 +19,7 @@ HEADER = ("option", "default", "values", "in a cohort", "meaning", "default's so
 def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
     """A row an option, in the columns of HEADER."""
     per_member = algorithm.config.per_member_fields()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, field in algorithm.config.model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
