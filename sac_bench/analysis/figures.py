@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sac_bench.analysis.comparison import algorithms, beside, steps_on
+from sac_bench.analysis.published import family
 from sac_bench.analysis.statistics import bootstrap_iqm, mean_interval
 from sac_bench.analysis.tables import scores
 from sac_bench.files import write_atomically
@@ -25,6 +29,21 @@ from sac_bench.store import ENDED
 
 PALETTE = sns.color_palette("colorblind")
 REFERENCE = {"color": "black", "linewidth": 1.8}
+DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 2, 1, 1, 1, 1)))
+"""Lines of an experiment's algorithms, in their order."""
+MARKERS = "osD^vph<>*"
+
+
+def _band_of_range(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return curves.mean(axis=0), curves.min(axis=0), curves.max(axis=0)
+
+
+Summary = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+SUMMARIES: dict[str, tuple[Summary, str]] = {
+    "range": (_band_of_range, "mean over seeds; band: lowest to highest seed"),
+    "iqm": (bootstrap_iqm, "IQM over seeds; band: 95% bootstrap interval"),
+}
+"""Curves [seeds, T] to middle, low and high [T], and what to call them."""
 
 
 def write_figures(results: Results, about: dict[str, Any], folder: Path) -> list[Path]:
@@ -32,9 +51,14 @@ def write_figures(results: Results, about: dict[str, Any], folder: Path) -> list
     folder.mkdir(parents=True, exist_ok=True)
     sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
     paths = []
-    for env in about["envs"]:
+    groups, several = panels(about), len(algorithms(about)) > 1
+    if several:
+        if len(results.evaluations):
+            paths += [_write(comparison_curves(results, about, s), folder / f"comparison-{s}") for s in SUMMARIES]
+        groups.pop("variants", None)  # comparison-iqm shows the same
+    for env in about["envs"] if groups else []:
         if len(results.evaluations) and (results.evaluations["env"] == env).any():
-            paths.append(_write(learning_curves(results, about, env), folder / f"curves-{_slug(env)}"))
+            paths.append(_write(learning_curves(results, about, env, groups), folder / f"curves-{_slug(env)}"))
     table = scores(results, about)
     if table["score"].notna().any():
         paths.append(_write(final_scores(table, about), folder / "final"))
@@ -73,12 +97,11 @@ def panels(about: dict[str, Any]) -> dict[str, list[str]]:
             for title, names in groups.items()}  # fmt: skip
 
 
-def learning_curves(results: Results, about: dict[str, Any], env: str) -> Figure:
-    """Return of the mean action against steps: IQM over seeds and its 95% bootstrap interval.
+def learning_curves(results: Results, about: dict[str, Any], env: str, groups: dict[str, list[str]]) -> Figure:
+    """Return of the mean action against steps, a panel a group: IQM over seeds and its 95% bootstrap interval.
 
     Diverged runs go on with the return of a random policy; of unfinished ones only what all seeds have reached counts.
     """
-    groups = panels(about)
     figure, axes = plt.subplots(1, len(groups), figsize=(4.2 * len(groups) + 0.4, 3.4), sharey=True, squeeze=False,
                                 layout="constrained")  # fmt: skip
     for axis, (title, variants) in zip(axes[0], groups.items(), strict=True):
@@ -99,6 +122,121 @@ def learning_curves(results: Results, about: dict[str, Any], env: str) -> Figure
         axis.legend(fontsize=7, loc="upper left")
     axes[0][0].set_ylabel("return, mean action\n(IQM over seeds, 95% bootstrap CI)")
     return figure
+
+
+def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -> Figure:
+    """All variants that are no point of a sweep, a panel an environment, with published scores where there are any."""
+    summary, said = SUMMARIES[statistic]
+    envs, styles, shapes = about["envs"], comparison_styles(about), published_shapes(about, statistic)
+    columns = min(3, len(envs))
+    rows = -(-len(envs) // columns)
+    width = (4.6, 7.2, 10.4)[columns - 1]
+    figure, axes = plt.subplots(rows, columns, figsize=(width, 2.8 * rows + 1.0), squeeze=False, layout="constrained")
+    for axis, env in zip(axes.flat, envs, strict=False):
+        notes = []
+        for variant, style in styles.items():
+            curves = curves_of(results, about, env, variant)
+            if note := _exceptions(results, about, env, variant, len(curves)):
+                notes.append(f"{variant}: {note}")
+            if curves.empty:
+                continue
+            middle, low, high = summary(curves.to_numpy())
+            axis.plot(curves.columns, middle, label=variant, zorder=3, **style)
+            axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        _published_scores(axis, published_marks(about, env, statistic), _colors_of_algorithms(about, styles), shapes)
+        _random_line(axis, about, env)
+        _steps_axis(axis, max(steps_on(about, env)))
+        below = textwrap.wrap("; ".join(notes), 60)
+        axis.set_title(env, fontsize=10, pad=5 + 8 * len(below))
+        axis.annotate("\n".join(below), (0.5, 1.0), (0, 2), "axes fraction", "offset points", ha="center", fontsize=6.5)
+    for axis in axes.flat[len(envs) :]:
+        axis.set_visible(False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("return of the mean action")
+    drawn: dict[str, Any] = {}
+    for axis in axes.flat:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            drawn.setdefault(name, handle)
+    names = [name for name in (*styles, "random policy", *shapes) if name in drawn]
+    title = f"{said}; {len(about['seeds'])} seeds each unless a panel says otherwise"
+    if shapes:
+        title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
+        title += ", or IQM" if statistic == "iqm" else ""
+    figure.legend([drawn[name] for name in names], names, loc="outside lower center", fontsize=8, frameon=False,
+                  ncols=max(1, int(width / (0.55 + 0.075 * max(map(len, names), default=0)))), handlelength=2.6,
+                  title=_wrapped(title, int(14 * width)), title_fontsize=8)  # fmt: skip
+    return figure
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+
+
+def comparison_styles(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{variant that is no point of a sweep: how its line looks}: a colour a variant, dashes an algorithm."""
+    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(algorithms(about))}
+    colors = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 6, 9, 8)]  # 7 is the gray of the random policy's line
+    styles, others = {}, 0
+    for name, variant in about["variants"].items():
+        if variant["swept"]:
+            continue
+        style = dict(REFERENCE) if name == about["reference"] else {"color": colors[others % 9], "linewidth": 1.3}
+        others += name != about["reference"]
+        styles[name] = style | {"linestyle": dashes[variant["algorithm"]]}
+    return styles
+
+
+def _colors_of_algorithms(about: dict[str, Any], styles: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """{algorithm: the colour of its first variant}"""
+    colors: dict[str, Any] = {}
+    for variant, style in styles.items():
+        colors.setdefault(about["variants"][variant]["algorithm"], style["color"])
+    return colors
+
+
+def published_marks(about: dict[str, Any], env: str, statistic: str) -> pd.DataFrame:
+    """Published final evaluations at steps that the panel of an environment spans, with the `name` of their marker."""
+    rows = beside(about, env)
+    rows = rows[(rows["metric"] == "final_eval") & (rows["steps"] <= max(steps_on(about, env)))]
+    if statistic != "iqm":
+        rows = rows[rows["spread_kind"] != "iqm"]  # not to be taken for means
+    names = [
+        f"{r['algorithm']} {r['source']} {r['env'].rpartition('-')[2]}"
+        + (" (IQM)" if r["spread_kind"] == "iqm" else "")
+        for r in rows.to_dict("records")
+    ]
+    return rows.assign(name=names)
+
+
+def published_shapes(about: dict[str, Any], statistic: str) -> dict[str, str]:
+    """{name of published scores in a figure: their marker}, the same in all panels."""
+    names = sorted({name for env in about["envs"] for name in published_marks(about, env, statistic)["name"]})
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
+
+
+def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], shapes: dict[str, str]) -> None:
+    """Markers in the colours of their algorithms, with error bars where a spread is published."""
+    for name in marks["name"].unique():
+        rows = marks[marks["name"] == name]
+        spread = None if rows["spread"].isna().all() else rows["spread"]
+        axis.errorbar(rows["steps"], rows["mean"], yerr=spread, fmt=shapes[name], label=name, zorder=4, capsize=2,
+                      color=colors.get(family(rows["algorithm"].iloc[0]), "0.3"), elinewidth=0.8, markersize=4.5,
+                      markerfacecolor="white", markeredgewidth=0.9)  # fmt: skip
+
+
+def _exceptions(results: Results, about: dict[str, Any], env: str, variant: str, drawn: int) -> str:
+    """How a line's seeds differ from what was asked: "3 of 5 seeds, 1 diverged"."""
+    asked, diverged = len(about["seeds"]), _diverged(results, env, variant)
+    said = [f"{drawn} of {asked} seeds"] if drawn < asked else []
+    return ", ".join(said + ([f"{diverged} diverged"] if diverged else []))
+
+
+def _steps_axis(axis: Axes, last: int) -> None:
+    """Steps from 0 to `last`, in millions or thousands."""
+    size, word = (1e6, "million") if last >= 1e6 else (1e3, "thousand")
+    axis.set_xlim(-0.03 * last, 1.03 * last)
+    axis.xaxis.set_major_formatter(lambda steps, _: f"{steps / size:g}")
+    axis.set_xlabel(f"{word} steps")
 
 
 def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -> pd.DataFrame:

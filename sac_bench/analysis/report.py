@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,22 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
+from sac_bench.analysis.comparison import (
+    LEGEND,
+    algorithms,
+    comparison,
+    presented_comparison,
+    without_published,
+    write_comparison,
+)
 from sac_bench.analysis.figures import write_figures
+from sac_bench.analysis.published import citations
 from sac_bench.analysis.tables import RULES, markdown, presented, write_tables
 from sac_bench.errors import InputError
 from sac_bench.files import read_json, write_atomically
 from sac_bench.results import Results, load_results, lock_of
 
+SOURCES = "docs/published.md"
 TEMPLATE = """\
 # {{ about.name }}
 {% if about.question %}
@@ -31,7 +42,11 @@ TEMPLATE = """\
 {{ table }}
 
 {{ rules }}
+{% if comparison %}
+## Comparison
 
+{{ comparison }}
+{% endif %}
 ## Figures
 {% for figure in figures %}
 ![{{ figure.stem }}](figures/{{ figure.name }})
@@ -69,8 +84,12 @@ def write_report(folder: Path) -> None:
         try:
             about = read_json(folder / "experiment.json")
             final = write_tables(results, about, folder / "tables")
+            compared = comparison(final, about) if len(algorithms(about)) > 1 else None
+            if compared is not None:
+                write_comparison(compared, about, folder / "tables")
             figures = write_figures(results, about, folder / "figures")
-            write_atomically(folder / "report.md", render(results, about, final, figures).encode())
+            page = render(results, about, final, compared, figures, _link_to_sources(folder))
+            write_atomically(folder / "report.md", page.encode())
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
                 f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
@@ -95,8 +114,32 @@ def answer(final: pd.DataFrame, about: dict[str, Any]) -> str:
     return "\n\n".join(sentences)
 
 
-def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures: list[Path]) -> str:
-    """The report as Markdown."""
+def compare(compared: pd.DataFrame, about: dict[str, Any], link: str) -> str:
+    """The section on several algorithms: the table, what is not in it, the metrics, the sources."""
+    shown = compared[(compared["kind"] == "published") & compared["near"]]
+    sources = [f"- {key}: {citations()[key]}" for key in sorted(set(shown["source"]))]
+    listed = "\n".join(["Sources of the published scores:\n", *sources]) if sources else ""
+    parts = [markdown(presented_comparison(compared, about)), without_published(compared, about),
+             LEGEND.replace(SOURCES, link), listed]  # fmt: skip
+    return "\n\n".join(part for part in parts if part)
+
+
+def _link_to_sources(folder: Path) -> str:
+    """A link from a report in `folder` to the published scores' document, by name alone outside of the project."""
+    root = Path(__file__).resolve().parents[2]
+    inside = folder.resolve().is_relative_to(root) and (root / SOURCES).exists()
+    return f"[{SOURCES}]({Path(os.path.relpath(root / SOURCES, folder.resolve())).as_posix()})" if inside else SOURCES
+
+
+def render(
+    results: Results,
+    about: dict[str, Any],
+    final: pd.DataFrame,
+    compared: pd.DataFrame | None,
+    figures: list[Path],
+    link: str,
+) -> str:
+    """The report as Markdown; `compared` where there are several algorithms, `link` to the published scores."""
     runs = results.runs.drop_duplicates("run_id")
     absent = results.runs[results.runs["status"] != "finished"]
     missing = ""
@@ -123,6 +166,7 @@ def render(results: Results, about: dict[str, Any], final: pd.DataFrame, figures
         answer=answer(final, about),
         table=markdown(presented(final, about)),
         rules=RULES,
+        comparison="" if compared is None else compare(compared, about, link),
         figures=figures,
         missing=missing,
         settings=markdown(settings),

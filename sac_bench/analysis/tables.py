@@ -139,6 +139,12 @@ def markdown(table: pd.DataFrame) -> str:
     return str(table.to_markdown(index=False, disable_numparse=True))
 
 
+def latex(table: pd.DataFrame, *notes: str) -> str:
+    """A table in LaTeX, and paragraphs in small print below it."""
+    escaped = [note.replace("%", "\\%").replace("_", "\\_").replace("~", "\\textasciitilde{}") for note in notes]
+    return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
+
+
 def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
     """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final performance."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,8 +153,7 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
     write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
     write_atomically(folder / "final.md", (markdown(shown) + "\n\n" + RULES + "\n").encode())
-    rules = "{\\footnotesize " + RULES.replace("%", "\\%") + "}\n"
-    write_atomically(folder / "final.tex", (shown.to_latex(index=False, escape=True) + rules).encode())
+    write_atomically(folder / "final.tex", latex(shown, RULES).encode())
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
     write_atomically(folder / "final.txt", (plain + "\n\n" + textwrap.fill(RULES, 118) + "\n").encode())
     return table
