@@ -31,6 +31,7 @@ class Bug(NamedTuple):
 
 
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
+CRITICS, TD3 = "algorithms/critics.py", "algorithms/td3.py"
 PRECISION = "tests/algorithms/test_precision.py"
 REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "training/envs.py"
 COHORT, ADAM, EVALUATE = "training/cohort.py", "training/optimizer.py", "training/evaluate.py"
@@ -55,7 +56,7 @@ BUGS = [
     ),
     Bug("no tanh term in the log-density", NETWORKS, "(log_normal - log_squash)", "log_normal", UPDATE),
     Bug("the same, by what is learned", NETWORKS, "(log_normal - log_squash)", "log_normal", ANSWERS),
-    Bug("terminal states bootstrap", SAC, '* (1 - batch["terminated"])', "", UPDATE),
+    Bug("terminal states bootstrap", CRITICS, 'final = batch["terminated"] +', "final =", UPDATE),
     Bug(
         "truncation as terminal",
         REPLAY,
@@ -91,10 +92,10 @@ BUGS = [
         "",
         DATA,
     ),
-    Bug("n-step bootstrap discounted once", SAC, "+ gamma * (1 -", '+ numbers["gamma"] * (1 -', UPDATE),
+    Bug("n-step bootstrap discounted once", CRITICS, "+ gamma * (1 -", '+ numbers["gamma"] * (1 -', UPDATE),
     Bug(
         "the reward's scale applied to the bootstrap too",
-        SAC,
+        CRITICS,
         "+ gamma * (1 -",
         '+ numbers["reward_scale"] * gamma * (1 -',
         UPDATE,
@@ -113,8 +114,8 @@ BUGS = [
         '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": polyak(state["target"], params["critic"], numbers["tau"])}\n',
         UPDATE,
     ),
-    Bug("tau on the wrong side", SAC, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),
-    Bug("min in place of mean", SAC, "(1 - pessimism) * q.mean(0)", "(1 - pessimism) * q.amin(0)", UPDATE),
+    Bug("tau on the wrong side", CRITICS, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),
+    Bug("min in place of mean", CRITICS, "(1 - pessimism) * q.mean(0)", "(1 - pessimism) * q.amin(0)", UPDATE),
     Bug(
         "the actor climbs the critics of before the update",
         SAC,
@@ -172,7 +173,13 @@ BUGS = [
         "self._update_draws.at(seeds * 0,",
         UPDATE,
     ),
-    Bug("noise the same at every update", COHORT, 'state["updates"][0])', 'state["updates"][0] * 0)', UPDATE),
+    Bug(
+        "noise the same at every update",
+        COHORT,
+        'self._update_draws.at(seeds, state["updates"][0])',
+        'self._update_draws.at(seeds, state["updates"][0] * 0)',
+        UPDATE,
+    ),
     Bug("fan-in from the wrong axis", NETWORKS, "math.sqrt(fan_in)", "math.sqrt(fan_out)", UPDATE),
     Bug(
         "Adam without bias correction",
@@ -205,8 +212,8 @@ BUGS = [
     Bug(
         "one minibatch for all updates of a step",
         COHORT,
-        'state["updates"][0])',
-        'state["updates"][0] // 2)',
+        'self._update_draws.at(seeds, state["updates"][0])',
+        'self._update_draws.at(seeds, state["updates"][0] // 2)',
         DATA,
     ),
     Bug(
@@ -233,15 +240,15 @@ BUGS = [
     Bug(
         "random actions forever",
         TRAINER,
-        "step >= self.config.learning_starts",
-        "step > step + self.config.learning_starts",
+        "step >= self.config.random_steps",
+        "step > step + self.config.random_steps",
         ACTING,
     ),
     Bug(
         "exploration by the mean action",
         COHORT,
-        "sampled, _ = self._act_all",
-        "_, sampled = self._act_all",
+        "action, _ = self._act_all",
+        "_, action = self._act_all",
         ACTING,
     ),
     Bug(
@@ -357,6 +364,37 @@ BUGS = [
         "if planning.is_wanted(store, cohort_id):",
         "if False:",
         "tests/test_garbage.py",
+    ),
+    Bug("truncated episodes never bootstrap", CRITICS, '(1 - numbers["bootstrap_truncated"]) *', "", UPDATE),
+    Bug(
+        "losses sampled where they are to be deterministic",
+        SAC,
+        'numbers["stochastic_updates"] * drawn',
+        "drawn",
+        UPDATE,
+    ),
+    Bug("target noise is not clipped", TD3, ".clamp(-bound, bound)", "", UPDATE),
+    Bug(
+        "smoothed actions leave the bounds", TD3, "clamp(-bound, bound)).clamp(-1, 1)", "clamp(-bound, bound))", UPDATE
+    ),
+    Bug("the policy climbs all critics", TD3, "leaf[:1]", "leaf", UPDATE),
+    Bug(
+        "the policy's target is the policy", TD3, 'policy(nets, target["actor"]', 'policy(nets, params["actor"]', UPDATE
+    ),
+    Bug("targets move at every update", TD3, "        target = polyak", "    target = polyak", UPDATE),
+    Bug(
+        "noise goes on where an episode begins", TD3, "torch.where(started[:, None] > 0, 0.0, before)", "before", UPDATE
+    ),
+    Bug("noise forgets", TD3, 'numbers["noise_correlation"] * before', "0 * before", UPDATE),
+    Bug("weight decay on the policy", TD3, 'descend("actor", 0.0,', 'descend("actor", 0.01,', UPDATE),
+    Bug("every update moves the policy", COHORT, "% self.learner.period == 0", "% 1 == 0", DATA),
+    Bug("the delay is counted from zero", COHORT, "(number + 1) % self", "(number + 2) % self", DATA),
+    Bug(
+        "episodes never begin",
+        REPLAY,
+        "return torch.maximum(self.terminated",
+        "return 0 * torch.maximum(self.terminated",
+        "tests/training/test_replay.py",
     ),
 ]
 

@@ -208,3 +208,106 @@ def test_bad_input_in_settings(settings, words, experiment_file):
 def test_bad_input_unknown_variant_names_the_nearest(experiment_file):
     with pytest.raises(InputError, match="no variant 'vnetwork'; did you mean 'v-network'"):
         load(experiment_file, variants=["vnetwork"])
+
+
+SEVERAL = """
+name = "several"
+envs = ["HalfCheetah-v5", "Humanoid-v5"]
+steps = 100000
+reference = "sac"
+
+[base]
+eval_every = 5000
+
+[base.sac]
+critics = 3
+
+[base.td3]
+policy_delay = 4
+
+[on.Humanoid-v5]
+steps = 300000
+gamma = 0.9
+
+[variants.sac]
+
+[variants.v1]
+reward_scale = 5.0
+
+[variants.v1.on.Humanoid-v5]
+reward_scale = 20.0
+gamma = 0.8
+
+[variants.td3]
+algorithm = "td3"
+steps = 200000
+
+[sweep]
+tau = [0.1]
+"""
+
+
+@pytest.fixture
+def several(tmp_path):
+    path = tmp_path / "several.toml"
+
+    def written(*changes):
+        text = SEVERAL
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_variants_may_have_algorithms_and_environments_options_of_their_own(several):
+    variants = load(several()).variants
+    assert {name: v.algorithm for name, v in variants.items()} == {
+        "sac": "sac", "v1": "sac", "td3": "td3", "tau=0.1": "sac"}  # fmt: skip
+    cheetah, humanoid = ({n: v.configs[env] for n, v in variants.items()} for env in ("HalfCheetah-v5", "Humanoid-v5"))
+    assert {c.eval_every for c in (*cheetah.values(), *humanoid.values())} == {5000}
+    assert (cheetah["sac"].critics, cheetah["td3"].critics) == (3, 2)
+    assert (cheetah["v1"].reward_scale, humanoid["v1"].reward_scale) == (5.0, 20.0)
+    assert {n: c.gamma for n, c in humanoid.items()} == {"sac": 0.9, "v1": 0.8, "td3": 0.9, "tau=0.1": 0.9}
+    assert {c.gamma for c in cheetah.values()} == {0.99}
+    assert variants["sac"].steps == {"HalfCheetah-v5": 100000, "Humanoid-v5": 300000}
+    assert variants["td3"].steps == {
+        "HalfCheetah-v5": 200000,
+        "Humanoid-v5": 200000,
+    }  # a variant's own word is the last
+    assert {spec.algorithm for _, spec in load(several()).runs()} == {"sac", "td3"}
+
+
+def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(several):
+    variants = load(several(), settings=["policy_delay=1", "gamma=0.5"]).variants
+    assert variants["td3"].configs["HalfCheetah-v5"].policy_delay == 1
+    assert variants["sac"].configs["HalfCheetah-v5"].gamma == 0.5
+    assert set(load(several(), envs=["Hopper-v5"]).variants["v1"].configs) == {"Hopper-v5"}
+    with pytest.raises(InputError, match="--set rollouts: unknown key"):
+        load(several(), settings=["rollouts=1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('algorithm = "td3"', 'algorithm = "td3"\ntemperature = 0.1'),
+         "[variants.td3] temperature: td3 has no such option, an option of sac; it has num_envs, "),
+        (("[base]", "[base]\nvalue_network = true"), "[base] value_network: td3 has no such option"),
+        (("policy_delay = 4", "temperature = 1.0"), "[base.td3] temperature: td3 has no such option"),
+        (("gamma = 0.9", "policy_delay = 1"), "[on.Humanoid-v5] policy_delay: sac has no such option, an option of td3"),
+        (("gamma = 0.8", "policy_delay = 1"), "[variants.v1.on.Humanoid-v5] policy_delay: sac has no such option"),
+        (("[on.Humanoid-v5]", "[on.Humanoid-v4]"), "[on.Humanoid-v4]: not one of envs; did you mean 'Humanoid-v5'?"),
+        (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: not one of envs"),
+        (('algorithm = "td3"', 'algorithm = "tdd3"'), "algorithm: unknown algorithm 'tdd3'; did you mean 'td3'?"),
+        (('algorithm = "td3"', "algorithm = 3"), "unknown algorithm 3"),
+        (("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"), "[base] tdd: sac has no such option"),
+        (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
+    ],
+)  # fmt: skip
+def test_combinations_that_do_not_exist_are_refused_by_name(several, change, words):
+    with pytest.raises(InputError) as refused:
+        load(several(change))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -85,3 +85,34 @@ def test_evaluation_acts_as_its_policies_say(recorded):
             np.testing.assert_allclose(by_mean, said(trained, params, m, halves[0], noise)[1], rtol=0, atol=1e-6)
             np.testing.assert_allclose(by_sample, said(trained, params, m, halves[1], noise)[0], rtol=0, atol=1e-6)
     assert len(noises) == len(pool.sent) * len(SEEDS) * episodes
+
+
+def test_noise_that_remembers_starts_anew_with_every_episode(recorded, monkeypatch):
+    """Hopper falls within tens of steps, and a pool is made anew every 25 vector steps."""
+    config = tiny("td3", num_envs=N, noise_correlation=0.9, exploration_noise=0.2)
+    trained = trainer.Trainer([RunSpec("td3", config, "Hopper-v5", seed) for seed in SEEDS], 400, compiled=False)
+    trained._pool_rows = 25
+    ended, actions = [], trained._actions
+    started = [np.ones(len(SEEDS) * N)]
+    monkeypatch.setattr(trained.replay, "add", lambda action, step, add=trained.replay.add: (
+        ended.append(step.terminated | step.truncated), add(action, step)))  # fmt: skip
+    means = []
+    trained._actions = lambda: means.append(mean_actions(trained)) or actions()
+    while trained.steps < 400:
+        trained.train()
+    trained.close()
+    sent = [row for pool in recorded[0] for row in pool.sent]
+    started += ended[:-1]
+    assert sum(row.sum() for row in started[1:]) > len(SEEDS) * N * 7  # some fell, all were cut
+    noise = np.zeros((len(SEEDS), N, 3))
+    for t, (mean, row, begins) in enumerate(zip(means, sent, started, strict=True)):
+        fresh = np.stack([draw(trained, seed, "explore", (N, 3), t).normal("explore")[0].numpy() for seed in SEEDS])
+        noise = 0.9 * np.where(begins.reshape(len(SEEDS), N, 1), 0.0, noise) + 0.2 * fresh
+        if t * N >= config.learning_starts:
+            np.testing.assert_allclose(row.reshape(noise.shape), (mean + noise).clip(-1, 1), rtol=0, atol=1e-5)
+
+
+def mean_actions(trained):
+    """Of every member and environment, [M, N, A]."""
+    newest = trained.replay.newest
+    return trained.cohort.act(newest, torch.zeros(*newest.shape[:2], 3))[1].numpy()

@@ -119,6 +119,18 @@ def test_every_step_truncated_grows_the_side_ring_only_to_what_can_be_sampled():
     assert 40 <= replay.final.shape[1] <= 128
 
 
+@given(rows=st.integers(0, 60), capacity=st.sampled_from([10, 40]), seed=st.integers(0, 100))
+def test_an_episode_starts_at_first_and_where_one_ended(rows, capacity, seed):
+    stream, replay = Stream(seed, 0.3), Replay(M, N, D, A, capacity)
+    replay.start(stream.observation)
+    started = np.ones(M * N, dtype=bool)
+    for _ in range(rows):
+        _, action, step = stream.next()
+        replay.add(action, step)
+        started = step.terminated | step.truncated
+    np.testing.assert_array_equal(replay.started().flatten().numpy(), started)
+
+
 @pytest.mark.parametrize("capacity", [4, 10])
 def test_a_full_ring_forgets_the_oldest(capacity):
     replay, history = filled(30, capacity, ends=0.0)

@@ -37,6 +37,19 @@ def test_updates_per_transition_do_not_change_with_the_number_of_environments(nu
     trained.close()
 
 
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_every_so_many_updates_move_the_policy(delay):
+    trained = trainer(specs(algorithm="td3", policy_delay=delay, learning_starts=200), 240)
+    run_to(trained, 240)
+    trained.close()
+    steps = {
+        name: np.log(state["beta1_power"].numpy()) / np.log(0.9)
+        for name, state in trained.cohort.state["adam"].items()
+    }
+    np.testing.assert_allclose(steps["critic"], 40, rtol=1e-4)
+    np.testing.assert_allclose(steps["actor"], 40 // delay, rtol=1e-4)
+
+
 def test_every_update_samples_transitions_of_its_own(monkeypatch):
     asked, taken = [], replay.transitions
     monkeypatch.setattr(
