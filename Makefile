@@ -86,6 +86,7 @@ $(PEERS)/.ready: benchmarks/peers.lock
 
 benchmark: $(READY) $(if $(filter cuda,$(DEVICE)),,$(PEERS)/.ready)
 	$(BIN)/python benchmarks/speed.py $(if $(filter cuda,$(DEVICE)),--device cuda --out results/benchmark-cuda,--peers $(PEERS)/bin/python)
+	$(if $(filter cuda,$(DEVICE)),,$(BIN)/python benchmarks/speed_algorithms.py --peers $(PEERS)/bin/python)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Train some of our runs on command: what benchmarks/speed.py starts, in a process of its own.
 
     python benchmarks/speed_ours.py '{"env": "HalfCheetah-v5", "members": 4, "precision": "bfloat16"}'
+    python benchmarks/speed_ours.py '{"env": "HalfCheetah-v5", "algorithm": "ppo", "num_envs": 8}'
 
 Says {"ready": ...} when everything is compiled, then answers each line "train SECONDS" or "update SECONDS" with
 what it did in that time, counted over all members.
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.execution.machine import cores, fastest_float32_products, keep_freed_memory
 from sac_bench.runspec import RunSpec
 from sac_bench.training.trainer import Trainer
@@ -27,13 +29,20 @@ WARM_UP = 30
 
 
 def main() -> None:
-    asked = {"members": 1, "compiled": True, "device": "cpu", "fill": 0, "steps": 1_000_000} | json.loads(sys.argv[1])
+    asked = {
+        "algorithm": "sac",
+        "members": 1,
+        "compiled": True,
+        "device": "cpu",
+        "fill": 0,
+        "steps": 1_000_000,
+    } | json.loads(sys.argv[1])
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_freed_memory()
     fastest_float32_products(asked["device"])
     trainer = made(asked)
-    flops = count_flops(trainer)
+    flops = count_flops(trainer) if isinstance(trainer.config, ReplayConfig) else 0
     trainer = made(asked)
     trainer._open_pool()
     finished: list[list[float]] = [[] for _ in trainer.seeds]
@@ -53,9 +62,10 @@ def main() -> None:
 
 
 def made(asked: dict[str, Any]) -> Trainer:
-    settings = {k: v for k, v in asked.items() if k in SACConfig.model_fields}
-    config = SACConfig.model_validate({"learning_starts": 1024, "eval_every": asked["steps"]} | settings)
-    specs = [RunSpec("sac", config, asked["env"], seed) for seed in range(asked["members"])]
+    config_type = ALGORITHMS[asked["algorithm"]].config
+    settings = {"learning_starts": 1024, "eval_every": asked["steps"]} | asked
+    config = config_type.model_validate({k: v for k, v in settings.items() if k in config_type.model_fields})
+    specs = [RunSpec(asked["algorithm"], config, asked["env"], seed) for seed in range(asked["members"])]
     threads = 1 if asked["device"] == "cpu" else cores()
     return Trainer(specs, asked["steps"], asked["device"], compiled=asked["compiled"], threads=threads)
 
@@ -66,7 +76,7 @@ def count_flops(trainer: Trainer) -> int:
     fill(trainer, config.batch_size)
     rows = trainer.replay.memory()
     with FlopCounterMode(display=False) as counter:
-        cohort._update_all(cohort.state, cohort.numbers, cohort.seeds, cohort.record, rows)
+        cohort._update_all(cohort.learner.update, cohort.state, cohort.numbers, cohort.seeds, cohort.record, rows)
     return counter.get_total_flops() // cohort.size
 
 

@@ -1,6 +1,6 @@
 """Train a peer's SAC on command: what benchmarks/speed.py starts, with the Python of the peers' own environment.
 
-    python benchmarks/speed_peer.py sb3 HalfCheetah-v5
+    python benchmarks/speed_peer.py sb3 HalfCheetah-v5          (or sbx, or sb3-ppo)
 
 Speaks as benchmarks/speed_ours.py does. Settings: 2x256 networks, batches of 256, one update a step, learned
 temperature, a replay of a million; the environment is Gymnasium's, as these libraries use it.
@@ -24,16 +24,17 @@ WARM_UP = 1100
 class OnCommand(BaseCallback):
     """Lets the training go on for as long as each command says."""
 
-    def __init__(self, update: Callable[[], None]) -> None:
+    def __init__(self, update: Callable[[], None], warm_up: int = WARM_UP) -> None:
         super().__init__()
-        self._update, self._until = update, 0.0
+        self._update, self._until, self._warm_up, self._warm = update, 0.0, warm_up, False
         self._began = self._first = 0.0
 
     def _on_step(self) -> bool:
-        if self.num_timesteps == WARM_UP:
+        if not self._warm and self.num_timesteps >= self._warm_up:
+            self._warm = True
             say({"ready": True})
             return self._next_command()
-        if self.num_timesteps > WARM_UP and time.perf_counter() >= self._until:
+        if self._warm and time.perf_counter() >= self._until:
             self._say_done(self.num_timesteps - self._first, self.num_timesteps - self._first)
             return self._next_command()
         return True
@@ -60,6 +61,8 @@ class OnCommand(BaseCallback):
 
 def main() -> None:
     library, env = sys.argv[1:]
+    if library == "sb3-ppo":
+        ppo(env)
     shared: dict[str, Any] = {"learning_starts": 1000, "batch_size": 256, "buffer_size": 1_000_000}
     if library == "sb3":
         import torch
@@ -71,6 +74,17 @@ def main() -> None:
         from sbx import SAC
     model = SAC("MlpPolicy", gymnasium.make(env), learning_rate=3e-4, policy_kwargs={"net_arch": [256, 256]}, **shared)
     model.learn(10**9, callback=OnCommand(lambda: model.train(gradient_steps=1, batch_size=256)))
+
+
+def ppo(env: str) -> None:
+    """PPO with the settings of ours: 8 environments, a rollout of 2048 transitions, 10 epochs of batches of 64."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)
+    model = PPO("MlpPolicy", make_vec_env(env, 8), n_steps=256, batch_size=64, n_epochs=10, device="cpu")
+    model.learn(10**9, callback=OnCommand(model.train, warm_up=2 * 2048))
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -43,8 +43,7 @@ def test_every_so_many_updates_move_the_policy(delay):
     run_to(trained, 240)
     trained.close()
     steps = {
-        name: np.log(state["beta1_power"].numpy()) / np.log(0.9)
-        for name, state in trained.cohort.state["adam"].items()
+        name: np.log(state["beta1_power"].numpy()) / np.log(0.9) for name, state in trained.cohort.state["adam"].items()
     }
     np.testing.assert_allclose(steps["critic"], 40, rtol=1e-4)
     np.testing.assert_allclose(steps["actor"], 40 // delay, rtol=1e-4)
