@@ -62,13 +62,20 @@ def check(code, errors, *words):
 
 # -- experiment files --------------------------------------------------------------------------------------------------
 
-PLAIN = tomllib.loads(EXPERIMENT)
+PLAIN = tomllib.loads(EXPERIMENT + '[variants.td3]\nalgorithm = "td3"\ntau = 0.1\n')
+PLAIN["base"]["sac"], PLAIN["base"]["td3"] = {}, {}
+ENV = PLAIN["envs"][0]
 OPTIONS = list(SACConfig.model_fields)
-TABLES = [(), ("base",), ("variants",), ("variants", "v-network"), ("sweep",)]
+TABLES = [(), ("base",), ("variants",), ("variants", "v-network"), ("sweep",), ("base", "sac"), ("base", "td3"), ("on", ENV),
+          ("variants", "td3"), ("variants", "v-network", "on", ENV)]  # fmt: skip
 KNOWN = [
     *((key,) for key in [*PLAIN, "algorithm", "success_return"]),
     *((*table, option) for table in TABLES if table not in [(), ("variants",)] for option in OPTIONS),
-    ("variants", "v-network", "steps"),
+    *((*table, "steps") for table in [("variants", "v-network"), ("on", ENV), ("variants", "v-network", "on", ENV)]),
+    *((*table, "algorithm") for table in [("variants", "v-network"), ("variants", "td3")]),
+    ("on",),
+    ("variants", "td3", "on"),
+    ("base", "td3"),
 ]
 NAMES = ["", " ", ".", "..", "-", "../x", "/tmp/x", "runs", "a" * 101, "sac", "tau", "tau=1", "steps", "pooled", "tanh",
          "a\nb", "\r", "\x1b[2J", "\x00", "\u2028", "é", "ａ", "CartPole-v1", "gymnasium:", "gymnasium:this:Pendulum-v1",
@@ -106,7 +113,7 @@ def mutated(place, value):
     changed = copy.deepcopy(PLAIN)
     table = changed
     for key in place[:-1]:
-        table = table[key]
+        table = table.setdefault(key, {})
     table[place[-1]] = value
     return "\n".join(f"{toml(key)} = {toml(part)}" for key, part in changed.items()).encode()
 
