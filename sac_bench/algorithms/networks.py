@@ -54,6 +54,25 @@ def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None) -
     return tuple(network)
 
 
+def init_orthogonal(draw: Draw, name: str, sizes: Sizes, last_gain: float) -> Network:
+    """Orthogonal weights, of gain sqrt(2) in hidden layers and `last_gain` in the last, and biases of 0.
+
+    arXiv 1312.6120, section 3; gains as in OpenAI Baselines, Stable-Baselines3 and CleanRL.
+    """
+    network = []
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        long, short = max(fan_in, fan_out), min(fan_in, fan_out)
+        uniform = draw(f"{name}/{i}", (2, (long * short + 1) // 2))
+        radius, angle = torch.sqrt(-2 * torch.log(1 - uniform[0].double())), 2 * math.pi * uniform[1].double()
+        normal = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)])[: long * short]
+        q, r = torch.linalg.qr(normal.reshape(long, short))
+        q = q * r.diagonal().sign()  # uniform over the orthogonal matrices, arXiv math-ph/0609050
+        gain = math.sqrt(2) if i < len(sizes) - 2 else last_gain
+        weight = (gain * (q if fan_in == long else q.T)).to(uniform.dtype).contiguous()
+        network.append(Layer(weight, weight.new_zeros(fan_out)))
+    return tuple(network)
+
+
 def mlp(network: Network, x: Tensor, activation: str, precision: str = "float32") -> Tensor:
     """x [B, in] -> [B, out]; of an ensemble [C, B, out].
 
@@ -84,3 +103,9 @@ def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Ten
     log_normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
     log_squash = 2 * (math.log(2) - u - F.softplus(-2 * u))
     return torch.tanh(u), (log_normal - log_squash).sum(-1)
+
+
+def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
+    """log N(a; mean, exp(log_std)^2), summed over A; mean, action [..., A], log_std [A] -> [...]."""
+    z = (action - mean) * torch.exp(-log_std)
+    return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -26,7 +26,16 @@ def adam_init(params: Params) -> AdamState:
     }
 
 
-def adam(params: Params, gradient: Params, state: AdamState, learning_rate: Tensor) -> tuple[Params, AdamState]:
+def clipped(gradient: Params, max_norm: Tensor) -> Params:
+    """A gradient scaled to a norm, over all its tensors, of `max_norm` [] at most, as torch does; 0 leaves it alone."""
+    norm = torch.stack([(g * g).sum() for g in tree_leaves(gradient)]).sum().sqrt()
+    scale = torch.where(max_norm > 0, (max_norm / (norm + 1e-6)).clamp(max=1.0), 1.0)
+    return tree_map(lambda g: g * scale, gradient)
+
+
+def adam(
+    params: Params, gradient: Params, state: AdamState, learning_rate: Tensor, epsilon: float = EPSILON
+) -> tuple[Params, AdamState]:
     """One step of Adam (arXiv 1412.6980, algorithm 1); learning_rate [].
 
     The powers of beta are carried along: beta**t, a scalar, would be computed anew for every parameter.
@@ -36,5 +45,5 @@ def adam(params: Params, gradient: Params, state: AdamState, learning_rate: Tens
     v = tree_map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state["v"], gradient)
     step = learning_rate / (1 - beta1_power)
     correction = torch.rsqrt(1 - beta2_power)
-    new = tree_map(lambda p, m, v: p - step * m / (torch.sqrt(v) * correction + EPSILON), params, m, v)
+    new = tree_map(lambda p, m, v: p - step * m / (torch.sqrt(v) * correction + epsilon), params, m, v)
     return new, {"m": m, "v": v, "beta1_power": beta1_power, "beta2_power": beta2_power}
