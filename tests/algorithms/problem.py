@@ -68,6 +68,18 @@ class Problem:
         assert made_by is not None
         return made_by(self.state, self.numbers, batch, noise)
 
+    def samples(self) -> Batch:
+        """What a rollout's transitions become, the probabilities of its actions some way off those of today's policy."""
+        action, value, advantage = self.normal(B, A), self.normal(B), 3 * self.normal(B) + 1
+        return {
+            "observation": self.normal(B, D),
+            "action": action,
+            "log_prob": torch.distributions.Normal(0.0, 1.0).log_prob(action).sum(-1) + 0.2 * self.normal(B),
+            "value": value,
+            "advantage": advantage,
+            "return": advantage + value,
+        }
+
     def critics(self, ensemble: Network) -> list[Tensor]:
         """An ensemble as one vector a critic."""
         return [vector(tree_map(lambda leaf, i=i: leaf[i], ensemble)) for i in range(self.config.critics)]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms.ppo import PPOConfig
 from sac_bench.errors import InputError
 from sac_bench.runspec import RunSpec
 from sac_bench.training import replay
@@ -88,9 +89,15 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
     other.close()
 
 
+PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every": 200, "eval_episodes": 2}
+
+
 @pytest.mark.parametrize(
     ("env", "overrides"),
     [
+        ("InvertedPendulum-v5", PPO),  # rollouts end at 160, 320, 480; saved at 200 and 400
+        ("InvertedPendulum-v5", PPO | {"num_envs": 4, "anneal_steps": 500}),
+        ("Pendulum-v1", PPO | {"pool_episodes": 1, "eval_every": 150, "rollout": 320}),
         ("Hopper-v5", {}),
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True}),
         ("gymnasium:Hopper-v5", {"num_envs": 2}),
@@ -102,6 +109,8 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
 )
 def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
     runs = specs(env, **overrides)
+    if "rollout" in overrides:
+        runs = [RunSpec("ppo", PPOConfig.model_validate(overrides), env, seed) for seed in (0, 1)]
     straight = trainer(runs, 600)
     expected = run_to(straight, 600)
     straight.close()
