@@ -127,6 +127,8 @@ class SoftActorCritic:
 
     def update(self, batch: dict[str, Array], noise: dict[str, Array]) -> dict[str, float]:
         c, alpha = self.c, self.alpha
+        if not c["stochastic_updates"]:  # mean actions everywhere: [1] section 5.2
+            noise = {name: 0 * drawn for name, drawn in noise.items()}
         s, a, s_next = batch["observation"], batch["action"], batch["next_observation"]
         backup_alpha = alpha if c["entropy_in_backup"] else 0.0
         losses = {}
@@ -149,7 +151,8 @@ class SoftActorCritic:
             k = int(batch["length"][b])
             for j in range(k):
                 y[b] += c["gamma"] ** j * c["reward_scale"] * batch["reward"][b, j]
-            if not batch["terminated"][b]:
+            cut = batch["truncated"][b] and not c["bootstrap_truncated"]
+            if not batch["terminated"][b] and not cut:
                 y[b] += c["gamma"] ** k * v_next[b]
         j_q = lambda theta: np.mean((self.q(theta, s, a) - y) ** 2) / 2
         losses["critic_loss"] = sum(j_q(q) for q in self.critics)
