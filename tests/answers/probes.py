@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from sac_bench.algorithms import critics, sac
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.algorithms import ALGORITHMS, critics, sac
 from sac_bench.runspec import RunSpec
 from sac_bench.training.trainer import Trainer
 
@@ -116,17 +115,20 @@ class Answers:
     swing about the answer with the noise of their batches.
     """
 
-    def __init__(self, env: str, members: list[dict[str, Any]], updates: int, **shared: Any) -> None:
+    def __init__(
+        self, env: str, members: list[dict[str, Any]], updates: int, algorithm: str = "sac", **shared: Any
+    ) -> None:
+        config = ALGORITHMS[algorithm].config
         settings = {
             "layers": [32, 32], "activation": "tanh", "batch_size": 64, "num_envs": 16, "utd": 0.25,
             "learning_starts": 1600, "learn_temperature": False, "temperature": 0.0, "gamma": 0.5, "tau": 0.05,
             "actor_lr": 3e-3, "critic_lr": 3e-3, "value_lr": 3e-3, "temperature_lr": 3e-3, "eval_episodes": 1,
             "eval_every": 160,
         }  # fmt: skip
-        settings |= shared
+        settings = {name: value for name, value in settings.items() if name in config.model_fields} | shared
         steps = settings["learning_starts"] + int(updates / settings["utd"])
-        configs = [SACConfig.model_validate(settings | member) for member in members]
-        trainer = Trainer([RunSpec("sac", config, env, seed=0) for config in configs], steps, compiled=False)
+        specs = [RunSpec(algorithm, config.model_validate(settings | member), env, seed=0) for member in members]
+        trainer = Trainer(specs, steps, compiled=False)
         late: list[Any] = []
         while trainer.steps < steps:
             trainer.train()
@@ -155,6 +157,11 @@ class Answers:
         s = torch.as_tensor(np.asarray(observation, np.float32)).reshape(-1, 1)
         mean, log_std = self._nets.forward(self._params(member)["actor"], s).unbind(-1)
         return mean.numpy(), log_std.exp().numpy()
+
+    def action(self, member: int, observation: Any) -> np.ndarray:
+        """The action [B] of a deterministic policy."""
+        s = torch.as_tensor(np.asarray(observation, np.float32)).reshape(-1, 1)
+        return self._nets.forward(self._params(member)["actor"], s).tanh().squeeze(-1).numpy()
 
     def alpha(self, member: int) -> float:
         return float(self._params(member)["temperature"].exp())

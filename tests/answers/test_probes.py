@@ -65,8 +65,18 @@ def stairs(x, gamma, steps):
     return sum(gamma**k * min(1.0, x + 0.25 * (k + 1)) for k in range(steps))
 
 
+def test_probe_reward_of_the_action_of_a_deterministic_policy():
+    env = register(probes.RewardOfAction, limit=10)
+    answers = Answers(env, [{}, {"noise_correlation": 0.8}], updates=900, algorithm="td3", exploration_noise=0.5)
+    for member in range(2):
+        near(answers.q(member, 0.0, ACTIONS), 1 - (ACTIONS - 0.5) ** 2, 0.1)
+        near(answers.action(member, [0.0]), 0.5)
+
+
 @pytest.mark.parametrize(
-    "structure", [{}, {"n_step": 3}, {"value_network": True}], ids=["", "three-steps", "v-network"]
+    "structure",
+    [{}, {"n_step": 3}, {"value_network": True}, {"algorithm": "ddpg"}],
+    ids=["", "three-steps", "v-network", "ddpg"],
 )
 def test_probe_truncation_bootstraps(structure):
     answers = Answers(register(probes.Stairs, limit=4), GAMMAS, updates=1600, **structure)
