@@ -146,7 +146,7 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
         stops.append(flags.count(False))
         assert_same_parameters(problem, peer)
         assert int(problem.state["updates"]) == 12 * (rollout + 1)
-    assert all(0 < taken < 12 for taken in stops), stops
+    assert 0 < stops[0] < 12 == stops[1]  # one ends early, and the next goes on
     assert not torch.equal(start["critic"][0].weight, problem.state["params"]["critic"][0].weight)
 
 

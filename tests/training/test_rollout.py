@@ -160,12 +160,11 @@ def test_updates_are_made_when_a_rollout_is_whole(num_envs):
 
 def test_ppo_learns_to_balance_a_pole():
     settings = {"num_envs": 8, "batch_size": 256, "learning_rate": 3e-3, "epochs": 5, "rollout": 2048,
-                "eval_every": 40960, "eval_episodes": 5}  # fmt: skip
+                "eval_every": 24576, "eval_episodes": 2}  # fmt: skip
     spec = RunSpec("ppo", PPOConfig.model_validate(settings), "InvertedPendulum-v5", 0)
-    trained = Trainer([spec], 40960, compiled=False)
+    trained = Trainer([spec], 24576, compiled=False)
     before = trained.train().episodes.returns[0, 0].mean()
     after = trained.train().episodes.returns[0].mean(axis=-1)
     trained.close()
     assert before < 100
-    assert after[0] > 800
-    assert after[1] > 400  # as sampled
+    assert after[0] > 500

@@ -108,9 +108,10 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
     ],
 )
 def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
-    runs = specs(env, **overrides)
     if "rollout" in overrides:
         runs = [RunSpec("ppo", PPOConfig.model_validate(overrides), env, seed) for seed in (0, 1)]
+    else:
+        runs = specs(env, **overrides)
     straight = trainer(runs, 600)
     expected = run_to(straight, 600)
     straight.close()
