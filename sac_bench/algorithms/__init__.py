@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sac_bench.algorithms import ppo, sac, td3
+from sac_bench.algorithms import ppo, sac, sql, td3
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.algorithms.protocol import Learner
 
@@ -39,3 +39,4 @@ register(Algorithm("sac", sac.SACConfig, sac.learner, sac.SEMANTICS))
 register(Algorithm("td3", td3.TD3Config, td3.learner, td3.SEMANTICS))
 register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.SEMANTICS))
 register(Algorithm("ppo", ppo.PPOConfig, ppo.learner, ppo.SEMANTICS))
+register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.SEMANTICS))

@@ -1,0 +1,299 @@
+"""Soft Q-learning: a soft Q function, and a network that samples from exp(Q).
+
+[1] arXiv 1702.08165 (Algorithm 1; appendix C for its expectations). Defaults, and what the paper leaves open, are the
+authors' code's: github haarnoja/softqlearning 6f51eac. alpha = 1 throughout: reward_scale is its inverse.
+
+Everything here is written for one learner: a batch of B transitions, C critics, A action dimensions in [-1, 1], D
+observation dimensions; K particles, actions of one state. `training.cohort` lifts it to M members.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+from torch.func import grad, grad_and_value
+from torch.utils._pytree import tree_map
+
+from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled
+from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp
+from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
+from sac_bench.training.optimizer import adam, adam_init
+
+SEMANTICS = 1
+"""Raised whenever the numbers that SQL computes for a config change, a changed default included; in every run's id."""
+
+SQUASH_EPSILON = 1e-6  # the authors' EPS, in log(1 - a^2 + EPS)
+
+CODE = "softqlearning 6f51eac, mujoco_all_sql.py"
+
+
+class SQLConfig(ReplayConfig):
+    """Defaults are those of the authors' code. Their reward scales, one for each environment, are an experiment's."""
+
+    algorithm: ClassVar[str] = "sql"
+
+    batch_size: int = option(128, "transitions per update", CODE, ge=1, le=65536)
+    learning_starts: int = option(
+        1000,
+        "steps of uniformly random actions before the first update",
+        CODE + ": as many of the untrained sampler's",
+        ge=0,
+    )
+    layers: Layers = option((128, 128), "units of each hidden layer, sampler and critics", CODE)
+    activation: Activation = option("relu", "nonlinearity of the hidden layers", "softqlearning 6f51eac, nn.py")
+    critics: int = option(1, "number of Q networks", CODE, ge=1, le=64)
+    value_particles: int = option(16, "uniform actions that V averages exp(Q) over", CODE, ge=1, le=4096)
+    kernel_particles: int = option(16, "actions a state that the sampler is trained with", CODE, ge=3, le=4096)
+    kernel_update_ratio: float = option(0.5, "share of them that are moved; the others say where to", CODE, gt=0, lt=1)
+
+    actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the sampler", CODE, gt=0, le=1)
+    critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", CODE, gt=0, le=1)
+    gamma: PerMember[float] = option(0.99, "discount", CODE, ge=0, le=1)
+    tau: PerMember[float] = option(1.0, "step of the target average; 1 copies", CODE, gt=0, le=1)
+    target_period: PerMember[int] = option(1000, "updates between target steps", CODE, ge=1, le=10**7)
+    reward_scale: PerMember[float] = option(
+        1.0, "factor on every reward, 1 / alpha", "1702.08165, eq. 2; the authors': 10 to 300", gt=0, le=1e6
+    )
+    pessimism: PerMember[float] = option(
+        1.0, "critics pooled as (1 - p) mean + p min", "this project: the authors have one", ge=0, le=1
+    )
+    bandwidth_min: PerMember[float] = option(
+        1e-3, "the kernel's least bandwidth", "softqlearning 6f51eac, kernel.py", gt=0, le=1e6
+    )
+    particles_in: PerMember[Literal["actions", "presquash"]] = option(
+        "actions",
+        "space the particles move in: of actions a (the sampler tends to exp(Q) prod(1 - a^2)) or of atanh a "
+        "(to exp(Q))",
+        "softqlearning 6f51eac, sql.py",
+    )
+
+    @property
+    def updated_particles(self) -> int:
+        """Particles that are moved, rounded down like the authors'."""
+        return int(self.kernel_particles * self.kernel_update_ratio)
+
+    @property
+    def fixed_particles(self) -> int:
+        return self.kernel_particles - self.updated_particles
+
+    @property
+    def passes(self) -> int:
+        # Critic: particles of V, 3 of its loss, fixed particles there and back. Sampler: all there, the updated back.
+        return (self.value_particles + 3 + 3 * self.kernel_particles) // 2
+
+    @model_validator(mode="after")
+    def _two_kinds_of_particles(self) -> SQLConfig:
+        if self.updated_particles < 1 or self.fixed_particles < 2:
+            raise ValueError(
+                f"kernel_particles = {self.kernel_particles} and kernel_update_ratio = {self.kernel_update_ratio:g} "
+                f"make {self.updated_particles} updated and {self.fixed_particles} fixed particles; wants at least 1 "
+                "and 2"
+            )
+        return self
+
+
+# -- the mathematics ------------------------------------------------------------------------------------------
+
+
+def joined(nets: Networks, network: Network, observation: Tensor, other: Tensor) -> Tensor:
+    """A network of [observation, other] for K others a state, its first product split so that states are not repeated.
+
+    observation [B, D], other [B, K, A], or [1, K, A] for the same ones in every state -> [B, K, out].
+    """
+    first, bfloat16 = network[0], nets.precision == "bfloat16"
+
+    def product(x: Tensor, weight: Tensor) -> Tensor:
+        return (x.bfloat16() @ weight.bfloat16()).to(first.bias.dtype) if bfloat16 else x @ weight
+
+    d = observation.shape[-1]
+    of_other = product(other.flatten(0, 1), first.weight[d:]).unflatten(0, other.shape[:2])
+    hidden = product(observation, first.weight[:d])[:, None] + of_other + first.bias
+    output = mlp(network[1:], ACTIVATIONS[nets.activation](hidden).flatten(0, 1), nets.activation, nets.precision)
+    return output.unflatten(0, hidden.shape[:2])
+
+
+def q_particles(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:
+    """observation [B, D], action [B, K, A] or [1, K, A] -> Q [C, B, K]."""
+    return torch.vmap(lambda one: joined(nets, one, observation, action).squeeze(-1))(critic)
+
+
+def uniform_actions(noise: Tensor) -> Tensor:
+    """Standard normals -> uniform on [-1, 1]: 2 Phi(z) - 1, exact to the type's rounding."""
+    return torch.erf(noise / math.sqrt(2))
+
+
+def soft_value(q: Tensor, action_dim: int) -> Tensor:
+    """V(s) = log mean_k exp Q(s, a_k) + A log 2, a_k uniform, its density 2^-A ([1] eq. 10): Q [B, K] -> V [B]."""
+    return torch.logsumexp(q, -1) - math.log(q.shape[-1]) + action_dim * math.log(2)
+
+
+def sample(nets: Networks, actor: Network, observation: Tensor, noise: Tensor) -> Tensor:
+    """u = f(s, xi), whose tanh is the action: observation [B, D], noise [B, K, A] -> [B, K, A]."""
+    return joined(nets, actor, observation, noise)
+
+
+def kernel(x: Tensor, y: Tensor, bandwidth_min: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """kappa = exp(-|x - y|^2 / h), h = median |x - y|^2 / log Kx, at least bandwidth_min ([1] appendix D.1).
+
+    x [B, Kx, A], y [B, Ky, A] -> kappa [B, Kx, Ky], its gradient in x [B, Kx, Ky, A], h [B]. Of an even number of
+    distances the median is the lower of the middle two, as the authors'.
+    """
+    difference = x[:, :, None] - y[:, None]
+    distance = (difference**2).sum(-1)
+    h = torch.maximum(distance.flatten(1).median(-1).values / math.log(x.shape[1]), bandwidth_min)
+    kappa = torch.exp(-distance / h[:, None, None])
+    return kappa, -2 * difference / h[:, None, None, None] * kappa[..., None], h
+
+
+def svgd_direction(x: Tensor, score: Tensor, y: Tensor, bandwidth_min: Tensor) -> tuple[Tensor, Tensor]:
+    """mean_x [kappa(x, y) grad log p(x) + grad_x kappa(x, y)] ([1] eq. 13), the Stein variational gradient at y.
+
+    x and score = grad log p(x) [B, Kx, A], y [B, Ky, A] -> direction [B, Ky, A], h [B].
+    """
+    kappa, gradient, h = kernel(x, y, bandwidth_min)
+    return (kappa[..., None] * score[:, :, None] + gradient).mean(1), h
+
+
+def score(dq: Tensor, action: Tensor, presquash: Tensor) -> Tensor:
+    """grad log p at particles whose actions and dQ/da are [..., A].
+
+    In the space of actions log p(a) = Q(s, a) + sum log(1 - a^2 + 1e-6), the authors'. What SVGD tends to is therefore
+    exp(Q) prod(1 - a^2), not exp(Q): the correction for tanh is that of a density over u = atanh a. With u as the
+    space, log p(u) = Q(s, tanh u) + sum log(1 - tanh(u)^2), whose actions have the density exp(Q).
+    """
+    slope = 1 - action**2
+    return torch.where(presquash > 0, slope * dq - 2 * action, dq - 2 * action / (slope + SQUASH_EPSILON))
+
+
+def sampler_loss(actor: Network, nets: Networks, observation: Tensor, noise: Tensor, x: Tensor, score: Tensor,
+                 numbers: Numbers):  # fmt: skip
+    """-direction . y summed over updated particles y: its gradient is [1] eq. 14, the direction through the sampler.
+
+    A sum over states, too, as the authors'. observation [B, D], noise [B, Ky, A], x and score [B, Kx, A] ->
+    loss [], (actions [B, Ky, A], h [B]).
+    """
+    u = sample(nets, actor, observation, noise)
+    action = torch.tanh(u)
+    y = torch.where(numbers["particles_in"] > 0, u, action)
+    direction, h = svgd_direction(x, score, y.detach(), numbers["bandwidth_min"])
+    return -(direction * y).sum(), (action, h)
+
+
+def sampler_gradient(nets: Networks, actor: Network, q: Callable[[Tensor], Tensor], observation: Tensor,
+                     noise: Tensor, fixed: int, numbers: Numbers):  # fmt: skip
+    """The sampler's gradient for any q(action [B, K, A]) -> Q [B, K], of whose particles the first `fixed` are fixed.
+
+    observation [B, D], noise [B, K, A] -> gradient like actor, (loss [], (actions [B, Ky, A], h [B])).
+    """
+    u = sample(nets, actor, observation, noise[:, :fixed])
+    action = torch.tanh(u)
+    dq = grad(lambda a: q(a).sum())(action)
+    x = torch.where(numbers["particles_in"] > 0, u, action)
+    toward = score(dq, action, numbers["particles_in"])
+    gradient = grad_and_value(sampler_loss, has_aux=True)
+    return gradient(actor, nets, observation, noise[:, fixed:], x, toward, numbers)
+
+
+# -- the learner ----------------------------------------------------------------------------------------------
+
+
+def init(nets: Networks, draw: Draw, numbers: Numbers) -> State:
+    """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
+    params = {
+        "actor": init_mlp(draw, "actor", nets.actor),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
+    }
+    return {
+        "params": params,
+        "target": tree_map(torch.clone, params["critic"]),
+        "adam": {name: adam_init(p) for name, p in params.items()},
+        "target_in": numbers["target_period"].clone(),  # updates until the target's next step
+        "updates": torch.zeros((), dtype=torch.int64),
+    }
+
+
+def acting(state: State) -> dict[str, Any]:
+    """What acting reads of a state, and what a run's policy is."""
+    return {"actor": state["params"]["actor"]}
+
+
+def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+    """observation [N, D], noise [N, A] -> sampled action [N, A], action at xi = 0 [N, A].
+
+    The sampler has no mean. Its action at xi = 0 takes the place; it need not be a likely one. The authors evaluate
+    with sampled actions.
+    """
+    both = torch.stack([noise, torch.zeros_like(noise)], 1)
+    sampled, at_zero = torch.tanh(sample(nets, params["actor"], observation, both)).unbind(1)
+    return sampled, at_zero
+
+
+def update(nets: Networks, fixed: int, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+    """One update of Q, sampler and target ([1] Algorithm 1) -> (state, metrics of scalars [])."""
+    params, adam_state = dict(state["params"]), dict(state["adam"])
+    observation = batch["observation"]
+
+    def descend(name: str, gradient: Any) -> None:
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+
+    uniform = uniform_actions(noise["value"])[None]  # the same for every state of a batch, as the authors'
+    next_q = pooled(q_particles(nets, state["target"], batch["next_observation"], uniform), numbers["pessimism"])
+    next_value = soft_value(next_q, uniform.shape[-1])
+    target = bellman_target(batch, next_value, numbers)
+    gradient, (q_loss, q) = grad_and_value(critic_loss, has_aux=True)(params["critic"], nets, batch, target)
+    descend("critic", gradient)
+
+    def q_of(action: Tensor) -> Tensor:
+        return pooled(q_particles(nets, params["critic"], observation, action), numbers["pessimism"])
+
+    gradient, (actor_loss, (action, h)) = sampler_gradient(
+        nets, params["actor"], q_of, observation, noise["particles"], fixed, numbers
+    )
+    descend("actor", gradient)
+
+    target_in = state["target_in"] - 1
+    tau = torch.where(target_in <= 0, numbers["tau"], 0.0)
+    target_in = torch.where(target_in <= 0, numbers["target_period"], target_in)
+    metrics = {
+        "critic_loss": q_loss,
+        "actor_loss": actor_loss / action[..., 0].numel(),  # a particle's
+        "q": q.mean(),
+        "q_target": target.mean(),
+        "soft_value": next_value.mean(),
+        "bandwidth": h.mean(),
+        "saturation": (action.abs() > 0.99).to(q.dtype).mean(),
+    }
+    new_target, updates = polyak(state["target"], params["critic"], tau), state["updates"] + 1
+    new = {"params": params, "target": new_target, "adam": adam_state, "target_in": target_in, "updates": updates}
+    return new, metrics
+
+
+METRICS = ("critic_loss", "actor_loss", "q", "q_target", "soft_value", "bandwidth", "saturation")
+
+
+def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner:
+    """SQL as the trainer sees it."""
+    d, a, b = observation_dim, action_dim, config.batch_size
+    hidden = config.layers
+    nets = Networks((d + a, *hidden, a), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation,
+                    config.precision)  # fmt: skip
+    noise: Shapes = {"value": (config.value_particles, a), "particles": (b, config.kernel_particles, a)}
+    return Learner(
+        data="replay",
+        init=partial(init, nets),
+        policy=acting,
+        act=partial(act, replace(nets, precision="float32")),
+        update=partial(update, nets, config.fixed_particles),
+        action_dim=a,
+        update_noise=noise,
+        batch_size=b,
+        metrics=METRICS,
+    )
