@@ -76,6 +76,11 @@ class TrainingConfig(BaseModel):
         """About how often an update takes a batch through every network, backward included: for estimates."""
         return 5
 
+    @property
+    def rows(self) -> int:
+        """Inputs that an update puts through a network at once, at most: for estimates."""
+        return self.batch_size
+
     def updates_due(self, steps: int) -> int:
         """Updates that must have been made after `steps` transitions."""
         raise NotImplementedError
@@ -175,6 +180,10 @@ class RolloutConfig(TrainingConfig):
     @property
     def capacity(self) -> int:
         return max(self.rollout, self.eval_every)  # a segment's rows are saved together
+
+    @property
+    def rows(self) -> int:
+        return self.rollout
 
     @property
     def updates_per_rollout(self) -> int:

@@ -89,6 +89,10 @@ class SQLConfig(ReplayConfig):
         # Critic: particles of V, 3 of its loss, fixed particles there and back. Sampler: all there, the updated back.
         return (self.value_particles + 3 + 3 * self.kernel_particles) // 2
 
+    @property
+    def rows(self) -> int:
+        return self.batch_size * max(self.value_particles, self.kernel_particles)
+
     @model_validator(mode="after")
     def _two_kinds_of_particles(self) -> SQLConfig:
         if self.updated_particles < 1 or self.fixed_particles < 2:
