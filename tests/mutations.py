@@ -32,6 +32,9 @@ class Bug(NamedTuple):
 
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
 CRITICS, TD3 = "algorithms/critics.py", "algorithms/td3.py"
+PPO, SQL, ROLLOUT = "algorithms/ppo.py", "algorithms/sql.py", "training/rollout.py"
+OF_PPO = "tests/algorithms/test_ppo.py tests/algorithms/test_parity_ppo.py tests/training/test_rollout.py"
+OF_SQL = "tests/algorithms/test_sql.py"
 PRECISION = "tests/algorithms/test_precision.py"
 REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "training/envs.py"
 COHORT, ADAM, EVALUATE = "training/cohort.py", "training/optimizer.py", "training/evaluate.py"
@@ -396,6 +399,26 @@ BUGS = [
         "return 0 * torch.maximum(self.terminated",
         "tests/training/test_replay.py",
     ),
+    Bug("sign of the surrogate", PPO, "policy_loss = -torch.minimum(", "policy_loss = torch.minimum(", OF_PPO),
+    Bug("the ratio is not clipped", PPO, "torch.clamp(ratio, 1 - clip, 1 + clip)", "ratio", OF_PPO),
+    Bug("advantages run across the end of an episode", PPO, '["gae_lambda"] * (1 - done)', '["gae_lambda"]', OF_PPO),
+    Bug("the last state of a terminated episode counts", PPO, "* (1 - final) * next_value", "* next_value", OF_PPO),
+    Bug("returns are advantages", PPO, '"return": advantage + value', '"return": advantage', OF_PPO),
+    Bug("entropy is avoided", PPO, '- numbers["entropy_coefficient"]', '+ numbers["entropy_coefficient"]', OF_PPO),
+    Bug("a member that stopped stays so", PPO, 'torch.zeros_like(state["stopped"])', 'state["stopped"]', OF_PPO),
+    Bug("the running return outlives its episode", PPO, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
+    Bug("every minibatch is the first", ROLLOUT, "(moment.step % batches)", "(0 * moment.step)", OF_PPO),
+    Bug("particles attract each other", SQL, "+ gradient).mean(1)", "- gradient).mean(1)", OF_SQL),
+    Bug("the density of uniform actions is 1", SQL, "+ action_dim * math.log(2)", "", OF_SQL),
+    Bug(
+        "soft values of the online critic",
+        SQL,
+        'q_particles(nets, state["target"]',
+        'q_particles(nets, params["critic"]',
+        OF_SQL,
+    ),
+    Bug("no correction for tanh", SQL, "slope * dq - 2 * action,", "slope * dq,", OF_SQL),
+    Bug("a bandwidth that ignores how many particles there are", SQL, "/ math.log(x.shape[1])", "", OF_SQL),
 ]
 
 
