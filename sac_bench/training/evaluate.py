@@ -13,7 +13,7 @@ from sac_bench.training.envs import EnvSpec, Pool
 from sac_bench.training.random import Draws, derived_seeds
 
 POLICIES = ("mean", "sample")
-"""The deterministic action tanh(mean), and actions sampled from the policy."""
+"""The mean action, and actions sampled from the policy (each algorithm's `act` says what these are)."""
 
 
 class Episodes(NamedTuple):
