@@ -193,10 +193,12 @@ class _Layers:
     def algorithm(self, overrides: dict[str, Any], table: str) -> str:
         name = overrides.get("algorithm", self.file.algorithm)
         if not isinstance(name, str) or name not in ALGORITHMS:
-            hint = nearest(name, ALGORITHMS) if isinstance(name, str) else ""
             place = f"{table} algorithm" if "algorithm" in overrides else "algorithm"
-            raise InputError(f"{self.where}: {place}: unknown algorithm {name!r}{hint}; there are "
-                             f"{', '.join(ALGORITHMS)}")  # fmt: skip
+            near = nearest(name, ALGORITHMS) if isinstance(name, str) else ""
+            hint = near or "; there are " + ", ".join(ALGORITHMS)
+            raise InputError(
+                f"{self.where}: {place}: unknown algorithm {name!r}{hint} (one's own needs --import MODULE)"
+            )
         return name
 
     def check(self, options: dict[str, Any], algorithm: str, table: str) -> None:

@@ -160,7 +160,8 @@ def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
     experiment_file.write_text(own)
     refused = command("run", experiment_file)
     assert refused.returncode == 2
-    assert "[variants.mine] algorithm: unknown algorithm 'dpg'; there are sac," in refused.stderr.replace("\n", " ")
+    assert "[variants.mine] algorithm: unknown algorithm 'dpg'; did you mean 'ddpg'?" in refused.stderr
+    assert "(one's own needs --import MODULE)" in refused.stderr
     ran = command("run", experiment_file, "--import", "dpg")
     assert ran.returncode == 0, ran.stderr + ran.stdout
     runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("algorithm")["status"].unique()
