@@ -276,7 +276,7 @@ def test_a_cohorts_member_of_any_number_is_its_single_run(structure):
         assert all(torch.equal(leaf[m], leaf[0]) for leaf in learned) == (m == 0)
 
 
-@pytest.mark.timeout(600)  # compiling takes its time where cores are shared
+@pytest.mark.slow
 def test_compiled_is_eager():
     torch.compiler.reset()
     assert_compiled_is_eager([tiny(), tiny(particles_in="presquash", target_period=2)], (3, 2), updates=6)

@@ -26,16 +26,16 @@ def energy(action):
 
 
 def trained_sampler(space, updates=3000):
-    """200000 actions of a sampler trained by itself on the energy: 8 equal states, 64 particles each."""
+    """200000 actions of a sampler trained by itself on the energy: 4 equal states, 128 particles each."""
     config = SQLConfig.model_validate(
-        {"layers": [64, 64], "batch_size": 8, "kernel_particles": 64, "particles_in": space}
+        {"layers": [64, 64], "batch_size": 4, "kernel_particles": 128, "particles_in": space}
     )
     learner, numbers = sql.learner(config, 1, 2), config.number_tensors()
     nets = learner.update.args[0]
     actor = learner.init(lambda name, shape: uniform(0, name, shape, torch.float32), numbers)["params"]["actor"]
-    state, generator, observation = adam_init(actor), torch.Generator().manual_seed(0), torch.zeros(8, 1)
+    state, generator, observation = adam_init(actor), torch.Generator().manual_seed(0), torch.zeros(4, 1)
     for i in range(updates):
-        noise = torch.randn(8, 64, 2, generator=generator)
+        noise = torch.randn(4, 128, 2, generator=generator)
         gradient, _ = sql.sampler_gradient(
             nets, actor, energy, observation, noise, config.fixed_particles, numbers
         )  # fmt: skip
@@ -63,10 +63,11 @@ def test_known_sampler_has_the_moments_and_modes_of_the_energy(space):
     action = trained_sampler(space)
     first, second, shares = figures(action, np.full(len(action), 1 / len(action)))
     np.testing.assert_allclose(first, expected[0], rtol=0, atol=0.05)
-    np.testing.assert_allclose(second, expected[1], rtol=0.07)  # 64 particles stay 1 to 5% short of it
+    np.testing.assert_allclose(second, expected[1], rtol=0.05)  # fewer particles stay shorter of it
     np.testing.assert_allclose(shares, expected[2], rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_known_every_goal_is_reached():
     updates, settings = 2000, {
         "layers": [64, 64], "batch_size": 64, "num_envs": 16, "utd": 0.25, "learning_starts": 1600, "eval_episodes": 1,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sac_bench.runspec import RunSpec
 from sac_bench.training.envs import describe
@@ -63,6 +64,7 @@ print(after[200] - after[20])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_over_200_evaluations():
     ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200,
                          cwd=Path(__file__).parents[2])  # fmt: skip
