@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS, catalogue
+from sac_bench.experiment import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,3 +32,10 @@ def test_every_link_of_a_document_leads_somewhere():
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_the_experiment_in_the_readme_is_one(tmp_path):
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "my.toml").write_text(block)
+    experiment = load(tmp_path / "my.toml")
+    assert {v.algorithm for v in experiment.variants.values()} == {"sac", "td3"}
