@@ -1,8 +1,7 @@
 """From a TOML file to runs: every error of the input is found here, and told in one line.
 
 An experiment is a list of variants; a variant is a name, an algorithm and what differs from its defaults; a run
-is one variant's resolved config on one environment with one seed. What a variant changes is looked up in this order,
-later wins: [base], [base.ALGORITHM], [on.ENV], [variants.NAME], [variants.NAME.on.ENV].
+is one variant's resolved config (layers.py) on one environment with one seed.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.errors import InputError, nearest
+from sac_bench.layers import MAX_STEPS, Layers
 from sac_bench.runspec import RunSpec
-from sac_bench.tomlfile import located, read, setting, validate
+from sac_bench.tomlfile import located, read, validate
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 RESERVED = ("runs", "cohorts", "environments", "record", "store.json")
 MAX_SEED = 2**32 - 1
-MAX_STEPS = 10**12
 MAX_RUNS = 10_000
 
 
@@ -115,7 +113,9 @@ def load(
             describe(env)
         if env in file.envs[:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
-    resolved = _variants(file, settings, None if envs else file.envs, where)
+    layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, file.envs,
+                    None if envs else file.envs)  # fmt: skip
+    resolved = _variants(file, layers, where)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
@@ -126,6 +126,8 @@ def load(
                                  f"it has {', '.join(resolved)}")  # fmt: skip
         resolved = {n: v for n, v in resolved.items() if n in variants}
         reference = reference if reference in resolved else next(iter(resolved))
+    for key in layers.unused_settings({v.algorithm for v in resolved.values()}):
+        raise InputError(f"--set {key}: no variant asked for has that option")
     if steps is not None:  # the command line's steps are everyone's
         resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
     for variant in resolved.values():
@@ -144,112 +146,32 @@ def load(
     )
 
 
-def _variants(file: _File, settings: Sequence[str], own_envs: Sequence[str] | None, where: str) -> dict[str, Variant]:
-    """`own_envs`: the environments that [on.ENV] may name; None where the command line chose others."""
-    layers = _Layers(file, settings, own_envs, where)
+def _variants(file: _File, layers: Layers, where: str) -> dict[str, Variant]:
     first = next(iter(file.variants), "") if file.reference is None else file.reference
     reference = file.variants.get(first, {})
     variants = {}
 
-    def add(name: str, table: str, overrides: dict[str, Any], swept: tuple[str, float] | None) -> None:
+    def add(name: str, table: str, overrides: dict[str, Any], sweep: tuple[str, Any] | None = None) -> None:
         if not NAME.fullmatch(name):
             raise InputError(f"{where}: {table}: {name!r} is not a plain name")
         if name in variants:
             raise InputError(f"{where}: {table}: there are two variants named {name!r}")
-        variants[name] = layers.variant(name, table, overrides, swept)
+        found = layers.resolve(f"[variants.{first}]" if sweep else table, overrides, dict([sweep]) if sweep else None)
+        point = None
+        if sweep and isinstance(sweep[1], (int, float)) and not isinstance(sweep[1], bool):
+            point = (sweep[0], float(sweep[1]))
+        variants[name] = Variant(name, found.algorithm, found.configs, found.steps, found.changes, point)
 
     for name, overrides in file.variants.items():
-        add(name, f"[variants.{name}]", overrides, None)
+        add(name, f"[variants.{name}]", overrides)
     swept_algorithm = layers.algorithm(reference, f"[variants.{first}]")
     for key, values in file.sweep.items():
-        layers.check({key: None}, swept_algorithm, "[sweep]")
+        layers.check([key], swept_algorithm, "[sweep]")
         for value in values:
-            numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-            swept = (key, float(value)) if numeric else None
-            add(f"{key}={_label(value)}", "[sweep]", reference | {key: value}, swept)
+            add(f"{key}={_label(value)}", "[sweep]", reference, (key, value))
     if not variants:
-        add(file.algorithm, "[base]", {}, None)
+        add(file.algorithm, "[base]", {})
     return variants
-
-
-class _Layers:
-    """What a file says of every variant, and how one variant's config comes of it."""
-
-    def __init__(self, file: _File, settings: Sequence[str], own_envs: Sequence[str] | None, where: str) -> None:
-        self.file, self.where = file, where
-        self.common = {key: value for key, value in file.base.items() if key not in ALGORITHMS}
-        self.of_algorithm = {key: value for key, value in file.base.items() if key in ALGORITHMS}
-        used = {self.algorithm(overrides, f"[variants.{name}]") for name, overrides in file.variants.items()}
-        used |= set() if used else {self.algorithm({}, "algorithm")}
-        options = dict.fromkeys(key for name in used for key in ALGORITHMS[name].config.model_fields)
-        self.given = dict(setting(text, options) for text in settings)
-        self.own_envs = own_envs
-        self._check_on(file.on, "[on.")
-        for name, table in self.of_algorithm.items():
-            if not isinstance(table, dict):
-                raise InputError(f"{where}: [base] {name}: wants a table [base.{name}] of {name}'s options")
-            self.check(table, name, f"[base.{name}]")
-
-    def algorithm(self, overrides: dict[str, Any], table: str) -> str:
-        name = overrides.get("algorithm", self.file.algorithm)
-        if not isinstance(name, str) or name not in ALGORITHMS:
-            place = f"{table} algorithm" if "algorithm" in overrides else "algorithm"
-            near = nearest(name, ALGORITHMS) if isinstance(name, str) else ""
-            hint = near or "; there are " + ", ".join(ALGORITHMS)
-            raise InputError(
-                f"{self.where}: {place}: unknown algorithm {name!r}{hint} (one's own needs --import MODULE)"
-            )
-        return name
-
-    def check(self, options: dict[str, Any], algorithm: str, table: str) -> None:
-        """Refuse, by name, what the algorithm does not have."""
-        known = ALGORITHMS[algorithm].config.model_fields
-        for key in options:
-            if key not in known:
-                others = [name for name, other in ALGORITHMS.items() if key in other.config.model_fields]
-                hint = nearest(key, known) or f"; it has {', '.join(known)}"
-                elsewhere = f", an option of {', '.join(others)}" if others else ""
-                raise InputError(f"{self.where}: {table} {key}: {algorithm} has no such option{elsewhere}{hint}")
-
-    def _check_on(self, on: Any, table: str) -> None:
-        if not isinstance(on, dict) or not all(isinstance(part, dict) for part in on.values()):
-            raise InputError(f"{self.where}: {table}ENV]: wants tables of options, one an environment")
-        for env in on:
-            if self.own_envs is not None and env not in self.own_envs:
-                raise InputError(f"{self.where}: {table}{env}]: not one of envs{nearest(env, self.own_envs)}")
-
-    def variant(self, name: str, table: str, overrides: dict[str, Any], swept: tuple[str, float] | None) -> Variant:
-        overrides = dict(overrides)
-        algorithm = self.algorithm(overrides, table)
-        on = overrides.pop("on", {})
-        self._check_on(on, f"{table.removesuffix(']')}.on.")
-        own = {key: value for key, value in overrides.items() if key != "algorithm"}
-        known = ALGORITHMS[algorithm].config.model_fields
-        configs, steps = {}, {}
-        for env in self.file.envs:
-            layers = {
-                "[base]": self.common,
-                f"[base.{algorithm}]": self.of_algorithm.get(algorithm, {}),
-                "--set": {key: value for key, value in self.given.items() if key in known},
-                f"[on.{env}]": self.file.on.get(env, {}),
-                table: own,
-                f"{table.removesuffix(']')}.on.{env}]": on.get(env, {}),
-            }
-            merged: dict[str, Any] = {}
-            for place, options in layers.items():
-                self.check({key: None for key in options if key != "steps"}, algorithm, place)
-                merged |= options
-            steps[env] = self._steps(merged.pop("steps", self.file.steps), table)
-            configs[env] = validate(ALGORITHMS[algorithm].config, merged, f"{self.where}: {table}")
-        changes = own | ({"on": on} if on else {})
-        return Variant(name, algorithm, configs, steps, changes, swept)
-
-    def _steps(self, steps: Any, table: str) -> int:
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
-            raise InputError(
-                f"{self.where}: {table} steps: wants a whole number from 1 to {MAX_STEPS:,}, not {steps!r}"
-            )
-        return steps
 
 
 def _label(value: Any) -> str:
@@ -271,6 +193,9 @@ def _check_steps(variant: Variant, where: str) -> None:
         if config.updates_due(steps) < 1:
             raise InputError(f"{place}: steps = {steps} allows no update, the first is made at "
                              f"{config.steps_of_update(1)}: {config.describe_start()}")  # fmt: skip
+        if config.learns_until is not None and steps > config.learns_until:
+            raise InputError(f"{place}: steps = {steps} go on where nothing is learned any more: anneal_steps = "
+                             f"{config.learns_until}; wants as many there, or 0")  # fmt: skip
 
 
 def _seeds(seeds: int | list[int], where: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,17 @@ def _key(location: Sequence[Any], values: Any) -> str:
     return ".".join(parts)
 
 
-def validate(model: type[Any], values: dict[str, Any], where: str) -> Any:
+def validate(model: type[Any], values: dict[str, Any], where: str, places: Mapping[str, str] | None = None) -> Any:
+    """The model of these values; InputError for the first that it refuses.
+
+    `where` they come from, and of single keys `places`.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = _key(first["loc"], values)
+        where = (places or {}).get(key.partition(".")[0], where)
         if first["type"] == "extra_forbidden":
             raise InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}") from None
         if first["type"] == "missing":

@@ -280,11 +280,37 @@ def test_variants_may_have_algorithms_and_environments_options_of_their_own(seve
     assert {spec.algorithm for _, spec in load(several()).runs()} == {"sac", "td3"}
 
 
+def test_a_swept_value_is_the_last_word_wherever_the_reference_says_another(several):
+    file = several(("[variants.sac]", "[variants.sac.on.Humanoid-v5]\ntau = 0.3"), ("tau = [0.1]", "tau = [0.1, 0.2]"))
+    found = {name: v.configs["Humanoid-v5"].tau for name, v in load(file).variants.items() if name != "td3"}
+    assert found == {"sac": 0.3, "v1": 0.005, "tau=0.1": 0.1, "tau=0.2": 0.2}
+
+
+def test_steps_may_stand_with_an_algorithms_options(several):
+    variants = load(several(("policy_delay = 4", "steps = 400000"), ("steps = 200000", "tau = 0.1"))).variants
+    assert variants["td3"].steps == {"HalfCheetah-v5": 400000, "Humanoid-v5": 300000}
+
+
+def test_a_rate_that_is_annealed_away_before_the_end_is_refused(several):
+    file = several(('algorithm = "td3"', 'algorithm = "ppo"\nanneal_steps = 200000'))
+    load(file)
+    with pytest.raises(InputError, match="variant 'ppo': steps = 204800 go on where nothing is learned") as refused:
+        load(
+            several(
+                ('algorithm = "td3"\nsteps = 200000', 'algorithm = "ppo"\nanneal_steps = 200000\nsteps = 204800'),
+                ("variants.td3", "variants.ppo"),
+            )
+        )
+    assert "anneal_steps = 200000" in str(refused.value)
+
+
 def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(several):
     variants = load(several(), settings=["policy_delay=1", "gamma=0.5"]).variants
     assert variants["td3"].configs["HalfCheetah-v5"].policy_delay == 1
     assert variants["sac"].configs["HalfCheetah-v5"].gamma == 0.5
     assert set(load(several(), envs=["Hopper-v5"]).variants["v1"].configs) == {"Hopper-v5"}
+    with pytest.raises(InputError, match="--set policy_delay: no variant asked for"):
+        load(several(), settings=["policy_delay=1"], variants=["sac"])
     with pytest.raises(InputError, match="--set rollouts: unknown key"):
         load(several(), settings=["rollouts=1"])
 
@@ -302,7 +328,11 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
         (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: not one of envs"),
         (('algorithm = "td3"', 'algorithm = "tdd3"'), "algorithm: unknown algorithm 'tdd3'; did you mean 'td3'?"),
         (('algorithm = "td3"', "algorithm = 3"), "unknown algorithm 3"),
-        (("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"), "[base] tdd: sac has no such option"),
+        (("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"), "[base.tdd]: unknown algorithm 'tdd'; did you mean 'td3'?"),
+        (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: has its place at the top of the file"),
+        (("tau = [0.1]", 'algorithm = ["td3"]'), "[sweep] algorithm: has its place at the top of the file"),
+        (("policy_delay = 4", "policy_delay = 0"), "[base.td3]: policy_delay: "),
+        (("gamma = 0.8", "gamma = 8"), "[variants.v1.on.Humanoid-v5]: gamma: "),
         (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
     ],
 )  # fmt: skip

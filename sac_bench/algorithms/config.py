@@ -81,6 +81,16 @@ class TrainingConfig(BaseModel):
         """Inputs that an update puts through a network at once, at most: for estimates."""
         return self.batch_size
 
+    @property
+    def learns_until(self) -> int | None:
+        """Transitions after which nothing is learned any more, if there is such a number."""
+        return None
+
+    @property
+    def scratch_bytes(self) -> int:
+        """What else an update holds meanwhile, whatever its networks: for estimates."""
+        return 0
+
     def updates_due(self, steps: int) -> int:
         """Updates that must have been made after `steps` transitions."""
         raise NotImplementedError
@@ -184,6 +194,10 @@ class RolloutConfig(TrainingConfig):
     @property
     def rows(self) -> int:
         return self.rollout
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 48 * self.epochs * self.rollout  # the order of minibatches and how it is drawn
 
     @property
     def updates_per_rollout(self) -> int:

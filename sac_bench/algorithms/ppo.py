@@ -79,6 +79,10 @@ class PPOConfig(RolloutConfig):
     def passes(self) -> int:
         return 3
 
+    @property
+    def learns_until(self) -> int | None:
+        return self.anneal_steps or None
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -304,7 +308,9 @@ def update(structure: Structure, state: State, numbers: Numbers, batch: Batch, n
         "stopped": stopped,
         "updates": state["updates"] + 1,
     }
-    return new, metrics | {"loss": total, "stopped": stopped.to(total.dtype)}
+    metrics = metrics | {"loss": total, "stopped": stopped.to(total.dtype)}
+    # What made it stop may have overflowed, and was not applied.
+    return new, {name: torch.where(stopped & ~x.isfinite(), 0.0, x) for name, x in metrics.items()}
 
 
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "value", "advantage_std",

@@ -121,7 +121,7 @@ def update_bytes(spec: RunSpec) -> float:
     parameters, _ = state_bytes(spec.algorithm, config, spec.env)
     networks = 2 + getattr(config, "critics", 1)
     width = sum(getattr(config, "layers", ())) + env.observation_dim + env.action_dim
-    return (config.dtype.itemsize) * (2 * parameters + 2 * networks * config.rows * width)
+    return config.scratch_bytes + (config.dtype.itemsize) * (2 * parameters + 2 * networks * config.rows * width)
 
 
 def make_plan(
