@@ -29,6 +29,11 @@ console = Console(markup=False, emoji=False)  # what users write is shown as it 
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130  # what typer returns for a KeyboardInterrupt
 
+ImportOption = Annotated[
+    list[str],
+    typer.Option("--import", metavar="MODULE",
+                 help="Registers one's own Gymnasium environments or algorithms. Repeatable."),
+]  # fmt: skip
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
 
 
@@ -58,10 +63,7 @@ def run(
     workers: Annotated[Optional[int], typer.Option(metavar="N", help="Processes; one per core if not given.")] = None,
     results: ResultsOption = Path("results"),
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
-    import_: Annotated[
-        list[str],
-        typer.Option("--import", metavar="MODULE", help="Registers one's own Gymnasium environments. Repeatable."),
-    ] = [],  # noqa: B006
+    import_: ImportOption = [],  # noqa: B006
     keep_replay: Annotated[bool, typer.Option(help="Keep what continuing finished runs would need.")] = False,
     retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
@@ -195,9 +197,11 @@ def _counted(number: int, thing: str) -> str:
 def list_(
     what: Annotated[str, typer.Argument(help="experiments, algorithms or environments; all if not given.")] = "all",
     folder: Annotated[Path, typer.Option(help="Where experiment files lie.")] = Path("experiments"),
+    import_: ImportOption = [],  # noqa: B006
 ) -> None:
     """List experiments, algorithms with every option, and environments."""
     with user_errors():
+        _import(import_)
         known = ("experiments", "algorithms", "environments")
         if what not in (*known, "all"):
             from sac_bench.errors import nearest
@@ -256,9 +260,11 @@ _MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Inver
 def status(
     name: Annotated[str, typer.Argument(help="An experiment's name, or its file.")],
     results: ResultsOption = Path("results"),
+    import_: ImportOption = [],  # noqa: B006
 ) -> None:
     """Say where an experiment's runs stand."""
     with user_errors():
+        _import(import_)
         from sac_bench.store import Store
 
         experiment = _experiment_of(name, results)

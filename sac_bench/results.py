@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sac_bench import locks
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, nearest
 from sac_bench.experiment import Experiment
 from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
@@ -136,6 +137,17 @@ def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
+def about(folder: Path) -> dict[str, Any]:
+    """What experiment.json says; also as it was while an experiment had one algorithm, the same everywhere."""
+    found = read_json(folder / "experiment.json")
+    if "algorithm" in found:
+        everywhere = lambda value: dict.fromkeys(found["envs"], value)
+        for variant in found["variants"].values():
+            variant |= {"algorithm": found["algorithm"], "steps": everywhere(variant["steps"])}
+        found["config"] = {name: everywhere(config) for name, config in found["config"].items()}
+    return found
+
+
 def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
     random = {}
     for env in experiment.envs:
@@ -151,7 +163,13 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
         "command": command,
         "random": random,
         "variants": {
-            v.name: {"algorithm": v.algorithm, "overrides": v.overrides, "steps": v.steps, "swept": v.swept}
+            v.name: {
+                "algorithm": v.algorithm,
+                "scored_by": ALGORITHMS[v.algorithm].scored_by,
+                "overrides": v.overrides,
+                "steps": v.steps,
+                "swept": v.swept,
+            }
             for v in experiment.variants.values()
         },
         "config": {

@@ -1,13 +1,18 @@
 """An experiment's tables: what is gathered, and what is told when they are not what was written."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from sac_bench.analysis.report import write_report
 from sac_bench.errors import InputError
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.experiment import load
-from sac_bench.results import collect, conditions, load_results
+from sac_bench.files import write_json
+from sac_bench.results import about, collect, conditions, load_results
 from sac_bench.store import Store
 
 
@@ -72,3 +77,30 @@ def test_conditions_that_changed_on_the_way_are_all_told():
     assert changed["compiled"] is True
     assert conditions({"device": "of an older run"})["device"] == "of an older run"
     assert conditions({})["device"] is None
+
+
+RECORD = Path(__file__).parents[1] / "results" / "record"
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("*/experiment.json")))
+def test_published_results_are_readable(name, tmp_path):
+    shutil.copytree(RECORD / name, tmp_path / name)
+    write_report(tmp_path / name)
+    read = lambda folder: pd.read_csv(folder / name / "tables" / "final.csv")
+    pd.testing.assert_frame_equal(read(tmp_path), read(RECORD))
+
+
+def test_a_description_of_when_an_experiment_had_one_algorithm_is_readable(tmp_path):
+    shutil.copytree(RECORD / "ablation-quick", tmp_path / "old")
+    now = about(tmp_path / "old")
+    steps = {name: next(iter(v["steps"].values())) for name, v in now["variants"].items()}
+    variants = {
+        n: {"overrides": v["overrides"], "steps": steps[n], "swept": v["swept"]} for n, v in now["variants"].items()
+    }
+    config = {name: next(iter(configs.values())) for name, configs in now["config"].items()}
+    write_json(tmp_path / "old" / "experiment.json", now | {"algorithm": "sac", "variants": variants, "config": config})
+    found = about(tmp_path / "old")
+    assert found["config"] == now["config"]
+    assert {v["algorithm"] for v in found["variants"].values()} == {"sac"}
+    assert {n: v["steps"] for n, v in found["variants"].items()} == {n: v["steps"] for n, v in now["variants"].items()}
+    write_report(tmp_path / "old")

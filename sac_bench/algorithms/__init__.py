@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from sac_bench.algorithms import ppo, sac, sql, td3
 from sac_bench.algorithms.config import TrainingConfig
@@ -12,12 +13,17 @@ from sac_bench.algorithms.protocol import Learner
 
 @dataclass(frozen=True)
 class Algorithm:
-    """`semantics` is raised whenever the numbers computed for a config change."""
+    """`semantics` is raised whenever the numbers computed for a config change.
+
+    `scored_by`: the actions whose evaluations are a run's score, the mean ones or, where an algorithm has no such,
+    those sampled from its policy.
+    """
 
     name: str
     config: type[TrainingConfig]
     learner: Callable[..., Learner]
     semantics: int
+    scored_by: Literal["mean", "sample"] = "mean"
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -39,4 +45,4 @@ register(Algorithm("sac", sac.SACConfig, sac.learner, sac.SEMANTICS))
 register(Algorithm("td3", td3.TD3Config, td3.learner, td3.SEMANTICS))
 register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.SEMANTICS))
 register(Algorithm("ppo", ppo.PPOConfig, ppo.learner, ppo.SEMANTICS))
-register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.SEMANTICS))
+register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.SEMANTICS, scored_by="sample"))

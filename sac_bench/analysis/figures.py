@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.comparison import algorithms, beside, steps_on
 from sac_bench.analysis.published import family
 from sac_bench.analysis.statistics import bootstrap_iqm, mean_interval
-from sac_bench.analysis.tables import scores
+from sac_bench.analysis.tables import scored_by, scores
 from sac_bench.files import write_atomically
 from sac_bench.results import Results
 from sac_bench.store import ENDED
@@ -152,12 +152,14 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
     for axis in axes.flat[len(envs) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
-        axis.set_ylabel("return of the mean action")
+        axis.set_ylabel("return of an evaluation")
     drawn: dict[str, Any] = {}
     for axis in axes.flat:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             drawn.setdefault(name, handle)
     names = [name for name in (*styles, "random policy", *shapes) if name in drawn]
+    by = [name for name in styles if scored_by(about, name) == "sample"]
+    said = "mean action" + (f" ({', '.join(by)}: sampled ones)" if by else "") + f"; {said}"
     title = f"{said}; {len(about['seeds'])} seeds each unless a panel says otherwise"
     if shapes:
         title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
@@ -240,10 +242,11 @@ def _steps_axis(axis: Axes, last: int) -> None:
 
 
 def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -> pd.DataFrame:
-    """Returns of the mean action [seeds, steps] of the runs that enter the table; of all where none does yet."""
+    """Returns [seeds, steps] of the runs that enter the table; of all where none does yet; by what scores it."""
     mine = lambda table: table[(table["env"] == env) & (table["variant"] == variant)]
     rows, runs = mine(results.evaluations), mine(results.runs).set_index("seed")
-    curves = rows[rows["policy"] == "mean"].pivot_table(index="seed", columns="step", values="return_mean")
+    rows = rows[rows["policy"] == scored_by(about, variant)]
+    curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
     random = about["random"].get(env, {}).get("return_mean", np.nan)
     diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
     if len(diverged):

@@ -24,8 +24,9 @@ from sac_bench.analysis.figures import write_figures
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.tables import RULES, markdown, presented, write_tables
 from sac_bench.errors import InputError
-from sac_bench.files import read_json, write_atomically
+from sac_bench.files import write_atomically
 from sac_bench.results import Results, load_results, lock_of
+from sac_bench.results import about as experiment_of
 
 SOURCES = "docs/published.md"
 TEMPLATE = """\
@@ -82,7 +83,7 @@ def write_report(folder: Path) -> None:
     with locks.locked(lock_of(folder, "report")):  # two processes may report one experiment
         results = load_results(folder.name, folder.parent)
         try:
-            about = read_json(folder / "experiment.json")
+            about = experiment_of(folder)
             final = write_tables(results, about, folder / "tables")
             compared = comparison(final, about) if len(algorithms(about)) > 1 else None
             if compared is not None:

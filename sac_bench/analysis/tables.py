@@ -15,7 +15,8 @@ from sac_bench.files import write_atomically
 from sac_bench.results import Results
 
 RULES = (
-    "Score of a run: mean return of the mean action over the evaluations in the last 10% of its steps (the last one "
+    "Score of a run: mean return of the mean action (SQL, which has none: of sampled ones) over the evaluations in the "
+    "last 10% of its steps (the last one "
     "before, where there are none). "
     "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
     "A diverged run enters with the return of a random policy, where that is known (in curves, from where it diverged; "
@@ -24,14 +25,19 @@ RULES = (
 )
 
 
-def scores(results: Results, about: dict[str, Any], policy: str = "mean") -> pd.DataFrame:
-    """One row a run: env, variant, seed, status, score (NaN when it does not enter)."""
+def scored_by(about: dict[str, Any], variant: str) -> str:
+    """The policy whose evaluations score a variant: "mean", or "sample" where an algorithm has no mean action."""
+    return str(about["variants"][variant].get("scored_by", "mean"))
+
+
+def scores(results: Results, about: dict[str, Any], policy: str | None = None) -> pd.DataFrame:
+    """One row a run: env, variant, seed, status, score (NaN when it does not enter), by its own policy or by one."""
     rows = []
     evaluations = results.evaluations
-    by_run = dict(list(evaluations[evaluations["policy"] == policy].groupby(["run_id", "variant"]))) if len(
-        evaluations) else {}  # fmt: skip
+    by_run = dict(list(evaluations.groupby(["run_id", "variant", "policy"]))) if len(evaluations) else {}
     for run in results.runs.to_dict("records"):
-        score, key = float("nan"), (run["run_id"], run["variant"])
+        score = float("nan")
+        key = (run["run_id"], run["variant"], policy or scored_by(about, run["variant"]))
         if run["status"] == "diverged":
             score = about["random"].get(run["env"], {}).get("return_mean", float("nan"))
         elif run["status"] == "finished" and key in by_run:

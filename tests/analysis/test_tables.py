@@ -1,5 +1,6 @@
 """Tables and figures from made-up rows: what counts, what is missing, who is compared with whom."""
 
+import copy
 import json
 import re
 
@@ -51,6 +52,16 @@ def made_up(statuses=()):
 
 def row_of(table, variant):
     return table[table["variant"] == variant].iloc[0]
+
+
+def test_a_variant_without_a_mean_action_is_scored_by_sampled_ones():
+    about = copy.deepcopy(ABOUT)
+    about["variants"]["one-q"]["scored_by"] = "sample"  # half the return, in made_up
+    table, ours = final_performance(made_up(), about), row_of(final_performance(made_up(), ABOUT), "one-q")
+    assert row_of(table, "one-q")["score"] == ours["score"] / 2 == row_of(table, "one-q")["sampled_score"]
+    assert row_of(table, "sac")["score"] == row_of(final_performance(made_up(), ABOUT), "sac")["score"]
+    curves = [curves_of(made_up(), which, "Hopper-v5", "one-q") for which in (ABOUT, about)]
+    assert (curves[0] / 2).equals(curves[1])
 
 
 def test_final_performance_and_the_difference_from_the_reference():

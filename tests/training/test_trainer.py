@@ -105,6 +105,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}),
         ("LunarLanderContinuous-v3", {}),  # draws random numbers while it steps
         ("Hopper-v5", {"algorithm": "td3", "noise_correlation": 0.85, "num_envs": 2, "policy_delay": 3}),
+        ("Pendulum-v1", {"algorithm": "sql", "target_period": 7, "kernel_particles": 4, "value_particles": 4}),
     ],
 )
 def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
