@@ -53,6 +53,13 @@ def test_the_command_line_overrides_the_file(experiment_file):
     assert (words.activation, words.layers) == ("tanh", (4, 4))
 
 
+def test_a_file_without_variants_is_its_base(tmp_path):
+    path = tmp_path / "e.toml"
+    path.write_text(EXPERIMENT.split("[variants.sac]")[0].replace('reference = "sac"\n', ""))
+    (variant,) = load(path).variants.values()
+    assert variant.configs["InvertedPendulum-v5"].layers == (8,)
+
+
 def test_a_variant_may_set_its_own_steps(tmp_path):
     path = tmp_path / "e.toml"
     path.write_text(EXPERIMENT.replace("value_network = true", "value_network = true\nsteps = 800"))
