@@ -145,7 +145,7 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
             axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.12, linewidth=0)
         _published_scores(axis, published_marks(about, env, statistic), _colors_of_algorithms(about, styles), shapes)
         _random_line(axis, about, env)
-        _steps_axis(axis, max(steps_on(about, env)))
+        _steps_axis(axis, steps_on(about, env), min(results.evaluations.query("step > 0")["step"], default=1))
         below = textwrap.wrap("; ".join(notes), 60)
         axis.set_title(env, fontsize=10, pad=5 + 8 * len(below))
         axis.annotate("\n".join(below), (0.5, 1.0), (0, 2), "axes fraction", "offset points", ha="center", fontsize=6.5)
@@ -233,10 +233,18 @@ def _exceptions(results: Results, about: dict[str, Any], env: str, variant: str,
     return ", ".join(said + ([f"{diverged} diverged"] if diverged else []))
 
 
-def _steps_axis(axis: Axes, last: int) -> None:
-    """Steps from 0 to `last`, in millions or thousands."""
+def _steps_axis(axis: Axes, ends: list[int], first: int) -> None:
+    """Steps to the last of the lines' `ends`, in millions or thousands: from 0, or, where a linear axis would press the
+    short lines together, from the `first` evaluation in a logarithmic one."""
+    last = max(ends)
     size, word = (1e6, "million") if last >= 1e6 else (1e3, "thousand")
-    axis.set_xlim(-0.03 * last, 1.03 * last)
+    if last > 4 * min(ends):
+        axis.set_xscale("log")
+        axis.set_xlim(0.9 * first, 1.1 * last)
+        axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.minorticks_off()
+    else:
+        axis.set_xlim(-0.03 * last, 1.03 * last)
     axis.xaxis.set_major_formatter(lambda steps, _: f"{steps / size:g}")
     axis.set_xlabel(f"{word} steps")
 
