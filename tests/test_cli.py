@@ -158,17 +158,11 @@ def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
     (tmp_path / "dpg.py").write_text(example.read_text())
     own = experiment_file.read_text().split("[variants.v-network]")[0] + '[variants.mine]\nalgorithm = "dpg"\n'
     experiment_file.write_text(own)
-    refused = command("run", experiment_file)
-    assert refused.returncode == 2
-    assert "[variants.mine] algorithm: unknown algorithm 'dpg'; did you mean 'ddpg'?" in refused.stderr
-    assert "(one's own needs --import MODULE)" in refused.stderr
     ran = command("run", experiment_file, "--import", "dpg")
     assert ran.returncode == 0, ran.stderr + ran.stdout
     runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("algorithm")["status"].unique()
     assert {name: list(found) for name, found in runs.items()} == {"sac": ["finished"], "dpg": ["finished"]}
-    assert command("status", "tiny").returncode == 0
     assert "2 finished" in command("status", experiment_file, "--import", "dpg").stdout
-    assert "dpg" in command("list", "algorithms", "--import", "dpg").stdout
 
 
 def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):

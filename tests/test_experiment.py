@@ -333,7 +333,7 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
         (("gamma = 0.8", "policy_delay = 1"), "[variants.v1.on.Humanoid-v5] policy_delay: sac has no such option"),
         (("[on.Humanoid-v5]", "[on.Humanoid-v4]"), "[on.Humanoid-v4]: not one of envs; did you mean 'Humanoid-v5'?"),
         (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: not one of envs"),
-        (('algorithm = "td3"', 'algorithm = "tdd3"'), "algorithm: unknown algorithm 'tdd3'; did you mean 'td3'?"),
+        (('algorithm = "td3"', 'algorithm = "tdd3"'), "unknown algorithm 'tdd3'; did you mean 'td3'? (one's own needs --import MODULE)"),
         (('algorithm = "td3"', "algorithm = 3"), "unknown algorithm 3"),
         (("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"), "[base.tdd]: unknown algorithm 'tdd'; did you mean 'td3'?"),
         (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: has its place at the top of the file"),

@@ -44,7 +44,10 @@ def assert_compiled_is_eager(configs, dims, updates):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("structure", [{}, {"value_network": True, "n_step": 3, "activation": "tanh"}])
+V_NETWORK = {"value_network": True, "n_step": 3, "activation": "tanh"}
+
+
+@pytest.mark.parametrize("structure", [{}, pytest.param(V_NETWORK, marks=pytest.mark.slow)])
 def test_cohort_compiled_is_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
