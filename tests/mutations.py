@@ -425,7 +425,7 @@ BUGS = [
 def caught_by(bug: Bug) -> str | None:
     """The first test that fails with the bug planted, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("sac_bench", "tests", "experiments"):
+        for part in ("sac_bench", "tests", "experiments", "docs", "results/record"):
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         file = Path(folder, "sac_bench", bug.file)
