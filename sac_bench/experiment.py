@@ -104,7 +104,7 @@ def load(
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
     if file.name in RESERVED:
         raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
-    chosen = _seeds(file.seeds, where)
+    chosen = seed_list(file.seeds, where)
     count = len(file.envs) * len(chosen) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))
     if count > MAX_RUNS:
         raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; at most {MAX_RUNS:,}")
@@ -131,7 +131,7 @@ def load(
     if steps is not None:  # the command line's steps are everyone's
         resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
     for variant in resolved.values():
-        _check_steps(variant, where)
+        check_steps(variant, where)
     return Experiment(
         name=file.name,
         question=file.question,
@@ -182,7 +182,8 @@ def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_steps(variant: Variant, where: str) -> None:
+def check_steps(variant: Variant, where: str) -> None:
+    """Refuse steps that whole vector steps cannot reach, or in which nothing is learned."""
     place = f"{where}: variant {variant.name!r}"
     for env, config in variant.configs.items():
         steps = variant.steps[env]
@@ -198,7 +199,8 @@ def _check_steps(variant: Variant, where: str) -> None:
                              f"{config.learns_until}; wants as many there, or 0")  # fmt: skip
 
 
-def _seeds(seeds: int | list[int], where: str) -> tuple[int, ...]:
+def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:
+    """What a file says of seeds: how many from 0 on, or which."""
     if isinstance(seeds, int):
         if not 1 <= seeds <= MAX_RUNS:
             raise InputError(f"{where}: seeds: wants 1 to {MAX_RUNS} of them, not {seeds}")

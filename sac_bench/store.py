@@ -29,7 +29,7 @@ import pandas as pd
 
 from sac_bench import locks
 from sac_bench.errors import InputError
-from sac_bench.files import Fingerprint, check, fingerprint, read_json, write_json
+from sac_bench.files import Fingerprint, check, fingerprint, read_json, write_atomically, write_json
 from sac_bench.runspec import RunSpec
 
 TABLES = ("evaluations", "episodes", "training")
@@ -115,6 +115,13 @@ class Store:
     def is_alive(self, planner: str) -> bool:
         """Whether the process that goes by this name still runs."""
         return locks.is_taken(self.locks / "planners" / Path(planner).name)
+
+    def identity(self) -> str:
+        """A name that this folder has wherever it is mounted. Call it while `planning()` is held."""
+        path = self.locks / "identity"
+        if not path.exists():
+            write_atomically(path, uuid.uuid4().hex.encode())
+        return path.read_text()
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:

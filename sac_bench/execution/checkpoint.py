@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from sac_bench.errors import InputError
 from sac_bench.files import Fingerprint, check, read_json, write_atomically, write_json
@@ -116,6 +118,30 @@ class CohortDirectory:
                 later.unlink()
         self._drop_unneeded()
 
+    def copy_members(self, members: Sequence[int], to: CohortDirectory, runs: Sequence[RunDirectory]) -> int:
+        """Make a narrower cohort of the newest whole checkpoint: these members, ascending; its vector steps.
+
+        `runs` go on there. Raises InputError when no checkpoint is whole.
+        """
+        complaints: list[str] = []
+        for path in reversed(self._checkpoints()):
+            try:
+                old = self._whole(path, runs)
+            except InputError as error:
+                complaints.append(str(error))
+                continue
+            stopped, files = old["progress"]["stopped"], dict[str, Fingerprint]()
+            for name in old["files"]:
+                tensors = load_file(self.path / name)
+                chosen = rows_of(tensors, members) if name.startswith("rows-") else state_of(
+                    tensors, members, len(stopped))  # fmt: skip
+                files |= to._write(name, save(chosen))
+            progress = old["progress"] | {"stopped": [stopped[m] for m in members]}
+            tables = {run.id: old["tables"][run.id] for run in runs}
+            write_json(to.path / path.name, {"progress": progress, "files": files, "tables": tables})
+            return int(progress["vector_steps"])
+        raise InputError(f"{'; '.join(complaints)}: no checkpoint is whole; --retrain trains its runs again")
+
     def complaints(self, runs: Sequence[RunDirectory]) -> list[str]:
         """Why it cannot be continued: what is amiss with the checkpoints, where none is whole; empty when one is."""
         if self._unusable.exists():
@@ -187,6 +213,20 @@ class CohortDirectory:
             path.unlink()
         for path in self.unneeded():
             path.unlink()
+
+
+def state_of(tensors: dict[str, Tensor], members: Sequence[int], width: int) -> dict[str, Tensor]:
+    """Of tensors {name: [M * K, ...]} these members' [M' * K, ...]; K is 1 but for what environments have."""
+    keep = torch.tensor(members)
+    return {name: leaf.unflatten(0, (width, -1))[keep].flatten(0, 1).contiguous() for name, leaf in tensors.items()}
+
+
+def rows_of(rows: dict[str, Tensor], members: Sequence[int]) -> dict[str, Tensor]:
+    """Of a segment's rows {name: [M, T, N, ...]} these members', ascending; "final" has a row for each `truncated`."""
+    keep = torch.tensor(members)
+    of, _, _ = rows["truncated"].nonzero(as_tuple=True)
+    chosen = {name: part[keep].contiguous() for name, part in rows.items() if name != "final"}
+    return chosen | {"final": rows["final"][torch.isin(of, keep)].contiguous()}
 
 
 def _start(rows: str) -> int:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,9 +125,17 @@ def update_bytes(spec: RunSpec) -> float:
 
 
 def make_plan(
-    experiment: Experiment, store: Store, workers: int, memory: float, device: str = "cpu", retrain: bool = False
+    experiment: Experiment,
+    store: Store,
+    workers: int,
+    memory: float,
+    device: str = "cpu",
+    retrain: bool = False,
+    apart: Mapping[str, str] | None = None,
 ) -> Plan:
     """Group an experiment's runs: reused, continued, new. `memory` is what a worker may take, in bytes.
+
+    `apart`: labels {run id: label}; new runs of different labels do not share a cohort.
 
     Raises InputError for what cannot be continued (a finished run that is asked for more steps and whose replay was
     dropped, a damaged one) unless `retrain` has it trained again, and for runs that would not fit into that memory.
@@ -151,7 +159,8 @@ def make_plan(
     for cohort in cohorts:
         _check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
-    cohorts += _group([(s, n) for s, n in new if s.id not in in_continued], workers, memory, device)
+    new = [(s, n) for s, n in new if s.id not in in_continued]
+    cohorts += _group(new, workers, memory, device, apart or {})
     cohorts.sort(key=lambda cohort: -cohort.seconds)
     return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]))
 
@@ -160,10 +169,10 @@ def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False
     """Put the plan on disk, in the name of a living process: resuming, and others, use what is written."""
     for cohort in plan.cohorts:
         directory = CohortDirectory(store.cohort(cohort.id))
-        planners = [planner, *(name for name in _planners(directory) if store.is_alive(name))]
+        others = [name for name in _planners(directory) if name != planner and store.is_alive(name)]
         if cohort.is_new:
             directory.start_anew()
-        directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, planners)
+        directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, [planner, *others])
         if cohort.is_new:
             for spec in cohort.runs:
                 store.run(spec.id).plan(spec, cohort.id)
@@ -184,10 +193,19 @@ def superseded(experiment: Experiment, store: Store) -> Counter[str]:
     return found
 
 
-def is_wanted(store: Store, cohort_id: str) -> bool:
-    """Whether a living process trains a cohort, or has it in its plan."""
+def is_wanted(store: Store, cohort_id: str, but: str = "") -> bool:
+    """Whether a living process trains a cohort, or has it in its plan; one planner may be left out."""
+    planners = [name for name in _planners(CohortDirectory(store.cohort(cohort_id))) if name != but]
+    return locks.is_taken(store.claim(cohort_id)) or any(map(store.is_alive, planners))
+
+
+def release(store: Store, cohort_id: str, planner: str) -> None:
+    """A planner wants no more of a cohort: its replay goes, unless others want it. Call it while planning."""
     directory = CohortDirectory(store.cohort(cohort_id))
-    return locks.is_taken(store.claim(cohort_id)) or any(map(store.is_alive, _planners(directory)))
+    if is_wanted(store, cohort_id, but=planner) or not (runs := members(directory)):
+        return
+    directory.write_plan(runs, 0, False, [])
+    directory.drop_replay()
 
 
 def _to_be_ended(store: Store, status: dict[str, Any]) -> bool:
@@ -273,15 +291,17 @@ def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
     return CohortPlan(cohort_id, specs, steps, done, is_new=False)
 
 
-def _group(new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, device: str) -> list[CohortPlan]:
+def _group(
+    new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, device: str, apart: Mapping[str, str]
+) -> list[CohortPlan]:
     """Cohorts of equal structure and steps, cut so that every worker has some and none is too wide."""
-    groups: dict[tuple[str, int], list[RunSpec]] = defaultdict(list)
+    groups: dict[tuple[str, int, str], list[RunSpec]] = defaultdict(list)
     for spec, steps in new:
-        groups[spec.structure(), steps].append(spec)
+        groups[spec.structure(), steps, apart.get(spec.id, "")].append(spec)
     work = {key: len(specs) * key[1] * update_flops(specs[0]) for key, specs in groups.items()}
     cohorts = []
-    for (structure, steps), specs in groups.items():
-        share = workers * work[structure, steps] / sum(work.values())
+    for (structure, steps, label), specs in groups.items():
+        share = workers * work[structure, steps, label] / sum(work.values())
         fitting = _fitting(specs[0], steps, memory, workers)
         widest = min(_widest(specs[0], steps, device), fitting)
         count = max(math.ceil(len(specs) / widest), min(len(specs), round(share)), 1)

@@ -1,0 +1,107 @@
+"""Going on with some of a cohort: the same bytes as in the whole, in a narrower program."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sac_bench.execution.checkpoint import CohortDirectory, rows_of
+from sac_bench.execution.narrowing import narrow, widths_are_equal
+from sac_bench.execution.plan import make_plan, members, release, write
+from sac_bench.execution.worker import Worker
+from sac_bench.experiment import load
+from sac_bench.runspec import RunSpec
+from sac_bench.store import Store
+from tests.conftest import EXPERIMENT, tiny
+
+SIZES = {"layers = [8]": "layers = [64, 64]", "batch_size = 4": "batch_size = 64", "seeds = 2": "seeds = 4"}
+
+
+def planned(tmp_path, name, steps):
+    """Four runs of one cohort trained to `steps` with the replay kept: (store, planner's cohort, run ids)."""
+    text = EXPERIMENT
+    for old, new in SIZES.items():
+        text = text.replace(old, new)
+    (tmp_path / "e.toml").write_text(text)
+    store = Store(tmp_path / name)
+    train(store, tmp_path, steps)
+    (cohort,) = store.cohort_ids()
+    return store, cohort, members(CohortDirectory(store.cohort(cohort)))
+
+
+def train(store, tmp_path, steps, runs=None):
+    """In this process, the runs of the file or, of them, those of these seeds."""
+    experiment = load(tmp_path / "e.toml", variants=["sac"], steps=steps, seeds=4)
+    with store.planning():
+        plan = make_plan(experiment, store, 1, 8e9)
+        write(plan, store, "me", keep_replay=True)
+    for cohort in plan.cohorts:
+        if runs is None or cohort.id in runs:
+            Worker(store, cohort.id, steps, "cpu", 1).train()
+
+
+def bytes_of(store, run_id):
+    evaluations = store.run(run_id).table("evaluations").drop(columns="wall_seconds").to_csv()
+    return evaluations, load_file(store.run(run_id).policy)
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    assert all(torch.equal(leaf, other[1][name]) for name, leaf in one[1].items())
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+
+
+@pytest.mark.parametrize("survivors", [[0, 2, 3], [3], [1, 2]])
+def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(survivors, tmp_path, eager):
+    whole, _, runs = planned(tmp_path, "whole", 400)
+    train(whole, tmp_path, 800)
+    store, cohort, same = planned(tmp_path, "narrowed", 400)
+    assert same == runs
+    ids = [runs[m] for m in survivors]
+    with store.planning():
+        (narrower,) = narrow(store, ids, "me", "cpu")
+        assert narrow(store, ids, "me", "cpu") == []  # done is done
+        release(store, cohort, "me")
+    width = len(members(CohortDirectory(store.cohort(narrower))))
+    assert width == max(2, len(ids))
+    assert not list(store.cohort(cohort).glob("*.safetensors"))
+    Worker(store, narrower, 800, "cpu", 1).train()
+    for m, run_id in enumerate(runs):
+        status = store.run(run_id).status()
+        assert (status["steps"], status["cohort"]) == ((800, narrower) if m in survivors else (400, cohort))
+        if m in survivors:
+            assert_same(bytes_of(store, run_id), bytes_of(whole, run_id))
+            assert f"goes on in cohort {narrower} of width {width}" in (store.run(run_id).path / "log.txt").read_text()
+
+
+def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
+    store, cohort, runs = planned(tmp_path, "results", 200)
+    with store.planner() as other:
+        directory = CohortDirectory(store.cohort(cohort))
+        directory.write_plan(runs, 400, True, ["me", other])
+        with store.planning():
+            assert narrow(store, runs[:2], "me", "cpu") == []
+            release(store, cohort, "me")
+    assert directory.saved()
+
+
+def test_only_sizes_shown_to_be_equal_are_narrowed():
+    spec = lambda **overrides: RunSpec("sac", tiny(**overrides), "Pendulum-v1", 0)
+    shown = {"layers": [64, 64], "batch_size": 64}
+    assert widths_are_equal(spec(**shown), "cpu")
+    assert not widths_are_equal(spec(**shown), "cuda")
+    assert not widths_are_equal(spec(layers=[64, 64], batch_size=100), "cpu")
+    assert not widths_are_equal(spec(layers=[8], batch_size=64), "cpu")
+    assert not widths_are_equal(spec(**shown, precision="bfloat16"), "cpu")
+
+
+def test_rows_keep_the_true_last_observations_of_their_own_members():
+    truncated = torch.zeros(3, 4, 2, dtype=torch.bool)
+    truncated[0, 1, 0] = truncated[1, 0, 1] = truncated[2, 3, 1] = truncated[2, 3, 0] = True
+    final = torch.arange(4.0)[:, None]  # in the order of members, then time, then environments
+    chosen = rows_of({"reward": torch.arange(24.0).view(3, 4, 2), "truncated": truncated, "final": final}, [0, 2])
+    assert chosen["final"].flatten().tolist() == [0, 2, 3]
+    assert chosen["reward"][1, 0, 0] == 16
