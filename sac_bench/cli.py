@@ -193,6 +193,65 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' if number != 1 else ''}"
 
 
+@app.command()
+def tune(
+    study: Annotated[Path, typer.Argument(help="A study file, as in experiments/tuning/.")],
+    storage: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="URL",
+            help="sqlite:///, postgresql:// or mysql://; a journal beside the results if not given.",
+            envvar="SAC_BENCH_STORAGE",
+            show_envvar=True,
+        ),
+    ] = None,
+    trials: Annotated[Optional[int], typer.Option(metavar="N", help="Trials in all, in place of the file's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[Optional[int], typer.Option(metavar="N", help="Processes; one per core if not given.")] = None,
+    results: ResultsOption = Path("results"),
+    import_: Annotated[list[str], typer.Option("--import", metavar="MODULE", help="As in run. Repeatable.")] = [],  # noqa: B006
+    retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only check the file, and say what would be searched.")] = False,
+) -> None:
+    """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
+
+    Exit code: 0 when every trial ended and the best were checked, 1 when runs failed, 2 for bad input, 130 when
+    interrupted. The same command continues.
+    """  # fmt: skip
+    with user_errors():
+        _import(import_)
+        from sac_bench.execution.machine import cannot_compile, cores, resolve_device
+        from sac_bench.store import Store
+        from sac_bench.tuning import study as studies
+
+        if workers is not None and not 1 <= workers <= 1024:
+            raise InputError(f"--workers {workers}: wants 1 to 1024")
+        asked = studies.load(study, trials)
+        chosen = resolve_device(device)
+        store = Store(results)
+        store.check_layout()
+        store.check_writable(asked.name)
+        console.print(one_line(f"{asked.name}: {asked.question}" if asked.question else asked.name), highlight=False)
+        if dry_run:
+            console.print(studies.in_words(asked), highlight=False, soft_wrap=True)
+            return
+        from sac_bench.tuning.tune import tune as carry_out
+
+        if eager := cannot_compile():
+            console.print(eager, highlight=False, soft_wrap=True)
+        command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
+        try:
+            succeeded = carry_out(
+                asked, store, storage=storage, device=chosen, workers=workers or (cores() if chosen == "cpu" else 1),
+                imports=import_, retrain=retrain, console=console, command=command,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"sac-bench: continue with: {command}", file=sys.stderr)
+            raise
+        if not succeeded:
+            raise typer.Exit(1)
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[str, typer.Argument(help="experiments, algorithms or environments; all if not given.")] = "all",
@@ -217,12 +276,20 @@ def list_(
 
 def _list_experiments(folder: Path) -> None:
     from sac_bench.experiment import load
+    from sac_bench.tomlfile import read
+    from sac_bench.tuning import study as studies
 
     if not folder.is_dir():
         raise InputError(f"--folder {folder}: no such folder")
     table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
     for path in sorted(folder.rglob("*.toml")):
         try:
+            if "space" in read(path):
+                s = studies.load(path)
+                table.add_row(
+                    str(path), s.question, ", ".join(s.envs), f"{s.trials} trials", str(len(s.seeds)), f"{s.steps:,}"
+                )
+                continue
             e = load(path)
         except InputError as error:
             table.add_row(str(path), f"not valid: {error}")
@@ -315,6 +382,7 @@ def report(
     with user_errors():
         from sac_bench.analysis.report import write_report
         from sac_bench.errors import nearest
+        from sac_bench.tuning import report as of_study
 
         found = sorted(p.parent.name for p in results.glob("*/experiment.json"))
         if not found:
@@ -325,7 +393,8 @@ def report(
         broken = []
         for name in names or found:
             try:
-                write_report(results / name)
+                is_study = (results / name / of_study.FILE).exists()
+                (of_study.write_report if is_study else write_report)(results / name)
                 console.print(f"{results / name / 'report.md'}", highlight=False, soft_wrap=True)
             except InputError as error:
                 broken.append(str(error))

@@ -49,22 +49,27 @@ SUMMARIES: dict[str, tuple[Summary, str]] = {
 def write_figures(results: Results, about: dict[str, Any], folder: Path) -> list[Path]:
     """All figures an experiment's results allow; returns the PNG files in the order to show them."""
     folder.mkdir(parents=True, exist_ok=True)
-    sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
+    house_style()
     paths = []
     groups, several = panels(about), len(algorithms(about)) > 1
     if several:
         if len(results.evaluations):
-            paths += [_write(comparison_curves(results, about, s), folder / f"comparison-{s}") for s in SUMMARIES]
+            paths += [write_figure(comparison_curves(results, about, s), folder / f"comparison-{s}") for s in SUMMARIES]
         groups.pop("variants", None)  # comparison-iqm shows the same
     for env in about["envs"] if groups else []:
         if len(results.evaluations) and (results.evaluations["env"] == env).any():
-            paths.append(_write(learning_curves(results, about, env, groups), folder / f"curves-{_slug(env)}"))
+            paths.append(write_figure(learning_curves(results, about, env, groups), folder / f"curves-{_slug(env)}"))
     table = scores(results, about)
     if table["score"].notna().any():
-        paths.append(_write(final_scores(table, about), folder / "final"))
+        paths.append(write_figure(final_scores(table, about), folder / "final"))
         for key in sweeps(about):
-            paths.append(_write(sensitivity(table, about, key), folder / f"sensitivity-{_slug(key)}"))
+            paths.append(write_figure(sensitivity(table, about, key), folder / f"sensitivity-{_slug(key)}"))
     return paths
+
+
+def house_style() -> None:
+    """How all figures look."""
+    sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
 
 
 def sweeps(about: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -340,7 +345,8 @@ def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def write_figure(figure: Figure, path: Path) -> Path:
+    """As SVG and PNG beside each other, the same bytes for the same figure; the PNG's path."""
     for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix[1:], metadata=metadata)

@@ -1,0 +1,268 @@
+"""A study's page: from study.json alone, which the tuner writes (`describe`), its tables, figures and report.md."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from sac_bench import locks
+from sac_bench.analysis.tables import markdown
+from sac_bench.errors import InputError
+from sac_bench.files import read_json, write_atomically, write_json
+from sac_bench.results import lock_of
+from sac_bench.tuning.figures import write_figures
+from sac_bench.tuning.held_out import Verdict, signed
+from sac_bench.tuning.pruning import bracket
+from sac_bench.tuning.study import Study
+from sac_bench.tuning.trials import Trial
+
+FILE = "study.json"
+RULES = (
+    "A run's score: {objective} of the mean action. A trial's value: {aggregate} over {runs} runs (seeds and "
+    "environments together{scaled}). A run that diverged enters with the worst score that any run of the study had "
+    "there by then. Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
+    "unpaired. The winner was chosen by the search alone, before it was trained on a held-out seed."
+)
+TEMPLATE = """\
+# {{ about.name }}
+{% if about.question %}
+{{ about.question }}
+{% endif %}
+{{ summary }}
+
+{% if about.verdict %}**{{ about.verdict.answer }}**
+
+## The best trials on held-out seeds
+
+{{ contenders }}
+
+{{ rules }}
+
+The winner as an experiment file: [best.toml](best.toml) (`sac-bench run` trains nothing of it again). The held-out
+runs: [{{ about.name }}-held-out](../{{ about.name }}-held-out/report.md).
+{% else %}No trial is checked on held-out seeds yet: the same command goes on.
+
+{{ rules }}
+{% endif %}
+## Figures
+{% for figure in figures %}
+![{{ figure.stem }}](figures/{{ figure.name }})
+{% endfor %}
+## Trials
+
+{{ trials }}
+
+All of it: [tables/trials.csv](tables/trials.csv).
+
+## Settings
+
+{{ space }}
+
+{{ settings }}
+
+Made by `{{ about.command }}`; trials are in {{ about.storage }}. The last command trained for
+{{ "%.0f"|format(about.training_seconds) }} s, and took {{ "%.1f"|format(about.own_seconds) }} s itself.
+"""
+
+
+def describe(
+    study: Study,
+    trials: Sequence[Trial],
+    importances: Mapping[str, float],
+    *,
+    storage: str,
+    command: str,
+    training_seconds: float,
+    own_seconds: float,
+    failed: Sequence[int],
+    default_searched: float | None = None,
+    verdict: Verdict | None = None,
+) -> dict[str, Any]:
+    """What study.json holds: plain values, nothing that the report needs is elsewhere."""
+    env = study.envs[0]
+    default = study.default.configs[env].model_dump(mode="json")
+    return {
+        "name": study.name,
+        "question": study.question,
+        "algorithm": study.algorithm,
+        "envs": list(study.envs),
+        "seeds": list(study.seeds),
+        "held_out_seeds": list(study.held_out_seeds),
+        "stages": list(study.stages),
+        "wanted": study.trials,
+        "runs_per_trial": len(study.seeds) * len(study.envs),
+        "value_means": value_means(study),
+        "settings": {
+            "sampler": f"{study.sampler} (seed {study.sampler_seed})", "batch": study.batch, "pruner": study.pruner,
+            "reduction": study.reduction, "objective": study.objective, "aggregate": study.aggregate,
+            "quantile": study.quantile, "scale": {env: list(ends) for env, ends in study.scale.items()},
+        },
+        "space": {d.name: {k: v for k, v in asdict(d).items() if k != "name" and v is not None} for d in study.space},
+        "default": {d.name: default[d.name] for d in study.space},
+        "trials": [_trial(trial, study, trial.number in failed) for trial in trials],
+        "importances": dict(importances),
+        "default_searched": default_searched,
+        "verdict": verdict.as_dict() if verdict else None,
+        "storage": storage,
+        "command": command,
+        "training_seconds": round(training_seconds, 2),
+        "own_seconds": round(own_seconds, 2),
+    }  # fmt: skip
+
+
+def value_means(study: Study) -> str:
+    """What a trial's value is, for an axis."""
+    what = {"final": "final score", "area": "mean of the curve"}[study.objective]
+    over = "IQM" if study.aggregate == "iqm" else f"{study.quantile:g} quantile"
+    return f"{what} ({over}{', scaled' if study.scale else ''})"
+
+
+def _trial(trial: Trial, study: Study, failed: bool) -> dict[str, Any]:
+    last = max(trial.scores, default=None)
+    runs = [run for of_env in trial.scores[last].values() for run in of_env] if last is not None else []
+    cost = trial.costs.get(last, {}) if last is not None else {}
+    return {
+        "number": trial.number,
+        "name": trial.name,
+        "state": "FAILED" if failed else trial.state,
+        "params": trial.params,
+        "value": trial.value,
+        "values": {str(steps): value for steps, value in trial.values.items()},
+        "diverged": sum(run.diverged for run in runs),
+        "bracket": bracket(trial.number, study.pruner, len(study.rungs), study.reduction),
+        "seconds": cost.get("seconds", 0.0),
+        "steps": cost.get("steps", 0),
+    }
+
+
+def write_study(folder: Path, about: dict[str, Any]) -> None:
+    """Keep what is known of a study."""
+    with locks.locked(lock_of(folder, "tables")):
+        write_json(folder / FILE, about)
+
+
+def write_report(folder: Path) -> None:
+    """Tables, figures and report.md of results/<study>/, from study.json alone; InputError where it is damaged."""
+    with locks.locked(lock_of(folder, "report")):
+        about = read_json(folder / FILE)
+        try:
+            table = trials_table(about)
+            (folder / "tables").mkdir(exist_ok=True)
+            write_atomically(folder / "tables" / "trials.csv", table.to_csv(index=False).encode())
+            shown = presented(table, about)
+            write_atomically(folder / "tables" / "trials.md", (markdown(shown) + "\n").encode())
+            figures = write_figures(about, folder / "figures")
+            write_atomically(folder / "report.md", render(about, shown, figures).encode())
+        except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
+            raise InputError(
+                f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
+            ) from None
+
+
+def trials_table(about: dict[str, Any]) -> pd.DataFrame:
+    """A row a trial: where it ended, its value at every stage, its settings, its cost."""
+    rows = []
+    for trial in about["trials"]:
+        row = {key: trial[key] for key in ("number", "state", "value")}
+        row |= {f"value_at_{steps}": trial["values"].get(str(steps)) for steps in about["stages"]}
+        row |= {name: _shown(trial["params"].get(name)) for name in about["space"]}
+        rows.append(row | {key: trial[key] for key in ("bracket", "diverged", "steps", "seconds")})
+    return pd.DataFrame(rows)
+
+
+def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """For a reader: the best first, rounded."""
+    if not len(table):
+        return table
+    last = pd.Series([max(map(int, trial["values"]), default=0) for trial in about["trials"]], index=table.index)
+    order = pd.DataFrame({"last": last, "value": [_last(t) for t in about["trials"]]}, index=table.index)
+    shown = table.loc[order.sort_values(["last", "value"], ascending=False).index]
+    shown = shown.drop(columns=["value"])
+    for column in shown.select_dtypes("number").columns:
+        if column not in ("number", "bracket", "diverged", "steps"):
+            shown[column] = shown[column].map(lambda x: "" if pd.isna(x) else f"{x:.4g}")
+    return shown.astype(str).replace("None", "").rename(columns={"steps": "transitions", "seconds": "training s"})
+
+
+def render(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> str:
+    """The report as Markdown."""
+    states = Counter(trial["state"].lower() for trial in about["trials"])
+    settings = about["settings"]
+    space = pd.DataFrame(
+        {
+            "option": list(about["space"]),
+            "searched": [_range(dimension) for dimension in about["space"].values()],
+            "default": [_shown(about["default"][name]) for name in about["space"]],
+        }
+    )
+    rules = RULES.format(
+        objective={"final": "the mean over the evaluations in the last 10% of the steps",
+                   "area": "the mean over all steps of the curve of evaluations"}[settings["objective"]],
+        aggregate="the interquartile mean (of fewer than four, the mean)" if settings["aggregate"] == "iqm"
+        else f"the {settings['quantile']:g} quantile",
+        runs=about["runs_per_trial"],
+        scaled=", each environment's returns on the scale below" if settings["scale"] else "",
+    )  # fmt: skip
+    escaped = lambda value: html.escape(value, quote=False) if isinstance(value, str) else value
+    return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped).from_string(TEMPLATE).render(
+        about=about,
+        summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
+        f"{', '.join(about['envs'])}, {len(about['seeds'])} seeds each: "
+        f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
+        contenders=markdown(contenders(about)) if about["verdict"] else "",
+        rules=rules,
+        figures=figures,
+        trials=markdown(trials),
+        space=markdown(space),
+        settings=markdown(pd.DataFrame({"setting": list(settings), "value": list(map(json.dumps, settings.values()))})),
+    )  # fmt: skip
+
+
+def contenders(about: dict[str, Any]) -> pd.DataFrame:
+    """The default and the best trials: their values in the search, and on held-out seeds with intervals."""
+    rows = []
+    for i, one in enumerate(about["verdict"]["contenders"]):
+        mean, gap = one["mean"], one["difference"]
+        rows.append(
+            {
+                "trial": one["name"] + (" (the winner)" if i == 1 else ""),
+                "settings": ", ".join(f"{key} = {_shown(value)}" for key, value in one["params"].items()),
+                "in the search": _number(one["searched"]),
+                "held out": _number(one["held_out"]),
+                "mean [95% CI]": _interval(mean, _number),
+                "difference from the default [95% CI]": "" if i == 0 else _interval(gap, signed),
+                "diverged": one["diverged"] or "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _interval(estimate: Sequence[float | None], number: Any) -> str:
+    value, low, high = estimate
+    return number(value) + ("" if low is None or high is None else f" [{number(low)}, {number(high)}]")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _last(trial: dict[str, Any]) -> float:
+    return trial["values"][max(trial["values"], key=int)] if trial["values"] else float("-inf")
+
+
+def _range(dimension: dict[str, Any]) -> str:
+    if "choices" in dimension:
+        return ", ".join(map(_shown, dimension["choices"]))
+    return f"{_shown(dimension['low'])} to {_shown(dimension['high'])}" + (", logarithmic" if dimension["log"] else "")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else json.dumps(value)

@@ -1,0 +1,128 @@
+"""How a tuner has runs trained: ordinary experiments, by the ordinary plan and workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from sac_bench.execution import plan as planning
+from sac_bench.execution.local import Engine
+from sac_bench.execution.machine import available_memory
+from sac_bench.execution.narrowing import narrow, widths_are_equal
+from sac_bench.execution.plan import Plan, make_plan
+from sac_bench.execution.progress import Display
+from sac_bench.experiment import Experiment, Variant
+from sac_bench.runspec import RunSpec
+from sac_bench.store import ENDED, Store, standing_at
+from sac_bench.tomlfile import located
+from sac_bench.tuning.score import RunScore, Scores, scored
+
+
+@dataclass
+class Training:
+    """Trains experiments in the name of one living planner, and reads what came of them."""
+
+    store: Store
+    planner: str
+    device: str
+    workers: int
+    imports: Sequence[str]
+    retrain: bool
+    console: Console
+    seconds: float = 0.0
+    """That workers were at it."""
+
+    def train(self, experiment: Experiment, last_steps: int, splits: bool) -> None:
+        """Bring every run to its variant's steps; replays are kept of those that have not `last_steps` yet.
+
+        `splits`: its variants may part on the way. Then a variant is a cohort of its own, but where a cohort can be
+        narrowed to the runs that go on.
+        """
+        wanted = {spec.id: spec for _, spec in experiment.runs()}
+        with located(experiment.source), self.store.planning():
+            narrow(self.store, [run_id for run_id in wanted if self._is_under_way(run_id)], self.planner, self.device)
+            plan = make_plan(
+                experiment, self.store, self.workers, 0.9 * available_memory(self.device) / self.workers, self.device,
+                self.retrain, self._labels(experiment) if splits else {},
+            )  # fmt: skip
+            for last in (False, True):
+                cohorts = tuple(cohort for cohort in plan.cohorts if (cohort.steps >= last_steps) == last)
+                planning.write(Plan((), cohorts), self.store, self.planner, keep_replay=not last)
+        if plan.cohorts:
+            began = time.monotonic()
+            try:
+                Engine(plan, self.store, device=self.device, workers=self.workers, imports=self.imports,
+                       display=Display(self.console, self.workers)).run()  # fmt: skip
+            finally:
+                self.seconds += time.monotonic() - began
+
+    def free(self, run_ids: Sequence[str], needed: Sequence[str]) -> None:
+        """Drop the replays of cohorts of these runs that none of the `needed` runs is in."""
+        with self.store.planning():
+            for cohort in sorted(self._cohorts(run_ids) - self._cohorts(needed)):
+                planning.release(self.store, cohort, self.planner)
+
+    def has_ended(self, variant: Variant, seeds: Sequence[int]) -> bool:
+        """Whether all runs of a variant have its steps, or diverged."""
+        return all(self._standing(spec, variant.steps[spec.env]) in ENDED for spec in runs_of(variant, seeds))
+
+    def scores(self, variant: Variant, seeds: Sequence[int], objective: str) -> Scores:
+        """Of a variant whose runs have ended."""
+        found: dict[str, list[RunScore]] = {}
+        for spec in runs_of(variant, seeds):
+            steps = variant.steps[spec.env]
+            table = self.store.run(spec.id).table("evaluations")
+            if len(table):
+                due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == steps)
+                table = table[(table["policy"] == "mean") & (table["step"] <= steps) & due]
+            diverged = self._standing(spec, steps) == "diverged"
+            at, returns = (np.array(table[name] if len(table) else []) for name in ("step", "return_mean"))
+            found.setdefault(spec.env, []).append(scored(at, returns, steps, objective, diverged))
+        return found
+
+    def cost(self, variant: Variant, seeds: Sequence[int]) -> dict[str, float]:
+        """Training time of a variant's runs, their shares of their cohorts', and their transitions."""
+        statuses = [(spec, self.store.run(spec.id).status()) for spec in runs_of(variant, seeds)]
+        seconds = sum(status.get("wall_seconds", 0.0) / status.get("cohort_size", 1) for _, status in statuses)
+        steps = sum(min(status["steps"], variant.steps[spec.env]) for spec, status in statuses)
+        return {"seconds": round(seconds, 3), "steps": steps}
+
+    def _cohorts(self, run_ids: Sequence[str]) -> set[str]:
+        return {cohort for run_id in run_ids if (cohort := self.store.run(run_id).status().get("cohort"))}
+
+    def _is_under_way(self, run_id: str) -> bool:
+        status = self.store.run(run_id).status()
+        return status["status"] in ("started", "finished") and status["steps"] > 0
+
+    def _standing(self, spec: RunSpec, steps: int) -> str:
+        return standing_at(self.store.run(spec.id).status(), steps)
+
+    def _labels(self, experiment: Experiment) -> dict[str, str]:
+        return {
+            spec.id: "" if widths_are_equal(spec, self.device) else variant.name for variant, spec in experiment.runs()
+        }
+
+
+def runs_of(variant: Variant, seeds: Sequence[int]) -> list[RunSpec]:
+    """A variant's runs, environment by environment."""
+    return [RunSpec(variant.algorithm, config, env, seed) for env, config in variant.configs.items() for seed in seeds]
+
+
+def to(variant: Variant, steps: int) -> Variant:
+    """A variant trained to `steps` everywhere."""
+    return replace(variant, steps=dict.fromkeys(variant.steps, steps))
+
+
+def random_returns(store: Store, envs: Sequence[str]) -> Mapping[str, float]:
+    """{env: a random policy's mean return}, measured where that was not known."""
+    from sac_bench.files import read_json
+    from sac_bench.results import measure_random_policies
+
+    measure_random_policies(store, envs)
+    found: dict[str, Any] = {env: store.environment(env) for env in envs}
+    return {env: read_json(path)["return_mean"] for env, path in found.items() if path.exists()}
