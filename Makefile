@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help soak setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
-	sac-settings figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
+	sac-settings tune figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -17,6 +17,8 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make comparison-quick      SAC against TD3, DDPG, PPO and SQL, small networks, minutes on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks; make sac-settings: SAC's published forms"
+	@echo "make tune                  a search for SAC's rates with small networks, checked on held-out seeds: minutes;"
+	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
 	@echo "make parity, parity-td3    SAC (TD3, DDPG) here and in Stable-Baselines3, trained under the same settings"
 	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
@@ -44,6 +46,12 @@ ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 
 comparison comparison-quick sac-settings: $(READY)
 	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
+
+# experiments/tuning/*.toml; the journal in results/<study>/ unless STORAGE= names a database.
+STUDY ?= sac-quick
+tune: $(READY)
+	$(BIN)/sac-bench tune experiments/tuning/$(STUDY).toml $(if $(STORAGE),--storage '$(STORAGE)') \
+		$(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 figures: $(READY)
 	$(BIN)/sac-bench report

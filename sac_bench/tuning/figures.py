@@ -80,8 +80,15 @@ def slices(about: About) -> Figure:
             axis.plot([place(t["params"][name]) for t in trials], [_last(t) for t in trials], **style)
         if ticks is not None:
             axis.set_xticks(range(len(ticks)), ticks, fontsize=6.5)
-        elif about["space"][name].get("log"):
-            axis.set_xscale("log")
+        else:
+            low, high = about["space"][name]["low"], about["space"][name]["high"]
+            if about["space"][name].get("log"):
+                axis.set_xscale("log")
+                margin = (high / low) ** 0.04
+                axis.set_xlim(low / margin, high * margin)
+            else:
+                axis.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+            axis.tick_params(labelsize=7)
         own = about["default"].get(name)
         if own is not None and (ticks is None or place(own) is not None):
             axis.axvline(place(own), color="gray", linestyle="--", linewidth=0.9)

@@ -70,7 +70,7 @@ class Verdict:
         elif gap.high < 0:
             said = f"{won.name} is worse than the default on held-out seeds: {interval}"
         else:
-            said = f"that {won.name} beats the default is not shown: {interval} on held-out seeds"
+            said = f"It is not shown that {won.name} beats the default: {interval} on held-out seeds"
         if self.gain <= 0:
             return f"{said}. The search found nothing above the default ({signed(self.gain)} on its own seeds)."
         share = f"{self.survived:.0%} of that survived" if self.kept > 0 else "none of that survived"
@@ -148,10 +148,11 @@ def best_file(study: Study, winner: Contender) -> str:
         "steps": study.steps,
         "reference": DEFAULT,
         "base": file.base,
-        "on": {env: table for env, table in file.on.items() if env in study.envs},
+        "on": {env: table for env, table in file.on.items() if env in study.envs and table},
         "variants": {DEFAULT: _only(study, study.start), "best": _only(study, study.overrides(winner.params))},
     }
-    return f"# The winner of {study.source}: sac-bench run this file, or copy [variants.best].\n" + toml(tables)
+    tables = {key: value for key, value in tables.items() if value != {}}
+    return f"# The winner of the study {study.name}: sac-bench run this file, or copy [variants.best].\n" + toml(tables)
 
 
 def _only(study: Study, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value).replace("\x7f", "\\u007f")
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value)

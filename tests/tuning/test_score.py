@@ -1,0 +1,113 @@
+"""What a trial is worth, by numbers that can be checked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sac_bench.tuning.held_out import best, seed_values, verdict
+from sac_bench.tuning.pruning import bracket, goes_on
+from sac_bench.tuning.score import RunScore, objective_value, run_value, scored, worst_seen
+from sac_bench.tuning.study import load
+from sac_bench.tuning.trials import Trial
+
+ENV = "InvertedPendulum-v5"
+
+
+def test_a_final_score_is_of_the_last_tenth_and_an_area_of_all_steps():
+    steps, returns = [0, 50, 95, 100], [0.0, 10.0, 20.0, 40.0]
+    assert run_value(steps, returns, 100, "final") == 30
+    # Trapezia: 50 * 5 + 45 * 15 + 5 * 30 = 250 + 675 + 150, over 100 steps.
+    assert run_value(steps, returns, 100, "area") == pytest.approx(10.75)
+    assert run_value(steps[::-1], returns[::-1], 100, "area") == pytest.approx(10.75)
+
+
+def test_diverged_runs_have_no_score_of_their_own():
+    assert scored([0, 10], [1.0, 2.0], 10, "final", diverged=False) == RunScore(2.0)
+    assert scored([0, 10], [5.0, 2.0], 20, "final", diverged=True) == RunScore(2.0, diverged=True)
+    assert scored([0, 10], [5.0, math.nan], 10, "final", diverged=False) == RunScore(5.0, diverged=True)
+    nothing = scored([], [], 10, "final", diverged=True)
+    assert nothing.diverged
+    assert math.isnan(nothing.value)
+
+
+def test_diverged_runs_enter_with_the_worst_seen():
+    trials = [
+        {"a": [RunScore(10.0), RunScore(4.0)], "b": [RunScore(-3.0), RunScore(7.0, diverged=True)]},
+        {"a": [RunScore(1.0, diverged=True), RunScore(8.0)], "b": [RunScore(5.0), RunScore(6.0)]},
+    ]
+    worst = worst_seen(trials, {})
+    assert worst == {"a": 4.0, "b": -3.0}  # not 1, the last word of one that diverged
+    assert objective_value(trials[1], worst, {}, "iqm", 0.25) == np.mean([5.0, 6.0])  # of 4, 8, 5, 6 the middle two
+    assert objective_value(trials[0], worst, {}, "lower-quantile", 0.25) == np.quantile([10, 4, -3, -3], 0.25)
+
+
+def test_where_all_diverged_the_lowest_last_word_counts_and_else_a_random_policys():
+    all_of_them = [{"a": [RunScore(2.0, diverged=True), RunScore(3.0, diverged=True)]}]
+    assert worst_seen(all_of_them, {"a": -9.0}) == {"a": 2.0}
+    assert worst_seen([{"a": [RunScore(math.nan, diverged=True)]}], {"a": -9.0}) == {"a": -9.0}
+
+
+def test_few_runs_are_averaged_and_several_environments_are_put_on_one_scale():
+    assert objective_value({"a": [RunScore(1.0), RunScore(2.0)]}, {}, {}, "iqm", 0.25) == 1.5
+    scores = {"a": [RunScore(50.0)], "b": [RunScore(-5.0)]}
+    assert objective_value(scores, {}, {"a": (0.0, 100.0), "b": (-10.0, 0.0)}, "iqm", 0.25) == 0.5
+
+
+def test_the_best_share_goes_on_and_the_best_always():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    assert [goes_on(v, values, 3) for v in values] == [False] * 5 + [True] * 2
+    assert goes_on(1.0, [1.0], 3)
+    assert [goes_on(v, [1.0, 2.0], 3) for v in (1.0, 2.0)] == [False, True]
+    assert goes_on(2.0, [2.0, 2.0, 2.0], 3)  # equal ones are not told apart
+
+
+def test_hyperband_spreads_trials_over_its_brackets_by_their_shares():
+    assert {bracket(n, "none", 2, 3) for n in range(50)} == {2}
+    assert {bracket(n, "successive-halving", 2, 3) for n in range(50)} == {0}
+    # Shares: ceil(3 * 9 / 3), ceil(3 * 3 / 2), 3 * 1 of 17.
+    counts = np.bincount([bracket(n, "hyperband", 2, 3) for n in range(1700)])
+    np.testing.assert_allclose(counts, [900, 500, 300], atol=5)
+    assert len({bracket(n, "hyperband", 2, 3) for n in range(8)}) == 3
+
+
+def trial(number, value, **params):
+    return Trial(number, number, "PRUNED" if value is None else "COMPLETE", params, value, {}, {}, None, {})
+
+
+def test_the_best_trials_are_complete_and_different():
+    trials = [trial(0, 5.0, x=1), trial(1, None, x=2), trial(2, 9.0, x=3), trial(3, 9.0, x=3), trial(4, 7.0, x=4)]
+    assert [t.number for t in best(trials, 2)] == [2, 4]
+    assert [t.number for t in best(trials, 9)] == [2, 4, 0]
+
+
+def runs(*values):
+    return {ENV: [RunScore(v) if v is not None else RunScore(0.0, diverged=True) for v in values]}
+
+
+def test_the_verdict_is_welchs_interval_and_the_share_of_the_gain(study_file):
+    study = load(study_file)
+    held_out = {"default": runs(10.0, 12.0, 14.0), "trial-0007": runs(20.0, 22.0, 24.0)}
+    found = verdict(study, [trial(7, 32.0)], 12.0, held_out, {})
+    assert (found.gain, found.kept, found.survived) == (20.0, 10.0, 0.5)
+    assert found.winner.difference.value == 10
+    assert found.winner.difference.low == pytest.approx(10 - 2.776445 * math.sqrt(8 / 3), rel=1e-6)  # t(4)
+    assert "trial-0007 beats the default on held-out seeds: +10.0, 95% interval [+5.47, +14.5]" in found.answer()
+    assert "+20.0 above the default, on held-out seeds +10.0: 50% of that survived" in found.answer()
+    same = verdict(study, [trial(7, 32.0)], 12.0, held_out | {"trial-0007": runs(10.0, 12.0, 15.0)}, {})
+    assert "It is not shown that trial-0007 beats the default" in same.answer()
+    worse = verdict(study, [trial(7, 32.0)], 12.0, held_out | {"trial-0007": runs(1.0, 2.0, 1.0)}, {})
+    assert "is worse than the default" in worse.answer()
+    assert "none of that survived" in worse.answer()
+    nothing = verdict(study, [trial(7, 11.0)], 12.0, held_out, {})
+    assert "The search found nothing above the default (-1 on its own seeds)" in nothing.answer()
+    assert nothing.as_dict()["survived"] is None  # JSON has no NaN
+
+
+def test_what_diverges_on_held_out_seeds_counts_there_too(study_file):
+    study = load(study_file)
+    scores = {"default": runs(10.0, 12.0), "trial-0001": runs(20.0, None)}
+    found = verdict(study, [trial(1, 30.0)], 11.0, scores, {})
+    assert found.winner.diverged == 1
+    assert found.winner.held_out == 15.0  # 20 and the worst seen, 10
+    np.testing.assert_array_equal(seed_values(study, scores["trial-0001"], {ENV: 10.0}), [20.0, 10.0])

@@ -1,0 +1,195 @@
+"""The search, with workers inside this process: what is trained, pruned, continued after any death, and counted."""
+
+import json
+
+import optuna
+import pytest
+
+from sac_bench import garbage
+from sac_bench.experiment import load as load_experiment
+from sac_bench.results import load_results
+from sac_bench.runspec import RunSpec
+from sac_bench.store import Store
+from sac_bench.tuning.study import load
+from sac_bench.tuning.trials import Trials
+from tests.tuning.conftest import STUDY
+
+FIGURES = ["history", "slices", "parallel", "rungs", "cost"]
+
+
+def known(tmp_path, study_file, results="results"):
+    store = Store(tmp_path / results)
+    with store.planner() as planner:
+        return Trials(load(study_file), store, planner).all()
+
+
+def test_a_study_from_file_to_winner(study_file, carry_out, in_process, tmp_path, command):
+    assert carry_out(study_file)
+    store, study = Store(tmp_path / "results"), load(study_file)
+    trials = known(tmp_path, study_file)
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert {trial.state for trial in trials} == {"PRUNED", "COMPLETE"}
+    pruned = [trial for trial in trials if trial.state == "PRUNED"]
+    for trial in trials:  # runs are ordinary, their numbers those of their steps
+        (spec,) = (spec for _, spec in study.experiment([study.variant("t", trial.params, 300)]).runs())
+        status = store.run(spec.id).status()
+        assert (status["status"], status["steps"]) == ("finished", max(trial.values))
+        assert trial.costs[max(trial.values)]["steps"] == max(trial.values)
+    # Compute is given back: nothing was trained of a pruned trial after its last rung, nothing twice.
+    assert sum(max(trial.values) for trial in pruned) < 300 * len(pruned)
+    assert len(set(in_process.trained)) == len(in_process.trained)
+    assert not list(store.root.glob("cohorts/*/*.safetensors"))
+    with store.planning():
+        assert [item for item in garbage.find(store) if "plan" not in item.why] == []
+
+    folder = store.root / "tiny-study"
+    winner = max((t for t in trials if t.value is not None), key=lambda t: (t.value, -t.number))
+    best = load_experiment(folder / "best.toml")
+    assert best.variants["best"].configs == study.variant("t", winner.params, 300).configs
+    assert best.variants["default"].configs == study.default.configs
+    in_store = {spec.id for _, spec in best.runs()} & set(store.run_ids())
+    assert len(in_store) == len({spec.id for _, spec in best.runs()})
+    assert {r.status for r in load_results("tiny-study-held-out", store.root).runs.itertuples()} == {"finished"}
+    report = (folder / "report.md").read_text()
+    assert "| default " in report
+    assert f"{winner.name} (the winner)" in report
+    assert "95% interval" in report
+    assert not [name for name in FIGURES if not (folder / "figures" / f"{name}.svg").stat().st_size]
+    about = json.loads((folder / "study.json").read_text())
+    assert about["verdict"]["contenders"][1]["name"] == winner.name
+
+    in_process.trained.clear()
+    assert carry_out(study_file)  # again: nothing is left to do
+    assert in_process.trained == []
+    assert carry_out(study_file, trials=5)
+    assert [trial.number for trial in known(tmp_path, study_file)] == [0, 1, 2, 3, 4]
+    (folder / "report.md").unlink()
+    (folder / "figures" / "history.png").unlink()
+    told = command("report", "tiny-study")
+    assert told.returncode == 0, told.stderr
+    assert (folder / "figures" / "history.png").exists()
+    reran = command("run", folder / "best.toml", "--dry-run")
+    assert " 0 new" in reran.stdout, reran.stderr
+    assert "5 of 5 trials" in (folder / "report.md").read_text()
+
+
+class Killed(BaseException):
+    """What stands for SIGKILL: no handler of the tuner's may see it."""
+
+
+@pytest.mark.parametrize("at", range(1, 26, 4))
+def test_a_tuner_that_dies_at_any_write_is_continued_and_nothing_is_counted_twice(
+    at, study_file, carry_out, in_process, tmp_path, monkeypatch
+):
+    study_file.write_text(STUDY.replace("trials = 4", "trials = 3"))
+    calls = []
+
+    def dying(method):
+        def call(*args, **kwargs):
+            calls.append(method.__name__)
+            if len(calls) == at:
+                raise Killed
+            return method(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("_own", "score", "report", "let_go_on", "end"):
+            patch.setattr(Trials, name, dying(getattr(Trials, name)))
+        patch.setattr(optuna.Study, "ask", dying(optuna.Study.ask))
+        died = False
+        try:
+            carry_out(study_file)
+        except Killed:
+            died = True
+    assert died or len(calls) < at
+    assert carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert not [trial for trial in trials if trial.state == "RUNNING" or not trial.values]
+    assert len(set(in_process.trained)) == len(in_process.trained)  # a run's steps are trained once
+
+
+def test_trials_of_equal_settings_are_trained_once_and_judged_alike(study_file, carry_out, in_process, tmp_path):
+    text = (
+        STUDY[: STUDY.index("[space]")] + '[space]\nactivation = {type = "categorical", choices = ["relu", "tanh"]}\n'
+    )
+    study_file.write_text(text.replace("trials = 4", "trials = 6"))
+    assert carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert len(trials) == 6
+    assert len(set(in_process.trained)) == len(in_process.trained)
+    for settings in ("relu", "tanh"):
+        alike = [trial for trial in trials if trial.params["activation"] == settings]
+        assert len({tuple(sorted(trial.values.items())) for trial in alike}) == 1, alike
+
+
+def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, in_process, tmp_path):
+    study = load(study_file)
+    store = Store(tmp_path / "results")
+    with store.planner() as planner:
+        trials = Trials(study, store, planner)
+        (number,) = trials.ask(1)
+        params = trials.get(number).params
+    (config,) = study.variant("t", params, 300).configs.values()
+    in_process.fails.append(RunSpec("sac", config, "InvertedPendulum-v5", 0).id)
+    assert not carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert [trial.state for trial in trials].count("RUNNING") == 1
+    assert len(trials) == 4
+    assert not (tmp_path / "results" / "tiny-study" / "best.toml").exists()
+    assert "1 failed" in (tmp_path / "results" / "tiny-study" / "report.md").read_text()
+    in_process.fails.clear()
+    assert carry_out(study_file)
+    assert {trial.state for trial in known(tmp_path, study_file)} == {"PRUNED", "COMPLETE"}
+
+
+def test_diverged_runs_score_as_the_worst_seen(study_file, carry_out, in_process, tmp_path):
+    text = STUDY.replace("low = 1e-4, high = 1e-2, log = true", "low = 0.5, high = 1.0").replace(
+        "utd = 0.1", "utd = 1.0"
+    )
+    study_file.write_text(
+        text.replace("critic_lr", "actor_lr").replace("layers = [8]", "layers = [8]\nreward_scale = 1e6")
+    )
+    assert carry_out(study_file)
+    for trial in known(tmp_path, study_file):
+        assert all(value == value for value in trial.values.values())
+
+
+def test_trials_that_share_structure_train_as_one_cohort_and_go_on_in_a_narrower_one(
+    study_file, carry_out, in_process, tmp_path
+):
+    text = STUDY.replace("layers = [8]", "layers = [64, 64]").replace("batch_size = 4", "batch_size = 64")
+    text = text.replace('activation = { type = "categorical", choices = ["relu", "tanh"] }\n', "")
+    study_file.write_text(text.replace("batch = 2", "batch = 4").replace("reduction = 2", "reduction = 4"))
+    assert carry_out(study_file)
+    store = Store(tmp_path / "results")
+    first, second = in_process.trained[:2]
+    widths = {
+        cohort: len(json.loads((store.cohort(cohort) / "plan.json").read_text())["runs"])
+        for cohort, _ in (first, second)
+    }
+    assert (first[1], second[1]) == (100, 200)
+    assert widths == {first[0]: 4, second[0]: 2}  # one trial goes on; beside it a slot is kept
+
+
+def test_another_definition_under_the_same_name_is_refused(study_file, carry_out):
+    assert carry_out(study_file, trials=1)
+    study_file.write_text(STUDY.replace("high = 1e-2", "high = 2e-2"))
+    with pytest.raises(ValueError, match="has a study 'tiny-study' of another space"):
+        carry_out(study_file)
+
+
+@pytest.mark.parametrize("sampler", ["random", "cma-es"])
+def test_every_sampler_and_pruner(sampler, study_file, carry_out, tmp_path):
+    if sampler == "cma-es":
+        pytest.importorskip("cmaes")
+    pruner = {"random": "none", "cma-es": "hyperband"}[sampler]
+    study_file.write_text(
+        STUDY.replace('"successive-halving"', f'"{pruner}"\nsampler = "{sampler}"\nobjective = "area"')
+    )
+    assert carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert len(trials) == 4
+    if pruner == "none":
+        assert {trial.state for trial in trials} == {"COMPLETE"}
