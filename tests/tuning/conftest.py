@@ -8,11 +8,13 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
+from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.worker import Worker
+from sac_bench.files import write_json
 from sac_bench.store import Store
-from sac_bench.tuning import training
+from sac_bench.tuning import report, training
+from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.study import load
-from sac_bench.tuning.tune import tune
 
 STUDY = """
 name = "tiny-study"
@@ -56,7 +58,9 @@ class InProcess:
 
     trained: ClassVar[list[tuple[str, int]]] = []
     fails: ClassVar[list[str]] = []
-    """Cohorts whose workers fail."""
+    """Runs whose workers fail."""
+    diverge: ClassVar[list[str]] = []
+    """Runs that diverge at once, where they are only pretended."""
 
     def __init__(self, plan, store, **_):
         self.plan, self.store = plan, store
@@ -68,17 +72,53 @@ class InProcess:
                     self.store.run(spec.id).update(status="failed", reason="asked to")
                 continue
             InProcess.trained.append((cohort.id, cohort.steps))
-            Worker(self.store, cohort.id, cohort.steps, "cpu", 1).train()
+            self.train(cohort)
+
+    def train(self, cohort):
+        Worker(self.store, cohort.id, cohort.steps, "cpu", 1).train()
+
+
+class Pretended(InProcess):
+    """Without training: a run's return at any step is known."""
+
+    @staticmethod
+    def returned(spec, steps):
+        return 1e6 * spec.config.actor_lr + steps + spec.seed
+
+    def train(self, cohort):
+        directory = CohortDirectory(self.store.cohort(cohort.id))
+        for spec in cohort.runs:
+            run = self.store.run(spec.id)
+            steps = 100 if spec.id in self.diverge else cohort.steps
+            for step in range(run.status()["steps"] + 100 * bool(run.status()["steps"]), steps + 1, 100):
+                row = {"step": step, "policy": "mean", "return_mean": self.returned(spec, step), "wall_seconds": 1.0}
+                run.append("evaluations", [row])
+            more = {"steps": steps, "wall_seconds": steps / 100, "cohort_size": len(cohort.runs), "cohort": cohort.id}
+            run.end("diverged" if spec.id in self.diverge else "finished", **more)
+        if directory.plan()["keep_replay"]:
+            write_json(directory.path / "checkpoint-000000000100.json", {"files": {}})
+        else:
+            directory.drop_replay()
 
 
 @pytest.fixture
 def in_process(monkeypatch):
+    """Real training, inside this process."""
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     monkeypatch.setattr(training, "Engine", InProcess)
     monkeypatch.setattr(training, "Display", lambda *_: None)
-    monkeypatch.setattr(InProcess, "trained", [])
-    monkeypatch.setattr(InProcess, "fails", [])
+    for name in ("trained", "fails", "diverge"):
+        monkeypatch.setattr(InProcess, name, [])
     return InProcess
+
+
+@pytest.fixture
+def pretended(in_process, monkeypatch):
+    """No training and no figures: for what decides."""
+    monkeypatch.setattr(training, "Engine", Pretended)
+    monkeypatch.setattr(tuning, "write_experiment_report", lambda folder: None)
+    monkeypatch.setattr(report, "write_figures", lambda about, folder: [])
+    return Pretended
 
 
 @pytest.fixture
@@ -86,7 +126,8 @@ def carry_out(in_process, tmp_path):
     """`tune` a file's study in results/ of the test's folder."""
 
     def run(path: Path, results: str = "results", storage: str | None = None, trials: int | None = None) -> bool:
-        return tune(load(path, trials), Store(tmp_path / results), storage=storage, device="cpu", workers=1, imports=[],
-                    retrain=False, console=Console(quiet=True), command="sac-bench tune")  # fmt: skip
+        return tuning.tune(
+            load(path, trials), Store(tmp_path / results), storage=storage, device="cpu", workers=1, imports=[],
+            retrain=False, console=Console(quiet=True), command="sac-bench tune")  # fmt: skip
 
     return run

@@ -71,7 +71,7 @@ BAD = {
     "no envs": ('envs = ["InvertedPendulum-v5"]', "", "envs: is missing"),
     "unknown env": ("InvertedPendulum-v5", "InvertedPendulun-v5", "did you mean 'InvertedPendulum-v5'"),
     "env twice": ('["InvertedPendulum-v5"]', '["InvertedPendulum-v5", "InvertedPendulum-v5"]', "is there twice"),
-    "unknown key": ("trials = 4", "trails = 4", "trails: unknown key; did you mean 'trials'?"),
+    "unknown key": ("batch = 2", "bach = 2", "bach: unknown key; did you mean 'batch'?"),
     "no trial": ("trials = 4", "trials = 0", "trials: input should be greater than or equal to 1, not 0"),
     "a name of the store's": ("tiny-study", "runs", "name: 'runs' is a folder of the store's own"),
     "no plain name": ("tiny-study", "../x", "name: '../x' is not a plain name"),
@@ -124,7 +124,7 @@ BAD = {
     "a corner the config refuses": (SPACE, 'log_std_min = {type = "float", low = -9.0, high = 1.0}\n'
                                     'log_std_max = {type = "float", low = 0.0, high = 2.0}', "log_std_min = 1.0 is above log_std_max = 0.0"),
     "a value inside that is refused": ("target_period = { type = \"int\", low = 1, high = 4 }",
-                                       'num_envs = {type = "int", low = 1, high = 4}', "learning_starts = 90 is not a multiple of num_envs = 4"),
+                                       'num_envs = {type = "int", low = 1, high = 4}', "eval_every = 100 is not a multiple of num_envs = 3"),
 }  # fmt: skip
 
 

@@ -1,0 +1,217 @@
+"""Where trials are kept: journals and databases, shared, cut, unreachable; and who owns a trial."""
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.store import Store
+from sac_bench.tuning import trials as module
+from sac_bench.tuning.study import load
+from sac_bench.tuning.trials import Trials, open_storage
+from tests.conftest import sac_bench_environment
+from tests.tuning.conftest import STUDY
+
+ROOT = Path(__file__).parents[2]
+
+
+def tuner(study_file, results, *url):
+    """A process that tunes with pretended training."""
+    command = [sys.executable, "-m", "tests.tuning.pretending", str(study_file), str(results), *url]
+    return subprocess.Popen(command, cwd=ROOT, env=sac_bench_environment(), stderr=subprocess.PIPE, text=True)
+
+
+def assert_shared(processes, trials, total):
+    for process in processes:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    assert [trial.number for trial in trials.all()] == list(range(total))
+    assert {trial.state for trial in trials.all()} <= {"PRUNED", "COMPLETE"}
+
+
+def test_two_processes_share_a_journal(study_file, tmp_path):
+    study_file.write_text(STUDY.replace("trials = 4", "trials = 7"))
+    processes = [tuner(study_file, tmp_path / "results") for _ in range(2)]
+    store = Store(tmp_path / "results")
+    for process in processes:
+        process.wait(timeout=200)
+    with store.planner() as planner:
+        trials = Trials(load(study_file), store, planner)
+    assert_shared(processes, trials, 7)
+    assert len({trial.owner["pid"] for trial in trials.all()}) == 2
+
+
+def test_a_line_that_a_killed_process_left_half_is_cut_off(study_file, tmp_path):
+    store = Store(tmp_path / "results")
+    with store.planner() as planner:
+        Trials(load(study_file), store, planner).ask(1)
+        journal = store.experiment("tiny-study") / "journal.log"
+        with open(journal, "ab") as file:
+            file.write(b'{"op_code": 4, "worker_')
+        trials = Trials(load(study_file), store, planner)
+        assert trials.ask(1) == [1]
+        assert [trial.number for trial in trials.all()] == [0, 1]
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+def test_a_living_tuners_trials_are_left_alone_and_a_dead_ones_taken_over_once(study_file, tmp_path):
+    store, study = Store(tmp_path / "results"), load(study_file)
+    with store.planner() as dead:
+        asked = Trials(study, store, dead).ask(2)
+        with store.planner() as other:
+            assert Trials(study, store, other).take_over() == []
+    with store.planner() as one, store.planner() as two:
+        first, second = Trials(study, store, one), Trials(study, store, two)
+        assert first.take_over() == asked
+        assert second.take_over() == []
+        assert {trial.owner["planner"] for trial in second.all()} == {one}
+
+
+def test_by_a_database_a_silent_owner_of_another_folder_is_dead(study_file, tmp_path, monkeypatch):
+    url, study = f"sqlite:///{tmp_path}/study.db", load(study_file)
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    with there.planner() as planner:
+        asked = Trials(study, there, planner, url).ask(1)
+    with here.planner() as planner:
+        trials = Trials(study, here, planner, url)
+        assert trials.take_over() == []  # it may live: no lock tells here
+        monkeypatch.setattr(trials.storage, "grace_period", 1)
+        while not trials._silent():
+            pass
+        assert trials.take_over() == asked
+
+
+def test_trials_beyond_the_number_that_several_folders_asked_for_are_closed_unused(study_file, tmp_path, monkeypatch):
+    url, study = f"sqlite:///{tmp_path}/study.db", load(study_file, trials=2)
+    stores = [Store(tmp_path / name) for name in ("here", "there")]
+    with stores[0].planner() as one, stores[1].planner() as two:
+        first, second = Trials(study, stores[0], one, url), Trials(study, stores[1], two, url)
+        ask = optuna.Study.ask
+
+        def both(study_, *arguments):
+            monkeypatch.setattr(optuna.Study, "ask", ask)
+            second.ask(1)  # between the count and the question of the first
+            return ask(study_, *arguments)
+
+        assert first.ask(1) == [0]
+        monkeypatch.setattr(optuna.Study, "ask", both)
+        assert first.ask(1) == []
+        assert [trial.number for trial in first.all()] == [0, 1]
+
+
+BAD = {
+    "no URL": ("nonsense", "wants a URL as sqlite:///FILE"),
+    "a closed port": ("postgresql+psycopg://me:{secret}@127.0.0.1:{port}/db", "--storage postgresql+psycopg://me:***@127.0.0.1:"),
+    "a password as an argument": ("postgresql+psycopg://me@127.0.0.1:{port}/db?password={secret}", "127.0.0.1"),
+    "no such host": ("postgresql+psycopg://me:{secret}@no.such.host.invalid/db", "no.such.host.invalid"),
+    "no such folder": ("sqlite:////nowhere/at/all/x.db", "--storage sqlite:////nowhere/at/all/x.db: cannot be used: unable to open"),
+    "no such dialect": ("oracledb9://me:{secret}@host/db", "--storage oracledb9://me:***@host/db: cannot be used"),
+    "no driver": ("mysql://me:{secret}@host/db", "--storage mysql://me:***@host/db: no driver for mysql; pip install pymysql"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_storage_that_cannot_be_used_says_so_with_its_host_and_never_its_password(case, tmp_path):
+    url, words = BAD[case]
+    if "psycopg" in url:
+        pytest.importorskip("psycopg")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    secret = "s3cr%40t"
+    with pytest.raises(InputError) as refused:
+        open_storage(url.format(secret=secret, port=port), tmp_path)
+    told = str(refused.value)
+    assert words in told
+    assert "\n" not in told
+    assert "s3cr" not in told
+
+
+def test_the_command_says_it_in_one_line(command, study_file, tmp_path):
+    refused = command("tune", study_file, "--storage", "mysql+nodriver://me:s3cret@db.example/x")
+    assert refused.returncode == 2
+    (line,) = refused.stderr.strip().splitlines()
+    assert "db.example" in line
+    assert "s3cret" not in line + refused.stdout
+
+
+@pytest.fixture
+def postgresql(tmp_path_factory):
+    """The URL of a real server on loopback, in a temporary folder, run by a user other than root."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    pytest.importorskip("psycopg")
+    if not binaries:
+        pytest.skip("there is no PostgreSQL here")
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    user = "postgres" if as_user else getpass.getuser()
+    folder = Path(subprocess.check_output([*as_user, "mktemp", "-d"], text=True).strip())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "password").write_text("s3cret")
+    shutil.chown(folder / "password", user)
+    run = lambda *command: subprocess.run(
+        [*as_user, *map(str, command)], check=True, cwd="/", stdout=subprocess.DEVNULL
+    )
+    run(
+        binaries[-1] / "initdb",
+        "-D",
+        folder / "data",
+        "-U",
+        "tuner",
+        "-A",
+        "scram-sha-256",
+        "--pwfile",
+        folder / "password",
+    )
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off"
+    run(binaries[-1] / "pg_ctl", "-D", folder / "data", "-w", "-o", options, "-l", folder / "log", "start")
+    try:
+        yield f"postgresql://tuner:s3cret@127.0.0.1:{port}/postgres"
+    finally:
+        run(binaries[-1] / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_processes_in_two_folders_share_a_study_in_postgresql(postgresql, study_file, tmp_path):
+    study_file.write_text(STUDY.replace("trials = 4", "trials = 9"))
+    processes = [tuner(study_file, tmp_path / name, postgresql) for name in ("here", "there", "there")]
+    for process in processes:
+        process.wait(timeout=200)
+    store = Store(tmp_path / "here")
+    with store.planner() as planner:
+        trials = Trials(load(study_file), store, planner, postgresql)
+        assert_shared(processes, trials, 9)
+        assert "s3cret" not in trials.at
+        assert "127.0.0.1" in trials.at
+    for path in [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.md")]:
+        assert "s3cret" not in path.read_text(), path
+    with pytest.raises(InputError) as refused:
+        open_storage(postgresql.replace("s3cret", "wr0ng"), tmp_path)
+    assert "password authentication failed" in str(refused.value)
+    assert "wr0ng" not in str(refused.value)
+    assert module.JOURNAL not in [path.name for path in tmp_path.rglob("*")]
+
+
+@pytest.mark.slow
+def test_a_killed_tuners_trials_in_postgresql_are_continued(postgresql, study_file, tmp_path):
+    study_file.write_text(STUDY.replace("trials = 4", "trials = 6"))
+    first = tuner(study_file, tmp_path / "results", postgresql)
+    store = Store(tmp_path / "results")
+    with store.planner() as planner:
+        trials = Trials(load(study_file), store, planner, postgresql)
+        while not trials.all():
+            assert first.poll() is None
+        first.kill()
+        first.wait()
+        second = tuner(study_file, tmp_path / "results", postgresql)
+        assert_shared([second], trials, 6)
