@@ -42,6 +42,8 @@ from sac_bench.tuning.study import Study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")  # we beat ourselves: Trials.heartbeats
+warnings.filterwarnings("ignore", message="Target and region quantiles select")  # of few trials
 
 JOURNAL = "journal.log"
 HEARTBEAT_SECONDS = 30
@@ -51,6 +53,9 @@ CONNECT_SECONDS = 10
 DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
 """Modules that speak to a database, the one that its plain URL means first."""
 SURPLUS = "surplus"
+ATTEMPTS = 4
+_MAKING_TABLES = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.InternalError)
+"""What a new database tells of several processes that make its tables at once: all but one try again."""
 
 
 class KernelLock(BaseJournalFileLock):
@@ -99,15 +104,20 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
                          "mysql://...; a journal in the study's folder is the default") from None  # fmt: skip
     parsed = _with_driver(parsed)
     waits = {"connect_timeout": CONNECT_SECONDS} if parsed.get_backend_name() in DRIVERS else {"timeout": 60}
-    try:
-        return RDBStorage(
-            parsed.render_as_string(hide_password=False),
-            engine_kwargs={"connect_args": waits, "pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=DEAD_AFTER_SECONDS,
-        )
-    except Exception as error:  # drivers raise what they like
-        raise InputError(f"--storage {shown(parsed)}: cannot be used: {said(error, parsed)}") from None
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return RDBStorage(
+                parsed.render_as_string(hide_password=False),
+                engine_kwargs={"connect_args": waits, "pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=DEAD_AFTER_SECONDS,
+            )
+        except Exception as error:  # drivers raise what they like
+            if left and isinstance(error, _MAKING_TABLES):
+                time.sleep(1.0)
+                continue
+            raise InputError(f"--storage {shown(parsed)}: cannot be used: {said(error, parsed)}") from None
+    raise AssertionError
 
 
 def shown(url: sqlalchemy.URL) -> str:
