@@ -89,8 +89,10 @@ class Layers:
                 elsewhere = f", an option of {', '.join(others)}" if others else ""
                 raise InputError(f"{self._where}: {table} {key}: {algorithm} has no such option{elsewhere}{hint}")
 
-    def resolve(self, table: str, overrides: Mapping[str, Any], swept: Mapping[str, Any] | None = None) -> Resolved:
-        """What becomes of a variant that its table says `overrides` of."""
+    def resolve(
+        self, table: str, overrides: Mapping[str, Any], swept: Mapping[str, Any] | None = None, by: str = "[sweep]"
+    ) -> Resolved:
+        """What becomes of a variant that its table says `overrides` of, and the table `by` says `swept`, last."""
         own = {key: value for key, value in overrides.items() if key not in ("algorithm", "on")}
         algorithm, on, point = self.algorithm(overrides, table), overrides.get("on", {}), dict(swept or {})
         inner = table.removesuffix("]")
@@ -104,7 +106,7 @@ class Layers:
                 (f"[on.{env}]", self._on.get(env, {})),
                 (table, own),
                 (f"{inner}.on.{env}]", on.get(env, {})),
-                ("[sweep]", point),
+                (by, point),
             ]
             merged: dict[str, Any] = {"steps": self._steps}
             places: dict[str, str] = {}

@@ -138,7 +138,6 @@ def seed_values(study: Study, scores: Scores, worst: Mapping[str, float]) -> np.
 
 def best_file(study: Study, winner: Contender) -> str:
     """An experiment file of the default and the winner on the held-out seeds: all of its runs are there already."""
-    file = study.layers.file
     tables: dict[str, Any] = {
         "name": f"{study.name}-best",
         "question": f"What {winner.name} of the study {study.name} gets, beside the default it started from.",
@@ -147,8 +146,8 @@ def best_file(study: Study, winner: Contender) -> str:
         "seeds": list(study.held_out_seeds),
         "steps": study.steps,
         "reference": DEFAULT,
-        "base": file.base,
-        "on": {env: table for env, table in file.on.items() if env in study.envs and table},
+        "base": dict(study.base),
+        "on": {env: table for env, table in study.on.items() if env in study.envs and table},
         "variants": {DEFAULT: _only(study, study.start), "best": _only(study, study.overrides(winner.params))},
     }
     tables = {key: value for key, value in tables.items() if value != {}}

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench import experiment as experiments
 from sac_bench.errors import InputError, nearest
-from sac_bench.experiment import MAX_STEPS, NAME, RESERVED, Experiment, ExperimentFile, Layers, Variant
+from sac_bench.experiment import NAME, RESERVED, Experiment, Variant
+from sac_bench.layers import MAX_STEPS, Layers, Resolved
 from sac_bench.runspec import digest
 from sac_bench.tomlfile import located, read, validate
 from sac_bench.training.envs import describe
@@ -97,6 +98,9 @@ class Study:
     held_out_seeds: tuple[int, ...]
     source: str
     layers: Layers
+    base: Mapping[str, Any]
+    """The tables [base] and, below, [on], as the layers have them."""
+    on: Mapping[str, Any]
     start: Mapping[str, Any]
     """What the variant changes that the search starts from; its table [on] included."""
 
@@ -108,10 +112,10 @@ class Study:
     @cached_property
     def default(self) -> Variant:
         """Where the search starts from, and what its winner has to beat."""
-        return self.layers.variant(DEFAULT, "[base]", dict(self.start), None)
+        return self._named(DEFAULT, self.layers.resolve("[base]", self.start), self.steps)
 
     def overrides(self, params: Params) -> dict[str, Any]:
-        """What a trial's variant changes. What is searched holds on every environment."""
+        """What a trial's variant changes, as a table of its own. What is searched holds on every environment."""
         on = {
             env: {k: v for k, v in table.items() if k not in params} for env, table in self.start.get("on", {}).items()
         }
@@ -120,8 +124,11 @@ class Study:
 
     def variant(self, name: str, params: Params, steps: int) -> Variant:
         """A trial as an experiment's variant, trained to `steps`; InputError where the config refuses it."""
-        resolved = self.layers.variant(name, "[space]", self.overrides(params), None)
-        return Variant(name, resolved.algorithm, resolved.configs, dict.fromkeys(self.envs, steps), params)
+        return self._named(name, self.layers.resolve("[space]", self.start, params, by="[space]"), steps, params)
+
+    def _named(self, name: str, resolved: Resolved, steps: int, changes: Params | None = None) -> Variant:
+        changed = resolved.changes if changes is None else changes
+        return Variant(name, resolved.algorithm, resolved.configs, dict.fromkeys(self.envs, steps), changed)
 
     def experiment(self, variants: Sequence[Variant], name: str = "", seeds: Sequence[int] = ()) -> Experiment:
         """An ordinary experiment of these variants, the first its reference."""
@@ -163,17 +170,18 @@ def load(path: str | Path, trials: int | None = None) -> Study:
         raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
     seeds, held_out_seeds = _seeds(file, held_out, where)
     base, start = _base(file, path, where)
-    for i, env in enumerate(base.envs):
+    for i, env in enumerate(base["envs"]):
         with located(f"{where}: envs"):
             describe(env)
-        if env in base.envs[:i]:
+        if env in base["envs"][:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
-    layers = Layers(base, (), None if file.experiment else base.envs, where)
+    layers = Layers(where, base["algorithm"], file.steps, base["base"], base["on"], (), {}, base["envs"],
+                    None if file.experiment else base["envs"])  # fmt: skip
     study = Study(
         name=file.name,
         question=file.question,
-        algorithm=base.algorithm,
-        envs=tuple(base.envs),
+        algorithm=base["algorithm"],
+        envs=tuple(base["envs"]),
         seeds=seeds,
         steps=file.steps,
         rungs=tuple(file.rungs),
@@ -186,12 +194,14 @@ def load(path: str | Path, trials: int | None = None) -> Study:
         objective=file.objective,
         aggregate=file.aggregate,
         quantile=file.quantile,
-        scale=_scale(file, base.envs, where),
-        space=_space(file, layers, base.algorithm, where),
+        scale=_scale(file, base["envs"], where),
+        space=_space(file, layers, base["algorithm"], where),
         top=held_out.top,
         held_out_seeds=held_out_seeds,
         source=where,
         layers=layers,
+        base=base["base"],
+        on=base["on"],
         start=start,
     )
     experiments.check_steps(study.default, where)
@@ -230,13 +240,13 @@ def _seeds(file: _File, held_out: _HeldOut, where: str) -> tuple[tuple[int, ...]
     return seeds, others
 
 
-def _base(file: _File, path: Path, where: str) -> tuple[ExperimentFile, dict[str, Any]]:
-    """The experiment that the study's layers are those of, and the variant that the search starts from."""
+def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the study's layers are made of (algorithm, envs, base, on), and the variant that the search starts from."""
     given: dict[str, Any] = {"algorithm": file.algorithm or "sac", "envs": file.envs, "base": file.base, "on": file.on}
     start: dict[str, Any] = {}
-    for env, options in file.on.items():
+    for name, options in [("base", file.base), *((f"on.{env}", table) for env, table in file.on.items())]:
         if "steps" in options:
-            raise InputError(f"{where}: [on.{env}] steps: a study has one number of steps for all its runs")
+            raise InputError(f"{where}: [{name}] steps: a study has one number of steps for all its runs")
     if file.experiment is None:
         if file.variant is not None:
             raise InputError(f'{where}: variant: goes with experiment = "FILE", whose variant it names')
@@ -258,13 +268,13 @@ def _base(file: _File, path: Path, where: str) -> tuple[ExperimentFile, dict[str
         given["algorithm"], given["envs"] = variant.algorithm, file.envs or list(known.envs)
         # [base] may hold options of other algorithms' variants in tables of theirs, which are left to them.
         given["base"] = _joined(table.get("base", {}), file.base)
+        given["base"].pop("steps", None)
         given["on"] = _without_steps(_joined(table.get("on", {}), file.on))
         start = {key: value for key, value in variant.overrides.items() if key != "steps"}
         start["on"] = _without_steps(start.get("on", {}))
     if given["envs"] is None:
         raise InputError(f"{where}: envs: is missing")
-    base = ExperimentFile(name=file.name, steps=file.steps, seeds=file.seeds, **given)
-    return base, start
+    return given, start
 
 
 def _joined(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,9 +312,11 @@ def _space(file: _File, layers: Layers, algorithm: str, where: str) -> tuple[Dim
     if not file.space:
         raise InputError(f"{where}: [space]: is empty: there is nothing to search")
     for name in file.space:
+        if name == "steps":
+            raise InputError(f"{where}: [space] steps: a study has one number of steps for all its runs")
         if name in JUDGED_BY:
             raise InputError(f"{where}: [space] {name}: says how trials are judged, and so cannot be searched")
-        layers.check({name: None}, algorithm, "[space]")
+        layers.check([name], algorithm, "[space]")
     return tuple(parse(name, table, where) for name, table in file.space.items())
 
 
