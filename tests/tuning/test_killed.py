@@ -8,6 +8,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from sac_bench.store import Store
 from sac_bench.tuning.study import load
@@ -41,6 +42,7 @@ def steps_of(tmp_path):
     return [json.loads(path.read_text())["steps"] for path in (tmp_path / "results").glob("runs/*/status.json")]
 
 
+@pytest.mark.slow
 def test_worker_and_tuner_killed_and_the_same_command_ends_with_the_same_trials(study_file, tmp_path):
     text = STUDY
     for old, new in SETTINGS.items():
