@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help soak setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
+.PHONY: help soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
 	sac-settings tune figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
 
 help:
@@ -66,6 +66,10 @@ test-slow: $(READY)
 # Writes results/soak; what it leaves out where disks cannot be mounted (not root) is the full disk.
 soak: $(READY)
 	$(BIN)/python -m tests.soak
+
+# A study and its tuners, killed; ARGS=--postgresql has its trials in a server's database.
+soak-tune: $(READY)
+	$(BIN)/python -m tests.tuning.soak $(ARGS)
 
 # Plants bugs one at a time and names the test that catches each (about half an hour).
 mutations: $(READY)

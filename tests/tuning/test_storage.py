@@ -1,9 +1,6 @@
 """Where trials are kept: journals and databases, shared, cut, unreachable; and who owns a trial."""
 
-import getpass
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +16,7 @@ from sac_bench.tuning.study import load
 from sac_bench.tuning.trials import Trials, open_storage
 from tests.conftest import sac_bench_environment
 from tests.tuning.conftest import STUDY
+from tests.tuning.postgresql import available, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,41 +140,13 @@ def test_the_command_says_it_in_one_line(command, study_file, tmp_path):
 
 
 @pytest.fixture
-def postgresql(tmp_path_factory):
-    """The URL of a real server on loopback, in a temporary folder, run by a user other than root."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+def postgresql():
+    """The URL of a real server."""
     pytest.importorskip("psycopg")
-    if not binaries:
+    if not available():
         pytest.skip("there is no PostgreSQL here")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    user = "postgres" if as_user else getpass.getuser()
-    folder = Path(subprocess.check_output([*as_user, "mktemp", "-d"], text=True).strip())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "password").write_text("s3cret")
-    shutil.chown(folder / "password", user)
-    run = lambda *command: subprocess.run(
-        [*as_user, *map(str, command)], check=True, cwd="/", stdout=subprocess.DEVNULL
-    )
-    run(
-        binaries[-1] / "initdb",
-        "-D",
-        folder / "data",
-        "-U",
-        "tuner",
-        "-A",
-        "scram-sha-256",
-        "--pwfile",
-        folder / "password",
-    )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off"
-    run(binaries[-1] / "pg_ctl", "-D", folder / "data", "-w", "-o", options, "-l", folder / "log", "start")
-    try:
-        yield f"postgresql://tuner:s3cret@127.0.0.1:{port}/postgres"
-    finally:
-        run(binaries[-1] / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+    with serving() as url:
+        yield url
 
 
 @pytest.mark.slow
