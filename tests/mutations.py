@@ -114,7 +114,7 @@ BUGS = [
         "target updated before it is used",
         SAC,
         '    has_value = "value" in params\n',
-        '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": polyak(state["target"], params["critic"], numbers["tau"])}\n',
+        '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": follow(state["target"], params["critic"], 0 * state["target_in"], numbers)[0]}\n',
         UPDATE,
     ),
     Bug("tau on the wrong side", CRITICS, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),

@@ -151,7 +151,10 @@ class Soak:
         cohort = self.random.choice(cohorts)
         old, new = sorted(cohort.glob("checkpoint-*.json"))
         only = set(json.loads(new.read_text())["files"]) - set(json.loads(old.read_text())["files"])
-        path = cohort / self.random.choice([new.name, *sorted(only)])
+        left = [
+            name for name in sorted(only) if (cohort / name).exists()
+        ]  # nobody may have come by since the last harm
+        path = cohort / self.random.choice([new.name, *left])
         self.counts[f"{self.harm(path)}: newest {path.name.split('-')[0]}"] += 1
         self.counts["corruptions"] += 1
         self.harmed.add(cohort.name)  # this one segment is the corruption's, and is trained again

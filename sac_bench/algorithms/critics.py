@@ -70,3 +70,13 @@ def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor):
 def polyak(target: Any, online: Any, tau: Tensor) -> Any:
     """(1 - tau) target + tau online, network by network, exact at tau = 1 ([2] Algorithm 1)."""
     return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
+
+
+def follow(target: Any, online: Any, waits: Tensor, numbers: Numbers) -> tuple[Any, Tensor]:
+    """A target that takes a step every `target_period` updates, and how many are left until its next one.
+
+    `waits` [] is what was left before this update.
+    """
+    waits = waits - 1
+    tau = torch.where(waits <= 0, numbers["tau"], 0.0)
+    return polyak(target, online, tau), torch.where(waits <= 0, numbers["target_period"], waits)

@@ -21,7 +21,7 @@ from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
+from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled, q_values
 from sac_bench.algorithms.networks import Draw, Network, init_mlp, squashed_gaussian
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
@@ -192,10 +192,8 @@ def update(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: 
     log_pi, action = descend("actor", actor_loss, nets, params["critic"], observation, noise["policy"], alpha, numbers)
     descend("temperature", temperature_loss, log_pi, -numbers["target_entropy_scale"] * action.shape[-1], learned)
 
-    target_in = state["target_in"] - 1
-    tau = torch.where(target_in <= 0, numbers["tau"], 0.0)
-    target_in = torch.where(target_in <= 0, numbers["target_period"], target_in)
-    new_target = polyak(state["target"], params["value" if has_value else "critic"], tau)
+    online = params["value" if has_value else "critic"]
+    new_target, target_in = follow(state["target"], online, state["target_in"], numbers)
     metrics |= {
         "q": q.mean(),
         "q_target": target.mean(),

@@ -22,7 +22,7 @@ from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled
+from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
@@ -263,9 +263,6 @@ def update(nets: Networks, fixed: int, state: State, numbers: Numbers, batch: Ba
     )
     descend("actor", gradient)
 
-    target_in = state["target_in"] - 1
-    tau = torch.where(target_in <= 0, numbers["tau"], 0.0)
-    target_in = torch.where(target_in <= 0, numbers["target_period"], target_in)
     metrics = {
         "critic_loss": q_loss,
         "actor_loss": actor_loss / action[..., 0].numel(),  # a particle's
@@ -275,7 +272,8 @@ def update(nets: Networks, fixed: int, state: State, numbers: Numbers, batch: Ba
         "bandwidth": h.mean(),
         "saturation": (action.abs() > 0.99).to(q.dtype).mean(),
     }
-    new_target, updates = polyak(state["target"], params["critic"], tau), state["updates"] + 1
+    new_target, target_in = follow(state["target"], params["critic"], state["target_in"], numbers)
+    updates = state["updates"] + 1
     new = {"params": params, "target": new_target, "adam": adam_state, "target_in": target_in, "updates": updates}
     return new, metrics
 
