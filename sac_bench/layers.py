@@ -62,6 +62,11 @@ class Layers:
             if not isinstance(table, dict):
                 raise InputError(f"{where}: [base] {name}: wants a table [base.{name}] of {name}'s options")
             self.check(table, name, f"[base.{name}]")
+            if name not in used:  # no variant's config tells of its values
+                config = ALGORITHMS[name].config
+                merged = {key: value for key, value in self._common.items() if key in config.model_fields} | table
+                self._whole(merged.pop("steps", steps), f"{where}: [base.{name}]")
+                validate(config, merged, f"{where}: [base.{name}]")
 
     def algorithm(self, overrides: Mapping[str, Any], table: str) -> str:
         """The name of a variant's algorithm."""

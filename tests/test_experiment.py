@@ -339,6 +339,8 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
         (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: has its place at the top of the file"),
         (("tau = [0.1]", 'algorithm = ["td3"]'), "[sweep] algorithm: has its place at the top of the file"),
         (("policy_delay = 4", "policy_delay = 0"), "[base.td3]: policy_delay: "),
+        (("[base.td3]", "[base.ppo]\nepochs = 0\n[base.td3]"), "[base.ppo]: epochs: "),  # though no variant is of PPO
+        (("[base.td3]", "[base.ppo]\nsteps = 0\n[base.td3]"), "[base.ppo] steps: wants a whole number"),
         (("gamma = 0.8", "gamma = 8"), "[variants.v1.on.Humanoid-v5]: gamma: "),
         (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
     ],
