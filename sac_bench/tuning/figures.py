@@ -50,8 +50,10 @@ def history(about: About) -> Figure:
         axis.step(
             [t["number"] for t in complete], so_far, where="post", color="black", linewidth=1.2, label="best so far"
         )
-    if about["default_searched"] is not None:
-        axis.axhline(about["default_searched"], color="gray", linestyle="--", linewidth=0.9, label="default")
+    if about["verdict"]:
+        axis.axhline(
+            about["verdict"]["contenders"][0]["searched"], color="gray", linestyle="--", linewidth=0.9, label="default"
+        )
     axis.set(xlabel="trial", ylabel=_value_label(about), title="history")
     axis.legend(fontsize=7)
     return figure
@@ -86,6 +88,9 @@ def slices(about: About) -> Figure:
                 axis.set_xscale("log")
                 margin = (high / low) ** 0.04
                 axis.set_xlim(low / margin, high * margin)
+                ticks_at = [low, math.sqrt(low * high), high]
+                axis.set_xticks(ticks_at, [f"{tick:.2g}" for tick in ticks_at])
+                axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             else:
                 axis.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
             axis.tick_params(labelsize=7)

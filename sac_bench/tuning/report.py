@@ -83,7 +83,6 @@ def describe(
     training_seconds: float,
     own_seconds: float,
     failed: Sequence[int],
-    default_searched: float | None = None,
     verdict: Verdict | None = None,
 ) -> dict[str, Any]:
     """What study.json holds: plain values, nothing that the report needs is elsewhere."""
@@ -109,7 +108,6 @@ def describe(
         "default": {d.name: default[d.name] for d in study.space},
         "trials": [_trial(trial, study, trial.number in failed) for trial in trials],
         "importances": dict(importances),
-        "default_searched": default_searched,
         "verdict": verdict.as_dict() if verdict else None,
         "storage": storage,
         "command": command,

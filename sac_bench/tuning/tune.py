@@ -18,7 +18,7 @@ from sac_bench.tuning.score import objective_value, worst_seen
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.study import Study
 from sac_bench.tuning.training import Training, random_returns
-from sac_bench.tuning.trials import Trials
+from sac_bench.tuning.trials import Trial, Trials
 
 BEST = "best.toml"
 
@@ -41,13 +41,12 @@ def tune(
     with store.planner() as planner:
         trials = Trials(study, store, planner, storage)
         training = Training(store, planner, device, workers, imports, retrain, console)
-        found: dict[str, float | Verdict] = {}
 
-        def keep() -> None:
+        def keep(judged: Verdict | None = None) -> None:
             about = report.describe(
                 study, trials.all(), trials.importances(), storage=trials.at, command=command,
                 training_seconds=training.seconds, own_seconds=time.monotonic() - began - training.seconds,
-                failed=sorted(search.failed), **found,  # type: ignore[arg-type]
+                failed=sorted(search.failed), verdict=judged,
             )  # fmt: skip
             report.write_study(folder, about)
 
@@ -55,47 +54,42 @@ def tune(
         with trials.heartbeats():
             search.run()
             chosen = best(trials.all(), study.top)
-            succeeded = not search.failed
-            if chosen and succeeded:
-                succeeded = _check(study, trials, training, command, found, folder)
+            judged = _check(study, trials.all(), chosen, training, command) if chosen and not search.failed else None
             collect(store, search.listed(), command)
-            keep()
+            keep(judged)
+    if judged:
+        write_atomically(folder / BEST, best_file(study, judged.winner).encode())
     report.write_report(folder)
-    _say(study, console, folder, found, search.failed)
-    return succeeded
+    _say(console, folder, judged, search.failed)
+    return judged is not None or not (chosen or search.failed)
 
 
 def _check(
-    study: Study, trials: Trials, training: Training, command: str, found: dict[str, float | Verdict], folder: Path
-) -> bool:
-    """Train the default on the search's seeds, and it and the best trials on held-out ones; into `found`."""
-    store, chosen = training.store, best(trials.all(), study.top)
+    study: Study, trials: Sequence[Trial], chosen: Sequence[Trial], training: Training, command: str
+) -> Verdict | None:
+    """Train the default on the search's seeds, and it and the best trials on held-out ones; None where runs failed."""
+    store = training.store
     training.train(study.experiment([study.default]), study.steps, splits=False)
     variants = [study.default, *(study.variant(trial.name, trial.params, study.steps) for trial in chosen)]
-    name = f"{study.name}-held-out"
-    experiment = study.experiment(variants, name, study.held_out_seeds)
+    experiment = study.experiment(variants, f"{study.name}-held-out", study.held_out_seeds)
     collect(store, experiment, command)
     training.train(experiment, study.steps, splits=False)
-    ended = training.has_ended(study.default, study.seeds)
-    ended = ended and all(training.has_ended(variant, study.held_out_seeds) for variant in variants)
-    floor = random_returns(store, study.envs)
-    if ended:
-        own = training.scores(study.default, study.seeds, study.objective)
-        others = [trial.scores[study.steps] for trial in trials.all() if study.steps in trial.scores]
-        worst = worst_seen([*others, own], floor)
-        searched = objective_value(own, worst, study.scale, study.aggregate, study.quantile)
-        scores = {v.name: training.scores(v, study.held_out_seeds, study.objective) for v in variants}
-        judged = verdict(study, chosen, searched, scores, floor)
-        found |= {"default_searched": searched, "verdict": judged}
-        write_atomically(folder / BEST, best_file(study, judged.winner).encode())
     collect(store, experiment, command)
-    write_experiment_report(store.experiment(name))
-    return ended
+    write_experiment_report(store.experiment(experiment.name))
+    ended = training.has_ended(study.default, study.seeds)
+    if not ended or not all(training.has_ended(variant, study.held_out_seeds) for variant in variants):
+        return None
+    floor = random_returns(store, study.envs)
+    own = training.scores(study.default, study.seeds, study.objective)
+    others = [trial.scores[study.steps] for trial in trials if study.steps in trial.scores]
+    worst = worst_seen([*others, own], floor)
+    searched = objective_value(own, worst, study.scale, study.aggregate, study.quantile)
+    scores = {v.name: training.scores(v, study.held_out_seeds, study.objective) for v in variants}
+    return verdict(study, chosen, searched, scores, floor)
 
 
-def _say(study: Study, console: Console, folder: Path, found: dict[str, float | Verdict], failed: set[int]) -> None:
-    judged = found.get("verdict")
-    if isinstance(judged, Verdict):
+def _say(console: Console, folder: Path, judged: Verdict | None, failed: set[int]) -> None:
+    if judged:
         console.print(judged.answer(), highlight=False, soft_wrap=True)
         console.print(f"winner: {folder / BEST}", highlight=False, soft_wrap=True)
     if failed:
