@@ -173,18 +173,14 @@ class Soak:
             path.write_bytes(b"," + kept)  # the newest checkpoint's part alone could be made up for
         self.counts[f"{how}: {path.name}"] += 1
         self.counts["corruptions"] += 1
-        command = self.start()
-        try:
-            command.wait(timeout=20)
-            refused = command.returncode != 0
-            self.hear(command)
-        except subprocess.TimeoutExpired:
-            refused = False
-            self.commands.append(command)
+        self.commands = [self.start()]
+        self.wait_for_progress()
+        refused = self.commands[0].poll() not in (None, 0)
         if refused:
+            self.hear(self.commands[0])
             self.counts["told, and trained again"] += 1
             command = self.start("--retrain", stdout=subprocess.PIPE)
-            self.commands.append(command)
+            self.commands = [command]
             assert command.stdout is not None
             next((line for line in command.stdout if line.startswith("runs:")), "")  # it has planned
         self.committed.clear()
