@@ -43,6 +43,10 @@ STORE, RESULTS, GARBAGE, FIGURES = "store.py", "results.py", "garbage.py", "anal
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/test_store.py tests/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
+SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
+    f"tuning/{name}.py" for name in ("score", "pruning", "search", "held_out", "trials", "tune")
+)
+OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
     Bug("sign of the entropy in the soft value", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", UPDATE),
@@ -419,6 +423,48 @@ BUGS = [
     ),
     Bug("no correction for tanh", SQL, "slope * dq - 2 * action,", "slope * dq,", OF_SQL),
     Bug("a bandwidth that ignores how many particles there are", SQL, "/ math.log(x.shape[1])", "", OF_SQL),
+    Bug(
+        "diverged runs score what they had", SCORE, "worst[env] if run.diverged else run.value", "run.value", OF_TUNING
+    ),
+    Bug("the worst go on", PRUNING, "sum(other > value", "sum(other < value", OF_TUNING),
+    Bug("no bracket is spared", SEARCH, "if rung < mine:", "if False:", OF_TUNING),
+    Bug("the worst trial wins", HELD_OUT, "-(t.value or 0.0)", "(t.value or 0.0)", OF_TUNING),
+    Bug(
+        "the winner is checked on the search's seeds",
+        TUNE,
+        '-held-out", study.held_out_seeds)',
+        '-held-out")',
+        OF_TUNING,
+    ),
+    Bug(
+        "a dead tuner's trials stay its own",
+        TRIALS,
+        'return not self.store.is_alive(owner["planner"])',
+        "return False",
+        OF_TUNING,
+    ),
+    Bug(
+        "a living tuner's trials are taken",
+        TRIALS,
+        'return not self.store.is_alive(owner["planner"])',
+        "return True",
+        OF_TUNING,
+    ),
+    Bug(
+        "surplus trials count",
+        TRIALS,
+        "if sum(other.number < trial.number",
+        "if 0 * sum(other.number < trial.number",
+        OF_TUNING,
+    ),
+    Bug("a half-written line stays in the journal", TRIALS, "file.truncate(whole)", "pass", OF_TUNING),
+    Bug(
+        "a narrower cohort of other members",
+        CHECKPOINT,
+        "chosen = {name: part[keep]",
+        "chosen = {name: part[: len(keep)]",
+        "tests/execution/test_narrowing.py",
+    ),
 ]
 
 

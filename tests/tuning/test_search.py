@@ -62,7 +62,8 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert best.variants["default"].configs == study.default.configs
     in_store = {spec.id for _, spec in best.runs()} & set(store.run_ids())
     assert len(in_store) == len({spec.id for _, spec in best.runs()})
-    assert {r.status for r in load_results("tiny-study-held-out", store.root).runs.itertuples()} == {"finished"}
+    held_out = load_results("tiny-study-held-out", store.root).runs
+    assert {(run.seed, run.status) for run in held_out.itertuples()} == {(1000, "finished"), (1001, "finished")}
     report = (folder / "report.md").read_text()
     assert "| default " in report
     assert f"{winner.name} (the winner)" in report
