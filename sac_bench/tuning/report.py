@@ -213,7 +213,7 @@ def render(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> 
     return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped).from_string(TEMPLATE).render(
         about=about,
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
-        f"{', '.join(about['envs'])}, {len(about['seeds'])} seeds each: "
+        f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
         contenders=markdown(contenders(about)) if about["verdict"] else "",
         rules=rules,

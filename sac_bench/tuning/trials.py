@@ -113,7 +113,9 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
                 grace_period=DEAD_AFTER_SECONDS,
             )
         except Exception as error:  # drivers raise what they like
-            if left and isinstance(error, _MAKING_TABLES):
+            if left and (
+                isinstance(error, _MAKING_TABLES) or "already exists" in str(error)
+            ):  # MySQL, SQLite say the last
                 time.sleep(1.0)
                 continue
             raise InputError(f"--storage {shown(parsed)}: cannot be used: {said(error, parsed)}") from None
