@@ -88,8 +88,14 @@ def start(folder, *arguments, program=("-m", "sac_bench.cli")):
     return subprocess.Popen(
         [sys.executable, *program, *arguments], cwd=folder, env=sac_bench_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background ignores it
+        preexec_fn=listen,
     )  # fmt: skip
+
+
+def listen():
+    """Take signals as in a shell's foreground, though the tests run in its background or under nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wait_for(process, condition, most=120.0):
