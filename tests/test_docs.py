@@ -7,6 +7,7 @@ import pytest
 
 from sac_bench.algorithms import ALGORITHMS, catalogue
 from sac_bench.experiment import load
+from tests.mutations import BUGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,6 +19,12 @@ def test_every_test_that_a_document_names_exists(document):
     for file, function in named:
         (path,) = (ROOT / "tests").rglob(Path(file).name)
         assert f"def {function or 'test_'}" in path.read_text(), (file, function)
+
+
+def test_every_planted_bug_has_its_row():
+    text = (ROOT / "docs/correctness.md").read_text()
+    rows = re.findall(r"^\| (.+) \| `(\S+\.py)` \| `\S+::\S+` \|$", text[text.index("## Planted bugs") :], re.MULTILINE)
+    assert sorted(rows) == sorted((bug.what, bug.file) for bug in BUGS)
 
 
 def test_the_tables_of_options_are_those_of_the_code():
