@@ -235,11 +235,12 @@ def tune(
         if dry_run:
             console.print(studies.in_words(asked), highlight=False, soft_wrap=True)
             return
+        from sac_bench.tuning.trials import hidden_in
         from sac_bench.tuning.tune import tune as carry_out
 
         if eager := cannot_compile():
             console.print(eager, highlight=False, soft_wrap=True)
-        command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
+        command = "sac-bench " + redacted(hidden_in(shlex.join(sys.argv[1:]), storage))
         try:
             succeeded = carry_out(
                 asked, store, storage=storage, device=chosen, workers=workers or (cores() if chosen == "cpu" else 1),

@@ -32,5 +32,6 @@ def nearest(name: str, known: Iterable[str], places: int = 1) -> str:
 
 
 def redacted(text: str) -> str:
-    """The text with the password of every URL in it (scheme://user:password@host) hidden."""
-    return re.sub(r"(\w+:/{1,2}[^\s/:@]*):[^\s/]*@", r"\1:***@", text)
+    """The text with the password of every URL in it (scheme://user:password@host, ?password=...) hidden."""
+    text = re.sub(r"(\w+:/{1,2}[^\s/:@]*):[^\s/]*@", r"\1:***@", text)
+    return re.sub(r"([?&]\w*pass\w*=)[^&\s'\"]*", r"\1***", text, flags=re.IGNORECASE)

@@ -99,6 +99,8 @@ def load(
     table = dict(read(path))
     asked = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
     table |= {key: value for key, value in asked.items() if value is not None}
+    if "space" in table and "trials" in table:
+        raise InputError(f"{where}: is a study: sac-bench tune {where}")
     file = validate(_File, table, where)
     if not NAME.fullmatch(file.name):
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")

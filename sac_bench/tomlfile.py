@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError, nearest, one_line
 
 MAX_BYTES = 2**17  # of a file: every seed of 10,000 written out fits
 
@@ -35,6 +35,8 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file{hint}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a name with a NUL
+        raise InputError(f"{one_line(str(path))}: cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: too large for an experiment file: more than {MAX_BYTES // 1024} KiB")
     if not data.strip():

@@ -12,6 +12,10 @@ from sac_bench.errors import redacted
     [
         ("--storage postgresql://me:secret@host:5432/db", "--storage postgresql://me:***@host:5432/db"),
         ("mysql+pymysql://me:p@ss@host/db --seeds 3", "mysql+pymysql://me:***@host/db --seeds 3"),
+        (
+            "postgresql://h/db?user=u&password=secret 'mysql://u@h/db?PASSWD=x'",
+            "postgresql://h/db?user=u&password=*** 'mysql://u@h/db?PASSWD=***'",
+        ),
         ("a redis://:secret@host b", "a redis://:***@host b"),
         ("https://host:5432/x sqlite:///a.db me@host", "https://host:5432/x sqlite:///a.db me@host"),
     ],

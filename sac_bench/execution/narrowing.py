@@ -2,8 +2,8 @@
 
 Members never mix, so a member's rows are all there is of it. Its bytes are those of the wider cohort only at the sizes
 for which tests show that width does not change them (docs/correctness.md): `widths_are_equal`. One member alone may
-differ there too, so a cohort never becomes narrower than two: beside one run that goes on, another keeps its slot, and
-nothing of it is written.
+differ there too, so a cohort never becomes narrower than two: beside one run that goes on, another keeps its slot. That
+other's updates are made, and nothing of it is written.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def widths_are_equal(spec: RunSpec, device: str) -> bool:
 def narrow(store: Store, run_ids: Collection[str], planner: str, device: str) -> list[str]:
     """Move runs that are to go on out of cohorts that others of do not; the new cohorts' ids.
 
-    Left as they are: cohorts that all of these runs are of, that a living process but `planner` wants, that have no
-    checkpoint, and those of sizes at which width may change a run's bytes. Call it while `store.planning()` is held.
+    Left as they are: cohorts all of whose runs go on, those that a living process but `planner` wants, that cannot be
+    continued, and of sizes at which width may change a run's bytes. Call it while `store.planning()` is held.
     Killed between two runs' moves it is finished by the next call; until then each run is of one cohort.
     """
     made = []
@@ -40,9 +40,10 @@ def narrow(store: Store, run_ids: Collection[str], planner: str, device: str) ->
     for cohort_id in sorted({cohort for cohort in wanted.values() if cohort}):
         directory = CohortDirectory(store.cohort(cohort_id))
         members = planning.members(directory)
-        own = [run_id for run_id in members if wanted.get(run_id) == cohort_id]
+        here = [run_id for run_id in members if store.run(run_id).status().get("cohort") == cohort_id]
+        own = [run_id for run_id in here if run_id in wanted]
         slots = [*own, *(run_id for run_id in members if run_id not in own)][:NARROWEST] if len(own) < 2 else own
-        if len(slots) >= len(members) or not directory.saved():
+        if len(own) == len(here) or directory.complaints([store.run(run_id) for run_id in own]):
             continue
         if not widths_are_equal(store.run(own[0]).spec(), device) or planning.is_wanted(store, cohort_id, but=planner):
             continue

@@ -157,7 +157,7 @@ def make_plan(
             new.append((spec, steps))
     cohorts = [_continuation(store, owner, steps) for owner, steps in continued.items()]
     for cohort in cohorts:
-        _check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
+        check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
     new = [(s, n) for s, n in new if s.id not in in_continued]
     cohorts += _group(new, workers, memory, device, apart or {})
@@ -202,7 +202,8 @@ def is_wanted(store: Store, cohort_id: str, but: str = "") -> bool:
 def release(store: Store, cohort_id: str, planner: str) -> None:
     """A planner wants no more of a cohort: its replay goes, unless others want it. Call it while planning."""
     directory = CohortDirectory(store.cohort(cohort_id))
-    if is_wanted(store, cohort_id, but=planner) or not (runs := members(directory)):
+    runs = members(directory)
+    if not runs or not directory.plan()["keep_replay"] or is_wanted(store, cohort_id, but=planner):
         return
     directory.write_plan(runs, 0, False, [])
     directory.drop_replay()
@@ -313,11 +314,12 @@ def _group(
 
 def _fitting(spec: RunSpec, steps: int, memory: float, workers: int) -> int:
     """How many such runs one worker's memory holds; InputError when it is not even one."""
-    _check_fits(1, spec, steps, memory, workers)
+    check_fits(1, spec, steps, memory, workers)
     return int((memory - PROCESS_BYTES) // member_bytes(spec, steps))
 
 
-def _check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int) -> None:
+def check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int) -> None:
+    """InputError where a program of so many runs would not fit into the memory of a worker, in bytes."""
     needed = PROCESS_BYTES + runs * member_bytes(spec, steps)
     if needed <= memory:
         return

@@ -153,7 +153,7 @@ class Worker:
 
     def _standing(self) -> dict[str, Any]:
         progress = self.trainer.progress
-        seconds = ("wall_seconds", "evaluation_seconds", "saving_seconds")
+        seconds = ("wall_seconds", "share_seconds", "evaluation_seconds", "saving_seconds")
         return {"steps": self.trainer.steps} | {name: round(getattr(progress, name), 3) for name in seconds}
 
     def _record(self, m: int, run: RunDirectory, segment: Segment) -> None:

@@ -54,6 +54,8 @@ class Progress:
     vector_steps: int = 0
     updates: int = 0
     wall_seconds: float = 0.0
+    share_seconds: float = 0.0
+    """A member's part of them: of every second, one over the width that the cohort had then."""
     evaluation_seconds: float = 0.0
     saving_seconds: float = 0.0
     stopped: list[bool] = field(default_factory=list)
@@ -161,6 +163,7 @@ class Trainer:
         now = time.perf_counter()
         self.progress.evaluation_seconds += now - started
         self.progress.wall_seconds += now - began
+        self.progress.share_seconds += (now - began) / self.cohort.size
         metrics, finite_updates = self.cohort.pop_metrics()
         diverged: list[int | None] = [None] * self.cohort.size
         for m in np.flatnonzero(~self.cohort.finite().numpy()):

@@ -29,7 +29,9 @@ def write_figures(about: About, folder: Path) -> list[Path]:
     scored = [trial for trial in about["trials"] if trial["values"]]
     if not scored:
         return []
-    drawn = {"history": history(about), "rungs": rungs(about), "cost": cost(about), "slices": slices(about)}
+    drawn = {"history": history(about), "rungs": rungs(about), "slices": slices(about)}
+    if any(trial["state"] in ("PRUNED", "COMPLETE") for trial in scored):
+        drawn["cost"] = cost(about)
     if len(about["space"]) > 1:
         drawn["parallel"] = parallel(about)
     if about["importances"]:
@@ -149,7 +151,7 @@ def rungs(about: About) -> Figure:
 def cost(about: About) -> Figure:
     """The best value by the transitions spent, beside what it would have been without pruning."""
     figure, axis = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
-    trials = [trial for trial in about["trials"] if trial["values"]]
+    trials = [trial for trial in about["trials"] if trial["values"] and trial["state"] in ("PRUNED", "COMPLETE")]
     spent = np.cumsum([trial["steps"] for trial in trials])
     best = np.fmax.accumulate([np.nan if t["value"] is None else t["value"] for t in trials])
     axis.step(spent, best, where="post", color="black", label="best complete trial")

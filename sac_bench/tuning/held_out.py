@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval
-from sac_bench.tuning.score import Scores, normalised, objective_value, worst_seen
+from sac_bench.tuning.score import Scores, normalised, objective_value
 from sac_bench.tuning.space import Params
 from sac_bench.tuning.study import DEFAULT, Study
 from sac_bench.tuning.trials import Trial, as_json
@@ -103,10 +103,12 @@ def verdict(
     chosen: Sequence[Trial],
     searched_default: float,
     held_out: Mapping[str, Scores],
-    floor: Mapping[str, float],
+    worst: Mapping[str, float],
 ) -> Verdict:
-    """From held-out scores {variant: scores} of the default and the chosen trials, best first."""
-    worst = worst_seen(held_out.values(), floor)
+    """From held-out scores {variant: scores} of the default and the chosen trials, best first.
+
+    `worst` {env: what a diverged run enters with}.
+    """
     per_seed = {name: seed_values(study, scores, worst) for name, scores in held_out.items()}
     contenders = []
     for trial in [None, *chosen]:

@@ -28,7 +28,8 @@ FILE = "study.json"
 RULES = (
     "A run's score: {objective} of the mean action. A trial's value: {aggregate} over {runs} runs (seeds and "
     "environments together{scaled}). A run that diverged enters with the worst score that any run of the study had "
-    "there by then. Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
+    "there by then, or a random policy's if that is lower. "
+    "Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
     "unpaired. The winner was chosen by the search alone, before it was trained on a held-out seed."
 )
 TEMPLATE = """\
@@ -171,7 +172,7 @@ def trials_table(about: dict[str, Any]) -> pd.DataFrame:
     for trial in about["trials"]:
         row = {key: trial[key] for key in ("number", "state", "value")}
         row |= {f"value_at_{steps}": trial["values"].get(str(steps)) for steps in about["stages"]}
-        row |= {name: _shown(trial["params"].get(name)) for name in about["space"]}
+        row |= {name: _whole(trial["params"].get(name)) for name in about["space"]}
         rows.append(row | {key: trial[key] for key in ("bracket", "diverged", "steps", "seconds")})
     return pd.DataFrame(rows)
 
@@ -185,7 +186,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     shown = table.loc[order.sort_values(["last", "value"], ascending=False).index]
     shown = shown.drop(columns=["value"])
     for column in shown.select_dtypes("number").columns:
-        if column not in ("number", "bracket", "diverged", "steps"):
+        if column not in ("number", "bracket", "diverged", "steps") and shown[column].dtype != "int64":
             shown[column] = shown[column].map(lambda x: "" if pd.isna(x) else f"{x:.4g}")
     return shown.astype(str).replace("None", "").rename(columns={"steps": "transitions", "seconds": "training s"})
 
@@ -260,6 +261,11 @@ def _range(dimension: dict[str, Any]) -> str:
     if "choices" in dimension:
         return ", ".join(map(_shown, dimension["choices"]))
     return f"{_shown(dimension['low'])} to {_shown(dimension['high'])}" + (", logarithmic" if dimension["log"] else "")
+
+
+def _whole(value: Any) -> Any:
+    """As a table's cell holds it, nothing rounded."""
+    return json.dumps(value) if isinstance(value, list | bool) else value
 
 
 def _shown(value: Any) -> str:

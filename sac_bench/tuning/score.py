@@ -30,8 +30,8 @@ Scores = Mapping[str, Sequence[RunScore]]
 def run_value(steps: ArrayLike, returns: ArrayLike, total: int, objective: str) -> float:
     """Returns [T] of the mean action evaluated at `steps` [T] <= total -> one number.
 
-    "final": the mean over the last tenth of `total` steps; "area": the mean of the curve from 0 to `total`, by
-    the trapezoidal rule.
+    "final": the mean over the last tenth of `total` steps; "area": the mean of the curve from the first
+    evaluation (before any training, step 0) to `total`, by the trapezoidal rule.
     """
     at, values = np.asarray(steps, dtype=float), np.asarray(returns, dtype=float)
     if objective == "final" or len(at) < 2:
@@ -50,20 +50,18 @@ def scored(steps: ArrayLike, returns: ArrayLike, total: int, objective: str, div
 
 
 def worst_seen(trials: Iterable[Scores], floor: Mapping[str, float]) -> dict[str, float]:
-    """{env: what a diverged run enters with}: the lowest score of any run there that did not diverge.
+    """{env: what a diverged run enters with}: the lowest score of any run there that did not diverge, or `floor`
+    {env: a random policy's return}, whichever is lower.
 
-    Where all diverged: the lowest evaluation of any of them; where there is none, `floor` {env: a random policy's
-    return}.
+    Where all diverged and no floor is known: the lowest evaluation of any of them, or 0.
     """
     known: dict[str, list[float]] = {}
     last_words: dict[str, list[float]] = {}
     for scores in trials:
         for env, runs in scores.items():
-            known.setdefault(env, []).extend(run.value for run in runs if not run.diverged)
-            last_words.setdefault(env, []).extend(
-                run.value for run in runs if run.diverged and math.isfinite(run.value)
-            )
-    return {env: min(known[env] or last_words[env] or [floor.get(env, 0.0)]) for env in known}
+            known.setdefault(env, [floor[env]] if env in floor else []).extend(r.value for r in runs if not r.diverged)
+            last_words.setdefault(env, []).extend(r.value for r in runs if r.diverged and math.isfinite(r.value))
+    return {env: min(known[env] or last_words[env] or [0.0]) for env in known}
 
 
 def normalised(value: float, env: str, scale: Mapping[str, tuple[float, float]]) -> float:

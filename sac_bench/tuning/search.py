@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sac_bench.errors import InputError
 from sac_bench.experiment import Experiment, Variant
 from sac_bench.results import collect
 from sac_bench.tuning.pruning import bracket, goes_on
@@ -18,6 +19,8 @@ from sac_bench.tuning.study import Study
 from sac_bench.tuning.training import Training, random_returns, runs_of, to
 from sac_bench.tuning.trials import Trial, Trials, as_json
 
+MOST_REFUSED = 100
+"""Trials of one study that may be refused in the search, before it is given up."""
 WAIT_SECONDS = 2.0
 """Between two looks at what other tuners do, where nothing is left to ask."""
 
@@ -33,17 +36,19 @@ class Search:
     waved: Callable[[], None] = lambda: None
     """Called after every wave."""
     failed: set[int] = field(default_factory=set)
-    """Trials with runs that failed here: they are left for the next command."""
+    """Trials with runs that failed here: they are left to other tuners and the next command."""
     _mine: set[int] = field(default_factory=set)
     _floor: Mapping[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Until all trials have ended, here or elsewhere, but for failed ones."""
         self._floor = random_returns(self.training.store, self.study.envs)
+        # First, because a trial of the very same settings may be pruned, and its runs are then the default's.
+        self.training.train(self.study.experiment([self.study.default]), self.study.steps, splits=False)
         told = False
         while True:
             self._mine.update(self.trials.take_over(but=[*self._mine, *self.failed]))
-            self._mine.update(self.trials.ask(self.study.batch - len(self._mine)))
+            self._ask()
             everybody = self.trials.all()
             if mine := [trial for trial in everybody if trial.number in self._mine]:
                 self._wave(mine)
@@ -56,6 +61,7 @@ class Search:
                 told = True
                 time.sleep(WAIT_SECONDS)
             else:
+                self._free()  # of trials that a killed tuner ended, too
                 return
 
     def listed(self) -> Experiment:
@@ -76,11 +82,14 @@ class Search:
         self.training.train(
             self.study.experiment(list(variants.values())), self.study.steps, splits=self.study.pruner != "none"
         )
-        for trial in mine:
+        lost = {trial.number for trial in mine} - set(self.trials.own())
+        self._mine -= lost
+        for trial in [trial for trial in mine if trial.number not in lost]:
             variant, steps = variants[trial.number], goals[trial.number]
             if not self.training.has_ended(variant, self.study.seeds):
                 self.failed.add(trial.number)
                 self._mine.discard(trial.number)
+                self.trials.give_up(trial)
             elif steps not in trial.values:
                 scores = self.training.scores(variant, self.study.seeds, self.study.objective)
                 self.trials.score(trial, steps, scores, self.training.cost(variant, self.study.seeds))
@@ -91,7 +100,7 @@ class Search:
             if steps not in trial.values:
                 self.trials.report(trial, steps, self._value(trial, steps, list(everybody.values())))
         self._judge([trial.number for trial in ready], goals)
-        self._free([trial for trial in mine if trial.number not in self._mine])
+        self._free()
 
     def _judge(self, numbers: Sequence[int], goals: Mapping[int, int]) -> None:
         everybody = self.trials.all()
@@ -113,7 +122,7 @@ class Search:
         """By the pruner's rule; and one of the very settings of a trial that was pruned there goes no further."""
         rung = self.study.rungs.index(steps)
         alike = [other for other in everybody if as_json(other.params) == as_json(trial.params)]
-        if any(other.state == "PRUNED" and max(other.values, default=0) <= steps for other in alike):
+        if any(other.state == "PRUNED" and max(other.values, default=0) == steps for other in alike):
             return False
         mine = self._bracket(trial)
         if rung < mine:
@@ -134,13 +143,29 @@ class Search:
     def _variant(self, trial: Trial, steps: int) -> Variant:
         return to(self.study.variant(trial.name, trial.params, self.study.steps), steps)
 
-    def _free(self, ended: Sequence[Trial]) -> None:
+    def _ask(self) -> None:
+        """Fill the batch. Trials whose settings the config refuses, which no probe met, are closed, others asked."""
+        while asked := self.trials.ask(self.study.batch - len(self._mine)):
+            self._mine.update(asked)
+            for trial in [trial for trial in self.trials.all() if trial.number in asked]:
+                try:
+                    self._variant(trial, self.study.steps)
+                except InputError as refused:
+                    self._mine.discard(trial.number)
+                    if self.trials.refuse(trial) > MOST_REFUSED:
+                        raise
+                    self.training.console.print(
+                        f"{trial.name} is not trained: {refused}", highlight=False, soft_wrap=True
+                    )
+
+    def _free(self) -> None:
         """Give back what only going on with ended trials would need."""
         ids = lambda trials: [
             spec.id for t in trials for spec in runs_of(self._variant(t, self.study.steps), self.study.seeds)
         ]
-        still = [trial for trial in self.trials.all() if trial.state == "RUNNING"]
-        self.training.free(ids([t for t in ended if t.number not in self.failed]), ids(still))
+        everybody = self.trials.all()
+        still = [trial for trial in everybody if trial.state == "RUNNING"]
+        self.training.free(ids([trial for trial in everybody if trial.state != "RUNNING"]), ids(still))
 
     def _say(self, mine: Sequence[Trial], goals: Mapping[int, int]) -> None:
         ended = [trial for trial in self.trials.all() if trial.state != "RUNNING"]

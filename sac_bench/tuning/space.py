@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -22,6 +22,9 @@ Params = dict[str, Any]
 FEW = 1000
 """Whole numbers in a range, up to which each is tried before anything is trained."""
 CORNERS = 4096
+INSIDE = 256
+"""Settings from inside a space that are tried before anything is trained."""
+LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,16 @@ class Dimension:
         """Values to try the config with; all there are where they are few."""
         return self.ends()
 
+    def drawn(self, chosen: random.Random) -> Any:
+        """Any value."""
+        raise NotImplementedError
+
     def value(self, stored: Any) -> Any:
         """An option's value, of what Optuna keeps."""
         return stored
 
-    def suggest(self, trial: optuna.Trial) -> Any:
-        """Ask the sampler, or what it said before."""
+    def suggest(self, trial: optuna.Trial) -> None:
+        """Have the sampler say a value, or what it said before; the trial keeps it."""
         raise NotImplementedError
 
 
@@ -68,8 +75,15 @@ class FloatRange(Dimension):
     def ends(self) -> list[Any]:
         return [self.low, self.distribution.high]
 
-    def suggest(self, trial: optuna.Trial) -> float:
-        return trial.suggest_float(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
+    def drawn(self, chosen: random.Random) -> float:
+        over, back = (math.log, math.exp) if self.log else (float, float)
+        value = back(chosen.uniform(over(self.low), over(self.high)))
+        if self.step is not None:
+            value = self.low + self.step * math.floor((value - self.low) / self.step)
+        return min(max(value, self.low), self.distribution.high)
+
+    def suggest(self, trial: optuna.Trial) -> None:
+        trial.suggest_float(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,11 @@ class IntRange(Dimension):
         values = range(self.low, self.high + 1, self.step)
         return list(values) if len(values) <= FEW else self.ends()
 
-    def suggest(self, trial: optuna.Trial) -> int:
-        return trial.suggest_int(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
+    def drawn(self, chosen: random.Random) -> int:
+        return chosen.randrange(self.low, self.high + 1, self.step)
+
+    def suggest(self, trial: optuna.Trial) -> None:
+        trial.suggest_int(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
 
 
 @dataclass(frozen=True)
@@ -116,8 +133,11 @@ class Choice(Dimension):
     def value(self, stored: Any) -> Any:
         return self.choices[self._stored.index(stored)]
 
-    def suggest(self, trial: optuna.Trial) -> Any:
-        return self.value(trial.suggest_categorical(self.name, self._stored))
+    def drawn(self, chosen: random.Random) -> Any:
+        return chosen.choice(self.choices)
+
+    def suggest(self, trial: optuna.Trial) -> None:
+        trial.suggest_categorical(self.name, self._stored)
 
 
 class _Table(BaseModel):
@@ -134,8 +154,8 @@ class _Float(_Table):
 
 class _Int(_Table):
     made: ClassVar[type[Dimension]] = IntRange
-    low: int
-    high: int
+    low: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+    high: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
     log: bool = False
     step: Annotated[int, Field(ge=1)] = 1
 
@@ -146,7 +166,6 @@ class _Categorical(_Table):
 
 
 KINDS: dict[str, type[_Table]] = {"float": _Float, "int": _Int, "categorical": _Categorical}
-Kind = Literal["float", "int", "categorical"]
 
 
 def parse(name: str, table: Any, where: str) -> Dimension:
@@ -162,8 +181,7 @@ def parse(name: str, table: Any, where: str) -> Dimension:
         raise InputError(f"{place}: type: unknown type {kind!r}{hint or '; there are ' + ', '.join(KINDS)}")
     read = validate(KINDS[kind], {key: value for key, value in table.items() if key != "type"}, place)
     if isinstance(read, _Categorical):
-        labels = [json.dumps(choice) for choice in read.choices]
-        if len(set(labels)) < len(labels):
+        if any(one == other for one, other in itertools.combinations(read.choices, 2)):  # 1, 1.0 and true are
             raise InputError(f"{place}: choices: one is there twice")
         return Choice(name, tuple(read.choices))
     assert isinstance(read, (_Float, _Int))
@@ -175,22 +193,29 @@ def parse(name: str, table: Any, where: str) -> Dimension:
         raise InputError(f"{place}: low: {read.low:g} has no logarithm; log = true wants low above 0")
     if read.log and "step" in read.model_fields_set:
         raise InputError(f"{place}: step: goes with log = false only")
+    if read.step is not None and (read.high - read.low) / read.step > LARGEST:
+        raise InputError(f"{place}: step: {read.step:g} is too small for low = {read.low:g} to high = {read.high:g}")
     if read.step is not None and read.step > read.high - read.low:
         raise InputError(f"{place}: step: {read.step:g} is more than from low = {read.low:g} to high = {read.high:g}")
     return type(read).made(name, **read.model_dump())
 
 
 def probes(space: Sequence[Dimension]) -> Iterator[Params]:
-    """Settings to try the config with, all of which a search might ask for: every end, or value where there are few,
-    with the others at their first; then the corners, or many of them where there are too many."""
+    """Settings to try the config with, all of which a search might ask for.
+
+    Every end, or value where there are few, with the others at their first; then the corners, or many of them where
+    there are too many; then some from inside.
+    """
     first = {dimension.name: dimension.ends()[0] for dimension in space}
     for dimension in space:
         for value in dimension.probes():
             yield first | {dimension.name: value}
     ends = [dimension.ends() for dimension in space]
     corners: Iterator[Sequence[Any]] = itertools.product(*ends)
+    chosen = random.Random(0)
     if math.prod(map(len, ends)) > CORNERS:
-        chosen = random.Random(0)
         corners = ([chosen.choice(values) for values in ends] for _ in range(CORNERS))
     for corner in corners:
         yield dict(zip(first, corner, strict=True))
+    for _ in range(INSIDE):
+        yield {dimension.name: dimension.drawn(chosen) for dimension in space}

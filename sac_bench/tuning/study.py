@@ -7,7 +7,8 @@ A study is an experiment whose variants are not known yet. What a trial changes 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from sac_bench.layers import MAX_STEPS, Layers, Resolved
 from sac_bench.runspec import digest
 from sac_bench.tomlfile import located, read, validate
 from sac_bench.training.envs import describe
-from sac_bench.tuning.space import Dimension, Params, parse, probes
+from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
 JUDGED_BY = ("eval_every", "eval_episodes")
 """Options that say how a run is judged: a search over them would judge its trials by different measures."""
@@ -53,7 +54,7 @@ class _File(BaseModel):
     envs: Annotated[list[str], Field(min_length=1)] | None = None
     seeds: int | list[int] = 2
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
-    rungs: list[int] = []
+    rungs: Annotated[list[int], Field(max_length=20)] = []
     trials: Annotated[int, Field(ge=1, le=10_000)]
     batch: Annotated[int, Field(ge=1, le=256)] = 8
     sampler: Sampler = "tpe"
@@ -123,8 +124,15 @@ class Study:
         return {key: value for key, value in self.start.items() if key != "on"} | params | ({"on": on} if on else {})
 
     def variant(self, name: str, params: Params, steps: int) -> Variant:
-        """A trial as an experiment's variant, trained to `steps`; InputError where the config refuses it."""
-        return self._named(name, self.layers.resolve("[space]", self.start, params, by="[space]"), steps, params)
+        """A trial as an experiment's variant, trained to `steps`; InputError where it cannot be."""
+        resolved = self.layers.resolve("[space]", self.start, params, by="[space]")
+        variant = self._named(name, resolved, steps, params)
+        experiments.check_steps(variant, self.source)
+        return variant
+
+    def probes(self) -> Iterator[Variant]:
+        """Variants all over the space, to see what is amiss before anything is trained."""
+        return (self.variant("[space]", params, self.steps) for params in probes(self.space))
 
     def _named(self, name: str, resolved: Resolved, steps: int, changes: Params | None = None) -> Variant:
         changed = resolved.changes if changes is None else changes
@@ -144,12 +152,10 @@ class Study:
         )
 
     def definition(self) -> str:
-        """A digest of what trials of one study must share to be compared."""
+        """A digest of what trials of one study must share to be compared; runs' ids have the versions that count."""
         return digest(
             {
-                "default": {env: config.model_dump(mode="json") for env, config in self.default.configs.items()},
-                "algorithm": self.algorithm,
-                "seeds": self.seeds,
+                "default": [spec.id for _, spec in self.experiment([self.default]).runs()],
                 "stages": self.stages,
                 "objective": [self.objective, self.aggregate, self.quantile, dict(self.scale)],
                 "space": {dimension.name: repr(dimension) for dimension in self.space},
@@ -206,8 +212,15 @@ def load(path: str | Path, trials: int | None = None) -> Study:
     )
     experiments.check_steps(study.default, where)
     _check_rungs(study, where)
-    for params in probes(study.space):
-        experiments.check_steps(study.variant("[space]", params, study.steps), where)
+    for _ in study.probes():
+        pass
+    if study.sampler == "cma-es" and (len(study.space) < 2 or any(isinstance(d, Choice) for d in study.space)):
+        raise InputError(f"{where}: sampler: cma-es searches two numbers or more, and no choices; use tpe")
+    runs = (1 + study.top) * len(study.envs) * len(study.held_out_seeds)
+    if runs > experiments.MAX_RUNS:
+        raise InputError(
+            f"{where}: [held_out]: top, seeds and envs make {runs:,} runs; at most {experiments.MAX_RUNS:,}"
+        )
     if study.sampler == "cma-es" and importlib.util.find_spec("cmaes") is None:
         raise InputError(f"{where}: sampler: cma-es wants the package cmaes; pip install cmaes, or use tpe")
     return study
@@ -244,7 +257,9 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
     """What the study's layers are made of (algorithm, envs, base, on), and the variant that the search starts from."""
     given: dict[str, Any] = {"algorithm": file.algorithm or "sac", "envs": file.envs, "base": file.base, "on": file.on}
     start: dict[str, Any] = {}
-    for name, options in [("base", file.base), *((f"on.{env}", table) for env, table in file.on.items())]:
+    of_algorithms = {f"base.{name}": table for name, table in file.base.items() if isinstance(table, dict)}
+    of_envs = {f"on.{env}": table for env, table in file.on.items()}
+    for name, options in {"base": file.base, **of_algorithms, **of_envs}.items():
         if "steps" in options:
             raise InputError(f"{where}: [{name}] steps: a study has one number of steps for all its runs")
     if file.experiment is None:
@@ -267,13 +282,19 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
             )
         given["algorithm"], given["envs"] = variant.algorithm, file.envs or list(known.envs)
         # [base] may hold options of other algorithms' variants in tables of theirs, which are left to them.
-        given["base"] = _joined(table.get("base", {}), file.base)
-        given["base"].pop("steps", None)
+        given["base"] = _without_steps(_joined(table.get("base", {}), file.base))
         given["on"] = _without_steps(_joined(table.get("on", {}), file.on))
-        start = {key: value for key, value in variant.overrides.items() if key != "steps"}
-        start["on"] = _without_steps(start.get("on", {}))
+        start = _without_steps(dict(variant.overrides))
+        if name not in table.get("variants", {}):  # a point of a sweep, whose value is the last layer
+            swept = name.partition("=")[0]
+            start["on"] = {
+                env: {k: v for k, v in own.items() if k != swept} for env, own in start.get("on", {}).items()
+            }
     if given["envs"] is None:
         raise InputError(f"{where}: envs: is missing")
+    for env in file.on:
+        if env not in given["envs"]:
+            raise InputError(f"{where}: [on.{env}]: not one of envs{nearest(env, given['envs'])}")
     return given, start
 
 
@@ -286,16 +307,17 @@ def _joined(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]
     return both
 
 
-def _without_steps(on: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's steps are everyone's."""
-    return {env: {key: value for key, value in table.items() if key != "steps"} for env, table in on.items()}
+def _without_steps(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's steps are everyone's, in whatever table."""
+    return {key: _without_steps(value) if isinstance(value, dict) else value for key, value in table.items()
+            if key != "steps"}  # fmt: skip
 
 
 def _scale(file: _File, envs: Sequence[str], where: str) -> dict[str, tuple[float, float]]:
     for env, values in file.scale.items():
         if env not in envs:
             raise InputError(f"{where}: [scale] {env}: not one of envs{nearest(env, envs)}")
-        if len(values) != 2 or not values[0] < values[1]:
+        if len(values) != 2 or not 0 < values[1] - values[0] < math.inf:
             raise InputError(
                 f"{where}: [scale] {env}: wants two returns, that of 0 and a greater one of 1, not {values}"
             )

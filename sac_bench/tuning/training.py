@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,10 +46,8 @@ class Training:
         wanted = {spec.id: spec for _, spec in experiment.runs()}
         with located(experiment.source), self.store.planning():
             narrow(self.store, [run_id for run_id in wanted if self._is_under_way(run_id)], self.planner, self.device)
-            plan = make_plan(
-                experiment, self.store, self.workers, 0.9 * available_memory(self.device) / self.workers, self.device,
-                self.retrain, self._labels(experiment) if splits else {},
-            )  # fmt: skip
+            plan = make_plan(experiment, self.store, self.workers, self._memory(), self.device, self.retrain,
+                             self._labels(experiment) if splits else {})  # fmt: skip
             for last in (False, True):
                 cohorts = tuple(cohort for cohort in plan.cohorts if (cohort.steps >= last_steps) == last)
                 planning.write(Plan((), cohorts), self.store, self.planner, keep_replay=not last)
@@ -60,6 +58,15 @@ class Training:
                        display=Display(self.console, self.workers)).run()  # fmt: skip
             finally:
                 self.seconds += time.monotonic() - began
+
+    def check_fit(self, variants: Iterable[Variant]) -> None:
+        """InputError for a structure of which not even one run would fit into this machine's memory."""
+        seen: set[tuple[str, str]] = set()
+        for variant in variants:
+            for spec in runs_of(variant, [0]):
+                if (spec.env, structure := spec.structure()) not in seen:
+                    planning.check_fits(1, spec, variant.steps[spec.env], self._memory(), self.workers)
+                    seen.add((spec.env, structure))
 
     def free(self, run_ids: Sequence[str], needed: Sequence[str]) -> None:
         """Drop the replays of cohorts of these runs that none of the `needed` runs is in."""
@@ -88,9 +95,13 @@ class Training:
     def cost(self, variant: Variant, seeds: Sequence[int]) -> dict[str, float]:
         """Training time of a variant's runs, their shares of their cohorts', and their transitions."""
         statuses = [(spec, self.store.run(spec.id).status()) for spec in runs_of(variant, seeds)]
-        seconds = sum(status.get("wall_seconds", 0.0) / status.get("cohort_size", 1) for _, status in statuses)
+        seconds = sum(status.get("share_seconds", 0.0) for _, status in statuses)
         steps = sum(min(status["steps"], variant.steps[spec.env]) for spec, status in statuses)
         return {"seconds": round(seconds, 3), "steps": steps}
+
+    def _memory(self) -> float:
+        """Bytes that a worker may take."""
+        return 0.9 * available_memory(self.device) / self.workers
 
     def _cohorts(self, run_ids: Sequence[str]) -> set[str]:
         return {cohort for run_id in run_ids if (cohort := self.store.run(run_id).status().get("cohort"))}

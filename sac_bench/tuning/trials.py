@@ -15,6 +15,7 @@ import importlib
 import json
 import math
 import os
+import shlex
 import socket
 import threading
 import time
@@ -28,6 +29,7 @@ from urllib.parse import quote, unquote
 
 import optuna
 import sqlalchemy
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
@@ -43,6 +45,7 @@ from sac_bench.tuning.study import Study
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")  # we beat ourselves: Trials.heartbeats
+warnings.filterwarnings("ignore", message="The distribution is specified by")  # a step that does not meet `high`
 warnings.filterwarnings("ignore", message="Target and region quantiles select")  # of few trials
 
 JOURNAL = "journal.log"
@@ -52,7 +55,10 @@ DEAD_AFTER_SECONDS = 180
 CONNECT_SECONDS = 10
 DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
 """Modules that speak to a database, the one that its plain URL means first."""
-SURPLUS = "surplus"
+UNUSED = "unused"
+"""What marks trials that do not count: beyond the study's number, or refused by the config."""
+NOBODY = "nobody"
+"""The owner of a trial whose runs failed."""
 ATTEMPTS = 4
 _MAKING_TABLES = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.InternalError)
 """What a new database tells of several processes that make its tables at once: all but one try again."""
@@ -95,7 +101,7 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AssertionError) as error:
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from None
     try:
         parsed = sqlalchemy.make_url(url)
@@ -103,6 +109,8 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
         raise InputError("--storage: wants a URL as sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or "
                          "mysql://...; a journal in the study's folder is the default") from None  # fmt: skip
     parsed = _with_driver(parsed)
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise InputError("--storage sqlite://: is in memory, where nothing is left to go on from; sqlite:///FILE")
     waits = {"connect_timeout": CONNECT_SECONDS} if parsed.get_backend_name() in DRIVERS else {"timeout": 60}
     for left in reversed(range(ATTEMPTS)):
         try:
@@ -125,7 +133,30 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
 def shown(url: sqlalchemy.URL) -> str:
     """A URL without its password, wherever in it that stands."""
     hidden = {key: "***" if "pass" in key.lower() else value for key, value in url.query.items()}
-    return url.set(query=hidden).render_as_string(hide_password=True)
+    return url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+
+
+def hidden_in(text: str, url: str | None) -> str:
+    """A command line that names a storage, without its password."""
+    if url is None:
+        return text
+    try:
+        plain = shown(sqlalchemy.make_url(url))
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        plain = "URL"
+    return text.replace(shlex.quote(url), plain).replace(url, plain)
+
+
+@contextlib.contextmanager
+def telling_of(url: str | None) -> Iterator[None]:
+    """Tell what a database refuses in the midst of a study as InputError, in a line and without its password."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+        if url is None:
+            raise
+        parsed = sqlalchemy.make_url(url)
+        raise InputError(f"--storage {shown(parsed)}: {said(error, parsed)}; the same command continues") from None
 
 
 def said(error: BaseException, url: sqlalchemy.URL) -> str:
@@ -189,18 +220,25 @@ class Trials:
         self._shared = url is not None
         with store.planning():
             self._folder = store.identity()
-        with self.asking():
+        with self.asking(), telling_of(url):
             self._optuna = optuna.create_study(
                 study_name=study.name, storage=self.storage, direction="maximize", load_if_exists=True,
                 sampler=self._sampler(0),
             )  # fmt: skip
             known = self._optuna.user_attrs.get("definition")
+            foreign = known is None and self._optuna.get_trials(deepcopy=False)
+            if foreign or self._optuna.direction != optuna.study.StudyDirection.MAXIMIZE:
+                raise InputError(
+                    f"{study.source}: name: {self.at} has a study {study.name!r} that sac-bench did not make; "
+                    "choose another name"
+                )
             if known is None:
                 self._optuna.set_user_attr("definition", study.definition())
         if known not in (None, study.definition()):
             raise InputError(
                 f"{study.source}: name: {self.at} has a study {study.name!r} of another space, base, seeds, steps, "
-                "rungs or objective, whose trials cannot be compared with this one's; choose another name"
+                "rungs, objective or version of an environment, whose trials cannot be compared with this one's; "
+                "choose another name"
             )
         self._beating: set[int] = set()
         self._asked_to_stop = threading.Event()
@@ -230,9 +268,13 @@ class Trials:
         found = self._optuna.get_trials(deepcopy=False)
         return [self._known(trial) for trial in found if self._counts(trial)]
 
-    def get(self, number: int) -> Trial:
-        """One trial."""
-        return next(trial for trial in self.all() if trial.number == number)
+    def own(self) -> list[int]:
+        """The numbers of trials that are still this tuner's: one that was silent for long may have lost some."""
+        return [
+            trial.number
+            for trial in self.all()
+            if trial.state == "RUNNING" and (trial.owner or {}).get("planner") == self.planner
+        ]
 
     def ask(self, most: int) -> list[int]:
         """The numbers of up to `most` new trials, as far as the study wants more."""
@@ -269,16 +311,19 @@ class Trials:
         """Keep what its runs got at a stage; the value there is told by `report`."""
         number = lambda value: value if math.isfinite(value) else None
         rows = {env: [[number(run.value), run.diverged] for run in runs] for env, runs in scores.items()}
-        self.storage.set_trial_user_attr(trial.id, f"scores@{steps}", rows)
-        self.storage.set_trial_user_attr(trial.id, f"cost@{steps}", cost)
+        with contextlib.suppress(UpdateFinishedTrialError):  # another tuner took it over and ended it
+            self.storage.set_trial_user_attr(trial.id, f"scores@{steps}", rows)
+            self.storage.set_trial_user_attr(trial.id, f"cost@{steps}", cost)
 
     def report(self, trial: Trial, steps: int, value: float) -> None:
         """Its value at a stage: from now on that is behind it."""
-        self.storage.set_trial_intermediate_value(trial.id, steps, value)
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_intermediate_value(trial.id, steps, value)
 
     def let_go_on(self, trial: Trial, steps: int) -> None:
         """Judged at a rung, and not pruned."""
-        self.storage.set_trial_user_attr(trial.id, f"passed@{steps}", True)
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(trial.id, f"passed@{steps}", True)
 
     def end(self, trial: Trial, pruned: bool) -> None:
         """Pruned or complete; where another tuner ended it before, what that said stays."""
@@ -286,6 +331,20 @@ class Trials:
         with contextlib.suppress(ValueError, RuntimeError):
             self._optuna.tell(trial.number, values, state=state)
         self._beating.discard(trial.id)
+
+    def give_up(self, trial: Trial) -> None:
+        """Leave a trial to whoever takes it over."""
+        self._beating.discard(trial.id)
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(trial.id, "owner", {**(trial.owner or {}), "planner": NOBODY})
+
+    def refuse(self, trial: Trial) -> int:
+        """Close a trial that no config can be made of; how many of the study are."""
+        self.storage.set_trial_user_attr(trial.id, UNUSED, True)
+        with contextlib.suppress(ValueError, RuntimeError):
+            self._optuna.tell(trial.number, state=TrialState.FAIL)
+        self._beating.discard(trial.id)
+        return sum(UNUSED in other.user_attrs for other in self._optuna.get_trials(deepcopy=False))
 
     def importances(self) -> dict[str, float]:
         """{option: its share in what sets the better trials apart}, by PED-ANOVA (arXiv 2304.10255); empty while too
@@ -323,6 +382,8 @@ class Trials:
         if owner is None:  # died between two writes, if it is not another folder's that is asking just now
             age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0.0)
             return not self._shared or age > DEAD_AFTER_SECONDS
+        if owner["planner"] == NOBODY:
+            return True
         if owner["folder"] == self._folder or not self._shared:
             return not self.store.is_alive(owner["planner"])
         return trial._trial_id in silent
@@ -341,7 +402,7 @@ class Trials:
                     self.storage.record_heartbeat(trial_id)
 
     def _counts(self, trial: FrozenTrial) -> bool:
-        return SURPLUS not in trial.user_attrs and trial.state in (
+        return UNUSED not in trial.user_attrs and trial.state in (
             TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE
         )  # fmt: skip
 
@@ -349,7 +410,7 @@ class Trials:
         """Close a trial where others asked for the last ones at the same time: the lower numbers count."""
         if sum(other.number < trial.number for other in self.all()) < self.study.trials:
             return False
-        trial.set_user_attr(SURPLUS, True)
+        trial.set_user_attr(UNUSED, True)
         self._optuna.tell(trial.number, state=TrialState.FAIL)
         self._beating.discard(trial._trial_id)
         return True

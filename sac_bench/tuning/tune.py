@@ -18,7 +18,7 @@ from sac_bench.tuning.score import objective_value, worst_seen
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.study import Study
 from sac_bench.tuning.training import Training, random_returns
-from sac_bench.tuning.trials import Trial, Trials
+from sac_bench.tuning.trials import Trial, Trials, telling_of
 
 BEST = "best.toml"
 
@@ -39,8 +39,9 @@ def tune(
     began = time.monotonic()
     folder = store.experiment(study.name)
     with store.planner() as planner:
-        trials = Trials(study, store, planner, storage)
         training = Training(store, planner, device, workers, imports, retrain, console)
+        training.check_fit(study.probes())
+        trials = Trials(study, store, planner, storage)
 
         def keep(judged: Verdict | None = None) -> None:
             about = report.describe(
@@ -51,7 +52,8 @@ def tune(
             report.write_study(folder, about)
 
         search = Search(study, trials, training, command, waved=keep)
-        with trials.heartbeats():
+        with trials.heartbeats(), telling_of(storage):
+            keep()
             search.run()
             chosen = best(trials.all(), study.top)
             judged = _check(study, trials.all(), chosen, training, command) if chosen and not search.failed else None
@@ -67,9 +69,8 @@ def tune(
 def _check(
     study: Study, trials: Sequence[Trial], chosen: Sequence[Trial], training: Training, command: str
 ) -> Verdict | None:
-    """Train the default on the search's seeds, and it and the best trials on held-out ones; None where runs failed."""
+    """Train the best trials and the default on held-out seeds; None where runs failed."""
     store = training.store
-    training.train(study.experiment([study.default]), study.steps, splits=False)
     variants = [study.default, *(study.variant(trial.name, trial.params, study.steps) for trial in chosen)]
     experiment = study.experiment(variants, f"{study.name}-held-out", study.held_out_seeds)
     collect(store, experiment, command)
@@ -82,10 +83,9 @@ def _check(
     floor = random_returns(store, study.envs)
     own = training.scores(study.default, study.seeds, study.objective)
     others = [trial.scores[study.steps] for trial in trials if study.steps in trial.scores]
-    worst = worst_seen([*others, own], floor)
-    searched = objective_value(own, worst, study.scale, study.aggregate, study.quantile)
     scores = {v.name: training.scores(v, study.held_out_seeds, study.objective) for v in variants}
-    return verdict(study, chosen, searched, scores, floor)
+    searched = objective_value(own, worst_seen([*others, own], floor), study.scale, study.aggregate, study.quantile)
+    return verdict(study, chosen, searched, scores, worst_seen([*others, own, *scores.values()], floor))
 
 
 def _say(console: Console, folder: Path, judged: Verdict | None, failed: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""`sac-bench tune` in a process of its own, with pretended training: python -m tests.tuning.pretending FILE RESULTS [URL]"""
+"""`sac-bench tune` in a process of its own, with pretended training: python -m tests.tuning.pretending FILE RESULTS [URL] [--fail]"""
 
 import sys
 import time
@@ -18,7 +18,14 @@ class Slow(Pretended):
 
     def train(self, cohort):
         time.sleep(0.2)
+        if "--fail" in sys.argv and not self.is_default(cohort):
+            for spec in cohort.runs:
+                self.store.run(spec.id).update(status="failed", reason="asked to")
+            return
         super().train(cohort)
+
+    def is_default(self, cohort):
+        return any(spec.config.actor_lr == 3e-4 for spec in cohort.runs)
 
 
 if __name__ == "__main__":
@@ -26,5 +33,7 @@ if __name__ == "__main__":
     training.Display = lambda *_: None
     tuning.write_experiment_report = lambda folder: None
     report.write_figures = lambda about, folder: []
-    tuning.tune(load(sys.argv[1]), Store(Path(sys.argv[2])), storage=(sys.argv[3:] or [None])[0], device="cpu", workers=1,
-                imports=[], retrain=False, console=Console(quiet=True), command="sac-bench tune")  # fmt: skip
+    file, results, *url = [word for word in sys.argv[1:] if word != "--fail"]
+    ended = tuning.tune(load(file), Store(Path(results)), storage=(url or [None])[0], device="cpu", workers=1, imports=[],
+                        retrain=False, console=Console(quiet=True), command="sac-bench tune")  # fmt: skip
+    sys.exit(0 if ended else 1)

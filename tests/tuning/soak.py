@@ -177,7 +177,11 @@ def soak(folder: Path, kills: int, trials: int, seed: int, storage: str | None =
     runs = [store.run(run_id).status() for run_id in store.run_ids()]
     counts["runs"] = len(runs)
     counts["runs not finished"] = sum(status["status"] != "finished" for status in runs)
-    counts["differing bytes"] = differing(comparable(store.root), comparable(folder / "undisturbed"))
+    ours, theirs = comparable(store.root), comparable(folder / "undisturbed")
+    counts["differing bytes"] = differing(ours, theirs)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            print("differs:", name, len(ours.get(name, b"")), len(theirs.get(name, b"")), file=sys.stderr)
     return counts
 
 

@@ -42,9 +42,11 @@ def test_diverged_runs_enter_with_the_worst_seen():
     assert objective_value(trials[0], worst, {}, "lower-quantile", 0.25) == np.quantile([10, 4, -3, -3], 0.25)
 
 
-def test_where_all_diverged_the_lowest_last_word_counts_and_else_a_random_policys():
+def test_a_diverged_run_is_never_worth_more_than_a_random_policy():
+    assert worst_seen([{"a": [RunScore(5.0), RunScore(2.0, diverged=True)]}], {"a": -9.0}) == {"a": -9.0}
+    assert worst_seen([{"a": [RunScore(-20.0), RunScore(2.0, diverged=True)]}], {"a": -9.0}) == {"a": -20.0}
     all_of_them = [{"a": [RunScore(2.0, diverged=True), RunScore(3.0, diverged=True)]}]
-    assert worst_seen(all_of_them, {"a": -9.0}) == {"a": 2.0}
+    assert worst_seen(all_of_them, {}) == {"a": 2.0}
     assert worst_seen([{"a": [RunScore(math.nan, diverged=True)]}], {"a": -9.0}) == {"a": -9.0}
 
 
@@ -107,7 +109,7 @@ def test_the_verdict_is_welchs_interval_and_the_share_of_the_gain(study_file):
 def test_what_diverges_on_held_out_seeds_counts_there_too(study_file):
     study = load(study_file)
     scores = {"default": runs(10.0, 12.0), "trial-0001": runs(20.0, None)}
-    found = verdict(study, [trial(1, 30.0)], 11.0, scores, {})
+    found = verdict(study, [trial(1, 30.0)], 11.0, scores, {ENV: 10.0})
     assert found.winner.diverged == 1
     assert found.winner.held_out == 15.0  # 20 and the worst seen, 10
     np.testing.assert_array_equal(seed_values(study, scores["trial-0001"], {ENV: 10.0}), [20.0, 10.0])

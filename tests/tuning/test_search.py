@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from sac_bench import garbage
+from sac_bench.errors import InputError
 from sac_bench.experiment import load as load_experiment
 from sac_bench.results import load_results
 from sac_bench.runspec import RunSpec
@@ -13,10 +14,11 @@ from sac_bench.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.score import RunScore
-from sac_bench.tuning.study import load
-from sac_bench.tuning.training import Training
+from sac_bench.tuning.study import Study, load
+from sac_bench.tuning.training import Training, random_returns
 from sac_bench.tuning.trials import Trials
 from tests.tuning.conftest import STUDY
+from tests.tuning.test_study import SPACE
 
 FIGURES = ["history", "slices", "parallel", "rungs", "cost"]
 
@@ -142,7 +144,7 @@ def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, p
     with store.planner() as planner:
         trials = Trials(study, store, planner)
         (number,) = trials.ask(1)
-        params = trials.get(number).params
+        (params,) = [trial.params for trial in trials.all() if trial.number == number]
     (config,) = study.variant("t", params, 300).configs.values()
     pretended.fails.append(RunSpec("sac", config, "InvertedPendulum-v5", 0).id)
     assert not carry_out(study_file)
@@ -169,7 +171,8 @@ def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretende
     assert carry_out(study_file)
     first, second = known(tmp_path, study_file)[:2]
     seed_0 = 1e6 * first.params["actor_lr"] + 300
-    others = [seed_0, 1e6 * second.params["actor_lr"] + 300, 1e6 * second.params["actor_lr"] + 301]
+    floor = random_returns(store, study.envs)["InvertedPendulum-v5"]
+    others = [floor, seed_0, 1e6 * second.params["actor_lr"] + 300, 1e6 * second.params["actor_lr"] + 301]
     assert first.values[300] == pytest.approx((seed_0 + min(others)) / 2)
     assert first.scores[300]["InvertedPendulum-v5"][1].diverged
     assert second.values[300] == pytest.approx(1e6 * second.params["actor_lr"] + 300.5)
@@ -185,13 +188,82 @@ def test_trials_that_share_structure_train_as_one_cohort_and_go_on_in_a_narrower
     monkeypatch.setattr(report, "write_figures", lambda about, folder: [])
     assert carry_out(study_file)
     store = Store(tmp_path / "results")
-    first, second = in_process.trained[:2]
+    first, second = in_process.trained[1:3]  # after the default
     widths = {
         cohort: len(json.loads((store.cohort(cohort) / "plan.json").read_text())["runs"])
         for cohort, _ in (first, second)
     }
     assert (first[1], second[1]) == (100, 200)
     assert widths == {first[0]: 4, second[0]: 2}  # one trial goes on; beside it a slot is kept
+    trials = {trial.number: trial for trial in known(tmp_path, study_file)}
+    for trial in trials.values():  # and nothing of the slot is written
+        (spec,) = (spec for _, spec in load(study_file).experiment([variant_of(study_file, trial)]).runs())
+        assert store.run(spec.id).status()["steps"] == max(trial.values)
+    assert not list(store.root.glob("cohorts/*/*.safetensors"))
+
+
+def variant_of(study_file, trial):
+    return load(study_file).variant("t", trial.params, 300)
+
+
+def test_a_trial_of_the_defaults_own_settings_may_be_pruned(study_file, carry_out, pretended, tmp_path):
+    text = STUDY[: STUDY.index("[space]")] + '[space]\nactor_lr = {type = "categorical", choices = [3e-4, 0.1, 0.2]}\n'
+    study_file.write_text(text.replace("trials = 4", "trials = 8"))
+    assert carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert "PRUNED" in {trial.state for trial in trials if trial.params["actor_lr"] == 3e-4}
+    assert (tmp_path / "results" / "tiny-study" / "best.toml").exists()
+
+
+def test_settings_that_the_config_refuses_are_closed_and_others_asked(
+    study_file, carry_out, pretended, tmp_path, monkeypatch
+):
+    drawn = Study.variant
+
+    def picky(self, name, params, steps):
+        if params["target_period"] == 2:
+            raise InputError("not two")
+        return drawn(self, name, params, steps)
+
+    study_file.write_text(STUDY.replace("trials = 4", "trials = 12").replace("batch = 2", "batch = 12"))
+    study = load(study_file)
+    monkeypatch.setattr(Study, "variant", picky)
+    monkeypatch.setattr(Study, "probes", lambda self: ())
+    assert carry_out(study_file)
+    assert carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert len(trials) == 12
+    assert 2 not in {trial.params["target_period"] for trial in trials}
+    assert max(trial.number for trial in trials) > 11  # some were closed
+    monkeypatch.setattr(Study, "variant", lambda self, *_: (_ for _ in ()).throw(InputError("never")))
+    study_file.write_text(study_file.read_text().replace("tiny-study", "other-study"))
+    with pytest.raises(InputError, match="never"):
+        carry_out(study_file)
+    assert study.trials == 12
+
+
+def test_a_tuner_that_lost_its_trial_leaves_it_to_who_took_it(study_file, carry_out, pretended, tmp_path, monkeypatch):
+    """As after a laptop's sleep: another has taken the trial over, and ended it, while this one trained."""
+    train, store = pretended.train, Store(tmp_path / "results")
+
+    def slow(self, cohort):
+        train(self, cohort)
+        if not pretended.lost:
+            with self.store.planner() as planner:
+                others = Trials(load(study_file), self.store, planner)
+                if running := [trial for trial in others.all() if trial.state == "RUNNING"]:
+                    pretended.lost.append(running[0].number)
+                    others.storage.set_trial_user_attr(running[0].id, "owner", {**running[0].owner, "planner": planner})
+                    others.storage.set_trial_intermediate_value(running[0].id, 300, 1.0)
+                    others.end(next(trial for trial in others.all() if trial.number == running[0].number), pruned=False)
+
+    pretended.lost = []
+    monkeypatch.setattr(pretended, "train", slow)
+    assert carry_out(study_file)
+    trials = known(tmp_path, study_file)
+    assert len(trials) == 4
+    assert trials[pretended.lost[0]].values == {300: 1.0}
+    assert store.run_ids()
 
 
 def test_another_definition_under_the_same_name_is_refused(study_file, carry_out, pretended):
@@ -206,8 +278,9 @@ def test_every_sampler_and_pruner(sampler, study_file, carry_out, pretended, tmp
     if sampler == "cma-es":
         pytest.importorskip("cmaes")
     pruner = {"random": "none", "cma-es": "hyperband"}[sampler]
+    text = STUDY.replace(SPACE, "") if sampler == "cma-es" else STUDY
     study_file.write_text(
-        STUDY.replace('"successive-halving"', f'"{pruner}"\nsampler = "{sampler}"\nobjective = "area"')
+        text.replace('"successive-halving"', f'"{pruner}"\nsampler = "{sampler}"\nobjective = "area"')
     )
     assert carry_out(study_file)
     trials = known(tmp_path, study_file)

@@ -1,6 +1,7 @@
 """Where trials are kept: journals and databases, shared, cut, unreachable; and who owns a trial."""
 
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from sac_bench.errors import InputError
 from sac_bench.store import Store
 from sac_bench.tuning import trials as module
 from sac_bench.tuning.study import load
-from sac_bench.tuning.trials import Trials, open_storage
+from sac_bench.tuning.trials import Trials, hidden_in, open_storage
 from tests.conftest import sac_bench_environment
 from tests.tuning.conftest import STUDY
 from tests.tuning.postgresql import available, serving
@@ -21,10 +22,20 @@ from tests.tuning.postgresql import available, serving
 ROOT = Path(__file__).parents[2]
 
 
-def tuner(study_file, results, *url):
-    """A process that tunes with pretended training."""
-    command = [sys.executable, "-m", "tests.tuning.pretending", str(study_file), str(results), *url]
+def tuner(study_file, results, *url, fail=False):
+    """A process that tunes with pretended training, which may fail for every trial."""
+    more = ["--fail"] if fail else []
+    command = [sys.executable, "-m", "tests.tuning.pretending", str(study_file), str(results), *url, *more]
     return subprocess.Popen(command, cwd=ROOT, env=sac_bench_environment(), stderr=subprocess.PIPE, text=True)
+
+
+def test_a_command_that_is_recorded_has_no_password():
+    for url in ("postgresql://h/db?user=u&password=s3cret", "mysql+pymysql://u@h/db?passwd=s3cret", "mysql://me:s3/cret@h/d",
+                "postgresql://me@srv:s3cret@h/d", "nonsense:s3cret"):  # fmt: skip
+        for command in (shlex.join(["tune", "s.toml", "--storage", url]), f"tune s.toml --storage={url}"):
+            told = hidden_in(command, url)
+            assert "cret" not in told
+            assert told.startswith("tune s.toml --storage")
 
 
 def assert_shared(processes, trials, total):
@@ -103,7 +114,23 @@ def test_trials_beyond_the_number_that_several_folders_asked_for_are_closed_unus
         assert [trial.number for trial in first.all()] == [0, 1]
 
 
+def test_two_tuners_whose_trials_failed_do_not_wait_for_each_other(study_file, tmp_path):
+    processes = [tuner(study_file, tmp_path / "results", fail=True) for _ in range(2)]
+    for process in processes:
+        process.communicate(timeout=100)
+        assert process.returncode == 1
+
+
+def test_a_study_of_another_maker_is_left_alone(study_file, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(study_name="tiny-study", storage=url).optimize(lambda trial: 0.0, n_trials=1)
+    store = Store(tmp_path / "results")
+    with store.planner() as planner, pytest.raises(InputError, match="that sac-bench did not make"):
+        Trials(load(study_file), store, planner, url)
+
+
 BAD = {
+    "in memory": ("sqlite://", "is in memory"),
     "no URL": ("nonsense", "wants a URL as sqlite:///FILE"),
     "a closed port": ("postgresql+psycopg://me:{secret}@127.0.0.1:{port}/db", "--storage postgresql+psycopg://me:***@127.0.0.1:"),
     "a password as an argument": ("postgresql+psycopg://me@127.0.0.1:{port}/db?password={secret}", "127.0.0.1"),

@@ -60,6 +60,26 @@ def test_a_study_may_start_from_a_variant_of_an_experiment(tmp_path):
     assert study.default.steps == {env: 400}
 
 
+def test_a_sweeps_point_is_started_from_as_it_is(tmp_path):
+    text = EXPERIMENT.partition("[sweep]")[0] + "\n[sweep]\ntau = [0.02]\n"
+    text = text.replace("[variants.sac]", "[variants.sac]\non.InvertedPendulum-v5.tau = 0.3")
+    (tmp_path / "e.toml").write_text(text)
+    (tmp_path / "s.toml").write_text("""
+        name = "s"
+        experiment = "e.toml"
+        variant = "tau=0.02"
+        steps = 400
+        trials = 2
+        space.actor_lr = {type = "float", low = 0.1, high = 0.3}
+    """)
+    ((own,), (theirs,)) = (
+        load(tmp_path / "s.toml").default.configs.values(),
+        load_experiment(tmp_path / "e.toml").variants["tau=0.02"].configs.values(),
+    )
+    assert own == theirs
+    assert own.tau == 0.02
+
+
 SPACE = 'activation = { type = "categorical", choices = ["relu", "tanh"] }'
 BAD = {
     "empty": (STUDY, "", "the file is empty"),
@@ -93,6 +113,16 @@ BAD = {
     "unknown base option": ("utd = 0.1", "utdd = 0.1", "[base] utdd: sac has no such option"),
     "a bad base option": ("utd = 0.1", "utd = -1", "utd: input should be greater than 0, not -1"),
     "steps for one environment": ("[space]", "[on.InvertedPendulum-v5]\nsteps = 100\n[space]", "a study has one number of steps"),
+    "steps for one algorithm": ("[space]", "[base.sac]\nsteps = 100\n[space]", "[base.sac] steps: a study has one number"),
+    "on another env": ('batch = 2', 'batch = 2\n[on.Hopper-v5]\ngamma = 0.9\n', "[on.Hopper-v5]: not one of envs"),
+    "too many rungs": ("[100, 200]", f"{list(range(1, 40))}", "rungs: list should have at most 20 items"),
+    "too many held-out seeds": ("top = 1\nseeds = 2", "top = 3\nseeds = 5000", "[held_out]: top, seeds and envs make 20,000 runs"),
+    "an endless scale": ("[space]", "[scale]\nInvertedPendulum-v5 = [-1.7e308, 1.7e308]\n[space]", "wants two returns"),
+    "choices for CMA-ES": ("batch = 2", 'batch = 2\nsampler = "cma-es"', "sampler: cma-es searches two numbers or more"),
+    "an int beyond doubles": ("low = 1, high = 4", "low = 1, high = 9223372036854775807", "[space] target_period: high: input should be less"),
+    "a tiny step": ("high = 1e-2, log = true", "high = 1e-2, step = 1e-300", "[space] actor_lr: step: 1e-300 is too small"),
+    "a choice of one value twice": ('["relu", "tanh"]', "[1, 1.0]", "choices: one is there twice"),
+    "a NUL": ("batch = 2", 'batch = 2\nexperiment = "a\\u0000b"', "cannot be read"),
     "scale of another env": ("[space]", "[scale]\nHopper-v5 = [0, 1]\n[space]", "[scale] Hopper-v5: not one of envs"),
     "scale upside down": ("[space]", "[scale]\nInvertedPendulum-v5 = [1, 0]\n[space]", "wants two returns"),
     "no scale for two envs": ('["InvertedPendulum-v5"]', '["InvertedPendulum-v5", "Pendulum-v1"]', "[scale] InvertedPendulum-v5: is missing"),
@@ -181,6 +211,9 @@ def test_what_a_space_offers_the_config_takes_and_the_ends_are_offered(tau, low,
         assert all(any(params[dimension.name] == end for params in offered) for end in dimension.ends())
     assert {params["target_period"] for params in offered} == set(range(low, high + 1))
     choice = space[2]
+    wide = list(probes([parse("batch_size", {"type": "int", "low": 2, "high": 4000, "step": 2}, "f")]))
+    assert all(2 <= params["batch_size"] <= 4000 and params["batch_size"] % 2 == 0 for params in wide)
+    assert len({params["batch_size"] for params in wide}) > 100  # from inside, too
     assert [choice.value(stored) for stored in choice.distribution.choices] == [[8] * n for n in critics]
 
 
@@ -200,5 +233,5 @@ def test_tables_written_as_toml_are_read_as_they_were(tables):
 def test_an_experiment_file_is_no_study_and_a_study_no_experiment(study_file, experiment_file):
     with pytest.raises(InputError, match=r"trials|variants|reference|sweep"):
         load(experiment_file)
-    with pytest.raises(InputError, match="unknown key"):
+    with pytest.raises(InputError, match="is a study: sac-bench tune"):
         load_experiment(study_file)
