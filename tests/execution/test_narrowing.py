@@ -106,3 +106,12 @@ def test_rows_keep_the_true_last_observations_of_their_own_members():
     chosen = rows_of({"reward": torch.arange(24.0).view(3, 4, 2), "truncated": truncated, "final": final}, [0, 2])
     assert chosen["final"].flatten().tolist() == [0, 2, 3]
     assert chosen["reward"][1, 0, 0] == 16
+
+
+def test_a_cohort_that_cannot_be_continued_is_left_to_the_plan(tmp_path, eager):
+    store, cohort, runs = planned(tmp_path, "damaged", 200)
+    for path in store.cohort(cohort).glob("state-*"):
+        path.write_bytes(b"")
+    with store.planning():
+        assert narrow(store, runs[:2], "me", "cpu") == []
+    assert list(store.cohort_ids()) == [cohort]
