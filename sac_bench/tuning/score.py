@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sac_bench.analysis.statistics import iqm, run_score
+from sac_bench.analysis.statistics import area_score, iqm, run_score
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,9 @@ Scores = Mapping[str, Sequence[RunScore]]
 def run_value(steps: ArrayLike, returns: ArrayLike, total: int, objective: str) -> float:
     """Returns [T] of the mean action evaluated at `steps` [T] <= total -> one number.
 
-    "final": the mean over the last tenth of `total` steps; "area": the mean of the curve from the first
-    evaluation (before any training, step 0) to `total`, by the trapezoidal rule.
+    "final": the mean over the last tenth of `total` steps; "area": the area under the curve over its width.
     """
-    at, values = np.asarray(steps, dtype=float), np.asarray(returns, dtype=float)
-    if objective == "final" or len(at) < 2:
-        return run_score(at, values, total)
-    order = np.argsort(at)
-    return float(np.trapezoid(values[order], at[order]) / (at.max() - at.min()))
+    return run_score(steps, returns, total) if objective == "final" else area_score(steps, returns)
 
 
 def scored(steps: ArrayLike, returns: ArrayLike, total: int, objective: str, diverged: bool) -> RunScore:
