@@ -154,7 +154,7 @@ def undisturbed(study: Study, store: Store, trials: Trials, planner: str, other:
     best = json.loads((store.experiment(study.name) / "study.json").read_text())["verdict"]["contenders"][1]["name"]
     held_out = [listed.variants["default"], listed.variants[best]]
     with other.planner() as own:
-        training = Training(other, own, "cpu", 2, [], False, Console(quiet=True))
+        training = Training(other, own, "cpu", 1, [], False, Console(quiet=True))  # threads are of the bytes
         training.train(listed, 0, splits=True)
         training.train(study.experiment(held_out, "held-out", study.held_out_seeds), 0, splits=True)
 
