@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.execution.machine import fastest_float32_products
 
 torch.set_num_threads(1)
 
@@ -30,6 +31,15 @@ def tiny(algorithm: str = "sac", **overrides: Any) -> Any:
     """A config that trains in seconds; of `TINY` what the algorithm has."""
     config = ALGORITHMS[algorithm].config
     return config.model_validate({k: v for k, v in TINY.items() if k in config.model_fields} | overrides)
+
+
+@pytest.fixture
+def as_workers() -> Iterator[None]:
+    """Products as worker processes make them (execution/machine.py)."""
+    before = torch.get_float32_matmul_precision()
+    fastest_float32_products("cpu")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

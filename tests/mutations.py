@@ -296,6 +296,13 @@ BUGS = [
         DATA,
     ),
     Bug("episode returns run on into a new pool", TRAINER, "            self._returns[:] = 0.0\n", "", DATA),
+    Bug(
+        "width decides which library acts",
+        COHORT,
+        'set_float32_matmul_precision("highest")',
+        "get_float32_matmul_precision()",
+        DATA,
+    ),
     Bug("metrics summed, not averaged", COHORT, "self._sums.cpu() / counts[:, None]", "self._sums.cpu() / 1", UPDATE),
     Bug("saturation inverted", SAC, "(action.abs() > 0.99)", "(action.abs() < 0.99)", UPDATE),
     Bug("all environments reset when one ends", ENVS, '"reset_mask": done}', '"reset_mask": np.ones_like(done)}', DATA),

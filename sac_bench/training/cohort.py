@@ -6,7 +6,8 @@ functions of its own numbers, seed and data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,21 @@ from sac_bench.training.rollout import whole
 Data = Any
 """What the learners learn from: a pytree of tensors."""
 Gather = Callable[[Moment, Data], Batch]
+
+
+@contextlib.contextmanager
+def one_library() -> Iterator[None]:
+    """Small products of any width by the same code, so that width does not change acting's bits.
+
+    Where a CPU's faster products are allowed (execution/machine.py), torch has oneDNN make those of more than 4,096
+    multiplications, the width's included, and MKL the others; an update's are beyond that at usual sizes.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Cohort:
@@ -86,7 +102,8 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, A] -> sampled and mean actions [M, N, A]."""
-        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
+        with one_library():
+            return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
@@ -96,7 +113,8 @@ class Cohort:
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
+        with one_library():
+            return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)

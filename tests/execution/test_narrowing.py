@@ -50,7 +50,7 @@ def assert_same(one, other):
 
 
 @pytest.fixture
-def eager(monkeypatch):
+def eager(monkeypatch, as_workers):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
 
 

@@ -203,3 +203,17 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     assert segment.diverged == [None, trained.config.steps_of_update(done + 8)]
     assert segment.metrics["critic_loss"].isfinite().all()
     trained.close()
+
+
+def test_width_changes_no_bit_of_a_training(as_workers):
+    """Acting and evaluating included, whose products are so small that width decides which library makes them."""
+    sizes, found = {"layers": [64, 64], "batch_size": 64, "eval_every": 150, "eval_episodes": 1, "utd": 0.25}, {}
+    for width in (2, 3, 8):
+        trained = trainer(specs(seeds=(5, *range(100, 99 + width)), **sizes), 300, threads=1)
+        returns = [segment.episodes.returns[0] for segment in run_to(trained, 300)]
+        found[width] = returns, [leaf[0] for leaf in tree_leaves(trained.cohort.state["params"])]
+        trained.close()
+    for width in (3, 8):
+        for ours, theirs in zip(found[width][0], found[2][0], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found[width][1], found[2][1], strict=True))
