@@ -147,6 +147,7 @@ gymnasium.register("Line-v0", Line, max_episode_steps=20)
 """
 
 
+@pytest.mark.slow
 def test_ones_own_environment_by_import(command, experiment_file, tmp_path):
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "False"))
     ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac")

@@ -103,7 +103,9 @@ def within_5_percent(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.05 * np.ptp(expected))
 
 
-@pytest.mark.parametrize("value_network", [False, True], ids=["q-only", "v-network"])
+@pytest.mark.parametrize(
+    "value_network", [pytest.param(False, id="q-only"), pytest.param(True, id="v-network", marks=pytest.mark.slow)]
+)
 def test_known_sac_finds_what_soft_policy_iteration_finds(value_network):
     answers = Answers(
         register(ChainEnvironment, limit=3),

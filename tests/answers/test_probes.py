@@ -75,8 +75,12 @@ def test_probe_reward_of_the_action_of_a_deterministic_policy():
 
 @pytest.mark.parametrize(
     "structure",
-    [{}, {"n_step": 3}, {"value_network": True}, {"algorithm": "ddpg"}],
-    ids=["", "three-steps", "v-network", "ddpg"],
+    [
+        pytest.param({}, id=""),
+        pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow),
+        pytest.param({"value_network": True}, id="v-network", marks=pytest.mark.slow),
+        pytest.param({"algorithm": "ddpg"}, id="ddpg"),
+    ],
 )
 def test_probe_truncation_bootstraps(structure):
     answers = Answers(register(probes.Stairs, limit=4), GAMMAS, updates=1600, **structure)
@@ -86,7 +90,9 @@ def test_probe_truncation_bootstraps(structure):
             near(answers.q(member, x, ACTIONS), expected, 0.05 * expected)
 
 
-@pytest.mark.parametrize("structure", [{}, {"n_step": 3}], ids=["", "three-steps"])
+@pytest.mark.parametrize(
+    "structure", [pytest.param({}, id=""), pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow)]
+)
 def test_probe_termination_does_not_bootstrap(structure):
     answers = Answers(register(probes.EndingStairs, limit=10), GAMMAS, updates=1200, **structure)
     for member, gamma in enumerate([0.5, 0.9]):

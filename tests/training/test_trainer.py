@@ -98,12 +98,13 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("InvertedPendulum-v5", PPO),  # rollouts end at 160, 320, 480; saved at 200 and 400
         ("InvertedPendulum-v5", PPO | {"num_envs": 4, "anneal_steps": 500}),
         ("Pendulum-v1", PPO | {"pool_episodes": 1, "eval_every": 150, "rollout": 320}),
-        ("Hopper-v5", {}),
+        pytest.param("Hopper-v5", {}, marks=pytest.mark.slow),
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True}),
-        ("gymnasium:Hopper-v5", {"num_envs": 2}),
+        pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.slow),
         # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
         ("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}),
-        ("LunarLanderContinuous-v3", {}),  # draws random numbers while it steps
+        # Draws random numbers while it steps.
+        pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.slow),
         ("Hopper-v5", {"algorithm": "td3", "noise_correlation": 0.85, "num_envs": 2, "policy_delay": 3}),
         ("Pendulum-v1", {"algorithm": "sql", "target_period": 7, "kernel_particles": 4, "value_particles": 4}),
     ],
