@@ -102,7 +102,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True}),
         pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.slow),
         # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
-        ("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}),
+        pytest.param("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}, marks=pytest.mark.slow),
         # Draws random numbers while it steps.
         pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.slow),
         ("Hopper-v5", {"algorithm": "td3", "noise_correlation": 0.85, "num_envs": 2, "policy_delay": 3}),
