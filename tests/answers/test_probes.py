@@ -79,7 +79,7 @@ def test_probe_reward_of_the_action_of_a_deterministic_policy():
         pytest.param({}, id=""),
         pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow),
         pytest.param({"value_network": True}, id="v-network", marks=pytest.mark.slow),
-        pytest.param({"algorithm": "ddpg"}, id="ddpg"),
+        pytest.param({"algorithm": "ddpg"}, id="ddpg", marks=pytest.mark.slow),
     ],
 )
 def test_probe_truncation_bootstraps(structure):
