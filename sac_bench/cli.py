@@ -209,7 +209,7 @@ def tune(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[Optional[int], typer.Option(metavar="N", help="Processes; one per core if not given.")] = None,
     results: ResultsOption = Path("results"),
-    import_: Annotated[list[str], typer.Option("--import", metavar="MODULE", help="As in run. Repeatable.")] = [],  # noqa: B006
+    import_: ImportOption = [],  # noqa: B006
     retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only check the file, and say what would be searched.")] = False,
 ) -> None:

@@ -121,9 +121,8 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
                 grace_period=DEAD_AFTER_SECONDS,
             )
         except Exception as error:  # drivers raise what they like
-            if left and (
-                isinstance(error, _MAKING_TABLES) or "already exists" in str(error)
-            ):  # MySQL, SQLite say the last
+            at_once = isinstance(error, _MAKING_TABLES) or "already exists" in str(error)  # the last: MySQL, SQLite
+            if left and at_once:
                 time.sleep(1.0)
                 continue
             raise InputError(f"--storage {shown(parsed)}: cannot be used: {said(error, parsed)}") from None
@@ -211,7 +210,7 @@ class Trial:
 
 
 class Trials:
-    """A study's trials in a storage, as one tuner sees them. `mine` are those it has."""
+    """A study's trials in a storage, as one tuner sees them."""
 
     def __init__(self, study: Study, store: Store, planner: str, url: str | None = None) -> None:
         self.study, self.store, self.planner = study, store, planner
