@@ -24,13 +24,12 @@ from torch.utils._pytree import tree_map
 from sac_bench.algorithms.config import Activation, Layers, PerMember, RolloutConfig, option
 from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_orthogonal, mlp
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
+from sac_bench.algorithms.running import LIMIT, deviation, merged, nothing_seen, standardized
 from sac_bench.training.optimizer import adam, adam_init, clipped
 
 SEMANTICS = 1
 """Raised whenever the numbers that PPO computes for a config change, a changed default included; in every run's id."""
 ADAM_EPSILON = 1e-5  # CleanRL, Stable-Baselines3
-VARIANCE_EPSILON = 1e-8  # added to running variances, as Gymnasium and Stable-Baselines3 do
-LIMIT = 10.0  # of normalised observations and rewards, either way
 
 
 class PPOConfig(RolloutConfig):
@@ -138,27 +137,9 @@ def running_returns(reward: Tensor, done: Tensor, carried: Tensor, gamma: Tensor
     return returns, returns[-1] * (1 - done[-1])
 
 
-def merged(statistics: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    """Mean, variance and count of all before and of x [K, ...] (Chan, Golub & LeVeque 1979)."""
-    count = statistics["count"] + len(x)
-    share = len(x) / count
-    mean, delta = x.mean(0), x.mean(0) - statistics["mean"]
-    between = share * (1 - share) * delta**2
-    return {
-        "mean": statistics["mean"] + share * delta,
-        "var": (1 - share) * statistics["var"] + share * ((x - mean) ** 2).mean(0) + between,
-        "count": count,
-    }
-
-
-def deviation(statistics: dict[str, Tensor]) -> Tensor:
-    return torch.sqrt(statistics["var"] + VARIANCE_EPSILON)
-
-
 def normalized(observation: Tensor, statistics: dict[str, Tensor], numbers: Numbers) -> Tensor:
     """Observations [..., D] as the networks see them."""
-    scaled = ((observation - statistics["mean"]) / deviation(statistics)).clamp(-LIMIT, LIMIT)
-    return torch.where(numbers["normalize_observations"] > 0, scaled, observation)
+    return torch.where(numbers["normalize_observations"] > 0, standardized(observation, statistics), observation)
 
 
 def evaluated(structure: Structure, params: dict[str, Any], observation: Tensor, action: Tensor):
@@ -216,15 +197,12 @@ def init(structure: Structure, draw: Draw, numbers: Numbers) -> State:
         "actor": {"mean": mean, "log_std": torch.zeros_like(bias)},
         "critic": init_orthogonal(draw, "critic", structure.critic, 1.0),
     }
-    nothing = lambda *shape: {
-        "mean": bias.new_zeros(shape), "var": bias.new_ones(shape), "count": bias.new_zeros(())
-    }  # fmt: skip
     return {
         "params": params,
         "adam": adam_init(params),
         "normalizer": {
-            "observation": nothing(structure.actor[0]),
-            "return": nothing(),
+            "observation": nothing_seen(bias, structure.actor[0]),
+            "return": nothing_seen(bias),
             "running_return": bias.new_zeros(structure.num_envs),
         },
         "stopped": torch.zeros((), dtype=torch.bool),
