@@ -28,7 +28,7 @@ class Policy:
         env = describe(spec.env)
         learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
         self.spec, self.steps = spec, steps
-        self._act, self._policy, self._env = learner.act, policy, env
+        self._learner, self._policy, self._env = learner, policy, env
         self._numbers = spec.config.number_tensors()
 
     def act(
@@ -43,9 +43,11 @@ class Policy:
         if x.shape[-1:] != (self._env.observation_dim,) or x.ndim > 2:
             raise ValueError(f"observation has shape {x.shape}; {self._env.id} has {self._env.observation_dim} numbers")
         batch = torch.as_tensor(np.atleast_2d(x)).to(self.spec.config.dtype)
-        noise = (generator or np.random.default_rng()).standard_normal((len(batch), self._env.action_dim))
+        noise = (generator or np.random.default_rng()).standard_normal((len(batch), self._learner.noise_dim))
         with torch.no_grad():
-            sampled, mean = self._act(self._policy, self._numbers, batch, torch.as_tensor(noise).to(batch.dtype))
+            sampled, mean = self._learner.act(
+                self._policy, self._numbers, batch, torch.as_tensor(noise).to(batch.dtype)
+            )
         scaled = self._env.scaled((sampled if sample else mean).numpy())
         return scaled[0] if x.ndim == 1 else scaled
 

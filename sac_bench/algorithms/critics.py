@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +28,35 @@ class Networks:
     critics: int
     activation: str
     precision: str = "float32"
+    components: int = 1
+    """Gaussians that the policy mixes."""
+    score_function: bool = False
+    """The policy's gradient is by its score function."""
+    tanh_log_std: bool = False
+    """A tanh spans the bounds of the policy's log sigma, where it is else clipped."""
+    target_critics: int = 0
+    """Critics drawn for each target; 0: all of them."""
 
-    def forward(self, network: Network, x: Tensor) -> Tensor:
+    def forward(self, network: Network, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """x [B, in] -> [B, out] in these networks' activation and precision; of an ensemble [C, B, out]."""
-        return mlp(network, x, self.activation, self.precision)
+        return mlp(network, x, self.activation, self.precision, masks)
 
 
-def q_values(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:
-    """observation [B, D], action [B, A] -> Q [C, B]."""
+def q_values(
+    nets: Networks, critic: Network, observation: Tensor, action: Tensor, masks: Sequence[Tensor] = ()
+) -> Tensor:
+    """observation [B, D], action [B, A] -> Q [C, B]; `masks` [C, B, units], one a hidden layer, drop units."""
     x = torch.cat([observation, action], dim=-1)
-    return nets.forward(critic, x).squeeze(-1)
+    return nets.forward(critic, x, masks).squeeze(-1)
+
+
+def dropout(noise: dict[str, Tensor], name: str, rate: Tensor) -> list[Tensor]:
+    """What a pass of the critics multiplies its hidden units with: 0, or 1 / (1 - rate) for those that stay.
+
+    The pass's uniform noise is under dropout/`name`/0, 1, ..., [C, B, units] each; where there is none, nothing drops.
+    """
+    drawn = [uniform for key, uniform in noise.items() if key.startswith(f"dropout/{name}/")]
+    return [(uniform >= rate).to(uniform.dtype) / (1 - rate) for uniform in drawn]
 
 
 def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
@@ -61,9 +81,9 @@ def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor
     return numbers["reward_scale"] * rewards + gamma * (1 - final) * next_value
 
 
-def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor):
+def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor, masks: Sequence[Tensor] = ()):
     """J_Q = 1/2 E (Q_i - target)^2, summed over the critics ([1] eq. 7, [2] eq. 5) -> loss [], Q [C, B]."""
-    q = q_values(nets, critic, batch["observation"], batch["action"])
+    q = q_values(nets, critic, batch["observation"], batch["action"], masks)
     return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
 
 

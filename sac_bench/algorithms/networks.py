@@ -7,7 +7,7 @@ layer of all of them is one batched product.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -36,21 +36,34 @@ class Layer(NamedTuple):
     bias: Tensor
 
 
-Network = tuple[Layer, ...]
+class NormalizedLayer(NamedTuple):
+    """A layer whose outputs are normalised over its units (arXiv 1607.06450), then scaled and shifted [out]."""
+
+    weight: Tensor
+    bias: Tensor
+    gain: Tensor
+    shift: Tensor
 
 
-def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None) -> Network:
-    """Weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), layer by layer.
+Network = tuple[Layer | NormalizedLayer, ...]
+NORM_EPSILON = 1e-5  # torch.nn.LayerNorm's
+
+
+def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None, layer_norm: bool = False) -> Network:
+    """Weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), layer by layer; with `layer_norm` hidden ones normalise.
 
     This is torch.nn.Linear's default, which Stable-Baselines3, CleanRL and Spinning Up train SAC with. Network i of an
     ensemble is the same however many there are.
     """
     names, many = ([name], ()) if ensemble is None else ([f"{name}/{i}" for i in range(ensemble)], (ensemble,))
-    network = []
+    network: list[Layer | NormalizedLayer] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         uniform = torch.stack([draw(f"{one}/{i}", ((fan_in + 1) * fan_out,)) for one in names])
         weight, bias = ((2 * uniform - 1) / math.sqrt(fan_in)).split([fan_in * fan_out, fan_out], 1)
-        network.append(Layer(weight.reshape(*many, fan_in, fan_out), bias.reshape(*many, fan_out)))
+        layer = Layer(weight.reshape(*many, fan_in, fan_out), bias.reshape(*many, fan_out))
+        normalized = layer_norm and i < len(sizes) - 2
+        ones = torch.ones_like(layer.bias)
+        network.append(NormalizedLayer(*layer, ones, torch.zeros_like(ones)) if normalized else layer)
     return tuple(network)
 
 
@@ -73,8 +86,13 @@ def init_orthogonal(draw: Draw, name: str, sizes: Sizes, last_gain: float) -> Ne
     return tuple(network)
 
 
-def mlp(network: Network, x: Tensor, activation: str, precision: str = "float32") -> Tensor:
+def mlp(
+    network: Network, x: Tensor, activation: str, precision: str = "float32", masks: Sequence[Tensor] = ()
+) -> Tensor:
     """x [B, in] -> [B, out]; of an ensemble [C, B, out].
+
+    `masks` [(C,) B, units], one a hidden layer, drop units: each hidden layer is a product, dropout, normalisation and
+    the activation, in the order of DroQ (arXiv 2110.02034, section 3).
 
     With precision "bfloat16" the products of the hidden layers take and give bfloat16 and sum in float32; the last
     layer's, whose output is a value or a distribution, keeps float32.
@@ -83,29 +101,39 @@ def mlp(network: Network, x: Tensor, activation: str, precision: str = "float32"
     if network[0].weight.ndim == 3:
         # One batched product; torch.matmul would fold the networks into one matrix, depending on strides, and copy.
         x, product = x.expand(len(network[0].weight), *x.shape), torch.bmm
-    for i, (weight, bias) in enumerate(network):
+    for i, layer in enumerate(network):
         x = ACTIVATIONS[activation](x) if i else x
         if precision == "bfloat16" and i < len(network) - 1:
-            x = product(x.bfloat16(), weight.bfloat16()).to(bias.dtype)
+            x = product(x.bfloat16(), layer.weight.bfloat16()).to(layer.bias.dtype)
         else:
-            x = product(x, weight)
-        x = x + bias.unsqueeze(-2)
+            x = product(x, layer.weight)
+        x = x + layer.bias.unsqueeze(-2)
+        if masks and i < len(network) - 1:
+            x = x * masks[i]
+        if isinstance(layer, NormalizedLayer):
+            x = F.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON)
+            x = x * layer.gain.unsqueeze(-2) + layer.shift.unsqueeze(-2)
     return x
+
+
+def log_slope(u: Tensor) -> Tensor:
+    """log(d tanh(u) / du) = log(1 - tanh(u)^2), exact far in the tails."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u))
 
 
 def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """a = tanh(u), u = mean + exp(log_std) * noise, and its exact log-density.
 
     mean, log_std, noise [..., A] -> a [..., A] in (-1, 1), log pi(a) [...].
-    arXiv 1801.01290, appendix C, eq. 21, with log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)).
+    arXiv 1801.01290, appendix C, eq. 21.
     """
     u = mean + torch.exp(log_std) * noise
     log_normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
-    log_squash = 2 * (math.log(2) - u - F.softplus(-2 * u))
+    log_squash = log_slope(u)
     return torch.tanh(u), (log_normal - log_squash).sum(-1)
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """log N(a; mean, exp(log_std)^2), summed over A; mean, action [..., A], log_std [A] -> [...]."""
+    """log N(a; mean, exp(log_std)^2), summed over A; mean, action [..., A], log_std like them or [A] -> [...]."""
     z = (action - mean) * torch.exp(-log_std)
     return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ Numbers = dict[str, Tensor]
 """The per-member config fields, each a scalar []."""
 Batch = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
-"""Standard normal noise by name: each name is a stream of its own, one draw of that shape an update."""
+"""Noise by name: each name is a stream of its own, one draw of that shape an update."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,11 @@ class Learner:
 
     init(draw, numbers) -> state
     policy(state) -> what acting reads: the tensors that are saved as a run's policy
-    act(policy, numbers, observation [N, D], noise [N, A]) -> (sampled action [N, A], mean action [N, A])
+    act(policy, numbers, observation [N, D], noise [N, noise_dim]) -> (sampled action [N, A], mean action [N, A])
     update(state, numbers, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
+
+    An update's noise is standard normal, `update_noise`, and uniform in [0, 1), `update_uniforms`; an action's is
+    normal, one number a dimension and `extra_noise` more.
 
     Of every `period` updates the last is made by `update` and the others, where there are any, by `between`.
     explore(policy, numbers, observation, noise, carried, started [N]) -> (action [N, A], carried), where the actions to
@@ -46,12 +49,19 @@ class Learner:
     update_noise: Shapes
     batch_size: int
     metrics: tuple[str, ...]
+    update_uniforms: Shapes = field(default_factory=dict)
+    extra_noise: int = 0
     period: int = 1
     between: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     explore: Callable[..., tuple[Tensor, Any]] | None = None
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     rollout: int = 0
     epochs: int = 1
+
+    @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers that an action is drawn with."""
+        return self.action_dim + self.extra_noise
 
     def shape_of_state(self, numbers: Numbers) -> State:
         """A state of this learner's structure and shapes that takes no memory (torch's meta device)."""

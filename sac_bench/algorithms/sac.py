@@ -3,13 +3,13 @@
 [1] arXiv 1801.01290: with a V network and a fixed temperature (Algorithm 1).
 [2] arXiv 1812.05905: without the V network, with a learned temperature (Algorithm 1). The defaults.
 
-Everything here is written for one learner: a batch of B transitions, C critics, A action dimensions in
-[-1, 1], D observation dimensions. `training.cohort` lifts it to M members.
+What its policies are: `policies`. Everything here is written for one learner: a batch of B transitions, C critics, A
+action dimensions in [-1, 1], D observation dimensions. `training.cohort` lifts it to M members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -21,9 +21,11 @@ from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled, q_values
-from sac_bench.algorithms.networks import Draw, Network, init_mlp, squashed_gaussian
+from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, dropout, follow, pooled, q_values
+from sac_bench.algorithms.networks import Draw, Network, init_mlp
+from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
+from sac_bench.algorithms.running import merged, nothing_seen, standardized
 from sac_bench.training.optimizer import adam, adam_init
 
 SEMANTICS = 2
@@ -39,6 +41,40 @@ class SACConfig(ReplayConfig):
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1812.05905, table 1")
     critics: int = option(2, "number of Q networks", "1812.05905, section 6", ge=1, le=64)
     value_network: bool = option(False, "a separate V network with its own target", "1812.05905, section 4.2")
+    target_critics: int = option(
+        0,
+        "critics drawn for each update's Q targets; 0: all",
+        "1812.05905 (2101.05982: 2 of 10)",
+        ge=0,
+        le=64,
+    )
+    target_policy: bool = option(
+        False, "an average of the policy, moving as the critics' targets do, acts in the Q targets", "1812.05905: none"
+    )
+    actor_delay: int = option(
+        1, "updates for each one that moves policy and temperature", "1812.05905, Algorithm 1", ge=1, le=1000
+    )
+    gradient_estimator: Literal["reparameterised", "score-function"] = option(
+        "reparameterised", "the policy's gradient: through its actions, or by their likelihood", "1812.05905, eq. 9"
+    )
+    mixture: int = option(1, "Gaussians that the policy mixes", "1812.05905, appendix C", ge=1, le=64)
+    state_dependent_std: bool = option(
+        True, "log sigma is an output of the network; false: a parameter that begins at 0", "1812.05905, appendix C"
+    )
+    log_std_form: Literal["clipped", "tanh"] = option(
+        "clipped", "log sigma is clipped to its bounds, or a tanh spans them", "softlearning gaussian_policy.py"
+    )
+    layer_norm: Literal["none", "critics", "all"] = option(
+        "none",
+        "networks whose hidden layers are normalised, with gain and shift",
+        "1812.05905 (2110.02034: critics)",
+    )
+    dropout: bool = option(
+        False, "critics drop hidden units, each pass its own, targets included", "1812.05905 (2110.02034: true)"
+    )
+    normalize_observations: bool = option(
+        False, "observations by the mean and deviation of all batches so far, clipped to 10", "1812.05905: none"
+    )
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "1812.05905, table 1", gt=0, le=1)
     critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "1812.05905, table 1", gt=0, le=1)
@@ -47,6 +83,9 @@ class SACConfig(ReplayConfig):
     gamma: PerMember[float] = option(0.99, "discount", "1812.05905, table 1", ge=0, le=1)
     tau: PerMember[float] = option(0.005, "step of the target average; 1 copies", "1812.05905, table 1", gt=0, le=1)
     target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1, le=10**7)
+    dropout_rate: PerMember[float] = option(
+        0.01, "share of hidden units dropped, where `dropout` is on", "2110.02034, section 4", ge=0, lt=1
+    )
     reward_scale: PerMember[float] = option(1.0, "factor on every reward", "1812.05905: none", gt=0, le=1e6)
     learn_temperature: PerMember[bool] = option(True, "learn alpha by [2] eq. 18", "1812.05905, section 5")
     temperature: PerMember[float] = option(
@@ -56,6 +95,9 @@ class SACConfig(ReplayConfig):
         ge=0,
         le=1e6,
     )
+    temperature_objective: PerMember[Literal["log-alpha", "alpha"]] = option(
+        "log-alpha", "[2] eq. 18 with log alpha in the place of alpha, or as printed", "softlearning sac.py"
+    )
     target_entropy_scale: PerMember[float] = option(
         1.0, "target entropy is minus this times dim(A), for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100
     )
@@ -63,14 +105,19 @@ class SACConfig(ReplayConfig):
     pessimism: PerMember[float] = option(
         1.0, "critics pooled as (1 - p) mean + p min", "1812.05905, section 6: min", ge=0, le=1
     )
-    actor_objective: PerMember[Literal["pooled", "first"]] = option(
-        "pooled", "the actor climbs the pooled critics or the first one", "1812.05905, section 6"
+    actor_objective: PerMember[Literal["pooled", "first", "mean"]] = option(
+        "pooled", "the actor climbs the pooled critics, the first one or their mean", "1812.05905, section 6"
     )
     stochastic_updates: PerMember[bool] = option(
         True, "losses take sampled actions; false: mean actions, a deterministic policy", "1812.05905, eq. 5 and 9"
     )
-    log_std_min: PerMember[float] = option(-20.0, "lower clip of log sigma", "softlearning gaussian_policy.py", ge=-80)
-    log_std_max: PerMember[float] = option(2.0, "upper clip of log sigma", "softlearning gaussian_policy.py", le=80)
+    log_std_min: PerMember[float] = option(-20.0, "lower bound of log sigma", "softlearning gaussian_policy.py", ge=-80)
+    log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
+
+    @property
+    def scratch_bytes(self) -> int:
+        units = self.batch_size * sum(self.layers) if self.dropout else 0
+        return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # what masks are drawn from, and they
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
@@ -85,18 +132,22 @@ class SACConfig(ReplayConfig):
             raise ValueError(
                 "stochastic_updates = false leaves no entropy to weigh: set learn_temperature = false, temperature = 0"
             )
+        if not self.stochastic_updates and (self.gradient_estimator == "score-function" or self.mixture > 1):
+            raise ValueError("gradient_estimator = score-function and mixture > 1 want stochastic_updates = true")
+        if self.mixture > 1 and not self.state_dependent_std:
+            raise ValueError(
+                f"mixture = {self.mixture} has its deviations from the network: set state_dependent_std = true"
+            )
+        if self.target_critics > self.critics:
+            raise ValueError(f"target_critics = {self.target_critics} is more than critics = {self.critics}")
+        if self.value_network and (self.target_critics or self.target_policy):
+            raise ValueError(
+                "target_critics and target_policy are of targets made by Q's; value_network = true learns from V's"
+            )
         return self
 
 
 # -- the mathematics ------------------------------------------------------------------------------------------
-
-
-def policy(nets: Networks, actor: Network, observation: Tensor, noise: Tensor, numbers: Numbers):
-    """observation [B, D], noise [B, A] -> action [B, A], log pi [B], mean action [B, A]."""
-    mean, log_std = nets.forward(actor, observation).chunk(2, dim=-1)
-    log_std = torch.clamp(log_std, numbers["log_std_min"], numbers["log_std_max"])
-    action, log_pi = squashed_gaussian(mean, log_std, noise)
-    return action, log_pi, torch.tanh(mean)
 
 
 def v_values(nets: Networks, value: Network, observation: Tensor) -> Tensor:
@@ -115,59 +166,89 @@ def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tens
     return 0.5 * ((v - target) ** 2).mean(), v
 
 
-def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Tensor, noise: Tensor, alpha: Tensor,
-               numbers: Numbers):  # fmt: skip
-    """J_pi = E [alpha log pi(a|s) - Q(s, a)], a reparameterised ([1] eq. 12, [2] eq. 9) -> loss [], (log pi, a)."""
-    action, log_pi, _ = policy(nets, actor, observation, noise, numbers)
-    q = q_values(nets, critic, observation, action)
+def actor_loss(actor: Actor, nets: Networks, critic: Network, observation: Tensor, noise: Tensor, alpha: Tensor,
+               numbers: Numbers, masks: Sequence[Tensor] = ()):  # fmt: skip
+    """J_pi = E [alpha log pi(a|s) - Q(s, a)] ([1] eq. 10 and 12, [2] eq. 7 and 9) -> loss [], (log pi, a)."""
+    sample = policy(nets, actor, observation, noise, numbers)
+    q = q_values(nets, critic, observation, sample.action, masks)
     climbed = torch.where(numbers["actor_objective"] > 0, q[0], pooled(q, numbers["pessimism"]))
-    return (alpha * log_pi - climbed).mean(), (log_pi, action)
+    climbed = torch.where(numbers["actor_objective"] > 1, q.mean(0), climbed)
+    cost = alpha * sample.log_pi - climbed
+    return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
 
 
-def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, learned: Tensor):
-    """J(alpha) = -log alpha E [log pi + target entropy]: [2] eq. 18, log alpha for alpha as softlearning 01cd86e."""
-    return -learned * log_alpha * (log_pi + target_entropy).mean(), log_alpha
+def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, numbers: Numbers):
+    """J(alpha) = -alpha E [log pi + target entropy] ([2] eq. 18), or log alpha for alpha as softlearning 01cd86e."""
+    weight = torch.where(numbers["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
+    return -numbers["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(config: SACConfig, nets: Networks, draw: Draw, numbers: Numbers) -> State:
+def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers: Numbers) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
+    of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
     params: dict[str, Any] = {
-        "actor": init_mlp(draw, "actor", nets.actor),
-        "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
+        "actor": init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics),
     }
     params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()
     if config.value_network:
-        params["value"] = init_mlp(draw, "value", nets.value)
-    return {
+        params["value"] = init_mlp(draw, "value", nets.value, layer_norm=of_critics)
+    state = {
         "params": params,
         "target": tree_map(torch.clone, params["value" if config.value_network else "critic"]),
         "adam": {name: adam_init(p) for name, p in params.items()},
         "target_in": numbers["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
+    if config.actor_delay > 1:
+        state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in OF_POLICY}
+    if config.target_policy:
+        state["target_policy"] = tree_map(torch.clone, params["actor"])
+    if config.normalize_observations:
+        state["normalizer"] = nothing_seen(params["temperature"], nets.actor[0])
+    return state
 
 
 def acting(state: State) -> dict[str, Any]:
     """What acting reads of a state, and what a run's policy is."""
-    return {"actor": state["params"]["actor"]}
+    normalizer = {"normalizer": state["normalizer"]} if "normalizer" in state else {}
+    return {"actor": state["params"]["actor"]} | normalizer
 
 
-def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
-    """observation [N, D], noise [N, A] -> sampled action [N, A], mean action [N, A]."""
-    action, _, mean_action = policy(nets, params["actor"], observation, noise, numbers)
-    return action, mean_action
+def act(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+    """observation [N, D], noise [N, A] (of a mixture [N, A + 1]) -> sampled action [N, A], mean action [N, A]."""
+    if "normalizer" in acting:
+        observation = standardized(observation, acting["normalizer"])
+    sample = policy(nets, acting["actor"], observation, noise, numbers)
+    return sample.action, sample.mean
 
 
-def update(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
-    """One update of every network: (V), Q, policy, temperature, targets -> (state, metrics of scalars [])."""
+def drawn_critics(nets: Networks, target: Network, noise: dict[str, Tensor]) -> Network:
+    """Those of the target critics that an update asks, all or a random few (REDQ: arXiv 2101.05982, Algorithm 1)."""
+    if not nets.target_critics:
+        return target
+    few = noise["target_critics"].argsort()[: nets.target_critics]
+    return tree_map(lambda leaf: leaf[few], target)
+
+
+def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+    """One update: (V), Q, if it `moves_policy` policy and temperature, targets -> (state, metrics of scalars []).
+
+    The policy's metrics are those of its last update, 0 before the first.
+    """
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
+    new = state | {"updates": state["updates"] + 1}
+    if "normalizer" in state:
+        new["normalizer"] = merged(state["normalizer"], batch["observation"])
+        seen = {name: standardized(batch[name], new["normalizer"]) for name in ("observation", "next_observation")}
+        batch = batch | seen
     observation, next_observation = batch["observation"], batch["next_observation"]
-    learned = numbers["learn_temperature"]
-    noise = {name: numbers["stochastic_updates"] * drawn for name, drawn in noise.items()}
-    alpha = torch.where(learned > 0, params["temperature"].exp(), numbers["temperature"])
+    spread = {name: numbers["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
+    masks = lambda name: dropout(noise, name, numbers["dropout_rate"])
+    alpha = torch.where(numbers["learn_temperature"] > 0, params["temperature"].exp(), numbers["temperature"])
     backup_alpha = alpha * numbers["entropy_in_backup"]
     has_value = "value" in params
 
@@ -177,35 +258,40 @@ def update(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: 
         return extras
 
     if has_value:
-        action, log_pi, _ = policy(nets, params["actor"], observation, noise["policy"], numbers)
-        q = pooled(q_values(nets, params["critic"], observation, action), numbers["pessimism"])
-        v = descend("value", value_loss, nets, observation, soft_value(q, log_pi, backup_alpha))
-        metrics["v"] = v.mean()
+        sample = policy(nets, params["actor"], observation, spread["policy"], numbers)
+        q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
+        v_target = soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)
+        metrics["v"] = descend("value", value_loss, nets, observation, v_target).mean()
         next_value = v_values(nets, state["target"], next_observation)
     else:
-        action, log_pi, _ = policy(nets, params["actor"], next_observation, noise["next_policy"], numbers)
-        q = pooled(q_values(nets, state["target"], next_observation, action), numbers["pessimism"])
-        next_value = soft_value(q, log_pi, backup_alpha)
+        actor = state.get("target_policy", params["actor"])
+        sample = policy(nets, actor, next_observation, spread["next_policy"], numbers)
+        critics = drawn_critics(nets, state["target"], noise)
+        q = q_values(nets, critics, next_observation, sample.action, masks("target"))
+        next_value = soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)
 
     target = bellman_target(batch, next_value, numbers)
-    q = descend("critic", critic_loss, nets, batch, target)
-    log_pi, action = descend("actor", actor_loss, nets, params["critic"], observation, noise["policy"], alpha, numbers)
-    descend("temperature", temperature_loss, log_pi, -numbers["target_entropy_scale"] * action.shape[-1], learned)
+    q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
+    if moves_policy:
+        log_pi, action = descend(
+            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, numbers, masks("actor")
+        )
+        target_entropy = -numbers["target_entropy_scale"] * action.shape[-1]
+        descend("temperature", temperature_loss, log_pi, target_entropy, numbers)
+        metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
+    else:
+        metrics |= state["of_policy"]
+    if "of_policy" in state:
+        new["of_policy"] = {name: metrics[name] for name in OF_POLICY}
 
-    online = params["value" if has_value else "critic"]
-    new_target, target_in = follow(state["target"], online, state["target_in"], numbers)
-    metrics |= {
-        "q": q.mean(),
-        "q_target": target.mean(),
-        "temperature": alpha,
-        "entropy": -log_pi.mean(),
-        "saturation": (action.abs() > 0.99).to(q.dtype).mean(),
-    }
-    updates = state["updates"] + 1
-    new = {"params": params, "target": new_target, "adam": adam_state, "target_in": target_in, "updates": updates}
-    return new, metrics
+    online = {"target": params["value" if has_value else "critic"], "target_policy": params["actor"]}
+    targets = {name: state[name] for name in online if name in state}
+    followed, target_in = follow(targets, {name: online[name] for name in targets}, state["target_in"], numbers)
+    metrics |= {"q": q.mean(), "q_target": target.mean(), "temperature": alpha}
+    return new | followed | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
+OF_POLICY = ("actor_loss", "temperature_loss", "entropy", "saturation")
 METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "temperature", "entropy", "saturation")
 
 
@@ -213,20 +299,35 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     """SAC as the trainer sees it."""
     d, a, b = observation_dim, action_dim, config.batch_size
     hidden = config.layers
-    nets = Networks((d, *hidden, 2 * a), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation,
-                    config.precision)  # fmt: skip
-    update_noise: Shapes = {"policy": (b, a)}
+    heads = outputs(a, config.mixture, config.state_dependent_std)
+    nets = Networks((d, *hidden, heads), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation,
+                    config.precision, config.mixture, config.gradient_estimator == "score-function",
+                    config.log_std_form == "tanh", config.target_critics)  # fmt: skip
+    extra_noise = int(config.mixture > 1)
+    update_noise: Shapes = {"policy": (b, a + extra_noise)}
     if not config.value_network:
-        update_noise["next_policy"] = (b, a)
+        update_noise["next_policy"] = (b, a + extra_noise)
+    update_uniforms: Shapes = {"target_critics": (config.critics,)} if config.target_critics else {}
+    if config.dropout:
+        passes = {"target": config.target_critics or config.critics, "critic": config.critics, "actor": config.critics}
+        update_uniforms |= {
+            f"dropout/{name}/{i}": (critics, b, units)
+            for name, critics in passes.items()
+            for i, units in enumerate(hidden)
+        }
     metrics: tuple[str, ...] = METRICS + (("value_loss", "v") if config.value_network else ())
     return Learner(
         data="replay",
-        init=partial(init, config, nets),
+        init=partial(init, config, nets, a),
         policy=acting,
         act=partial(act, replace(nets, precision="float32")),
-        update=partial(update, nets),
+        update=partial(update, nets, True),
+        between=partial(update, nets, False),
+        period=config.actor_delay,
         action_dim=a,
         update_noise=update_noise,
+        update_uniforms=update_uniforms,
+        extra_noise=extra_noise,
         batch_size=b,
         metrics=metrics,
     )

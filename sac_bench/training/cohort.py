@@ -79,10 +79,13 @@ class Cohort:
         self.record = (self._sums, self._counts, self.healthy)
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
-        actions = (num_envs, learner.action_dim)
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
+        uniforms = {f"update/{name}": shape for name, shape in learner.update_uniforms.items()}
+        self._uniform_draws = Draws(uniforms, dtype, device) if uniforms else None
         self._order_draws = Draws({"order": (learner.epochs, max(1, learner.rollout))}, dtype, device)
-        self._explore_draws = Draws({"explore": actions, "warmup": actions}, dtype, device)
+        self._explore_draws = Draws(
+            {"explore": (num_envs, learner.noise_dim), "warmup": (num_envs, learner.action_dim)}, dtype, device
+        )
         self._act: Callable[..., Any] = self._act_all
         self._explore: Callable[..., Tensor] = self._explore_all
         self._prepare: Callable[..., Data] = self._prepare_all
@@ -101,7 +104,7 @@ class Cohort:
         return len(self.seeds)
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations [M, N, D], normal noise [M, N, A] -> sampled and mean actions [M, N, A]."""
+        """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""
         with one_library():
             return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
 
@@ -173,6 +176,9 @@ class Cohort:
         moment = self._update_draws.at(seeds, state["updates"][0])
         batch = {name: part.to(self.dtype) for name, part in self._gather(moment, data).items()}
         noise = {name: moment.normal(f"update/{name}") for name in self.learner.update_noise}
+        if self._uniform_draws is not None:
+            moment = self._uniform_draws.at(seeds, state["updates"][0])
+            noise |= {name: moment.uniform(f"update/{name}") for name in self.learner.update_uniforms}
         new, metrics = torch.func.vmap(made_by)(state, numbers, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
         sums, counts, healthy = record

@@ -30,10 +30,10 @@ def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episode
     Both policies start from the same states, drawn from (run seed, steps): what an evaluation finds depends on
     nothing before it, so nothing of it needs saving. The pool is made for it and closed after it.
     """
-    m, e, a = cohort.size, episodes, env.action_dim
+    m, e = cohort.size, episodes
     starts = [derived_seeds(seed, "evaluation environments", steps, e) * len(POLICIES) for seed in seeds]
     pool = Pool(env.id, list(itertools.chain(*starts)), threads)
-    draws = Draws({f"evaluation/{steps}": (e, a)}, cohort.dtype, cohort.device, compiled)
+    draws = Draws({f"evaluation/{steps}": (e, cohort.learner.noise_dim)}, cohort.dtype, cohort.device, compiled)
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     running = np.ones(m * 2 * e, dtype=bool)
     observation = pool.reset()

@@ -52,6 +52,21 @@ AXES = {
     "elu": {"activation": "elu"},
     "silu": {"activation": "silu"},
     "gelu": {"activation": "gelu"},
+    "score-function": {"gradient_estimator": "score-function", "actor_objective": "mean"},
+    "delayed-actor": {"actor_delay": 3, "target_period": 2, "tau": 0.5},
+    "temperature-as-printed": {"temperature_objective": "alpha", "temperature": 0.3, "temperature_lr": 0.1},
+    "deviation-by-tanh": {"log_std_form": "tanh", "log_std_min": -5.0},
+    "deviation-of-its-own": {"state_dependent_std": False, "actor_lr": 1e-2},
+    "averaged-policy": {"target_policy": True, "tau": 0.1, "actor_lr": 1e-2, "actor_delay": 2},
+    "mixture": {"mixture": 3, "actor_lr": 1e-2},
+    "mixture-score-function": {"mixture": 2, "gradient_estimator": "score-function", "log_std_form": "tanh"},
+    "mixture-v-network": {"mixture": 2, "value_network": True, "layer_norm": "critics"},
+    "layer-norm": {"layer_norm": "all", "state_dependent_std": False},
+    "dropout": {"dropout": True, "dropout_rate": 0.3, "critics": 3, "target_critics": 2},
+    "dropout-v-network": {"dropout": True, "dropout_rate": 0.2, "value_network": True},
+    "normalised-observations": {"normalize_observations": True},
+    "redq": {"critics": 5, "target_critics": 2, "actor_objective": "mean", "actor_delay": 2},
+    "droq": {"layer_norm": "critics", "dropout": True, "actor_objective": "mean"},
 }
 
 
@@ -68,10 +83,10 @@ def transcription(problem: Problem) -> SoftActorCritic:
 def test_parity_with_the_papers(axis):
     problem = Problem(**{"layers": [6, 5]} | AXES[axis])
     paper = transcription(problem)
-    for _ in range(10):
+    for number in range(10):
         batch, noise = problem.batch(), problem.noise()
         expected = paper.update({k: v.numpy() for k, v in batch.items()}, {k: v.numpy() for k, v in noise.items()})
-        problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, noise)
+        problem.state, metrics = problem.update(number, batch, noise)
         for name, value in expected.items():
             assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-9), name
     params = problem.state["params"]
@@ -79,6 +94,8 @@ def test_parity_with_the_papers(axis):
     equal(vector(params["actor"]), paper.actor)
     equal(np.stack(problem.critics(problem.state["params"]["critic"])), np.stack(paper.critics))
     equal(params["temperature"], paper.log_alpha)
+    if problem.config.target_policy:
+        equal(vector(problem.state["target_policy"]), paper.average_actor)
     if paper.value is None:
         equal(np.stack(problem.critics(problem.state["target"])), np.stack(paper.targets))
     else:
@@ -100,7 +117,7 @@ def losses(problem: Problem):
     )
     yield (
         "temperature",
-        lambda p: sac.temperature_loss(p, target, torch.tensor(-2.0), torch.tensor(1.0))[0],
+        lambda p: sac.temperature_loss(p, target, torch.tensor(-2.0), numbers)[0],
         params["temperature"],
     )
 

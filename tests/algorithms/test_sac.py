@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import critics, sac
@@ -42,7 +43,7 @@ def updated(problem):
 def test_shapes_of_one_learner():
     problem = Problem(critics=3, value_network=True)
     batch, noise = problem.batch(), problem.noise()
-    action, log_pi, mean = sac.policy(
+    action, log_pi, mean, _ = sac.policy(
         problem.nets, problem.state["params"]["actor"], batch["observation"], noise["policy"], problem.numbers
     )
     assert (action.shape, log_pi.shape, mean.shape) == ((B, A), (B,), (B, A))
@@ -87,6 +88,42 @@ def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
     assert len(found) == critics
     assert torch.equal(found[0], Problem().critics(Problem().state["params"]["critic"])[0])
     assert len({tuple(q.tolist()) for q in found}) == critics
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"stochastic_updates": False, "gradient_estimator": "score-function"}, "want stochastic_updates = true"),
+        ({"stochastic_updates": False, "mixture": 2}, "want stochastic_updates = true"),
+        ({"mixture": 2, "state_dependent_std": False}, "mixture = 2 has its deviations from the network"),
+        ({"critics": 3, "target_critics": 4}, "target_critics = 4 is more than critics = 3"),
+        ({"value_network": True, "target_critics": 1}, "value_network = true learns from V's"),
+        ({"value_network": True, "target_policy": True}, "value_network = true learns from V's"),
+    ],
+)
+def test_what_has_no_meaning_together_is_refused(settings, words):
+    fixed = {"learn_temperature": False, "temperature": 0.0} if "stochastic_updates" in settings else {}
+    with pytest.raises(ValidationError, match=words):
+        SACConfig.model_validate(fixed | settings)
+
+
+def test_observations_are_normalised_by_all_batches_so_far_in_updates_and_in_acting():
+    problem, seen = Problem(normalize_observations=True), []
+    offset = torch.tensor([100.0, -3.0, 0.0], dtype=torch.float64)
+    for _ in range(3):
+        batch = problem.batch()
+        batch["observation"] = 5 * batch["observation"] + offset
+        seen.append(batch["observation"])
+        problem.state, _ = problem.learner.update(problem.state, problem.numbers, batch, problem.noise())
+    everything = torch.cat(seen)
+    kept = problem.state["normalizer"]
+    torch.testing.assert_close(kept["mean"], everything.mean(0))
+    torch.testing.assert_close(kept["var"], everything.var(0, correction=0))
+    policy, noise = problem.learner.policy(problem.state), torch.zeros(B, A, dtype=torch.float64)
+    scaled = ((seen[0] - everything.mean(0)) / everything.std(0, correction=0)).clamp(-10, 10)
+    _, mean = problem.learner.act(policy, problem.numbers, seen[0], noise)
+    _, expected = problem.learner.act({"actor": policy["actor"]}, problem.numbers, scaled, noise)
+    torch.testing.assert_close(mean, expected)
 
 
 def test_updates_are_counted_in_whole_numbers():

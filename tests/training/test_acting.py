@@ -30,7 +30,7 @@ def said(trained, params, member, observation, noise):
     numbers = {name: values[member] for name, values in trained.cohort.numbers.items()}
     x = torch.as_tensor(observation).to(trained.cohort.dtype)
     actor = tree_map(lambda leaf: leaf[member], params["actor"])
-    action, _, mean = sac.policy(nets, actor, x, noise, numbers)
+    action, _, mean, _ = sac.policy(nets, actor, x, noise, numbers)
     return action.numpy(), mean.numpy()
 
 

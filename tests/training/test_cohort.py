@@ -7,7 +7,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms import ALGORITHMS, sac
+from sac_bench.algorithms.critics import dropout
 from tests.conftest import tiny
 from tests.training.members import A, D, batch, cohort, train
 
@@ -17,6 +18,8 @@ SAC_OVERRIDES = [
     {"learn_temperature": False, "temperature": 0.0, "reward_scale": 20.0},
     {"pessimism": 0.3, "gamma": 0.5, "entropy_in_backup": False, "actor_objective": "first"},
     {"target_period": 7, "tau": 1.0, "target_entropy_scale": 0.5, "log_std_max": 0.1, "temperature": 0.1},
+    {"temperature_objective": "alpha", "temperature": 0.3},
+    {"actor_objective": "mean", "dropout_rate": 0.4},
 ]
 TD3_OVERRIDES = [
     {},
@@ -26,7 +29,7 @@ TD3_OVERRIDES = [
     {"exploration_noise": 0.7, "noise_correlation": 0.85},
 ]
 OVERRIDES = {"sac": SAC_OVERRIDES, "td3": TD3_OVERRIDES, "ddpg": TD3_OVERRIDES}
-SEEDS = [0, 1, 2, 2, 7]
+SEEDS = [0, 1, 2, 2, 7, 7, 3]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,9 @@ SEEDS = [0, 1, 2, 2, 7]
         {},
         {"value_network": True},
         {"critics": 3, "n_step": 3},
+        {"mixture": 3, "target_policy": True, "normalize_observations": True, "actor_delay": 2},
+        {"gradient_estimator": "score-function", "log_std_form": "tanh", "log_std_min": -2.0},
+        {"critics": 3, "target_critics": 2, "dropout": True, "layer_norm": "all", "state_dependent_std": False},
         {"algorithm": "td3"},
         {"algorithm": "ddpg", "layers": [8, 4]},
     ],
@@ -42,8 +48,9 @@ SEEDS = [0, 1, 2, 2, 7]
 def test_cohort_members_are_single_runs(structure):
     own = OVERRIDES[structure.get("algorithm", "sac")]
     configs = [tiny(precision="float64", **structure, **overrides) for overrides in own]
-    together = train(cohort(configs, SEEDS), configs[0], 100)
-    for m, (config, seed) in enumerate(zip(configs, SEEDS, strict=True)):
+    seeds = SEEDS[: len(configs)]
+    together = train(cohort(configs, seeds), configs[0], 100)
+    for m, (config, seed) in enumerate(zip(configs, seeds, strict=True)):
         alone = train(cohort([config], [seed]), config, 100)
         for ours, single in zip(tree_leaves(together.state), tree_leaves(alone.state), strict=True):
             torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
@@ -57,7 +64,7 @@ CHANGED["sac"] = {
     "target_period": 3, "reward_scale": 7.0, "learn_temperature": False, "temperature": 0.1,
     "target_entropy_scale": 0.3, "entropy_in_backup": False, "pessimism": 0.0, "actor_objective": "first",
     "log_std_min": -0.1, "log_std_max": 0.1, "bootstrap_truncated": False,
-    "stochastic_updates": False,
+    "stochastic_updates": False, "dropout_rate": 0.3, "temperature_objective": "alpha",
 }  # fmt: skip
 CHANGED["td3"] = {
     "actor_lr": 1e-2, "critic_lr": 1e-2, "critic_weight_decay": 0.5, "gamma": 0.5, "tau": 0.5, "reward_scale": 7.0,
@@ -65,11 +72,14 @@ CHANGED["td3"] = {
     "noise_correlation": 0.85, "bootstrap_truncated": False,
 }  # fmt: skip
 NEEDED = {"stochastic_updates": {"learn_temperature": False, "temperature": 0.0}}
-WITHOUT_EFFECT = {"sac": {"value_lr"}, "td3": {"exploration_noise", "noise_correlation"}}
-"""Of what is learned from given data."""
+WITHOUT_EFFECT = {
+    "sac": {"value_lr": "value_network", "dropout_rate": "dropout"},
+    "td3": {"exploration_noise": "", "noise_correlation": ""},
+}
+"""On what is learned from given data, without the structure that is named."""
 
 
-@pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"algorithm": "td3"}])
+@pytest.mark.parametrize("structure", [{}, {"value_network": True, "dropout": True}, {"algorithm": "td3"}])
 def test_cohort_member_of_any_other_number_is_its_single_run(structure):
     algorithm = structure.get("algorithm", "sac")
     changed = CHANGED[algorithm]
@@ -82,7 +92,7 @@ def test_cohort_member_of_any_other_number_is_its_single_run(structure):
         alone = train(cohort([config], [3]), config, 5)
         for ours, single in zip(tree_leaves(together.state), tree_leaves(alone.state), strict=True):
             torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
-        without_effect = WITHOUT_EFFECT[algorithm] if "value_network" not in structure else set()
+        without_effect = {name for name, needed in WITHOUT_EFFECT[algorithm].items() if needed not in structure}
         learned = tree_leaves((together.state["params"]["actor"], together.state["target"]))
         same = all(torch.equal(leaf[m], leaf[0]) for leaf in learned)
         assert same == (m == 0 or list(changed)[m - 1] in without_effect)
@@ -136,6 +146,37 @@ def test_cohort_notices_a_temperature_that_is_not_finite():
     assert made.finite().tolist() == [True, False]
 
 
+def test_cohort_drops_units_anew_for_every_update_pass_critic_layer_and_member():
+    configs = [tiny(layers=[64, 32], batch_size=32, dropout=True, dropout_rate=rate) for rate in (0.3, 0.01)]
+    made = cohort(configs, [0, 1])
+    seen = []
+    for update in (0, 1):
+        moment = made._uniform_draws.at(made.seeds, torch.tensor(update))
+        drawn = {name: moment.uniform(f"update/{name}") for name in made.learner.update_uniforms}
+        for name in ("target", "critic", "actor"):
+            for m, rate in enumerate(made.numbers["dropout_rate"]):
+                masks = dropout({key: values[m] for key, values in drawn.items()}, name, rate)
+                assert [tuple(mask.shape) for mask in masks] == [(2, 32, 64), (2, 32, 32)]
+                kept = torch.cat([mask.flatten() for mask in masks]) > 0
+                deviation = math.sqrt(float(rate * (1 - rate)) / len(kept))
+                assert float(1 - kept.double().mean()) == pytest.approx(float(rate), abs=4 * deviation)
+                assert all(float(mask.max()) == pytest.approx(1 / (1 - float(rate))) for mask in masks)
+                seen += [tuple((mask[i, :, :32] > 0).flatten().tolist()) for mask in masks for i in range(2)]
+    assert len(seen) == len(set(seen)) == 2 * 3 * 2 * 2 * 2
+
+
+def test_cohort_asks_critics_drawn_anew_for_every_update_and_member():
+    made, asked = cohort([tiny(critics=10, target_critics=2)] * 2, [0, 1]), []
+    nets, numbered = made.learner.update.args[0], torch.arange(10)
+    for update in range(200):
+        drawn = made._uniform_draws.at(made.seeds, torch.tensor(update)).uniform("update/target_critics")
+        asked += [sac.drawn_critics(nets, numbered, {"target_critics": one}).tolist() for one in drawn]
+    assert all(first != second for first, second in asked)
+    counts = torch.bincount(torch.tensor(asked).flatten(), minlength=10)
+    assert ((counts - 80).abs() < 4 * math.sqrt(400 * 0.2 * 0.8)).all()  # each is asked in a fifth of the 400 draws
+    assert asked[::2] != asked[1::2]
+
+
 def test_cohort_updates_draw_their_own_noise():
     # Same data, weights and numbers for both members and both updates: what differs is each one's noise.
     config = tiny(actor_lr=1e-12, critic_lr=1e-12, temperature_lr=1e-12)
@@ -147,6 +188,18 @@ def test_cohort_updates_draw_their_own_noise():
         trained.update(stacked)
         entropies += trained.pop_metrics()[0]["entropy"].tolist()
     assert len(set(entropies)) == 4
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_cohort_updates_drop_units_of_their_own(rate):
+    # The critics' values of given actions: masks alone can tell one member and update from another.
+    config = tiny(actor_lr=1e-12, critic_lr=1e-12, dropout=True, dropout_rate=rate, precision="float64")
+    trained, same, values = cohort([config] * 2, [0, 0]), batch(config, (D, A), 0, 0), []
+    trained.seeds[1] = 1
+    for _ in range(2):
+        trained.update({name: torch.stack([part, part]) for name, part in same.items()})
+        values += [round(q, 7) for q in trained.pop_metrics()[0]["q"].tolist()]
+    assert len(set(values)) == (4 if rate else 1)
 
 
 def test_cohort_noise_of_the_policy_and_of_the_target_are_two_draws():

@@ -39,7 +39,7 @@ def assert_compiled_is_eager(configs, dims, updates):
         for (path, leaf), (_, value) in zip(ours, expected, strict=True):
             torch.testing.assert_close(leaf, value, rtol=1e-4, atol=1e-5, msg=lambda text, path=path: f"{path}: {text}")
     torch.testing.assert_close(compiled.record[0], eager.record[0], rtol=1e-4, atol=1e-4)
-    observation, noise = torch.randn(len(seeds), 5, dims[0]), torch.randn(len(seeds), 5, dims[1])
+    observation, noise = torch.randn(len(seeds), 5, dims[0]), torch.randn(len(seeds), 5, compiled.learner.noise_dim)
     for ours, expected in zip(compiled.act(observation, noise), eager.act(observation, noise), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
@@ -47,9 +47,22 @@ def assert_compiled_is_eager(configs, dims, updates):
 V_NETWORK = {"value_network": True, "n_step": 3, "activation": "tanh"}
 
 
-@pytest.mark.parametrize("structure", [{}, pytest.param(V_NETWORK, marks=pytest.mark.slow)])
+MIXTURE = {
+    "mixture": 3,
+    "log_std_form": "tanh",
+    "gradient_estimator": "score-function",
+    "target_policy": True,
+    "normalize_observations": True,
+    "layer_norm": "all",
+}
+DROPOUT = {"dropout": True, "critics": 4, "target_critics": 2, "actor_delay": 2, "state_dependent_std": False}
+
+
+@pytest.mark.parametrize(
+    "structure", [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in (V_NETWORK, MIXTURE, DROPOUT))]
+)
 def test_cohort_compiled_is_eager(structure):
-    configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, **structure)]
+    configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, temperature_objective="alpha", **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
 
 

@@ -1,0 +1,104 @@
+"""A mixture is the density it says, and the estimators of a policy's gradient agree in expectation."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.func import grad, vmap
+
+from sac_bench.algorithms import policies, sac
+from sac_bench.algorithms.networks import Layer
+from tests.algorithms.problem import D, Problem, network, vector
+
+WEIGHTS, MEANS, STDS = (0.2, 0.5, 0.3), (-1.0, 0.1, 1.2), (0.3, 0.6, 0.2)
+
+
+def sampled(noise):
+    """What a mixture of three Gaussians, the same in every state, draws with noise [N, 2]: its biases are the policy."""
+    problem = Problem(mixture=3)
+    gaussians = [x for mean, std in zip(MEANS, STDS, strict=True) for x in (mean, math.log(std))]
+    bias = torch.tensor([math.log(w) for w in WEIGHTS] + gaussians, dtype=torch.float64)
+    actor = (Layer(torch.zeros(D, 9, dtype=torch.float64), bias),)
+    return policies.policy(problem.nets, actor, torch.zeros(len(noise), D, dtype=noise.dtype), noise, problem.numbers)
+
+
+def density():
+    """The mixture's density on a grid of actions, asked by drawing each of them from the second component."""
+    u = torch.linspace(-7, 7, 40_001, dtype=torch.float64)
+    sample = sampled(torch.stack([(u - MEANS[1]) / STDS[1], torch.zeros_like(u)], 1))
+    torch.testing.assert_close(sample.action[:, 0], u.tanh())
+    return sample.action[:, 0], sample.log_pi.exp()
+
+
+def test_density_of_a_mixture_integrates_to_one_and_is_the_formula():
+    action, found = density()
+    assert float(torch.trapezoid(found, action)) == pytest.approx(1, abs=1e-4)
+    u = torch.atanh(action[10_000:30_000])
+    normal = sum(w * torch.distributions.Normal(m, s).log_prob(u).exp()
+                 for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))  # fmt: skip
+    torch.testing.assert_close(found[10_000:30_000], normal / (1 - u.tanh() ** 2), rtol=1e-6, atol=0)
+
+
+def test_samples_of_a_mixture_have_its_density():
+    noise = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sample = sampled(noise)
+    edges, (action, found) = torch.linspace(-1, 1, 41, dtype=torch.float64), density()
+    counts = torch.histogram(sample.action[:, 0], edges).hist
+    mass = torch.stack([
+        torch.trapezoid(torch.where((action >= low) & (action < high), found, 0.0), action)
+        for low, high in pairwise(edges)
+    ])  # fmt: skip
+    expected = len(noise) * mass
+    assert ((counts - expected).abs() < 5 * expected.sqrt() + 20).all()  # 20: a bin's edges lie between points
+    torch.testing.assert_close(sample.mean, torch.full_like(sample.mean, math.tanh(MEANS[1])))  # the likeliest's
+
+
+def gradients(estimator, structure, repeats=40_000, batch=3):
+    """Gradients [repeats, P] of the actor's loss in one state, with a known Q: that of fixed networks, less 5."""
+    problem = Problem(layers=[5], activation="tanh", gradient_estimator=estimator, **structure)
+    actor, critic = problem.state["params"]["actor"], problem.state["params"]["critic"]
+    critic = (*critic[:-1], critic[-1]._replace(weight=4 * critic[-1].weight, bias=critic[-1].bias - 5))
+    observation = problem.normal(1, D).expand(batch, D)
+    noise = problem.normal(repeats, batch, problem.learner.noise_dim)
+    alpha = torch.tensor(0.3, dtype=torch.float64)
+
+    def loss(parameters, noise):
+        one = network(parameters, actor)
+        return sac.actor_loss(one, problem.nets, critic, observation, noise, alpha, problem.numbers)[0]
+
+    return vmap(grad(loss), (None, 0))(vector(actor), noise)
+
+
+@pytest.mark.parametrize("structure", [{}, {"mixture": 3}, {"log_std_form": "tanh", "log_std_min": -1.0}])
+def test_estimators_of_the_policys_gradient_agree_in_expectation(structure):
+    by_path, by_score = (gradients(name, structure) for name in ("reparameterised", "score-function"))
+    error = (by_path.var(0) / len(by_path) + by_score.var(0) / len(by_score)).sqrt()
+    assert ((by_path.mean(0) - by_score.mean(0)).abs() < 4.5 * error + 1e-12).all()
+    assert by_path.mean(0).norm() > 30 * error.norm()  # or agreement would say nothing
+    assert by_score.var(0).sum() > 1.4 * by_path.var(0).sum()
+
+
+def test_the_baseline_lessens_the_variance_of_the_score_functions_gradient(monkeypatch):
+    with_baseline = gradients("score-function", {}, repeats=4000, batch=16)
+    plain = lambda cost, score: (cost + cost.detach() * (score - score.detach())).mean()
+    monkeypatch.setattr(sac, "mean_with_score", plain)
+    assert with_baseline.var(0).sum() < 0.1 * gradients("score-function", {}, repeats=4000, batch=16).var(0).sum()
+
+
+def test_one_sample_has_no_baseline_and_costs_are_reported_as_they_are():
+    cost, score = torch.tensor([2.0]), torch.tensor([0.3], requires_grad=True)
+    found = policies.mean_with_score(cost, score)
+    found.backward()
+    assert (found.item(), score.grad.item()) == (2.0, 2.0)
+
+
+def test_a_tanh_spans_the_bounds_of_log_sigma():
+    bounds = {"log_std_min": torch.tensor(-5.0), "log_std_max": torch.tensor(2.0)}
+    raw, nets = torch.tensor([-30.0, 0.0, 1.0, 30.0]), [Problem(log_std_form=form).nets for form in ("tanh", "clipped")]
+    assert policies.bounded(nets[0], raw, bounds).tolist() == pytest.approx(
+        [-5.0, -1.5, -1.5 + 3.5 * math.tanh(1), 2.0]
+    )
+    assert policies.bounded(nets[1], raw, bounds).tolist() == [-5.0, 0.0, 1.0, 2.0]
