@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
-	sac-settings tune figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
+	sac-settings redq tune figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -17,6 +17,7 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make comparison-quick      SAC against TD3, DDPG, PPO and SQL, small networks, minutes on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks; make sac-settings: SAC's published forms"
+	@echo "make redq                  REDQ and DroQ, 20 updates a step, as configurations of SAC: days"
 	@echo "make tune                  a search for SAC's rates with small networks, checked on held-out seeds: minutes;"
 	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="
 	@echo "make figures               tables, figures and reports again from results/, without training"
@@ -45,7 +46,7 @@ ablation: $(READY)
 ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 	$(BIN)/sac-bench run experiments/ablation-$*.toml $(OPTIONS)
 
-comparison comparison-quick sac-settings: $(READY)
+comparison comparison-quick sac-settings redq: $(READY)
 	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
 
 # experiments/tuning/*.toml; the journal in results/<study>/ unless STORAGE= names a database.
