@@ -31,7 +31,8 @@ class Bug(NamedTuple):
 
 
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
-CRITICS, TD3 = "algorithms/critics.py", "algorithms/td3.py"
+CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
+RUNNING = "algorithms/running.py"
 PPO, SQL, ROLLOUT = "algorithms/ppo.py", "algorithms/sql.py", "training/rollout.py"
 OF_PPO = "tests/algorithms/test_ppo.py tests/algorithms/test_parity_ppo.py tests/training/test_rollout.py"
 OF_SQL = "tests/algorithms/test_sql.py"
@@ -54,8 +55,8 @@ BUGS = [
     Bug(
         "sign of the entropy in the actor's loss",
         SAC,
-        "(alpha * log_pi - climbed)",
-        "(-alpha * log_pi - climbed)",
+        "alpha * sample.log_pi - climbed",
+        "-alpha * sample.log_pi - climbed",
         UPDATE,
     ),
     Bug(
@@ -110,8 +111,8 @@ BUGS = [
     Bug(
         "target computed by the online critics",
         SAC,
-        'q_values(nets, state["target"], next_observation, action)',
-        'q_values(nets, state["params"]["critic"], next_observation, action)',
+        'drawn_critics(nets, state["target"], noise)',
+        'drawn_critics(nets, params["critic"], noise)',
         UPDATE,
     ),
     Bug(
@@ -126,15 +127,15 @@ BUGS = [
     Bug(
         "the actor climbs the critics of before the update",
         SAC,
-        'descend("actor", actor_loss, nets, params["critic"]',
-        'descend("actor", actor_loss, nets, state["params"]["critic"]',
+        'actor_loss, nets, params["critic"]',
+        'actor_loss, nets, state["params"]["critic"]',
         UPDATE,
     ),
     Bug(
         "V learns without the entropy",
         SAC,
-        "soft_value(q, log_pi, backup_alpha))\n        metrics",
-        "q)\n        metrics",
+        'soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)\n        metrics',
+        'pooled(q, numbers["pessimism"])\n        metrics',
         UPDATE,
     ),
     Bug(
@@ -147,11 +148,11 @@ BUGS = [
     Bug(
         "the temperature's loss on alpha where log alpha is meant",
         SAC,
-        "-learned * log_alpha * ",
-        "-learned * log_alpha.exp() * ",
+        'numbers["temperature_objective"] > 0',
+        'numbers["temperature_objective"] > -1',
         UPDATE,
     ),
-    Bug("a fixed temperature is learned", SAC, "-learned * log_alpha * ", "-log_alpha * ", UPDATE),
+    Bug("a fixed temperature is learned", SAC, '-numbers["learn_temperature"] * weight', "-weight", UPDATE),
     Bug(
         "one temperature to start from for all members",
         SAC,
@@ -161,16 +162,16 @@ BUGS = [
     ),
     Bug(
         "deviation not clipped",
-        SAC,
-        'torch.clamp(log_std, numbers["log_std_min"], numbers["log_std_max"])',
+        POLICIES,
+        "torch.clamp(log_std, low, high)",
         "log_std",
         UPDATE,
     ),
     Bug(
         "noise shared by the policy and the target",
         SAC,
-        'next_observation, noise["next_policy"]',
-        'next_observation, noise["policy"]',
+        'next_observation, spread["next_policy"]',
+        'next_observation, spread["policy"]',
         UPDATE,
     ),
     Bug(
@@ -383,8 +384,8 @@ BUGS = [
     Bug(
         "losses sampled where they are to be deterministic",
         SAC,
-        'numbers["stochastic_updates"] * drawn',
-        "drawn",
+        'numbers["stochastic_updates"] * noise[name]',
+        "noise[name]",
         UPDATE,
     ),
     Bug("target noise is not clipped", TD3, ".clamp(-bound, bound)", "", UPDATE),
@@ -429,6 +430,76 @@ BUGS = [
         OF_SQL,
     ),
     Bug("no correction for tanh", SQL, "slope * dq - 2 * action,", "slope * dq,", OF_SQL),
+    Bug(
+        "the score function's costs keep their path",
+        POLICIES,
+        "Sample(action.detach(), log_pi",
+        "Sample(action, log_pi",
+        UPDATE,
+    ),
+    Bug(
+        "a sample is part of its own baseline",
+        POLICIES,
+        "(cost.sum() - cost) / max(1, len(cost) - 1)",
+        "cost.mean()",
+        UPDATE,
+    ),
+    Bug(
+        "a mixture's density is its chosen component's",
+        POLICIES,
+        "log_density(u) - log_slope",
+        "gaussian_log_prob(of(choice, mean), of(choice, log_std), u) - log_slope",
+        UPDATE,
+    ),
+    Bug(
+        "a mixture's choice has no gradient",
+        POLICIES,
+        "(choice * log_weight).sum(-1))",
+        "(choice * log_weight).sum(-1).detach())",
+        UPDATE,
+    ),
+    Bug("the next component is chosen", POLICIES, "<= uniform", "<= 1 - uniform", UPDATE),
+    Bug("a tanh that spans twice the bounds", POLICIES, "0.5 * (high - low)", "(high - low)", UPDATE),
+    Bug(
+        "every update moves the policy",
+        SAC,
+        "between=partial(update, nets, False)",
+        "between=partial(update, nets, True)",
+        UPDATE,
+    ),
+    Bug(
+        "the policy itself acts in the target",
+        SAC,
+        'state.get("target_policy", params["actor"])',
+        'params["actor"]',
+        UPDATE,
+    ),
+    Bug(
+        "the first critics are asked",
+        SAC,
+        'noise["target_critics"].argsort()',
+        'torch.arange(len(noise["target_critics"]))',
+        UPDATE,
+    ),
+    Bug("units that stay are not scaled", CRITICS, ".to(uniform.dtype) / (1 - rate)", ".to(uniform.dtype)", UPDATE),
+    Bug("the policy's pass drops the critics' units again", SAC, 'masks("actor")', 'masks("critic")', UPDATE),
+    Bug(
+        "dropout noise the same at every update",
+        COHORT,
+        'self._uniform_draws.at(seeds, state["updates"][0])',
+        "self._uniform_draws.at(seeds, 0 * seeds[0])",
+        "tests/training/test_cohort.py tests/training/test_trainer.py",
+    ),
+    Bug("normalised after the activation", NETWORKS, "x = F.layer_norm(x,", "x = F.layer_norm(x.relu(),", UPDATE),
+    Bug(
+        "next observations are not normalised",
+        SAC,
+        'for name in ("observation", "next_observation")}',
+        'for name in ("observation",)}',
+        UPDATE,
+    ),
+    Bug("a variance that forgets how far the means are apart", RUNNING, ".mean(0) + between", ".mean(0)", UPDATE),
+    Bug("acting on raw observations", SAC, 'if "normalizer" in acting:', "if False:", UPDATE),
     Bug("a bandwidth that ignores how many particles there are", SQL, "/ math.log(x.shape[1])", "", OF_SQL),
     Bug(
         "diverged runs score what they had", SCORE, "worst[env] if run.diverged else run.value", "run.value", OF_TUNING
