@@ -87,7 +87,8 @@ def test_published_results_are_readable(name, tmp_path):
     shutil.copytree(RECORD / name, tmp_path / name)
     write_report(tmp_path / name)
     read = lambda folder: pd.read_csv(folder / name / "tables" / "final.csv")
-    pd.testing.assert_frame_equal(read(tmp_path), read(RECORD))
+    recorded = read(RECORD)
+    pd.testing.assert_frame_equal(read(tmp_path)[recorded.columns], recorded)  # columns may have come since
 
 
 def test_a_description_of_when_an_experiment_had_one_algorithm_is_readable(tmp_path):

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from sac_bench.analysis.page import markdown
 from sac_bench.analysis.published import METRICS, NEAR, for_env, in_words, of_algorithm
-from sac_bench.analysis.tables import RULES, latex, markdown
+from sac_bench.analysis.tables import RULES, latex
 from sac_bench.files import write_atomically
 
 LEGEND = (

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.comparison import algorithms, beside, steps_on
 from sac_bench.analysis.published import family
 from sac_bench.analysis.statistics import bootstrap_iqm, mean_interval
-from sac_bench.analysis.tables import scored_by, scores
+from sac_bench.analysis.tables import scored_by
 from sac_bench.files import write_atomically
 from sac_bench.results import Results
 from sac_bench.store import ENDED
@@ -30,7 +30,7 @@ from sac_bench.store import ENDED
 PALETTE = sns.color_palette("colorblind")
 REFERENCE = {"color": "black", "linewidth": 1.8}
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 2, 1, 1, 1, 1)))
-"""Lines of an experiment's algorithms, in their order."""
+"""Lines of an experiment's algorithms, and of a panel's variants, in their order."""
 MARKERS = "osD^vph<>*"
 
 
@@ -46,30 +46,16 @@ SUMMARIES: dict[str, tuple[Summary, str]] = {
 """Curves [seeds, T] to middle, low and high [T], and what to call them."""
 
 
-def write_figures(results: Results, about: dict[str, Any], folder: Path) -> list[Path]:
-    """All figures an experiment's results allow; returns the PNG files in the order to show them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    house_style()
-    paths = []
-    groups, several = panels(about), len(algorithms(about)) > 1
-    if several:
-        if len(results.evaluations):
-            paths += [write_figure(comparison_curves(results, about, s), folder / f"comparison-{s}") for s in SUMMARIES]
-        groups.pop("variants", None)  # comparison-iqm shows the same
-    for env in about["envs"] if groups else []:
-        if len(results.evaluations) and (results.evaluations["env"] == env).any():
-            paths.append(write_figure(learning_curves(results, about, env, groups), folder / f"curves-{_slug(env)}"))
-    table = scores(results, about)
-    if table["score"].notna().any():
-        paths.append(write_figure(final_scores(table, about), folder / "final"))
-        for key in sweeps(about):
-            paths.append(write_figure(sensitivity(table, about, key), folder / f"sensitivity-{_slug(key)}"))
-    return paths
-
-
 def house_style() -> None:
     """How all figures look."""
     sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
+
+
+def line_style(place: int, variant: str, about: dict[str, Any]) -> dict[str, Any]:
+    """How the line of a panel's variant looks in all figures: dashes tell it from its neighbours without colours."""
+    if variant == about["reference"]:
+        return dict(REFERENCE)
+    return {"color": PALETTE[place % 10], "linewidth": 1.3, "linestyle": DASHES[place % len(DASHES)]}
 
 
 def sweeps(about: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -102,14 +88,24 @@ def panels(about: dict[str, Any]) -> dict[str, list[str]]:
             for title, names in groups.items()}  # fmt: skip
 
 
+def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure with so many panels side by side, at most two, that it is legible in print; the rest is hidden."""
+    columns = min(2, panels)
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns + 0.4, height * rows), sharey=True, squeeze=False,
+                                layout="constrained")  # fmt: skip
+    for axis in axes.flat[panels:]:
+        axis.set_visible(False)
+    return figure, axes
+
+
 def learning_curves(results: Results, about: dict[str, Any], env: str, groups: dict[str, list[str]]) -> Figure:
     """Return of the mean action against steps, a panel a group: IQM over seeds and its 95% bootstrap interval.
 
     Diverged runs go on with the return of a random policy; of unfinished ones only what all seeds have reached counts.
     """
-    figure, axes = plt.subplots(1, len(groups), figsize=(4.2 * len(groups) + 0.4, 3.4), sharey=True, squeeze=False,
-                                layout="constrained")  # fmt: skip
-    for axis, (title, variants) in zip(axes[0], groups.items(), strict=True):
+    figure, axes = panel_grid(len(groups), 3.4)
+    for axis, (title, variants) in zip(axes.flat, groups.items(), strict=False):
         for i, variant in enumerate(variants):
             curves, asked = curves_of(results, about, env, variant), len(about["seeds"])
             if curves.empty:
@@ -118,14 +114,15 @@ def learning_curves(results: Results, about: dict[str, Any], env: str, groups: d
             if diverged := _diverged(results, env, variant):
                 seeds += f", {diverged} diverged"
             middle, low, high = bootstrap_iqm(curves.to_numpy())
-            style = REFERENCE if variant == about["reference"] else {"color": PALETTE[i % 10], "linewidth": 1.2}
+            style = line_style(i, variant, about)
             axis.plot(curves.columns, middle, label=f"{variant} ({seeds})", **style)
             axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.15, linewidth=0)
         _random_line(axis, about, env)
         axis.set(title=f"{env}: {title}", xlabel="environment steps")
         axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         axis.legend(fontsize=7, loc="upper left")
-    axes[0][0].set_ylabel("return, mean action\n(IQM over seeds, 95% bootstrap CI)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("return, mean action\n(IQM over seeds, 95% bootstrap CI)")
     return figure
 
 
@@ -341,12 +338,16 @@ def _random_line(axis: Axes, about: dict[str, Any], env: str, vertical: bool = F
         line(random["return_mean"], color="gray", linewidth=0.8, linestyle=":", label="random policy")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """The text as part of a file's name."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
     """As SVG and PNG beside each other, the same bytes for the same figure; the PNG's path."""
+    if engine := figure.get_layout_engine():  # once for both, as it takes longer than drawing
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix[1:], metadata=metadata)

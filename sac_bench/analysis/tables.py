@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
+from sac_bench.analysis.differences import WORDS, differences, in_words
+from sac_bench.analysis.page import markdown
+from sac_bench.analysis.statistics import mean_interval, run_score
 from sac_bench.files import write_atomically
 from sac_bench.results import Results
 
@@ -47,18 +49,15 @@ def scores(results: Results, about: dict[str, Any], policy: str | None = None) -
 
 
 def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
-    """One row a variant and environment: seeds, mean score with its interval, difference from the reference."""
+    """One row a variant and environment: seeds, mean score and interval, difference from the reference, verdict."""
     mean_action, sampled = scores(results, about), scores(results, about, "sample")
     rows = []
     for env in about["envs"]:
         of_env = mean_action[mean_action["env"] == env]
-        reference = _entered(of_env, about["reference"])
         for variant in about["variants"]:
             mine = of_env[of_env["variant"] == variant]
             entered = _entered(of_env, variant)
             score = mean_interval(entered)
-            is_reference = variant == about["reference"]
-            gap = Estimate(*[float("nan")] * 3) if is_reference else difference_interval(entered, reference)
             row = {
                 "env": env,
                 "variant": variant,
@@ -71,14 +70,12 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
                 "score": score.value,
                 "ci_low": score.low,
                 "ci_high": score.high,
-                "difference": gap.value,
-                "difference_ci_low": gap.low,
-                "difference_ci_high": gap.high,
                 "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
                 if len(entered) else float("nan"),
             }  # fmt: skip
             rows.append(row | _episodes(results, about, env, variant))
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows).merge(differences(mean_action, about), "left", ["env", "variant"], validate="1:1")
+    return table.fillna({"verdict": ""})
 
 
 def _entered(table: pd.DataFrame, variant: str) -> np.ndarray:
@@ -125,6 +122,8 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
                 span(*t)
                 for t in table[["difference", "difference_ci_low", "difference_ci_high"]].itertuples(index=False)
             ],
+            "verdict": [in_words(row) for row in table.to_dict("records")],
+            "r": ["" if pd.isna(r) else f"{r:+.2f}" for r in table["seed_correlation"]],
             "sampled actions": [number(x) for x in table["sampled_score"]],
         }
     )
@@ -140,11 +139,6 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     return shown
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table in GitHub's Markdown."""
-    return str(table.to_markdown(index=False, disable_numparse=True))
-
-
 def latex(table: pd.DataFrame, *notes: str) -> str:
     """A table in LaTeX, and paragraphs in small print below it."""
     escaped = [note.replace("%", "\\%").replace("_", "\\_").replace("~", "\\textasciitilde{}") for note in notes]
@@ -158,8 +152,9 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     shown = presented(table, about)
     write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
     write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
-    write_atomically(folder / "final.md", (markdown(shown) + "\n\n" + RULES + "\n").encode())
-    write_atomically(folder / "final.tex", latex(shown, RULES).encode())
+    write_atomically(folder / "final.md", "\n\n".join([markdown(shown), RULES, WORDS, ""]).encode())
+    write_atomically(folder / "final.tex", latex(shown, RULES, WORDS).encode())
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
-    write_atomically(folder / "final.txt", (plain + "\n\n" + textwrap.fill(RULES, 118) + "\n").encode())
+    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in (RULES, WORDS))])
+    write_atomically(folder / "final.txt", (plain + "\n").encode())
     return table

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from sac_bench.analysis.comparison import comparison, presented_comparison, without_published
-from sac_bench.analysis.figures import comparison_curves, comparison_styles, published_marks, write_figures
-from sac_bench.analysis.report import _link_to_sources, write_report
+from sac_bench.analysis.figures import comparison_curves, comparison_styles, published_marks
+from sac_bench.analysis.page import Link
+from sac_bench.analysis.pictures import write_figures
+from sac_bench.analysis.report import _sources, write_report
 from sac_bench.analysis.statistics import bootstrap_iqm
 from sac_bench.analysis.tables import final_performance
 from sac_bench.results import Results
@@ -186,13 +188,13 @@ def write(folder, about, results):
 def test_the_report_compares_and_cites(tmp_path):
     about = about_of()
     report = write(tmp_path / "made-up", about, made_up(about))
-    assert report.index("## Final performance") < report.index("## Comparison") < report.index("## Figures")
+    assert report.index("## Final performance") < report.index("## Learning curves") < report.index("## Comparison")
     assert "| 11321 ± 1108 (10)" in report
     assert "- simbav2: SimbaV2 (Lee et al. 2025, arXiv 2502.15280)" in report
     assert "tianshou" not in report  # only what is shown is cited
-    figures = [line for line in report.splitlines() if line.startswith("![")]
-    assert [line[2:].partition("]")[0] for line in figures][:3] == [
-        "comparison-range", "comparison-iqm", "curves-gymnasium_HalfCheetah-v5"]  # fmt: skip
+    figures = [line.rpartition("/")[2] for line in report.splitlines() if line.startswith("![")]
+    assert figures[:4] == [
+        "differences.png)", "comparison-range.png)", "comparison-iqm.png)", "curves-gymnasium_HalfCheetah-v5.png)"]  # fmt: skip
     tables = tmp_path / "made-up" / "tables"
     assert "Score of a run" in (tables / "comparison.md").read_text()
     assert "sb3\\_rlox" in (tables / "comparison.tex").read_text()
@@ -210,8 +212,9 @@ def test_one_algorithm_has_no_comparison(tmp_path):
 
 def test_without_sweeps_the_curves_are_the_comparisons_alone(tmp_path):
     about = about_of(["Hopper-v5"], variants=("sac", "ppo"))
-    paths = write_figures(made_up(about), about, tmp_path)
-    assert [path.stem for path in paths] == ["comparison-range", "comparison-iqm", "final"]
+    results = made_up(about)
+    drawn = write_figures(results, about, final_performance(results, about), tmp_path)
+    assert [picture.path.stem for picture in drawn["curves"]] == ["comparison-range", "comparison-iqm"]
 
 
 def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
@@ -230,6 +233,6 @@ def test_inside_the_project_the_report_links_to_the_sources(tmp_path):
     from sac_bench.analysis import report
 
     results = report.Path(report.__file__).parents[2] / "results"
-    assert _link_to_sources(results / "x") == "[docs/published.md](../../docs/published.md)"
-    assert _link_to_sources(results / "record" / "x") == "[docs/published.md](../../../docs/published.md)"
-    assert _link_to_sources(tmp_path) == "docs/published.md"
+    assert _sources(results / "x") == Link("docs/published.md", "../../docs/published.md")
+    assert _sources(results / "record" / "x") == Link("docs/published.md", "../../../docs/published.md")
+    assert _sources(tmp_path) == "docs/published.md"

@@ -6,9 +6,12 @@ import re
 
 import pandas as pd
 import pytest
+from scipy import stats
 
-from sac_bench.analysis.figures import curves_of, panels, sweeps, write_figures
-from sac_bench.analysis.report import answer, write_report
+from sac_bench.analysis.differences import answer, differences
+from sac_bench.analysis.figures import curves_of, panels, sweeps
+from sac_bench.analysis.pictures import write_figures
+from sac_bench.analysis.report import write_report
 from sac_bench.analysis.tables import final_performance, presented, scores
 from sac_bench.results import Results
 
@@ -102,14 +105,49 @@ def test_swept_values_have_a_panel_of_their_own_with_the_reference():
     assert panels(ABOUT) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
 
 
-def test_the_answer_is_what_the_intervals_show():
-    words = answer(final_performance(made_up(), ABOUT), ABOUT)
-    assert words.endswith("below: one-q, tau=1.")
-    flipped = ABOUT | {"reference": "one-q"}
-    assert answer(final_performance(made_up(), flipped), flipped).endswith("below: tau=1; above: sac.")
-    lonely = made_up({("tau=1", seed): "failed" for seed in (0, 1)})
-    said = answer(final_performance(lonely, flipped), flipped)
-    assert said.endswith("above: sac; too few seeds for an interval: tau=1 (2 failed (left out)).")
+def five_seeds(**scores):
+    """A table of scores on one environment: {variant: five of them}, NaN where a run does not enter."""
+    rows = [
+        {"env": "Hopper-v5", "variant": variant, "seed": seed, "status": "finished", "score": score}
+        for variant, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_differences_have_the_verdicts_of_one_table():
+    table = five_seeds(
+        **{"sac": [100, 102, 101, 99, 98], "one-q": [90, 91, 92, 89, 88], "tau=1": [99, 104, 99, 101, 100]}
+    )
+    found = differences(table, ABOUT).set_index("variant")
+    assert found["verdict"].to_dict() == {"one-q": "worse", "tau=1": "undecided"}
+    assert found.loc["one-q", "difference"] == -10
+    assert found.loc["one-q", "seed_correlation"] == pytest.approx(0.9)
+    # Welch's p doubled by Holm, where two differences are tested.
+    t, freedom = -10 / (2 * 2.5 / 5) ** 0.5, 8
+    assert found.loc["one-q", "p_holm"] == pytest.approx(2 * 2 * stats.t.sf(-t, freedom))
+    assert found.loc["tau=1", "seeds_needed"] > 5
+
+
+def test_below_five_seeds_a_difference_gets_no_word():
+    table = five_seeds(**{"sac": [100, 102, 101, 99, 98], "one-q": [1, 2, 3, 4, None], "tau=1": [1, 2, 3, 4, 5]})
+    found = differences(table, ABOUT).set_index("variant")
+    assert found["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
+    assert pd.isna(found.loc["one-q", "p_holm"])
+    assert found.loc["one-q", "difference"] == -97.5
+
+
+def test_the_answer_is_the_verdicts_in_words():
+    (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"}), ABOUT), ABOUT)
+    assert three == (
+        "On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out))."
+    )  # fmt: skip
+    final = final_performance(made_up(), ABOUT)
+    final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
+    (said,) = answer(final, ABOUT)
+    assert said == (
+        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds a side would decide): tau=1 (23 seeds)."
+    )
 
 
 def test_figures_and_report_from_the_csv_files_alone(tmp_path):
@@ -131,7 +169,7 @@ def test_figures_and_report_from_the_csv_files_alone(tmp_path):
         assert words in report
     assert "one-q" in (folder / "tables" / "final.tex").read_text()
     first = {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
-    assert set(first) == {"curves-Hopper-v5.svg", "final.svg", "sensitivity-tau.svg"}
+    assert set(first) == {"curves-Hopper-v5.svg", "differences.svg", "final.svg", "profile.svg", "sensitivity-tau.svg"}
     write_report(folder)
     assert first == {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
 
@@ -142,10 +180,18 @@ def test_nothing_finished_still_gives_a_table(tmp_path):
     assert (table["seeds"] == 0).all()
     presented(table, ABOUT)
     partly = everyone | {("sac", seed): "finished" for seed in range(3)}
-    assert len(write_figures(made_up(partly), ABOUT | {"envs": ["Hopper-v5", "Ant-v5"]}, tmp_path)) == 3
+    two = copy.deepcopy(ABOUT) | {"envs": ["Hopper-v5", "Ant-v5"]}
+    for variant in two["variants"].values():
+        variant["steps"]["Ant-v5"] = 100
+    drawn = write_figures(made_up(partly), two, final_performance(made_up(partly), two), tmp_path)
+    assert {section for section, pictures in drawn.items() if pictures} == {
+        "curves",
+        "scores",
+        "profile",
+        "sensitivity",
+    }
     empty = Results(made_up(everyone).runs, *(pd.DataFrame() for _ in range(3)))
-    assert write_figures(empty, ABOUT, tmp_path / "none") == []
-    final_performance(empty, ABOUT)
+    assert not any(write_figures(empty, ABOUT, final_performance(empty, ABOUT), tmp_path / "none").values())
 
 
 def test_a_curve_goes_on_as_random_from_where_its_run_diverged():

@@ -1,0 +1,117 @@
+"""All figures of an experiment's page, by the section they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sac_bench.analysis.comparison import algorithms
+from sac_bench.analysis.figures import (
+    SUMMARIES,
+    comparison_curves,
+    final_scores,
+    house_style,
+    learning_curves,
+    panels,
+    sensitivity,
+    slug,
+    sweeps,
+    write_figure,
+)
+from sac_bench.analysis.forest import forest
+from sac_bench.analysis.page import Picture
+from sac_bench.analysis.profile import on_one_scale, profile
+from sac_bench.analysis.tables import scores
+from sac_bench.analysis.why import measured, why
+from sac_bench.results import Results
+
+Pictures = dict[str, list[Picture]]
+"""By section: differences, curves, scores, profile, sensitivity, why."""
+
+
+def write_figures(results: Results, about: dict[str, Any], final: pd.DataFrame, folder: Path) -> Pictures:
+    """All that an experiment's results allow."""
+    folder.mkdir(parents=True, exist_ok=True)
+    house_style()
+    table = scores(results, about)
+    return {
+        "differences": _differences(final, about, folder),
+        "curves": _curves(results, about, folder),
+        "scores": _scores(table, about, folder),
+        "profile": _profile(table, about, folder),
+        "sensitivity": _sensitivity(table, about, folder),
+        "why": _why(results, about, folder),
+    }
+
+
+def _differences(final: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Picture]:
+    if not final["difference"].notna().any():
+        return []
+    caption = f"Differences from {about['reference']} with 95% intervals; right of them the verdicts."
+    return [Picture(write_figure(forest(final, about), folder / "differences"), caption)]
+
+
+def _curves(results: Results, about: dict[str, Any], folder: Path) -> list[Picture]:
+    """Of several algorithms one figure a statistic; of one algorithm, and of sweeps, one an environment."""
+    if not len(results.evaluations):
+        return []
+    found = []
+    groups, several = panels(about), len(algorithms(about)) > 1
+    if several:
+        for statistic, (_, said) in SUMMARIES.items():
+            path = write_figure(comparison_curves(results, about, statistic), folder / f"comparison-{statistic}")
+            found.append(Picture(path, f"Return against steps: {said}."))
+        groups.pop("variants", None)  # comparison-iqm shows the same
+    for env in about["envs"] if groups else []:
+        if (results.evaluations["env"] == env).any():
+            path = write_figure(learning_curves(results, about, env, groups), folder / f"curves-{slug(env)}")
+            said = SUMMARIES["iqm"][1]
+            found.append(Picture(path, f"Learning curves on {env}: return of the mean action; {said}."))
+    return found
+
+
+def _scores(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Picture]:
+    if not table["score"].notna().any():
+        return []
+    caption = (
+        "Scores: a dot a seed, the mean with its 95% interval; dashed: the reference's mean, dotted: a random policy."
+    )
+    return [Picture(write_figure(final_scores(table, about), folder / "final"), caption)]
+
+
+def _profile(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Picture]:
+    scaled = on_one_scale(table, about)
+    if not scaled:
+        return []
+    without = [env for env in about["envs"] if env not in scaled]
+    caption = (
+        f"Share of runs above a score, over {', '.join(scaled)}; 0 is a random policy's, 1 the mean of "
+        f"{about['reference']}; bands: 95% stratified bootstrap."
+        + (f" Without {', '.join(without)}: no such scale there." if without else "")
+    )
+    return [Picture(write_figure(profile(scaled, about), folder / "profile"), caption)]
+
+
+def _sensitivity(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Picture]:
+    if not table["score"].notna().any():
+        return []
+    found = []
+    for key in sweeps(about):
+        path = write_figure(sensitivity(table, about, key), folder / f"sensitivity-{slug(key)}")
+        found.append(Picture(path, f"Score against {key}: mean and 95% interval, a dot a seed."))
+    return found
+
+
+def _why(results: Results, about: dict[str, Any], folder: Path) -> list[Picture]:
+    found = []
+    for env in about["envs"]:
+        for title, variants in panels(about).items():
+            if measured(results, env, variants):
+                path = write_figure(why(results, about, env, variants), folder / f"why-{slug(env)}-{slug(title)}")
+                said = (
+                    "means over the updates between two evaluations; line: median over seeds, band: lowest to highest"
+                )
+                found.append(Picture(path, f"What was measured in the updates on {env}, {title}: {said}."))
+    return found
