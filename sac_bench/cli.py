@@ -154,7 +154,7 @@ def _report(asked: Any, store: Any, command: str) -> set[str]:
     write_report(folder)
     console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
     console.print(_count(results.runs), highlight=False)
-    console.print(f"report: {folder / 'report.md'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
     return set(results.runs["status"])
 
 
@@ -377,29 +377,37 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
 @app.command()
 def report(
     names: Annotated[Optional[list[str]], typer.Argument(help="Experiments; all in the folder if not given.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All in the folder, as without names.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Make tables, figures and report again from an experiment's CSV files, without training."""
+    """Make tables, figures and reports again from experiments' CSV files, without training; of all, an index too."""
     with user_errors():
+        from sac_bench.analysis.index import write_index
+        from sac_bench.analysis.page import Page
         from sac_bench.analysis.report import write_report
         from sac_bench.errors import nearest
         from sac_bench.tuning import report as of_study
 
+        if names and all_:
+            raise InputError(f"report {names[0]} --all: wants names or --all")
         found = sorted(p.parent.name for p in results.glob("*/experiment.json"))
         if not found:
             raise InputError(f"{results}: no results there yet; sac-bench run makes them")
         for name in names or []:
             if name not in found:
                 raise InputError(f"{name}: no such experiment in {results}{nearest(name, found)}")
-        broken = []
+        pages: dict[str, Page | str] = {}
         for name in names or found:
             try:
                 is_study = (results / name / of_study.FILE).exists()
-                (of_study.write_report if is_study else write_report)(results / name)
-                console.print(f"{results / name / 'report.md'}", highlight=False, soft_wrap=True)
+                pages[name] = (of_study.write_report if is_study else write_report)(results / name)
+                console.print(f"{results / name / 'report.html'}", highlight=False, soft_wrap=True)
             except InputError as error:
-                broken.append(str(error))
-        if broken:
+                pages[name] = str(error)
+        if not names:
+            write_index(pages, results)
+            console.print(f"{results / 'index.html'}", highlight=False, soft_wrap=True)
+        if broken := [page for page in pages.values() if isinstance(page, str)]:
             raise InputError("; ".join(broken))
 
 

@@ -22,7 +22,7 @@ from sac_bench.tomlfile import located, read, validate
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
-RESERVED = ("runs", "cohorts", "environments", "record", "store.json")
+RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
 MAX_SEED = 2**32 - 1
 MAX_RUNS = 10_000
 

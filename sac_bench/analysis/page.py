@@ -138,7 +138,8 @@ def _templates(suffix: str) -> jinja2.Environment:
 
 
 def _escaped(value: object) -> object:
-    return html.escape(value, quote=False) if isinstance(value, str) else value
+    """What users wrote, once: what a macro made of it is escaped already."""
+    return html.escape(value, quote=False) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _coded(words: str) -> Markup:

@@ -68,7 +68,8 @@ def page(
         title=about["name"],
         question=about["question"],
         answer=tuple(answer(final, about)),
-        summary=f"{len(runs)} runs: {standings}; {len(about['seeds'])} seeds a variant.",
+        summary=f"{len(runs)} runs: {standings}. {len(about['seeds'])} seeds a variant and environment, "
+        f"{final['missing'].sum() or 'none'} of them missing.",
         sections=sections(
             ("Differences from the reference", pictures["differences"]),
             ("Final performance", [Grid(presented(final, about)), text(RULES, small=True), text(WORDS, small=True)]),

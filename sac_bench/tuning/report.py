@@ -1,8 +1,7 @@
-"""A study's page: from study.json alone, which the tuner writes (`describe`), its tables, figures and report.md."""
+"""A study's page: from study.json alone, which the tuner writes (`describe`), its tables, figures and report."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
-from sac_bench.analysis.tables import markdown
+from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, markdown, sections, text, written
 from sac_bench.errors import InputError
 from sac_bench.files import read_json, write_atomically, write_json
 from sac_bench.results import lock_of
@@ -32,46 +31,16 @@ RULES = (
     "Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
     "unpaired. The winner was chosen by the search alone, before it was trained on a held-out seed."
 )
-TEMPLATE = """\
-# {{ about.name }}
-{% if about.question %}
-{{ about.question }}
-{% endif %}
-{{ summary }}
 
-{% if about.verdict %}**{{ about.verdict.answer }}**
-
-## The best trials on held-out seeds
-
-{{ contenders }}
-
-{{ rules }}
-
-The winner as an experiment file: [best.toml](best.toml) (`sac-bench run` trains nothing of it again). The held-out
-runs: [{{ about.name }}-held-out](../{{ about.name }}-held-out/report.md).
-{% else %}No trial is checked on held-out seeds yet: the same command goes on.
-
-{{ rules }}
-{% endif %}
-## Figures
-{% for figure in figures %}
-![{{ figure.stem }}](figures/{{ figure.name }})
-{% endfor %}
-## Trials
-
-{{ trials }}
-
-All of it: [tables/trials.csv](tables/trials.csv).
-
-## Settings
-
-{{ space }}
-
-{{ settings }}
-
-Made by `{{ about.command }}`; trials are in {{ about.storage }}. The last command trained for
-{{ "%.0f"|format(about.training_seconds) }} s, and took {{ "%.1f"|format(about.own_seconds) }} s itself.
-"""
+CAPTIONS = {
+    "history": "Every trial's value in the order asked, and the best so far.",
+    "importances": "What sets better trials apart: each option's share.",
+    "slices": "Value against each searched option.",
+    "parallel": "A line a trial through its settings, coloured by its value.",
+    "rungs": "Values of trials at the rungs they reached.",
+    "cost": "The best value by the transitions spent.",
+}
+"""Of the figures, by their files' names."""
 
 
 def describe(
@@ -148,8 +117,11 @@ def write_study(folder: Path, about: dict[str, Any]) -> None:
         write_json(folder / FILE, about)
 
 
-def write_report(folder: Path) -> None:
-    """Tables, figures and report.md of results/<study>/, from study.json alone; InputError where it is damaged."""
+def write_report(folder: Path) -> Page:
+    """Tables, figures, report.md and report.html of results/<study>/, from study.json alone.
+
+    InputError where it is damaged.
+    """
     with locks.locked(lock_of(folder, "report")):
         about = read_json(folder / FILE)
         try:
@@ -159,7 +131,7 @@ def write_report(folder: Path) -> None:
             shown = presented(table, about)
             write_atomically(folder / "tables" / "trials.md", (markdown(shown) + "\n").encode())
             figures = write_figures(about, folder / "figures")
-            write_atomically(folder / "report.md", render(about, shown, figures).encode())
+            return written(page(about, shown, figures), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
                 f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
@@ -191,38 +163,72 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     return shown.astype(str).replace("None", "").rename(columns={"steps": "transitions", "seconds": "training s"})
 
 
-def render(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> str:
-    """The report as Markdown."""
+def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Page:
+    """What the report says."""
     states = Counter(trial["state"].lower() for trial in about["trials"])
-    settings = about["settings"]
-    space = pd.DataFrame(
-        {
-            "option": list(about["space"]),
-            "searched": [_range(dimension) for dimension in about["space"].values()],
-            "default": [_shown(about["default"][name]) for name in about["space"]],
-        }
+    judged = about["verdict"]
+    return Page(
+        title=about["name"],
+        question=about["question"],
+        answer=(
+            judged["answer"] if judged else "No trial is checked on held-out seeds yet: the same command goes on.",
+        ),
+        summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
+        f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
+        f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
+        sections=sections(
+            ("The best trials on held-out seeds", _checked(about) if judged else []),
+            ("How trials are judged", [text(_rules(about["settings"], about["runs_per_trial"]))]),
+            ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
+            ("Trials", [Grid(trials), text("All of it: ", Link("tables/trials.csv", "tables/trials.csv"))]),
+            ("Settings", _settings(about)),
+        ),
     )
-    rules = RULES.format(
+
+
+def _checked(about: dict[str, Any]) -> list[Block]:
+    held_out = f"{about['name']}-held-out"
+    return [
+        Grid(contenders(about)),
+        text(
+            "The winner as an experiment file: ",
+            Link("best.toml", "best.toml"),
+            " (`sac-bench run` trains nothing of it again). The held-out runs: ",
+            Link(held_out, f"../{held_out}/report", to_page=True),
+            ".",
+        ),
+    ]
+
+
+def _rules(settings: dict[str, Any], runs: int) -> str:
+    return RULES.format(
         objective={"final": "the mean over the evaluations in the last 10% of the steps",
                    "area": "the mean over all steps of the curve of evaluations"}[settings["objective"]],
         aggregate="the interquartile mean (of fewer than four, the mean)" if settings["aggregate"] == "iqm"
         else f"the {settings['quantile']:g} quantile",
-        runs=about["runs_per_trial"],
+        runs=runs,
         scaled=", each environment's returns on the scale below" if settings["scale"] else "",
     )  # fmt: skip
-    escaped = lambda value: html.escape(value, quote=False) if isinstance(value, str) else value
-    return jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=escaped).from_string(TEMPLATE).render(
-        about=about,
-        summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
-        f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
-        f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
-        contenders=markdown(contenders(about)) if about["verdict"] else "",
-        rules=rules,
-        figures=figures,
-        trials=markdown(trials),
-        space=markdown(space),
-        settings=markdown(pd.DataFrame({"setting": list(settings), "value": list(map(json.dumps, settings.values()))})),
-    )  # fmt: skip
+
+
+def _settings(about: dict[str, Any]) -> list[Block]:
+    """What was searched, how, with which command and at what cost."""
+    space = {
+        "option": list(about["space"]),
+        "searched": [_range(dimension) for dimension in about["space"].values()],
+        "default": [_shown(about["default"][name]) for name in about["space"]],
+    }
+    settings = {name: json.dumps(value) for name, value in about["settings"].items()}
+    settings |= {
+        "command": about["command"],
+        "trials are in": about["storage"],
+        "the last command trained for": f"{about['training_seconds']:.0f} s",
+        "and took itself": f"{about['own_seconds']:.1f} s",
+    }
+    return [
+        Grid(pd.DataFrame(space)),
+        Grid(pd.DataFrame({"setting": list(settings), "value": list(settings.values())})),
+    ]
 
 
 def contenders(about: dict[str, Any]) -> pd.DataFrame:

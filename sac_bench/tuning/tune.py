@@ -95,4 +95,4 @@ def _say(console: Console, folder: Path, judged: Verdict | None, failed: set[int
     if failed:
         console.print(f"failed runs in trials {', '.join(map(str, sorted(failed)))}; the same command tries again",
                       highlight=False, soft_wrap=True)  # fmt: skip
-    console.print(f"report: {folder / 'report.md'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
