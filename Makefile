@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
-	sac-settings redq tune figures test test-slow mutations parity parity-td3 precision benchmark docs lint clean
+	sac-settings redq tune figures pages test test-slow mutations parity parity-td3 precision benchmark docs lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -20,7 +20,8 @@ help:
 	@echo "make redq                  REDQ and DroQ, 20 updates a step, as configurations of SAC: days"
 	@echo "make tune                  a search for SAC's rates with small networks, checked on held-out seeds: minutes;"
 	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="
-	@echo "make figures               tables, figures and reports again from results/, without training"
+	@echo "make figures               tables, figures, reports and their index again from results/, without training"
+	@echo "make pages                 and look at them in a headless Chromium, if there is one"
 	@echo "make parity, parity-td3    SAC (TD3, DDPG) here and in Stable-Baselines3, trained under the same settings"
 	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
 	@echo "make soak                  kills, corrupts and fills the disk for ten minutes, then compares with an undisturbed run;"
@@ -56,7 +57,11 @@ tune: $(READY)
 		$(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 figures: $(READY)
-	$(BIN)/sac-bench report
+	$(BIN)/sac-bench report --all
+
+# Every page in results/ in a headless browser (Debian: apt install chromium); pictures of them in build/pages.
+pages: figures
+	$(BIN)/python -m tests.analysis.test_browser results/index.html results/*/report.html --pictures build/pages
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
