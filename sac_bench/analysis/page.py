@@ -131,6 +131,7 @@ def _templates(suffix: str) -> jinja2.Environment:
     )
     environment.filters |= {
         "markdown": markdown, "coded": _coded, "anchor": anchor, "name_of": _name_of, "drawing": drawing,
+        "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
         "class_of": lambda cell: "long" if len(cell) > LONG else "",
     }  # fmt: skip
     environment.globals["suffix"] = suffix

@@ -52,7 +52,7 @@ def profile(scaled: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -> 
                 thresholds, band.low, band.high, step="post", color=style["color"], alpha=0.1, linewidth=0
             )
         axis.set(title=title, xlabel=f"score (0: random policy, 1: mean of {about['reference']})", ylim=(-0.03, 1.03))
-        axis.legend(fontsize=7, loc="lower left")
+        axis.legend(fontsize=7)
     for axis in axes[:, 0]:
         axis.set_ylabel("share of runs above")
     return figure

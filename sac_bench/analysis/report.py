@@ -63,6 +63,9 @@ def page(
 ) -> Page:
     """What the report says; `compared` where there are several algorithms, `sources` of the published scores."""
     runs = results.runs.drop_duplicates("run_id")
+    shown = presented(final, about)
+    if len(about["envs"]) == 1:
+        shown = shown.drop(columns="environment")
     standings = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().items())
     return Page(
         title=about["name"],
@@ -72,7 +75,7 @@ def page(
         f"{final['missing'].sum() or 'none'} of them missing.",
         sections=sections(
             ("Differences from the reference", pictures["differences"]),
-            ("Final performance", [Grid(presented(final, about)), text(RULES, small=True), text(WORDS, small=True)]),
+            ("Final performance", [Grid(shown), text(RULES, small=True), text(WORDS, small=True)]),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, about, sources)),
