@@ -91,7 +91,7 @@ class Browser:
             if event["method"] == "Log.entryAdded":
                 told.append(parameters["entry"]["text"])
             elif event["method"] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
-                told.append(json.dumps(parameters)[:500])
+                told.append(f"console: {json.dumps(parameters)[:500]}")
             elif event["method"] == "Network.requestWillBeSent":
                 url = parameters["request"]["url"]
                 if not url.startswith(("file:", "data:")):

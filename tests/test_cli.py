@@ -204,6 +204,7 @@ BAD = [
     (["run", "tiny.toml", "--results", "/proc/nowhere"], "--results /proc/nowhere: cannot be written to"),
     (["status", "tinny"], "no such experiment"),
     (["report", "tinny"], "no results there yet"),
+    (["report", "tiny", "--all"], "wants names or --all"),
     (["gc", "--results", "nowhere"], "--results nowhere: no runs there"),
     (["list", "enviroments"], "did you mean 'environments'"),
 ]

@@ -53,6 +53,8 @@ def house_style() -> None:
 
 def line_style(place: int, variant: str, about: dict[str, Any]) -> dict[str, Any]:
     """How the line of a panel's variant looks in all figures: dashes tell it from its neighbours without colours."""
+    if len(algorithms(about)) > 1 and (style := comparison_styles(about).get(variant)):
+        return style  # as in the comparison's curves
     if variant == about["reference"]:
         return dict(REFERENCE)
     return {"color": PALETTE[place % 10], "linewidth": 1.3, "linestyle": DASHES[place % len(DASHES)]}
