@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -53,7 +53,10 @@ def user_errors() -> Iterator[None]:
 
 @app.command()
 def run(
-    experiment: Annotated[Path, typer.Argument(help="An experiment file, as in experiments/.")],
+    experiments: Annotated[
+        list[Path], typer.Argument(help="Experiment files, as in experiments/, or folders of them.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="By the files' [quick] tables, as NAME-quick.")] = False,
     seeds: Annotated[Optional[int], typer.Option(metavar="N", help="Seeds 0 to N-1.")] = None,
     steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
     env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
@@ -68,14 +71,14 @@ def run(
     retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
 ) -> None:
-    """Train what an experiment lacks, then write its tables, figures and report.
+    """Train what experiments lack, then write their tables, figures and reports. Runs that several share train once.
 
     Exit code: 0 when every run ended (one that diverged has ended, and is counted so), 1 when some failed, 2 for bad
     input, 130 when interrupted.
     """
     with user_errors():
         _import(import_)
-        from sac_bench import experiment as experiments
+        from sac_bench import experiment as loading
         from sac_bench.execution import plan as planning
         from sac_bench.execution.machine import available_memory, cores, resolve_device
         from sac_bench.results import runs_of
@@ -83,16 +86,22 @@ def run(
 
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"--workers {workers}: wants 1 to 1024")
-        asked = experiments.load(
-            experiment, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name
-        )
+        files = loading.files(experiments)
+        if name is not None and len(files) > 1:
+            raise InputError(f"--name {name}: is of one experiment, and there are {len(files)}")
+        asked = loading.Several(tuple(
+            loading.load(file, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name,
+                         quick=quick)
+            for file in files
+        ))  # fmt: skip
         chosen = resolve_device(device)
         workers = workers or (min(cores(), len({spec.id for _, spec in asked.runs()})) if chosen == "cpu" else 1)
         store = Store(results)
         store.check_layout()
-        store.check_writable(asked.name)
+        for one in asked.experiments:
+            store.check_writable(one.name)
         memory = 0.9 * available_memory(chosen) / workers
-        make_plan = experiments.located(asked.source)(
+        make_plan = loading.located(asked.source)(
             lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
         )
         if dry_run or not store.root.exists():  # what cannot be done is refused before anything is written
@@ -109,11 +118,14 @@ def run(
                 _say_plan(asked, plan, store, workers, chosen)
                 if plan.cohorts:
                     _train(asked, plan, store, workers, chosen, import_, command)
-            statuses = _report(asked, store, command)
+            pages = {one.name: _report(one, store, command, len(files) == 1) for one in asked.experiments}
+            if len(files) > 1:
+                others = [found for found in _reported(store.root) if found not in pages]
+                _write_index(store.root, pages | _reports(store.root, others))
         except KeyboardInterrupt:
             print(f"sac-bench: {_count(runs_of(store, asked))}; continue with: {command}", file=sys.stderr)
             raise
-        if not statuses <= set(ENDED):
+        if not set(runs_of(store, asked)["status"]) <= set(ENDED):
             raise typer.Exit(1)
 
 
@@ -127,7 +139,8 @@ def _train(asked: Any, plan: Any, store: Any, workers: int, device: str, imports
     eager = cannot_compile()
     if eager:
         console.print(eager, highlight=False, soft_wrap=True)
-    collect(store, asked, command)  # from now on the folder knows which runs it refers to
+    for one in asked.experiments:  # from now on the folder knows which runs it refers to
+        collect(store, one, command)
     Engine(plan, store, device=device, workers=workers, imports=imports, display=Display(console, workers)).run()
 
 
@@ -141,8 +154,8 @@ def _count(runs: Any) -> str:
     return ", ".join(words)
 
 
-def _report(asked: Any, store: Any, command: str) -> set[str]:
-    """Write and show it; how its runs stand."""
+def _report(asked: Any, store: Any, command: str, alone: bool) -> Any:
+    """Write and show it, in a few lines unless it is alone; its page."""
     from sac_bench.analysis.report import write_report
     from sac_bench.results import collect, measure_random_policies
 
@@ -151,11 +164,16 @@ def _report(asked: Any, store: Any, command: str) -> set[str]:
         console.print(complaint, highlight=False, soft_wrap=True)
     results = collect(store, asked, command)
     folder = store.experiment(asked.name)
-    write_report(folder)
-    console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
+    page = write_report(folder)
+    if alone:
+        console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
+    else:
+        console.print(f"\n{asked.name}: {page.question}", highlight=False, soft_wrap=True)
+    if asked.claim or not alone:
+        console.print("\n".join(page.answer), highlight=False, soft_wrap=True)
     console.print(_count(results.runs), highlight=False)
     console.print(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)
-    return set(results.runs["status"])
+    return page
 
 
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
@@ -167,7 +185,8 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     words = [f"{fresh} new", f"{len(plan.reused)} reused", f"{going_on} to be continued"]
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
-    console.print(one_line(f"{asked.name}: {asked.question}" if asked.question else asked.name), highlight=False)
+    for one in asked.experiments:
+        console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)
     for version, count in superseded(asked, store).items():
         console.print(f"not used: {count} of them as trained by another version ({version})", highlight=False)
@@ -382,33 +401,49 @@ def report(
 ) -> None:
     """Make tables, figures and reports again from experiments' CSV files, without training; of all, an index too."""
     with user_errors():
-        from sac_bench.analysis.index import write_index
-        from sac_bench.analysis.page import Page
-        from sac_bench.analysis.report import write_report
         from sac_bench.errors import nearest
-        from sac_bench.tuning import report as of_study
 
         if names and all_:
             raise InputError(f"report {names[0]} --all: wants names or --all")
-        found = sorted(p.parent.name for p in results.glob("*/experiment.json"))
+        found = _reported(results)
         if not found:
             raise InputError(f"{results}: no results there yet; sac-bench run makes them")
         for name in names or []:
             if name not in found:
                 raise InputError(f"{name}: no such experiment in {results}{nearest(name, found)}")
-        pages: dict[str, Page | str] = {}
-        for name in names or found:
-            try:
-                is_study = (results / name / of_study.FILE).exists()
-                pages[name] = (of_study.write_report if is_study else write_report)(results / name)
-                console.print(f"{results / name / 'report.html'}", highlight=False, soft_wrap=True)
-            except InputError as error:
-                pages[name] = str(error)
+        pages = _reports(results, names or found)
         if not names:
-            write_index(pages, results)
-            console.print(f"{results / 'index.html'}", highlight=False, soft_wrap=True)
+            _write_index(results, pages)
         if broken := [page for page in pages.values() if isinstance(page, str)]:
             raise InputError("; ".join(broken))
+
+
+def _reported(results: Path) -> list[str]:
+    """The experiments and studies in a folder."""
+    return sorted(path.parent.name for path in results.glob("*/experiment.json"))
+
+
+def _reports(results: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Every report made again: its page, or why there is none."""
+    from sac_bench.analysis.report import write_report
+    from sac_bench.tuning import report as of_study
+
+    pages: dict[str, Any] = {}
+    for name in names:
+        try:
+            is_study = (results / name / of_study.FILE).exists()
+            pages[name] = (of_study.write_report if is_study else write_report)(results / name)
+            console.print(f"{results / name / 'report.html'}", highlight=False, soft_wrap=True)
+        except InputError as error:
+            pages[name] = str(error)
+    return pages
+
+
+def _write_index(results: Path, pages: Mapping[str, Any]) -> None:
+    from sac_bench.analysis.index import write_index
+
+    write_index(pages, results)
+    console.print(f"{results / 'index.html'}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -7,18 +7,20 @@ is one variant's resolved config (layers.py) on one environment with one seed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms.config import TrainingConfig, require_multiple
+from sac_bench.claim import MEASURES, Claim, expectation
 from sac_bench.errors import InputError, nearest
 from sac_bench.layers import MAX_STEPS, Layers
 from sac_bench.runspec import RunSpec
-from sac_bench.tomlfile import located, read, validate
+from sac_bench.tomlfile import located, merged, read, validate
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
@@ -53,6 +55,7 @@ class Experiment:
     success_return: float | None = None
     source: str = ""
     overrides: tuple[str, ...] = field(default=())
+    claim: Claim | None = None
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Every (variant, run), in the order of environments, variants, seeds. Variants may share a run."""
@@ -62,6 +65,29 @@ class Experiment:
             for variant in self.variants.values()
             for seed in self.seeds
         ]
+
+
+class Wanted(Protocol):
+    """What can be planned: runs, each with the variant that says how many steps."""
+
+    def runs(self) -> list[tuple[Variant, RunSpec]]: ...
+
+
+@dataclass(frozen=True)
+class Several:
+    """Experiments that are trained together: a run that some share is trained once."""
+
+    experiments: tuple[Experiment, ...]
+
+    @property
+    def source(self) -> str:
+        """The file, where there is one."""
+        sources = [experiment.source for experiment in self.experiments]
+        return sources[0] if len(sources) == 1 else f"{len(sources)} experiments"
+
+    def runs(self) -> list[tuple[Variant, RunSpec]]:
+        """Every (variant, run) of each."""
+        return list(chain.from_iterable(experiment.runs() for experiment in self.experiments))
 
 
 class _File(BaseModel):
@@ -81,6 +107,44 @@ class _File(BaseModel):
     on: dict[str, dict[str, Any]] = {}
     variants: dict[str, dict[str, Any]] = {}
     sweep: dict[str, list[Any]] = {}
+    claim: str = ""
+    source: str = ""
+    expect: str | list[str] = []
+    margin: Annotated[float, Field(gt=0)] | None = None
+    grows: tuple[str, str] | None = Field(None, strict=False)
+
+
+def files(paths: Iterable[Path]) -> list[Path]:
+    """Experiment files: those given and, of a folder, all in it but those beginning with "_", parts of others."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.glob("*.toml") if not p.name.startswith("_"))
+            if not inside:
+                raise InputError(f"{path}: no experiment files there")
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+def _table(path: Path, quick: bool) -> dict[str, Any]:
+    """A file's tables over those of the file that it names as `common`, and with `quick` over both their [quick]."""
+    table = dict(read(path))
+    if "common" in table:
+        common = table.pop("common")
+        if not isinstance(common, str):
+            raise InputError(f"{path}: common: wants the name of a file beside this one, not {common!r}")
+        table = merged(read(path.parent / common), table)
+    fast = table.pop("quick", None)
+    if not quick:
+        return table
+    if not isinstance(fast, dict):
+        raise InputError(f"{path}: has no [quick] table, so there is no --quick of it")
+    table = merged(table, fast)
+    if isinstance(table.get("name"), str):
+        table["name"] += "-quick"
+    return table
 
 
 def load(
@@ -92,11 +156,12 @@ def load(
     variants: Sequence[str] = (),
     settings: Sequence[str] = (),
     name: str | None = None,
+    quick: bool = False,
 ) -> Experiment:
     """Read an experiment file and apply the command line's overrides; InputError for anything amiss."""
     path = Path(path)
     where = str(path)
-    table = dict(read(path))
+    table = _table(path, quick)
     asked = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
     table |= {key: value for key, value in asked.items() if value is not None}
     if "space" in table and "trials" in table:
@@ -116,8 +181,9 @@ def load(
         if env in file.envs[:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
     layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, file.envs,
-                    None if envs else file.envs)  # fmt: skip
+                    None if envs or quick else file.envs)  # fmt: skip
     resolved = _variants(file, layers, where)
+    claim = _claim(file, resolved, where)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
@@ -127,6 +193,7 @@ def load(
                 raise InputError(f"{where}: no variant {wanted!r}{nearest(wanted, resolved)}; "
                                  f"it has {', '.join(resolved)}")  # fmt: skip
         resolved = {n: v for n, v in resolved.items() if n in variants}
+        claim = None if claim and not _sides(claim) <= set(resolved) else claim  # its runs are not all asked for
         reference = reference if reference in resolved else next(iter(resolved))
     for key in layers.unused_settings({v.algorithm for v in resolved.values()}):
         raise InputError(f"--set {key}: no variant asked for has that option")
@@ -136,7 +203,7 @@ def load(
         check_steps(variant, where)
     return Experiment(
         name=file.name,
-        question=file.question,
+        question=file.question or file.claim,
         envs=tuple(file.envs),
         seeds=chosen,
         steps=file.steps,
@@ -145,7 +212,34 @@ def load(
         success_return=file.success_return,
         source=where,
         overrides=tuple(settings),
+        claim=claim,
     )
+
+
+def _sides(claim: Claim) -> set[str]:
+    return {side.variant for expected in claim.expect for side in (expected.a, expected.b)}
+
+
+def _claim(file: _File, variants: dict[str, Variant], where: str) -> Claim | None:
+    """What a file claims and expects; InputError where one of the two is missing or does not fit."""
+    expect = [file.expect] if isinstance(file.expect, str) else file.expect
+    if not file.claim:
+        if expect or file.margin or file.grows:
+            raise InputError(f"{where}: claim: is missing, though the file says what to expect")
+        return None
+    if not (file.source and expect):
+        raise InputError(f"{where}: {'expect' if file.source else 'source'}: is missing; a claim wants both")
+    with located(where):
+        expected = tuple(expectation(text, variants, MEASURES) for text in expect)
+        for one in expected:
+            units = [MEASURES[side.measure] for side in (one.a, one.b)]
+            if units[0].in_returns != units[1].in_returns:
+                raise InputError(f"expect: {str(one)!r}: compares measures of different units")
+            if one.relation != ">" and not (file.margin and units[0].in_returns):
+                raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure in units of return")
+        if file.grows and not set(file.grows) <= set(file.envs):
+            raise InputError(f"grows: {', '.join(file.grows)}: wants two of envs, the easier first")
+    return Claim(file.claim, file.source, expected, file.margin, file.grows)
 
 
 def _variants(file: _File, layers: Layers, where: str) -> dict[str, Variant]:

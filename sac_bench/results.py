@@ -12,10 +12,11 @@ import pandas as pd
 
 from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.claim import as_plain, examinations_of
 from sac_bench.errors import InputError, nearest
-from sac_bench.experiment import Experiment
+from sac_bench.experiment import Experiment, Wanted
 from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
-from sac_bench.store import TABLES, Store
+from sac_bench.store import ENDED, TABLES, Store
 
 
 class Results(NamedTuple):
@@ -25,6 +26,8 @@ class Results(NamedTuple):
     evaluations: pd.DataFrame
     episodes: pd.DataFrame
     training: pd.DataFrame
+    examinations: pd.DataFrame = pd.DataFrame()
+    """What examinations found of the trained policies (examinations.py): a row a run and examination."""
 
 
 def lock_of(folder: Path, what: str) -> Path:
@@ -32,8 +35,8 @@ def lock_of(folder: Path, what: str) -> Path:
     return folder.parent / ".locks" / "experiments" / f"{folder.name}.{what}"
 
 
-def runs_of(store: Store, experiment: Experiment) -> pd.DataFrame:
-    """Where an experiment's runs stand, from their statuses alone: a row a variant and run, in the order of `runs`."""
+def runs_of(store: Store, experiment: Wanted) -> pd.DataFrame:
+    """Where runs stand, from their statuses alone: a row a variant and run, in the order of `runs`."""
     rows = []
     for variant, spec in experiment.runs():
         status, steps = store.run(spec.id).status(), variant.steps[spec.env]
@@ -81,10 +84,9 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
                     table = table[due]
                 table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
-    results = Results(
-        runs.drop(columns="untrusted"),
-        *(pd.concat(tables[name], ignore_index=True) if tables[name] else pd.DataFrame() for name in TABLES),
-    )
+    joined = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in tables.items()}
+    examined = _examined(store, experiment, runs)
+    results = Results(runs=runs.drop(columns="untrusted"), examinations=examined, **joined)
     about = _describe(experiment, command, store)
     with locks.locked(lock_of(folder, "tables")):
         for name, table in zip(Results._fields, results, strict=True):
@@ -92,6 +94,20 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
         about["tables"] = {name: fingerprint(folder / f"{name}.csv") for name in Results._fields}
         write_json(folder / "experiment.json", about)
     return results
+
+
+def _examined(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
+    """What the claim's examinations found of the runs that have ended; measured now where it is not known."""
+    wanted = examinations_of(experiment.claim)
+    rows = []
+    for run in runs[runs["status"].isin(ENDED)].to_dict("records"):
+        if names := wanted.get(run["variant"]):
+            from sac_bench.examinations import examine
+
+            labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
+            found = examine(store, run["run_id"], names)
+            rows += [labels | {"examination": name, "value": value} for name, value in found.items()]
+    return pd.DataFrame(rows)
 
 
 def load_results(name: str, results: str | Path = "results") -> Results:
@@ -110,7 +126,9 @@ def load_results(name: str, results: str | Path = "results") -> Results:
                     check(folder / f"{table}.csv", expected)
         except (InputError, AttributeError) as error:
             raise InputError(f"{folder}: {error}; sac-bench run with its experiment file writes it again") from None
-        return Results(*(_read_table(folder / f"{table}.csv") for table in Results._fields))
+        there = [name for name in Results._fields if name not in Results._field_defaults]
+        there += [name for name in Results._field_defaults if (folder / f"{name}.csv").exists()]
+        return Results(**{name: _read_table(folder / f"{name}.csv") for name in there})
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -160,6 +178,7 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
         "seeds": list(experiment.seeds),
         "reference": experiment.reference,
         "success_return": experiment.success_return,
+        "claim": as_plain(experiment.claim),
         "command": command,
         "random": random,
         "variants": {

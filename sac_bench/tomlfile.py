@@ -49,6 +49,12 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid TOML: {error}") from None
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two files' tables as one: key by key, of both where both are tables, else the one above."""
+    both = lambda key: isinstance(below.get(key), dict) and isinstance(above[key], dict)
+    return {**below, **{key: merged(below[key], above[key]) if both(key) else above[key] for key in above}}
+
+
 def _parse(text: str) -> dict[str, Any]:
     """TOML; ValueError for what is none."""
     try:

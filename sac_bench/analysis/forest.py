@@ -1,20 +1,25 @@
-"""The forest plot: differences from the reference with their intervals and verdicts."""
+"""Forest plots: differences from the reference, and a claim's comparisons, with their intervals and verdicts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import in_words
 from sac_bench.analysis.figures import PALETTE
+from sac_bench.analysis.statistics import Estimate
 
 LOOKS = {"better": (PALETTE[0], "^"), "worse": (PALETTE[3], "v"), "equivalent": (PALETTE[2], "s"),
-         "undecided": ("0.35", "o"), "": ("0.35", "o")}  # fmt: skip
-"""Colour and marker of a verdict: told apart without colours too."""
+         "undecided": ("0.35", "o"), "": ("0.35", "o"), "as claimed": (PALETTE[0], "D"),
+         "against the claim": (PALETTE[3], "X"), "no word": ("0.35", "o")}  # fmt: skip
+"""Colour and marker of a verdict, or of a claim's comparison: told apart without colours too."""
 ROOM = 1.3
 """Intervals are cut at this many times the span of the differences beyond it."""
 
@@ -28,19 +33,10 @@ def forest(final: pd.DataFrame, about: dict[str, Any]) -> Figure:
     figure, axes = plt.subplots(panels, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, env in zip(axes.flat, envs, strict=False):
         rows = final[final["env"] == env].set_index("variant").loc[variants]
-        low, high = _ends(rows)
+        low, high = _ends(rows[["difference", "difference_ci_low", "difference_ci_high"]].to_numpy(dtype=float))
         for y, row in enumerate(rows.to_dict("records")):
-            axis.text(1.02, y, _said(row), transform=axis.get_yaxis_transform(), va="center", fontsize=8)
-            if pd.isna(row["difference"]):
-                continue
-            color, marker = LOOKS[row["verdict"]]
-            ends = row["difference_ci_low"], row["difference_ci_high"]
-            axis.plot(np.clip(ends, low, high), [y, y], color=color, linewidth=1.8, solid_capstyle="butt")
-            for end, beyond, arrow in ((low, ends[0] < low, "<"), (high, ends[1] > high, ">")):
-                if beyond:
-                    axis.plot(end, y, arrow, color=color, markersize=5, clip_on=False)
-            filled = "white" if row["verdict"] in ("undecided", "") else color
-            axis.plot(row["difference"], y, marker, color=color, markerfacecolor=filled, markersize=6.5)
+            interval = Estimate(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
+            _draw(axis, y, interval, (low, high), _said(row), *LOOKS[row["verdict"]])
         axis.axvline(0, color="black", linewidth=1)
         axis.set(title=env, xlim=(low, high), xlabel=f"score less that of {about['reference']}, 95% interval")
         axis.grid(visible=False, axis="y")
@@ -52,12 +48,51 @@ def forest(final: pd.DataFrame, about: dict[str, Any]) -> Figure:
     return figure
 
 
-def _ends(rows: pd.DataFrame) -> tuple[float, float]:
-    """Of the axis: all differences and 0 are in it, and of the intervals what lies not too far beyond."""
-    shown = np.append(rows["difference"].dropna(), 0.0)
+def claim_forest(judged: Sequence[Comparison]) -> Figure:
+    """A panel a unit, a row a comparison: a - b, 95% interval, margin, outcome."""
+    units: dict[str, list[Comparison]] = {}
+    for one in judged:
+        units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
+    heights = [len(rows) + 1.2 for rows in units.values()]
+    figure, axes = plt.subplots(len(units), 1, figsize=(6.6, 0.34 * sum(heights) + 0.6 * len(units)), squeeze=False,
+                                height_ratios=heights, layout="constrained")  # fmt: skip
+    for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
+        limits = _ends(np.array([one.normalised for one in rows]))
+        for y, one in enumerate(rows):
+            if one.margin:
+                axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
+            _draw(axis, y, one.normalised, limits, one.told.replace(" a side would decide", ""), *LOOKS[one.outcome])
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set(xlim=limits, xlabel=f"a - b, {unit}, 95% interval")
+        axis.grid(visible=False, axis="y")
+        several = len({one.env for one in rows}) > 1
+        axis.set_yticks(range(len(rows)), [one.expected + (f"\n{one.env}" if several else "") for one in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+    return figure
+
+
+def _draw(axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], said: str, color: str,
+          marker: str) -> None:  # fmt: skip
+    """A row: what is said of it right of the axis, and the interval, with arrows where it goes on beyond the axis."""
+    axis.text(1.02, y, said, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    if pd.isna(interval.value):
+        return
+    low, high = limits
+    ends = interval.low, interval.high
+    axis.plot(np.clip(ends, low, high), [y, y], color=color, linewidth=1.8, solid_capstyle="butt")
+    for end, beyond, arrow in ((low, ends[0] < low, "<"), (high, ends[1] > high, ">")):
+        if beyond:
+            axis.plot(end, y, arrow, color=color, markersize=5, clip_on=False)
+    axis.plot(
+        interval.value, y, marker, color=color, markerfacecolor=color if marker != "o" else "white", markersize=6.5
+    )
+
+
+def _ends(intervals: np.ndarray) -> tuple[float, float]:
+    """Of the axis of intervals [R, (value, low, high)]: all values and 0 are in it, of the intervals what is near."""
+    shown = np.append(intervals[:, 0][np.isfinite(intervals[:, 0])], 0.0)
     beyond = ROOM * (np.ptp(shown) or 1.0)
-    low = np.nanmin(np.append(rows["difference_ci_low"], shown.min()))
-    high = np.nanmax(np.append(rows["difference_ci_high"], shown.max()))
+    low, high = np.nanmin(np.append(intervals[:, 1], shown.min())), np.nanmax(np.append(intervals[:, 2], shown.max()))
     low, high = max(low, shown.min() - beyond), min(high, shown.max() + beyond)
     margin = 0.04 * ((high - low) or 1.0)
     return float(low - margin), float(high + margin)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from sac_bench.analysis.page import Block, Link, Page, Section, text, written
+import pandas as pd
+
+from sac_bench.analysis.page import Block, Grid, Link, Page, Section, text, written
 
 NAME = "index"
 
 
 def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
     """index.md and index.html in a folder, from {folder's name: its page, or why it has none}, in that order."""
+    claims = {name: page for name, page in pages.items() if isinstance(page, Page) and page.claim}
     reported = sum(isinstance(page, Page) for page in pages.values())
     broken = len(pages) - reported
     page = Page(
@@ -20,9 +24,20 @@ def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
         question="",
         answer=(),
         summary=f"{reported} reports" + (f"; {broken} could not be made" if broken else "") + ".",
-        sections=tuple(_entry(name, page) for name, page in pages.items()),
+        sections=(*_claims(list(claims.values())), *(_entry(name, page) for name, page in pages.items())),
     )
     return written(page, folder / NAME)
+
+
+def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
+    """All claims with their verdicts, in one table."""
+    if not pages:
+        return ()
+    rows = [{"claim": page.question, "verdict": page.claim[1], "source": page.claim[0], "report": page.title}
+            for page in pages if page.claim]  # fmt: skip
+    counted = Counter(row["verdict"] for row in rows)
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
+    return (Section("Claims", (text(f"{len(rows)} claims: {said}."), Grid(pd.DataFrame(rows)))),)
 
 
 def _entry(name: str, page: Page | str) -> Section:

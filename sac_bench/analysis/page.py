@@ -95,6 +95,8 @@ class Page:
     summary: str
     """How many runs, and how they ended."""
     sections: tuple[Section, ...]
+    claim: tuple[str, str] | None = None
+    """Of a claim's page: where it is made, and its verdict in a word or a few."""
 
 
 def text(*parts: str | Link, small: bool = False) -> Text:

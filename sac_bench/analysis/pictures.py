@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.comparison import algorithms
 from sac_bench.analysis.figures import (
     SUMMARIES,
@@ -20,7 +22,7 @@ from sac_bench.analysis.figures import (
     sweeps,
     write_figure,
 )
-from sac_bench.analysis.forest import forest
+from sac_bench.analysis.forest import claim_forest, forest
 from sac_bench.analysis.page import Picture
 from sac_bench.analysis.profile import on_one_scale, profile
 from sac_bench.analysis.tables import scores
@@ -28,22 +30,35 @@ from sac_bench.analysis.why import measured, why
 from sac_bench.results import Results
 
 Pictures = dict[str, list[Picture]]
-"""By section: differences, curves, scores, profile, sensitivity, why."""
+"""By section: claim, differences, curves, scores, profile, sensitivity, why."""
 
 
-def write_figures(results: Results, about: dict[str, Any], final: pd.DataFrame, folder: Path) -> Pictures:
-    """All that an experiment's results allow."""
+def write_figures(
+    results: Results, about: dict[str, Any], final: pd.DataFrame, judged: list[Comparison], folder: Path
+) -> Pictures:
+    """All that an experiment's results allow; where there is a claim, its comparisons are its differences."""
     folder.mkdir(parents=True, exist_ok=True)
     house_style()
     table = scores(results, about)
     return {
-        "differences": _differences(final, about, folder),
+        "claim": _claim(judged, folder),
+        "differences": [] if judged else _differences(final, about, folder),
         "curves": _curves(results, about, folder),
         "scores": _scores(table, about, folder),
         "profile": _profile(table, about, folder),
         "sensitivity": _sensitivity(table, about, folder),
         "why": _why(results, about, folder),
     }
+
+
+def _claim(judged: list[Comparison], folder: Path) -> list[Picture]:
+    if not any(np.isfinite(one.normalised.value) for one in judged):
+        return []
+    caption = (
+        "The claim's comparisons: a - b with 95% intervals, in gains where the measure is in units of return; grey: "
+        "the margin within which differences do not matter; right of them the outcomes."
+    )
+    return [Picture(write_figure(claim_forest(judged), folder / "claim"), caption)]
 
 
 def _differences(final: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Picture]:

@@ -11,6 +11,8 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
+from sac_bench.analysis import claims
+from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.comparison import (
     LEGEND,
     algorithms,
@@ -20,12 +22,14 @@ from sac_bench.analysis.comparison import (
     write_comparison,
 )
 from sac_bench.analysis.differences import WORDS, answer
-from sac_bench.analysis.page import Block, Grid, Link, Page, Points, sections, text, written
+from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.analysis.pictures import Pictures, write_figures
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.tables import RULES, presented, write_tables
 from sac_bench.analysis.why import NOT_RECORDED
+from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
+from sac_bench.files import write_atomically
 from sac_bench.results import Results, load_results, lock_of
 from sac_bench.results import about as experiment_of
 
@@ -45,12 +49,22 @@ def write_report(folder: Path) -> Page:
             compared = comparison(final, about) if len(algorithms(about)) > 1 else None
             if compared is not None:
                 write_comparison(compared, about, folder / "tables")
-            pictures = write_figures(results, about, final, folder / "figures")
-            return written(page(results, about, final, compared, pictures, _sources(folder)), folder / "report")
+            judged = judge(results, about, folder / "tables")
+            pictures = write_figures(results, about, final, judged, folder / "figures")
+            return written(page(results, about, final, compared, judged, pictures, _sources(folder)), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
                 f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
             ) from None
+
+
+def judge(results: Results, about: dict[str, Any], folder: Path) -> list[Comparison]:
+    """A claim's comparisons, written to claim.csv too; none where there is no claim."""
+    if not about.get("claim"):
+        return []
+    judged = claims.comparisons(from_plain(about["claim"], about["variants"]), results, about)
+    write_atomically(folder / "claim.csv", claims.table(judged).to_csv(index=False).encode())
+    return judged
 
 
 def page(
@@ -58,24 +72,31 @@ def page(
     about: dict[str, Any],
     final: pd.DataFrame,
     compared: pd.DataFrame | None,
+    judged: list[Comparison],
     pictures: Pictures,
     sources: str | Link,
 ) -> Page:
-    """What the report says; `compared` where there are several algorithms, `sources` of the published scores."""
+    """What the report says; `compared` where there are several algorithms, `judged` where there is a claim, `sources`
+    of the published scores."""
     runs = results.runs.drop_duplicates("run_id")
     shown = presented(final, about)
     if len(about["envs"]) == 1:
         shown = shown.drop(columns="environment")
+    rules = [RULES, WORDS]
+    if judged:  # the words are those of the claim's own comparisons
+        shown, rules = shown.drop(columns="verdict"), [RULES]
     standings = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().items())
     return Page(
         title=about["name"],
         question=about["question"],
-        answer=tuple(answer(final, about)),
+        answer=tuple(claims.sentences(judged) if judged else answer(final, about)),
+        claim=(about["claim"]["source"], claims.verdict(judged)) if judged else None,
         summary=f"{len(runs)} runs: {standings}. {len(about['seeds'])} seeds a variant and environment, "
         f"{final['missing'].sum() or 'none'} of them missing.",
         sections=sections(
+            ("The claim", _claimed(about, judged, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
-            ("Final performance", [Grid(shown), text(RULES, small=True), text(WORDS, small=True)]),
+            ("Final performance", [Grid(shown), *(text(said, small=True) for said in rules)]),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, about, sources)),
@@ -87,6 +108,14 @@ def page(
             ("How it was made", _made(runs, about)),
         ),
     )
+
+
+def _claimed(about: dict[str, Any], judged: list[Comparison], pictures: list[Picture]) -> list[Block]:
+    """Where it is made, its comparisons as a figure and as a table, and what the words mean."""
+    if not judged:
+        return []
+    return [text(f"Source: {about['claim']['source']}."), *pictures, Grid(claims.grid(judged)),
+            text(claims.RULES, small=True)]  # fmt: skip
 
 
 def _compared(compared: pd.DataFrame, about: dict[str, Any], sources: str | Link) -> list[Block]:

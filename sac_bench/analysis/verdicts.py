@@ -13,7 +13,7 @@ Pharmacokinetics and Biopharmaceutics 15, p. 657), and their power, Phillips 199
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,6 +115,22 @@ def equivalence_p(difference: Difference, margin: float) -> float:
     return difference.tail(margin - abs(difference.value))
 
 
+def noninferiority_p(difference: Difference, margin: float) -> float:
+    """p-value of a difference of -margin or less, one-sided: small where a - b is shown to be no worse than by that.
+
+    ValueError unless margin > 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin must be above 0, not {margin}")
+    return difference.tail(margin + difference.value)
+
+
+def noninferiority_power(difference: Difference, margin: float, alpha: float = ALPHA) -> float:
+    """The chance to show it no worse than by the margin, were it and its variances the true ones."""
+    t = stats.t.isf(alpha, difference.freedom)
+    return float(stats.nct.sf(t, difference.freedom, (difference.value + margin) / difference.error))
+
+
 def difference_power(difference: Difference, alpha: float = ALPHA) -> float:
     """The chance to show this difference in its own direction, were it and its variances the true ones."""
     t = stats.t.isf(alpha / 2, difference.freedom)
@@ -142,13 +158,24 @@ def seeds_to_decide(
     As if the difference and the variances observed were the true ones: of few seeds a rough guide. 0 variances: five.
     """
 
+    def best(planned: Difference) -> float:
+        shown = difference_power(planned, alpha_difference)
+        return shown if margin is None else max(shown, equivalence_power(planned, margin, alpha_equivalence))
+
+    return least_seeds(difference, best, power, most)
+
+
+def least_seeds(
+    difference: Difference, power_of: Callable[[Difference], float], power: float = POWER, most: int = MOST_SEEDS
+) -> int | None:
+    """The least number of seeds a side, of five or more, at which a test has this power; None above `most`.
+
+    `power_of` a difference with an error above 0, which it grows with the seeds; without error, five are enough.
+    """
+
     def decides(n: int) -> bool:
         planned = difference.with_seeds(n)
-        if planned.error == 0:
-            return True
-        shown = difference_power(planned, alpha_difference)
-        alike = 0.0 if margin is None else equivalence_power(planned, margin, alpha_equivalence)
-        return max(shown, alike) >= power
+        return planned.error == 0 or power_of(planned) >= power
 
     tried = range(MIN_SEEDS, most + 1)
     found = bisect_left(tried, True, key=decides)

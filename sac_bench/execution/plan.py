@@ -21,7 +21,7 @@ from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.experiment import Experiment
+from sac_bench.experiment import Wanted
 from sac_bench.files import read_json
 from sac_bench.runspec import RunSpec, digest
 from sac_bench.store import ENDED, Store, standing_at
@@ -125,7 +125,7 @@ def update_bytes(spec: RunSpec) -> float:
 
 
 def make_plan(
-    experiment: Experiment,
+    wanted: Wanted,
     store: Store,
     workers: int,
     memory: float,
@@ -133,20 +133,21 @@ def make_plan(
     retrain: bool = False,
     apart: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Group an experiment's runs: reused, continued, new. `memory` is what a worker may take, in bytes.
+    """Group the runs of an experiment, or of several: reused, continued, new.
 
+    `memory`: what a worker may take, in bytes.
     `apart`: labels {run id: label}; new runs of different labels do not share a cohort.
 
     Raises InputError for what cannot be continued (a finished run that is asked for more steps and whose replay was
     dropped, a damaged one) unless `retrain` has it trained again, and for runs that would not fit into that memory.
     """
-    wanted: dict[str, tuple[RunSpec, int]] = {}
-    for variant, spec in experiment.runs():
-        steps = max(variant.steps[spec.env], wanted[spec.id][1] if spec.id in wanted else 0)
-        wanted[spec.id] = (spec, steps)
+    asked: dict[str, tuple[RunSpec, int]] = {}
+    for variant, spec in wanted.runs():
+        steps = max(variant.steps[spec.env], asked[spec.id][1] if spec.id in asked else 0)
+        asked[spec.id] = (spec, steps)
     ended: dict[str, list[RunSpec]] = {"finished": [], "diverged": []}
     new, continued = [], dict[str, int]()
-    for spec, steps in wanted.values():
+    for spec, steps in asked.values():
         status = store.run(spec.id).status()
         standing = standing_at(status, steps)
         if standing in ended and not _to_be_ended(store, status):
@@ -178,14 +179,14 @@ def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False
                 store.run(spec.id).plan(spec, cohort.id)
 
 
-def superseded(experiment: Experiment, store: Store) -> Counter[str]:
+def superseded(wanted: Wanted, store: Store) -> Counter[str]:
     """Runs in the store that differ from wanted ones only in the version that trained them: {version: how many}."""
-    wanted = {spec.id: spec for _, spec in experiment.runs()}
+    asked = {spec.id: spec for _, spec in wanted.runs()}
     by_seed = defaultdict(list)
-    for spec in wanted.values():
+    for spec in asked.values():
         by_seed[spec.seed].append(spec)
     found: Counter[str] = Counter()
-    for run in map(store.run, set(store.run_ids()) - wanted.keys()):
+    for run in map(store.run, set(store.run_ids()) - asked.keys()):
         with contextlib.suppress(InputError):
             spec, written = run.spec(), read_json(run.path / "spec.json")
             if spec in by_seed[spec.seed]:

@@ -1,0 +1,263 @@
+"""Whether what was measured bears a claim out: its comparisons, each with an outcome, and a verdict in a sentence.
+
+A side against a side by Student's t: of one variant measured in two ways, run by run; of two, unpaired by Welch's.
+A claim's Holm goes over its own comparisons, environments included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sac_bench.analysis.measures import measured
+from sac_bench.analysis.statistics import Difference, Estimate, paired, unpaired
+from sac_bench.analysis.verdicts import (
+    ALPHA,
+    MIN_SEEDS,
+    MOST_SEEDS,
+    Word,
+    holm,
+    least_seeds,
+    noninferiority_p,
+    noninferiority_power,
+    verdicts,
+)
+from sac_bench.claim import MEASURES, Claim, Expectation, Relation, Side
+from sac_bench.results import Results
+
+Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
+
+RULES = (
+    "A comparison `a > b` came out as claimed where a is shown to be more, against the claim where it is shown to be "
+    "less or, within the margin, equivalent; `a ~ b` as claimed where equivalent, against it where more or less; "
+    "`a >= b` as claimed where shown to be no less than by the margin, against it where less by more. Tests at 5%: "
+    "Welch's t (of one variant measured in two ways, the paired t), two one-sided tests for equivalence; each kind "
+    f"after Holm over the claim's comparisons; none below {MIN_SEEDS} seeds a side. Seeds that would decide: at 80% "
+    "power, were the difference and the spread seen the true ones. Gain: the reference's mean score less a random "
+    "policy's."
+)
+
+
+class Mean(NamedTuple):
+    """A side's mean over its seeds, and its worst seed's score where the measure is in units of return."""
+
+    value: float
+    seeds: int
+    worst: float
+
+    def told(self, number: Callable[[float], str]) -> str:
+        """As "1674 (5 seeds, the worst 903)"."""
+        if not self.seeds:
+            return "no runs"
+        worst = "" if np.isnan(self.worst) else f", the worst scored {self.worst:.0f}"
+        return f"{number(self.value)} ({self.seeds} seeds{worst})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of an expectation on an environment; differences are a - b, in the measure's units."""
+
+    env: str
+    expected: str
+    relation: Relation
+    label: str
+    a: Mean
+    b: Mean
+    difference: Difference
+    paired: bool
+    in_gains: bool
+    """Whether the measure is in units of return, or of gains already; of other units, `gain` is 1."""
+    gain: float
+    """The reference's mean score less a random policy's; NaN where that is not known or not positive."""
+    margin: float | None
+    word: Word | None = None
+    p: float = float("nan")
+    """Of what the outcome stands on, after Holm."""
+    outcome: Outcome = "no word"
+    seeds_needed: int | None = None
+
+    @property
+    def interval(self) -> Estimate:
+        return self.difference.interval()
+
+    @property
+    def normalised(self) -> Estimate:
+        """Difference and interval in units of the gain."""
+        return Estimate(*(float(x) / self.gain for x in self.interval))
+
+    @property
+    def told(self) -> str:
+        """The outcome as a reader gets it, with the seeds that would decide."""
+        if self.outcome != "undecided":
+            return self.outcome
+        return f"undecided ({self.seeds_needed or f'more than {MOST_SEEDS}'} seeds a side would decide)"
+
+
+def comparisons(claim: Claim, results: Results, about: dict[str, Any]) -> list[Comparison]:
+    """Every expectation on every environment, and last, where the claim says so, its growth; judged together."""
+    asked = [_asked(claim, one, results, about, env) for one in claim.expect for env in about["envs"]]
+    if claim.grows:
+        asked.append(_growth(claim, results, about))
+    found = [one.difference for one in asked]
+    words = verdicts(found, [one.margin for one in asked])
+    enough = [min(one.difference.seeds) >= MIN_SEEDS for one in asked]
+    no_worse = holm([
+        noninferiority_p(one.difference, one.margin) if go and one.relation == ">=" and one.margin else np.nan
+        for one, go in zip(asked, enough, strict=True)
+    ])  # fmt: skip
+    strictest = ALPHA / max(1, int(np.isfinite(no_worse).sum()))
+    judged = []
+    for one, verdict, p in zip(asked, words, map(float, no_worse), strict=True):
+        outcome = outcome_of(one.relation, verdict.word, p <= ALPHA)
+        needed, shown = verdict.seeds_needed, verdict.p_difference
+        if one.relation == ">=":
+            shown, needed = p, None
+            if outcome == "undecided" and one.margin:
+                needed = least_seeds(one.difference, partial(_power, one.margin, strictest))
+        elif one.relation == "~":
+            shown = verdict.p_equivalence
+        needed = needed if outcome == "undecided" else None
+        judged.append(replace(one, word=verdict.word, p=shown, outcome=outcome, seeds_needed=needed))
+    return judged
+
+
+def outcome_of(relation: Relation, word: Word | None, no_worse: bool) -> Outcome:
+    """What a comparison's word says of what was expected; `no_worse`: shown to be, but for the margin."""
+    if word is None:
+        return "no word"
+    if relation == ">=" and (no_worse or word in ("better", "equivalent")):
+        return "as claimed"
+    if word == "undecided":
+        return "undecided"
+    if relation == "~":
+        return "as claimed" if word == "equivalent" else "against the claim"
+    return "as claimed" if word == "better" else "against the claim"
+
+
+def verdict(found: Sequence[Comparison]) -> str:
+    """A claim's verdict: one or a few words."""
+    count = Counter(one.outcome for one in found)
+    if count["as claimed"] == len(found):
+        return "supported"
+    if count["no word"]:
+        return f"no verdict below {MIN_SEEDS} seeds"
+    if count["as claimed"] and count["against the claim"]:
+        return "mixed"
+    if count["against the claim"]:
+        return "contradicted"
+    return "supported in part" if count["as claimed"] else "undecided"
+
+
+def sentences(found: Sequence[Comparison]) -> list[str]:
+    """The verdict, and what it stands on."""
+    told = []
+    for outcome in ("as claimed", "against the claim", "undecided", "no word"):
+        names = [_named(one) for one in found if one.outcome == outcome]
+        if names:
+            told.append(f"{outcome}: {', '.join(names)}")
+    said = verdict(found)
+    return [f"{said[0].upper()}{said[1:]}. {len(found)} comparison{'s' * (len(found) > 1)}; {'; '.join(told)}."]
+
+
+def grid(found: Sequence[Comparison]) -> pd.DataFrame:
+    """The comparisons for a reader."""
+    rows = []
+    for one in found:
+        number = _format(one.interval)
+        rows.append({
+            "environment": one.env,
+            "expected": one.expected,
+            "outcome": one.told,
+            "of": one.label,
+            "a": one.a.told(number),
+            "b": one.b.told(number),
+            "a - b [95% CI]": _span(one.interval, number),
+            "in gains": "" if not one.in_gains else _span(one.normalised, "{:+.2f}".format),
+            "margin": "" if one.margin is None else number(one.margin),
+            "p": "" if np.isnan(one.p) else f"{one.p:.2g}",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def table(found: Sequence[Comparison]) -> pd.DataFrame:
+    """The comparisons for a program."""
+    return pd.DataFrame([
+        {"env": one.env, "expected": one.expected, "measure": one.label, "seeds_a": one.a.seeds, "mean_a": one.a.value,
+         "seeds_b": one.b.seeds, "mean_b": one.b.value, "difference": one.interval.value, "ci_low": one.interval.low,
+         "ci_high": one.interval.high, "gain": one.gain, "margin": one.margin, "paired": one.paired,
+         "word": one.word or "", "p": one.p, "outcome": one.outcome, "seeds_needed": one.seeds_needed}
+        for one in found
+    ]).astype({"seeds_needed": "Int64"})  # fmt: skip
+
+
+def _asked(claim: Claim, expected: Expectation, results: Results, about: dict[str, Any], env: str) -> Comparison:
+    sides = (expected.a, expected.b)
+    a, b = (measured(results, about, side, env) for side in sides)
+    pairs = expected.a.variant == expected.b.variant
+    if pairs:
+        both = a.index.intersection(b.index)
+        a, b = a[both], b[both]
+    in_returns = MEASURES[expected.a.measure].in_returns
+    gain = _gain(results, about, env) if in_returns else 1.0
+    worst = [measured(results, about, Side(side.variant), env).min() if in_returns else np.nan for side in sides]
+    return Comparison(
+        env=env,
+        expected=str(expected),
+        relation=expected.relation,
+        label=" against ".join(dict.fromkeys(MEASURES[side.measure].label for side in sides)),
+        a=Mean(a.mean(), len(a), worst[0]),
+        b=Mean(b.mean(), len(b), worst[1]),
+        difference=paired(a, b) if pairs else unpaired(a, b),
+        paired=pairs,
+        in_gains=in_returns,
+        gain=gain,
+        margin=claim.margin * gain if claim.margin and in_returns and gain > 0 else None,
+    )
+
+
+def _growth(claim: Claim, results: Results, about: dict[str, Any]) -> Comparison:
+    """The first expectation's difference in gains, of the harder environment less that of the easier."""
+    assert claim.grows
+    easy, hard = (_asked(claim, claim.expect[0], results, about, env) for env in claim.grows)
+    difference = Difference(
+        hard.normalised.value - easy.normalised.value,
+        tuple(v / one.gain**2 for one in (hard, easy) for v in one.difference.variances),
+        tuple(n for one in (hard, easy) for n in one.difference.seeds),
+    )
+    a, b = (Mean(one.normalised.value, min(one.difference.seeds), np.nan) for one in (hard, easy))
+    return Comparison(f"{claim.grows[1]} less {claim.grows[0]}", f"{claim.expect[0]}, more so", ">",
+                      "differences in gains", a, b, difference, False, True, 1.0, claim.margin)  # fmt: skip
+
+
+def _gain(results: Results, about: dict[str, Any], env: str) -> float:
+    """The reference's mean score less a random policy's; NaN unless that is known and positive."""
+    reference = measured(results, about, Side(about["reference"]), env)
+    random = about["random"].get(env, {}).get("return_mean", float("nan"))
+    gain = float(reference.mean() - random) if len(reference) else float("nan")
+    return gain if gain > 0 else float("nan")
+
+
+def _power(margin: float, alpha: float, difference: Difference) -> float:
+    return noninferiority_power(difference, margin, alpha)
+
+
+def _named(one: Comparison) -> str:
+    return f"`{one.expected}` on {one.env}{one.told.removeprefix(one.outcome)}"
+
+
+def _format(interval: Estimate) -> Callable[[float], str]:
+    ends = [abs(x) for x in interval if np.isfinite(x)]
+    return "{:.0f}".format if max(ends, default=0) >= 100 else "{:.2f}".format
+
+
+def _span(interval: Estimate, number: Callable[[float], str]) -> str:
+    if not np.isfinite(interval.value):
+        return ""
+    ends = f" [{number(interval.low)}, {number(interval.high)}]" if np.isfinite(interval.low) else ""
+    return number(interval.value) + ends

@@ -1,0 +1,69 @@
+"""What is measured of an experiment's runs, a number a run: the sides of a claim's comparisons (claim.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sac_bench.analysis.statistics import area_score, run_score
+from sac_bench.analysis.tables import scored_by, scores
+from sac_bench.claim import Side
+from sac_bench.results import Results
+
+
+def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+    """A side's values [seeds] on an environment, indexed by seed; of runs that do not enter, none.
+
+    A run that diverged enters a score, an area and a spread with a random policy's return, and nothing else.
+    """
+    if side.measure in ("score", "sampled"):
+        return _scores(results, about, side, env)
+    if side.measure == "spread":
+        values = _scores(results, about, Side(side.variant), env)
+        return (values - values.median()).abs()
+    if side.measure == "area":
+        return _areas(results, about, side, env)
+    if side.measure.startswith("gradient_variance_"):
+        return np.log10(_late_metric(results, side, env))
+    rows = _of(results.examinations, side, env)
+    return rows[rows["examination"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
+
+
+def _scores(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+    policy = "sample" if side.measure == "sampled" else None
+    return _of(scores(results, about, policy), side, env).set_index("seed")["score"].dropna()
+
+
+def _areas(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+    standing = _of(scores(results, about), side, env).set_index("seed")
+    rows = _of(results.evaluations, side, env)
+    rows = rows[rows["policy"] == scored_by(about, side.variant)]
+    areas = {seed: area_score(curve["step"], curve["return_mean"]) for seed, curve in rows.groupby("seed")}
+    values = pd.Series(areas, dtype=float).reindex(standing.index)
+    return values.where(standing["status"] == "finished", standing["score"]).dropna()
+
+
+def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
+    """The mean of a column of the training table over the last tenth of a finished run's steps."""
+    rows = _of(results.training, side, env)
+    if side.measure not in rows:
+        return _nothing()
+    finished = _of(results.runs, side, env)
+    finished = finished[finished["status"] == "finished"]
+    totals = dict(zip(finished["seed"], finished["target_steps"], strict=True))
+    rows = rows.dropna(subset=[side.measure])
+    late = {seed: run_score(of["step"], of[side.measure], totals[seed])
+            for seed, of in rows.groupby("seed") if seed in totals}  # fmt: skip
+    return pd.Series(late, dtype=float)
+
+
+def _of(table: pd.DataFrame, side: Side, env: str) -> pd.DataFrame:
+    if not len(table):
+        return table
+    return table[(table["variant"] == side.variant) & (table["env"] == env)]
+
+
+def _nothing() -> pd.Series:
+    return pd.Series(dtype=float)
