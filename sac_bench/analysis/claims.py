@@ -38,24 +38,24 @@ RULES = (
     "less or, within the margin, equivalent; `a ~ b` as claimed where equivalent, against it where more or less; "
     "`a >= b` as claimed where shown to be no less than by the margin, against it where less by more. Tests at 5%: "
     "Welch's t (of one variant measured in two ways, the paired t), two one-sided tests for equivalence; each kind "
-    f"after Holm over the claim's comparisons; none below {MIN_SEEDS} seeds a side. Seeds that would decide: at 80% "
-    "power, were the difference and the spread seen the true ones. Gain: the reference's mean score less a random "
-    "policy's."
+    f"after Holm over the claim's comparisons; none below {MIN_SEEDS} seeds a side. Seeds in brackets: a side's that "
+    "would decide at 80% power, were the difference and the spread seen the true ones. Gain: the reference's mean "
+    "score less a random policy's."
 )
 
 
 class Mean(NamedTuple):
-    """A side's mean over its seeds, and its worst seed's score where the measure is in units of return."""
+    """A side's mean over its seeds, and the score of the worst where the measure is in units of return."""
 
     value: float
     seeds: int
     worst: float
 
     def told(self, number: Callable[[float], str]) -> str:
-        """As "1674 (5 seeds, the worst 903)"."""
+        """As "1674 (5 seeds, worst 903)"."""
         if not self.seeds:
             return "no runs"
-        worst = "" if np.isnan(self.worst) else f", the worst scored {self.worst:.0f}"
+        worst = "" if np.isnan(self.worst) else f", worst {self.worst:.0f}"
         return f"{number(self.value)} ({self.seeds} seeds{worst})"
 
 
@@ -173,7 +173,7 @@ def grid(found: Sequence[Comparison]) -> pd.DataFrame:
         rows.append({
             "environment": one.env,
             "expected": one.expected,
-            "outcome": one.told,
+            "outcome": one.told.replace(" a side would decide", ""),
             "of": one.label,
             "a": one.a.told(number),
             "b": one.b.told(number),
@@ -182,7 +182,9 @@ def grid(found: Sequence[Comparison]) -> pd.DataFrame:
             "margin": "" if one.margin is None else number(one.margin),
             "p": "" if np.isnan(one.p) else f"{one.p:.2g}",
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    shown = pd.DataFrame(rows)
+    said_once = [name for name in ("environment", "of") if shown[name].nunique() == 1 and len(shown) > 1]
+    return shown.drop(columns=said_once)
 
 
 def table(found: Sequence[Comparison]) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def claim_forest(judged: Sequence[Comparison]) -> Figure:
     figure, axes = plt.subplots(len(units), 1, figsize=(6.6, 0.34 * sum(heights) + 0.6 * len(units)), squeeze=False,
                                 height_ratios=heights, layout="constrained")  # fmt: skip
     for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
-        limits = _ends(np.array([one.normalised for one in rows]))
+        limits = _ends(np.array([one.normalised for one in rows]), 4 * ROOM)
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
@@ -88,10 +88,10 @@ def _draw(axis: Axes, y: float, interval: Estimate, limits: tuple[float, float],
     )
 
 
-def _ends(intervals: np.ndarray) -> tuple[float, float]:
+def _ends(intervals: np.ndarray, room: float = ROOM) -> tuple[float, float]:
     """Of the axis of intervals [R, (value, low, high)]: all values and 0 are in it, of the intervals what is near."""
     shown = np.append(intervals[:, 0][np.isfinite(intervals[:, 0])], 0.0)
-    beyond = ROOM * (np.ptp(shown) or 1.0)
+    beyond = room * (np.ptp(shown) or 1.0)
     low, high = np.nanmin(np.append(intervals[:, 1], shown.min())), np.nanmax(np.append(intervals[:, 2], shown.max()))
     low, high = max(low, shown.min() - beyond), min(high, shown.max() + beyond)
     margin = 0.04 * ((high - low) or 1.0)

@@ -141,8 +141,11 @@ def _templates(suffix: str) -> jinja2.Environment:
 
 
 def _escaped(value: object) -> object:
-    """What users wrote, once: what a macro made of it is escaped already."""
-    return html.escape(value, quote=False) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """What users wrote, once: what a macro made of it is escaped already. A ">" between spaces ends no tag, and in code
+    Markdown would show it escaped."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return re.sub(r" &gt;(=?) ", r" >\1 ", html.escape(value, quote=False))
 
 
 def _coded(words: str) -> Markup:

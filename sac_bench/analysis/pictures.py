@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ Pictures = dict[str, list[Picture]]
 
 
 def write_figures(
-    results: Results, about: dict[str, Any], final: pd.DataFrame, judged: list[Comparison], folder: Path
+    results: Results, about: dict[str, Any], final: pd.DataFrame, folder: Path, judged: Sequence[Comparison] = ()
 ) -> Pictures:
     """All that an experiment's results allow; where there is a claim, its comparisons are its differences."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ def write_figures(
     }
 
 
-def _claim(judged: list[Comparison], folder: Path) -> list[Picture]:
+def _claim(judged: Sequence[Comparison], folder: Path) -> list[Picture]:
     if not any(np.isfinite(one.normalised.value) for one in judged):
         return []
     caption = (

@@ -50,7 +50,7 @@ def write_report(folder: Path) -> Page:
             if compared is not None:
                 write_comparison(compared, about, folder / "tables")
             judged = judge(results, about, folder / "tables")
-            pictures = write_figures(results, about, final, judged, folder / "figures")
+            pictures = write_figures(results, about, final, folder / "figures", judged)
             return written(page(results, about, final, compared, judged, pictures, _sources(folder)), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(

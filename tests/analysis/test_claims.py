@@ -1,0 +1,185 @@
+"""Claims judged on made-up runs: every relation's outcomes, pairs, spread, growth, and the words for all together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sac_bench.analysis.claims import comparisons, grid, outcome_of, sentences, table, verdict
+from sac_bench.analysis.measures import measured
+from sac_bench.claim import MEASURES, Claim, Side, expectation
+from sac_bench.results import Results
+
+NOISE = np.array([-1.0, 0.5, -0.5, 1.0, 0.0, 0.25])
+ENVS = ("Hopper-v5", "Ant-v5")
+
+
+def made_up(finals, sampled=None, statuses=None):
+    """Results and what is known of them, of {(variant, env): final returns [S]}; a random policy gets 0."""
+    runs, evaluations, training = [], [], []
+    for (variant, env), values in finals.items():
+        for seed, value in enumerate(values):
+            labels = {"run_id": f"{variant}{env}{seed}", "variant": variant, "env": env, "seed": seed}
+            status = (statuses or {}).get((variant, seed), "finished")
+            runs.append(labels | {"status": status, "steps": 100, "target_steps": 100})
+            other = (sampled or finals)[variant, env][seed]
+            for step, share in ((0, 0.0), (50, 0.5), (100, 1.0)):
+                evaluations.append(labels | {"step": step, "policy": "mean", "return_mean": share * value})
+                evaluations.append(labels | {"step": step, "policy": "sample", "return_mean": share * other})
+                variances = {"gradient_variance_reparameterised": 10.0**seed,
+                             "gradient_variance_score_function": 10.0 ** (seed + 2)}  # fmt: skip
+                training.append(labels | {"step": step} | variances)
+    variants = list(dict.fromkeys(variant for variant, _ in finals))
+    envs = list(dict.fromkeys(env for _, env in finals))
+    about = {"envs": envs, "reference": variants[0], "random": {env: {"return_mean": 0.0} for env in envs},
+             "variants": {name: {"algorithm": "sac"} for name in variants}}  # fmt: skip
+    return Results(*map(pd.DataFrame, (runs, evaluations, [], training))), about
+
+
+def judged(expect, a, b, margin=0.1, **more):
+    finals = {("a", "Hopper-v5"): a, ("b", "Hopper-v5"): b}
+    results, about = made_up(finals, **more)
+    expected = tuple(expectation(text, "ab", MEASURES) for text in expect)
+    return comparisons(Claim("", "", expected, margin), results, about)
+
+
+@pytest.mark.parametrize(
+    ("relation", "shift", "outcome"),
+    [
+        (">", -50, "as claimed"),
+        (">", 50, "against the claim"),
+        (">", 0.1, "against the claim"),  # within the margin of 10
+        ("~", 0.1, "as claimed"),
+        ("~", -50, "against the claim"),
+        (">=", 0.1, "as claimed"),
+        (">=", -50, "as claimed"),
+        (">=", 50, "against the claim"),
+    ],
+)
+def test_what_is_plain_to_see_is_said(relation, shift, outcome):
+    (one,) = judged([f"a {relation} b"], 100 + NOISE, 100 + shift + NOISE[::-1])
+    assert one.outcome == outcome
+
+
+@pytest.mark.parametrize("relation", [">", "~", ">="])
+def test_what_noise_hides_is_undecided_with_seeds_that_would_decide(relation):
+    (one,) = judged([f"a {relation} b"], 100 + 40 * NOISE, 95 + 40 * NOISE[::-1])
+    assert one.outcome == "undecided"
+    assert one.seeds_needed > len(NOISE)
+
+
+def test_four_seeds_get_no_word():
+    (one,) = judged(["a > b"], 100 + NOISE[:4], NOISE[:4])
+    assert (one.outcome, one.word) == ("no word", None)
+    assert verdict([one]) == "no verdict below 5 seeds"
+
+
+def test_a_difference_its_margin_and_its_gain():
+    (one,) = judged(["a > b"], 200 + NOISE, 150 + 2 * NOISE)
+    welch = stats.ttest_ind(200 + NOISE, 150 + 2 * NOISE, equal_var=False)
+    assert one.interval == pytest.approx((one.difference.value, *welch.confidence_interval()))
+    assert one.gain == pytest.approx(200 + NOISE.mean())
+    assert one.margin == pytest.approx(0.1 * one.gain)
+    assert one.normalised.value == pytest.approx(one.difference.value / one.gain)
+    assert one.p == pytest.approx(welch.pvalue)
+    assert (one.a.worst, one.b.worst) == (199, 148)
+
+
+def test_no_worse_is_a_one_sided_t_test_against_the_margin():
+    a, b = 100 + 5 * NOISE, 101 + 5 * NOISE[::-1]
+    (one,) = judged(["a >= b"], a, b)
+    expected = stats.ttest_ind(a + one.margin, b, equal_var=False, alternative="greater").pvalue
+    assert one.p == pytest.approx(expected)
+
+
+def test_holm_is_over_all_of_a_claims_comparisons():
+    results, about = made_up({(v, e): 10 * NOISE + shift for v, shift in (("a", 20), ("b", 0)) for e in ENVS})
+    expected = (expectation("a > b", "ab", MEASURES),)
+    both = comparisons(Claim("", "", expected), results, about)
+    alone = comparisons(Claim("", "", expected), results, about | {"envs": ["Ant-v5"]})
+    assert both[1].p == pytest.approx(2 * alone[0].p)
+
+
+def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
+    of = np.array([100.0, 200.0, 300.0, 400.0, 500.0, 600.0])
+    sampled = {("a", "Hopper-v5"): of - 10 + NOISE, ("b", "Hopper-v5"): of}
+    (one,) = judged(["a > a:sampled"], of, of, margin=None, sampled=sampled)
+    assert one.paired
+    assert one.p == pytest.approx(stats.ttest_rel(of, of - 10 + NOISE).pvalue)
+    assert one.outcome == "as claimed"
+
+
+def test_spread_is_brown_and_forsythes():
+    narrow, wide = 100 + NOISE, 100 + 30 * NOISE
+    (one,) = judged(["b:spread > a:spread"], narrow, wide, margin=None)
+    away = [np.abs(x - np.median(x)) for x in (wide, narrow)]
+    assert one.p == pytest.approx(stats.ttest_ind(*away, equal_var=False).pvalue)
+    assert one.difference.value == pytest.approx(away[0].mean() - away[1].mean())
+    assert one.outcome == "as claimed"
+
+
+def test_gradient_variances_are_compared_by_their_order_of_magnitude():
+    (one,) = judged(["a:gradient_variance_score_function > a:gradient_variance_reparameterised"], NOISE, NOISE)
+    assert one.difference.value == pytest.approx(2)
+    assert (one.margin, one.outcome) == (None, "as claimed")
+
+
+def test_areas_and_runs_that_diverged():
+    results, about = made_up({("a", "Hopper-v5"): 100 + NOISE}, statuses={("a", 2): "diverged", ("a", 3): "failed"})
+    area = measured(results, about, Side("a", "area"), "Hopper-v5")
+    assert area[0] == pytest.approx((100 + NOISE[0]) / 2)
+    assert area[2] == 0  # as a random policy
+    assert 3 not in area.index
+    assert 2 not in measured(results, about, Side("a", "gradient_variance_score_function"), "Hopper-v5").index
+
+
+def test_growth_is_a_difference_of_differences_in_gains():
+    finals = {("a", "Hopper-v5"): 100 + NOISE, ("b", "Hopper-v5"): 90 + NOISE[::-1],
+              ("a", "Ant-v5"): 1000 + NOISE, ("b", "Ant-v5"): 500 + NOISE[::-1]}  # fmt: skip
+    results, about = made_up(finals)
+    claim = Claim("", "", (expectation("a > b", "ab", MEASURES),), 0.05, ENVS)
+    *_, growth = comparisons(claim, results, about)
+    assert growth.difference.value == pytest.approx(0.5 - 0.1, abs=0.01)
+    parts = [NOISE.var(ddof=1) / 6 / gain**2 for gain in (1000, 1000, 100, 100)]
+    assert growth.difference.error == pytest.approx(np.sqrt(sum(parts)), rel=0.01)
+    assert growth.outcome == "as claimed"
+    assert growth.margin == 0.05
+
+
+def test_without_a_random_policys_return_there_is_no_margin():
+    results, about = made_up({(v, "Hopper-v5"): 100 + NOISE for v in "ab"})
+    expected = (expectation("a ~ b", "ab", MEASURES),)
+    (one,) = comparisons(Claim("", "", expected, 0.1), results, about | {"random": {}})
+    assert (one.margin, one.outcome) == (None, "undecided")
+    assert len(grid([one])) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        (["as claimed"] * 2, "supported"),
+        (["as claimed", "undecided"], "supported in part"),
+        (["undecided"] * 2, "undecided"),
+        (["against the claim", "undecided"], "contradicted"),
+        (["as claimed", "against the claim", "undecided"], "mixed"),
+        (["as claimed", "no word"], "no verdict below 5 seeds"),
+    ],
+)
+def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, said):
+    shifts = {"as claimed": -50, "against the claim": 50, "undecided": 0}
+    found = []
+    for outcome in outcomes:
+        seeds, width = (4, 1) if outcome == "no word" else (6, 60 if outcome == "undecided" else 1)
+        values = 100 + width * NOISE[:seeds], 100 + shifts.get(outcome, 0) + width * NOISE[:seeds][::-1]
+        found += judged(["a > b"], *values)
+    assert [one.outcome for one in found] == outcomes
+    assert verdict(found) == said
+    (sentence,) = sentences(found)
+    assert sentence.lower().startswith(said)
+    assert all(f"{outcome}: `a > b` on Hopper-v5" in sentence for outcome in set(outcomes))
+    assert list(table(found)["outcome"]) == outcomes
+
+
+def test_a_word_below_five_seeds_is_never_said():
+    for relation in (">", ">=", "~"):
+        assert outcome_of(relation, None, True) == "no word"
