@@ -1,7 +1,8 @@
 """Environments behind one contract: every vector step is one transition of every environment.
 
 EnvPool ids are written as they are ("HalfCheetah-v5", "HumanoidWalk-v1"), any registered Gymnasium
-environment as "gymnasium:ID". Actions come in [-1, 1] and reach the environment in its own bounds.
+environment, those in tasks/ too, as "gymnasium:ID". Actions come in [-1, 1] and reach the environment in its own
+bounds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,9 +20,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+import sac_bench.tasks  # noqa: F401 - registers them, in every process that has environments
 from sac_bench.errors import InputError, nearest
 
 GYMNASIUM_PREFIX = "gymnasium:"
+Wrapper = Callable[[gymnasium.Env], Any]
 _LIBC = ctypes.CDLL(None)
 
 # EnvPool's float64 bounds become Gymnasium's float32 spaces; we cast once ourselves.
@@ -62,12 +65,15 @@ class Step(NamedTuple):
 
 
 class Pool:
-    """K environments with a seed each, stepped together; finished ones are reset at once and alone."""
+    """K environments with a seed each, stepped together; finished ones are reset at once and alone.
 
-    def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1) -> None:
+    wrapper: what each of Gymnasium's environments is changed by (EnvPool's cannot be).
+    """
+
+    def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1, wrapper: Wrapper | None = None) -> None:
         seeds = [int(seed) for seed in seeds]
         self._spec = describe(env_id)
-        self._env = _make(env_id, len(seeds), seeds, threads)
+        self._env = _make(env_id, len(seeds), seeds, threads, wrapper)
         # EnvPool takes its seeds when it is made, Gymnasium when it is reset.
         self._reset_options = {"seed": seeds} if env_id.startswith(GYMNASIUM_PREFIX) else {}
         space = _single_action_space(self._env)
@@ -180,6 +186,19 @@ def _told_in_one_line(env_id: str) -> Iterator[None]:
         raise InputError(f"environment {env_id!r} cannot be made: {_first_line(error)}") from error
 
 
+@contextmanager
+def _quiet_mujoco() -> Iterator[None]:
+    """Its compiler says of each HalfCheetah, on standard error and in ./MUJOCO_LOG.TXT, that the file is an old one."""
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
 @functools.cache
 def envpool_ids() -> frozenset[str]:
     """Every id EnvPool knows."""
@@ -196,14 +215,18 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _make(env_id: str, count: int, seeds: list[int], threads: int) -> Any:
+def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrapper | None = None) -> Any:
     if env_id.startswith(GYMNASIUM_PREFIX):
-        return gymnasium.make_vec(
-            env_id.removeprefix(GYMNASIUM_PREFIX),
-            num_envs=count,
-            vectorization_mode="sync",
-            vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
-        )
+        with _quiet_mujoco():
+            return gymnasium.make_vec(
+                env_id.removeprefix(GYMNASIUM_PREFIX),
+                num_envs=count,
+                vectorization_mode="sync",
+                wrappers=[wrapper] if wrapper else None,
+                vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
+            )
+    if wrapper:
+        raise ValueError(f"{env_id}: EnvPool's environments cannot be wrapped")
     import envpool
 
     return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count))

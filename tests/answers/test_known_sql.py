@@ -9,11 +9,10 @@ import torch
 from sac_bench.algorithms import sql
 from sac_bench.algorithms.sql import SQLConfig
 from sac_bench.runspec import RunSpec
+from sac_bench.tasks.multigoal import GOALS
 from sac_bench.training.optimizer import adam, adam_init
 from sac_bench.training.random import uniform
 from sac_bench.training.trainer import Trainer
-from tests.answers.multigoal import GOALS, MultiGoal
-from tests.answers.probes import register
 
 CENTRES = torch.tensor([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]])
 WEIGHTS, WIDTH = torch.tensor([0.4, 0.3, 0.2, 0.1]), 0.25
@@ -74,7 +73,7 @@ def test_known_every_goal_is_reached():
         "eval_every": 1600, "reward_scale": 0.1, "gamma": 0.9, "actor_lr": 1e-3, "critic_lr": 1e-3, "target_period": 50,
     }  # fmt: skip
     steps = settings["learning_starts"] + 4 * updates
-    spec = RunSpec("sql", SQLConfig.model_validate(settings), register(MultiGoal, limit=30), seed=0)
+    spec = RunSpec("sql", SQLConfig.model_validate(settings), "gymnasium:MultiGoal-v0", seed=0)
     trainer = Trainer([spec], steps, compiled=False)
     while trainer.steps < steps:
         trainer.train()

@@ -1,0 +1,48 @@
+"""The point that may go to any of four goals, of arXiv 1702.08165, section 5.1: its four best paths are equally good.
+
+Constants are the authors' (github haarnoja/softqlearning, environments/multigoal.py; the limit of 30 steps is of
+examples/multigoal_sql.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+GOALS = ((5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
+BOUND = 7.0
+THRESHOLD = 1.0
+
+
+class MultiGoal(gymnasium.Env):
+    """Observation: position, in [-7, 7]. Action: velocity, in [-1, 1]. An episode ends within 1 of a goal.
+
+    Starts at the origin with a standard deviation of 0.1. Reward: -30 |action|^2 - the squared distance to the nearest
+    goal after the step, and 10 on reaching one.
+    """
+
+    observation_space = gymnasium.spaces.Box(-BOUND, BOUND, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._x, self._y = (0.1 * self.np_random.standard_normal(2)).tolist()
+        return np.array((self._x, self._y), np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        u, v = (min(max(a, -1.0), 1.0) for a in action.tolist())  # plain numbers: NumPy's take ten times as long
+        x, y = min(max(self._x + u, -BOUND), BOUND), min(max(self._y + v, -BOUND), BOUND)
+        self._x, self._y = x, y
+        squared = min((x - goal_x) ** 2 + (y - goal_y) ** 2 for goal_x, goal_y in GOALS)
+        reached = squared < THRESHOLD**2
+        reward = -30.0 * (u * u + v * v) - squared + 10.0 * reached
+        return np.array((x, y), np.float32), reward, reached, False, {}
+
+
+def goal_shares(last: NDArray[np.floating], reached: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Shares [4] of the episodes E that ended at each goal: last positions [E, 2], whether there was a goal [E]."""
+    distance = np.linalg.norm(last[:, None] - np.array(GOALS), axis=-1)
+    return np.bincount(distance.argmin(1)[reached], minlength=len(GOALS)) / len(last)
