@@ -17,6 +17,8 @@ from sac_bench.store import Store
 from sac_bench.training.envs import describe
 from sac_bench.training.naming import with_tensors
 
+Numbers = NDArray[np.floating]
+
 
 class Policy:
     """One run's policy; actions are in the environment's own bounds.
@@ -42,14 +44,25 @@ class Policy:
         x = np.asarray(observation, dtype=np.float32)
         if x.shape[-1:] != (self._env.observation_dim,) or x.ndim > 2:
             raise ValueError(f"observation has shape {x.shape}; {self._env.id} has {self._env.observation_dim} numbers")
-        batch = torch.as_tensor(np.atleast_2d(x)).to(self.spec.config.dtype)
-        noise = (generator or np.random.default_rng()).standard_normal((len(batch), self._learner.noise_dim))
+        batch = np.atleast_2d(x)
+        noise = (generator or np.random.default_rng()).standard_normal((len(batch), self.noise_dim))
+        sampled, mean = self.sampled_and_mean(batch, noise)
+        scaled = self._env.scaled(sampled if sample else mean)
+        return scaled[0] if x.ndim == 1 else scaled
+
+    @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers that an action is drawn with."""
+        return self._learner.noise_dim
+
+    def sampled_and_mean(self, observation: Numbers, noise: Numbers) -> tuple[Numbers, Numbers]:
+        """Observations [K, D], normal noise [K, noise_dim] -> sampled and mean actions [K, A] in [-1, 1]."""
+        dtype = self.spec.config.dtype
         with torch.no_grad():
             sampled, mean = self._learner.act(
-                self._policy, self._numbers, batch, torch.as_tensor(noise).to(batch.dtype)
+                self._policy, self._numbers, torch.as_tensor(observation).to(dtype), torch.as_tensor(noise).to(dtype)
             )
-        scaled = self._env.scaled((sampled if sample else mean).numpy())
-        return scaled[0] if x.ndim == 1 else scaled
+        return sampled.numpy(), mean.numpy()
 
 
 def load_policy(run: str, results: str | Path = "results") -> Policy:
