@@ -19,6 +19,8 @@ DIMENSIONS = {
     "Pendulum-v1": (3, 1, 200),
     "gymnasium:Hopper-v5": (11, 3, 1000),
     "gymnasium:Pendulum-v1": (3, 1, 200),
+    "gymnasium:MultiGoal-v0": (2, 2, 30),
+    "gymnasium:HeavyHalfCheetah-v5": (17, 6, 1000),
 }
 
 
@@ -112,6 +114,13 @@ def test_contract_what_cannot_be_trained_on_is_refused(env_id, words):
         describe(env_id)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_nothing_is_said_of_how_old_a_models_file_is(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Pool("gymnasium:HalfCheetah-v5", [0, 1]).close()
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_module_that_an_id_names_is_imported():
