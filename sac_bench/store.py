@@ -2,7 +2,7 @@
 
     results/store.json           the layout of this folder
     results/runs/<run_id>/       spec.json, status.json, evaluations.csv, episodes.csv, training.csv,
-                                 policy.safetensors, log.txt
+                                 policy.safetensors, log.txt, examinations.json (examinations.py)
     results/cohorts/<cohort>/    plan.json, checkpoints and the rows they stand on, log.txt (execution/checkpoint.py)
     results/.locks/              who plans, trains and writes here (locks.py)
     results/environments/        what a random policy gets, measured once

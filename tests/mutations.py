@@ -47,6 +47,8 @@ FAULTS = "tests/execution/test_faults.py"
 SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
     f"tuning/{name}.py" for name in ("score", "pruning", "search", "held_out", "trials", "tune")
 )
+EXAMINATIONS, HEAVY, MULTIGOAL = "examinations.py", "tasks/heavy.py", "tasks/multigoal.py"
+EXAMINED = "tests/test_examinations.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
@@ -543,6 +545,57 @@ BUGS = [
         "chosen = {name: part[: len(keep)]",
         "tests/execution/test_narrowing.py",
     ),
+    Bug(
+        "a disturbed policy sees what it would undisturbed",
+        EXAMINATIONS,
+        "seen.astype(np.float32)",
+        "observation",
+        EXAMINED,
+    ),
+    Bug(
+        "noise on observations of the same size for all numbers",
+        EXAMINATIONS,
+        "noise * on_observation",
+        "np.mean(noise) * on_observation",
+        EXAMINED,
+    ),
+    Bug(
+        "noise on actions in the environment's units",
+        EXAMINATIONS,
+        "conditions.action_noise * on_action",
+        "conditions.action_noise / np.array(describe(spec.env).action_high) * on_action",
+        EXAMINED,
+    ),
+    Bug(
+        "an algorithm without a mean action examined by one",
+        EXAMINATIONS,
+        'conditions.sampled or ALGORITHMS[spec.algorithm].scored_by == "sample"',
+        "conditions.sampled",
+        EXAMINED,
+    ),
+    Bug(
+        "an examination of the policy before is kept",
+        EXAMINATIONS,
+        '(known[name]["policy"], known[name]["version"]) == (policy, examination.version)',
+        'known[name]["version"] == examination.version',
+        EXAMINED,
+    ),
+    Bug(
+        "an examination goes on past the end of the episode",
+        EXAMINATIONS,
+        "np.where(running, step.reward, 0.0)",
+        "step.reward",
+        EXAMINED,
+    ),
+    Bug(
+        "goals counted that were not reached",
+        EXAMINATIONS,
+        "played.last, played.terminated",
+        "played.last, played.terminated | True",
+        EXAMINED,
+    ),
+    Bug("heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/tasks"),
+    Bug("the action's cost is of its norm", MULTIGOAL, "(u * u + v * v)", "(u * u + v * v) ** 0.5", "tests/tasks"),
 ]
 
 

@@ -17,8 +17,9 @@ from sac_bench.examinations import EXAMINATIONS, Examined, check, entropy, exami
 from sac_bench.files import read_json, write_json
 from sac_bench.runspec import RunSpec
 from sac_bench.store import RunDirectory, Store
-from sac_bench.training.envs import describe
+from sac_bench.training.envs import Pool, describe
 from sac_bench.training.naming import named_tensors
+from sac_bench.training.random import derived_seeds
 from tests.answers.probes import register
 from tests.conftest import tiny
 from tests.training.members import cohort
@@ -57,6 +58,22 @@ class Echo(gymnasium.Env):
     def _observe(self):
         self.seen = np.array([0.2 * self.np_random.standard_normal(), 0.5], np.float32)
         return self.seen.copy()
+
+
+class Lasting(gymnasium.Env):
+    """Reward 1 a step, for as many steps as it observes at the start, drawn from 1 to 40."""
+
+    observation_space = gymnasium.spaces.Box(0, 50, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(1, 41))
+        return np.array([self.left], np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.array([self.left], np.float32), 1.0, self.left == 0, False, {}
 
 
 class Acting:
@@ -103,6 +120,19 @@ def test_known_loss_to_observation_noise_which_is_a_tenth_of_each_numbers_own_de
 def test_a_policy_that_ignores_everything_loses_nothing_to_what_it_observes():
     assert measured("lost-to-observation-noise", "Pendulum-v1", always(0.3)) == 0
     assert measured("lost-to-action-noise", "Pendulum-v1", always(0.3)) != 0
+
+
+def test_known_returns_of_episodes_that_end_at_different_times():
+    env = register(Lasting, LIMIT)
+    played = Examined(Acting(env, always(0.0))).played(examinations.CALM)
+    pool = Pool(env, derived_seeds(0, "examination/environments", 0, 10))
+    lasting = pool.reset()[:, 0]
+    pool.close()
+    np.testing.assert_array_equal(played.returns, lasting)
+    np.testing.assert_array_equal(played.last, np.zeros((10, 1)))
+    assert played.terminated.all()
+    observed = np.concatenate([np.arange(1, steps + 1) for steps in lasting])
+    np.testing.assert_allclose(played.deviation, [observed.std()])
 
 
 def test_an_algorithm_without_a_mean_action_is_examined_by_sampled_ones():

@@ -4,39 +4,36 @@ import gymnasium
 import numpy as np
 import pytest
 
-from sac_bench.tasks.multigoal import goal_shares
+from sac_bench.tasks.multigoal import GOALS, goal_shares
 from sac_bench.training.envs import Pool
 
 ENV = "gymnasium:MultiGoal-v0"
 
 
-def steps_of(*actions, env=None):
-    env = env or gymnasium.make("MultiGoal-v0")
+def steps_of(*actions):
+    env = gymnasium.make("MultiGoal-v0").unwrapped
     start, _ = env.reset(seed=0)
     return start, [env.step(np.array(action, np.float32)) for action in actions]
 
 
 @pytest.mark.parametrize(("axis", "sign"), [(0, 1), (0, -1), (1, 1), (1, -1)])
 def test_an_episode_ends_within_1_of_each_goal_and_is_rewarded_there(axis, sign):
-    ahead = np.zeros(2)
-    ahead[axis] = sign
-    at, taken = steps_of(*[ahead] * 5)
-    at = at.astype(float)
-    for number, (observation, reward, terminated, _, _) in enumerate(taken, 1):
-        at = at + ahead
-        distance = np.linalg.norm(at - 5 * ahead)
+    goal = np.zeros(2)
+    goal[axis] = 5 * sign
+    at, taken = steps_of(*[0.15 * goal] * 6)
+    for observation, reward, terminated, _, _ in taken:
+        at = at + 0.15 * goal
+        distance = np.linalg.norm(at - goal)
         np.testing.assert_allclose(observation, at, atol=1e-5)
         assert terminated == (distance < 1)
-        assert reward == pytest.approx(-30 - distance**2 + 10 * terminated, abs=1e-5)
-        if terminated:
-            assert number in (4, 5)
-            return
-    pytest.fail("it never ended")
+        assert reward == pytest.approx(-30 * 0.75**2 - distance**2 + 10 * terminated, abs=1e-4)
+    assert [step[2] for step in taken].index(True) in (4, 5)  # 3.75 and 4.5 from a start near the origin
 
 
 def test_actions_and_positions_are_bounded():
-    _, taken = steps_of(*[(9.0, 9.0)] * 9)
-    assert taken[0][1] > -30 * 2 - 50  # as for (1, 1)
+    start, taken = steps_of(*[(9.0, 8.0)] * 9)
+    distance = min(np.linalg.norm(start + 1 - goal) for goal in GOALS)
+    assert taken[0][1] == pytest.approx(-30 * 2 - distance**2, abs=1e-4)
     np.testing.assert_array_equal(taken[-1][0], [7, 7])
     assert not any(step[2] for step in taken)
 
