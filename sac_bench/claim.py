@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sac_bench.errors import InputError, nearest
+from sac_bench.examinations import EXAMINATIONS
 
 Relation = Literal[">", ">=", "~"]
 
@@ -25,9 +26,10 @@ MEASURES = {
     "spread": Measure("distance of a seed's score from the median seed's"),
     "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False),
     "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False),
+    **{name: Measure(one.description, one.unit == "return") for name, one in EXAMINATIONS.items()},
 }
-"""Of a run's tables. The mean of `spread` over seeds is what Brown and Forsythe (1974) compare: a test of spread that
-does not want scores to be normal. Examinations (examinations.py) are measures too."""
+"""Of a run's tables, and of its trained policy. The mean of `spread` over seeds is what Brown and Forsythe (1974)
+compare: a test of spread that does not want scores to be normal."""
 
 
 class Side(NamedTuple):
@@ -63,10 +65,6 @@ class Claim:
     expect: tuple[Expectation, ...]
     margin: float | None = None
     grows: tuple[str, str] | None = None
-
-
-EXAMINATIONS: dict[str, Measure] = {}  # until they are there
-MEASURES |= EXAMINATIONS
 
 
 def examinations_of(claim: Claim | None) -> dict[str, list[str]]:

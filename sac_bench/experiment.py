@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.claim import MEASURES, Claim, expectation
 from sac_bench.errors import InputError, nearest
+from sac_bench.examinations import EXAMINATIONS
+from sac_bench.examinations import check as check_examinations
 from sac_bench.layers import MAX_STEPS, Layers
 from sac_bench.runspec import RunSpec
 from sac_bench.tomlfile import located, merged, read, validate
@@ -135,7 +137,11 @@ def _table(path: Path, quick: bool) -> dict[str, Any]:
         common = table.pop("common")
         if not isinstance(common, str):
             raise InputError(f"{path}: common: wants the name of a file beside this one, not {common!r}")
-        table = merged(read(path.parent / common), table)
+        below = read(path.parent / common)
+        own = table.get("envs", below.get("envs"))
+        if isinstance(below.get("on"), dict) and isinstance(own, list):  # what is of others' environments
+            below["on"] = {env: options for env, options in below["on"].items() if env in own}
+        table = merged(below, table)
     fast = table.pop("quick", None)
     if not quick:
         return table
@@ -237,6 +243,10 @@ def _claim(file: _File, variants: dict[str, Variant], where: str) -> Claim | Non
                 raise InputError(f"expect: {str(one)!r}: compares measures of different units")
             if one.relation != ">" and not (file.margin and units[0].in_returns):
                 raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure in units of return")
+            for side in (one.a, one.b):
+                if side.measure in EXAMINATIONS:
+                    for env in file.envs:
+                        check_examinations([side.measure], env)
         if file.grows and not set(file.grows) <= set(file.envs):
             raise InputError(f"grows: {', '.join(file.grows)}: wants two of envs, the easier first")
     return Claim(file.claim, file.source, expected, file.margin, file.grows)

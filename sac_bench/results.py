@@ -14,6 +14,7 @@ from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.claim import as_plain, examinations_of
 from sac_bench.errors import InputError, nearest
+from sac_bench.examinations import examine
 from sac_bench.experiment import Experiment, Wanted
 from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
 from sac_bench.store import ENDED, TABLES, Store
@@ -102,8 +103,6 @@ def _examined(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.Da
     rows = []
     for run in runs[runs["status"].isin(ENDED)].to_dict("records"):
         if names := wanted.get(run["variant"]):
-            from sac_bench.examinations import examine
-
             labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
             found = examine(store, run["run_id"], names)
             rows += [labels | {"examination": name, "value": value} for name, value in found.items()]
