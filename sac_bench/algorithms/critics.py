@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,16 @@ def dropout(noise: dict[str, Tensor], name: str, rate: Tensor) -> list[Tensor]:
 def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
     """Q [C, B] -> [B]: from the mean of the critics (0) to their minimum (1; [2] section 6)."""
     return (1 - pessimism) * q.mean(0) + pessimism * q.amin(0)
+
+
+def expected_pool(q: Tensor, drawn: int, pessimism: Tensor) -> Tensor:
+    """What `pooled` gives on average of as many of the critics, drawn without replacement: Q [C, B] -> [B].
+
+    The i-th lowest is the minimum of those drawn if it is one of them, and the others are from above it.
+    """
+    chances = [math.comb(len(q) - 1 - i, drawn - 1) / math.comb(len(q), drawn) for i in range(len(q))]
+    lowest = (q.new_tensor(chances)[:, None] * q.sort(0).values).sum(0)
+    return (1 - pessimism) * q.mean(0) + pessimism * lowest
 
 
 def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor:

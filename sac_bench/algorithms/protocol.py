@@ -22,6 +22,34 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
+class Value:
+    """A learner's Q, to be compared with the returns that its policy gets.
+
+    of(state, numbers, observation [N, D], noise [N, noise_dim]) -> (Q [N], bonus [N]) of the actions that `act` gives
+    for this noise. Q estimates the sum of gamma^k reward_scale r_k and, at every `steps`th step from then on, of
+    gamma^k bonus_k; `gamma` and `reward_scale` are among the numbers. Both are NaN where no evaluation shows that.
+    policy: the one that Q is of, the mean action's or the sampled actions'.
+    """
+
+    of: Callable[..., tuple[Tensor, Tensor]]
+    policy: Literal["mean", "sample"]
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is found out about a learner at each evaluation, on a batch of its replay.
+
+    of(state, numbers, batch, noise) -> {name: []}, with the names of `names`; noise is standard normal, of the shapes
+    of `noise`.
+    """
+
+    of: Callable[..., dict[str, Tensor]]
+    noise: Shapes
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Learner:
     """One learner's functions. The cohort gives every tensor a leading member axis by `torch.func.vmap`.
 
@@ -38,6 +66,8 @@ class Learner:
     learn from are not those that `act` samples; `started` is 1 where an episode begins.
     With data = "rollout", prepare(state, numbers, transitions) -> (state, samples) is called when `rollout`
     transitions are there, all of them in order, row by row; batches are parts of the samples.
+
+    `value` and, with data = "replay", `diagnosis` are what evaluations measure beside returns, where they are given.
     """
 
     data: Literal["replay", "rollout"]
@@ -57,6 +87,8 @@ class Learner:
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     rollout: int = 0
     epochs: int = 1
+    value: Value | None = None
+    diagnosis: Diagnosis | None = None
 
     @property
     def noise_dim(self) -> int:

@@ -17,14 +17,24 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import model_validator
 from torch import Tensor
-from torch.func import grad_and_value
+from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, dropout, follow, pooled, q_values
+from sac_bench.algorithms.critics import (
+    Networks,
+    bellman_target,
+    critic_loss,
+    dropout,
+    expected_pool,
+    follow,
+    pooled,
+    q_values,
+)
+from sac_bench.algorithms.gradients import gradient_spread
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
-from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
+from sac_bench.algorithms.protocol import Batch, Diagnosis, Learner, Numbers, Shapes, State, Value
 from sac_bench.algorithms.running import merged, nothing_seen, standardized
 from sac_bench.training.optimizer import adam, adam_init
 
@@ -234,6 +244,11 @@ def drawn_critics(nets: Networks, target: Network, noise: dict[str, Tensor]) -> 
     return tree_map(lambda leaf: leaf[few], target)
 
 
+def temperature(params: dict[str, Any], numbers: Numbers) -> Tensor:
+    """alpha []."""
+    return torch.where(numbers["learn_temperature"] > 0, params["temperature"].exp(), numbers["temperature"])
+
+
 def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
     """One update: (V), Q, if it `moves_policy` policy and temperature, targets -> (state, metrics of scalars []).
 
@@ -248,7 +263,7 @@ def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, b
     observation, next_observation = batch["observation"], batch["next_observation"]
     spread = {name: numbers["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
     masks = lambda name: dropout(noise, name, numbers["dropout_rate"])
-    alpha = torch.where(numbers["learn_temperature"] > 0, params["temperature"].exp(), numbers["temperature"])
+    alpha = temperature(params, numbers)
     backup_alpha = alpha * numbers["entropy_in_backup"]
     has_value = "value" in params
 
@@ -291,7 +306,42 @@ def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, b
     return new | followed | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
+def value(nets: Networks, state: State, numbers: Numbers, observation: Tensor, noise: Tensor):
+    """observation [N, D], noise as in `act` -> Q [N], as targets pool it, and -alpha log pi [N] of sampled actions.
+
+    The latter is 0 where the targets leave entropy out; both are NaN where they are those of mean actions.
+    """
+    if "normalizer" in state:
+        observation = standardized(observation, state["normalizer"])
+    params = state["params"]
+    sample = policy(nets, params["actor"], observation, noise, numbers)
+    q = q_values(nets, params["critic"], observation, sample.action)
+    sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
+    bonus = -temperature(params, numbers) * numbers["entropy_in_backup"] * sample.log_pi
+    return sampled * expected_pool(q, nets.target_critics or nets.critics, numbers["pessimism"]), sampled * bonus
+
+
+def diagnose(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+    """How the policy's gradient on a batch varies with the actions drawn, noise["gradient"] [K, B, A], by both
+    estimators of `policies` ([2] section 4.2); NaN where losses take mean actions. Dropout is off."""
+    observation = batch["observation"]
+    if "normalizer" in state:
+        observation = standardized(observation, state["normalizer"])
+    params, alpha, found = state["params"], temperature(state["params"], numbers), {}
+    sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
+    for name, by_score in (("score_function", True), ("reparameterised", False)):
+        loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
+        gradient = lambda z, loss=loss: loss(params["critic"], observation, z, alpha, numbers)[0]
+        variance, squared_norm = gradient_spread(gradient, noise["gradient"], max(1, ROWS // len(observation)))
+        found[f"gradient_variance_{name}"] = sampled * variance
+    return found | {"gradient_squared_norm": sampled * squared_norm}
+
+
 OF_POLICY = ("actor_loss", "temperature_loss", "entropy", "saturation")
+GRADIENTS = 32  # that a variance is measured over
+ROWS = 8192  # of their batches that are taken through the networks at once
+MOST_ROWS = 32 * ROWS  # of them all; larger batches have fewer gradients
+DIAGNOSED = ("gradient_variance_reparameterised", "gradient_variance_score_function", "gradient_squared_norm")
 METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "temperature", "entropy", "saturation")
 
 
@@ -304,6 +354,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
                     config.precision, config.mixture, config.gradient_estimator == "score-function",
                     config.log_std_form == "tanh", config.target_critics)  # fmt: skip
     extra_noise = int(config.mixture > 1)
+    draws = min(GRADIENTS, max(2, MOST_ROWS // b))
     update_noise: Shapes = {"policy": (b, a + extra_noise)}
     if not config.value_network:
         update_noise["next_policy"] = (b, a + extra_noise)
@@ -330,4 +381,6 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         extra_noise=extra_noise,
         batch_size=b,
         metrics=metrics,
+        value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
+        diagnosis=Diagnosis(partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, DIAGNOSED),
     )

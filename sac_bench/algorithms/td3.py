@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
-from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
+from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State, Value
 from sac_bench.training.optimizer import adam, adam_init
 
 SEMANTICS = 1
@@ -200,6 +200,16 @@ def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, b
     return new, {"critic_loss": loss, "q": q.mean(), "q_target": aim.mean()} | of_actor
 
 
+def value(nets: Networks, state: State, numbers: Numbers, observation: Tensor, noise: Tensor):
+    """observation [N, D] -> Q(s, mu(s)) [N] as targets pool it, and nothing that counts beside rewards.
+
+    Targets smooth the policy, which evaluations do not.
+    """
+    params = state["params"]
+    q = q_values(nets, params["critic"], observation, policy(nets, params["actor"], observation))
+    return pooled(q, numbers["pessimism"]), torch.zeros_like(q[0])
+
+
 METRICS = ("critic_loss", "actor_loss", "q", "q_target", "saturation")
 
 
@@ -221,4 +231,5 @@ def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner
         update_noise={"target_policy": (config.batch_size, a)},
         batch_size=config.batch_size,
         metrics=METRICS,
+        value=Value(partial(value, exact), "mean"),
     )

@@ -138,6 +138,33 @@ class Cohort:
         made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
         made_by(self.state, self.numbers, self.seeds, self.record, data)
 
+    def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations [M, N, D], normal noise [M, N, noise_dim] -> the learners' Q and bonus, [M, N] each."""
+        assert self.learner.value is not None
+        return self._one_by_one(self.learner.value.of, observation.to(self.dtype), noise)
+
+    def diagnose(self, data: Data, steps: int) -> dict[str, Tensor]:
+        """The learners' diagnosis {name: [M]} after `steps` transitions, on batches and noise drawn for it alone."""
+        diagnosis, step = self.learner.diagnosis, torch.tensor(steps, device=self.device)
+        assert diagnosis is not None
+        drawn = partial(Draws, dtype=self.dtype, device=self.device, prefix="diagnosis/")
+        noise = drawn(diagnosis.noise)
+
+        def of_one(state: State, numbers: Numbers, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
+            moment = noise.at(seed[None], step)
+            return diagnosis.of(state, numbers, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
+
+        batch = self._gather(drawn({"replay": (self.learner.batch_size,)}).at(self.seeds, step), data)
+        batch = {name: part.to(self.dtype) for name, part in batch.items()}
+        return self._one_by_one(of_one, batch, self.seeds)
+
+    def _one_by_one(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(state, numbers, *arguments) of each member by itself, stacked: the width changes no bit of it."""
+        with one_library(), torch.no_grad():
+            everything = (self.state, self.numbers, *arguments)
+            found = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
+        return tree_map(lambda *leaves: torch.stack(leaves), *found)
+
     def pop_metrics(self) -> tuple[dict[str, Tensor], Tensor]:
         """(means {name: [M]}, updates [M] they are over) since the last call, on the CPU.
 
@@ -210,6 +237,12 @@ class Cohort:
 
     def _act_all(self, policy: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
         return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
+
+
+def _of_member(member: int, leaf: Tensor) -> Tensor:
+    """[M, ...] -> [...], where libraries find it like any other tensor: some sum otherwise where memory is askew."""
+    own = leaf[member]
+    return own if own.data_ptr() % 64 == 0 else own.clone()
 
 
 def _initial_draw(seed: int, dtype: torch.dtype, name: str, shape: tuple[int, ...]) -> Tensor:

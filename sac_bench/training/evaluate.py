@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.envs import EnvSpec, Pool
+from sac_bench.training.monte_carlo import Watch
 from sac_bench.training.random import Draws, derived_seeds
 
 POLICIES = ("mean", "sample")
@@ -17,10 +19,11 @@ POLICIES = ("mean", "sample")
 
 
 class Episodes(NamedTuple):
-    """Undiscounted returns and lengths, [M, policies, episodes]."""
+    """Undiscounted returns and lengths, [M, policies, episodes], and what Q was worth there, {name: [M]}."""
 
     returns: np.ndarray
     lengths: np.ndarray
+    bias: dict[str, Tensor]
 
 
 def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episodes: int, threads: int,
@@ -36,20 +39,29 @@ def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episode
     draws = Draws({f"evaluation/{steps}": (e, cohort.learner.noise_dim)}, cohort.dtype, cohort.device, compiled)
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     running = np.ones(m * 2 * e, dtype=bool)
+    terminated = np.zeros(m * 2 * e, dtype=bool)
+    value = cohort.learner.value
+    watch, half = (Watch(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
+    part = lambda x: x.reshape(m, 2, e)[:, half]
     observation = pool.reset()
     while running.any():
         noise = draws.at(cohort.seeds, torch.tensor(int(lengths.max()), device=cohort.device))
-        both = noise.normal(f"evaluation/{steps}").repeat(1, 2, 1)
+        one = noise.normal(f"evaluation/{steps}")
+        both = one.repeat(1, 2, 1)
         shaped = torch.as_tensor(observation, device=cohort.device).unflatten(0, (m, 2 * e))
         sampled, mean = cohort.act(shaped, both)
         action = torch.cat([mean[:, :e], sampled[:, e:]], dim=1).nan_to_num(0.0)
         step = pool.step(action.flatten(0, 1).cpu().numpy())
         returns += np.where(running, step.reward, 0.0)
         lengths += running
+        terminated |= running & step.terminated
         running &= ~(step.terminated | step.truncated)
+        if watch:
+            watch.add(shaped.unflatten(1, (2, e))[:, half], one, part(step.reward))
         observation = step.observation
     pool.close()
-    return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e))
+    bias = watch.bias(part(lengths), part(terminated)) if watch else {}
+    return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e), bias)
 
 
 def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:

@@ -73,8 +73,8 @@ def _moment_function(compiled: bool) -> Callable[..., tuple[Tensor, Tensor]]:
 class Draws:
     """All random numbers of one moment (an update, a vector step) for every member, in one pass.
 
-    `shapes` names each draw by its purpose; a purpose is a stream of its own, so adding a draw leaves the
-    others as they were, and a longer draw begins with a shorter one's numbers.
+    `shapes` names each draw by its purpose; a purpose, `prefix` before it, is a stream of its own, so adding a draw
+    leaves the others as they were, and a longer draw begins with a shorter one's numbers.
     """
 
     def __init__(
@@ -83,10 +83,11 @@ class Draws:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         compiled: bool = False,
+        prefix: str = "",
     ) -> None:
         self._shapes, self._dtype = shapes, dtype
         pairs = {name: (math.prod(shape) + 1) // 2 for name, shape in shapes.items()}
-        streams = [torch.full((n,), stream_of(name), dtype=torch.int64) for name, n in pairs.items()]
+        streams = [torch.full((n,), stream_of(prefix + name), dtype=torch.int64) for name, n in pairs.items()]
         self._streams = torch.cat(streams).to(device)
         self._index = torch.cat([torch.arange(n) for n in pairs.values()]).to(device)
         self._function = _moment_function(compiled)

@@ -41,7 +41,8 @@ class Segment:
     steps: int
     episodes: Episodes
     metrics: dict[str, Tensor]
-    """Means {name: [M]} over the segment's updates while they were finite; NaN where none was."""
+    """{name: [M]}: means over the segment's updates while they were finite, NaN where none was; and what was measured
+    at its end."""
     training_returns: list[list[float]]
     diverged: list[int | None]
     """The step at which a member first had NaN or infinity in its metrics or parameters; None while it has not."""
@@ -160,6 +161,7 @@ class Trainer:
         episodes = evaluate(
             self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled
         )
+        measured = self._measured(episodes)
         now = time.perf_counter()
         self.progress.evaluation_seconds += now - started
         self.progress.wall_seconds += now - began
@@ -169,7 +171,16 @@ class Trainer:
         for m in np.flatnonzero(~self.cohort.finite().numpy()):
             first = min(updates_before + int(finite_updates[m]) + 1, self.progress.updates)
             diverged[m] = self.config.steps_of_update(first)
-        return Segment(self.steps, episodes, metrics, finished, diverged)
+        return Segment(self.steps, episodes, metrics | measured, finished, diverged)
+
+    def _measured(self, episodes: Episodes) -> dict[str, Tensor]:
+        """{name: [M]}, on the CPU, of Q and of the learners' diagnoses; NaN for members that diverged."""
+        finite, found = self.cohort.finite(), dict(episodes.bias)
+        if diagnosis := self.cohort.learner.diagnosis:
+            found |= dict.fromkeys(diagnosis.names, torch.full(finite.shape, torch.nan))
+            if self.replay.written:
+                found |= self.cohort.diagnose(self.replay.memory(), self.steps)
+        return {name: torch.where(finite, of.cpu(), torch.nan) for name, of in found.items()}
 
     # -- environments -------------------------------------------------------------------------------------------
 

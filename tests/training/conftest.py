@@ -10,13 +10,13 @@ from sac_bench.training.envs import Pool
 
 
 class Recording(Pool):
-    """A pool that keeps its seeds, what it showed, [K, D], and what it was then sent, [K, A]."""
+    """A pool that keeps its seeds, what it showed, [K, D], what it was then sent, [K, A], and what it paid, [K]."""
 
     made: list[Recording]
 
     def __init__(self, env_id, seeds, threads=1):
         super().__init__(env_id, seeds, threads)
-        self.seeds, self.shown, self.sent = list(seeds), [], []
+        self.seeds, self.shown, self.sent, self.paid = list(seeds), [], [], []
         self.made.append(self)
 
     def reset(self):
@@ -27,6 +27,7 @@ class Recording(Pool):
         self.sent.append(np.array(action))
         step = super().step(action)
         self.shown.append(step.observation)
+        self.paid.append(step.reward)
         return step
 
 

@@ -1,5 +1,7 @@
 """The loop: what is counted, and that a restored trainer goes on to the same bytes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,7 @@ def test_every_update_samples_transitions_of_its_own(monkeypatch):
         lambda memory, indices, n: asked.append((indices, trained.steps)) or taken(memory, indices, n),
     )
     trained = trainer(specs(num_envs=2, utd=2.0, learning_starts=200), 400)
+    trained.cohort.learner = replace(trained.cohort.learner, diagnosis=None)
     run_to(trained, 400)
     trained.close()
     assert len(asked) == 400
@@ -210,7 +213,29 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     segment = trained.train()
     assert segment.diverged == [None, trained.config.steps_of_update(done + 8)]
     assert segment.metrics["critic_loss"].isfinite().all()
+    assert segment.metrics["gradient_variance_score_function"].isfinite().tolist() == [True, False]
     trained.close()
+
+
+MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")
+
+
+def test_what_is_measured_changes_nothing_of_a_training():
+    watched, alone = trainer(specs(gamma=0.9), 400), trainer(specs(gamma=0.9), 400)
+    alone.cohort.learner = replace(alone.cohort.learner, value=None, diagnosis=None)
+    expected, found = run_to(alone, 400), run_to(watched, 400)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.episodes.returns, theirs.episodes.returns)
+        assert {*ours.metrics} == {*theirs.metrics, *MEASURED, "gradient_squared_norm"}
+        for name, values in theirs.metrics.items():
+            np.testing.assert_array_equal(ours.metrics[name], values)
+    for ours, theirs in zip(tree_leaves(watched.cohort.state), tree_leaves(alone.cohort.state), strict=True):
+        assert torch.equal(ours, theirs)
+    # Nothing is in the replay at first; then every evaluation draws anew, and members are their own.
+    assert found[0].metrics["gradient_variance_score_function"].isnan().all()
+    assert len({float(x) for s in found[1:] for name in MEASURED for x in s.metrics[name]}) == 2 * 2 * len(MEASURED)
+    watched.close()
+    alone.close()
 
 
 def test_width_changes_no_bit_of_a_training(as_workers):
@@ -218,7 +243,9 @@ def test_width_changes_no_bit_of_a_training(as_workers):
     sizes, found = {"layers": [64, 64], "batch_size": 64, "eval_every": 150, "eval_episodes": 1, "utd": 0.25}, {}
     for width in (2, 3, 8):
         trained = trainer(specs(seeds=(5, *range(100, 99 + width)), **sizes), 300, threads=1)
-        returns = [segment.episodes.returns[0] for segment in run_to(trained, 300)]
+        segments = run_to(trained, 300)
+        returns = [segment.episodes.returns[0] for segment in segments]
+        returns += [np.float64(segment.metrics[name][0]) for segment in segments for name in MEASURED]
         found[width] = returns, [leaf[0] for leaf in tree_leaves(trained.cohort.state["params"])]
         trained.close()
     for width in (3, 8):
