@@ -228,9 +228,14 @@ class RunDirectory:
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
-        with open(self.path / f"{table}.csv", "a", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            if file.tell() == 0:
+        with open(self.path / f"{table}.csv", "a+", newline="") as file:
+            # One that an earlier version began keeps the columns that it has.
+            file.seek(0)
+            known = next(csv.reader(file), None)
+            file.seek(0, os.SEEK_END)
+            columns = known or list(rows[0])
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+            if known is None:
                 writer.writeheader()
             writer.writerows(rows)
             file.flush()

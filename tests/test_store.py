@@ -155,3 +155,11 @@ def test_unknown_results_name_the_nearest(tmp_path):
     write_atomically(tmp_path / "ablation-quick" / "experiment.json", b"{}")
     with pytest.raises(InputError, match="did you mean 'ablation-quick'"):
         load_results("ablation-qick", tmp_path)
+
+
+def test_a_table_that_was_begun_with_fewer_columns_keeps_them(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append("training", [{"step": 0, "q": 1.5}])
+    run.append("training", [{"step": 100, "q_bias": 2.0, "q": 2.5}, {"step": 200, "q_bias": 3.0, "q": 3.5}])
+    run.append("training", [{"step": 300}])
+    assert (tmp_path / "training.csv").read_text() == "step,q\n0,1.5\n100,2.5\n200,3.5\n300,\n"
