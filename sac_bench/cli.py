@@ -81,6 +81,7 @@ def run(
         from sac_bench import experiment as loading
         from sac_bench.execution import plan as planning
         from sac_bench.execution.machine import available_memory, cores, resolve_device
+        from sac_bench.execution.starting import settle
         from sac_bench.results import runs_of
         from sac_bench.store import ENDED, Store
 
@@ -101,8 +102,9 @@ def run(
         for one in asked.experiments:
             store.check_writable(one.name)
         memory = 0.9 * available_memory(chosen) / workers
+        tried: set[str] = set()
         make_plan = loading.located(asked.source)(
-            lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain)
+            lambda: planning.make_plan(asked, store, workers, memory, chosen, retrain, skip=tried)
         )
         if dry_run or not store.root.exists():  # what cannot be done is refused before anything is written
             plan = make_plan()
@@ -112,12 +114,16 @@ def run(
         command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
         try:
             with store.planner() as planner:
-                with store.planning():
-                    plan = make_plan()
-                    planning.write(plan, store, planner, keep_replay)
-                _say_plan(asked, plan, store, workers, chosen)
-                if plan.cohorts:
-                    _train(asked, plan, store, workers, chosen, import_, command)
+                more = True
+                while more:  # the runs whose start has not ended yet are of a later plan
+                    with store.planning():
+                        plan = make_plan()
+                        planning.write(plan, store, planner, keep_replay)
+                    _say_plan(asked, plan, store, workers, chosen)
+                    if plan.cohorts:
+                        _train(asked, plan, store, workers, chosen, import_, command)
+                    tried.update(spec.id for cohort in plan.cohorts for spec in cohort.runs)
+                    more = settle(plan.waiting, store)
             pages = {one.name: _report(one, store, command, len(files) == 1) for one in asked.experiments}
             if len(files) > 1:
                 others = [found for found in _reported(store.root) if found not in pages]
@@ -185,6 +191,8 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     words = [f"{fresh} new", f"{len(plan.reused)} reused", f"{going_on} to be continued"]
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
+    if plan.waiting:
+        words.append(f"{len(plan.waiting)} after those they start from")
     for one in asked.experiments:
         console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)

@@ -22,6 +22,7 @@ from sac_bench.examinations import EXAMINATIONS
 from sac_bench.examinations import check as check_examinations
 from sac_bench.layers import MAX_STEPS, Layers
 from sac_bench.runspec import RunSpec
+from sac_bench.starts import Origin, tables_of, with_origins, with_starts
 from sac_bench.tomlfile import located, merged, read, validate
 from sac_bench.training.envs import describe
 
@@ -33,7 +34,8 @@ MAX_RUNS = 10_000
 
 @dataclass(frozen=True)
 class Variant:
-    """A name, an algorithm, its config and steps on each environment, what it changes, the sweep it is a point of."""
+    """A name, an algorithm, its config and steps on each environment, what it changes, the sweep it is a point of, and
+    the runs that its runs start from."""
 
     name: str
     algorithm: str
@@ -41,6 +43,12 @@ class Variant:
     steps: dict[str, int]
     overrides: dict[str, Any]
     swept: tuple[str, float] | None = None
+    start: Origin | None = None
+
+    def run(self, env: str, seed: int) -> RunSpec:
+        """Its run on an environment with a seed."""
+        start = self.start.start(seed) if self.start else None
+        return RunSpec(self.algorithm, self.configs[env], env, seed, start)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Experiment:
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Every (variant, run), in the order of environments, variants, seeds. Variants may share a run."""
         return [
-            (variant, RunSpec(variant.algorithm, variant.configs[env], env, seed))
+            (variant, variant.run(env, seed))
             for env in self.envs
             for variant in self.variants.values()
             for seed in self.seeds
@@ -186,9 +194,11 @@ def load(
             describe(env)
         if env in file.envs[:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
-    layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, file.envs,
-                    None if envs or quick else file.envs)  # fmt: skip
-    resolved = _variants(file, layers, where)
+    starts = tables_of(file.variants, where)
+    everywhere = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
+    layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, everywhere,
+                    None if envs or quick else everywhere)  # fmt: skip
+    resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
     claim = _claim(file, resolved, where)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
@@ -207,7 +217,7 @@ def load(
         resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
     for variant in resolved.values():
         check_steps(variant, where)
-    return Experiment(
+    loaded = Experiment(
         name=file.name,
         question=file.question or file.claim,
         envs=tuple(file.envs),
@@ -220,6 +230,13 @@ def load(
         overrides=tuple(settings),
         claim=claim,
     )
+    if starts:
+        own = replace(loaded, seeds=chosen[:1]).runs()
+        with located(where):
+            all_of_them = with_origins(own)
+        for variant, _ in all_of_them[len(own) :]:
+            check_steps(variant, where)
+    return loaded
 
 
 def _sides(claim: Claim) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ UNLISTED = "runs that no experiment here lists"
 def find(store: Store) -> list[Garbage]:
     """All of it, with runs that no experiment lists as `UNLISTED`. Call it while `store.planning()` is held."""
     cohort_of = {run_id: store.run(run_id).status().get("cohort") for run_id in store.run_ids()}
-    referred = _listed(store)
+    referred = _with_starts(store, _listed(store))
     found = []
     for cohort_id in store.cohort_ids():
         if planning.is_wanted(store, cohort_id):
@@ -74,14 +75,26 @@ def free(found: list[Garbage]) -> None:
 
 
 def _listed(store: Store) -> set[str]:
-    """The runs of every experiment in the folder."""
+    """The runs of every experiment in the folder, and what they start from."""
     listed: set[str] = set()
     for path in store.root.glob("*/runs.csv"):
         try:
-            listed.update(pd.read_csv(path, usecols=["run_id"], dtype=str)["run_id"])
-        except (OSError, ValueError) as error:
+            table = pd.read_csv(path, usecols=lambda column: column in ("run_id", "start"), dtype=str)
+            listed.update(table["run_id"])
+            listed.update(table.get("start", table["run_id"]).dropna())
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: cannot be read, so which runs it needs is not known: {error}") from None
     return listed
+
+
+def _with_starts(store: Store, listed: set[str]) -> set[str]:
+    """These runs, and what of those that are there they start from, and so on."""
+    todo = list(listed)
+    for run_id in todo:  # which grows
+        with contextlib.suppress(InputError):
+            if (start := store.run(run_id).spec().start) and start.run not in listed:
+                todo.append(start.run)
+    return set(todo)
 
 
 def _is_done(store: Store, directory: CohortDirectory, members: list[str]) -> bool:

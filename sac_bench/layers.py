@@ -84,6 +84,8 @@ class Layers:
         """Refuse, by name, what the algorithm does not have; any table may have `steps`."""
         known = ALGORITHMS[algorithm].config.model_fields
         for key in options:
+            if key == "start":
+                raise InputError(f"{self._where}: {table} start: has its place in [variants.NAME]")
             if key == "algorithm":
                 raise InputError(
                     f"{self._where}: {table} algorithm: has its place at the top of the file or in [variants.NAME]"
@@ -98,7 +100,8 @@ class Layers:
         self, table: str, overrides: Mapping[str, Any], swept: Mapping[str, Any] | None = None, by: str = "[sweep]"
     ) -> Resolved:
         """What becomes of a variant that its table says `overrides` of, and the table `by` says `swept`, last."""
-        own = {key: value for key, value in overrides.items() if key not in ("algorithm", "on")}
+        own = {key: value for key, value in overrides.items() if key not in ("algorithm", "on", "start")}
+        start = {"start": overrides["start"]} if "start" in overrides else {}
         algorithm, on, point = self.algorithm(overrides, table), overrides.get("on", {}), dict(swept or {})
         inner = table.removesuffix("]")
         self._check_on(on, f"{inner}.on.")
@@ -121,7 +124,7 @@ class Layers:
                 places |= dict.fromkeys(options, f"{self._where}: {place}")
             steps[env] = self._whole(merged.pop("steps"), places.get("steps", self._where))
             configs[env] = validate(ALGORITHMS[algorithm].config, merged, f"{self._where}: {table}", places)
-        return Resolved(algorithm, configs, steps, own | ({"on": on} if on else {}) | point)
+        return Resolved(algorithm, configs, steps, start | own | ({"on": on} if on else {}) | point)
 
     def unused_settings(self, algorithms: Collection[str]) -> list[str]:
         """The command line's settings that none of these algorithms has."""

@@ -54,13 +54,14 @@ def runs_of(store: Store, experiment: Wanted) -> pd.DataFrame:
                 "cohort_size": status.get("cohort_size"),
                 "algorithm": variant.algorithm,
                 "differences": json.dumps(variant.overrides),
+                "start": spec.start.run if spec.start else None,
                 "backend": spec.as_dict()["backend"],
                 **conditions(status),
                 "reason": status.get("reason"),
                 "untrusted": status["status"] in ("new", "planned", "damaged"),
             }
         )
-    return pd.DataFrame(rows).astype({"reason": object})
+    return pd.DataFrame(rows).astype({"reason": object, "start": object})
 
 
 def collect(store: Store, experiment: Experiment, command: str = "") -> Results:

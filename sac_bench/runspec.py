@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,14 @@ from sac_bench.training.envs import describe
 
 
 @dataclass(frozen=True)
+class Start:
+    """The weights that a run begins with: those that the run of this id ended with, at these steps."""
+
+    run: str
+    steps: int
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One run: everything that its numbers depend on."""
 
@@ -25,6 +33,7 @@ class RunSpec:
     config: TrainingConfig
     env: str
     seed: int
+    start: Start | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, the whole config included, as JSON holds it."""
@@ -33,6 +42,7 @@ class RunSpec:
     def identity(self) -> dict[str, Any]:
         """What the id is a hash of. Of the config only what differs from the defaults: a new option leaves old
         ids as they were, and a changed default wants new `semantics`."""
+        begun = {"start": asdict(self.start)} if self.start else {}
         return {
             "algorithm": self.algorithm,
             "semantics": ALGORITHMS[self.algorithm].semantics,
@@ -40,7 +50,7 @@ class RunSpec:
             "backend": describe(self.env).backend,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
-        }
+        } | begun
 
     @cached_property
     def id(self) -> str:
@@ -58,7 +68,8 @@ class RunSpec:
         if spec["algorithm"] not in ALGORITHMS:
             raise InputError(f"algorithm {spec['algorithm']!r} is not known: --import the module that registers it")
         config = ALGORITHMS[spec["algorithm"]].config.model_validate_json(json.dumps(spec["config"]))
-        return RunSpec(spec["algorithm"], config, spec["env"], spec["seed"])
+        start = Start(**spec["start"]) if "start" in spec else None
+        return RunSpec(spec["algorithm"], config, spec["env"], spec["seed"], start)
 
 
 def digest(value: Any) -> str:

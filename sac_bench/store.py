@@ -2,7 +2,8 @@
 
     results/store.json           the layout of this folder
     results/runs/<run_id>/       spec.json, status.json, evaluations.csv, episodes.csv, training.csv,
-                                 policy.safetensors, log.txt, examinations.json (examinations.py)
+                                 policy.safetensors, weights.safetensors once it finished, log.txt,
+                                 examinations.json (examinations.py)
     results/cohorts/<cohort>/    plan.json, checkpoints and the rows they stand on, log.txt (execution/checkpoint.py)
     results/.locks/              who plans, trains and writes here (locks.py)
     results/environments/        what a random policy gets, measured once
@@ -175,6 +176,11 @@ class RunDirectory:
     def policy(self) -> Path:
         return self.path / "policy.safetensors"
 
+    @property
+    def weights(self) -> Path:
+        """What runs that start from this one begin with: its parameters at the last steps at which it finished."""
+        return self.path / "weights.safetensors"
+
     def spec(self) -> RunSpec:
         """What the run is; InputError when that is missing or damaged."""
         path = self.path / "spec.json"
@@ -187,7 +193,7 @@ class RunDirectory:
         """Where the run stands: {"status": ..., "steps": how many are saved, ...}.
 
         "new" (never planned), "planned", "started", "failed", "finished", "diverged"; "damaged" when this file or, of
-        a run that has ended, a table or the policy is not what was written: "reason" names it.
+        a run that has ended, a table, the policy or the weights are not what was written: "reason" names it.
         """
         path = self.path / "status.json"
         try:
@@ -204,8 +210,9 @@ class RunDirectory:
             if status["status"] in ENDED:
                 for name, expected in status.get("tables", {}).items():
                     check(self.path / f"{Path(name).name}.csv", expected)
-                if status.get("policy"):
-                    check(self.policy, status["policy"])
+                for path, name in ((self.policy, "policy"), (self.weights, "weights")):
+                    if status.get(name):
+                        check(path, status[name])
         except (InputError, AttributeError) as error:
             return status | {"status": "damaged", "reason": str(error)}
         return status
@@ -221,9 +228,9 @@ class RunDirectory:
         write_json(self.path / "status.json", self._known)
 
     def end(self, status: str, **more: Any) -> None:
-        """Finished or diverged: from now on the tables and the policy are what they are."""
-        policy = fingerprint(self.policy) if self.policy.exists() else None
-        self.update(status=status, tables=self.fingerprints(), policy=policy, **more)
+        """Finished or diverged: from now on the tables, the policy and the weights are what they are."""
+        policy, weights = (fingerprint(path) if path.exists() else None for path in (self.policy, self.weights))
+        self.update(status=status, tables=self.fingerprints(), policy=policy, weights=weights, **more)
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:

@@ -215,6 +215,17 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"], "normalizer": state["normalizer"]["observation"]}
 
 
+def weights(state: State) -> State:
+    """What a run hands on: parameters and statistics, and not the returns of episodes under way."""
+    statistics = {name: state["normalizer"][name] for name in ("observation", "return")}
+    return {"params": state["params"], "normalizer": statistics}
+
+
+def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+    """A new state with another learner's weights."""
+    return state | weights | {"normalizer": state["normalizer"] | weights["normalizer"]}
+
+
 def act(structure: Structure, policy: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], mean action [N, A]."""
     actor = policy["actor"]
@@ -311,6 +322,8 @@ def learner(config: PPOConfig, observation_dim: int, action_dim: int) -> Learner
         batch_size=config.batch_size,
         metrics=METRICS,
         prepare=partial(prepare, structure),
+        weights=weights,
+        start=start,
         rollout=config.rollout,
         epochs=config.epochs,
     )

@@ -21,6 +21,11 @@ Shapes = dict[str, tuple[int, ...]]
 """Noise by name: each name is a stream of its own, one draw of that shape an update."""
 
 
+def parameters(state: State) -> State:
+    """All that most learners hand on to a run that starts from theirs."""
+    return {"params": state["params"]}
+
+
 @dataclass(frozen=True)
 class Value:
     """A learner's Q, to be compared with the returns that its policy gets.
@@ -68,6 +73,9 @@ class Learner:
     transitions are there, all of them in order, row by row; batches are parts of the samples.
 
     `value` and, with data = "replay", `diagnosis` are what evaluations measure beside returns, where they are given.
+    weights(state) -> what a run that starts from this one begins with, saved at a run's end
+    start(state, weights, numbers, before) -> a state that `init` made, with such weights of a learner whose numbers
+    were `before`, and targets equal to them; None where an algorithm's runs cannot start from others.
     """
 
     data: Literal["replay", "rollout"]
@@ -89,6 +97,8 @@ class Learner:
     epochs: int = 1
     value: Value | None = None
     diagnosis: Diagnosis | None = None
+    weights: Callable[[State], State] = parameters
+    start: Callable[[State, State, Numbers, Numbers], State] | None = None
 
     @property
     def noise_dim(self) -> int:

@@ -228,6 +228,25 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]} | normalizer
 
 
+def weights(state: State) -> State:
+    """What a run hands on: parameters, and what it knows of observations."""
+    return {name: state[name] for name in ("params", "normalizer") if name in state}
+
+
+def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+    """A new state with another learner's weights; its alpha, too, where both learn it."""
+    both = numbers["learn_temperature"] * before["learn_temperature"] > 0
+    own, params = state["params"]["temperature"], weights["params"]
+    params = params | {"temperature": torch.where(both, params["temperature"], own)}
+    targets = {name: tree_map(torch.clone, part) for name, part in followed(params).items() if name in state}
+    return state | weights | targets | {"params": params}
+
+
+def followed(params: State) -> State:
+    """What each target follows."""
+    return {"target": params["value" if "value" in params else "critic"], "target_policy": params["actor"]}
+
+
 def act(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] (of a mixture [N, A + 1]) -> sampled action [N, A], mean action [N, A]."""
     if "normalizer" in acting:
@@ -299,11 +318,10 @@ def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, b
     if "of_policy" in state:
         new["of_policy"] = {name: metrics[name] for name in OF_POLICY}
 
-    online = {"target": params["value" if has_value else "critic"], "target_policy": params["actor"]}
-    targets = {name: state[name] for name in online if name in state}
-    followed, target_in = follow(targets, {name: online[name] for name in targets}, state["target_in"], numbers)
+    online = {name: part for name, part in followed(params).items() if name in state}
+    targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], numbers)
     metrics |= {"q": q.mean(), "q_target": target.mean(), "temperature": alpha}
-    return new | followed | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
+    return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
 def value(nets: Networks, state: State, numbers: Numbers, observation: Tensor, noise: Tensor):
@@ -383,4 +401,6 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         metrics=metrics,
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
         diagnosis=Diagnosis(partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, DIAGNOSED),
+        weights=weights,
+        start=start,
     )

@@ -229,6 +229,11 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
+def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+    """A new state with another learner's weights."""
+    return state | weights | {"target": tree_map(torch.clone, weights["params"]["critic"])}
+
+
 def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], action at xi = 0 [N, A].
 
@@ -298,4 +303,5 @@ def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner
         update_noise=noise,
         batch_size=b,
         metrics=METRICS,
+        start=start,
     )

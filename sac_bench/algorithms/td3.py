@@ -152,6 +152,11 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
+def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+    """A new state with another learner's weights."""
+    return state | weights | {"target": tree_map(torch.clone, weights["params"])}
+
+
 def act(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> actions with exploration noise, each with its own, and mu(s); both [N, A]."""
     mean = policy(nets, acting["actor"], observation)
@@ -232,4 +237,5 @@ def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner
         batch_size=config.batch_size,
         metrics=METRICS,
         value=Value(partial(value, exact), "mean"),
+        start=start,
     )

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError
+from sac_bench.execution import starting
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Wanted
 from sac_bench.files import read_json
@@ -72,6 +73,8 @@ class Plan:
     reused: tuple[RunSpec, ...]
     cohorts: tuple[CohortPlan, ...]
     diverged: tuple[RunSpec, ...] = field(default=())
+    waiting: tuple[RunSpec, ...] = field(default=())
+    """Those whose start has not ended yet: for a later plan."""
 
     def seconds(self, workers: int) -> float:
         """Rough time of all cohorts, longest first on `workers` cores."""
@@ -132,25 +135,31 @@ def make_plan(
     device: str = "cpu",
     retrain: bool = False,
     apart: Mapping[str, str] | None = None,
+    skip: Collection[str] = (),
 ) -> Plan:
     """Group the runs of an experiment, or of several: reused, continued, new.
 
     `memory`: what a worker may take, in bytes.
     `apart`: labels {run id: label}; new runs of different labels do not share a cohort.
+    `skip`: ids of runs to leave out. What runs start from is planned with them.
 
     Raises InputError for what cannot be continued (a finished run that is asked for more steps and whose replay was
     dropped, a damaged one) unless `retrain` has it trained again, and for runs that would not fit into that memory.
     """
     asked: dict[str, tuple[RunSpec, int]] = {}
-    for variant, spec in wanted.runs():
+    for variant, spec in starting.with_origins(wanted.runs(), store):
         steps = max(variant.steps[spec.env], asked[spec.id][1] if spec.id in asked else 0)
         asked[spec.id] = (spec, steps)
+    asked = {run_id: run for run_id, run in asked.items() if run_id not in skip}
+    without_weights = starting.without_weights(asked.values(), store) if retrain else set()
     ended: dict[str, list[RunSpec]] = {"finished": [], "diverged": []}
     new, continued = [], dict[str, int]()
     for spec, steps in asked.values():
         status = store.run(spec.id).status()
         standing = standing_at(status, steps)
-        if standing in ended and not _to_be_ended(store, status):
+        if spec.id in without_weights:
+            new.append((spec, steps))
+        elif standing in ended and not _to_be_ended(store, status):
             ended[standing].append(spec)
         elif owner := _to_continue(store, spec, status, steps, retrain):
             continued[owner] = max(continued.get(owner, 0), steps)
@@ -161,9 +170,13 @@ def make_plan(
         check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
     new = [(s, n) for s, n in new if s.id not in in_continued]
+    waits = starting.waiting([spec for spec, _ in new], in_continued, store)
+    for run_id in waits:
+        check_fits(1, *asked[run_id], memory, workers)
+    new = [(s, n) for s, n in new if s.id not in waits]
     cohorts += _group(new, workers, memory, device, apart or {})
     cohorts.sort(key=lambda cohort: -cohort.seconds)
-    return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]))
+    return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]), tuple(waits.values()))
 
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:

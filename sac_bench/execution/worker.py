@@ -32,6 +32,7 @@ import torch
 from safetensors.torch import save
 
 from sac_bench.errors import InputError
+from sac_bench.execution import starting
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.files import write_atomically
@@ -83,7 +84,8 @@ class Worker:
         compiled = cannot_compile() is None
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
         self._conditions = _conditions(device, compiled, threads)
-        self.trainer = Trainer([run.spec() for run in self.runs], steps, device, compiled=compiled, threads=threads)
+        self._specs = [run.spec() for run in self.runs]
+        self.trainer = Trainer(self._specs, steps, device, compiled=compiled, threads=threads)
 
     def train(self) -> None:
         """Segment by segment to the end; what is saved is never lost."""
@@ -112,6 +114,9 @@ class Worker:
             for run in self._here:
                 if (status := run.status())["status"] in (*ENDED, "damaged") or status["steps"]:
                     raise InputError(f"{run.path} was trained, and its replay is gone; --retrain trains it again")
+            for m, (run, spec) in enumerate(zip(self.runs, self._specs, strict=True)):
+                if spec.start and run in self._here:
+                    trainer.cohort.start(m, *starting.read(self.store, spec.start))
         trainer.progress.stopped = [
             stopped or run not in self._here for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)
         ]
@@ -141,6 +146,10 @@ class Worker:
         return self.trainer.steps >= self.steps or not self._alive()
 
     def _finish(self) -> None:
+        for m, run in enumerate(self.runs):
+            if not self.trainer.progress.stopped[m]:
+                tensors, steps = self.trainer.cohort.weights(m), str(self.trainer.steps)
+                write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
         with self.store.planning():  # who asks for more steps does so before or after, not meanwhile
             for run in self._alive():
                 run.end("finished")

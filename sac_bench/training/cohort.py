@@ -7,7 +7,7 @@ functions of its own numbers, seed and data.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
 from sac_bench.training.graphed import Graphed
+from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
 
@@ -102,6 +103,28 @@ class Cohort:
     @property
     def size(self) -> int:
         return len(self.seeds)
+
+    def weights(self, m: int) -> dict[str, Tensor]:
+        """What a run that starts from member m begins with, by name, on the CPU."""
+        handed_on = named_tensors(self.learner.weights(self._of_member(m)))
+        return {name: leaf.cpu().clone() for name, leaf in handed_on.items()}
+
+    def start(self, m: int, weights: Mapping[str, Tensor], before: Numbers) -> None:
+        """Have member m, before its first update, begin with the `weights` of a learner whose numbers were `before`.
+
+        Raises InputError where they do not fit.
+        """
+        state = self._of_member(m)
+        like = lambda leaf: leaf.to(self.device, self.dtype)
+        begun = with_tensors(self.learner.weights(state), {name: like(leaf) for name, leaf in weights.items()})
+        numbers = {name: values[m] for name, values in self.numbers.items()}
+        assert self.learner.start is not None
+        new = self.learner.start(state, begun, numbers, {name: like(value) for name, value in before.items()})
+        tree_map(lambda old, new: old.copy_(new), state, new)
+
+    def _of_member(self, m: int) -> State:
+        """Views of one member's tensors."""
+        return tree_map(lambda leaf: leaf[m], self.state)
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""

@@ -276,6 +276,8 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
                 f"{where}: variant: {file.experiment} has no variant {name!r}{nearest(name, known.variants)}"
             )
         variant = known.variants[name]
+        if variant.start is not None:
+            raise InputError(f"{where}: variant: {name!r} starts from other runs' weights; a study does not")
         if file.algorithm not in (None, variant.algorithm):
             raise InputError(
                 f"{where}: algorithm: {name!r} of {file.experiment} is of {variant.algorithm}; leave it out"
