@@ -45,6 +45,11 @@ class Variant:
     swept: tuple[str, float] | None = None
     start: Origin | None = None
 
+    @property
+    def generation(self) -> int:
+        """Starts, one from the other, that lead to it."""
+        return 1 + self.start.variant.generation if self.start else 0
+
     def run(self, env: str, seed: int) -> RunSpec:
         """Its run on an environment with a seed."""
         start = self.start.start(seed) if self.start else None

@@ -45,6 +45,7 @@ class Origin:
         return Start(self.run(seed).id, self.steps)
 
 
+LONGEST_CHAIN = 10
 Runs = list[tuple["Variant", RunSpec]]
 
 
@@ -82,22 +83,26 @@ def with_starts(
     """
     tables = tables_of({name: variant.overrides for name, variant in variants.items()}, where)
     kept = lambda of: {env: of[env] for env in envs}
+    known: dict[str, Variant] = {}
 
     def begun(name: str, before: tuple[str, ...] = ()) -> Variant:
         variant, place = variants[name], _place(where, name)
-        if (table := tables.get(name)) is None:
-            return variant
+        if (table := tables.get(name)) is None or name in known:
+            return known.get(name, variant)
         if table.variant not in variants:
             raise InputError(f"{place}: no variant {table.variant!r}{nearest(table.variant, variants)}")
         if table.variant in (*before, name):
             raise InputError(f"{place}: goes round in a circle: {' from '.join((*before, name, table.variant))}")
-        other = begun(table.variant, (*before, name))
+        other = begun(table.variant, (*before, name)) if len(before) < LONGEST_CHAIN else None
+        if other is None or other.generation == LONGEST_CHAIN:
+            raise InputError(f"{place}: at most {LONGEST_CHAIN} starts, one from the other")
         count = steps or table.steps or other.steps[table.env]
         one = replace(other, configs={table.env: other.configs[table.env]}, steps={table.env: count})
         origin = Origin(one, table.env)
         for env in envs:
             _check_fit(origin, variant, env, place)
-        return replace(variant, start=origin)
+        known[name] = replace(variant, start=origin)
+        return known[name]
 
     found = {name: begun(name) for name in variants}
     return {name: replace(v, configs=kept(v.configs), steps=kept(v.steps)) for name, v in found.items()}
@@ -137,8 +142,10 @@ def _check_fit(origin: Origin, variant: Variant, env: str, place: str) -> None:
     if _sizes(origin.env) != _sizes(env):
         words = ["{} observations and {} actions on {}".format(*_sizes(of), of) for of in (origin.env, env)]
         raise InputError(f"{place}: does not fit: {words[0]}, {words[1]}")
-    of_origin, own = (_shapes(there.algorithm, c, e) for c, e in
-                      ((there.configs[origin.env], origin.env), (here.configs[env], env)))  # fmt: skip
+    theirs, ours = there.configs[origin.env], here.configs[env]
+    if theirs.structure() == ours.structure():
+        return
+    of_origin, own = _shapes(there.algorithm, theirs, origin.env), _shapes(here.algorithm, ours, env)
     for part in {**own, **of_origin}:
         if own.get(part) != of_origin.get(part):
             raise InputError(f"{place}: does not fit: {part} is {_shape(of_origin, part)} in {there.name!r} and "

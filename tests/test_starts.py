@@ -114,6 +114,17 @@ def test_the_start_may_be_on_an_environment_that_is_not_asked_for(file):
     assert tuned.overrides["start"] == {"variant": "sac", "env": "InvertedPendulum-v4"}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_chain_is_longer_than_a_plan_bears(file, order):
+    tables = [
+        f"[variants.t{i}]\nstart = {{ variant = '{f't{i - 1}' if i else 'sac'}', env = 'InvertedPendulum-v5' }}\n"
+        for i in range(1200)
+    ]
+    assert load(file(("[variants.tuned]", "".join(tables[:10][::order]) + "[variants.tuned]")), seeds=1).runs()
+    with pytest.raises(InputError, match="start: at most 10 starts, one from the other"):
+        load(file(("[variants.tuned]", "".join(tables[::order]) + "[variants.tuned]")), seeds=1)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
