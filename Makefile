@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
+.PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
 	sac-settings redq tune figures pages test test-slow mutations parity parity-td3 precision benchmark docs lint clean
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make comparison-quick      SAC against TD3, DDPG, PPO and SQL, small networks, minutes on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks; make sac-settings: SAC's published forms"
+	@echo "make claims-quick          twenty published claims about SAC, each with a verdict: small networks, about an hour;"
+	@echo "                           make claims: at full size, months on a laptop (sac-bench run experiments/claims/X.toml: one)"
 	@echo "make redq                  REDQ and DroQ, 20 updates a step, as configurations of SAC: days"
 	@echo "make tune                  a search for SAC's rates with small networks, checked on held-out seeds: minutes;"
 	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="
@@ -49,6 +51,13 @@ ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 
 comparison comparison-quick sac-settings redq: $(READY)
 	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
+
+# Runs that claims share are trained once; the same command continues.
+claims: $(READY)
+	$(BIN)/sac-bench run experiments/claims $(OPTIONS)
+
+claims-quick: $(READY)
+	$(BIN)/sac-bench run experiments/claims --quick $(OPTIONS)
 
 # experiments/tuning/*.toml; the journal in results/<study>/ unless STORAGE= names a database.
 STUDY ?= sac-quick
