@@ -26,7 +26,7 @@ from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, se
 from sac_bench.analysis.pictures import Pictures, write_figures
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.tables import RULES, presented, write_tables
-from sac_bench.analysis.why import NOT_RECORDED
+from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
 from sac_bench.files import write_atomically
@@ -102,7 +102,7 @@ def page(
             ("Comparison", [] if compared is None else _compared(compared, about, sources)),
             ("Performance profile", pictures["profile"]),
             ("Sensitivity", pictures["sensitivity"]),
-            ("Why", [*pictures["why"], *([text(NOT_RECORDED, small=True)] if pictures["why"] else [])]),
+            ("Why", [*pictures["why"], *([text(READING, small=True)] if pictures["why"] else [])]),
             ("Runs that did not finish", _absent(results.runs)),
             ("Settings", _settings(about)),
             ("How it was made", _made(runs, about)),

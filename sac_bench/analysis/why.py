@@ -14,11 +14,14 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.figures import line_style
 from sac_bench.results import Results
 
-NOT_RECORDED = (
-    "Q is the mean over replayed pairs of states and actions; soft ones count entropy. Whether it over- or under"
-    "estimates is not shown: that takes, of evaluation episodes, the discounted return (with the entropy that the "
-    "algorithm counts) and Q where they start, which runs do not record; nor do they record the variance of gradients."
+READING = (
+    "Q of replayed pairs is a mean over updates; soft ones count entropy. Q less its Monte-Carlo return is a mean over "
+    "the states of evaluation episodes after which the discounted return is known to 1% (sampled actions; of TD3 and "
+    "DDPG mean ones), with the entropy that Q counts: above 0, Q overestimates; the return stands beside it. The "
+    "gradient's variance is that of the policy's on one batch, summed over parameters, by both estimators and on equal "
+    "axes, whichever trained. Runs recorded by earlier versions have neither."
 )
+ESTIMATORS = ("gradient_variance_reparameterised", "gradient_variance_score_function")
 COLUMNS = 2
 
 
@@ -29,6 +32,8 @@ class Metric(NamedTuple):
     scale: str = "linear"
     rewards: int = 0
     """It is in units of the scaled reward to this power, and is shown in the environment's own."""
+    zero: bool = False
+    """Its axis shows where zero is."""
 
 
 METRICS = {
@@ -36,9 +41,13 @@ METRICS = {
     "entropy": Metric("entropy of the policy\n(nats)"),
     "saturation": Metric("share of actions\nbeyond 0.99"),
     "q": Metric("Q of replayed pairs\n(units of return)", "symlog", 1),
+    "q_bias": Metric("Q less Monte-Carlo return\n(units of return)", "symlog", 1, zero=True),
+    "monte_carlo": Metric("Monte-Carlo return\n(discounted)", "symlog", 1),
     "v": Metric("V of replayed states\n(units of return)", "symlog", 1),
     "soft_value": Metric("soft V, next states\n(units of return)", "symlog", 1),
     "critic_loss": Metric("critic loss\n(units of return²)", "log", 2),
+    "gradient_variance_reparameterised": Metric("gradient's variance\nif reparameterised", "log", 2),
+    "gradient_variance_score_function": Metric("gradient's variance\nby score function", "log", 2),
     "value_loss": Metric("value loss\n(its own units)", "log"),
     "approx_kl": Metric("KL of an update", "log"),
     "clip_fraction": Metric("share of ratios clipped"),
@@ -47,7 +56,7 @@ METRICS = {
 }
 """In the order in which they are shown; a metric of one's own algorithm comes after them."""
 LEFT_OUT = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean", "q_target", "actor_loss",
-            "policy_loss", "temperature_loss", "loss", "value", "stopped"}  # fmt: skip
+            "policy_loss", "temperature_loss", "loss", "value", "stopped", "gradient_squared_norm"}  # fmt: skip
 """Of little use beside the others; all of it is in training.csv."""
 
 
@@ -75,8 +84,13 @@ def why(results: Results, about: dict[str, Any], env: str, variants: list[str]) 
         metric = METRICS.get(name, Metric(name))
         _steps(axis)
         _values(axis, metric.scale)
+        if metric.zero:
+            low, high = axis.get_ylim()
+            axis.set_ylim(min(low, 0), max(high, 0))
+            axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         axis.tick_params(labelsize=7)
         axis.set_ylabel(metric.label, fontsize=8)
+    _alike([axis for axis, name in zip(axes.flat, names, strict=False) if name in ESTIMATORS])
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     there = [variant for variant in variants if variant in drawn]
@@ -116,8 +130,7 @@ def _steps(axis: Axes) -> None:
 
 def _values(axis: Axes, wanted: str) -> None:
     """The lines fill the axis, bands are cut; logarithmic only where the lines span more than a factor of 30."""
-    lines = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines] or [np.zeros(0)])
-    lines = lines[np.isfinite(lines)]
+    lines = _drawn(axis)
     size = np.abs(lines[lines != 0])
     if len(size) and size.max() > 30 * size.min():
         if wanted == "log" and (lines > 0).all():
@@ -131,3 +144,17 @@ def _values(axis: Axes, wanted: str) -> None:
         low, high = axis.get_ylim()
         margin = 0.4 * (np.ptp(lines) or abs(lines[0]) or 1.0)
         axis.set_ylim(max(low, lines.min() - margin), min(high, lines.max() + margin))
+
+
+def _alike(axes: list[Axes]) -> None:
+    """Axes to be compared: logarithmic, over the same values."""
+    lines = np.concatenate([_drawn(axis) for axis in axes] or [np.zeros(0)])
+    for axis in axes if len(lines) and (lines > 0).all() else []:
+        axis.set_yscale("log")
+        axis.set_ylim(lines.min() / 2, 2 * lines.max())
+
+
+def _drawn(axis: Axes) -> np.ndarray:
+    """The finite values of an axis's lines."""
+    lines = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines] or [np.zeros(0)])
+    return lines[np.isfinite(lines)]
