@@ -125,7 +125,13 @@ BUGS = [
         UPDATE,
     ),
     Bug("tau on the wrong side", CRITICS, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),
-    Bug("min in place of mean", CRITICS, "(1 - pessimism) * q.mean(0)", "(1 - pessimism) * q.amin(0)", UPDATE),
+    Bug(
+        "min in place of mean",
+        CRITICS,
+        "(1 - pessimism) * q.mean(0) + pessimism * q.amin",
+        "(1 - pessimism) * q.amin(0) + pessimism * q.amin",
+        UPDATE,
+    ),
     Bug(
         "the actor climbs the critics of before the update",
         SAC,
@@ -323,7 +329,7 @@ BUGS = [
         'precision == "bfloat16"',
         PRECISION,
     ),
-    Bug("acting in bfloat16", SAC, 'replace(nets, precision="float32")', "nets", PRECISION),
+    Bug("acting in bfloat16", SAC, 'act, replace(nets, precision="float32")', "act, nets", PRECISION),
     Bug("metrics summed over all that was", COHORT, "self._sums.zero_()", "pass", "tests/training/test_cohort.py"),
     Bug(
         "a replay that is filled with zeros at once",
