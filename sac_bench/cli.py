@@ -289,66 +289,19 @@ def list_(
     """List experiments, algorithms with every option, and environments."""
     with user_errors():
         _import(import_)
+        from sac_bench import listing
+
         known = ("experiments", "algorithms", "environments")
         if what not in (*known, "all"):
             from sac_bench.errors import nearest
 
             raise InputError(f"list {what}: wants {', '.join(known)}{nearest(what, known)}")
         if what in ("experiments", "all"):
-            _list_experiments(folder)
+            console.print(listing.experiments(folder))
         if what in ("algorithms", "all"):
-            _list_algorithms()
+            console.print(*listing.algorithms())
         if what in ("environments", "all"):
-            _list_environments(full=what == "environments")
-
-
-def _list_experiments(folder: Path) -> None:
-    from sac_bench.experiment import load
-    from sac_bench.tomlfile import read
-    from sac_bench.tuning import study as studies
-
-    if not folder.is_dir():
-        raise InputError(f"--folder {folder}: no such folder")
-    table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
-    for path in sorted(folder.rglob("*.toml")):
-        try:
-            if "space" in read(path):
-                s = studies.load(path)
-                table.add_row(
-                    str(path), s.question, ", ".join(s.envs), f"{s.trials} trials", str(len(s.seeds)), f"{s.steps:,}"
-                )
-                continue
-            e = load(path)
-        except InputError as error:
-            table.add_row(str(path), f"not valid: {error}")
-            continue
-        table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), str(len(e.seeds)), f"{e.steps:,}")
-    console.print(table)
-
-
-def _list_algorithms() -> None:
-    from sac_bench.algorithms import ALGORITHMS
-    from sac_bench.algorithms.catalogue import HEADER, options
-
-    for algorithm in ALGORITHMS.values():
-        table = Table(*HEADER, title=algorithm.name)
-        for row in options(algorithm):
-            table.add_row(*row)
-        console.print(table)
-
-
-def _list_environments(full: bool) -> None:
-    from sac_bench.training.envs import envpool_ids
-
-    ids = sorted(envpool_ids())
-    console.print(f"Environments: {len(ids)} ids in EnvPool (those with continuous actions and vector observations can "
-                  "be trained on), and gymnasium:ID for any registered with Gymnasium.", highlight=False)  # fmt: skip
-    shown = ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
-    console.print(", ".join(shown) + ("" if full else ", ... (all: sac-bench list environments)"), highlight=False)
-
-
-_MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
-           "Pusher", "Reacher", "Swimmer", "Walker2d")  # fmt: skip
+            console.print(listing.environments(full=what == "environments"), highlight=False)
 
 
 @app.command()
