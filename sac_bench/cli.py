@@ -408,6 +408,23 @@ def _write_index(results: Path, pages: Mapping[str, Any]) -> None:
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A result's folder, as results/record/ablation-quick, or its name.")],
+    b: Annotated[str, typer.Argument(help="Another's.")],
+    results: ResultsOption = Path("results"),
+    out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="A page of it: .html or .md.")] = None,
+) -> None:
+    """Set two results side by side: scores, differences with verdicts, which runs are the same, what else differs."""
+    with user_errors():
+        from sac_bench.analysis import side_by_side
+
+        page = side_by_side.write_page(side_by_side.load_side(a, results), side_by_side.load_side(b, results), out)
+        console.print(side_by_side.in_text(page), highlight=False, soft_wrap=True)
+        if out is not None:
+            console.print(f"\n{out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def gc(
     results: ResultsOption = Path("results"),
     runs: Annotated[
