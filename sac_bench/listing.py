@@ -23,7 +23,7 @@ def experiments(folder: Path) -> Table:
     if not folder.is_dir():
         raise InputError(f"--folder {folder}: no such folder")
     table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
-    for path in sorted(folder.rglob("*.toml")):
+    for path in sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_")):
         try:
             if "space" in read(path):
                 s = studies.load(path)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sac_bench.algorithms.sac import SACConfig
+from sac_bench.analysis.verdicts import MIN_SEEDS
 from sac_bench.errors import InputError
-from sac_bench.experiment import load
+from sac_bench.experiment import files, load
 from sac_bench.runspec import RunSpec, digest
 from tests.conftest import EXPERIMENT, tiny
 
@@ -20,6 +21,7 @@ DEFAULTS = {
     "entropy_in_backup": 1.0, "pessimism": 1.0, "actor_objective": 0.0, "log_std_min": -20.0, "log_std_max": 2.0,
 }  # fmt: skip
 SHIPPED = sorted(Path(__file__).parents[1].glob("experiments/*.toml"))
+CLAIMS = files([Path(__file__).parents[1] / "experiments" / "claims"])
 
 
 def test_an_experiment_becomes_runs(experiment_file):
@@ -117,6 +119,18 @@ def test_shipped_experiments_are_valid(path):
     assert e.name == path.stem
     assert e.question
     assert len(e.seeds) >= 3
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=lambda p: p.stem)
+def test_shipped_claims_are_valid_at_both_settings(path):
+    full, quick = load(path), load(path, quick=True)
+    assert (full.name, quick.name) == (path.stem, f"{path.stem}-quick")
+    assert full.claim.expect == quick.claim.expect
+    assert full.claim.words.endswith(".")
+    assert "arXiv" in full.claim.source
+    assert min(len(full.seeds), len(quick.seeds)) >= MIN_SEEDS
+    reference = quick.variants[quick.reference].configs[quick.envs[0]]
+    assert set(reference.layers) == {64}
 
 
 @pytest.mark.parametrize("name", ["ablation-quick", "ablation-halfcheetah", "ablation-hopper", "ablation-humanoid"])
