@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sac_bench.errors import InputError, nearest
-from sac_bench.examinations import EXAMINATIONS
+from sac_bench.examinations import EXAMINATIONS, check
 
 Relation = Literal[">", ">=", "~"]
 
@@ -65,6 +65,43 @@ class Claim:
     expect: tuple[Expectation, ...]
     margin: float | None = None
     grows: tuple[str, str] | None = None
+
+    def variants(self) -> set[str]:
+        """All that are compared."""
+        return {side.variant for expected in self.expect for side in (expected.a, expected.b)}
+
+
+def claimed(
+    words: str,
+    source: str,
+    expect: str | list[str],
+    margin: float | None,
+    grows: tuple[str, str] | None,
+    variants: Collection[str],
+    envs: Collection[str],
+) -> Claim | None:
+    """What a file claims, by the keys of it; None where it claims nothing. InputError where something does not fit."""
+    expect = [expect] if isinstance(expect, str) else expect
+    if not words:
+        if expect or grows:
+            raise InputError("claim: is missing, though the file says what to expect")
+        return None
+    if not (source and expect):
+        raise InputError(f"{'expect' if source else 'source'}: is missing; a claim wants both")
+    expected = tuple(expectation(text, variants, MEASURES) for text in expect)
+    for one in expected:
+        measures = [MEASURES[side.measure] for side in (one.a, one.b)]
+        if measures[0].in_returns != measures[1].in_returns:
+            raise InputError(f"expect: {str(one)!r}: compares measures of different units")
+        if one.relation != ">" and not (margin and measures[0].in_returns):
+            raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure in units of return")
+        for side in (one.a, one.b):
+            if side.measure in EXAMINATIONS:
+                for env in envs:
+                    check([side.measure], env)
+    if grows and not set(grows) <= set(envs):
+        raise InputError(f"grows: {', '.join(grows)}: wants two of envs, the easier first")
+    return Claim(words, source, expected, margin, grows)
 
 
 def examinations_of(claim: Claim | None) -> dict[str, list[str]]:

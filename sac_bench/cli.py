@@ -82,12 +82,13 @@ def run(
         from sac_bench.execution import plan as planning
         from sac_bench.execution.machine import available_memory, cores, resolve_device
         from sac_bench.execution.starting import settle
+        from sac_bench.experimentfiles import files as experiment_files
         from sac_bench.results import runs_of
         from sac_bench.store import ENDED, Store
 
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"--workers {workers}: wants 1 to 1024")
-        files = loading.files(experiments)
+        files = experiment_files(experiments)
         if name is not None and len(files) > 1:
             raise InputError(f"--name {name}: is of one experiment, and there are {len(files)}")
         asked = loading.Several(tuple(

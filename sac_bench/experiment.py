@@ -7,7 +7,7 @@ is one variant's resolved config (layers.py) on one environment with one seed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -16,14 +16,13 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms.config import TrainingConfig, require_multiple
-from sac_bench.claim import MEASURES, Claim, expectation
+from sac_bench.claim import Claim, claimed
 from sac_bench.errors import InputError, nearest
-from sac_bench.examinations import EXAMINATIONS
-from sac_bench.examinations import check as check_examinations
+from sac_bench.experimentfiles import tables
 from sac_bench.layers import MAX_STEPS, Layers
 from sac_bench.runspec import RunSpec
 from sac_bench.starts import Origin, tables_of, with_origins, with_starts
-from sac_bench.tomlfile import located, merged, read, validate
+from sac_bench.tomlfile import located, validate
 from sac_bench.training.envs import describe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
@@ -129,43 +128,6 @@ class _File(BaseModel):
     grows: tuple[str, str] | None = Field(None, strict=False)
 
 
-def files(paths: Iterable[Path]) -> list[Path]:
-    """Experiment files: those given and, of a folder, all in it but those beginning with "_", parts of others."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.glob("*.toml") if not p.name.startswith("_"))
-            if not inside:
-                raise InputError(f"{path}: no experiment files there")
-            found += inside
-        else:
-            found.append(path)
-    return found
-
-
-def _table(path: Path, quick: bool) -> dict[str, Any]:
-    """A file's tables over those of the file that it names as `common`, and with `quick` over both their [quick]."""
-    table = dict(read(path))
-    if "common" in table:
-        common = table.pop("common")
-        if not isinstance(common, str):
-            raise InputError(f"{path}: common: wants the name of a file beside this one, not {common!r}")
-        below = read(path.parent / common)
-        own = table.get("envs", below.get("envs"))
-        if isinstance(below.get("on"), dict) and isinstance(own, list):  # what is of others' environments
-            below["on"] = {env: options for env, options in below["on"].items() if env in own}
-        table = merged(below, table)
-    fast = table.pop("quick", None)
-    if not quick:
-        return table
-    if not isinstance(fast, dict):
-        raise InputError(f"{path}: has no [quick] table, so there is no --quick of it")
-    table = merged(table, fast)
-    if isinstance(table.get("name"), str):
-        table["name"] += "-quick"
-    return table
-
-
 def load(
     path: str | Path,
     *,
@@ -180,7 +142,7 @@ def load(
     """Read an experiment file and apply the command line's overrides; InputError for anything amiss."""
     path = Path(path)
     where = str(path)
-    table = _table(path, quick)
+    table, known = tables(path, quick)
     asked = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
     table |= {key: value for key, value in asked.items() if value is not None}
     if "space" in table and "trials" in table:
@@ -202,9 +164,10 @@ def load(
     starts = tables_of(file.variants, where)
     everywhere = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
     layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, everywhere,
-                    None if envs or quick else everywhere)  # fmt: skip
+                    None if envs else [*everywhere, *known])  # fmt: skip
     resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
-    claim = _claim(file, resolved, where)
+    with located(where):
+        claim = claimed(file.claim, file.source, file.expect, file.margin, file.grows, resolved, file.envs)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
@@ -214,7 +177,7 @@ def load(
                 raise InputError(f"{where}: no variant {wanted!r}{nearest(wanted, resolved)}; "
                                  f"it has {', '.join(resolved)}")  # fmt: skip
         resolved = {n: v for n, v in resolved.items() if n in variants}
-        claim = None if claim and not _sides(claim) <= set(resolved) else claim  # its runs are not all asked for
+        claim = None if claim and not claim.variants() <= set(resolved) else claim  # its runs are not all asked for
         reference = reference if reference in resolved else next(iter(resolved))
     for key in layers.unused_settings({v.algorithm for v in resolved.values()}):
         raise InputError(f"--set {key}: no variant asked for has that option")
@@ -242,36 +205,6 @@ def load(
         for variant, _ in all_of_them[len(own) :]:
             check_steps(variant, where)
     return loaded
-
-
-def _sides(claim: Claim) -> set[str]:
-    return {side.variant for expected in claim.expect for side in (expected.a, expected.b)}
-
-
-def _claim(file: _File, variants: dict[str, Variant], where: str) -> Claim | None:
-    """What a file claims and expects; InputError where one of the two is missing or does not fit."""
-    expect = [file.expect] if isinstance(file.expect, str) else file.expect
-    if not file.claim:
-        if expect or file.margin or file.grows:
-            raise InputError(f"{where}: claim: is missing, though the file says what to expect")
-        return None
-    if not (file.source and expect):
-        raise InputError(f"{where}: {'expect' if file.source else 'source'}: is missing; a claim wants both")
-    with located(where):
-        expected = tuple(expectation(text, variants, MEASURES) for text in expect)
-        for one in expected:
-            units = [MEASURES[side.measure] for side in (one.a, one.b)]
-            if units[0].in_returns != units[1].in_returns:
-                raise InputError(f"expect: {str(one)!r}: compares measures of different units")
-            if one.relation != ">" and not (file.margin and units[0].in_returns):
-                raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure in units of return")
-            for side in (one.a, one.b):
-                if side.measure in EXAMINATIONS:
-                    for env in file.envs:
-                        check_examinations([side.measure], env)
-        if file.grows and not set(file.grows) <= set(file.envs):
-            raise InputError(f"grows: {', '.join(file.grows)}: wants two of envs, the easier first")
-    return Claim(file.claim, file.source, expected, file.margin, file.grows)
 
 
 def _variants(file: _File, layers: Layers, where: str) -> dict[str, Variant]:

@@ -44,6 +44,9 @@ STORE, RESULTS, GARBAGE, FIGURES = "store.py", "results.py", "garbage.py", "anal
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/test_store.py tests/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
+CLAIMS, VERDICTS = "analysis/claims.py", "analysis/verdicts.py"
+CLAIMED = "tests/analysis/test_claims.py tests/test_claim.py"
+STARTS = "tests/training/test_begun.py tests/test_starts.py"
 SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
     f"tuning/{name}.py" for name in ("score", "pruning", "search", "held_out", "trials", "tune")
 )
@@ -602,6 +605,48 @@ BUGS = [
     ),
     Bug("heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/tasks"),
     Bug("the action's cost is of its norm", MULTIGOAL, "(u * u + v * v)", "(u * u + v * v) ** 0.5", "tests/tasks"),
+    Bug(
+        "a start's temperature goes on where it was not learned",
+        SAC,
+        'numbers["learn_temperature"] * before["learn_temperature"] > 0',
+        'numbers["learn_temperature"] > 0',
+        STARTS,
+    ),
+    Bug(
+        "targets of a start are not its networks",
+        TD3,
+        'return state | weights | {"target": tree_map(torch.clone, weights["params"])}',
+        "return state | weights",
+        STARTS,
+    ),
+    Bug(
+        "all seeds start from the first one's run",
+        WORKER,
+        "read(self.store, spec.start)",
+        "read(self.store, self._specs[0].start)",
+        STARTS,
+    ),
+    Bug("a start is not in a run's id", "runspec.py", "if self.start else {}", "if False else {}", STARTS),
+    Bug(
+        "a claim's margin is in units of return",
+        CLAIMS,
+        "claim.margin * gain if claim.margin",
+        "claim.margin if claim.margin",
+        CLAIMED,
+    ),
+    Bug("no worse is shown without the margin", VERDICTS, "tail(margin + difference.value)", "tail(difference.value)", CLAIMED),
+    Bug("two measures of one run are not paired", CLAIMS, "paired(a, b) if pairs else unpaired(a, b)", "unpaired(a, b)", CLAIMED),
+    Bug("equivalent is as claimed where more was", CLAIMS, 'word == "better" else "against', 'word != "worse" else "against', CLAIMED),
+    Bug("growth in units of return", CLAIMS, "tuple(v / one.gain**2 for", "tuple(v for", CLAIMED),
+    Bug("no worse without Holm", CLAIMS, "no_worse = holm([", "no_worse = np.array([", CLAIMED),
+    Bug(
+        "spread is from the mean",
+        "analysis/measures.py",
+        "(values - values.median()).abs()",
+        "(values - values.mean()).abs()",
+        CLAIMED,
+    ),
+    Bug("the common part lies over the file", "experimentfiles.py", "merged(below, table)", "merged(table, below)", CLAIMED),
 ]
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from sac_bench.claim import MEASURES, Side, as_plain, expectation, from_plain
 from sac_bench.errors import InputError
-from sac_bench.experiment import Several, files, load
+from sac_bench.experiment import Several, load
+from sac_bench.experimentfiles import files
 
 VARIANTS = ("sac", "one-q", "tau=0.1")
 
@@ -85,6 +86,17 @@ def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
     assert full.variants["sac"].configs["Ant-v5"].tau == 0.01
     assert full.question == full.claim.words == "Two are better."
     assert full.claim.margin == 0.1
+
+
+def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(folder):
+    with open(folder / "_common.toml", "a") as file:
+        file.write("[on.Ant-v5]\ntau = 0.03\n")
+    assert load(folder / "qs.toml").variants["one-q"].configs["Ant-v5"].tau == 0.03
+    assert load(folder / "qs.toml", quick=True).variants["one-q"].configs["Hopper-v5"].tau == 0.02
+    with open(folder / "_common.toml", "a") as file:
+        file.write("[on.Antt-v5]\ntau = 0.03\n")
+    with pytest.raises(InputError, match=r"Antt-v5.*not one of envs; did you mean 'Ant-v5'"):
+        load(folder / "qs.toml")
 
 
 def test_a_claim_outlives_its_file(folder):

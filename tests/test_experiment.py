@@ -8,7 +8,8 @@ import torch
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.analysis.verdicts import MIN_SEEDS
 from sac_bench.errors import InputError
-from sac_bench.experiment import files, load
+from sac_bench.experiment import load
+from sac_bench.experimentfiles import files
 from sac_bench.runspec import RunSpec, digest
 from tests.conftest import EXPERIMENT, tiny
 
