@@ -91,9 +91,14 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
     results = Results(runs=runs.drop(columns="untrusted"), examinations=examined, **joined)
     about = _describe(experiment, command, store)
     with locks.locked(lock_of(folder, "tables")):
+        about["tables"] = {}
         for name, table in zip(Results._fields, results, strict=True):
-            write_atomically(folder / f"{name}.csv", table.to_csv(index=False).encode())
-        about["tables"] = {name: fingerprint(folder / f"{name}.csv") for name in Results._fields}
+            path = folder / f"{name}.csv"
+            if name in Results._field_defaults and not len(table):
+                path.unlink(missing_ok=True)
+                continue
+            write_atomically(path, table.to_csv(index=False).encode())
+            about["tables"][name] = fingerprint(path)
         write_json(folder / "experiment.json", about)
     return results
 

@@ -634,9 +634,27 @@ BUGS = [
         "claim.margin if claim.margin",
         CLAIMED,
     ),
-    Bug("no worse is shown without the margin", VERDICTS, "tail(margin + difference.value)", "tail(difference.value)", CLAIMED),
-    Bug("two measures of one run are not paired", CLAIMS, "paired(a, b) if pairs else unpaired(a, b)", "unpaired(a, b)", CLAIMED),
-    Bug("equivalent is as claimed where more was", CLAIMS, 'word == "better" else "against', 'word != "worse" else "against', CLAIMED),
+    Bug(
+        "no worse is shown without the margin",
+        VERDICTS,
+        "tail(margin + difference.value)",
+        "tail(difference.value)",
+        CLAIMED,
+    ),
+    Bug(
+        "two measures of one run are not paired",
+        CLAIMS,
+        "paired(a, b) if pairs else unpaired(a, b)",
+        "unpaired(a, b)",
+        CLAIMED,
+    ),
+    Bug(
+        "equivalent is as claimed where more was",
+        CLAIMS,
+        'word == "better" else "against',
+        'word != "worse" else "against',
+        CLAIMED,
+    ),
     Bug("growth in units of return", CLAIMS, "tuple(v / one.gain**2 for", "tuple(v for", CLAIMED),
     Bug("no worse without Holm", CLAIMS, "no_worse = holm([", "no_worse = np.array([", CLAIMED),
     Bug(
@@ -646,7 +664,13 @@ BUGS = [
         "(values - values.mean()).abs()",
         CLAIMED,
     ),
-    Bug("the common part lies over the file", "experimentfiles.py", "merged(below, table)", "merged(table, below)", CLAIMED),
+    Bug(
+        "the common part lies over the file",
+        "experimentfiles.py",
+        "merged(below, table)",
+        "merged(table, below)",
+        CLAIMED,
+    ),
 ]
 
 
