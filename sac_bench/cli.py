@@ -70,6 +70,9 @@ def run(
     keep_replay: Annotated[bool, typer.Option(help="Keep what continuing finished runs would need.")] = False,
     retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files too, when all is done.")
+    ] = False,
 ) -> None:
     """Train what experiments lack, then write their tables, figures and reports. Runs that several share train once.
 
@@ -79,6 +82,7 @@ def run(
     with user_errors():
         _import(import_)
         from sac_bench import experiment as loading
+        from sac_bench import tensorboard as events
         from sac_bench.execution import plan as planning
         from sac_bench.execution.machine import available_memory, cores, resolve_device
         from sac_bench.execution.starting import settle
@@ -88,6 +92,8 @@ def run(
 
         if workers is not None and not 1 <= workers <= 1024:
             raise InputError(f"--workers {workers}: wants 1 to 1024")
+        if tensorboard:
+            events.check_installed()
         files = experiment_files(experiments)
         if name is not None and len(files) > 1:
             raise InputError(f"--name {name}: is of one experiment, and there are {len(files)}")
@@ -129,6 +135,9 @@ def run(
             if len(files) > 1:
                 others = [found for found in _reported(store.root) if found not in pages]
                 _write_index(store.root, pages | _reports(store.root, others))
+            if tensorboard:
+                for one in asked.experiments:
+                    console.print(f"events: {events.write_events(store.experiment(one.name))}", soft_wrap=True)
         except KeyboardInterrupt:
             print(f"sac-bench: {_count(runs_of(store, asked))}; continue with: {command}", file=sys.stderr)
             raise
@@ -359,12 +368,16 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
 def report(
     names: Annotated[Optional[list[str]], typer.Argument(help="Experiments; all in the folder if not given.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All in the folder, as without names.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Make tables, figures and reports again from experiments' CSV files, without training; of all, an index too."""
     with user_errors():
         from sac_bench.errors import nearest
+        from sac_bench.tensorboard import check_installed
 
+        if tensorboard:
+            check_installed()
         if names and all_:
             raise InputError(f"report {names[0]} --all: wants names or --all")
         found = _reported(results)
@@ -373,7 +386,7 @@ def report(
         for name in names or []:
             if name not in found:
                 raise InputError(f"{name}: no such experiment in {results}{nearest(name, found)}")
-        pages = _reports(results, names or found)
+        pages = _reports(results, names or found, tensorboard)
         if not names:
             _write_index(results, pages)
         if broken := [page for page in pages.values() if isinstance(page, str)]:
@@ -385,9 +398,10 @@ def _reported(results: Path) -> list[str]:
     return sorted(path.parent.name for path in results.glob("*/experiment.json"))
 
 
-def _reports(results: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Every report made again: its page, or why there is none."""
+def _reports(results: Path, names: Sequence[str], tensorboard: bool = False) -> dict[str, Any]:
+    """Every report made again, and event files: its page, or why there is none."""
     from sac_bench.analysis.report import write_report
+    from sac_bench.tensorboard import write_events
     from sac_bench.tuning import report as of_study
 
     pages: dict[str, Any] = {}
@@ -396,6 +410,8 @@ def _reports(results: Path, names: Sequence[str]) -> dict[str, Any]:
             is_study = (results / name / of_study.FILE).exists()
             pages[name] = (of_study.write_report if is_study else write_report)(results / name)
             console.print(f"{results / name / 'report.html'}", highlight=False, soft_wrap=True)
+            if tensorboard and not is_study:
+                console.print(f"{write_events(results / name)}", highlight=False, soft_wrap=True)
         except InputError as error:
             pages[name] = str(error)
     return pages
@@ -423,6 +439,36 @@ def compare(
         console.print(side_by_side.in_text(page), highlight=False, soft_wrap=True)
         if out is not None:
             console.print(f"\n{out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def watch(
+    run: Annotated[str, typer.Argument(help="A run's id, or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]].")],
+    results: ResultsOption = Path("results"),
+    out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
+    episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Whole episodes.")] = 1,
+    sample: Annotated[bool, typer.Option("--sample", help="Sampled actions, in place of the mean action.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the environment, and of what is sampled.")] = 0,
+    import_: ImportOption = [],  # noqa: B006
+) -> None:
+    """Make a video of a trained policy."""
+    with user_errors():
+        _import(import_)
+        from sac_bench import watch as watching
+        from sac_bench.policy import load_policy
+
+        if out is not None:
+            watching.check_out(out)
+        run = watching.find_run(run, results)
+        policy = load_policy(run, results)
+        out = out or Path(f"{run}{'.mp4' if watching.has_ffmpeg() else '.gif'}")
+        console.print(
+            f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, "
+            f"{policy.steps:,} steps", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        for episode in watching.watch(policy, out, episodes, sample, seed):
+            console.print(f"return {episode.score:.1f} in {_counted(episode.length, 'step')}", highlight=False)
+        console.print(f"video: {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()

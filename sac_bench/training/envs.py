@@ -67,13 +67,16 @@ class Step(NamedTuple):
 class Pool:
     """K environments with a seed each, stepped together; finished ones are reset at once and alone.
 
-    wrapper: what each of Gymnasium's environments is changed by (EnvPool's cannot be).
+    wrapper: what each of Gymnasium's environments is changed by (EnvPool's cannot be). One that is `drawn` can give
+    pictures of itself.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1, wrapper: Wrapper | None = None) -> None:
+    def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1, wrapper: Wrapper | None = None,
+                 drawn: bool = False) -> None:  # fmt: skip
         seeds = [int(seed) for seed in seeds]
         self._spec = describe(env_id)
-        self._env = _make(env_id, len(seeds), seeds, threads, wrapper)
+        more = {"render_mode": "rgb_array"} if drawn else {}
+        self._env = _make(env_id, len(seeds), seeds, threads, wrapper, **more)
         # EnvPool takes its seeds when it is made, Gymnasium when it is reset.
         self._reset_options = {"seed": seeds} if env_id.startswith(GYMNASIUM_PREFIX) else {}
         space = _single_action_space(self._env)
@@ -101,6 +104,10 @@ class Pool:
             else:  # EnvPool returns only the rows it reset
                 observation[np.asarray(info["env_id"])] = rows
         return Step(observation, final, np.array(reward, dtype=np.float32), terminated, truncated)
+
+    def picture(self) -> np.ndarray:
+        """The first environment as it is now, [height, width, 3] uint8; the backend's own error where it cannot."""
+        return np.asarray(self._env.render()[0])
 
     def close(self) -> None:
         """End the environments and give their memory back to the system."""
@@ -183,7 +190,7 @@ def _told_in_one_line(env_id: str) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):
             yield
     except Exception as error:
-        raise InputError(f"environment {env_id!r} cannot be made: {_first_line(error)}") from error
+        raise InputError(f"environment {env_id!r} cannot be made: {first_line(error)}") from error
 
 
 @contextmanager
@@ -211,11 +218,12 @@ def _single_action_space(env: Any) -> Any:
     return getattr(env, "single_action_space", None) or env.action_space
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What kind of error it is and what it says first."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrapper | None = None) -> Any:
+def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrapper | None = None, **more: Any) -> Any:
     if env_id.startswith(GYMNASIUM_PREFIX):
         with _quiet_mujoco():
             return gymnasium.make_vec(
@@ -224,9 +232,10 @@ def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrap
                 vectorization_mode="sync",
                 wrappers=[wrapper] if wrapper else None,
                 vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
+                **more,
             )
     if wrapper:
         raise ValueError(f"{env_id}: EnvPool's environments cannot be wrapped")
     import envpool
 
-    return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count))
+    return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count), **more)

@@ -92,7 +92,7 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     assert table["identical"].to_dict() == {"sac": True, "one-q": False, "tau=1": False}
     assert table.loc["tau=1", "ended_otherwise"] == "B: 1 interrupted (left out)"
     text = in_text(write_page(a, b, None))
-    assert "2 of the runs have one id in both and other numbers" in text
+    assert "2 of the runs have one id in both, which stands for settings, seed and backend, and other numbers" in text
     assert "The two share seeds" in text
     assert f"On {ENV} the same to the bit in both: `sac`." in text
 
@@ -130,7 +130,9 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     about = json.loads((one / "experiment.json").read_text())
     about = {key: value for key, value in about.items() if key not in ("sha256", "tables")}
     (other / "experiment.json").write_text(json.dumps(about))
-    assert "All runs that both have are the same to the bit." in command("compare", one, "again").stdout
+    a, b = load_side(str(one), RECORD), load_side("again", tmp_path / "results")
+    assert compare(a, b)["identical"].all()
+    assert write_page(a, b, None).answer == ("All runs that both have are the same to the bit.",)
 
     evaluations = pd.read_csv(other / "evaluations.csv")
     evaluations.loc[evaluations["variant"] == "one-q", "return_mean"] += 5000
@@ -145,7 +147,7 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     assert [of["alt"] for tag, of in parsed.tags if tag == "img"] == [
         "B less A on HalfCheetah-v5, with 95% intervals; right of them the verdicts."
     ]
-    assert command("compare", one, "again", "--out", "both.md").returncode == 0
+    write_page(a, load_side(str(other), RECORD), tmp_path / "both.md")
     (picture,) = [line for line in (tmp_path / "both.md").read_text().splitlines() if line.startswith("![")]
     assert (tmp_path / picture.split("(")[1].rstrip(")")).exists()
 
