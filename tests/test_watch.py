@@ -133,7 +133,7 @@ def test_only_videos_are_written(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.avi: wants a name that ends in \.mp4 or \.gif"):
         check_out(tmp_path / "a.avi")
     monkeypatch.setattr("sac_bench.watch.has_ffmpeg", lambda: False)
-    with pytest.raises(InputError, match="pip install imageio-ffmpeg, or write a"):
+    with pytest.raises(InputError, match="pip install imageio-ffmpeg, or use"):
         check_out(tmp_path / "a.mp4")
 
 
