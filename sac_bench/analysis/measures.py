@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.statistics import area_score, run_score
-from sac_bench.analysis.tables import scored_by, scores
+from sac_bench.analysis.statistics import run_score
+from sac_bench.analysis.tables import scores
 from sac_bench.claim import Side
 from sac_bench.results import Results
 
@@ -18,13 +18,11 @@ def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> p
 
     A run that diverged enters a score, an area and a spread with a random policy's return, and nothing else.
     """
-    if side.measure in ("score", "sampled"):
+    if side.measure in ("score", "sampled", "area"):
         return _scores(results, about, side, env)
     if side.measure == "spread":
         values = _scores(results, about, Side(side.variant), env)
         return (values - values.median()).abs()
-    if side.measure == "area":
-        return _areas(results, about, side, env)
     if side.measure.startswith("gradient_variance_"):
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.examinations, side, env)
@@ -33,16 +31,8 @@ def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> p
 
 def _scores(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
     policy = "sample" if side.measure == "sampled" else None
-    return _of(scores(results, about, policy), side, env).set_index("seed")["score"].dropna()
-
-
-def _areas(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
-    standing = _of(scores(results, about), side, env).set_index("seed")
-    rows = _of(results.evaluations, side, env)
-    rows = rows[rows["policy"] == scored_by(about, side.variant)]
-    areas = {seed: area_score(curve["step"], curve["return_mean"]) for seed, curve in rows.groupby("seed")}
-    values = pd.Series(areas, dtype=float).reindex(standing.index)
-    return values.where(standing["status"] == "finished", standing["score"]).dropna()
+    column = "area" if side.measure == "area" else "score"
+    return _of(scores(results, about, policy), side, env).set_index("seed")[column].dropna()
 
 
 def _late_metric(results: Results, side: Side, env: str) -> pd.Series:

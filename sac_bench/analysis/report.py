@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
-from sac_bench.analysis import claims
+from sac_bench.analysis import aggregates, claims
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.comparison import (
     LEGEND,
@@ -24,8 +24,9 @@ from sac_bench.analysis.comparison import (
 from sac_bench.analysis.differences import WORDS, answer
 from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.analysis.pictures import Pictures, write_figures
+from sac_bench.analysis.profile import on_one_scale
 from sac_bench.analysis.published import citations
-from sac_bench.analysis.tables import RULES, presented, write_tables
+from sac_bench.analysis.tables import RULES, presented, scores, write_tables
 from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
@@ -50,8 +51,11 @@ def write_report(folder: Path) -> Page:
             if compared is not None:
                 write_comparison(compared, about, folder / "tables")
             judged = judge(results, about, folder / "tables")
+            together = aggregated(results, about, folder / "tables")
             pictures = write_figures(results, about, final, folder / "figures", judged)
-            return written(page(results, about, final, compared, judged, pictures, _sources(folder)), folder / "report")
+            return written(
+                page(results, about, final, compared, together, judged, pictures, _sources(folder)), folder / "report"
+            )
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
                 f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
@@ -72,6 +76,7 @@ def page(
     about: dict[str, Any],
     final: pd.DataFrame,
     compared: pd.DataFrame | None,
+    together: pd.DataFrame,
     judged: list[Comparison],
     pictures: Pictures,
     sources: str | Link,
@@ -100,7 +105,7 @@ def page(
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, about, sources)),
-            ("Performance profile", pictures["profile"]),
+            ("All environments together", _aggregated(together, pictures["profile"])),
             ("Sensitivity", pictures["sensitivity"]),
             ("Why", [*pictures["why"], *([text(READING, small=True)] if pictures["why"] else [])]),
             ("Runs that did not finish", _absent(results.runs)),
@@ -108,6 +113,19 @@ def page(
             ("How it was made", _made(runs, about)),
         ),
     )
+
+
+def aggregated(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """Scores over all environments, written to aggregates.csv too; empty where there is no scale common to them."""
+    found = aggregates.aggregates(on_one_scale(scores(results, about), about), about)
+    write_atomically(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False).encode())
+    return found
+
+
+def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
+    if not len(together):
+        return []
+    return [Grid(aggregates.presented(together)), text(aggregates.RULES, small=True), *pictures]
 
 
 def _claimed(about: dict[str, Any], judged: list[Comparison], pictures: list[Picture]) -> list[Block]:

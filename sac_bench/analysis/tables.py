@@ -12,14 +12,13 @@ import pandas as pd
 
 from sac_bench.analysis.differences import WORDS, differences, in_words
 from sac_bench.analysis.page import markdown
-from sac_bench.analysis.statistics import mean_interval, run_score
+from sac_bench.analysis.statistics import area_score, mean_interval, run_score
 from sac_bench.files import write_atomically
 from sac_bench.results import Results
 
 RULES = (
     "Score of a run: mean return of the mean action (SQL, which has none: of sampled ones) over the evaluations in the "
-    "last 10% of its steps (the last one "
-    "before, where there are none). "
+    "last 10% of its steps (the last one before, where there are none); whole curve: the area below it over its width. "
     "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
     "A diverged run enters with the return of a random policy, where that is known (in curves, from where it diverged; "
     "as no success where successes are counted). A run that failed, is damaged or unfinished does not enter; it is "
@@ -33,18 +32,23 @@ def scored_by(about: dict[str, Any], variant: str) -> str:
 
 
 def scores(results: Results, about: dict[str, Any], policy: str | None = None) -> pd.DataFrame:
-    """One row a run: env, variant, seed, status, score (NaN when it does not enter), by its own policy or by one."""
+    """One row a run: env, variant, seed, status, score, area (its curve's mean), by its own policy or by one.
+
+    Score and area are NaN for a run that does not enter.
+    """
     rows = []
     evaluations = results.evaluations
     by_run = dict(list(evaluations.groupby(["run_id", "variant", "policy"]))) if len(evaluations) else {}
     for run in results.runs.to_dict("records"):
-        score = float("nan")
+        score = area = float("nan")
         key = (run["run_id"], run["variant"], policy or scored_by(about, run["variant"]))
         if run["status"] == "diverged":
-            score = about["random"].get(run["env"], {}).get("return_mean", float("nan"))
+            score = area = about["random"].get(run["env"], {}).get("return_mean", float("nan"))
         elif run["status"] == "finished" and key in by_run:
-            score = run_score(by_run[key]["step"], by_run[key]["return_mean"], run["target_steps"])
-        rows.append({name: run[name] for name in ("env", "variant", "seed", "status")} | {"score": score})
+            curve = by_run[key]["step"], by_run[key]["return_mean"]
+            score, area = run_score(*curve, run["target_steps"]), area_score(*curve)
+        labels = {name: run[name] for name in ("env", "variant", "seed", "status")}
+        rows.append(labels | {"score": score, "area": area})
     return pd.DataFrame(rows)
 
 
@@ -70,6 +74,7 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
                 "score": score.value,
                 "ci_low": score.low,
                 "ci_high": score.high,
+                "area": float(mine["area"].mean()),
                 "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
                 if len(entered) else float("nan"),
             }  # fmt: skip
@@ -125,6 +130,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
             "verdict": [in_words(row) for row in table.to_dict("records")],
             "r": ["" if pd.isna(r) else f"{r:+.2f}" for r in table["seed_correlation"]],
             "sampled actions": [number(x) for x in table["sampled_score"]],
+            "whole curve": [number(x) for x in table["area"]],
         }
     )
     if table["steps"].nunique() > 1:
