@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sac_bench.analysis.report import write_report
+from sac_bench.analysis.report import judge, write_report
+from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.experiment import load
@@ -80,6 +81,7 @@ def test_conditions_that_changed_on_the_way_are_all_told():
 
 
 RECORD = Path(__file__).parents[1] / "results" / "record"
+CLAIMS = Path(__file__).parents[1] / "experiments" / "claims"
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("*/experiment.json")))
@@ -89,6 +91,17 @@ def test_published_results_are_readable(name, tmp_path):
     read = lambda folder: pd.read_csv(folder / name / "tables" / "final.csv")
     recorded = read(RECORD)
     pd.testing.assert_frame_equal(read(tmp_path)[recorded.columns], recorded)  # columns may have come since
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("claims/*/experiment.json")))
+def test_published_claims_come_out_as_recorded(name, tmp_path):
+    (tmp_path / "tables").mkdir()
+    judge(load_results(name, RECORD / "claims"), about(RECORD / "claims" / name), tmp_path / "tables")
+    recorded, now = (pd.read_csv(f / "tables" / "claim.csv") for f in (RECORD / "claims" / name, tmp_path))
+    pd.testing.assert_frame_equal(now, recorded)
+    assert load(CLAIMS / f"{name.removesuffix('-quick')}.toml", quick=True).claim == from_plain(
+        about(RECORD / "claims" / name)["claim"], about(RECORD / "claims" / name)["variants"]
+    )
 
 
 def test_a_description_of_when_an_experiment_had_one_algorithm_is_readable(tmp_path):
