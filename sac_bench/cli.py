@@ -272,7 +272,7 @@ def tune(
         if dry_run:
             console.print(studies.in_words(asked), highlight=False, soft_wrap=True)
             return
-        from sac_bench.tuning.trials import hidden_in
+        from sac_bench.tuning.storage import hidden_in
         from sac_bench.tuning.tune import tune as carry_out
 
         if eager := cannot_compile():

@@ -546,7 +546,7 @@ BUGS = [
         "if 0 * sum(other.number < trial.number",
         OF_TUNING,
     ),
-    Bug("a half-written line stays in the journal", TRIALS, "file.truncate(whole)", "pass", OF_TUNING),
+    Bug("a half-written line stays in the journal", "tuning/storage.py", "file.truncate(whole)", "pass", OF_TUNING),
     Bug(
         "a narrower cohort of other members",
         CHECKPOINT,

@@ -16,9 +16,10 @@ from sac_bench.tuning import report
 from sac_bench.tuning.held_out import Verdict, best, best_file, verdict
 from sac_bench.tuning.score import objective_value, worst_seen
 from sac_bench.tuning.search import Search
+from sac_bench.tuning.storage import telling_of
 from sac_bench.tuning.study import Study
 from sac_bench.tuning.training import Training, random_returns
-from sac_bench.tuning.trials import Trial, Trials, telling_of
+from sac_bench.tuning.trials import Trial, Trials
 
 BEST = "best.toml"
 

@@ -13,8 +13,9 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.store import Store
 from sac_bench.tuning import trials as module
+from sac_bench.tuning.storage import hidden_in, open_storage
 from sac_bench.tuning.study import load
-from sac_bench.tuning.trials import Trials, hidden_in, open_storage
+from sac_bench.tuning.trials import Trials
 from tests.conftest import sac_bench_environment
 from tests.tuning.conftest import STUDY
 from tests.tuning.postgresql import available, serving
