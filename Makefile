@@ -9,7 +9,8 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
-	sac-settings redq tune figures pages test test-slow mutations parity parity-td3 precision benchmark docs lint clean
+	sac-settings redq tune figures pages test test-slow mutations parity parity-td3 precision benchmark benchmark-aggregate \
+	oracle docs lint clean
 
 help:
 	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
@@ -28,7 +29,8 @@ help:
 	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
 	@echo "make soak                  kills, corrupts and fills the disk for ten minutes, then compares with an undisturbed run;"
 	@echo "                           make soak-tune does it to tuners that share a study (ARGS=--postgresql: in a database)"
-	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
+	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda);"
+	@echo "                           make benchmark-aggregate: of the statistics, with 10,000 runs"
 	@echo "make test, make lint       checks; make test-slow: every structure compiled, rarer faults,"
 	@echo "                           make mutations plants bugs and names the test that catches each"
 	@echo "make clean                 removes the virtual environment and the compiled code"
@@ -115,6 +117,14 @@ $(PEERS)/.ready: benchmarks/peers.lock
 benchmark: $(READY) $(if $(filter cuda,$(DEVICE)),,$(PEERS)/.ready)
 	$(BIN)/python benchmarks/speed.py $(if $(filter cuda,$(DEVICE)),--device cuda --out results/benchmark-cuda,--peers $(PEERS)/bin/python)
 	$(if $(filter cuda,$(DEVICE)),,$(BIN)/python benchmarks/speed_algorithms.py --peers $(PEERS)/bin/python)
+
+# 10,000 runs of 100 evaluations, aggregated with 2,000 resamples: seconds and memory.
+benchmark-aggregate: $(READY)
+	$(BIN)/python benchmarks/aggregate.py
+
+# rliable's numbers, which our statistics are tested against, made anew.
+oracle: $(READY)
+	$(BIN)/python tests/analysis/oracle_rliable.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
