@@ -13,20 +13,25 @@ Relation = Literal[">", ">=", "~"]
 
 
 class Measure(NamedTuple):
-    """What is measured of a run: in words, and whether it is in units of return (then margins are normalised)."""
+    """What is measured of a run: in words, whether in units of return, and whether a claim's margin is of it."""
 
     label: str
     in_returns: bool = True
+    has_margin: bool = True
+    """A share of the reference's gain weighs returns; of differences of returns, or other units, it says nothing."""
 
 
 MEASURES = {
     "score": Measure("score"),
     "sampled": Measure("score of sampled actions"),
     "area": Measure("mean return over the whole curve"),
-    "spread": Measure("distance of a seed's score from the median seed's"),
-    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False),
-    "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False),
-    **{name: Measure(one.description, one.unit == "return") for name, one in EXAMINATIONS.items()},
+    "spread": Measure("distance of a seed's score from the median seed's", True, False),
+    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False, False),
+    "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False, False),
+    **{
+        name: Measure(one.description, one.unit == "return", one.unit == "return" and not name.startswith("lost"))
+        for name, one in EXAMINATIONS.items()
+    },
 }
 """Of a run's tables, and of its trained policy. The mean of `spread` over seeds is what Brown and Forsythe (1974)
 compare: a test of spread that does not want scores to be normal."""
@@ -91,16 +96,18 @@ def claimed(
     expected = tuple(expectation(text, variants, MEASURES) for text in expect)
     for one in expected:
         measures = [MEASURES[side.measure] for side in (one.a, one.b)]
-        if measures[0].in_returns != measures[1].in_returns:
-            raise InputError(f"expect: {str(one)!r}: compares measures of different units")
-        if one.relation != ">" and not (margin and measures[0].in_returns):
-            raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure in units of return")
+        if measures[0][1:] != measures[1][1:]:
+            raise InputError(f"expect: {str(one)!r}: compares measures of different kinds")
+        if one.relation != ">" and not (margin and measures[0].has_margin):
+            raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure that is a return")
         for side in (one.a, one.b):
             if side.measure in EXAMINATIONS:
                 for env in envs:
                     check([side.measure], env)
-    if grows and not set(grows) <= set(envs):
+    if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
         raise InputError(f"grows: {', '.join(grows)}: wants two of envs, the easier first")
+    if grows and not MEASURES[expected[0].a.measure].has_margin:
+        raise InputError(f"grows: wants a first expectation of returns, not {str(expected[0])!r}")
     return Claim(words, source, expected, margin, grows)
 
 

@@ -102,6 +102,8 @@ def run(
                          quick=quick)
             for file in files
         ))  # fmt: skip
+        if again := [n for n, times in Counter(one.name for one in asked.experiments).items() if times > 1]:
+            raise InputError(f"{again[0]}: two of the files have this name, and would write to one folder")
         chosen = resolve_device(device)
         workers = workers or (min(cores(), len({spec.id for _, spec in asked.runs()})) if chosen == "cpu" else 1)
         store = Store(results)
@@ -131,8 +133,10 @@ def run(
                         _train(asked, plan, store, workers, chosen, import_, command)
                     tried.update(spec.id for cohort in plan.cohorts for spec in cohort.runs)
                     more = settle(plan.waiting, store)
-            pages = {one.name: _report(one, store, command, len(files) == 1) for one in asked.experiments}
-            if len(files) > 1:
+            if len(files) == 1:
+                pages = {one.name: _report(one, store, command) for one in asked.experiments}
+            else:
+                pages = {one.name: _reported_or_why(one, store, command) for one in asked.experiments}
                 others = [found for found in _reported(store.root) if found not in pages]
                 _write_index(store.root, pages | _reports(store.root, others))
             if tensorboard:
@@ -141,6 +145,8 @@ def run(
         except KeyboardInterrupt:
             print(f"sac-bench: {_count(runs_of(store, asked))}; continue with: {command}", file=sys.stderr)
             raise
+        if broken := [f"{name}: {page}" for name, page in pages.items() if isinstance(page, str)]:
+            raise InputError("; ".join(broken))
         if not set(runs_of(store, asked)["status"]) <= set(ENDED):
             raise typer.Exit(1)
 
@@ -156,7 +162,7 @@ def _train(asked: Any, plan: Any, store: Any, workers: int, device: str, imports
     if eager:
         console.print(eager, highlight=False, soft_wrap=True)
     for one in asked.experiments:  # from now on the folder knows which runs it refers to
-        collect(store, one, command)
+        collect(store, one, command, examined=False)
     Engine(plan, store, device=device, workers=workers, imports=imports, display=Display(console, workers)).run()
 
 
@@ -170,7 +176,15 @@ def _count(runs: Any) -> str:
     return ", ".join(words)
 
 
-def _report(asked: Any, store: Any, command: str, alone: bool) -> Any:
+def _reported_or_why(asked: Any, store: Any, command: str) -> Any:
+    """One report of several: its page, or why there is none, so that the others are made."""
+    try:
+        return _report(asked, store, command, alone=False)
+    except InputError as error:
+        return str(error)
+
+
+def _report(asked: Any, store: Any, command: str, alone: bool = True) -> Any:
     """Write and show it, in a few lines unless it is alone; its page."""
     from sac_bench.analysis.report import write_report
     from sac_bench.results import collect, measure_random_policies
@@ -352,12 +366,13 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
 
         columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps"]]
         return {"name": name, "runs": list(columns.itertuples(index=False, name=None))}
-    file = Path(name) if name.endswith(".toml") else Path("experiments") / f"{name}.toml"
+    found = [] if name.endswith(".toml") else sorted(Path("experiments").rglob(f"{Path(name).name}.toml"))
+    file = Path(name) if name.endswith(".toml") else (found or [Path("experiments") / f"{name}.toml"])[0]
     if not file.exists():
         from sac_bench.errors import nearest
 
         known = [p.parent.name for p in results.glob("*/experiment.json")] + [
-            p.stem for p in file.parent.glob("*.toml")
+            p.stem for p in file.parent.rglob("*.toml")
         ]
         raise InputError(f"{name}: no such experiment in {results} or {file.parent}{nearest(name, known)}")
     loaded = load(file)

@@ -166,8 +166,9 @@ def load(
     layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, everywhere,
                     None if envs else [*everywhere, *known])  # fmt: skip
     resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
+    grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # of environments not asked for
     with located(where):
-        claim = claimed(file.claim, file.source, file.expect, file.margin, file.grows, resolved, file.envs)
+        claim = claimed(file.claim, file.source, file.expect, file.margin, grows, resolved, file.envs)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")

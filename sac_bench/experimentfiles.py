@@ -11,14 +11,17 @@ from sac_bench.tomlfile import merged, read
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
-    """Experiment files: those given and, of a folder, all in it but those beginning with "_", parts of others."""
+    """Experiment files, each once: those given and, of a folder, all in it.
+
+    But for those that begin with "_": they are parts of others.
+    """
     found: list[Path] = []
     for path in paths:
         inside = sorted(p for p in path.glob("*.toml") if not p.name.startswith("_")) if path.is_dir() else [path]
         if not inside:
             raise InputError(f"{path}: no experiment files there")
         found += inside
-    return found
+    return list(dict.fromkeys(found))
 
 
 def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
@@ -32,6 +35,8 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
         if not isinstance(common, str):
             raise InputError(f"{path}: common: wants the name of a file beside this one, not {common!r}")
         below = read(path.parent / common)
+        if "common" in below:
+            raise InputError(f"{path.parent / common}: common: is one itself, and cannot have another")
         known = [*_envs(below), *_envs(table)]
         table = merged(below, table)
     else:

@@ -17,7 +17,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.examinations import examine
 from sac_bench.experiment import Experiment, Wanted
 from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
-from sac_bench.store import ENDED, TABLES, Store
+from sac_bench.store import TABLES, Store
 
 
 class Results(NamedTuple):
@@ -64,8 +64,8 @@ def runs_of(store: Store, experiment: Wanted) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"reason": object, "start": object})
 
 
-def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
-    """Gather an experiment's runs from the store and write them to results/<name>/."""
+def collect(store: Store, experiment: Experiment, command: str = "", examined: bool = True) -> Results:
+    """Gather an experiment's runs from the store and write them to results/<name>/; its policies are `examined`."""
     folder = store.experiment(experiment.name)
     runs = runs_of(store, experiment)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
@@ -87,8 +87,8 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
                 table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
     joined = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in tables.items()}
-    examined = _examined(store, experiment, runs)
-    results = Results(runs=runs.drop(columns="untrusted"), examinations=examined, **joined)
+    found = _examined(store, experiment, runs) if examined else pd.DataFrame()
+    results = Results(runs=runs.drop(columns="untrusted"), examinations=found, **joined)
     about = _describe(experiment, command, store)
     with locks.locked(lock_of(folder, "tables")):
         about["tables"] = {}
@@ -104,11 +104,16 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
 
 
 def _examined(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
-    """What the claim's examinations found of the runs that have ended; measured now where it is not known."""
+    """What the claim's examinations found of the finished runs; measured now where it is not known.
+
+    Of a run that has gone on since, nothing: its policy is another's now.
+    """
     wanted = examinations_of(experiment.claim)
     rows = []
-    for run in runs[runs["status"].isin(ENDED)].to_dict("records"):
-        if names := wanted.get(run["variant"]):
+    for run in runs[runs["status"] == "finished"].to_dict("records"):
+        status = store.run(run["run_id"]).status()
+        as_asked = (status["status"], status["steps"]) == ("finished", run["target_steps"])
+        if as_asked and (names := wanted.get(run["variant"])):
             labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
             found = examine(store, run["run_id"], names)
             rows += [labels | {"examination": name, "value": value} for name, value in found.items()]

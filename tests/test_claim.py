@@ -44,7 +44,7 @@ margin = 0.1
 [base]
 gamma = 0.98
 [quick]
-envs = ["Hopper-v5"]
+envs = ["Hopper-v5", "Walker2d-v5"]
 steps = 20000
 [quick.base]
 learning_starts = 1000
@@ -63,7 +63,7 @@ tau = 0.01
 critics = 1
 [quick]
 seeds = 5
-grows = ["Hopper-v5", "Hopper-v5"]
+grows = ["Hopper-v5", "Walker2d-v5"]
 [quick.variants.one-q]
 tau = 0.02
 """
@@ -79,7 +79,12 @@ def folder(tmp_path):
 def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
     full, quick = (load(folder / "qs.toml", quick=quick) for quick in (False, True))
     assert (full.name, full.envs, full.steps, len(full.seeds)) == ("qs", ("Hopper-v5", "Ant-v5"), 100000, 10)
-    assert (quick.name, quick.envs, quick.steps, len(quick.seeds)) == ("qs-quick", ("Hopper-v5",), 20000, 5)
+    assert (quick.name, quick.envs, quick.steps, len(quick.seeds)) == (
+        "qs-quick",
+        ("Hopper-v5", "Walker2d-v5"),
+        20000,
+        5,
+    )
     config = quick.variants["one-q"].configs["Hopper-v5"]
     assert (config.gamma, config.learning_starts, config.critics, config.tau) == (0.98, 1000, 1, 0.02)
     assert full.variants["one-q"].configs["Hopper-v5"].tau == 0.005
@@ -109,8 +114,19 @@ def test_a_claim_is_dropped_where_not_all_its_variants_are_asked_for(folder):
     assert load(folder / "qs.toml", variants=["sac"]).claim is None
 
 
+def test_growth_is_dropped_where_not_both_its_environments_are_asked_for(folder):
+    assert load(folder / "qs.toml", envs=["Ant-v5", "Hopper-v5"]).claim.grows
+    assert load(folder / "qs.toml", envs=["Ant-v5"]).claim.grows is None
+
+
+def test_bad_input_a_common_part_with_another(folder):
+    (folder / "_common.toml").write_text('common = "other.toml"\n' + COMMON)
+    with pytest.raises(InputError, match=r"_common.toml: common: is one itself"):
+        load(folder / "qs.toml")
+
+
 def test_a_folder_stands_for_the_experiments_in_it(folder):
-    assert files([folder, folder / "qs.toml"]) == [folder / "qs.toml"] * 2
+    assert files([folder, folder / "qs.toml"]) == [folder / "qs.toml"]
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no experiment files there"):
         files([folder / "empty"])
@@ -130,13 +146,16 @@ def test_what_several_experiments_share_is_one_run(folder):
         ('source = "a paper"', "", "source: is missing"),
         ('expect = ["sac > one-q", "sac >= one-q:sampled"]', "", "expect: is missing"),
         ('claim = "Two are better."', "", "claim: is missing"),
-        ("sac >= one-q:sampled", "sac >= one-q:gradient_variance_reparameterised", "different units"),
+        ("sac >= one-q:sampled", "sac >= one-q:gradient_variance_reparameterised", "different kinds"),
         (
             "sac > one-q",
             "sac:gradient_variance_score_function ~ sac:gradient_variance_reparameterised",
-            "wants a margin, and a measure in units of return",
+            "wants a margin, and a measure that is a return",
         ),
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Hopper-v5", "Walker2d-v5"]', "wants two of envs"),
+        ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Ant-v5", "Ant-v5"]', "wants two of envs"),
+        ("sac > one-q", "sac:spread > one-q:spread", "grows: wants a first expectation of returns"),
+        ("sac >= one-q:sampled", "sac:spread >= one-q:spread", "wants a margin, and a measure that is a return"),
         ("_common.toml", "_comon.toml", "no such file; did you mean '_common.toml'?"),
     ],
 )

@@ -16,17 +16,21 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.measures import measured
-from sac_bench.analysis.statistics import Difference, Estimate, paired, unpaired
+from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, unpaired
 from sac_bench.analysis.verdicts import (
     ALPHA,
     MIN_SEEDS,
     MOST_SEEDS,
-    Word,
+    difference_p,
+    difference_power,
+    equivalence_p,
+    equivalence_power,
     holm,
+    inferiority_p,
     least_seeds,
     noninferiority_p,
-    noninferiority_power,
-    verdicts,
+    outside_p,
+    shift_power,
 )
 from sac_bench.claim import MEASURES, Claim, Expectation, Relation, Side
 from sac_bench.results import Results
@@ -34,14 +38,17 @@ from sac_bench.results import Results
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
 
 RULES = (
-    "A comparison `a > b` came out as claimed where a is shown to be more, against the claim where it is shown to be "
-    "less or, within the margin, equivalent; `a ~ b` as claimed where equivalent, against it where more or less; "
-    "`a >= b` as claimed where shown to be no less than by the margin, against it where less by more. Tests at 5%: "
-    "Welch's t (of one variant measured in two ways, the paired t), two one-sided tests for equivalence; each kind "
-    f"after Holm over the claim's comparisons; none below {MIN_SEEDS} seeds a side. Seeds in brackets: a side's that "
-    "would decide at 80% power, were the difference and the spread seen the true ones. Gain: the reference's mean "
-    "score less a random policy's."
+    "`a > b` came out as claimed where a is shown to be more, against the claim where it is shown to be less, or "
+    "else to be equivalent within the margin; `a >= b` as claimed where a is shown to be no less than by the "
+    "margin, against it where less by more than that; `a ~ b` as claimed where equivalent within the margin, "
+    "against it where the difference is shown to be beyond. Tests at 5%: Welch's t, of one variant measured in two "
+    "ways the paired t; after Holm over all that speaks for the claim, and over all that speaks against it, "
+    f"environments included; none below {MIN_SEEDS} seeds a side. Seeds in brackets: a side's that would decide at "
+    "80% power, were the difference and the spread seen the true ones. Gain: the reference's mean score less a "
+    "random policy's, taken as known. r: Pearson's correlation of the sides over equal seeds; by pairs: the "
+    "interval that takes it into account, with fewer degrees of freedom."
 )
+NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 class Mean(NamedTuple):
@@ -76,11 +83,20 @@ class Comparison:
     gain: float
     """The reference's mean score less a random policy's; NaN where that is not known or not positive."""
     margin: float | None
-    word: Word | None = None
+    correlation: float = float("nan")
+    """Pearson's, of seeds that both sides have."""
+    by_pairs: Estimate = NOTHING
+    """The difference with the paired interval, of those seeds."""
     p: float = float("nan")
-    """Of what the outcome stands on, after Holm."""
+    """Of what the outcome stands on, after Holm; of an undecided one, for the claim."""
     outcome: Outcome = "no word"
     seeds_needed: int | None = None
+
+    @property
+    def is_testable(self) -> bool:
+        """Whether there are seeds enough, and the margin that the relation wants."""
+        known = min(self.difference.seeds) >= MIN_SEEDS and np.isfinite(self.difference.value)
+        return bool(known and (self.relation == ">" or self.margin))
 
     @property
     def interval(self) -> Estimate:
@@ -94,6 +110,12 @@ class Comparison:
     @property
     def told(self) -> str:
         """The outcome as a reader gets it, with the seeds that would decide."""
+        if self.outcome == "no word" and min(self.difference.seeds) >= MIN_SEEDS:
+            return "no word (the gain is not known)"
+        if self.outcome == "as claimed" and self.relation == ">" and self.margin:
+            return self.outcome + (
+                ", within the margin" if equivalence_p(self.difference, self.margin) <= ALPHA else ""
+            )
         if self.outcome != "undecided":
             return self.outcome
         return f"undecided ({self.seeds_needed or f'more than {MOST_SEEDS}'} seeds a side would decide)"
@@ -104,49 +126,67 @@ def comparisons(claim: Claim, results: Results, about: dict[str, Any]) -> list[C
     asked = [_asked(claim, one, results, about, env) for one in claim.expect for env in about["envs"]]
     if claim.grows:
         asked.append(_growth(claim, results, about))
-    found = [one.difference for one in asked]
-    words = verdicts(found, [one.margin for one in asked])
-    enough = [min(one.difference.seeds) >= MIN_SEEDS for one in asked]
-    no_worse = holm([
-        noninferiority_p(one.difference, one.margin) if go and one.relation == ">=" and one.margin else np.nan
-        for one, go in zip(asked, enough, strict=True)
-    ])  # fmt: skip
-    strictest = ALPHA / max(1, int(np.isfinite(no_worse).sum()))
+    tested = [one if one.is_testable else None for one in asked]
+    speaking_for = holm([p_for(one) if one else np.nan for one in tested])
+    against = holm([p_against(one) if one else np.nan for one in tested])
+    strictest = ALPHA / max(1, sum(one is not None for one in tested))
     judged = []
-    for one, verdict, p in zip(asked, words, map(float, no_worse), strict=True):
-        outcome = outcome_of(one.relation, verdict.word, p <= ALPHA)
-        needed, shown = verdict.seeds_needed, verdict.p_difference
-        if one.relation == ">=":
-            shown, needed = p, None
-            if outcome == "undecided" and one.margin:
-                needed = least_seeds(one.difference, partial(_power, one.margin, strictest))
-        elif one.relation == "~":
-            shown = verdict.p_equivalence
-        needed = needed if outcome == "undecided" else None
-        judged.append(replace(one, word=verdict.word, p=shown, outcome=outcome, seeds_needed=needed))
+    for one, p, q in zip(asked, map(float, speaking_for), map(float, against), strict=True):
+        outcome = outcome_of(p, q)
+        needed = least_seeds(one.difference, partial(_power, one, strictest)) if outcome == "undecided" else None
+        shown = q if outcome == "against the claim" else p
+        judged.append(replace(one, p=shown, outcome=outcome, seeds_needed=needed))
     return judged
 
 
-def outcome_of(relation: Relation, word: Word | None, no_worse: bool) -> Outcome:
-    """What a comparison's word says of what was expected; `no_worse`: shown to be, but for the margin."""
-    if word is None:
+def p_for(one: Comparison) -> float:
+    """The p-value that a comparison comes out as claimed by."""
+    if one.relation == ">":
+        return difference_p(one.difference) if one.difference.value > 0 else 1.0
+    assert one.margin
+    test = equivalence_p if one.relation == "~" else noninferiority_p
+    return test(one.difference, one.margin)
+
+
+def p_against(one: Comparison) -> float:
+    """The p-value that it comes out against the claim by."""
+    if one.relation == ">":
+        less = difference_p(one.difference) if one.difference.value < 0 else 1.0
+        return min(less, equivalence_p(one.difference, one.margin)) if one.margin else less
+    assert one.margin
+    test = outside_p if one.relation == "~" else inferiority_p
+    return test(one.difference, one.margin)
+
+
+def outcome_of(p: float, q: float) -> Outcome:
+    """Of the p-values for the claim and against it; NaN: not tested. A difference that is shown to be there, and to be
+    within the margin, is as claimed."""
+    if np.isnan(p):
         return "no word"
-    if relation == ">=" and (no_worse or word in ("better", "equivalent")):
+    if p <= ALPHA:
         return "as claimed"
-    if word == "undecided":
-        return "undecided"
-    if relation == "~":
-        return "as claimed" if word == "equivalent" else "against the claim"
-    return "as claimed" if word == "better" else "against the claim"
+    return "against the claim" if q <= ALPHA else "undecided"
+
+
+def _power(one: Comparison, alpha: float, planned: Difference) -> float:
+    """The chance to decide a comparison, either way, with a planned difference."""
+    if one.relation == ">":
+        shown = difference_power(planned, alpha)
+        return max(shown, equivalence_power(planned, one.margin, alpha)) if one.margin else shown
+    assert one.margin
+    if one.relation == "~":
+        outside = shift_power(planned, abs(planned.value) - one.margin, alpha / 2)
+        return max(equivalence_power(planned, one.margin, alpha), outside)
+    return max(shift_power(planned, sign * (one.margin + planned.value), alpha) for sign in (1, -1))
 
 
 def verdict(found: Sequence[Comparison]) -> str:
     """A claim's verdict: one or a few words."""
     count = Counter(one.outcome for one in found)
+    if count["no word"] == len(found):
+        return f"no verdict: fewer than {MIN_SEEDS} seeds, or no scale"
     if count["as claimed"] == len(found):
         return "supported"
-    if count["no word"]:
-        return f"no verdict below {MIN_SEEDS} seeds"
     if count["as claimed"] and count["against the claim"]:
         return "mixed"
     if count["against the claim"]:
@@ -181,6 +221,8 @@ def grid(found: Sequence[Comparison]) -> pd.DataFrame:
             "in gains": "" if not one.in_gains else _span(one.normalised, "{:+.2f}".format),
             "margin": "" if one.margin is None else number(one.margin),
             "p": "" if np.isnan(one.p) else f"{one.p:.2g}",
+            "r": "" if np.isnan(one.correlation) else f"{one.correlation:+.2f}",
+            "by pairs [95% CI]": "" if one.paired else _span(one.by_pairs, number),
         })  # fmt: skip
     shown = pd.DataFrame(rows)
     said_once = [name for name in ("environment", "of") if shown[name].nunique() == 1 and len(shown) > 1]
@@ -193,7 +235,8 @@ def table(found: Sequence[Comparison]) -> pd.DataFrame:
         {"env": one.env, "expected": one.expected, "measure": one.label, "seeds_a": one.a.seeds, "mean_a": one.a.value,
          "seeds_b": one.b.seeds, "mean_b": one.b.value, "difference": one.interval.value, "ci_low": one.interval.low,
          "ci_high": one.interval.high, "gain": one.gain, "margin": one.margin, "paired": one.paired,
-         "word": one.word or "", "p": one.p, "outcome": one.outcome, "seeds_needed": one.seeds_needed}
+         "correlation": one.correlation, "paired_difference": one.by_pairs.value, "paired_ci_low": one.by_pairs.low,
+         "paired_ci_high": one.by_pairs.high, "p": one.p, "outcome": one.outcome, "seeds_needed": one.seeds_needed}
         for one in found
     ]).astype({"seeds_needed": "Int64"})  # fmt: skip
 
@@ -202,10 +245,10 @@ def _asked(claim: Claim, expected: Expectation, results: Results, about: dict[st
     sides = (expected.a, expected.b)
     a, b = (measured(results, about, side, env) for side in sides)
     pairs = expected.a.variant == expected.b.variant
+    both = a.index.intersection(b.index)
     if pairs:
-        both = a.index.intersection(b.index)
         a, b = a[both], b[both]
-    in_returns = MEASURES[expected.a.measure].in_returns
+    _, in_returns, has_margin = MEASURES[expected.a.measure]
     gain = _gain(results, about, env) if in_returns else 1.0
     worst = [measured(results, about, Side(side.variant), env).min() if in_returns else np.nan for side in sides]
     return Comparison(
@@ -219,7 +262,9 @@ def _asked(claim: Claim, expected: Expectation, results: Results, about: dict[st
         paired=pairs,
         in_gains=in_returns,
         gain=gain,
-        margin=claim.margin * gain if claim.margin and in_returns and gain > 0 else None,
+        margin=claim.margin * gain if claim.margin and has_margin and gain > 0 else None,
+        correlation=seed_correlation(a[both], b[both]),
+        by_pairs=paired(a[both], b[both]).interval(),
     )
 
 
@@ -243,10 +288,6 @@ def _gain(results: Results, about: dict[str, Any], env: str) -> float:
     random = about["random"].get(env, {}).get("return_mean", float("nan"))
     gain = float(reference.mean() - random) if len(reference) else float("nan")
     return gain if gain > 0 else float("nan")
-
-
-def _power(margin: float, alpha: float, difference: Difference) -> float:
-    return noninferiority_power(difference, margin, alpha)
 
 
 def _named(one: Comparison) -> str:

@@ -13,8 +13,11 @@ from sac_bench.analysis.verdicts import MIN_SEEDS, Verdict, verdicts
 WORDS = (
     "Verdicts: better or worse where the difference is shown at 5% (two-sided, Welch's t, p after Holm over the whole "
     f"table), else undecided, with the seeds a side that would decide at 80% power were the difference and the spread "
-    f"seen the true ones; none below {MIN_SEEDS} seeds a side. r: Pearson's correlation with the reference over equal "
-    "seeds; where it is positive, these intervals are too wide, where negative, too narrow."
+    f"seen the true ones; none below {MIN_SEEDS} seeds a side."
+)
+CORRELATION = (
+    "r: Pearson's correlation with the reference over equal seeds; where it is positive, these intervals are too wide, "
+    "where negative, too narrow."
 )
 ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
     "undecided": "undecided (this many seeds a side would decide)",

@@ -23,7 +23,7 @@ def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
         title="Experiments",
         question="",
         answer=(),
-        summary=f"{reported} reports" + (f"; {broken} could not be made" if broken else "") + ".",
+        summary=f"{reported} report{'s' * (reported != 1)}" + (f"; {broken} could not be made" if broken else "") + ".",
         sections=(*_claims(list(claims.values())), *(_entry(name, page) for name, page in pages.items())),
     )
     return written(page, folder / NAME)
@@ -37,7 +37,7 @@ def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
             for page in pages if page.claim]  # fmt: skip
     counted = Counter(row["verdict"] for row in rows)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
-    return (Section("Claims", (text(f"{len(rows)} claims: {said}."), Grid(pd.DataFrame(rows)))),)
+    return (Section("Claims", (text(f"{len(rows)} claim{'s' * (len(rows) > 1)}: {said}."), Grid(pd.DataFrame(rows)))),)
 
 
 def _entry(name: str, page: Page | str) -> Section:

@@ -16,12 +16,14 @@ from sac_bench.results import Results
 def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
     """A side's values [seeds] on an environment, indexed by seed; of runs that do not enter, none.
 
-    A run that diverged enters a score, an area and a spread with a random policy's return, and nothing else.
+    A run that diverged enters a score or an area with a random policy's return, and nothing else: alike in nothing but
+    that, such runs would have no spread.
     """
     if side.measure in ("score", "sampled", "area"):
         return _scores(results, about, side, env)
     if side.measure == "spread":
-        values = _scores(results, about, Side(side.variant), env)
+        table = _of(scores(results, about), side, env)
+        values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
     if side.measure.startswith("gradient_variance_"):
         return np.log10(_late_metric(results, side, env))

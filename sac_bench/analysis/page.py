@@ -117,8 +117,9 @@ def render(page: Page, suffix: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in GitHub's Markdown."""
-    return str(table.to_markdown(index=False, disable_numparse=True))
+    """A table in GitHub's Markdown, where a "|" ends a cell."""
+    cells = table.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
 @cache

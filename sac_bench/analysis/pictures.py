@@ -54,6 +54,8 @@ def write_figures(
 
 def _claim(judged: Sequence[Comparison], folder: Path) -> list[Picture]:
     if not any(np.isfinite(one.normalised.value) for one in judged):
+        for path in folder.glob("claim.*"):
+            path.unlink()
         return []
     caption = (
         "The claim's comparisons: a - b with 95% intervals, in gains where the measure is in units of return; grey: "

@@ -21,12 +21,12 @@ from sac_bench.analysis.comparison import (
     without_published,
     write_comparison,
 )
-from sac_bench.analysis.differences import WORDS, answer
+from sac_bench.analysis.differences import answer
 from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.analysis.pictures import Pictures, write_figures
 from sac_bench.analysis.profile import on_one_scale
 from sac_bench.analysis.published import citations
-from sac_bench.analysis.tables import RULES, presented, scores, write_tables
+from sac_bench.analysis.tables import presented, rules, scores, write_tables
 from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
@@ -64,10 +64,16 @@ def write_report(folder: Path) -> Page:
 
 def judge(results: Results, about: dict[str, Any], folder: Path) -> list[Comparison]:
     """A claim's comparisons, written to claim.csv too; none where there is no claim."""
+    path = folder / "claim.csv"
     if not about.get("claim"):
+        path.unlink(missing_ok=True)
         return []
-    judged = claims.comparisons(from_plain(about["claim"], about["variants"]), results, about)
-    write_atomically(folder / "claim.csv", claims.table(judged).to_csv(index=False).encode())
+    try:
+        claim = from_plain(about["claim"], about["variants"])
+    except InputError as error:
+        raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
+    judged = claims.comparisons(claim, results, about)
+    write_atomically(path, claims.table(judged).to_csv(index=False).encode())
     return judged
 
 
@@ -87,9 +93,6 @@ def page(
     shown = presented(final, about)
     if len(about["envs"]) == 1:
         shown = shown.drop(columns="environment")
-    rules = [RULES, WORDS]
-    if judged:  # the words are those of the claim's own comparisons
-        shown, rules = shown.drop(columns="verdict"), [RULES]
     standings = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().items())
     return Page(
         title=about["name"],
@@ -101,7 +104,7 @@ def page(
         sections=sections(
             ("The claim", _claimed(about, judged, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
-            ("Final performance", [Grid(shown), *(text(said, small=True) for said in rules)]),
+            ("Final performance", [Grid(shown), *(text(said, small=True) for said in rules(about))]),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, about, sources)),

@@ -40,6 +40,8 @@ def same_runs(a: pd.DataFrame, b: pd.DataFrame, rows_a: Rows, rows_b: Rows) -> S
         step = first_difference(rows_a, rows_b, (run["run_id"], run["variant"]))
         if step is not None:
             deviating.append(step)
+        elif not min(run["steps_a"], run["steps_b"]):
+            continue  # nothing to compare
         elif (run["steps_a"], run["status_a"]) == (run["steps_b"], run["status_b"]):
             alike += 1
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.differences import WORDS, differences, in_words
+from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
 from sac_bench.analysis.page import markdown
 from sac_bench.analysis.statistics import area_score, mean_interval, run_score
 from sac_bench.files import write_atomically
@@ -24,6 +24,11 @@ RULES = (
     "as no success where successes are counted). A run that failed, is damaged or unfinished does not enter; it is "
     "counted as left out."
 )
+
+
+def rules(about: dict[str, Any]) -> tuple[str, ...]:
+    """What a reader of the final table must know."""
+    return (RULES, CORRELATION if about.get("claim") else f"{WORDS} {CORRELATION}")
 
 
 def scored_by(about: dict[str, Any], variant: str) -> str:
@@ -133,6 +138,8 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
             "whole curve": [number(x) for x in table["area"]],
         }
     )
+    if about.get("claim"):  # the words are those of the claim's own comparisons
+        shown = shown.drop(columns="verdict")
     if table["steps"].nunique() > 1:
         shown.insert(2, "steps", [f"{n:,}" for n in table["steps"]])
     if table["ended_otherwise"].any():
@@ -158,9 +165,9 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     shown = presented(table, about)
     write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
     write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
-    write_atomically(folder / "final.md", "\n\n".join([markdown(shown), RULES, WORDS, ""]).encode())
-    write_atomically(folder / "final.tex", latex(shown, RULES, WORDS).encode())
+    write_atomically(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]).encode())
+    write_atomically(folder / "final.tex", latex(shown, *rules(about)).encode())
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
-    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in (RULES, WORDS))])
+    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(about))])
     write_atomically(folder / "final.txt", (plain + "\n").encode())
     return table

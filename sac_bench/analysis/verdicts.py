@@ -125,16 +125,25 @@ def noninferiority_p(difference: Difference, margin: float) -> float:
     return difference.tail(margin + difference.value)
 
 
-def noninferiority_power(difference: Difference, margin: float, alpha: float = ALPHA) -> float:
-    """The chance to show it no worse than by the margin, were it and its variances the true ones."""
+def inferiority_p(difference: Difference, margin: float) -> float:
+    """p-value of a difference of -margin or more, one-sided: small where a is shown to be worse by more than that."""
+    return difference.tail(-(margin + difference.value))
+
+
+def outside_p(difference: Difference, margin: float) -> float:
+    """p-value of a difference within the margin: small where it is shown to be larger, in either direction."""
+    return min(1.0, 2 * difference.tail(abs(difference.value) - margin))
+
+
+def shift_power(difference: Difference, beyond: float, alpha: float = ALPHA) -> float:
+    """The chance that a one-sided test shows a distance above 0, were `beyond` and the variances the true ones."""
     t = stats.t.isf(alpha, difference.freedom)
-    return float(stats.nct.sf(t, difference.freedom, (difference.value + margin) / difference.error))
+    return float(stats.nct.sf(t, difference.freedom, beyond / difference.error))
 
 
 def difference_power(difference: Difference, alpha: float = ALPHA) -> float:
     """The chance to show this difference in its own direction, were it and its variances the true ones."""
-    t = stats.t.isf(alpha / 2, difference.freedom)
-    return float(stats.nct.sf(t, difference.freedom, abs(difference.value) / difference.error))
+    return shift_power(difference, abs(difference.value), alpha / 2)
 
 
 def equivalence_power(difference: Difference, margin: float, alpha: float = ALPHA) -> float:
