@@ -54,6 +54,7 @@ name = "qs"
 common = "_common.toml"
 claim = "Two are better."
 source = "a paper"
+margin = 0.2
 expect = ["sac > one-q", "sac >= one-q:sampled"]
 grows = ["Hopper-v5", "Ant-v5"]
 [variants.sac]
@@ -90,7 +91,7 @@ def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
     assert full.variants["one-q"].configs["Hopper-v5"].tau == 0.005
     assert full.variants["sac"].configs["Ant-v5"].tau == 0.01
     assert full.question == full.claim.words == "Two are better."
-    assert full.claim.margin == 0.1
+    assert full.claim.margin == 0.2  # its own, not the common one
 
 
 def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(folder):
