@@ -69,10 +69,10 @@ def test_a_learner_begins_with_anothers_weights_and_with_nothing_else_of_it(algo
 
 @pytest.mark.parametrize(("parents", "own", "kept"), [(True, True, True), (False, True, False), (True, False, False)])
 def test_a_temperature_goes_on_where_both_learn_it(parents, own, kept):
-    config = lambda learned: tiny(learn_temperature=learned, temperature=0.3, temperature_lr=0.1)
-    parent, child = trained(config(parents)), cohort([config(own)], [5])
-    child.start(0, parent.weights(1), config(parents).number_tensors())
-    expected = parent.state["params"]["temperature"][1] if kept else torch.tensor(0.3).log()
+    config = lambda learned, first: tiny(learn_temperature=learned, temperature=first, temperature_lr=0.1)
+    parent, child = trained(config(parents, 0.3)), cohort([config(own, 0.5)], [5])
+    child.start(0, parent.weights(1), config(parents, 0.3).number_tensors())
+    expected = parent.state["params"]["temperature"][1] if kept else torch.tensor(0.5).log()
     assert torch.equal(child.state["params"]["temperature"][0], expected)
     assert (parent.state["params"]["temperature"][1] != torch.tensor(0.3).log()) == parents
 
