@@ -118,6 +118,8 @@ class Comparison:
             )
         if self.outcome != "undecided":
             return self.outcome
+        if self.difference.error == 0:
+            return "undecided (the same in every seed)"
         return f"undecided ({self.seeds_needed or f'more than {MOST_SEEDS}'} seeds a side would decide)"
 
 
@@ -133,7 +135,8 @@ def comparisons(claim: Claim, results: Results, about: dict[str, Any]) -> list[C
     judged = []
     for one, p, q in zip(asked, map(float, speaking_for), map(float, against), strict=True):
         outcome = outcome_of(p, q)
-        needed = least_seeds(one.difference, partial(_power, one, strictest)) if outcome == "undecided" else None
+        uncertain = outcome == "undecided" and one.difference.error > 0
+        needed = least_seeds(one.difference, partial(_power, one, strictest)) if uncertain else None
         shown = q if outcome == "against the claim" else p
         judged.append(replace(one, p=shown, outcome=outcome, seeds_needed=needed))
     return judged

@@ -96,6 +96,11 @@ def test_what_noise_hides_is_undecided_with_seeds_that_would_decide(relation):
     assert one.seeds_needed > len(NOISE)
 
 
+def test_where_every_seed_is_the_same_more_of_them_would_decide_nothing():
+    (one,) = judged(["a > b"], np.full(6, 4.0), np.full(6, 4.0), margin=None)
+    assert (one.told, one.seeds_needed) == ("undecided (the same in every seed)", None)
+
+
 def test_four_seeds_get_no_word():
     (one,) = judged(["a > b"], 100 + NOISE[:4], NOISE[:4])
     assert one.told == "no word"
