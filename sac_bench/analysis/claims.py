@@ -45,8 +45,8 @@ RULES = (
     "ways the paired t; after Holm over all that speaks for the claim, and over all that speaks against it, "
     f"environments included; none below {MIN_SEEDS} seeds a side. Seeds in brackets: a side's that would decide at "
     "80% power, were the difference and the spread seen the true ones. Gain: the reference's mean score less a "
-    "random policy's, taken as known. r: Pearson's correlation of the sides over equal seeds; by pairs: the "
-    "interval that takes it into account, with fewer degrees of freedom."
+    "random policy's, taken as known. Worst: the lowest score of a side's runs. r: Pearson's correlation of the sides "
+    "over equal seeds; by pairs: the interval that takes it into account, with fewer degrees of freedom."
 )
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 

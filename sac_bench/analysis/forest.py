@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,22 +54,34 @@ def claim_forest(judged: Sequence[Comparison]) -> Figure:
     units: dict[str, list[Comparison]] = {}
     for one in judged:
         units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
-    heights = [len(rows) + 1.2 for rows in units.values()]
-    figure, axes = plt.subplots(len(units), 1, figsize=(6.6, 0.34 * sum(heights) + 0.6 * len(units)), squeeze=False,
-                                height_ratios=heights, layout="constrained")  # fmt: skip
+    several = len({one.env for one in judged}) > 1
+    labels = {id(one): _label(one, several) for one in judged}
+    lines = [line for label in labels.values() for line in label.split("\n")]
+    row = 0.24 + 0.14 * max(label.count("\n") for label in labels.values())
+    heights = [len(rows) * row + 0.9 for rows in units.values()]
+    size = (5.4 + 0.085 * max(map(len, lines)), sum(heights))
+    figure, axes = plt.subplots(len(units), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained")
     for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
-        limits = _ends(np.array([one.normalised for one in rows]), 4 * ROOM)
+        margins = [(0.0, sign * one.margin / one.gain, sign * one.margin / one.gain)
+                   for one in rows if one.margin for sign in (-1, 1)]  # fmt: skip
+        limits = _ends(np.array([*(one.normalised for one in rows), *margins]), 4 * ROOM)
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
             _draw(axis, y, one.normalised, limits, one.told.replace(" a side would decide", ""), *LOOKS[one.outcome])
         axis.axvline(0, color="black", linewidth=1)
-        axis.set(xlim=limits, xlabel=f"a - b, {unit}, 95% interval")
+        axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}, 95% interval", 64))
         axis.grid(visible=False, axis="y")
-        several = len({one.env for one in rows}) > 1
-        axis.set_yticks(range(len(rows)), [one.expected + (f"\n{one.env}" if several else "") for one in rows])
+        axis.set_yticks(range(len(rows)), [labels[id(one)] for one in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
     return figure
+
+
+def _label(one: Comparison, with_env: bool) -> str:
+    """What was expected, the second side on a line of its own where it is long, and where."""
+    a, relation, b = one.expected.split(" ", 2)
+    said = one.expected if len(one.expected) <= 36 else f"{a}\n{relation} {b}"
+    return said + (f"\n{one.env}" if with_env else "")
 
 
 def _draw(axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], said: str, color: str,
