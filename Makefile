@@ -18,7 +18,7 @@ help:
 	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
 	@echo "make comparison-quick      SAC against TD3, DDPG, PPO and SQL, small networks, minutes on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks; make sac-settings: SAC's published forms"
-	@echo "make claims-quick          twenty published claims about SAC, each with a verdict: small networks, about an hour;"
+	@echo "make claims-quick          twenty published claims about SAC, each with a verdict: small networks, 1 to 1.5 hours;"
 	@echo "                           make claims: at full size, months on a laptop (sac-bench run experiments/claims/X.toml: one)"
 	@echo "make redq                  REDQ and DroQ, 20 updates a step, as configurations of SAC: days"
 	@echo "make tune                  a search for SAC's rates with small networks, checked on held-out seeds: minutes;"
