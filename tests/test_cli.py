@@ -154,6 +154,7 @@ def test_ones_own_environment_by_import(command, experiment_file, tmp_path):
     assert ran.returncode == 0, ran.stderr + ran.stdout
 
 
+@pytest.mark.slow
 def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
     example = Path(__file__).parents[1] / "docs" / "examples" / "dpg.py"
     (tmp_path / "dpg.py").write_text(example.read_text())

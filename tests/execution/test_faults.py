@@ -121,6 +121,7 @@ DIE = """
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_path, reference):
     prepare(tmp_path, DIE.replace("TIMES", "2"))
     ran = command(*RUN)
@@ -276,6 +277,7 @@ def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
     assert len(sac_bench.load_results("line", folder).evaluations) == 12
 
 
+@pytest.mark.slow
 def test_commands_that_share_runs_train_each_once(tmp_path, command):
     prepare(tmp_path)
     (tmp_path / "other.toml").write_text(EXPERIMENT.replace('"line"', '"other"').replace("seeds = 2", "seeds = [1, 2]"))

@@ -54,7 +54,9 @@ def eager(monkeypatch, as_workers):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
 
 
-@pytest.mark.parametrize("survivors", [[0, 2, 3], [3], pytest.param([1, 2], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "survivors", [[0, 2, 3], *(pytest.param(some, marks=pytest.mark.slow) for some in ([3], [1, 2]))]
+)
 def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(survivors, tmp_path, eager):
     whole, _, runs = planned(tmp_path, "whole", 400)
     train(whole, tmp_path, 800)

@@ -111,9 +111,10 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         # Draws random numbers while it steps.
         pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.slow),
         ("Hopper-v5", {"mixture": 2, "normalize_observations": True, "target_policy": True, "layer_norm": "all"}),
-        (
+        pytest.param(
             "Hopper-v5",
             {"dropout": True, "critics": 3, "target_critics": 2, "actor_delay": 3, "state_dependent_std": False},
+            marks=pytest.mark.slow,
         ),
         ("Hopper-v5", {"algorithm": "td3", "noise_correlation": 0.85, "num_envs": 2, "policy_delay": 3}),
         ("Pendulum-v1", {"algorithm": "sql", "target_period": 7, "kernel_particles": 4, "value_particles": 4}),

@@ -47,6 +47,7 @@ def assert_shared(processes, trials, total):
     assert {trial.state for trial in trials.all()} <= {"PRUNED", "COMPLETE"}
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_journal(study_file, tmp_path):
     study_file.write_text(STUDY.replace("trials = 4", "trials = 7"))
     processes = [tuner(study_file, tmp_path / "results") for _ in range(2)]
