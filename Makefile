@@ -82,8 +82,10 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow
 
 # Writes results/soak; what it leaves out where disks cannot be mounted (not root) is the full disk.
+# Then trains cohorts of 1 to 32 members and compares every byte of the runs they share (20 minutes).
 soak: $(READY)
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.training.widths --updates 2000
 
 # A study and its tuners, killed; ARGS=--postgresql has its trials in a server's database.
 soak-tune: $(READY)

@@ -30,7 +30,6 @@ from sac_bench.policy import Policy, load_policy
 from sac_bench.store import RunDirectory, Store
 from sac_bench.tasks.heavy import heavier
 from sac_bench.tasks.multigoal import goal_shares
-from sac_bench.training.cohort import one_library
 from sac_bench.training.envs import GYMNASIUM_PREFIX, Pool, describe
 from sac_bench.training.random import derived_seeds
 
@@ -107,8 +106,7 @@ def _same_bits() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with one_library():
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
 

@@ -20,12 +20,14 @@ Draw = Callable[[str, tuple[int, ...]], Tensor]
 Sizes = tuple[int, ...]
 """Units of every layer, input and output included."""
 
+# torch's own elu, silu, gelu and softplus compute, eagerly, the last elements of a tensor by other functions than the
+# rest, so that a member's digits would depend on its place in the cohort. These do not.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "tanh": torch.tanh,
-    "elu": F.elu,
-    "silu": F.silu,
-    "gelu": F.gelu,
+    "elu": lambda x: torch.where(x > 0, x, torch.expm1(x.clamp(max=0))),
+    "silu": lambda x: 0.5 * x * (1 + torch.tanh(0.5 * x)),
+    "gelu": lambda x: 0.5 * x * (1 + torch.erf(math.sqrt(0.5) * x)),
 }
 
 
@@ -86,6 +88,24 @@ def init_orthogonal(draw: Draw, name: str, sizes: Sizes, last_gain: float) -> Ne
     return tuple(network)
 
 
+SMALL_PRODUCT = 4096
+"""Multiplications up to which torch chooses the library by how many products it makes at once."""
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [(C,) B, in], weight [(C,) in, out] -> x @ weight [(C,) B, out], whose bits no neighbour changes.
+
+    Libraries make small products, and those with one row or column, differently by how many they are given at once,
+    or by where they stand in memory; as sums of products they are what compiled code makes of them, always the same.
+    """
+    rows, columns = x.shape[-2], weight.shape[-1]
+    small = rows * x.shape[-1] * columns <= SMALL_PRODUCT or rows == 1 or columns == 1
+    if small and x.dtype != torch.bfloat16:  # bfloat16 products sum in float32
+        return (x.unsqueeze(-1) * weight.unsqueeze(-3)).sum(-2)
+    # torch.matmul would fold an ensemble into one matrix, depending on strides, and copy.
+    return torch.bmm(x, weight) if weight.ndim == 3 else torch.mm(x, weight)
+
+
 def mlp(
     network: Network, x: Tensor, activation: str, precision: str = "float32", masks: Sequence[Tensor] = ()
 ) -> Tensor:
@@ -97,10 +117,8 @@ def mlp(
     With precision "bfloat16" the products of the hidden layers take and give bfloat16 and sum in float32; the last
     layer's, whose output is a value or a distribution, keeps float32.
     """
-    product = torch.mm
     if network[0].weight.ndim == 3:
-        # One batched product; torch.matmul would fold the networks into one matrix, depending on strides, and copy.
-        x, product = x.expand(len(network[0].weight), *x.shape), torch.bmm
+        x = x.expand(len(network[0].weight), *x.shape)
     for i, layer in enumerate(network):
         x = ACTIVATIONS[activation](x) if i else x
         if precision == "bfloat16" and i < len(network) - 1:
@@ -117,8 +135,8 @@ def mlp(
 
 
 def log_slope(u: Tensor) -> Tensor:
-    """log(d tanh(u) / du) = log(1 - tanh(u)^2), exact far in the tails."""
-    return 2 * (math.log(2) - u - F.softplus(-2 * u))
+    """log(d tanh(u) / du) = log(1 - tanh(u)^2), exact far in the tails, its gradient too."""
+    return 2 * (math.log(2) - u.abs() - torch.log1p(torch.exp(-2 * u.abs())))
 
 
 def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

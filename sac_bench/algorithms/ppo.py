@@ -27,7 +27,7 @@ from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
 from sac_bench.algorithms.running import LIMIT, deviation, merged, nothing_seen, standardized
 from sac_bench.training.optimizer import adam, adam_init, clipped
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Raised whenever the numbers that PPO computes for a config change, a changed default included; in every run's id."""
 ADAM_EPSILON = 1e-5  # CleanRL, Stable-Baselines3
 

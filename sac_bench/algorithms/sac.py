@@ -38,7 +38,7 @@ from sac_bench.algorithms.protocol import Batch, Diagnosis, Learner, Numbers, Sh
 from sac_bench.algorithms.running import merged, nothing_seen, standardized
 from sac_bench.training.optimizer import adam, adam_init
 
-SEMANTICS = 2
+SEMANTICS = 3
 """Raised whenever the numbers that SAC computes for a config change, a changed default included; in every run's id."""
 
 

@@ -23,11 +23,11 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled
-from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp
+from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
 from sac_bench.training.optimizer import adam, adam_init
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Raised whenever the numbers that SQL computes for a config change, a changed default included; in every run's id."""
 
 SQUASH_EPSILON = 1e-6  # the authors' EPS, in log(1 - a^2 + EPS)
@@ -112,14 +112,11 @@ def joined(nets: Networks, network: Network, observation: Tensor, other: Tensor)
 
     observation [B, D], other [B, K, A], or [1, K, A] for the same ones in every state -> [B, K, out].
     """
-    first, bfloat16 = network[0], nets.precision == "bfloat16"
-
-    def product(x: Tensor, weight: Tensor) -> Tensor:
-        return (x.bfloat16() @ weight.bfloat16()).to(first.bias.dtype) if bfloat16 else x @ weight
-
-    d = observation.shape[-1]
-    of_other = product(other.flatten(0, 1), first.weight[d:]).unflatten(0, other.shape[:2])
-    hidden = product(observation, first.weight[:d])[:, None] + of_other + first.bias
+    first, d = network[0], observation.shape[-1]
+    precise = torch.bfloat16 if nets.precision == "bfloat16" else first.weight.dtype
+    by_first = lambda x, weight: product(x.to(precise), weight.to(precise)).to(first.bias.dtype)
+    of_other = by_first(other.flatten(0, 1), first.weight[d:]).unflatten(0, other.shape[:2])
+    hidden = by_first(observation, first.weight[:d])[:, None] + of_other + first.bias
     output = mlp(network[1:], ACTIVATIONS[nets.activation](hidden).flatten(0, 1), nets.activation, nets.precision)
     return output.unflatten(0, hidden.shape[:2])
 

@@ -23,7 +23,7 @@ from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State, Value
 from sac_bench.training.optimizer import adam, adam_init
 
-SEMANTICS = 1
+SEMANTICS = 2
 """Raised whenever the numbers that TD3 or DDPG computes for a config change; in every run's id."""
 
 

@@ -6,8 +6,7 @@ functions of its own numbers, seed and data.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
 from sac_bench.training.graphed import Graphed
+from sac_bench.training.inductor import use_vector_functions
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
@@ -24,21 +24,6 @@ from sac_bench.training.rollout import whole
 Data = Any
 """What the learners learn from: a pytree of tensors."""
 Gather = Callable[[Moment, Data], Batch]
-
-
-@contextlib.contextmanager
-def one_library() -> Iterator[None]:
-    """Small products of any width by the same code, so that width does not change acting's bits.
-
-    Where a CPU's faster products are allowed (execution/machine.py), torch has oneDNN make those of more than 4,096
-    multiplications, the width's included, and MKL the others; an update's are beyond that at usual sizes.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class Cohort:
@@ -94,6 +79,7 @@ class Cohort:
         self._update: Callable[..., None] = partial(self._update_all, learner.update)
         self._between: Callable[..., None] = partial(self._update_all, learner.between or learner.update)
         if compiled:
+            use_vector_functions()
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
             self._prepare = torch.compile(self._prepare_all, fullgraph=True)
@@ -128,8 +114,7 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""
-        with one_library():
-            return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
+        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
@@ -139,8 +124,7 @@ class Cohort:
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        with one_library():
-            return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
+        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)
@@ -183,7 +167,7 @@ class Cohort:
 
     def _one_by_one(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """function(state, numbers, *arguments) of each member by itself, stacked: the width changes no bit of it."""
-        with one_library(), torch.no_grad():
+        with torch.no_grad():
             everything = (self.state, self.numbers, *arguments)
             found = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
         return tree_map(lambda *leaves: torch.stack(leaves), *found)

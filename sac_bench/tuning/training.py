@@ -114,9 +114,8 @@ class Training:
         return standing_at(self.store.run(spec.id).status(), steps)
 
     def _labels(self, experiment: Experiment) -> dict[str, str]:
-        return {
-            spec.id: "" if widths_are_equal(spec, self.device) else variant.name for variant, spec in experiment.runs()
-        }
+        together = widths_are_equal(self.device)
+        return {spec.id: "" if together else variant.name for variant, spec in experiment.runs()}
 
 
 def runs_of(variant: Variant, seeds: Sequence[int]) -> list[RunSpec]:

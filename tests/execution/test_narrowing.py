@@ -5,13 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from sac_bench.execution.checkpoint import CohortDirectory, rows_of
-from sac_bench.execution.narrowing import narrow, widths_are_equal
+from sac_bench.execution.narrowing import narrow
 from sac_bench.execution.plan import make_plan, members, release, write
 from sac_bench.execution.worker import Worker
 from sac_bench.experiment import load
-from sac_bench.runspec import RunSpec
 from sac_bench.store import Store
-from tests.conftest import EXPERIMENT, tiny
+from tests.conftest import EXPERIMENT
 
 SIZES = {"layers = [8]": "layers = [64, 64]", "batch_size = 4": "batch_size = 64", "seeds = 2": "seeds = 4"}
 
@@ -69,7 +68,7 @@ def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(surv
         release(store, cohort, "me")
     assert narrow(store, ids, "me", "cpu") == []  # a slot is no reason to copy again
     width = len(members(CohortDirectory(store.cohort(narrower))))
-    assert width == max(2, len(ids))
+    assert width == len(ids)
     assert not list(store.cohort(cohort).glob("*.safetensors"))
     Worker(store, narrower, 800, "cpu", 1).train()
     for m, run_id in enumerate(runs):
@@ -91,14 +90,11 @@ def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
     assert directory.saved()
 
 
-def test_only_sizes_shown_to_be_equal_are_narrowed():
-    spec = lambda **overrides: RunSpec("sac", tiny(**overrides), "Pendulum-v1", 0)
-    shown = {"layers": [64, 64], "batch_size": 64}
-    assert widths_are_equal(spec(**shown), "cpu")
-    assert not widths_are_equal(spec(**shown), "cuda")
-    assert not widths_are_equal(spec(layers=[64, 64], batch_size=100), "cpu")
-    assert not widths_are_equal(spec(layers=[8], batch_size=64), "cpu")
-    assert not widths_are_equal(spec(**shown, precision="bfloat16"), "cpu")
+def test_cohorts_on_cuda_keep_their_width(tmp_path, eager):
+    store, _, runs = planned(tmp_path, "results", 200)
+    with store.planning():
+        assert narrow(store, runs[:2], "me", "cuda") == []
+        assert len(narrow(store, runs[:2], "me", "cpu")) == 1
 
 
 def test_rows_keep_the_true_last_observations_of_their_own_members():

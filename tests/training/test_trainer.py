@@ -237,19 +237,3 @@ def test_what_is_measured_changes_nothing_of_a_training():
     assert len({float(x) for s in found[1:] for name in MEASURED for x in s.metrics[name]}) == 2 * 2 * len(MEASURED)
     watched.close()
     alone.close()
-
-
-def test_width_changes_no_bit_of_a_training(as_workers):
-    """Acting and evaluating included, whose products are so small that width decides which library makes them."""
-    sizes, found = {"layers": [64, 64], "batch_size": 64, "eval_every": 150, "eval_episodes": 1, "utd": 0.25}, {}
-    for width in (2, 3, 8):
-        trained = trainer(specs(seeds=(5, *range(100, 99 + width)), **sizes), 300, threads=1)
-        segments = run_to(trained, 300)
-        returns = [segment.episodes.returns[0] for segment in segments]
-        returns += [np.float64(segment.metrics[name][0]) for segment in segments for name in MEASURED]
-        found[width] = returns, [leaf[0] for leaf in tree_leaves(trained.cohort.state["params"])]
-        trained.close()
-    for width in (3, 8):
-        for ours, theirs in zip(found[width][0], found[2][0], strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found[width][1], found[2][1], strict=True))

@@ -194,9 +194,9 @@ def test_trials_that_share_structure_train_as_one_cohort_and_go_on_in_a_narrower
         for cohort, _ in (first, second)
     }
     assert (first[1], second[1]) == (100, 200)
-    assert widths == {first[0]: 4, second[0]: 2}  # one trial goes on; beside it a slot is kept
+    assert widths == {first[0]: 4, second[0]: 1}
     trials = {trial.number: trial for trial in known(tmp_path, study_file)}
-    for trial in trials.values():  # and nothing of the slot is written
+    for trial in trials.values():
         (spec,) = (spec for _, spec in load(study_file).experiment([variant_of(study_file, trial)]).runs())
         assert store.run(spec.id).status()["steps"] == max(trial.values)
     assert not list(store.root.glob("cohorts/*/*.safetensors"))

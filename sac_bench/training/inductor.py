@@ -1,0 +1,41 @@
+"""Compiled code for CPUs computes an element by the same functions wherever the element stands.
+
+Inductor computes most elements 16 at a time by the functions of at::vec, and those that do not fill a vector by the
+C library's, whose last digit can differ. Which elements these are depends on the shape, and so on the cohort's width.
+Here scalar code calls the functions of at::vec too: with it, a run's bytes do not depend on who shares its cohort.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch._inductor.codegen.cpp import CppOverrides
+
+INEXACT = ("exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "cos", "tan", "asin", "acos", "atan",
+           "sinh", "cosh", "tanh", "erf", "erfc")  # fmt: skip
+"""Functions of one number whose last digit IEEE 754 leaves open; sums, products, quotients and roots are exact."""
+CACHE_TAG = "sac_bench-vector-functions-1"
+"""Compiled code is cached by its graph; this keeps code from without these functions apart."""
+
+
+@functools.cache
+def use_vector_functions() -> None:
+    """Have all code that is compiled for a CPU from now on in this process use the functions of at::vec."""
+    for name in INEXACT:
+        setattr(CppOverrides, name, staticmethod(functools.partial(_by_vector, name)))
+    CppOverrides.sigmoid = staticmethod(_sigmoid)
+    torch.compiler.config.cache_key_tag = CACHE_TAG
+
+
+def _by_vector(function: str, x: object) -> str:
+    """C++ for function(x) of one float or double."""
+    return (
+        f"[](auto a) {{ using Vec = at::vec::Vectorized<decltype(a)>; __at_align__ decltype(a) lanes[Vec::size()]; "
+        f"Vec(a).{function}().store(lanes); return lanes[0]; }}({x})"
+    )
+
+
+def _sigmoid(x: object) -> str:
+    exp = _by_vector("exp", f"-{x}")
+    return f"decltype({x})(1) / (decltype({x})(1) + {exp})"

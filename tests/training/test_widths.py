@@ -1,0 +1,93 @@
+"""A run's bytes do not depend on its cohort's width, its place there or its neighbours, at any size."""
+
+import pytest
+import torch
+
+from sac_bench.algorithms.networks import ACTIVATIONS, log_slope, product
+from tests.training.widths import SIZES, WIDTHS, differing, trained
+
+HOPPER = "Hopper-v5"  # early policies fall soon: short evaluations
+OTHERS = {
+    "td3": ("td3", HOPPER, {"layers": [64, 64], "batch_size": 64}),
+    "ddpg": ("ddpg", HOPPER, {"layers": [24, 24], "batch_size": 100}),
+    "sql": ("sql", "Pendulum-v1", {"layers": [24, 24], "batch_size": 20}),
+    "ppo": ("ppo", "Pendulum-v1", {"num_envs": 4, "rollout": 100, "batch_size": 50, "epochs": 2}),
+    "one critic, V network": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "value_network": True, "critics": 1}),
+    "mixture": ("sac", HOPPER, {"layers": [24], "batch_size": 30, "mixture": 3, "gradient_estimator": "score-function"}),
+    "silu, layer norm": ("sac", HOPPER, {"layers": [24], "batch_size": 30, "activation": "silu", "layer_norm": "all"}),
+    "bfloat16": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "precision": "bfloat16"}),
+    "normalised, three steps": (
+        "sac", HOPPER, {"layers": [24], "batch_size": 30, "normalize_observations": True, "n_step": 3, "num_envs": 2},
+    ),
+}  # fmt: skip
+
+
+def found(case, widths, updates, compiled):
+    algorithm, env, options = case
+    return {width: trained(algorithm, env, options, width, updates, compiled) for width in widths}
+
+
+@pytest.mark.parametrize("case", [("sac", *SIZES["odd"]), *OTHERS.values()], ids=["odd", *OTHERS])
+def test_eager_width_changes_no_byte(case, as_workers):
+    assert differing(found(case, (1, 2, 5), 20, compiled=False)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("size", ["2x64", "odd"])
+def test_compiled_width_changes_no_byte(size, as_workers):
+    assert differing(found(("sac", *SIZES[size]), WIDTHS, 200, compiled=True)) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS)
+def test_compiled_width_changes_no_byte_of_other_algorithms(case, as_workers):
+    assert differing(found(case, (1, 3, 20), 60, compiled=True)) == {}
+
+
+def test_products_do_not_depend_on_how_many_are_made_nor_where_they_stand(as_workers):
+    draw = torch.Generator().manual_seed(0)
+    for rows, inner, columns in [
+        (64, 64, 1),
+        (100, 24, 1),
+        (8, 3, 8),
+        (1, 64, 12),
+        (1, 348, 256),
+        (64, 23, 64),
+        (5, 256, 17),
+    ]:
+        x, weight = torch.randn(rows, inner, generator=draw), torch.randn(inner, columns, generator=draw)
+        alone = product(x, weight)
+        for many in (1, 2, 3, 21):
+            each = product(x.expand(many, -1, -1).contiguous(), weight.expand(many, -1, -1).contiguous())
+            assert all(torch.equal(one, each[0]) for one in each), (rows, inner, columns, many)
+            assert torch.equal(each[0], alone), (rows, inner, columns, many)
+        torch.testing.assert_close(alone, x @ weight, rtol=1e-5, atol=1e-5)
+
+
+REFERENCE = {
+    "relu": torch.nn.functional.relu,
+    "tanh": torch.tanh,
+    "elu": torch.nn.functional.elu,
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "log_slope": lambda u: torch.log1p(-(torch.tanh(u) ** 2)),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_elementwise_functions_are_torchs_and_do_not_depend_on_the_place(name):
+    function = ACTIVATIONS.get(name, log_slope)
+    x = torch.cat([torch.linspace(-9, 9, 4000), torch.zeros(1)]).requires_grad_()
+    (whole,) = torch.autograd.grad(function(x).sum(), x)
+    pieces = torch.cat([torch.autograd.grad(function(part).sum(), part)[0] for part in x.split(7)])
+    assert torch.equal(torch.cat([function(part) for part in x.split(7)]), function(x))
+    assert torch.equal(pieces, whole)
+    exact = x.detach().double().requires_grad_()
+    (slope,) = torch.autograd.grad(REFERENCE[name](exact).sum(), exact)
+    near = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(function(x).double(), REFERENCE[name](exact), **near)
+    torch.testing.assert_close(whole.double(), slope, **near)
+    far = torch.tensor([-500.0, 500.0], requires_grad=True)
+    assert torch.autograd.grad(function(far).sum(), far)[0].isfinite().all()
