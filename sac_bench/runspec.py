@@ -61,7 +61,7 @@ class RunSpec:
             "backend": describe(self.env).backend,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
-        } | begun | own
+        } | (begun | own)
 
     def _definitions(self) -> dict[str, sources.Definition]:
         return {"env": describe(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}

@@ -1,7 +1,7 @@
 """What a user's own environment or algorithm is made of, so that a run's id changes with it.
 
-A definition is a JSON object: what was registered, the SHA-256 of every source and asset file, the versions of installed
-packages. It is empty for what sac_bench and Gymnasium ship: their versions are in the id already.
+A definition is a JSON object: what was registered, the SHA-256 of every source and asset file, the versions of
+installed packages. It is empty for what sac_bench and Gymnasium ship: their versions are in the id already.
 
 Sources are the modules that define the environment, its base classes and wrappers, and what those import, as far as
 `import` statements say and the files are neither the standard library's nor an installed package's. They are read from
@@ -37,7 +37,8 @@ Definition = dict[str, Any]
 
 RECORDED = frozenset({"sac_bench", "gymnasium", "mujoco", "envpool", "numpy", "torch", "pydantic"})
 """Packages whose versions are recorded with every run."""
-ASSETS = frozenset(".xml .mjcf .urdf .sdf .usd .usda .usdc .usdz .obj .stl .msh .dae .ply .skn .npy .npz .png".split())
+MODELS = (".xml", ".mjcf", ".urdf")
+ASSETS = (*MODELS, ".sdf", ".usd", ".usda", ".usdc", ".usdz", ".obj", ".stl", ".msh", ".dae", ".ply", ".npy", ".npz")
 """Suffixes of files that an attribute of an environment may name. Others may be what it writes."""
 _OURS = ("gymnasium", "sac_bench")
 _SHIPPED = {name: copy.deepcopy(spec) for name, spec in gymnasium.registry.items()}
@@ -132,7 +133,7 @@ class _Reader:
         """The name of an existing file without its folder, its contents (and what an XML includes) taken in."""
         path = Path(name)
         try:
-            if not (path.is_absolute() and path.exists() or path.is_file()):
+            if not ((path.is_absolute() and path.exists()) or path.is_file()):
                 return None
         except (OSError, ValueError):  # a text that is no path
             return None
@@ -152,8 +153,8 @@ class _Reader:
         if isinstance(value, (np.ndarray, np.generic)):
             return {"dtype": str(value.dtype), "values": self.plain(value.tolist())}
         if isinstance(value, functools.partial):
-            return {"partial": self.plain(value.func), "args": self.plain(value.args), "kwargs": self.plain(value.keywords)}
-        if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+            return {"partial": list(map(self.plain, (value.func, value.args, value.keywords)))}
+        if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
             return self._named(value)
         self.modules.append(type(value).__module__)
         name = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -285,7 +286,7 @@ def _with_included(path: Path) -> list[Path]:
     """A file and, of an XML model, the files that it names (MuJoCo's and URDF's attributes), and so on."""
     found, folders = [path], [path.parent]
     for file in found:  # which grows
-        if file.suffix.lower() not in (".xml", ".mjcf", ".urdf"):
+        if file.suffix.lower() not in MODELS:
             continue
         try:
             elements = list(ElementTree.parse(file).iter())

@@ -85,6 +85,13 @@ class Worker:
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
         self._conditions = _conditions(device, compiled, threads)
         self._specs = [run.spec() for run in self.runs]
+        for run, spec in zip(self.runs, self._specs, strict=True):
+            if spec.id != run.id:
+                words = " and ".join(run.differences()) or "another version of what it starts from"
+                raise InputError(
+                    f"run {run.id} was planned with {words}, and is not continued with what is there now; start the "
+                    "command again to train with that, or undo the change to continue"
+                )
         self.trainer = Trainer(self._specs, steps, device, compiled=compiled, threads=threads)
 
     def train(self) -> None:

@@ -179,12 +179,29 @@ def _declared(env_id: str) -> tuple[Any, Any, int | None, sources.Definition]:
     if env_id.startswith(GYMNASIUM_PREFIX):
         env = _make(env_id, 1, [0], 1)
         definition = sources.of_environment(gymnasium.spec(env_id.removeprefix(GYMNASIUM_PREFIX)), env.envs[0])
+        wrong = _is_solved_wrongly(env.envs[0].unwrapped)
         env.close()
+        if wrong:
+            raise InputError(
+                f"environment {env_id!r}: MuJoCo 4.0.0's Newton solver computes wrong accelerations for models with a "
+                "sparse constraint Jacobian (from 60 degrees of freedom on, if the model does not say); install "
+                'another version (4.0.1 is right), or write <option jacobian="dense"/> into the model'
+            )
         return env.single_action_space, env.single_observation_space, env.spec.max_episode_steps, definition
     import envpool
 
     spec = envpool.make_spec(env_id)  # VizDoom's write files, or crash, when they are made
     return spec.action_space, spec.observation_space, getattr(spec.config, "max_episode_steps", None), {}
+
+
+def _is_solved_wrongly(env: gymnasium.Env) -> bool:
+    """Whether MuJoCo 4.0.0's fault in the sparse Cholesky factorization (its issue 3767) changes an environment."""
+    import mujoco
+
+    models = [value for value in getattr(env, "__dict__", {}).values() if isinstance(value, mujoco.MjModel)]
+    return mujoco.mj_versionString() == "4.0.0" and any(
+        mujoco.mj_isSparse(model) and model.opt.solver == mujoco.mjtSolver.mjSOL_NEWTON for model in models
+    )
 
 
 @contextmanager
@@ -193,6 +210,8 @@ def _told_in_one_line(env_id: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"environment {env_id!r} cannot be made: {first_line(error)}") from error
 
