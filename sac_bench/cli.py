@@ -220,10 +220,10 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     for one in asked.experiments:
         console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)
-    for (on, words), count in superseded(asked, store).items():
+    for (on, difference), count in superseded(asked, store).items():
         were, they = ("were", "they are") if count > 1 else ("was", "it is")
         console.print(
-            f"{_counted(count, 'run')} of {on} {were} trained with {words}; {they} kept and not used",
+            f"{_counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     if not plan.cohorts:
@@ -481,8 +481,8 @@ def watch(
             watching.check_out(out)
         run = watching.find_run(run, results)
         policy = load_policy(run, results)
-        for words in Store(results).run(run).differences():
-            console.print(f"trained with {words}, and shown as it is now", highlight=False, soft_wrap=True)
+        for difference in Store(results).run(run).differences():
+            console.print(f"trained with {difference}, and shown as it is now", highlight=False, soft_wrap=True)
         out = out or Path(f"{run}{'.mp4' if watching.has_ffmpeg() else '.gif'}")
         console.print(
             f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, "

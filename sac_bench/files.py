@@ -24,7 +24,7 @@ class Fingerprint(TypedDict):
     sha256: str
 
 
-_PLAIN = re.compile(r"(?!gymnasium_)(gymnasium:)?[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")
+_PLAIN = re.compile(r"(?!(?i:gymnasium_))(gymnasium:)?[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")
 
 
 def file_name(text: str, among: Iterable[str] = ()) -> str:
