@@ -8,6 +8,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco import MujocoEnv
 
 from sac_bench.errors import InputError
 from sac_bench.training.envs import Pool, describe
@@ -130,7 +131,7 @@ LEGS = "".join(f'<body><joint name="j{i}" axis="0 1 0"/><geom size=".1"/></body>
 MODEL = '<mujoco><option OPTION/><worldbody>LEGS</worldbody><actuator><motor joint="j0"/></actuator></mujoco>'
 
 
-class Centipede(gymnasium.envs.mujoco.MujocoEnv):
+class Centipede(MujocoEnv):
     """Sixty degrees of freedom."""
 
     metadata: ClassVar = {"render_modes": [], "render_fps": 500}
