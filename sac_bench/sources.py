@@ -40,6 +40,8 @@ RECORDED = frozenset({"sac_bench", "gymnasium", "mujoco", "envpool", "numpy", "t
 MODELS = (".xml", ".mjcf", ".urdf")
 ASSETS = (*MODELS, ".sdf", ".usd", ".usda", ".usdc", ".usdz", ".obj", ".stl", ".msh", ".dae", ".ply", ".npy", ".npz")
 """Suffixes of files that an attribute of an environment may name. Others may be what it writes."""
+LOG = ".log"
+"""Of files that keyword arguments name, and that the environment writes: they do not count."""
 _OURS = ("gymnasium", "sac_bench")
 _SHIPPED = {name: copy.deepcopy(spec) for name, spec in gymnasium.registry.items()}
 _STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
@@ -137,7 +139,7 @@ class _Reader:
                 return None
         except (OSError, ValueError):  # a text that is no path
             return None
-        if path.is_file() and not _is_installed(path):
+        if path.is_file() and path.suffix.lower() != LOG and not _is_installed(path):
             whole = path.resolve()
             names = [Path(os.path.relpath(file, whole.parent)).as_posix() for file in _with_included(whole)]
             self.files += [(name, _of_file(whole.parent / name)) for name in names]

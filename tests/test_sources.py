@@ -286,6 +286,18 @@ def test_files_that_keyword_arguments_name_count_with_what_they_include(lab, tmp
     assert defined(elsewhere, absolute) != definition
 
 
+def test_models_that_name_each_other_end_and_logs_do_not_count(here, lab):
+    (lab / "a.xml").write_text('<mujoco><include file="b.xml"/></mujoco>')
+    (lab / "b.xml").write_text(f'<mujoco><include file="../{lab.name}/a.xml"/></mujoco>')
+    (lab / "run.log").write_text("1")
+    gymnasium.registry["lab/Reach-v0"].kwargs |= {"model": "a.xml", "bonus": "run.log"}
+    before = run_id()
+    (lab / "run.log").write_text("2")
+    assert run_id() == before
+    (lab / "b.xml").write_text("<mujoco/>")
+    assert run_id() != before
+
+
 def test_relative_imports_and_packages_are_followed(lab):
     (lab / "lab" / "envs.py").write_text(ENVS.replace("from lab import scales", "from .deep.er import scales"))
     (lab / "lab" / "deep").mkdir()
