@@ -220,8 +220,12 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     for one in asked.experiments:
         console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)
-    for version, count in superseded(asked, store).items():
-        console.print(f"not used: {count} of them as trained by another version ({version})", highlight=False)
+    for (on, difference), count in superseded(asked, store).items():
+        were, they = ("were", "they are") if count > 1 else ("was", "it is")
+        console.print(
+            f"{_counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     if not plan.cohorts:
         return
     table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
@@ -471,11 +475,14 @@ def watch(
         _import(import_)
         from sac_bench import watch as watching
         from sac_bench.policy import load_policy
+        from sac_bench.store import Store
 
         if out is not None:
             watching.check_out(out)
         run = watching.find_run(run, results)
         policy = load_policy(run, results)
+        for difference in Store(results).run(run).differences():
+            console.print(f"trained with {difference}, and shown as it is now", highlight=False, soft_wrap=True)
         out = out or Path(f"{run}{'.mp4' if watching.has_ffmpeg() else '.gif'}")
         console.print(
             f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, "
@@ -526,6 +533,8 @@ def gc(
 
 def _import(modules: list[str]) -> None:
     sys.path.insert(0, "")
+    if modules:
+        import sac_bench.sources  # noqa: F401 - first: what is registered from now on is the user's
     for module in modules:
         try:
             importlib.import_module(module)

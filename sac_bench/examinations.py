@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sac_bench import locks
+from sac_bench import locks, sources
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, nearest
 from sac_bench.files import fingerprint, read_json, write_json
@@ -263,7 +263,11 @@ def examine(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -
     status = run.status()
     if status["status"] not in ("finished", "diverged"):
         raise InputError(f"run {run_id} cannot be examined: {status.get('reason') or 'it has not finished'}")
-    check(names, run.spec().env)
+    spec = run.spec()
+    check(names, spec.env)
+    if changed := sources.differences(read_json(run.path / "spec.json").get("env_definition", {}),
+                                      describe(spec.env).definition):  # fmt: skip
+        raise InputError(f"run {run_id} cannot be examined: it was trained with {' and '.join(changed)}")
     if status["status"] == "diverged":
         return dict.fromkeys(names, math.nan)
     policy = fingerprint(run.policy)["sha256"]

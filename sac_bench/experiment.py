@@ -150,7 +150,7 @@ def load(
     file = validate(_File, table, where)
     if not NAME.fullmatch(file.name):
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if file.name in RESERVED:
+    if file.name.lower() in RESERVED:  # some file systems do not tell case apart
         raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
     chosen = seed_list(file.seeds, where)
     count = len(file.envs) * len(chosen) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,6 +22,21 @@ class Fingerprint(TypedDict):
 
     bytes: int
     sha256: str
+
+
+_PLAIN = re.compile(r"(?!(?i:gymnasium_))(gymnasium:)?[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")
+
+
+def file_name(text: str, among: Iterable[str] = ()) -> str:
+    """An id or name as part of a file's name, another one for every text.
+
+    A plain one stays as it is, with "_" for the colon of "gymnasium:". Others end in "~" and a digest, as do those that
+    differ from another `among` these in upper and lower case alone, which some file systems do not tell apart.
+    """
+    alike = any(other != text and other.casefold() == text.casefold() for other in among)
+    if _PLAIN.fullmatch(text) and not alike:
+        return text.replace(":", "_")
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '_', text)[:60].lstrip('.')}~{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

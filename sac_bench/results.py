@@ -18,6 +18,7 @@ from sac_bench.examinations import examine
 from sac_bench.experiment import Experiment, Wanted
 from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
 from sac_bench.store import TABLES, Store
+from sac_bench.training.envs import describe
 
 
 class Results(NamedTuple):
@@ -55,7 +56,7 @@ def runs_of(store: Store, experiment: Wanted) -> pd.DataFrame:
                 "algorithm": variant.algorithm,
                 "differences": json.dumps(variant.overrides),
                 "start": spec.start.run if spec.start else None,
-                "backend": spec.as_dict()["backend"],
+                "backend": spec.versions(),
                 **conditions(status),
                 "reason": status.get("reason"),
                 "untrusted": status["status"] in ("new", "planned", "damaged"),
@@ -179,8 +180,8 @@ def about(folder: Path) -> dict[str, Any]:
 def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
     random = {}
     for env in experiment.envs:
-        with contextlib.suppress(FileNotFoundError, InputError):
-            random[env] = read_json(store.environment(env))
+        if found := _random_policy(store, env):
+            random[env] = found
     return {
         "name": experiment.name,
         "question": experiment.question,
@@ -209,24 +210,36 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
 
 
 def measure_random_policies(store: Store, envs: Iterable[str]) -> list[str]:
-    """Measure what a random policy gets in each environment, once per backend version; what went wrong, in lines."""
-    from sac_bench.training.envs import describe
+    """Measure what a random policy gets in each environment, once per version of it; what went wrong, in lines."""
     from sac_bench.training.evaluate import random_returns
 
     complaints = []
     for env in envs:
-        path, spec = store.environment(env), describe(env)
-        with contextlib.suppress(FileNotFoundError, InputError, KeyError):
-            if read_json(path)["backend"] == spec.backend:
-                continue
+        if _random_policy(store, env):
+            continue
+        spec = describe(env)
         try:
             returns = random_returns(spec)
         except Exception as error:  # a user's environment may raise anything, and the report matters more
             complaints.append(f"no random policy's return for {env}: {type(error).__name__}: {error}")
             continue
         write_json(
-            path,
-            {"env": env, "backend": spec.backend, "episodes": len(returns),
-             "return_mean": float(returns.mean()), "return_std": float(returns.std(ddof=1))},
+            store.environment(env),
+            _version_of(env) | {"episodes": len(returns), "return_mean": float(returns.mean()),
+                                "return_std": float(returns.std(ddof=1))},
         )  # fmt: skip
     return complaints
+
+
+def _random_policy(store: Store, env: str) -> dict[str, Any] | None:
+    """What a random policy gets in an environment as it is now, if that was measured."""
+    with contextlib.suppress(FileNotFoundError, InputError):
+        found = read_json(store.environment(env))
+        if found.items() >= _version_of(env).items():
+            return found
+    return None
+
+
+def _version_of(env: str) -> dict[str, Any]:
+    spec = describe(env)
+    return {"env": env, "backend": spec.backend} | ({"definition": spec.definition} if spec.definition else {})

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from sac_bench import sources
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError
@@ -41,8 +43,17 @@ class RunSpec:
 
     def identity(self) -> dict[str, Any]:
         """What the id is a hash of. Of the config only what differs from the defaults: a new option leaves old
-        ids as they were, and a changed default wants new `semantics`."""
+        ids as they were, and a changed default wants new `semantics`. What defines a user's own environment or
+        algorithm is part of it; InputError where that cannot be read."""
+        definitions = self._definitions()
+        for what, definition in definitions.items():
+            if missing := sources.unreadable(definition):
+                raise InputError(
+                    f"{what} {getattr(self, what)!r}: its source cannot be read, because {missing[0]!r} is no module "
+                    "with a file (a notebook or a console, say); write it to a file and --import that"
+                )
         begun = {"start": asdict(self.start)} if self.start else {}
+        own = {f"{what}_definition": definition for what, definition in definitions.items() if definition}
         return {
             "algorithm": self.algorithm,
             "semantics": ALGORITHMS[self.algorithm].semantics,
@@ -50,7 +61,27 @@ class RunSpec:
             "backend": describe(self.env).backend,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
-        } | begun
+        } | (begun | own)
+
+    def _definitions(self) -> dict[str, sources.Definition]:
+        return {"env": describe(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}
+
+    def versions(self) -> str:
+        """The backend's version and, in digests, those of a user's own environment and algorithm."""
+        own = [f"{what} {digest(definition)[:8]}" for what, definition in self._definitions().items() if definition]
+        return ", ".join([describe(self.env).backend, *own])
+
+    def differences_from(self, written: Mapping[str, Any]) -> list[str]:
+        """How what trained an equal run (its `as_dict`) differs from what would train it now, in words that follow
+        "trained with"."""
+        found = []
+        for what, definition in self._definitions().items():
+            found += sources.differences(written.get(f"{what}_definition", {}), definition)
+        now = {"semantics": ALGORITHMS[self.algorithm].semantics, "backend": describe(self.env).backend}
+        for key, name in (("semantics", f"semantics {{}} of {self.algorithm}"), ("backend", "{}")):
+            if written.get(key) != now[key]:
+                found.append(f"{name.format(written.get(key))} (now {now[key]})")
+        return found
 
     @cached_property
     def id(self) -> str:

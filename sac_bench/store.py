@@ -30,7 +30,7 @@ import pandas as pd
 
 from sac_bench import locks
 from sac_bench.errors import InputError
-from sac_bench.files import Fingerprint, check, fingerprint, read_json, write_atomically, write_json
+from sac_bench.files import Fingerprint, check, file_name, fingerprint, read_json, write_atomically, write_json
 from sac_bench.runspec import RunSpec
 
 TABLES = ("evaluations", "episodes", "training")
@@ -72,7 +72,7 @@ class Store:
         return self.root / name
 
     def environment(self, env_id: str) -> Path:
-        return self.root / "environments" / (env_id.replace(":", "_").replace("/", "_") + ".json")
+        return self.root / "environments" / f"{file_name(env_id)}.json"
 
     def standing(self, status: Mapping[str, Any], steps: int) -> str:
         """`standing_at`, and of a run that has not ended whether a process trains it at this moment."""
@@ -188,6 +188,10 @@ class RunDirectory:
             return RunSpec.from_dict(read_json(path))
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from None
+
+    def differences(self) -> list[str]:
+        """How what trained this run differs from what would train its spec now: versions, sources (runspec.py)."""
+        return self.spec().differences_from(read_json(self.path / "spec.json"))
 
     def status(self) -> dict[str, Any]:
         """Where the run stands: {"status": ..., "steps": how many are saved, ...}.

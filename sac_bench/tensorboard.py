@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sac_bench.errors import InputError
-from sac_bench.files import BESIDE
+from sac_bench.files import BESIDE, file_name
 from sac_bench.results import load_results
 
 FOLDER = "tensorboard"
@@ -35,8 +35,9 @@ def write_events(folder: Path) -> Path:
     results = load_results(folder.name, folder.parent)
     beside = folder / f"{BESIDE}{uuid.uuid4().hex[:8]}-{FOLDER}"
     try:
+        envs = results.runs["env"].unique()
         for run in results.runs.to_dict("records"):
-            env = run["env"].replace(":", "_").replace("/", "_")
+            env = file_name(run["env"], envs)
             writer = SummaryWriter(beside / run["variant"] / env / f"seed-{run['seed']}")
             mine = [_of(table, run) for table in (results.evaluations, results.training)]
             for policy, rows in mine[0].groupby("policy") if len(mine[0]) else []:

@@ -175,6 +175,7 @@ BAD_FILES = {
     "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
     "a name that is a path": (EXPERIMENT.replace('"tiny"', '"../../tiny"'), "not a plain name"),
     "a name of the store's own": (EXPERIMENT.replace('"tiny"', '"runs"'), "a folder of the store's own"),
+    "the same in capitals": (EXPERIMENT.replace('"tiny"', '"Runs"'), "a folder of the store's own"),
     "a variant that is a path": (EXPERIMENT.replace("v-network", '"a/b"'), "not a plain name"),
     "seed too large": (EXPERIMENT.replace("seeds = 2", "seeds = [5000000000]"), "seeds: 5000000000 is not between"),
     "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is there twice"),

@@ -4,9 +4,12 @@ import errno
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sac_bench.errors import InputError
-from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
+from sac_bench.files import check, file_name, fingerprint, read_json, write_atomically, write_json
+from sac_bench.training.envs import envpool_ids
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -61,3 +64,32 @@ def test_json_comes_back(tmp_path):
         read_json(path)
     path.write_text('{"a": 1}')  # by hand
     assert read_json(path) == {"a": 1}
+
+
+NAMES = (
+    "lab/Reach-v0", "lab_Reach-v0", "lab:Reach-v0", "lab.Reach-v0", "gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0",
+    "gymnasium_lab_Reach-v0", "gymnasium:gymnasium_lab_Reach-v0", "lab/reach-v0", "LAB/Reach-v0", "Gymnasium_lab_Reach-v0",
+    "..", ".", "", ".hidden", "~", "a b", "é", "e\u0301", "x" * 300, "x" * 301, "a\nb", "a\\b", "a~b", "a\0b",
+)  # fmt: skip
+
+
+def test_every_text_has_a_file_name_of_its_own(tmp_path):
+    names = [file_name(text) for text in NAMES]
+    assert len({name.casefold() for name in names}) == len(NAMES)
+    for name in names:
+        assert len(f"why-{name}-variants.svg") < 200
+        (tmp_path / name).write_text("")
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
+
+
+@given(st.lists(st.text("aA/_:.~-é", max_size=6), unique=True, max_size=8))
+def test_names_are_told_apart_whatever_they_are_made_of(texts):
+    assert len({file_name(text, texts).casefold() for text in texts}) == len(texts)
+
+
+def test_what_needs_no_escaping_is_called_as_it_always_was():
+    plain = {env for env in envpool_ids() if "/" not in env}
+    assert {file_name(env) for env in plain} == plain
+    assert file_name("gymnasium:MultiGoal-v0") == "gymnasium_MultiGoal-v0"
+    assert file_name("reward_scale") == "reward_scale"
+    assert file_name("Reach-v0", ["Reach-v0", "Hopper-v5"]) == "Reach-v0" != file_name("Reach-v0", ["reach-v0"])

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,8 +14,8 @@ from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.experiment import load
-from sac_bench.files import write_json
-from sac_bench.results import about, collect, conditions, load_results
+from sac_bench.files import read_json, write_json
+from sac_bench.results import about, collect, conditions, load_results, measure_random_policies
 from sac_bench.store import Store
 
 
@@ -78,6 +80,37 @@ def test_conditions_that_changed_on_the_way_are_all_told():
     assert changed["compiled"] is True
     assert conditions({"device": "of an older run"})["device"] == "of an older run"
     assert conditions({})["device"] is None
+
+
+class Constant(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, reward):
+        self.reward = reward
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), self.reward, False, False, {}
+
+
+ALIKE = {"lab/Constant-v0": 0.0, "lab_Constant-v0": 10.0, "lab_constant-v0": 20.0, "lab/constant-v0": 30.0}
+for _name, _reward in ALIKE.items():
+    gymnasium.register(_name, Constant, max_episode_steps=1, kwargs={"reward": _reward})
+
+
+def test_environments_whose_ids_look_alike_have_a_random_policy_each(tmp_path):
+    store, envs = Store(tmp_path / "results"), [f"gymnasium:{name}" for name in ALIKE]
+    assert measure_random_policies(store, envs) == []
+    for env, reward in zip(envs, ALIKE.values(), strict=True):
+        assert read_json(store.environment(env))["return_mean"] == reward
+    other = store.environment(envs[0])
+    other.write_bytes(store.environment(envs[1]).read_bytes())  # as where a file system does not tell them apart
+    assert measure_random_policies(store, envs[:1]) == []
+    assert read_json(other)["return_mean"] == 0.0
 
 
 RECORD = Path(__file__).parents[1] / "results" / "record"

@@ -20,7 +20,7 @@ from sac_bench.runspec import RunSpec
 from sac_bench.store import Store
 from sac_bench.training.evaluate import evaluate
 from sac_bench.tuning import study
-from tests.execution.test_faults import DIE, LINE, comparable
+from tests.execution.test_faults import DIE, comparable, prepare
 
 EXPERIMENT = """
 name = "tuned"
@@ -281,9 +281,7 @@ def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bi
     path = file(("InvertedPendulum-v5", "gymnasium:Line-v0"), ("steps = 200", "steps = 300"))
     found = []
     for deaths in (0, 1):
-        (tmp_path / "line.py").write_text(
-            LINE.replace("HARM", HARM.replace("TIMES", str(deaths))).replace("SCALE", "1")
-        )
+        prepare(tmp_path, HARM.replace("TIMES", str(deaths)))
         ran = command("run", path.name, "--import", "line", "--workers", "1")
         assert ran.returncode == 0, ran.stderr + ran.stdout
         assert "2 new, 0 reused, 0 to be continued, 2 after those they start from" in ran.stdout

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from sac_bench import sources
 from sac_bench.algorithms import ppo, sac, sql, td3
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.algorithms.protocol import Learner
@@ -13,7 +14,8 @@ from sac_bench.algorithms.protocol import Learner
 
 @dataclass(frozen=True)
 class Algorithm:
-    """`semantics` is raised whenever the numbers computed for a config change.
+    """`semantics` is raised whenever the numbers computed for a config change. Of a user's own algorithm its source
+    counts, too (`definition`).
 
     `scored_by`: the actions whose evaluations are a run's score, the mean ones or, where an algorithm has no such,
     those sampled from its policy.
@@ -24,6 +26,11 @@ class Algorithm:
     learner: Callable[..., Learner]
     semantics: int
     scored_by: Literal["mean", "sample"] = "mean"
+
+    @property
+    def definition(self) -> sources.Definition:
+        """What it is made of, where it is not one of sac_bench's."""
+        return {} if SHIPPED.get(self.name) is self else sources.of_algorithm(self.config, self.learner)
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -46,3 +53,5 @@ register(Algorithm("td3", td3.TD3Config, td3.learner, td3.SEMANTICS))
 register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.SEMANTICS))
 register(Algorithm("ppo", ppo.PPOConfig, ppo.learner, ppo.SEMANTICS))
 register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.SEMANTICS, scored_by="sample"))
+
+SHIPPED = dict(ALGORITHMS)

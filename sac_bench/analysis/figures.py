@@ -340,11 +340,6 @@ def _random_line(axis: Axes, about: dict[str, Any], env: str, vertical: bool = F
         line(random["return_mean"], color="gray", linewidth=0.8, linestyle=":", label="random policy")
 
 
-def slug(text: str) -> str:
-    """The text as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
-
-
 def write_figure(figure: Figure, path: Path) -> Path:
     """As SVG and PNG beside each other, the same bytes for the same figure; the PNG's path."""
     if engine := figure.get_layout_engine():  # once for both, as it takes longer than drawing

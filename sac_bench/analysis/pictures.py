@@ -19,7 +19,6 @@ from sac_bench.analysis.figures import (
     learning_curves,
     panels,
     sensitivity,
-    slug,
     sweeps,
     write_figure,
 )
@@ -28,6 +27,7 @@ from sac_bench.analysis.page import Picture
 from sac_bench.analysis.profile import on_one_scale, profile
 from sac_bench.analysis.tables import scores
 from sac_bench.analysis.why import measured, why
+from sac_bench.files import file_name
 from sac_bench.results import Results
 
 Pictures = dict[str, list[Picture]]
@@ -50,6 +50,11 @@ def write_figures(
         "sensitivity": _sensitivity(table, about, folder),
         "why": _why(results, about, folder),
     }
+
+
+def name_of(env: str, about: dict[str, Any]) -> str:
+    """An environment's part of a figure's name."""
+    return file_name(env, about["envs"])
 
 
 def _claim(judged: Sequence[Comparison], folder: Path) -> list[Picture]:
@@ -84,7 +89,7 @@ def _curves(results: Results, about: dict[str, Any], folder: Path) -> list[Pictu
         groups.pop("variants", None)  # comparison-iqm shows the same
     for env in about["envs"] if groups else []:
         if (results.evaluations["env"] == env).any():
-            path = write_figure(learning_curves(results, about, env, groups), folder / f"curves-{slug(env)}")
+            path = write_figure(learning_curves(results, about, env, groups), folder / f"curves-{name_of(env, about)}")
             said = SUMMARIES["iqm"][1]
             found.append(Picture(path, f"Learning curves on {env}: return of the mean action; {said}."))
     return found
@@ -117,7 +122,7 @@ def _sensitivity(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> li
         return []
     found = []
     for key in sweeps(about):
-        path = write_figure(sensitivity(table, about, key), folder / f"sensitivity-{slug(key)}")
+        path = write_figure(sensitivity(table, about, key), folder / f"sensitivity-{file_name(key)}")
         found.append(Picture(path, f"Score against {key}: mean and 95% interval, a dot a seed."))
     return found
 
@@ -127,7 +132,7 @@ def _why(results: Results, about: dict[str, Any], folder: Path) -> list[Picture]
     for env in about["envs"]:
         for title, variants in panels(about).items():
             if measured(results, env, variants):
-                path = write_figure(why(results, about, env, variants), folder / f"why-{slug(env)}-{slug(title)}")
+                path = write_figure(why(results, about, env, variants), folder / f"why-{name_of(env, about)}-{title}")
                 said = (
                     "means over the updates between two evaluations; line: median over seeds, band: lowest to highest"
                 )

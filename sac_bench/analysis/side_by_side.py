@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sac_bench.analysis.differences import WORDS, answer, in_words
-from sac_bench.analysis.figures import house_style, slug, write_figure
+from sac_bench.analysis.figures import house_style, write_figure
 from sac_bench.analysis.forest import forest
 from sac_bench.analysis.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
@@ -20,7 +20,7 @@ from sac_bench.analysis.statistics import seed_correlation, unpaired
 from sac_bench.analysis.tables import RULES, final_performance, scores
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, nearest
-from sac_bench.files import write_atomically
+from sac_bench.files import file_name, write_atomically
 from sac_bench.results import CONDITIONS, Results, load_results
 from sac_bench.results import about as experiment_of
 
@@ -238,10 +238,12 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
     """A forest an environment, of what is not the same."""
     found = []
     house_style()
+    envs = table["env"].unique()
     for env, rows in table[~table["identical"] & table["difference"].notna()].groupby("env", sort=False):
         seeds = rows["seeds_a"].astype(str) + " and " + rows["seeds_b"].astype(str)
         about = {"envs": [env], "variants": [*rows["variant"], A], "reference": A}
-        path = write_figure(forest(rows.assign(seeds=seeds), about), folder / f"differences-{slug(str(env))}")
+        name = f"differences-{file_name(str(env), envs)}"
+        path = write_figure(forest(rows.assign(seeds=seeds), about), folder / name)
         found.append(Picture(path, f"B less A on {env}, with 95% intervals; right of them the verdicts."))
     return found
 

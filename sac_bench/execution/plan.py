@@ -23,8 +23,8 @@ from sac_bench.errors import InputError
 from sac_bench.execution import starting
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Wanted
-from sac_bench.files import read_json
 from sac_bench.runspec import RunSpec, digest
+from sac_bench.starts import with_origins
 from sac_bench.store import ENDED, Store, standing_at
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
@@ -192,18 +192,28 @@ def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False
                 store.run(spec.id).plan(spec, cohort.id)
 
 
-def superseded(wanted: Wanted, store: Store) -> Counter[str]:
-    """Runs in the store that differ from wanted ones only in the version that trained them: {version: how many}."""
+def superseded(wanted: Wanted, store: Store) -> Counter[tuple[str, str]]:
+    """Runs in the store that differ from wanted ones only in what trained them, the version of their own environment or
+    algorithm included: {(environment, that in words): how many}."""
     asked = {spec.id: spec for _, spec in wanted.runs()}
-    by_seed = defaultdict(list)
-    for spec in asked.values():
-        by_seed[spec.seed].append(spec)
-    found: Counter[str] = Counter()
+    origins = {spec.id: spec for _, spec in with_origins(wanted.runs())}
+
+    def spec_of(run_id: str) -> RunSpec:
+        return origins.get(run_id) or store.run(run_id).spec()
+
+    def unversioned(spec: RunSpec) -> tuple[Any, ...]:
+        """All but versions: what a start's id hashes, in place of that id."""
+        own = (spec.algorithm, spec.config.model_dump_json(), spec.env, spec.seed)
+        return (*own, spec.start.steps, unversioned(spec_of(spec.start.run))) if spec.start else own
+
+    alike = set(map(unversioned, asked.values()))
+    found: Counter[tuple[str, str]] = Counter()
     for run in map(store.run, set(store.run_ids()) - asked.keys()):
         with contextlib.suppress(InputError):
-            spec, written = run.spec(), read_json(run.path / "spec.json")
-            if spec in by_seed[spec.seed]:
-                found[f"semantics {written['semantics']}, {written['backend']}"] += 1
+            spec = run.spec()
+            if unversioned(spec) in alike:
+                words = run.differences() or ["another version of what they start from"]
+                found[spec.env, " and ".join(words)] += 1
     return found
 
 

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from sac_bench import sources
 from sac_bench.errors import InputError
 from sac_bench.execution import starting
 from sac_bench.execution.checkpoint import CohortDirectory
@@ -85,6 +86,9 @@ class Worker:
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
         self._conditions = _conditions(device, compiled, threads)
         self._specs = [run.spec() for run in self.runs]
+        for run, spec in zip(self.runs, self._specs, strict=True):
+            if spec.id != run.id:
+                raise InputError(_changed(run))
         self.trainer = Trainer(self._specs, steps, device, compiled=compiled, threads=threads)
 
     def train(self) -> None:
@@ -214,6 +218,16 @@ class Worker:
         event = {"steps": self.trainer.steps, "last_return": last_return, **more}
         if self._progress is not None:
             print(json.dumps(event), file=self._progress, flush=True)
+
+
+def _changed(run: RunDirectory) -> str:
+    """Why a run cannot be trained by what is there now."""
+    words = " and ".join(run.differences()) or "another version of what it starts from"
+    hint = "" if ".py" in words else f"; a file that the environment itself writes must end in {sources.LOG}"
+    return (
+        f"run {run.id} was planned with {words}, and is not continued with what is there now; start the command again "
+        f"to train with that, or undo the change to continue{hint}"
+    )
 
 
 def _now() -> str:

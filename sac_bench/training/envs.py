@@ -12,7 +12,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-import sac_bench.tasks  # noqa: F401 - registers them, in every process that has environments
+from sac_bench import sources  # which imports our tasks: they are registered in every process that has environments
 from sac_bench.errors import InputError, nearest
 
 GYMNASIUM_PREFIX = "gymnasium:"
@@ -42,6 +42,8 @@ class EnvSpec:
     max_episode_steps: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
+    definition: sources.Definition = field(default_factory=dict, hash=False)
+    """What a user's own environment is made of."""
 
     def scaled(self, action: np.ndarray) -> np.ndarray:
         """Actions [..., A] in [-1, 1] -> float64 in the environment's own bounds, clipped to them."""
@@ -145,7 +147,7 @@ def describe(env_id: str) -> EnvSpec:
             raise InputError(f"unknown environment {env_id!r}{registered or nearest(env_id, known)}")
         backend = f"envpool {version('envpool')}"
     with _told_in_one_line(env_id):
-        space, observations, limit = _declared(env_id)
+        space, observations, limit, definition = _declared(env_id)
     if not isinstance(space, spaces.Box):
         raise InputError(f"environment {env_id!r} has {type(space).__name__} actions; only continuous ones are "
                          "supported")  # fmt: skip
@@ -168,19 +170,38 @@ def describe(env_id: str) -> EnvSpec:
         max_episode_steps=int(limit),
         action_low=tuple(space.low.astype(np.float64).flatten().tolist()),
         action_high=tuple(space.high.astype(np.float64).flatten().tolist()),
+        definition=definition,
     )
 
 
-def _declared(env_id: str) -> tuple[Any, Any, int | None]:
-    """An environment's action space, observation space and limit of steps."""
+def _declared(env_id: str) -> tuple[Any, Any, int | None, sources.Definition]:
+    """An environment's action space, observation space, limit of steps, and what it is made of if it is a user's."""
     if env_id.startswith(GYMNASIUM_PREFIX):
         env = _make(env_id, 1, [0], 1)
+        definition = sources.of_environment(gymnasium.spec(env_id.removeprefix(GYMNASIUM_PREFIX)), env.envs[0])
+        wrong = _is_solved_wrongly(env.envs[0].unwrapped)
         env.close()
-        return env.single_action_space, env.single_observation_space, env.spec.max_episode_steps
+        if wrong:
+            raise InputError(
+                f"environment {env_id!r}: MuJoCo 4.0.0's Newton solver computes wrong accelerations for models with a "
+                "sparse constraint Jacobian (from 60 degrees of freedom on, if the model does not say); install "
+                'another version (4.0.1 is right), or write <option jacobian="dense"/> into the model'
+            )
+        return env.single_action_space, env.single_observation_space, env.spec.max_episode_steps, definition
     import envpool
 
     spec = envpool.make_spec(env_id)  # VizDoom's write files, or crash, when they are made
-    return spec.action_space, spec.observation_space, getattr(spec.config, "max_episode_steps", None)
+    return spec.action_space, spec.observation_space, getattr(spec.config, "max_episode_steps", None), {}
+
+
+def _is_solved_wrongly(env: gymnasium.Env) -> bool:
+    """Whether MuJoCo 4.0.0's fault in the sparse Cholesky factorization (its issue 3767) changes an environment."""
+    import mujoco
+
+    models = [value for value in getattr(env, "__dict__", {}).values() if isinstance(value, mujoco.MjModel)]
+    return mujoco.mj_versionString() == "4.0.0" and any(
+        mujoco.mj_isSparse(model) and model.opt.solver == mujoco.mjtSolver.mjSOL_NEWTON for model in models
+    )
 
 
 @contextmanager
@@ -189,6 +210,8 @@ def _told_in_one_line(env_id: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"environment {env_id!r} cannot be made: {first_line(error)}") from error
 

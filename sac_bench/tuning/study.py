@@ -172,7 +172,7 @@ def load(path: str | Path, trials: int | None = None) -> Study:
     held_out = validate(_HeldOut, file.held_out, f"{where}: [held_out]")
     if not NAME.fullmatch(file.name):
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if file.name in RESERVED:
+    if file.name.lower() in RESERVED:  # some file systems do not tell case apart
         raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
     seeds, held_out_seeds = _seeds(file, held_out, where)
     base, start = _base(file, path, where)

@@ -220,3 +220,16 @@ def test_what_users_write_is_escaped_in_reports(tmp_path):
     report = (folder / "report.md").read_text()
     assert "Is &lt;script&gt;alert(1)&lt;/script&gt; &amp; run?" in report
     assert not re.search(r"<(script|img|b)\b", report)
+
+
+def test_environments_whose_ids_look_alike_have_figures_of_their_own(tmp_path):
+    envs = ["gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0", "gymnasium:lab_reach-v0"]
+    about = json.loads(json.dumps(ABOUT).replace('"Hopper-v5": ', '"gymnasium:lab/Reach-v0": ')) | {"envs": envs}
+    for place in (*(v["steps"] for v in about["variants"].values()), *about["config"].values(), about["random"]):
+        place |= dict.fromkeys(envs, place[envs[0]])
+    tables = [pd.concat([table.assign(env=env) for env in envs]) if len(table) else table for table in made_up()]
+    results = Results(*tables)
+    pictures = write_figures(results, about, final_performance(results, about), tmp_path)
+    paths = [picture.path.name.casefold() for section in pictures.values() for picture in section]
+    assert len(set(paths)) == len(paths)
+    assert sum(name.startswith("curves-") for name in paths) == 3

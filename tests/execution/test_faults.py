@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.conftest import sac_bench_environment
 
 LINE = """
 import gymnasium, numpy as np, os, signal, pathlib
+HARM = compile(pathlib.Path("harm").read_text(), "harm", "exec")  # in a file of its own: it is no part of runs' ids
 class Line(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -34,7 +36,7 @@ class Line(gymnasium.Env):
         return self.x, {}
     def step(self, action):
         self.steps += 1
-        HARM
+        exec(HARM)
         self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
         return self.x, -SCALE * float(abs(self.x[0])), False, False, {}
 gymnasium.register("Line-v0", Line, max_episode_steps=20)
@@ -58,7 +60,8 @@ RUN = ["run", "line.toml", "--import", "line", "--workers", "1"]
 
 
 def prepare(folder, harm="pass", scale="1", experiment=EXPERIMENT):
-    (folder / "line.py").write_text(LINE.replace("HARM", harm).replace("SCALE", scale))
+    (folder / "harm").write_text(textwrap.dedent(harm))
+    (folder / "line.py").write_text(LINE.replace("SCALE", scale))
     (folder / "line.toml").write_text(experiment)
 
 
@@ -344,11 +347,10 @@ def test_nothing_is_unpickled(command, tmp_path):
     subprocess.run([sys.executable, tmp_path / "probe.py"], cwd=tmp_path, check=True)
     assert (tmp_path / "pickled").exists()
     (tmp_path / "pickled").unlink()
-    (tmp_path / "line.py").write_text("import audited\n" + (tmp_path / "line.py").read_text())
-    resumed = command(*RUN)
+    resumed = command(*RUN, "--import", "audited")
     assert "2 to be continued" in resumed.stdout
     assert resumed.returncode == 0, resumed.stderr
     run = sac_bench.load_results("line", tmp_path / "results").runs["run_id"][0]
-    acting = f"import line, sac_bench; sac_bench.load_policy('{run}').act([0.0])"
+    acting = f"import audited, line, sac_bench; sac_bench.load_policy('{run}').act([0.0])"
     subprocess.run([sys.executable, "-c", acting], cwd=tmp_path, env=sac_bench_environment(), check=True)
     assert not (tmp_path / "pickled").exists()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import duration, make_plan, superseded, write
@@ -189,8 +190,9 @@ def test_runs_of_another_version_are_counted(experiment_file, tmp_path):
         spec = read_json(store.run(run_id).path / "spec.json")
         write_json(store.run(run_id).path / "spec.json", spec | {"semantics": 1})
         store.run(run_id).path.rename(store.run(f"{int(run_id, 16) ^ 1:016x}").path)
-    ((version, count),) = superseded(experiment, store).items()
-    assert (version.startswith("semantics 1, envpool"), count) == (True, 2)
+    (((env, words), count),) = superseded(experiment, store).items()
+    assert (env, count) == ("InvertedPendulum-v5", 2)
+    assert words == f"semantics 1 of sac (now {ALGORITHMS['sac'].semantics})"
     assert len(plan_of(experiment_file, store).reused) == 4
 
 

@@ -1,10 +1,14 @@
 """Which environments the adapter takes, and what it says of them; how they step is in test_env_contract.py."""
 
 import sys
+import tempfile
+from typing import ClassVar
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco import MujocoEnv
 
 from sac_bench.errors import InputError
 from sac_bench.training.envs import Pool, describe
@@ -121,6 +125,47 @@ def test_nothing_is_said_of_how_old_a_models_file_is(tmp_path, monkeypatch, capf
     Pool("gymnasium:HalfCheetah-v5", [0, 1]).close()
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
+
+
+LEGS = "".join(f'<body><joint name="j{i}" axis="0 1 0"/><geom size=".1"/></body>' for i in range(60))
+MODEL = '<mujoco><option OPTION/><worldbody>LEGS</worldbody><actuator><motor joint="j0"/></actuator></mujoco>'
+
+
+class Centipede(MujocoEnv):
+    """Sixty degrees of freedom."""
+
+    metadata: ClassVar = {"render_modes": [], "render_fps": 500}
+
+    def __init__(self, option, **kwargs):
+        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+            file.write(MODEL.replace("OPTION", option).replace("LEGS", LEGS))
+            file.flush()
+            super().__init__(file.name, 1, gymnasium.spaces.Box(-9, 9, (60,)), **kwargs)
+
+    def reset_model(self):
+        return self.data.qpos
+
+
+@pytest.mark.parametrize(
+    ("version", "option", "refused"),
+    [
+        ("4.0.0", "", True),
+        ("4.0.0", 'jacobian="dense"', False),
+        ("4.0.0", 'solver="CG"', False),
+        ("4.0.1", "", False),
+        ("3.17.0", "", False),
+    ],
+)
+def test_models_that_mujoco_4_0_0_computes_wrongly_are_refused(version, option, refused, monkeypatch):
+    monkeypatch.setattr(mujoco, "mj_versionString", lambda: version)
+    gymnasium.register("tests/Centipede-v0", Centipede, max_episode_steps=5, kwargs={"option": option})
+    describe.cache_clear()
+    if refused:
+        with pytest.raises(InputError, match=r"MuJoCo 4\.0\.0's .* wrong .*4\.0\.1 .* jacobian=\"dense\""):
+            describe("gymnasium:tests/Centipede-v0")
+    else:
+        assert describe("gymnasium:tests/Centipede-v0").observation_dim == 60
+    gymnasium.registry.pop("tests/Centipede-v0")
 
 
 def test_no_module_that_an_id_names_is_imported():
