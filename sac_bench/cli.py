@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import shlex
 import signal
 import sys
@@ -120,7 +121,7 @@ def run(
         if dry_run:
             _say_plan(asked, plan, store, workers, chosen)
             return
-        command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
+        command = redacted(_command_line())
         try:
             with store.planner() as planner:
                 more = True
@@ -196,7 +197,7 @@ def _report(asked: Any, store: Any, command: str, alone: bool = True) -> Any:
     folder = store.experiment(asked.name)
     page = write_report(folder)
     if alone:
-        console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
+        console.print((folder / "tables" / "final.txt").read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     else:
         console.print(f"\n{asked.name}: {page.question}", highlight=False, soft_wrap=True)
     if asked.claim or not alone:
@@ -291,7 +292,7 @@ def tune(
 
         if eager := cannot_compile():
             console.print(eager, highlight=False, soft_wrap=True)
-        command = "sac-bench " + redacted(hidden_in(shlex.join(sys.argv[1:]), storage))
+        command = redacted(hidden_in(_command_line(), storage))
         try:
             succeeded = carry_out(
                 asked, store, storage=storage, device=chosen, workers=workers or (cores() if chosen == "cpu" else 1),
@@ -522,6 +523,12 @@ def gc(
             console.print(f"freed {size}")
         else:
             console.print(f"nothing freed; --yes frees {size}")
+
+
+def _command_line() -> str:
+    """What was typed, to be typed again: a locale without UTF-8 reads file names as bytes."""
+    typed = [os.fsencode(argument).decode("utf-8", "backslashreplace") for argument in sys.argv[1:]]
+    return "sac-bench " + shlex.join(typed)
 
 
 def _import(modules: list[str]) -> None:

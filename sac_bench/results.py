@@ -16,7 +16,7 @@ from sac_bench.claim import as_plain, examinations_of
 from sac_bench.errors import InputError, nearest
 from sac_bench.examinations import examine
 from sac_bench.experiment import Experiment, Wanted
-from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
+from sac_bench.files import check, fingerprint, read_json, write_json, write_text
 from sac_bench.store import TABLES, Store
 
 
@@ -97,7 +97,7 @@ def collect(store: Store, experiment: Experiment, command: str = "", examined: b
             if name in Results._field_defaults and not len(table):
                 path.unlink(missing_ok=True)
                 continue
-            write_atomically(path, table.to_csv(index=False).encode())
+            write_text(path, table.to_csv(index=False))
             about["tables"][name] = fingerprint(path)
         write_json(folder / "experiment.json", about)
     return results

@@ -688,10 +688,10 @@ def caught_by(bug: Bug) -> str | None:
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         file = Path(folder, "sac_bench", bug.file)
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         if bug.old not in text:
             raise SystemExit(f"{bug.what}: {bug.file} no longer has {bug.old!r}")
-        file.write_text(text.replace(bug.old, bug.new))
+        file.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout=120", "-k", "not compiled",
              *bug.tests.split()],

@@ -10,7 +10,7 @@ import pandas as pd
 from sac_bench.analysis.page import markdown
 from sac_bench.analysis.published import METRICS, NEAR, for_env, in_words, of_algorithm
 from sac_bench.analysis.tables import RULES, latex
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 
 LEGEND = (
     "Cells: mean score [95% interval] (seeds that entered). Published: mean ± standard deviation over seeds (seeds), "
@@ -93,9 +93,9 @@ def write_comparison(table: pd.DataFrame, about: dict[str, Any], folder: Path) -
     """comparison.csv with every comparable published score; .md and .tex with those at about our steps."""
     shown = presented_comparison(table, about)
     notes = [text for text in (without_published(table, about), LEGEND, RULES) if text]
-    write_atomically(folder / "comparison.csv", table.to_csv(index=False).encode())
-    write_atomically(folder / "comparison.md", ("\n\n".join([markdown(shown), *notes]) + "\n").encode())
-    write_atomically(folder / "comparison.tex", latex(shown, *notes).encode())
+    write_text(folder / "comparison.csv", table.to_csv(index=False))
+    write_text(folder / "comparison.md", "\n\n".join([markdown(shown), *notes]) + "\n")
+    write_text(folder / "comparison.tex", latex(shown, *notes))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

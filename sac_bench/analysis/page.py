@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 
 POINTS = 4 / 3
 """CSS pixels in a point, in which matplotlib measures."""
@@ -107,7 +107,7 @@ def text(*parts: str | Link, small: bool = False) -> Text:
 def written(page: Page, path: Path) -> Page:
     """Write a page as path.md and path.html; the page again."""
     for suffix in (".md", ".html"):
-        write_atomically(path.with_name(path.name + suffix), render(page, suffix).encode())
+        write_text(path.with_name(path.name + suffix), render(page, suffix))
     return page
 
 

@@ -30,7 +30,7 @@ from sac_bench.analysis.tables import presented, rules, scores, write_tables
 from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 from sac_bench.results import Results, load_results, lock_of
 from sac_bench.results import about as experiment_of
 
@@ -73,7 +73,7 @@ def judge(results: Results, about: dict[str, Any], folder: Path) -> list[Compari
     except InputError as error:
         raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
     judged = claims.comparisons(claim, results, about)
-    write_atomically(path, claims.table(judged).to_csv(index=False).encode())
+    write_text(path, claims.table(judged).to_csv(index=False))
     return judged
 
 
@@ -121,7 +121,7 @@ def page(
 def aggregated(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
     """Scores over all environments, written to aggregates.csv too; empty where there is no scale common to them."""
     found = aggregates.aggregates(on_one_scale(scores(results, about), about), about)
-    write_atomically(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False).encode())
+    write_text(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False))
     return found
 
 

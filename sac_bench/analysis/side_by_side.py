@@ -20,7 +20,7 @@ from sac_bench.analysis.statistics import seed_correlation, unpaired
 from sac_bench.analysis.tables import RULES, final_performance, scores
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, nearest
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 from sac_bench.results import CONDITIONS, Results, load_results
 from sac_bench.results import about as experiment_of
 
@@ -253,7 +253,7 @@ def write_page(a: Side, b: Side, out: Path | None) -> Page:
     with TemporaryDirectory() as scratch:
         found = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
         if out is not None:
-            write_atomically(out, render(found, out.suffix).encode())
+            write_text(out, render(found, out.suffix))
     return found
 
 

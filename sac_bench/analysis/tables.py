@@ -13,7 +13,7 @@ import pandas as pd
 from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
 from sac_bench.analysis.page import markdown
 from sac_bench.analysis.statistics import area_score, mean_interval, run_score
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 from sac_bench.results import Results
 
 RULES = (
@@ -163,11 +163,11 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     folder.mkdir(parents=True, exist_ok=True)
     table = final_performance(results, about)
     shown = presented(table, about)
-    write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
-    write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
-    write_atomically(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]).encode())
-    write_atomically(folder / "final.tex", latex(shown, *rules(about)).encode())
+    write_text(folder / "final.csv", table.to_csv(index=False))
+    write_text(folder / "scores.csv", scores(results, about).to_csv(index=False))
+    write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]))
+    write_text(folder / "final.tex", latex(shown, *rules(about)))
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
     plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(about))])
-    write_atomically(folder / "final.txt", (plain + "\n").encode())
+    write_text(folder / "final.txt", plain + "\n")
     return table

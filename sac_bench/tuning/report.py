@@ -15,7 +15,7 @@ import pandas as pd
 from sac_bench import locks
 from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, markdown, sections, text, written
 from sac_bench.errors import InputError
-from sac_bench.files import read_json, write_atomically, write_json
+from sac_bench.files import read_json, write_json, write_text
 from sac_bench.results import lock_of
 from sac_bench.tuning.figures import write_figures
 from sac_bench.tuning.held_out import Verdict, signed
@@ -127,9 +127,9 @@ def write_report(folder: Path) -> Page:
         try:
             table = trials_table(about)
             (folder / "tables").mkdir(exist_ok=True)
-            write_atomically(folder / "tables" / "trials.csv", table.to_csv(index=False).encode())
+            write_text(folder / "tables" / "trials.csv", table.to_csv(index=False))
             shown = presented(table, about)
-            write_atomically(folder / "tables" / "trials.md", (markdown(shown) + "\n").encode())
+            write_text(folder / "tables" / "trials.md", markdown(shown) + "\n")
             figures = write_figures(about, folder / "figures")
             return written(page(about, shown, figures), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sac_bench.analysis.report import write_report as write_experiment_report
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 from sac_bench.results import collect
 from sac_bench.store import Store
 from sac_bench.tuning import report
@@ -61,7 +61,7 @@ def tune(
             collect(store, search.listed(), command)
             keep(judged)
     if judged:
-        write_atomically(folder / BEST, best_file(study, judged.winner).encode())
+        write_text(folder / BEST, best_file(study, judged.winner))
     report.write_report(folder)
     _say(console, folder, judged, search.failed)
     return judged is not None or not (chosen or search.failed)
