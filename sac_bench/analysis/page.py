@@ -63,7 +63,7 @@ class Grid:
 
     @property
     def rows(self) -> list[list[str]]:
-        return [[str(cell) for cell in row] for row in self.table.itertuples(index=False, name=None)]
+        return [list(row) for row in as_text(self.table).itertuples(index=False, name=None)]
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,14 @@ def render(page: Page, suffix: str) -> str:
     return _templates(suffix).get_template(f"page{suffix}").render(page=page)
 
 
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Every cell as a string, a missing one as an empty one: pandas' astype(str) is not the same in versions 2 and 3."""
+    return table.astype(object).map(lambda cell: "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown, where a "|" ends a cell."""
-    cells = table.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    cells = as_text(table).map(lambda cell: cell.replace("|", "\\|"))
     return str(cells.to_markdown(index=False, disable_numparse=True))
 
 

@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
-from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, markdown, sections, text, written
+from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
 from sac_bench.errors import InputError
 from sac_bench.files import read_json, write_json, write_text
 from sac_bench.results import lock_of
@@ -53,6 +53,7 @@ def describe(
     training_seconds: float,
     own_seconds: float,
     failed: Sequence[int],
+    failures: Sequence[str] = (),
     verdict: Verdict | None = None,
 ) -> dict[str, Any]:
     """What study.json holds: plain values, nothing that the report needs is elsewhere."""
@@ -79,6 +80,7 @@ def describe(
         "trials": [_trial(trial, study, trial.number in failed) for trial in trials],
         "importances": dict(importances),
         "verdict": verdict.as_dict() if verdict else None,
+        "failures": list(failures),
         "storage": storage,
         "command": command,
         "training_seconds": round(training_seconds, 2),
@@ -160,7 +162,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     for column in shown.select_dtypes("number").columns:
         if column not in ("number", "bracket", "diverged", "steps") and shown[column].dtype != "int64":
             shown[column] = shown[column].map(lambda x: "" if pd.isna(x) else f"{x:.4g}")
-    return shown.astype(str).replace("None", "").rename(columns={"steps": "transitions", "seconds": "training s"})
+    return as_text(shown).rename(columns={"steps": "transitions", "seconds": "training s"})
 
 
 def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Page:
@@ -170,20 +172,43 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
     return Page(
         title=about["name"],
         question=about["question"],
-        answer=(
-            judged["answer"] if judged else "No trial is checked on held-out seeds yet: the same command goes on.",
-        ),
+        answer=(judged["answer"] if judged else unchecked(about),),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
         sections=sections(
             ("The best trials on held-out seeds", _checked(about) if judged else []),
+            ("Runs that failed", [Points(tuple(about.get("failures", ())))] * bool(about.get("failures"))),
             ("How trials are judged", [text(_rules(about["settings"], about["runs_per_trial"]))]),
             ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
             ("Trials", [Grid(trials), text("All of it: ", Link("tables/trials.csv", "tables/trials.csv"))]),
             ("Settings", _settings(about)),
         ),
     )
+
+
+def unchecked(about: dict[str, Any]) -> str:
+    """Why no trial is checked on held-out seeds."""
+    states = Counter(trial["state"] for trial in about["trials"])
+    failed = states["FAILED"]
+    if failed and failed == len(about["trials"]):
+        said = f"Every trial failed ({failed} of {failed})"
+    elif failed:
+        said = f"{failed} of {len(about['trials'])} trials failed"
+    elif about.get("failures"):
+        said = "Runs of the default, or of the best trials on held-out seeds, failed"
+    else:
+        return "No trial is checked on held-out seeds yet: the same command goes on."
+    return f"{said}, so nothing is checked on held-out seeds. The same command tries again."
+
+
+def failures(runs: pd.DataFrame) -> list[str]:
+    """Why runs failed, a line a reason, of rows as in Results.runs."""
+    failed = runs[runs["status"] == "failed"].fillna({"reason": "no reason recorded"})
+    return [
+        f"{', '.join(dict.fromkeys(of['variant']))} ({len(of)} run{'s' * (len(of) > 1)}): {reason}"
+        for reason, of in failed.groupby("reason", sort=False)
+    ]
 
 
 def _checked(about: dict[str, Any]) -> list[Block]:

@@ -9,13 +9,22 @@ import pandas as pd
 import pytest
 
 from sac_bench.analysis.index import write_index
-from sac_bench.analysis.page import Grid, Link, Page, Picture, drawing, render, sections, text
+from sac_bench.analysis.page import Grid, Link, Page, Picture, drawing, markdown, render, sections, text
 from sac_bench.analysis.report import write_report
 from sac_bench.results import Results
 from sac_bench.tuning import report as of_study
 from tests.analysis.test_tables import ABOUT, made_up
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def test_a_missing_cell_is_empty_whatever_stands_for_it():
+    columns = {"a": ["x", None], "b": [1.5, float("nan")], "c": [None, None], "d": [True, pd.NA], "e": [[1, 2], None]}
+    table = pd.DataFrame(columns)
+    assert Grid(table).rows == [["x", "1.5", "", "True", "[1, 2]"], [""] * 5]
+    assert Grid(table.astype({"a": "string"})).rows[1] == [""] * 5
+    assert "nan" not in markdown(table).lower()
+    assert "none" not in markdown(table).lower()
 
 
 class Parsed(HTMLParser):

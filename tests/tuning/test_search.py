@@ -1,6 +1,7 @@
 """The search, with workers inside this process: what is trained, pruned, continued after any death, and counted."""
 
 import json
+import re
 
 import optuna
 import pytest
@@ -156,6 +157,36 @@ def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, p
     pretended.fails.clear()
     assert carry_out(study_file)
     assert "RUNNING" not in {trial.state for trial in known(tmp_path, study_file)}
+
+
+class Everything:
+    """Contains what you ask for."""
+
+    def __contains__(self, _):
+        return True
+
+
+def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(in_process, "fails", Everything())
+    assert not carry_out(study_file)  # exit code 1
+    folder = tmp_path / "results" / "tiny-study"
+    told = (folder / "report.md").read_text(encoding="utf-8")
+    assert "Every trial failed (2 of 2), so nothing is checked on held-out seeds. The same command tries again." in told
+    assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
+    assert "nan" not in told
+    assert "None" not in told
+    again = command("report", "tiny-study")
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_held_out_runs_that_fail_are_named(study_file, carry_out, pretended, tmp_path):
+    study = load(study_file)
+    (spec,) = (RunSpec("sac", config, "InvertedPendulum-v5", 1001) for config in study.default.configs.values())
+    pretended.fails.append(spec.id)
+    assert not carry_out(study_file)
+    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "Runs of the default, or of the best trials on held-out seeds, failed" in told
+    assert re.search(r"default.*\(\d+ runs?\): asked to", told)
 
 
 def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretended, tmp_path):
