@@ -117,7 +117,7 @@ def render(page: Page, suffix: str) -> str:
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as a string, a missing one as an empty one: pandas' astype(str) is not the same in versions 2 and 3."""
+    """Every cell as a string, a missing one empty: what pandas' astype(str) makes of those depends on its version."""
     return table.astype(object).map(lambda cell: "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell))
 
 

@@ -26,6 +26,7 @@ from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, se
 from sac_bench.analysis.pictures import Pictures, write_figures
 from sac_bench.analysis.profile import on_one_scale
 from sac_bench.analysis.published import citations
+from sac_bench.analysis.scoring import note
 from sac_bench.analysis.tables import presented, rules, scores, write_tables
 from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
@@ -97,7 +98,7 @@ def page(
     return Page(
         title=about["name"],
         question=about["question"],
-        answer=tuple(claims.sentences(judged) if judged else answer(final, about)),
+        answer=(*(claims.sentences(judged) if judged else answer(final, about)), *[note(about)] * bool(note(about))),
         claim=(about["claim"]["source"], claims.verdict(judged)) if judged else None,
         summary=f"{len(runs)} runs: {standings}. {len(about['seeds'])} seeds a variant and environment, "
         f"{final['missing'].sum() or 'none'} of them missing.",
