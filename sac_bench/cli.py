@@ -463,7 +463,7 @@ def watch(
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
     episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Whole episodes.")] = 1,
-    sample: Annotated[bool, typer.Option("--sample", help="Sampled actions, in place of the mean action.")] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="Sampled actions, as SQL's always are.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the environment, and of what is sampled.")] = 0,
     import_: ImportOption = [],  # noqa: B006
 ) -> None:
@@ -471,6 +471,7 @@ def watch(
     with user_errors():
         _import(import_)
         from sac_bench import watch as watching
+        from sac_bench.algorithms import ALGORITHMS
         from sac_bench.policy import load_policy
 
         if out is not None:
@@ -482,7 +483,8 @@ def watch(
             f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, "
             f"{policy.steps:,} steps", highlight=False, soft_wrap=True,
         )  # fmt: skip
-        for episode in watching.watch(policy, out, episodes, sample, seed):
+        sampled = sample or ALGORITHMS[policy.spec.algorithm].scored_by == "sample"
+        for episode in watching.watch(policy, out, episodes, sampled, seed):
             console.print(f"return {episode.score:.1f} in {_counted(episode.length, 'step')}", highlight=False)
         console.print(f"video: {out}", highlight=False, soft_wrap=True)
 

@@ -13,6 +13,7 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
 from sac_bench.errors import InputError
 from sac_bench.files import read_json, write_json, write_text
@@ -25,11 +26,12 @@ from sac_bench.tuning.trials import Trial
 
 FILE = "study.json"
 RULES = (
-    "A run's score: {objective} of the mean action. A trial's value: {aggregate} over {runs} runs (seeds and "
+    "A run's score: {objective} of {acting}. A trial's value: {aggregate} over {runs} runs (seeds and "
     "environments together{scaled}). A run that diverged enters with the worst score that any run of the study had "
     "there by then, or a random policy's if that is lower. "
     "Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
-    "unpaired. The winner was chosen by the search alone, before it was trained on a held-out seed."
+    "unpaired; on the search's seeds the winner's is too high on average, because it was chosen by them. The winner "
+    "was chosen by the search alone, before it was trained on a held-out seed."
 )
 
 CAPTIONS = {
@@ -63,6 +65,7 @@ def describe(
         "name": study.name,
         "question": study.question,
         "algorithm": study.algorithm,
+        "scored_by": ALGORITHMS[study.algorithm].scored_by,
         "envs": list(study.envs),
         "seeds": list(study.seeds),
         "held_out_seeds": list(study.held_out_seeds),
@@ -172,14 +175,14 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
     return Page(
         title=about["name"],
         question=about["question"],
-        answer=(judged["answer"] if judged else unchecked(about),),
+        answer=(Verdict.from_dict(judged).answer() if judged else unchecked(about),),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
         sections=sections(
             ("The best trials on held-out seeds", _checked(about) if judged else []),
             ("Runs that failed", [Points(tuple(about.get("failures", ())))] * bool(about.get("failures"))),
-            ("How trials are judged", [text(_rules(about["settings"], about["runs_per_trial"]))]),
+            ("How trials are judged", [text(_rules(about))]),
             ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
             ("Trials", [Grid(trials), text("All of it: ", Link("tables/trials.csv", "tables/trials.csv"))]),
             ("Settings", _settings(about)),
@@ -225,8 +228,10 @@ def _checked(about: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _rules(settings: dict[str, Any], runs: int) -> str:
+def _rules(about: dict[str, Any]) -> str:
+    settings, runs = about["settings"], about["runs_per_trial"]
     return RULES.format(
+        acting="sampled actions" if about.get("scored_by") == "sample" else "the mean action",
         objective={"final": "the mean over the evaluations in the last 10% of the steps",
                    "area": "the mean over all steps of the curve of evaluations"}[settings["objective"]],
         aggregate="the interquartile mean (of fewer than four, the mean)" if settings["aggregate"] == "iqm"
@@ -260,12 +265,15 @@ def contenders(about: dict[str, Any]) -> pd.DataFrame:
     """The default and the best trials: their values in the search, and on held-out seeds with intervals."""
     rows = []
     for i, one in enumerate(about["verdict"]["contenders"]):
-        mean, gap = one["mean"], one["difference"]
+        mean, gap, before = one["mean"], one["difference"], one.get("searched_difference")
         rows.append(
             {
                 "trial": one["name"] + (" (the winner)" if i == 1 else ""),
                 "settings": ", ".join(f"{key} = {_shown(value)}" for key, value in one["params"].items()),
                 "in the search": _number(one["searched"]),
+                "difference there [95% CI]": _interval(before, signed)
+                if i and before and before[0] is not None
+                else "",
                 "held out": _number(one["held_out"]),
                 "mean [95% CI]": _interval(mean, _number),
                 "difference from the default [95% CI]": "" if i == 0 else _interval(gap, signed),

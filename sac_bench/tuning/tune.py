@@ -14,7 +14,7 @@ from sac_bench.results import collect, load_results
 from sac_bench.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning.held_out import Verdict, best, best_file, verdict
-from sac_bench.tuning.score import objective_value, worst_seen
+from sac_bench.tuning.score import worst_seen
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.storage import telling_of
 from sac_bench.tuning.study import Study
@@ -92,8 +92,9 @@ def _check(
     own = training.scores(study.default, study.seeds, study.objective)
     others = [trial.scores[study.steps] for trial in trials if study.steps in trial.scores]
     scores = {v.name: training.scores(v, study.held_out_seeds, study.objective) for v in variants}
-    searched = objective_value(own, worst_seen([*others, own], floor), study.scale, study.aggregate, study.quantile)
-    return verdict(study, chosen, searched, scores, worst_seen([*others, own, *scores.values()], floor))
+    searched = {study.default.name: own} | {trial.name: trial.scores[study.steps] for trial in chosen}
+    worst = worst_seen([*others, own], floor), worst_seen([*others, own, *scores.values()], floor)
+    return verdict(study, chosen, searched, scores, *worst)
 
 
 def _say(

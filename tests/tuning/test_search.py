@@ -159,6 +159,19 @@ def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, p
     assert "RUNNING" not in {trial.state for trial in known(tmp_path, study_file)}
 
 
+def test_a_study_of_sql_is_scored_by_sampled_actions(study_file, carry_out, pretended, tmp_path):
+    study_file.write_text(STUDY.replace("seeds = 1\nsteps", 'algorithm = "sql"\nseeds = 1\nsteps'))
+    assert carry_out(study_file)
+    for found in known(tmp_path, study_file):
+        assert all(value > 0 for value in found.values.values())  # mean actions get the negative
+    folder = tmp_path / "results" / "tiny-study"
+    assert "of sampled actions" in (folder / "report.md").read_text(encoding="utf-8")
+    best = max((t for t in known(tmp_path, study_file) if t.value is not None), key=lambda t: t.value)
+    assert best.params["actor_lr"] == max(
+        t.params["actor_lr"] for t in known(tmp_path, study_file) if t.value is not None
+    )
+
+
 class Everything:
     """Contains what you ask for."""
 
