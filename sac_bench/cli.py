@@ -307,16 +307,19 @@ def tune(
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str, typer.Argument(help="experiments, algorithms or environments; all if not given.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="experiments, algorithms, environments; all three if not given. Or results.")
+    ] = "all",
     folder: Annotated[Path, typer.Option(help="Where experiment files lie.")] = Path("experiments"),
+    results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
 ) -> None:
-    """List experiments, algorithms with every option, and environments."""
+    """List experiments, algorithms with every option, environments, and which results are superseded."""
     with user_errors():
         _import(import_)
         from sac_bench import listing
 
-        known = ("experiments", "algorithms", "environments")
+        known = ("experiments", "algorithms", "environments", "results")
         if what not in (*known, "all"):
             from sac_bench.errors import nearest
 
@@ -325,6 +328,8 @@ def list_(
             console.print(listing.experiments(folder))
         if what in ("algorithms", "all"):
             console.print(*listing.algorithms())
+        if what == "results":
+            console.print(listing.results(results))
         if what in ("environments", "all"):
             console.print(listing.environments(full=what == "environments"), highlight=False)
 
@@ -340,14 +345,19 @@ def status(
         _import(import_)
         from sac_bench.store import Store
 
+        if (Path(name) / "experiment.json").exists():  # a result's folder
+            results, name = Path(name).parent, Path(name).name
         experiment = _experiment_of(name, results)
-        store = Store(results)
+        store, recorded = Store(results), 0
         table = Table("variant", "environment", "seeds", "standing", "steps", title=experiment["name"])
         counts: Counter[str] = Counter()
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for variant, env, run_id, target in experiment["runs"]:
+        for variant, env, run_id, target, *record in experiment["runs"]:
             state = store.run(run_id).status() | {"target": target}
             standing = store.standing(state, target)
+            if record and state["status"] == "new":  # a record goes without its store
+                standing, state["steps"] = record
+                recorded += 1
             counts[standing] += 1
             groups.setdefault((variant, env), []).append(state | {"standing": standing})
         for (variant, env), states in groups.items():
@@ -356,6 +366,11 @@ def status(
             table.add_row(variant, env, str(len(states)), standing, f"{steps:,} of {states[0]['target']:,}")
         console.print(table)
         console.print(", ".join(f"{n} {s}" for s, n in counts.items()), highlight=False)
+        if recorded:
+            said = f"{recorded} of {counts.total()} runs are not in {results / 'runs'}; they stand as in "
+            console.print(said + str(results / name / "runs.csv"), highlight=False, soft_wrap=True)
+        if experiment.get("superseded"):
+            console.print(experiment["superseded"], highlight=False, soft_wrap=True)
 
 
 def _experiment_of(name: str, results: Path) -> dict[str, Any]:
@@ -363,10 +378,11 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
     from sac_bench.experiment import load
 
     if (results / name / "experiment.json").exists():
-        from sac_bench.results import load_results
+        from sac_bench.results import about, load_results, superseded
 
-        columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps"]]
-        return {"name": name, "runs": list(columns.itertuples(index=False, name=None))}
+        columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps", "status", "steps"]]
+        runs = list(columns.itertuples(index=False, name=None))
+        return {"name": name, "runs": runs, "superseded": superseded(about(results / name))}
     found = [] if name.endswith(".toml") else sorted(Path("experiments").rglob(f"{Path(name).name}.toml"))
     file = Path(name) if name.endswith(".toml") else (found or [Path("experiments") / f"{name}.toml"])[0]
     if not file.exists():

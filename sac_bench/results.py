@@ -176,6 +176,21 @@ def about(folder: Path) -> dict[str, Any]:
     return found
 
 
+def superseded(about: Mapping[str, Any]) -> str:
+    """Which versions of algorithms, other than this code's, trained an experiment or a study; empty where none did.
+
+    By what it describes itself with (`about`, a study's file); of algorithms that are not registered nothing is known.
+    """
+    trained = {of["algorithm"]: of.get("semantics") for of in about.get("variants", {"": about}).values()}
+    older = {
+        name: "an unrecorded version" if version is None else f"version {version}"
+        for name, version in trained.items()
+        if name in ALGORITHMS and version != ALGORITHMS[name].semantics
+    }
+    said = [f"{version} of {name} (this is version {ALGORITHMS[name].semantics})" for name, version in older.items()]
+    return f"superseded: trained by {', '.join(said)}" if said else ""
+
+
 def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
     random = {}
     for env in experiment.envs:
@@ -194,6 +209,7 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
         "variants": {
             v.name: {
                 "algorithm": v.algorithm,
+                "semantics": ALGORITHMS[v.algorithm].semantics,
                 "scored_by": ALGORITHMS[v.algorithm].scored_by,
                 "overrides": v.overrides,
                 "steps": v.steps,

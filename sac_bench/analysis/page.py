@@ -97,6 +97,8 @@ class Page:
     sections: tuple[Section, ...]
     claim: tuple[str, str] | None = None
     """Of a claim's page: where it is made, and its verdict in a word or a few."""
+    superseded: str = ""
+    """Which other versions of algorithms trained what it is about (results.py)."""
 
 
 def text(*parts: str | Link, small: bool = False) -> Text:
@@ -140,6 +142,7 @@ def _templates(suffix: str) -> jinja2.Environment:
     environment.filters |= {
         "markdown": markdown, "coded": _coded, "anchor": anchor, "name_of": _name_of, "drawing": drawing,
         "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
+        "capitalize_first": lambda words: words[:1].upper() + words[1:],
         "class_of": lambda cell: "long" if len(cell) > LONG else "",
     }  # fmt: skip
     environment.globals["suffix"] = suffix

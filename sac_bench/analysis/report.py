@@ -32,7 +32,7 @@ from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
 from sac_bench.files import write_text
-from sac_bench.results import Results, load_results, lock_of
+from sac_bench.results import Results, load_results, lock_of, superseded
 from sac_bench.results import about as experiment_of
 
 SOURCES = "docs/published.md"
@@ -100,6 +100,7 @@ def page(
         question=about["question"],
         answer=(*(claims.sentences(judged) if judged else answer(final, about)), *[note(about)] * bool(note(about))),
         claim=(about["claim"]["source"], claims.verdict(judged)) if judged else None,
+        superseded=superseded(about),
         summary=f"{len(runs)} runs: {standings}. {len(about['seeds'])} seeds a variant and environment, "
         f"{final['missing'].sum() or 'none'} of them missing.",
         sections=sections(

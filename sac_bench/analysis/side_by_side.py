@@ -22,7 +22,7 @@ from sac_bench.analysis.tables import RULES, final_performance, scores
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, nearest
 from sac_bench.files import write_text
-from sac_bench.results import CONDITIONS, Results, load_results
+from sac_bench.results import CONDITIONS, Results, load_results, superseded
 from sac_bench.results import about as experiment_of
 
 A = "result A"
@@ -48,8 +48,10 @@ class Side:
         return self.results.runs
 
     def in_words(self) -> str:
+        old = superseded(self.about)
         standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
-        return f"{self.folder} ({', '.join(f'{count} {status}' for status, count in standings.items())})"
+        said = ", ".join(f"{count} {status}" for status, count in standings.items())
+        return f"{self.folder} ({said}{'; ' * bool(old)}{old})"
 
 
 def load_side(name: str, results: Path) -> Side:

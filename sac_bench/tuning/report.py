@@ -17,7 +17,7 @@ from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
 from sac_bench.errors import InputError
 from sac_bench.files import read_json, write_json, write_text
-from sac_bench.results import lock_of
+from sac_bench.results import lock_of, superseded
 from sac_bench.tuning.figures import write_figures
 from sac_bench.tuning.held_out import Verdict, signed
 from sac_bench.tuning.pruning import bracket
@@ -65,6 +65,7 @@ def describe(
         "name": study.name,
         "question": study.question,
         "algorithm": study.algorithm,
+        "semantics": ALGORITHMS[study.algorithm].semantics,
         "scored_by": ALGORITHMS[study.algorithm].scored_by,
         "envs": list(study.envs),
         "seeds": list(study.seeds),
@@ -175,6 +176,7 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
     return Page(
         title=about["name"],
         question=about["question"],
+        superseded=superseded(about),
         answer=(Verdict.from_dict(judged).answer() if judged else unchecked(about),),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
