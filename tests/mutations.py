@@ -521,9 +521,30 @@ BUGS = [
     Bug(
         "the winner is checked on the search's seeds",
         TUNE,
-        '-held-out", study.held_out_seeds)',
-        '-held-out")',
+        "held_out_name(study), study.held_out_seeds)",
+        "held_out_name(study))",
         OF_TUNING,
+    ),
+    Bug(
+        "a study of SQL is scored by mean actions",
+        "tuning/training.py",
+        "ALGORITHMS[spec.algorithm].scored_by)",
+        '"mean")',
+        OF_TUNING,
+    ),
+    Bug(
+        "a share is said of a difference that may be 0",
+        "tuning/held_out.py",
+        "won.searched_difference.low > 0 and",
+        "won.searched_difference.value > 0 and",
+        OF_TUNING,
+    ),
+    Bug(
+        "every variant is scored at its own end",
+        "analysis/scoring.py",
+        "max(set.intersection(*found)",
+        "max(set.union(*found)",
+        "tests/analysis/test_scoring.py",
     ),
     Bug(
         "a dead tuner's trials stay its own",

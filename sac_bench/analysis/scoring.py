@@ -69,9 +69,11 @@ def note(about: dict[str, Any]) -> str:
         if not at_words(about, env):
             continue
         at = equal_steps(about)[env, about["reference"]]
+        everybody = all(at in evaluated_at(about, env, name) for name in about["variants"])
+        why = "the most that all were evaluated at" if everybody else "where the shortest trainings end"
         longer = [_longer(about, env, name, at) for name in about["variants"]]
-        sentences.append(f"On {env} every variant is scored{at_words(about, env)}, the most that all were evaluated "
-                         f"at; learning curves go on beyond. {' '.join(filter(None, longer))}")  # fmt: skip
+        sentences += [f"On {env} scores are those{at_words(about, env)}, {why}; learning curves go on beyond."]
+        sentences += [said for said in longer if said]
     return " ".join(sentences)
 
 

@@ -73,6 +73,7 @@ def test_what_was_not_evaluated_there_has_no_score_and_is_named():
     assert table["scored_at"].tolist() == [30, 30]
     assert table.loc["ppo", "seeds"] == 0
     assert table.loc["ppo", "ended_otherwise"] == "5 not evaluated at 30 steps (left out)"
+    assert note(about).startswith("On Hopper-v5 scores are those at 30 steps, where the shortest trainings end;")
     assert "`ppo` was trained to 500 steps and not evaluated at 30: it has no score here." in note(about)
 
 
@@ -80,7 +81,7 @@ def test_the_note_says_which_steps_and_that_a_schedule_is_longer():
     _, about = experiment(LONG)
     about["config"]["ppo"][ENV]["anneal_steps"] = 500
     assert note(about) == (
-        "On Hopper-v5 every variant is scored at 100 steps, the most that all were evaluated at; learning curves go on "
+        "On Hopper-v5 scores are those at 100 steps, the most that all were evaluated at; learning curves go on "
         "beyond. `ppo` was trained to 500 steps, with a learning rate that falls to 0 over 500, of which 100 are the "
         "beginning."
     )
