@@ -355,7 +355,7 @@ def status(
         for variant, env, run_id, target, *record in experiment["runs"]:
             state = store.run(run_id).status() | {"target": target}
             standing = store.standing(state, target)
-            if record and state["status"] == "new":  # a record goes without its store
+            if state["status"] == "new" and record[:1] not in ([], ["not started"]):  # a record goes without its store
                 standing, state["steps"] = record
                 recorded += 1
             counts[standing] += 1

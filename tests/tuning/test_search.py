@@ -179,7 +179,7 @@ class Everything:
         return True
 
 
-def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process, tmp_path, monkeypatch, command):
+def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process, tmp_path, monkeypatch):
     monkeypatch.setattr(in_process, "fails", Everything())
     assert not carry_out(study_file)  # exit code 1
     folder = tmp_path / "results" / "tiny-study"
@@ -188,8 +188,15 @@ def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process
     assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
     assert "nan" not in told
     assert "None" not in told
-    again = command("report", "tiny-study")
-    assert (again.returncode, again.stderr) == (0, "")
+    assert report.write_report(folder).answer[0] in told
+
+
+def test_a_study_whose_runs_all_diverge_finds_nothing(study_file, carry_out, pretended, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretended, "diverge", Everything())
+    assert carry_out(study_file)  # to diverge is to end
+    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "The search found nothing above the default (+0 on its own seeds)." in told
+    assert "nan" not in told
 
 
 def test_held_out_runs_that_fail_are_named(study_file, carry_out, pretended, tmp_path):
