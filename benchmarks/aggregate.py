@@ -72,7 +72,7 @@ def main() -> None:
     }
     print(json.dumps(measured, indent=1))
     if out:
-        out.write_text(json.dumps(measured, indent=1) + "\n")
+        out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
         out = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:12]}.csv"
         if not out.exists():
             settings = out.with_suffix(".json")
-            settings.write_text(asked)
+            settings.write_text(asked, encoding="utf-8")
             script = Path(__file__).with_name("parity_sb3.py")
             subprocess.run([sys.executable, str(script), str(settings), str(out)], check=True)
             print(f"{PEER}: {variant.name} on {spec.env}, seed {spec.seed}, is done", flush=True)
@@ -171,7 +171,7 @@ def write_report(ours: pd.DataFrame, peer: pd.DataFrame, settings: str, steps: i
         "the update (environments, replay, exploration, evaluation) does no visible harm. The lower panels' intervals "
         "hold at each step, not for all steps at once.\n\n![Curves](curves.png)\n"
     )
-    (out / "README.md").write_text(text)
+    (out / "README.md").write_text(text, encoding="utf-8")
     return text
 
 

@@ -96,7 +96,7 @@ def train(asked: dict[str, Any]) -> pd.DataFrame:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     settings, out = map(Path, sys.argv[1:])
-    evaluations = train(json.loads(settings.read_text()))
+    evaluations = train(json.loads(settings.read_text(encoding="utf-8")))
     unfinished = out.with_suffix(".part")
     evaluations.to_csv(unfinished, index=False)
     unfinished.replace(out)

@@ -209,7 +209,7 @@ def machine(device: str, rounds: pd.DataFrame) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in facts["flags"].split()]
     return f"{facts['model name']}, family {facts['cpu family']} model {facts['model']}, {' '.join(wide)}"
@@ -273,13 +273,15 @@ def main() -> None:
     rounds.to_csv(asked.out / "rounds.csv", index=False, float_format="%.6g")
     summary = table(rounds, {env: flops for env, (_, flops) in zip(ENVIRONMENTS, found, strict=True)})
     summary.to_csv(asked.out / "table.csv", index=False, float_format="%.4g")
-    (asked.out / "table.md").write_text(markdown(summary.map(_shown)))
-    (asked.out / "machine.json").write_text(json.dumps(machine(asked.device, rounds), indent=2) + "\n")
+    (asked.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
+    (asked.out / "machine.json").write_text(
+        json.dumps(machine(asked.device, rounds), indent=2) + "\n", encoding="utf-8"
+    )
     draw_comparison(summary).savefig(asked.out / "comparison.png", dpi=150)
     growth = grow(asked.device, pinned[0])
     growth.to_csv(asked.out / "growth.csv", index=False, float_format="%.6g")
     draw_growth(growth).savefig(asked.out / "growth.png", dpi=150)
-    print((asked.out / "table.md").read_text())
+    print((asked.out / "table.md").read_text(encoding="utf-8"))
 
 
 def _shown(value: Any) -> Any:

@@ -58,9 +58,11 @@ def main() -> None:
     rounds.to_csv(asked.out / "rounds.csv", index=False, float_format="%.6g")
     summary = table(rounds)
     summary.to_csv(asked.out / "table.csv", index=False, float_format="%.4g")
-    (asked.out / "table.md").write_text(markdown(summary.map(_shown)))
-    (asked.out / "machine.json").write_text(json.dumps({"device": _cpu(), "rounds": ROUNDS, "seconds a turn": SECONDS}))
-    print((asked.out / "table.md").read_text())
+    (asked.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
+    (asked.out / "machine.json").write_text(
+        json.dumps({"device": _cpu(), "rounds": ROUNDS, "seconds a turn": SECONDS}), encoding="utf-8"
+    )
+    print((asked.out / "table.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

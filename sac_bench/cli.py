@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import shlex
 import signal
 import sys
@@ -120,7 +121,7 @@ def run(
         if dry_run:
             _say_plan(asked, plan, store, workers, chosen)
             return
-        command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
+        command = redacted(_command_line())
         try:
             with store.planner() as planner:
                 more = True
@@ -196,7 +197,7 @@ def _report(asked: Any, store: Any, command: str, alone: bool = True) -> Any:
     folder = store.experiment(asked.name)
     page = write_report(folder)
     if alone:
-        console.print((folder / "tables" / "final.txt").read_text(), highlight=False, soft_wrap=True)
+        console.print((folder / "tables" / "final.txt").read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     else:
         console.print(f"\n{asked.name}: {page.question}", highlight=False, soft_wrap=True)
     if asked.claim or not alone:
@@ -295,7 +296,7 @@ def tune(
 
         if eager := cannot_compile():
             console.print(eager, highlight=False, soft_wrap=True)
-        command = "sac-bench " + redacted(hidden_in(shlex.join(sys.argv[1:]), storage))
+        command = redacted(hidden_in(_command_line(), storage))
         try:
             succeeded = carry_out(
                 asked, store, storage=storage, device=chosen, workers=workers or (cores() if chosen == "cpu" else 1),
@@ -310,16 +311,19 @@ def tune(
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str, typer.Argument(help="experiments, algorithms or environments; all if not given.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="experiments, algorithms, environments; all three if not given. Or results.")
+    ] = "all",
     folder: Annotated[Path, typer.Option(help="Where experiment files lie.")] = Path("experiments"),
+    results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
 ) -> None:
-    """List experiments, algorithms with every option, and environments."""
+    """List experiments, algorithms with every option, environments, and which results are superseded."""
     with user_errors():
         _import(import_)
         from sac_bench import listing
 
-        known = ("experiments", "algorithms", "environments")
+        known = ("experiments", "algorithms", "environments", "results")
         if what not in (*known, "all"):
             from sac_bench.errors import nearest
 
@@ -328,6 +332,8 @@ def list_(
             console.print(listing.experiments(folder))
         if what in ("algorithms", "all"):
             console.print(*listing.algorithms())
+        if what == "results":
+            console.print(listing.results(results))
         if what in ("environments", "all"):
             console.print(listing.environments(full=what == "environments"), highlight=False)
 
@@ -343,14 +349,19 @@ def status(
         _import(import_)
         from sac_bench.store import Store
 
+        if (Path(name) / "experiment.json").exists():  # a result's folder
+            results, name = Path(name).parent, Path(name).name
         experiment = _experiment_of(name, results)
-        store = Store(results)
+        store, recorded = Store(results), 0
         table = Table("variant", "environment", "seeds", "standing", "steps", title=experiment["name"])
         counts: Counter[str] = Counter()
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for variant, env, run_id, target in experiment["runs"]:
+        for variant, env, run_id, target, *record in experiment["runs"]:
             state = store.run(run_id).status() | {"target": target}
             standing = store.standing(state, target)
+            if state["status"] == "new" and record[:1] not in ([], ["not started"]):  # a record goes without its store
+                standing, state["steps"] = record
+                recorded += 1
             counts[standing] += 1
             groups.setdefault((variant, env), []).append(state | {"standing": standing})
         for (variant, env), states in groups.items():
@@ -359,6 +370,11 @@ def status(
             table.add_row(variant, env, str(len(states)), standing, f"{steps:,} of {states[0]['target']:,}")
         console.print(table)
         console.print(", ".join(f"{n} {s}" for s, n in counts.items()), highlight=False)
+        if recorded:
+            said = f"{recorded} of {counts.total()} runs are not in {results / 'runs'}; they stand as in "
+            console.print(said + str(results / name / "runs.csv"), highlight=False, soft_wrap=True)
+        if experiment.get("superseded"):
+            console.print(experiment["superseded"], highlight=False, soft_wrap=True)
 
 
 def _experiment_of(name: str, results: Path) -> dict[str, Any]:
@@ -366,10 +382,11 @@ def _experiment_of(name: str, results: Path) -> dict[str, Any]:
     from sac_bench.experiment import load
 
     if (results / name / "experiment.json").exists():
-        from sac_bench.results import load_results
+        from sac_bench.results import about, load_results, superseded
 
-        columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps"]]
-        return {"name": name, "runs": list(columns.itertuples(index=False, name=None))}
+        columns = load_results(name, results).runs[["variant", "env", "run_id", "target_steps", "status", "steps"]]
+        runs = list(columns.itertuples(index=False, name=None))
+        return {"name": name, "runs": runs, "superseded": superseded(about(results / name))}
     found = [] if name.endswith(".toml") else sorted(Path("experiments").rglob(f"{Path(name).name}.toml"))
     file = Path(name) if name.endswith(".toml") else (found or [Path("experiments") / f"{name}.toml"])[0]
     if not file.exists():
@@ -466,7 +483,7 @@ def watch(
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
     episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Whole episodes.")] = 1,
-    sample: Annotated[bool, typer.Option("--sample", help="Sampled actions, in place of the mean action.")] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="Sampled actions, as SQL's always are.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the environment, and of what is sampled.")] = 0,
     import_: ImportOption = [],  # noqa: B006
 ) -> None:
@@ -474,6 +491,7 @@ def watch(
     with user_errors():
         _import(import_)
         from sac_bench import watch as watching
+        from sac_bench.algorithms import ALGORITHMS
         from sac_bench.policy import load_policy
         from sac_bench.store import Store
 
@@ -488,7 +506,8 @@ def watch(
             f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, "
             f"{policy.steps:,} steps", highlight=False, soft_wrap=True,
         )  # fmt: skip
-        for episode in watching.watch(policy, out, episodes, sample, seed):
+        sampled = sample or ALGORITHMS[policy.spec.algorithm].scored_by == "sample"
+        for episode in watching.watch(policy, out, episodes, sampled, seed):
             console.print(f"return {episode.score:.1f} in {_counted(episode.length, 'step')}", highlight=False)
         console.print(f"video: {out}", highlight=False, soft_wrap=True)
 
@@ -529,6 +548,12 @@ def gc(
             console.print(f"freed {size}")
         else:
             console.print(f"nothing freed; --yes frees {size}")
+
+
+def _command_line() -> str:
+    """What was typed, to be typed again: a locale without UTF-8 reads file names as bytes."""
+    typed = [os.fsencode(argument).decode("utf-8", "backslashreplace") for argument in sys.argv[1:]]
+    return "sac-bench " + shlex.join(typed)
 
 
 def _import(modules: list[str]) -> None:

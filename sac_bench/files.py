@@ -55,6 +55,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by UTF-8, whatever the locale; bytes of a file's name that are no text are escaped."""
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder outlive a power failure, where the system can."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -68,7 +73,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """An object for `read_json`, with the SHA-256 of its contents among them."""
-    write_atomically(path, (json.dumps(value | {"sha256": _digest(value)}, indent=1) + "\n").encode())
+    write_text(path, json.dumps(value | {"sha256": _digest(value)}, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

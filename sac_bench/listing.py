@@ -10,6 +10,7 @@ from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.catalogue import HEADER, options
 from sac_bench.errors import InputError
 from sac_bench.experiment import load
+from sac_bench.results import about, load_results, superseded
 from sac_bench.tomlfile import read
 from sac_bench.training.envs import envpool_ids
 from sac_bench.tuning import study as studies
@@ -36,6 +37,22 @@ def experiments(folder: Path) -> Table:
             table.add_row(str(path), f"not valid: {error}")
             continue
         table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), str(len(e.seeds)), f"{e.steps:,}")
+    return table
+
+
+def results(folder: Path) -> Table:
+    """Experiments and studies that a folder holds results of, at any depth; which of them are superseded."""
+    if not folder.is_dir():
+        raise InputError(f"--results {folder}: no such folder")
+    table = Table("result", "runs", "versions", title="Results")
+    for path in sorted(folder.rglob("experiment.json")):
+        try:
+            runs = load_results(path.parent.name, path.parent.parent).runs.drop_duplicates("run_id")
+            standings = ", ".join(f"{n} {standing}" for standing, n in runs["status"].value_counts().items())
+            said = superseded(about(path.parent)) or "those of this code"
+        except InputError as error:
+            standings, said = "", f"cannot be read: {error}"
+        table.add_row(str(path.parent.relative_to(folder)), standings, said)
     return table
 
 

@@ -20,7 +20,7 @@ from sac_bench.errors import InputError
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock, after waiting for whoever has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         _flock(file, fcntl.LOCK_EX)
         yield
 
@@ -28,7 +28,7 @@ def locked(path: Path) -> Iterator[None]:
 @contextmanager
 def settled(path: Path) -> Iterator[None]:
     """Keep those who would hold the lock out while reading, after waiting for them; the folder may be read-only."""
-    with open(path) if path.exists() else nullcontext() as file:
+    with open(path, encoding="utf-8") if path.exists() else nullcontext() as file:
         if file is not None:
             _flock(file, fcntl.LOCK_SH)
         yield
@@ -37,7 +37,7 @@ def settled(path: Path) -> Iterator[None]:
 def take(path: Path) -> IO[Any] | None:
     """The lock, held until this file and every copy that a child inherited is closed; None when another has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = open(path, "a")  # noqa: SIM115
+    file = open(path, "a", encoding="utf-8")  # noqa: SIM115
     if hold(file):
         return file
     file.close()
@@ -52,7 +52,7 @@ def hold(file: IO[Any]) -> bool:
 def is_taken(path: Path) -> bool:
     """Whether somebody holds the lock; it need not exist, nor be writable."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             return not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, NotADirectoryError):
         return False

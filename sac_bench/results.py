@@ -16,7 +16,7 @@ from sac_bench.claim import as_plain, examinations_of
 from sac_bench.errors import InputError, nearest
 from sac_bench.examinations import examine
 from sac_bench.experiment import Experiment, Wanted
-from sac_bench.files import check, fingerprint, read_json, write_atomically, write_json
+from sac_bench.files import check, fingerprint, read_json, write_json, write_text
 from sac_bench.store import TABLES, Store
 from sac_bench.training.envs import describe
 
@@ -98,7 +98,7 @@ def collect(store: Store, experiment: Experiment, command: str = "", examined: b
             if name in Results._field_defaults and not len(table):
                 path.unlink(missing_ok=True)
                 continue
-            write_atomically(path, table.to_csv(index=False).encode())
+            write_text(path, table.to_csv(index=False))
             about["tables"][name] = fingerprint(path)
         write_json(folder / "experiment.json", about)
     return results
@@ -177,6 +177,21 @@ def about(folder: Path) -> dict[str, Any]:
     return found
 
 
+def superseded(about: Mapping[str, Any]) -> str:
+    """Which versions of algorithms, other than this code's, trained an experiment or a study; empty where none did.
+
+    By what it describes itself with (`about`, a study's file); of algorithms that are not registered nothing is known.
+    """
+    trained = {of["algorithm"]: of.get("semantics") for of in about.get("variants", {"": about}).values()}
+    older = {
+        name: "an unrecorded version" if version is None else f"version {version}"
+        for name, version in trained.items()
+        if name in ALGORITHMS and version != ALGORITHMS[name].semantics
+    }
+    said = [f"{version} of {name} (this is version {ALGORITHMS[name].semantics})" for name, version in older.items()]
+    return f"superseded: trained by {', '.join(said)}" if said else ""
+
+
 def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, Any]:
     random = {}
     for env in experiment.envs:
@@ -195,6 +210,7 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
         "variants": {
             v.name: {
                 "algorithm": v.algorithm,
+                "semantics": ALGORITHMS[v.algorithm].semantics,
                 "scored_by": ALGORITHMS[v.algorithm].scored_by,
                 "overrides": v.overrides,
                 "steps": v.steps,

@@ -30,7 +30,7 @@ import pandas as pd
 
 from sac_bench import locks
 from sac_bench.errors import InputError
-from sac_bench.files import Fingerprint, check, file_name, fingerprint, read_json, write_atomically, write_json
+from sac_bench.files import Fingerprint, check, file_name, fingerprint, read_json, write_json, write_text
 from sac_bench.runspec import RunSpec
 
 TABLES = ("evaluations", "episodes", "training")
@@ -105,7 +105,7 @@ class Store:
                         (folder / name).unlink()
                 path = folder / uuid.uuid4().hex
                 life.callback(path.unlink, missing_ok=True)
-                locks.hold(life.enter_context(open(path, "a")))
+                locks.hold(life.enter_context(open(path, "a", encoding="utf-8")))
             yield path.name
 
     def planner_names(self) -> list[str]:
@@ -121,8 +121,8 @@ class Store:
         """A name that this folder has wherever it is mounted. Call it while `planning()` is held."""
         path = self.locks / "identity"
         if not path.exists():
-            write_atomically(path, uuid.uuid4().hex.encode())
-        return path.read_text()
+            write_text(path, uuid.uuid4().hex)
+        return path.read_text(encoding="utf-8")
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:
@@ -239,7 +239,7 @@ class RunDirectory:
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         if not rows:
             return
-        with open(self.path / f"{table}.csv", "a+", newline="") as file:
+        with open(self.path / f"{table}.csv", "a+", newline="", encoding="utf-8") as file:
             # One that an earlier version began keeps the columns that it has.
             file.seek(0)
             known = next(csv.reader(file), None)
@@ -272,7 +272,7 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
     def log(self, line: str) -> None:
-        with open(self.path / "log.txt", "a") as file:
+        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def table(self, name: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,14 +40,24 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{one_line(str(path))}: cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: too large for an experiment file: more than {MAX_BYTES // 1024} KiB")
-    if not data.strip():
+    text = _text(data, path)
+    if not text.strip():
         raise InputError(f"{path}: the file is empty; it wants at least name, envs, steps and [variants.NAME]")
     try:
-        return _parse(data.decode())
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file") from None
+        return _parse(text)
     except ValueError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
+
+
+def _text(data: bytes, path: Path) -> str:
+    """A file's UTF-8, without the byte order mark that some editors write."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
+        raise InputError(f"{path}: must be UTF-8 text; this is UTF-16 or no text: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}: must be UTF-8 text; line {line} is not: save it as UTF-8") from None
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

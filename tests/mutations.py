@@ -528,9 +528,30 @@ BUGS = [
     Bug(
         "the winner is checked on the search's seeds",
         TUNE,
-        '-held-out", study.held_out_seeds)',
-        '-held-out")',
+        "held_out_name(study), study.held_out_seeds)",
+        "held_out_name(study))",
         OF_TUNING,
+    ),
+    Bug(
+        "a study of SQL is scored by mean actions",
+        "tuning/training.py",
+        "ALGORITHMS[spec.algorithm].scored_by)",
+        '"mean")',
+        OF_TUNING,
+    ),
+    Bug(
+        "a share is said of a difference that may be 0",
+        "tuning/held_out.py",
+        "won.searched_difference.low > 0 and",
+        "won.searched_difference.value > 0 and",
+        OF_TUNING,
+    ),
+    Bug(
+        "every variant is scored at its own end",
+        "analysis/scoring.py",
+        "max(set.intersection(*found)",
+        "max(set.union(*found)",
+        "tests/analysis/test_scoring.py",
     ),
     Bug(
         "a dead tuner's trials stay its own",
@@ -695,10 +716,10 @@ def caught_by(bug: Bug) -> str | None:
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         file = Path(folder, "sac_bench", bug.file)
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         if bug.old not in text:
             raise SystemExit(f"{bug.what}: {bug.file} no longer has {bug.old!r}")
-        file.write_text(text.replace(bug.old, bug.new))
+        file.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
         ran = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout=120", "-k", "not compiled",
              *bug.tests.split()],

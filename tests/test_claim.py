@@ -95,11 +95,11 @@ def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
 
 
 def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(folder):
-    with open(folder / "_common.toml", "a") as file:
+    with open(folder / "_common.toml", "a", encoding="utf-8") as file:
         file.write("[on.Ant-v5]\ntau = 0.03\n")
     assert load(folder / "qs.toml").variants["one-q"].configs["Ant-v5"].tau == 0.03
     assert load(folder / "qs.toml", quick=True).variants["one-q"].configs["Hopper-v5"].tau == 0.02
-    with open(folder / "_common.toml", "a") as file:
+    with open(folder / "_common.toml", "a", encoding="utf-8") as file:
         file.write("[on.Antt-v5]\ntau = 0.03\n")
     with pytest.raises(InputError, match=r"Antt-v5.*not one of envs; did you mean 'Ant-v5'"):
         load(folder / "qs.toml")

@@ -205,7 +205,7 @@ def test_bad_input_files_that_are_none(tmp_path):
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
     (tmp_path / "folder.toml").mkdir()
     for name, words in [
-        ("binary.toml", "not a text file"),
+        ("binary.toml", "must be UTF-8 text"),
         ("folder.toml", "cannot be read"),
         ("none.toml", "no such file"),
     ]:

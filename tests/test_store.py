@@ -18,7 +18,7 @@ def test_tables_are_cut_back_to_what_they_were(tmp_path):
     was = run.fingerprints()
     run.append("evaluations", rows(200))
     run.append("training", rows(200))
-    with open(tmp_path / "evaluations.csv", "a") as file:
+    with open(tmp_path / "evaluations.csv", "a", encoding="utf-8") as file:
         file.write("300,3")
     assert run.table("evaluations")["step"].tolist() == [0, 100, 200]  # a line without its end does not count
     run.check_tables(was)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from sac_bench.analysis.page import markdown
 from sac_bench.analysis.published import METRICS, NEAR, for_env, in_words, of_algorithm
+from sac_bench.analysis.scoring import equal_steps, note
 from sac_bench.analysis.tables import RULES, latex
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 
 LEGEND = (
     "Cells: mean score [95% interval] (seeds that entered). Published: mean ± standard deviation over seeds (seeds), "
@@ -36,13 +37,10 @@ def steps_on(about: dict[str, Any], env: str) -> list[int]:
 def beside(about: dict[str, Any], env: str) -> pd.DataFrame:
     """The published scores comparable to an experiment's on an environment, of its algorithms alone.
 
-    `near`: at the steps of one of that algorithm's variants.
+    `near`: at the steps at which ours are scored.
     """
-    parts = []
-    for algorithm in algorithms(about):
-        steps = {v["steps"][env] for v in about["variants"].values() if v["algorithm"] == algorithm}
-        parts.append(of_algorithm(for_env(env, *steps), algorithm))
-    return pd.concat(parts, ignore_index=True)
+    rows = for_env(env, equal_steps(about)[env, about["reference"]])
+    return pd.concat([of_algorithm(rows, algorithm) for algorithm in algorithms(about)], ignore_index=True)
 
 
 def comparison(final: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
@@ -50,9 +48,9 @@ def comparison(final: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     of_variant = {name: variant["algorithm"] for name, variant in about["variants"].items()}
     rows = []
     for row in _records(final):
-        same = {key: row[key] for key in ("env", "variant", "steps", "seeds", "diverged", "ci_low", "ci_high")}
+        same = {key: row[key] for key in ("env", "variant", "seeds", "diverged", "ci_low", "ci_high")}
         rows.append(same | {"kind": "ours", "algorithm": of_variant[row["variant"]], "metric": "score",
-                            "mean": row["score"], "near": True})  # fmt: skip
+                            "steps": row["scored_at"], "mean": row["score"], "near": True})  # fmt: skip
     for env in about["envs"]:
         for row in _records(beside(about, env)):
             rows.append(row | {"kind": "published", "env": env, "published_env": row["env"]})
@@ -68,13 +66,12 @@ def presented_comparison(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataF
     for env in about["envs"]:
         of_env = shown[shown["env"] == env]
         digits = 1 if of_env["mean"].abs().max() < 100 else 0
-        several = len(steps_on(about, env)) > 1
         column = {}
         for row in _records(of_env):
             if _is_published(row):
                 column[published[_published_key(row)]] = _published_cell(row, digits)
             else:
-                column[names[row["variant"]]] = _our_cell(row, len(about["seeds"]), digits, several)
+                column[names[row["variant"]]] = _our_cell(row, len(about["seeds"]), digits)
         cells[env] = [column.get(label, "") for label in cells["variant"]]
     return pd.DataFrame(cells)
 
@@ -83,19 +80,20 @@ def without_published(table: pd.DataFrame, about: dict[str, Any]) -> str:
     """Which environments have no published score beside ours; empty where all have one."""
     there = set(table.loc[(table["kind"] == "published") & table["near"], "env"])
     lacking = [
-        f"{env} ({' or '.join(in_words(n) for n in steps_on(about, env))} steps)"
-        for env in about["envs"] if env not in there
-    ]  # fmt: skip
+        f"{env} ({in_words(equal_steps(about)[env, about['reference']])} steps)"
+        for env in about["envs"]
+        if env not in there
+    ]
     return f"No comparable published score within {NEAR:.0%} of the steps: {', '.join(lacking)}." if lacking else ""
 
 
 def write_comparison(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> None:
     """comparison.csv with every comparable published score; .md and .tex with those at about our steps."""
     shown = presented_comparison(table, about)
-    notes = [text for text in (without_published(table, about), LEGEND, RULES) if text]
-    write_atomically(folder / "comparison.csv", table.to_csv(index=False).encode())
-    write_atomically(folder / "comparison.md", ("\n\n".join([markdown(shown), *notes]) + "\n").encode())
-    write_atomically(folder / "comparison.tex", latex(shown, *notes).encode())
+    notes = [text for text in (note(about), without_published(table, about), LEGEND, RULES) if text]
+    write_text(folder / "comparison.csv", table.to_csv(index=False))
+    write_text(folder / "comparison.md", "\n\n".join([markdown(shown), *notes]) + "\n")
+    write_text(folder / "comparison.tex", latex(shown, *notes))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -132,13 +130,11 @@ def _published_labels(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
     return labels
 
 
-def _our_cell(row: dict[str, Any], asked: int, digits: int, with_steps: bool) -> str:
-    """As "80 [55, 105] (3)"; "(2 of 3)" where some did not enter, "(3, 1 diverged)", "(3, 1M steps)"."""
+def _our_cell(row: dict[str, Any], asked: int, digits: int) -> str:
+    """As "80 [55, 105] (3)"; "(2 of 3)" where some did not enter, "(3, 1 diverged)"."""
     said = [str(row["seeds"]) + (f" of {asked}" if row["seeds"] < asked else "")]
     if row["diverged"]:
         said.append(f"{row['diverged']} diverged")
-    if with_steps:
-        said.append(f"{in_words(row['steps'])} steps")
     mean = "" if pd.isna(row["mean"]) else f"{row['mean']:.{digits}f} "
     interval = "" if pd.isna(row["ci_low"]) else f"[{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}] "
     return f"{mean}{interval}({', '.join(said)})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.comparison import algorithms, beside, steps_on
 from sac_bench.analysis.published import family
+from sac_bench.analysis.scoring import at_words, equal_steps, scored_by, scoring_rows
 from sac_bench.analysis.statistics import bootstrap_iqm, mean_interval
-from sac_bench.analysis.tables import scored_by
 from sac_bench.files import write_atomically
 from sac_bench.results import Results
 from sac_bench.store import ENDED
@@ -102,7 +103,7 @@ def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
 
 
 def learning_curves(results: Results, about: dict[str, Any], env: str, groups: dict[str, list[str]]) -> Figure:
-    """Return of the mean action against steps, a panel a group: IQM over seeds and its 95% bootstrap interval.
+    """Return of what scores each variant against steps, a panel a group: IQM over seeds and its 95% bootstrap interval.
 
     Diverged runs go on with the return of a random policy; of unfinished ones only what all seeds have reached counts.
     """
@@ -123,9 +124,18 @@ def learning_curves(results: Results, about: dict[str, Any], env: str, groups: d
         axis.set(title=f"{env}: {title}", xlabel="environment steps")
         axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         axis.legend(fontsize=7, loc="upper left")
+    acted = acting(about, list(chain.from_iterable(groups.values())))
     for axis in axes[:, 0]:
-        axis.set_ylabel("return, mean action\n(IQM over seeds, 95% bootstrap CI)")
+        axis.set_ylabel(f"return, {acted}\n(IQM over seeds, 95% bootstrap CI)")
     return figure
+
+
+def acting(about: dict[str, Any], variants: Collection[str]) -> str:
+    """Whose returns are drawn: "mean action (sql: sampled ones)"."""
+    by = [name for name in variants if scored_by(about, name) == "sample"]
+    if len(by) == len(variants):
+        return "sampled actions"
+    return "mean action" + (f" ({', '.join(by)}: sampled ones)" if by else "")
 
 
 def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -> Figure:
@@ -149,6 +159,8 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
             axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.12, linewidth=0)
         _published_scores(axis, published_marks(about, env, statistic), _colors_of_algorithms(about, styles), shapes)
         _random_line(axis, about, env)
+        if at_words(about, env):
+            axis.axvline(equal_steps(about)[env, about["reference"]], color="0.4", linewidth=0.9, label="scored here")
         _steps_axis(axis, steps_on(about, env), min(results.evaluations.query("step > 0")["step"], default=1))
         below = textwrap.wrap("; ".join(notes), 60)
         axis.set_title(env, fontsize=10, pad=5 + 8 * len(below))
@@ -161,9 +173,8 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
     for axis in axes.flat:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             drawn.setdefault(name, handle)
-    names = [name for name in (*styles, "random policy", *shapes) if name in drawn]
-    by = [name for name in styles if scored_by(about, name) == "sample"]
-    said = "mean action" + (f" ({', '.join(by)}: sampled ones)" if by else "") + f"; {said}"
+    names = [name for name in (*styles, "random policy", "scored here", *shapes) if name in drawn]
+    said = f"{acting(about, list(styles))}; {said}"
     title = f"{said}; {len(about['seeds'])} seeds each unless a panel says otherwise"
     if shapes:
         title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
@@ -257,7 +268,7 @@ def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -
     """Returns [seeds, steps] of the runs that enter the table; of all where none does yet; by what scores it."""
     mine = lambda table: table[(table["env"] == env) & (table["variant"] == variant)]
     rows, runs = mine(results.evaluations), mine(results.runs).set_index("seed")
-    rows = rows[rows["policy"] == scored_by(about, variant)]
+    rows = scoring_rows(rows, scored_by(about, variant))
     curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
     random = about["random"].get(env, {}).get("return_mean", np.nan)
     diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
@@ -301,7 +312,7 @@ def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
         margin = 0.35 * (high - low or 1.0)
         if np.isfinite(margin):  # the widest intervals of few seeds are cut, the dots never
             axis.set_xlim(low - margin, high + margin)
-        axis.set(title=env, xlabel="score: mean, 95% t interval, one dot a seed")
+        axis.set(title=env, xlabel=f"score{at_words(about, env)}: mean, 95% t interval, one dot a seed")
     axes[0][0].set_yticks(range(len(variants)), variants)
     axes[0][0].invert_yaxis()
     return figure
@@ -328,7 +339,9 @@ def sensitivity(table: pd.DataFrame, about: dict[str, Any], key: str) -> Figure:
     own = of_reference(about, key)
     if isinstance(own, (int, float)):
         axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=f"reference: {own:g}")
-    axis.set(title=f"sensitivity to {key}", xlabel=key, ylabel="score: mean, 95% t interval")
+    places = {at_words(about, env) for env in about["envs"]}
+    place = places.pop() if len(places) == 1 else ""
+    axis.set(title=f"sensitivity to {key}", xlabel=key, ylabel=f"score{place}: mean, 95% t interval")
     axis.legend(fontsize=7)
     return figure
 

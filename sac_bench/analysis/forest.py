@@ -33,13 +33,15 @@ def forest(final: pd.DataFrame, about: dict[str, Any]) -> Figure:
     size = (5.4 * columns, (0.3 * len(variants) + 1.0) * panels)
     figure, axes = plt.subplots(panels, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, env in zip(axes.flat, envs, strict=False):
-        rows = final[final["env"] == env].set_index("variant").loc[variants]
+        of_env = final[final["env"] == env]
+        rows = of_env.set_index("variant").loc[variants]
         low, high = _ends(rows[["difference", "difference_ci_low", "difference_ci_high"]].to_numpy(dtype=float))
         for y, row in enumerate(rows.to_dict("records")):
             interval = Estimate(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
             _draw(axis, y, interval, (low, high), _said(row), *LOOKS[row["verdict"]])
         axis.axvline(0, color="black", linewidth=1)
-        axis.set(title=env, xlim=(low, high), xlabel=f"score less that of {about['reference']}, 95% interval")
+        said = f"score{_at(of_env)} less that of {about['reference']}, 95% interval"
+        axis.set(title=env, xlim=(low, high), xlabel=said)
         axis.grid(visible=False, axis="y")
         axis.set_yticks(range(len(variants)), variants)
         axis.tick_params(labelleft=True)
@@ -75,6 +77,12 @@ def claim_forest(judged: Sequence[Comparison]) -> Figure:
         axis.set_yticks(range(len(rows)), [labels[id(one)] for one in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
     return figure
+
+
+def _at(of_env: pd.DataFrame) -> str:
+    """As " at 30,000 steps", where variants were not trained to the same steps."""
+    trained = set(of_env.get("steps", ()))
+    return f" at {of_env['scored_at'].iloc[0]:,} steps" if len(trained) > 1 else ""
 
 
 def _label(one: Comparison, with_env: bool) -> str:

@@ -34,6 +34,7 @@ def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
     if not pages:
         return ()
     rows = [{"claim": page.question, "verdict": page.claim[1], "source": page.claim[0], "report": page.title}
+            | ({"superseded": "yes" if page.superseded else ""} if any(page.superseded for page in pages) else {})
             for page in pages if page.claim]  # fmt: skip
     counted = Counter(row["verdict"] for row in rows)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
@@ -44,5 +45,5 @@ def _entry(name: str, page: Page | str) -> Section:
     """The heading leads to the page; below it, the question, the answer, and how the runs ended."""
     if isinstance(page, str):
         return Section(name, (text(f"No report: {page}"),))
-    said: list[Block] = [text(words) for words in (page.question, *page.answer) if words]
+    said: list[Block] = [text(words) for words in (page.question, page.superseded, *page.answer) if words]
     return Section(Link(page.title, f"{quote(name)}/report", to_page=True), (*said, text(page.summary, small=True)))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis.scoring import equal_steps
 from sac_bench.analysis.statistics import run_score
 from sac_bench.analysis.tables import scores
 from sac_bench.claim import Side
@@ -26,7 +27,7 @@ def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> p
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
     if side.measure.startswith("gradient_variance_"):
-        return np.log10(_late_metric(results, side, env))
+        return np.log10(_late_metric(results, about, side, env))
     rows = _of(results.examinations, side, env)
     return rows[rows["examination"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
 
@@ -37,17 +38,17 @@ def _scores(results: Results, about: dict[str, Any], side: Side, env: str) -> pd
     return _of(scores(results, about, policy), side, env).set_index("seed")[column].dropna()
 
 
-def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
-    """The mean of a column of the training table over the last tenth of a finished run's steps."""
+def _late_metric(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+    """The mean of a column of the training table over the last tenth of the steps of a finished run's score."""
     rows = _of(results.training, side, env)
     if side.measure not in rows:
         return _nothing()
-    finished = _of(results.runs, side, env)
-    finished = finished[finished["status"] == "finished"]
-    totals = dict(zip(finished["seed"], finished["target_steps"], strict=True))
-    rows = rows.dropna(subset=[side.measure])
-    late = {seed: run_score(of["step"], of[side.measure], totals[seed])
-            for seed, of in rows.groupby("seed") if seed in totals}  # fmt: skip
+    steps = equal_steps(about)[env, side.variant]
+    runs = _of(scores(results, about), side, env)
+    finished = set(runs.loc[runs["status"] == "finished", "seed"])
+    rows = rows[rows["step"] <= steps].dropna(subset=[side.measure])
+    late = {seed: run_score(of["step"], of[side.measure], steps)
+            for seed, of in rows.groupby("seed") if seed in finished}  # fmt: skip
     return pd.Series(late, dtype=float)
 
 

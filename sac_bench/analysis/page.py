@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 
 POINTS = 4 / 3
 """CSS pixels in a point, in which matplotlib measures."""
@@ -63,7 +63,7 @@ class Grid:
 
     @property
     def rows(self) -> list[list[str]]:
-        return [[str(cell) for cell in row] for row in self.table.itertuples(index=False, name=None)]
+        return [list(row) for row in as_text(self.table).itertuples(index=False, name=None)]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ class Page:
     sections: tuple[Section, ...]
     claim: tuple[str, str] | None = None
     """Of a claim's page: where it is made, and its verdict in a word or a few."""
+    superseded: str = ""
+    """Which other versions of algorithms trained what it is about (results.py)."""
 
 
 def text(*parts: str | Link, small: bool = False) -> Text:
@@ -107,7 +109,7 @@ def text(*parts: str | Link, small: bool = False) -> Text:
 def written(page: Page, path: Path) -> Page:
     """Write a page as path.md and path.html; the page again."""
     for suffix in (".md", ".html"):
-        write_atomically(path.with_name(path.name + suffix), render(page, suffix).encode())
+        write_text(path.with_name(path.name + suffix), render(page, suffix))
     return page
 
 
@@ -116,9 +118,14 @@ def render(page: Page, suffix: str) -> str:
     return _templates(suffix).get_template(f"page{suffix}").render(page=page)
 
 
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Every cell as a string, a missing one empty: what pandas' astype(str) makes of those depends on its version."""
+    return table.astype(object).map(lambda cell: "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown, where a "|" ends a cell."""
-    cells = table.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    cells = as_text(table).map(lambda cell: cell.replace("|", "\\|"))
     return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
@@ -135,6 +142,7 @@ def _templates(suffix: str) -> jinja2.Environment:
     environment.filters |= {
         "markdown": markdown, "coded": _coded, "anchor": anchor, "name_of": _name_of, "drawing": drawing,
         "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
+        "capitalize_first": lambda words: words[:1].upper() + words[1:],
         "class_of": lambda cell: "long" if len(cell) > LONG else "",
     }  # fmt: skip
     environment.globals["suffix"] = suffix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.comparison import algorithms
 from sac_bench.analysis.figures import (
     SUMMARIES,
+    acting,
     comparison_curves,
     final_scores,
     house_style,
@@ -25,6 +27,7 @@ from sac_bench.analysis.figures import (
 from sac_bench.analysis.forest import claim_forest, forest
 from sac_bench.analysis.page import Picture
 from sac_bench.analysis.profile import on_one_scale, profile
+from sac_bench.analysis.scoring import at_words
 from sac_bench.analysis.tables import scores
 from sac_bench.analysis.why import measured, why
 from sac_bench.files import file_name
@@ -42,7 +45,7 @@ def write_figures(
     house_style()
     table = scores(results, about)
     return {
-        "claim": _claim(judged, folder),
+        "claim": _claim(judged, about, folder),
         "differences": [] if judged else _differences(final, about, folder),
         "curves": _curves(results, about, folder),
         "scores": _scores(table, about, folder),
@@ -57,14 +60,20 @@ def name_of(env: str, about: dict[str, Any]) -> str:
     return file_name(env, about["envs"])
 
 
-def _claim(judged: Sequence[Comparison], folder: Path) -> list[Picture]:
+def _noted(about: dict[str, Any]) -> str:
+    """At which steps the scores of a picture are, where not at the end of every training."""
+    said = [f"{env}{at_words(about, env)}" for env in about["envs"] if at_words(about, env)]
+    return f" Scored on {', '.join(said)}." if said else ""
+
+
+def _claim(judged: Sequence[Comparison], about: dict[str, Any], folder: Path) -> list[Picture]:
     if not any(np.isfinite(one.normalised.value) for one in judged):
         for path in folder.glob("claim.*"):
             path.unlink()
         return []
     caption = (
         "The claim's comparisons: a - b with 95% intervals, in gains where the measure is in units of return; grey: "
-        "the margin within which differences do not matter; right of them the outcomes."
+        "the margin within which differences do not matter; right of them the outcomes." + _noted(about)
     )
     return [Picture(write_figure(claim_forest(judged), folder / "claim"), caption)]
 
@@ -72,7 +81,7 @@ def _claim(judged: Sequence[Comparison], folder: Path) -> list[Picture]:
 def _differences(final: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Picture]:
     if not final["difference"].notna().any():
         return []
-    caption = f"Differences from {about['reference']} with 95% intervals; right of them the verdicts."
+    caption = f"Differences from {about['reference']} with 95% intervals; right of them the verdicts.{_noted(about)}"
     return [Picture(write_figure(forest(final, about), folder / "differences"), caption)]
 
 
@@ -85,13 +94,14 @@ def _curves(results: Results, about: dict[str, Any], folder: Path) -> list[Pictu
     if several:
         for statistic, (_, said) in SUMMARIES.items():
             path = write_figure(comparison_curves(results, about, statistic), folder / f"comparison-{statistic}")
-            found.append(Picture(path, f"Return against steps: {said}."))
+            found.append(Picture(path, f"Return against steps: {said}.{_noted(about)}"))
         groups.pop("variants", None)  # comparison-iqm shows the same
     for env in about["envs"] if groups else []:
         if (results.evaluations["env"] == env).any():
             path = write_figure(learning_curves(results, about, env, groups), folder / f"curves-{name_of(env, about)}")
             said = SUMMARIES["iqm"][1]
-            found.append(Picture(path, f"Learning curves on {env}: return of the mean action; {said}."))
+            acted = acting(about, list(chain.from_iterable(groups.values())))
+            found.append(Picture(path, f"Learning curves on {env}: return of {acted}; {said}."))
     return found
 
 
@@ -100,6 +110,7 @@ def _scores(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[Pi
         return []
     caption = (
         "Scores: a dot a seed, the mean with its 95% interval; dashed: the reference's mean, dotted: a random policy."
+        + _noted(about)
     )
     return [Picture(write_figure(final_scores(table, about), folder / "final"), caption)]
 
@@ -113,6 +124,7 @@ def _profile(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> list[P
         f"Share of runs above a score, over {', '.join(scaled)}; 0 is a random policy's, 1 the mean of "
         f"{about['reference']}; bands: 95% stratified bootstrap."
         + (f" Without {', '.join(without)}: no such scale there." if without else "")
+        + _noted(about)
     )
     return [Picture(write_figure(profile(scaled, about), folder / "profile"), caption)]
 
@@ -123,7 +135,7 @@ def _sensitivity(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> li
     found = []
     for key in sweeps(about):
         path = write_figure(sensitivity(table, about, key), folder / f"sensitivity-{file_name(key)}")
-        found.append(Picture(path, f"Score against {key}: mean and 95% interval, a dot a seed."))
+        found.append(Picture(path, f"Score against {key}: mean and 95% interval, a dot a seed.{_noted(about)}"))
     return found
 
 

@@ -26,12 +26,13 @@ from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, se
 from sac_bench.analysis.pictures import Pictures, write_figures
 from sac_bench.analysis.profile import on_one_scale
 from sac_bench.analysis.published import citations
+from sac_bench.analysis.scoring import note
 from sac_bench.analysis.tables import presented, rules, scores, write_tables
 from sac_bench.analysis.why import READING
 from sac_bench.claim import from_plain
 from sac_bench.errors import InputError
-from sac_bench.files import write_atomically
-from sac_bench.results import Results, load_results, lock_of
+from sac_bench.files import write_text
+from sac_bench.results import Results, load_results, lock_of, superseded
 from sac_bench.results import about as experiment_of
 
 SOURCES = "docs/published.md"
@@ -73,7 +74,7 @@ def judge(results: Results, about: dict[str, Any], folder: Path) -> list[Compari
     except InputError as error:
         raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
     judged = claims.comparisons(claim, results, about)
-    write_atomically(path, claims.table(judged).to_csv(index=False).encode())
+    write_text(path, claims.table(judged).to_csv(index=False))
     return judged
 
 
@@ -97,8 +98,9 @@ def page(
     return Page(
         title=about["name"],
         question=about["question"],
-        answer=tuple(claims.sentences(judged) if judged else answer(final, about)),
+        answer=(*(claims.sentences(judged) if judged else answer(final, about)), *[note(about)] * bool(note(about))),
         claim=(about["claim"]["source"], claims.verdict(judged)) if judged else None,
+        superseded=superseded(about),
         summary=f"{len(runs)} runs: {standings}. {len(about['seeds'])} seeds a variant and environment, "
         f"{final['missing'].sum() or 'none'} of them missing.",
         sections=sections(
@@ -121,7 +123,7 @@ def page(
 def aggregated(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
     """Scores over all environments, written to aggregates.csv too; empty where there is no scale common to them."""
     found = aggregates.aggregates(on_one_scale(scores(results, about), about), about)
-    write_atomically(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False).encode())
+    write_text(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False))
     return found
 
 

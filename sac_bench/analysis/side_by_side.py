@@ -16,12 +16,13 @@ from sac_bench.analysis.figures import house_style, write_figure
 from sac_bench.analysis.forest import forest
 from sac_bench.analysis.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
+from sac_bench.analysis.scoring import common, equal_steps, evaluated_at
 from sac_bench.analysis.statistics import seed_correlation, unpaired
 from sac_bench.analysis.tables import RULES, final_performance, scores
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, nearest
-from sac_bench.files import file_name, write_atomically
-from sac_bench.results import CONDITIONS, Results, load_results
+from sac_bench.files import file_name, write_text
+from sac_bench.results import CONDITIONS, Results, load_results, superseded
 from sac_bench.results import about as experiment_of
 
 A = "result A"
@@ -47,8 +48,10 @@ class Side:
         return self.results.runs
 
     def in_words(self) -> str:
+        old = superseded(self.about)
         standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
-        return f"{self.folder} ({', '.join(f'{count} {status}' for status, count in standings.items())})"
+        said = ", ".join(f"{count} {status}" for status, count in standings.items())
+        return f"{self.folder} ({said}{'; ' * bool(old)}{old})"
 
 
 def load_side(name: str, results: Path) -> Side:
@@ -70,8 +73,10 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     if not (envs and variants):
         has = lambda side: f"{', '.join(side.about['variants'])} on {', '.join(side.about['envs'])}"
         raise InputError(f"nothing to compare: {a.folder} has {has(a)}; {b.folder} has {has(b)}")
-    finals = [final_performance(side.results, side.about).set_index(PLACE) for side in (a, b)]
-    by_seed = [_places(scores(side.results, side.about).dropna(subset="score")) for side in (a, b)]
+    at = steps_compared(a, b)
+    steps = [(side, equal_steps(side.about) | at) for side in (a, b)]
+    finals = [final_performance(side.results, side.about, n).set_index(PLACE) for side, n in steps]
+    by_seed = [_places(scores(side.results, side.about, at=n).dropna(subset="score")) for side, n in steps]
     runs = [_places(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
     nothing = pd.DataFrame({"seed": [], "score": []})
@@ -80,6 +85,8 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
         for letter, final in zip("ab", finals, strict=True):
             row |= {f"{name}_{letter}": final.loc[place, name] for name in ("score", "ci_low", "ci_high", "seeds")}
+        row |= {f"steps_{letter}": side.about["variants"][place[1]]["steps"][place[0]]
+                for letter, side in (("a", a), ("b", b))} | {"scored_at": at[place]}  # fmt: skip
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
         row["ended_otherwise"] = "; ".join(letter + ": " + str(said) for letter, said in ended.items() if said)
         mine, other = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
@@ -97,6 +104,13 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     for row, verdict in zip(tested, verdicts(differences, [None] * len(differences)), strict=True):
         row |= {"verdict": verdict.word or "", "p_holm": verdict.p_difference, "seeds_needed": verdict.seeds_needed}
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+
+
+def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
+    """{(environment, variant) of both: the most steps at which both evaluated it}."""
+    envs, variants = (_common(a.about[of], b.about[of]) for of in ("envs", "variants"))
+    places = [(env, variant) for env in envs for variant in variants]
+    return {place: common(evaluated_at(side.about, *place) for side in (a, b)) for place in places}
 
 
 def _common(a: Iterable[str], b: Iterable[str]) -> list[str]:
@@ -192,6 +206,11 @@ def _answers(table: pd.DataFrame) -> list[str]:
             f"{count} of the runs have one id in both, which stands for settings, seed and backend, and other numbers: "
             "machine, versions, code or the cohort changed them."
         )
+    for row in table[table["steps_a"] != table["steps_b"]].to_dict("records"):
+        said.append(
+            f"`{row['variant']}` on {row['env']} was trained to {row['steps_a']:,} steps in A and to "
+            f"{row['steps_b']:,} in B; both are scored at {row['scored_at']:,}."
+        )
     if open_["shared_seeds"].any():
         said.append(
             "The two share seeds, and so initial weights and environments' seeds; intervals and verdicts take them as "
@@ -255,7 +274,7 @@ def write_page(a: Side, b: Side, out: Path | None) -> Page:
     with TemporaryDirectory() as scratch:
         found = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
         if out is not None:
-            write_atomically(out, render(found, out.suffix).encode())
+            write_text(out, render(found, out.suffix))
     return found
 
 

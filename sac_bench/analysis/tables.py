@@ -12,8 +12,9 @@ import pandas as pd
 
 from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
 from sac_bench.analysis.page import markdown
+from sac_bench.analysis.scoring import Steps, equal_steps, note, scored_by, scoring_rows, standing_when_scored
 from sac_bench.analysis.statistics import area_score, mean_interval, run_score
-from sac_bench.files import write_atomically
+from sac_bench.files import write_text
 from sac_bench.results import Results
 
 RULES = (
@@ -28,41 +29,48 @@ RULES = (
 
 def rules(about: dict[str, Any]) -> tuple[str, ...]:
     """What a reader of the final table must know."""
-    return (RULES, CORRELATION if about.get("claim") else f"{WORDS} {CORRELATION}")
+    said = (RULES, CORRELATION if about.get("claim") else f"{WORDS} {CORRELATION}")
+    return (note(about), *said) if note(about) else said
 
 
-def scored_by(about: dict[str, Any], variant: str) -> str:
-    """The policy whose evaluations score a variant: "mean", or "sample" where an algorithm has no mean action."""
-    return str(about["variants"][variant].get("scored_by", "mean"))
-
-
-def scores(results: Results, about: dict[str, Any], policy: str | None = None) -> pd.DataFrame:
+def scores(results: Results, about: dict[str, Any], policy: str | None = None, at: Steps | None = None) -> pd.DataFrame:
     """One row a run: env, variant, seed, status, score, area (its curve's mean), by its own policy or by one.
 
-    Score and area are NaN for a run that does not enter.
+    `at` which steps: of each environment the same for all. The status is the run's there. Score and area are NaN for a
+    run that does not enter.
     """
-    rows = []
+    rows, at = [], at or equal_steps(about)
     evaluations = results.evaluations
-    by_run = dict(list(evaluations.groupby(["run_id", "variant", "policy"]))) if len(evaluations) else {}
+    by_run = dict(list(evaluations.groupby(["run_id", "variant"]))) if len(evaluations) else {}
     for run in results.runs.to_dict("records"):
         score = area = float("nan")
-        key = (run["run_id"], run["variant"], policy or scored_by(about, run["variant"]))
-        if run["status"] == "diverged":
-            score = area = about["random"].get(run["env"], {}).get("return_mean", float("nan"))
-        elif run["status"] == "finished" and key in by_run:
-            curve = by_run[key]["step"], by_run[key]["return_mean"]
-            score, area = run_score(*curve, run["target_steps"]), area_score(*curve)
-        labels = {name: run[name] for name in ("env", "variant", "seed", "status")}
+        env, variant = run["env"], run["variant"]
+        if (env, variant) not in at:
+            continue  # of an environment that is not asked about
+        steps = at[env, variant]
+        status = standing_when_scored(run, about, steps)
+        if status == "diverged":
+            score = area = about["random"].get(env, {}).get("return_mean", float("nan"))
+        elif status == "finished" and (run["run_id"], variant) in by_run:
+            own = scoring_rows(by_run[run["run_id"], variant], policy or scored_by(about, variant))
+            own = own[own["step"] <= steps]
+            curve = own["step"], own["return_mean"]
+            score, area = run_score(*curve, steps), area_score(*curve)
+        labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
         rows.append(labels | {"score": score, "area": area})
     return pd.DataFrame(rows)
 
 
-def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
-    """One row a variant and environment: seeds, mean score and interval, difference from the reference, verdict."""
-    mean_action, sampled = scores(results, about), scores(results, about, "sample")
+def final_performance(results: Results, about: dict[str, Any], at: Steps | None = None) -> pd.DataFrame:
+    """One row a variant and environment: seeds, mean score and interval, difference from the reference, verdict.
+
+    `at` which steps: see `scores`.
+    """
+    at = at or equal_steps(about)
+    own, sampled = scores(results, about, at=at), scores(results, about, "sample", at)
     rows = []
     for env in about["envs"]:
-        of_env = mean_action[mean_action["env"] == env]
+        of_env = own[own["env"] == env]
         for variant in about["variants"]:
             mine = of_env[of_env["variant"] == variant]
             entered = _entered(of_env, variant)
@@ -71,6 +79,7 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
                 "env": env,
                 "variant": variant,
                 "steps": about["variants"][variant]["steps"][env],
+                "scored_at": at[env, variant],
                 "seeds": len(entered),
                 "missing": int(mine["score"].isna().sum()),
                 "diverged": int((mine["status"] == "diverged").sum()),
@@ -83,8 +92,8 @@ def final_performance(results: Results, about: dict[str, Any]) -> pd.DataFrame:
                 "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
                 if len(entered) else float("nan"),
             }  # fmt: skip
-            rows.append(row | _episodes(results, about, env, variant))
-    table = pd.DataFrame(rows).merge(differences(mean_action, about), "left", ["env", "variant"], validate="1:1")
+            rows.append(row | _episodes(results, about, mine, at[env, variant]))
+    table = pd.DataFrame(rows).merge(differences(own, about), "left", ["env", "variant"], validate="1:1")
     return table.fillna({"verdict": ""})
 
 
@@ -101,18 +110,23 @@ def _ended_otherwise(runs: pd.DataFrame) -> str:
     return ", ".join(words)
 
 
-def _episodes(results: Results, about: dict[str, Any], env: str, variant: str) -> dict[str, float]:
-    """Minimum and share of success over the last evaluation's episodes, where the file asks for it."""
+def _episodes(results: Results, about: dict[str, Any], runs: pd.DataFrame, steps: int) -> dict[str, float]:
+    """Minimum and share of success over the last evaluation's episodes, where the file asks for it.
+
+    Of one variant's `runs` on an environment, as `scores` has them, at the steps of their score.
+    """
     threshold = about.get("success_return")
-    if threshold is None or not len(results.episodes):
+    if threshold is None or not len(results.episodes) or not len(runs):
         return {}
-    runs, e = results.runs, results.episodes
-    of = lambda standing: runs[(runs["env"] == env) & (runs["variant"] == variant) & (runs["status"] == standing)]
-    mine = e[e["run_id"].isin(of("finished")["run_id"]) & (e["variant"] == variant) & (e["policy"] == "mean")]
-    last = mine[mine["step"] == mine.groupby("run_id")["step"].transform("max")]
+    env, variant = runs[["env", "variant"]].iloc[0]
+    seeds = runs.loc[runs["status"] == "finished", "seed"]
+    e = scoring_rows(results.episodes, scored_by(about, variant))
+    mine = e[(e["env"] == env) & (e["variant"] == variant) & e["seed"].isin(seeds) & (e["step"] <= steps)]
+    last = mine[mine["step"] == mine.groupby("seed")["step"].transform("max")]
     if not len(last):
         return {"worst_episode": float("nan"), "success_share": float("nan")}
-    shares = [*(last["return"] > threshold).groupby(last["run_id"]).mean(), *([0.0] * len(of("diverged")))]
+    diverged = int((runs["status"] == "diverged").sum())
+    shares = [*(last["return"] > threshold).groupby(last["seed"]).mean(), *([0.0] * diverged)]
     return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
 
 
@@ -141,7 +155,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     if about.get("claim"):  # the words are those of the claim's own comparisons
         shown = shown.drop(columns="verdict")
     if table["steps"].nunique() > 1:
-        shown.insert(2, "steps", [f"{n:,}" for n in table["steps"]])
+        shown.insert(2, "trained to", [f"{n:,} steps" for n in table["steps"]])
     if table["ended_otherwise"].any():
         shown["did not finish"] = table["ended_otherwise"]
     if "worst_episode" in table:
@@ -163,11 +177,11 @@ def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.Da
     folder.mkdir(parents=True, exist_ok=True)
     table = final_performance(results, about)
     shown = presented(table, about)
-    write_atomically(folder / "final.csv", table.to_csv(index=False).encode())
-    write_atomically(folder / "scores.csv", scores(results, about).to_csv(index=False).encode())
-    write_atomically(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]).encode())
-    write_atomically(folder / "final.tex", latex(shown, *rules(about)).encode())
+    write_text(folder / "final.csv", table.to_csv(index=False))
+    write_text(folder / "scores.csv", scores(results, about).to_csv(index=False))
+    write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]))
+    write_text(folder / "final.tex", latex(shown, *rules(about)))
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
     plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(about))])
-    write_atomically(folder / "final.txt", (plain + "\n").encode())
+    write_text(folder / "final.txt", plain + "\n")
     return table

@@ -147,11 +147,13 @@ class Engine:
             "MKL_NUM_THREADS": str(threads),
             "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # --import finds what we find
             "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # what an environment prints ends no worker
         }
-        with open(self._log(cohort), "a") as log:
+        with open(self._log(cohort), "a", encoding="utf-8") as log:
             begins = log.tell()
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
-                                       env=environment, text=True, start_new_session=True, pass_fds=[lock])  # fmt: skip
+                                       env=environment, encoding="utf-8", start_new_session=True,
+                                       pass_fds=[lock])  # fmt: skip
         work = Work(cohort, process, begins)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()

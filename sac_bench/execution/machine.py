@@ -32,7 +32,7 @@ def available_memory(device: str) -> int:
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
     except (OSError, StopIteration):
         return 4 * 2**30

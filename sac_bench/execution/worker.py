@@ -251,7 +251,7 @@ def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return "cpu"
@@ -263,7 +263,7 @@ def _commit() -> str:
     try:
         git = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*"]
         if (here / ".git").exists():
-            return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(git, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         pass
     return version("sac_bench")
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--import", dest="imports", action="append", default=[])
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, termination)
-    progress = os.fdopen(os.dup(1), "w")
+    progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log
     for module in arguments.imports:
         importlib.import_module(module)

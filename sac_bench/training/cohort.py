@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
 from sac_bench.training.graphed import Graphed
-from sac_bench.training.inductor import use_vector_functions
+from sac_bench.training.inductor import same_at_every_width
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
@@ -79,7 +79,7 @@ class Cohort:
         self._update: Callable[..., None] = partial(self._update_all, learner.update)
         self._between: Callable[..., None] = partial(self._update_all, learner.between or learner.update)
         if compiled:
-            use_vector_functions()
+            same_at_every_width()
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
             self._prepare = torch.compile(self._prepare_all, fullgraph=True)

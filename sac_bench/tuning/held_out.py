@@ -21,6 +21,8 @@ from sac_bench.tuning.space import Params
 from sac_bench.tuning.study import DEFAULT, Study
 from sac_bench.tuning.trials import Trial, as_json
 
+NOT_KNOWN = Estimate(math.nan, math.nan, math.nan)
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -37,6 +39,8 @@ class Contender:
     difference: Estimate
     """From the default, with its 95% interval (Welch's t); NaN for the default itself."""
     diverged: int
+    searched_difference: Estimate = NOT_KNOWN
+    """As `difference`, on the search's seeds. Of the winner it is too high on average: the search chose it by them."""
 
 
 @dataclass(frozen=True)
@@ -45,46 +49,68 @@ class Verdict:
 
     contenders: tuple[Contender, ...]
     """The default, then the search's best trials, best first: the second is the winner."""
-    gain: float
-    """By which the winner was above the default in the search."""
-    kept: float
-    """By which it is above the default on held-out seeds, by the same objective."""
+
+    @staticmethod
+    def from_dict(known: Mapping[str, Any]) -> Verdict:
+        """The inverse of `as_dict`; earlier versions wrote no differences on the search's seeds."""
+        contenders: list[dict[str, Any]] = known["contenders"]
+        estimates = [{name: _estimate(one[name]) for name in ESTIMATES if name in one} for one in contenders]
+        return Verdict(tuple(Contender(**(one | own)) for one, own in zip(contenders, estimates, strict=True)))
 
     @property
     def winner(self) -> Contender:
         return self.contenders[1]
 
     @property
-    def survived(self) -> float:
-        """The share of the gain that is left; NaN where there was none."""
-        return self.kept / self.gain if self.gain > 0 else math.nan
+    def gain(self) -> float:
+        """By which the winner was above the default in the search, by the study's objective."""
+        return self.winner.searched - self.contenders[0].searched
+
+    @property
+    def share(self) -> float:
+        """Of the difference in the search, what is there on held-out seeds; NaN unless both are shown to be above 0."""
+        won = self.winner
+        shown = won.searched_difference.low > 0 and won.difference.low > 0
+        return won.difference.value / won.searched_difference.value if shown else math.nan
 
     def answer(self) -> str:
         """Whether the winner really beats the default, in a sentence or two."""
         won, gap = self.winner, self.winner.difference
-        interval = f"{signed(gap.value)}, 95% interval [{signed(gap.low)}, {signed(gap.high)}]"
         if not math.isfinite(gap.low):
-            said = f"{won.name} differs from the default by {signed(gap.value)}; one seed tells no interval"
+            said = f"{won.name} differs from the default by {signed(gap.value)}; one seed has no interval"
         elif gap.low > 0:
-            said = f"{won.name} beats the default on held-out seeds: {interval}"
+            said = f"{won.name} beats the default on held-out seeds: {_in_words(gap)}"
         elif gap.high < 0:
-            said = f"{won.name} is worse than the default on held-out seeds: {interval}"
+            said = f"{won.name} is worse than the default on held-out seeds: {_in_words(gap)}"
         else:
-            said = f"It is not shown that {won.name} beats the default: {interval} on held-out seeds"
+            said = f"It is not shown that {won.name} beats the default: {_in_words(gap)} on held-out seeds"
         if self.gain <= 0:
             return f"{said}. The search found nothing above the default ({signed(self.gain)} on its own seeds)."
-        share = f"{self.survived:.0%} of that survived" if self.kept > 0 else "none of that survived"
-        return (
-            f"{said}. In the search it was {signed(self.gain)} above the default, on held-out seeds "
-            f"{signed(self.kept)}: {share}."
-        )
+        before = won.searched_difference
+        searched = _in_words(before) if math.isfinite(before.low) else f"{signed(self.gain)}, without an interval"
+        said = f"{said}. On the search's own seeds, by which it was chosen: {searched}"
+        if math.isnan(self.share):
+            return f"{said}."
+        kept = f"about {self.share:.0%} of that is" if self.share < 1 else "all of that is"
+        return f"{said}; {kept} there on held-out seeds."
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it, NaN as null."""
-        own = asdict(self) | {"survived": self.survived, "answer": self.answer()}
+        own = asdict(self) | {"gain": self.gain, "share": self.share, "answer": self.answer()}
         dumped = json.loads(json.dumps(own), parse_constant=lambda _: None)
         assert isinstance(dumped, dict)
         return dumped
+
+
+ESTIMATES = ("mean", "difference", "searched_difference")
+
+
+def _estimate(known: Sequence[float | None]) -> Estimate:
+    return Estimate(*(math.nan if value is None else value for value in known))
+
+
+def _in_words(gap: Estimate) -> str:
+    return f"{signed(gap.value)}, 95% interval [{signed(gap.low)}, {signed(gap.high)}]"
 
 
 def signed(value: float) -> str:
@@ -101,15 +127,19 @@ def best(trials: Sequence[Trial], top: int) -> list[Trial]:
 def verdict(
     study: Study,
     chosen: Sequence[Trial],
-    searched_default: float,
+    searched: Mapping[str, Scores],
     held_out: Mapping[str, Scores],
+    worst_searched: Mapping[str, float],
     worst: Mapping[str, float],
 ) -> Verdict:
-    """From held-out scores {variant: scores} of the default and the chosen trials, best first.
+    """From scores {variant: scores} of the default and the chosen trials, best first: on the search's seeds, and on
+    held-out ones.
 
-    `worst` {env: what a diverged run enters with}.
+    `worst` {env: what a diverged run enters with}, there and here.
     """
+    before = {name: seed_values(study, scores, worst_searched) for name, scores in searched.items()}
     per_seed = {name: seed_values(study, scores, worst) for name, scores in held_out.items()}
+    value_of = lambda scores, worst: objective_value(scores, worst, study.scale, study.aggregate, study.quantile)
     contenders = []
     for trial in [None, *chosen]:
         name = trial.name if trial else DEFAULT
@@ -118,15 +148,15 @@ def verdict(
             Contender(
                 name=name,
                 params=trial.params if trial else {},
-                searched=(trial.value or 0.0) if trial else searched_default,
-                held_out=objective_value(scores, worst, study.scale, study.aggregate, study.quantile),
+                searched=(trial.value or 0.0) if trial else value_of(searched[DEFAULT], worst_searched),
+                held_out=value_of(scores, worst),
                 mean=mean_interval(values),
-                difference=difference_interval(values, per_seed[DEFAULT]) if trial else Estimate(*[math.nan] * 3),
+                difference=difference_interval(values, per_seed[DEFAULT]) if trial else NOT_KNOWN,
                 diverged=sum(run.diverged for runs in scores.values() for run in runs),
+                searched_difference=difference_interval(before[name], before[DEFAULT]) if trial else NOT_KNOWN,
             )
         )
-    default, winner = contenders[:2]
-    return Verdict(tuple(contenders), winner.searched - default.searched, winner.held_out - default.held_out)
+    return Verdict(tuple(contenders))
 
 
 def seed_values(study: Study, scores: Scores, worst: Mapping[str, float]) -> np.ndarray:

@@ -13,10 +13,11 @@ import jinja2
 import pandas as pd
 
 from sac_bench import locks
-from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, markdown, sections, text, written
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
 from sac_bench.errors import InputError
-from sac_bench.files import read_json, write_atomically, write_json
-from sac_bench.results import lock_of
+from sac_bench.files import read_json, write_json, write_text
+from sac_bench.results import lock_of, superseded
 from sac_bench.tuning.figures import write_figures
 from sac_bench.tuning.held_out import Verdict, signed
 from sac_bench.tuning.pruning import bracket
@@ -25,11 +26,12 @@ from sac_bench.tuning.trials import Trial
 
 FILE = "study.json"
 RULES = (
-    "A run's score: {objective} of the mean action. A trial's value: {aggregate} over {runs} runs (seeds and "
+    "A run's score: {objective} of {acting}. A trial's value: {aggregate} over {runs} runs (seeds and "
     "environments together{scaled}). A run that diverged enters with the worst score that any run of the study had "
     "there by then, or a random policy's if that is lower. "
     "Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
-    "unpaired. The winner was chosen by the search alone, before it was trained on a held-out seed."
+    "unpaired; on the search's seeds the winner's is too high on average, because it was chosen by them. The winner "
+    "was chosen by the search alone, before it was trained on a held-out seed."
 )
 
 CAPTIONS = {
@@ -53,6 +55,7 @@ def describe(
     training_seconds: float,
     own_seconds: float,
     failed: Sequence[int],
+    failures: Sequence[str] = (),
     verdict: Verdict | None = None,
 ) -> dict[str, Any]:
     """What study.json holds: plain values, nothing that the report needs is elsewhere."""
@@ -62,6 +65,8 @@ def describe(
         "name": study.name,
         "question": study.question,
         "algorithm": study.algorithm,
+        "semantics": ALGORITHMS[study.algorithm].semantics,
+        "scored_by": ALGORITHMS[study.algorithm].scored_by,
         "envs": list(study.envs),
         "seeds": list(study.seeds),
         "held_out_seeds": list(study.held_out_seeds),
@@ -79,6 +84,7 @@ def describe(
         "trials": [_trial(trial, study, trial.number in failed) for trial in trials],
         "importances": dict(importances),
         "verdict": verdict.as_dict() if verdict else None,
+        "failures": list(failures),
         "storage": storage,
         "command": command,
         "training_seconds": round(training_seconds, 2),
@@ -127,9 +133,9 @@ def write_report(folder: Path) -> Page:
         try:
             table = trials_table(about)
             (folder / "tables").mkdir(exist_ok=True)
-            write_atomically(folder / "tables" / "trials.csv", table.to_csv(index=False).encode())
+            write_text(folder / "tables" / "trials.csv", table.to_csv(index=False))
             shown = presented(table, about)
-            write_atomically(folder / "tables" / "trials.md", (markdown(shown) + "\n").encode())
+            write_text(folder / "tables" / "trials.md", markdown(shown) + "\n")
             figures = write_figures(about, folder / "figures")
             return written(page(about, shown, figures), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
@@ -160,7 +166,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     for column in shown.select_dtypes("number").columns:
         if column not in ("number", "bracket", "diverged", "steps") and shown[column].dtype != "int64":
             shown[column] = shown[column].map(lambda x: "" if pd.isna(x) else f"{x:.4g}")
-    return shown.astype(str).replace("None", "").rename(columns={"steps": "transitions", "seconds": "training s"})
+    return as_text(shown).rename(columns={"steps": "transitions", "seconds": "training s"})
 
 
 def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Page:
@@ -170,20 +176,44 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
     return Page(
         title=about["name"],
         question=about["question"],
-        answer=(
-            judged["answer"] if judged else "No trial is checked on held-out seeds yet: the same command goes on.",
-        ),
+        superseded=superseded(about),
+        answer=(Verdict.from_dict(judged).answer() if judged else unchecked(about),),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
         sections=sections(
             ("The best trials on held-out seeds", _checked(about) if judged else []),
-            ("How trials are judged", [text(_rules(about["settings"], about["runs_per_trial"]))]),
+            ("Runs that failed", [Points(tuple(about.get("failures", ())))] * bool(about.get("failures"))),
+            ("How trials are judged", [text(_rules(about))]),
             ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
             ("Trials", [Grid(trials), text("All of it: ", Link("tables/trials.csv", "tables/trials.csv"))]),
             ("Settings", _settings(about)),
         ),
     )
+
+
+def unchecked(about: dict[str, Any]) -> str:
+    """Why no trial is checked on held-out seeds."""
+    states = Counter(trial["state"] for trial in about["trials"])
+    failed = states["FAILED"]
+    if failed and failed == len(about["trials"]):
+        said = f"Every trial failed ({failed} of {failed})"
+    elif failed:
+        said = f"{failed} of {len(about['trials'])} trials failed"
+    elif about.get("failures"):
+        said = "Runs of the default, or of the best trials on held-out seeds, failed"
+    else:
+        return "No trial is checked on held-out seeds yet: the same command goes on."
+    return f"{said}, so nothing is checked on held-out seeds. The same command tries again."
+
+
+def failures(runs: pd.DataFrame) -> list[str]:
+    """Why runs failed, a line a reason, of rows as in Results.runs."""
+    failed = runs[runs["status"] == "failed"].fillna({"reason": "no reason recorded"})
+    return [
+        f"{', '.join(dict.fromkeys(of['variant']))} ({len(of)} run{'s' * (len(of) > 1)}): {reason}"
+        for reason, of in failed.groupby("reason", sort=False)
+    ]
 
 
 def _checked(about: dict[str, Any]) -> list[Block]:
@@ -200,8 +230,10 @@ def _checked(about: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _rules(settings: dict[str, Any], runs: int) -> str:
+def _rules(about: dict[str, Any]) -> str:
+    settings, runs = about["settings"], about["runs_per_trial"]
     return RULES.format(
+        acting="sampled actions" if about.get("scored_by") == "sample" else "the mean action",
         objective={"final": "the mean over the evaluations in the last 10% of the steps",
                    "area": "the mean over all steps of the curve of evaluations"}[settings["objective"]],
         aggregate="the interquartile mean (of fewer than four, the mean)" if settings["aggregate"] == "iqm"
@@ -235,12 +267,15 @@ def contenders(about: dict[str, Any]) -> pd.DataFrame:
     """The default and the best trials: their values in the search, and on held-out seeds with intervals."""
     rows = []
     for i, one in enumerate(about["verdict"]["contenders"]):
-        mean, gap = one["mean"], one["difference"]
+        mean, gap, before = one["mean"], one["difference"], one.get("searched_difference")
         rows.append(
             {
                 "trial": one["name"] + (" (the winner)" if i == 1 else ""),
                 "settings": ", ".join(f"{key} = {_shown(value)}" for key, value in one["params"].items()),
                 "in the search": _number(one["searched"]),
+                "difference there [95% CI]": _interval(before, signed)
+                if i and before and before[0] is not None
+                else "",
                 "held out": _number(one["held_out"]),
                 "mean [95% CI]": _interval(mean, _number),
                 "difference from the default [95% CI]": "" if i == 0 else _interval(gap, signed),

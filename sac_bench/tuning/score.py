@@ -28,7 +28,7 @@ Scores = Mapping[str, Sequence[RunScore]]
 
 
 def run_value(steps: ArrayLike, returns: ArrayLike, total: int, objective: str) -> float:
-    """Returns [T] of the mean action evaluated at `steps` [T] <= total -> one number.
+    """Returns [T] of what scores the algorithm, evaluated at `steps` [T] <= total -> one number.
 
     "final": the mean over the last tenth of `total` steps; "area": the area under the curve over its width.
     """

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.analysis.scoring import scoring_rows
 from sac_bench.execution import plan as planning
 from sac_bench.execution.local import Engine
 from sac_bench.execution.machine import available_memory
@@ -86,7 +88,7 @@ class Training:
             table = self.store.run(spec.id).table("evaluations")
             if len(table):
                 due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == steps)
-                table = table[(table["policy"] == "mean") & (table["step"] <= steps) & due]
+                table = scoring_rows(table[(table["step"] <= steps) & due], ALGORITHMS[spec.algorithm].scored_by)
             diverged = self._standing(spec, steps) == "diverged"
             at, returns = (np.array(table[name] if len(table) else []) for name in ("step", "return_mean"))
             found.setdefault(spec.env, []).append(scored(at, returns, steps, objective, diverged))

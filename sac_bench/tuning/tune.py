@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from sac_bench.analysis.report import write_report as write_experiment_report
-from sac_bench.files import write_atomically
-from sac_bench.results import collect
+from sac_bench.files import write_text
+from sac_bench.results import collect, load_results
 from sac_bench.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning.held_out import Verdict, best, best_file, verdict
-from sac_bench.tuning.score import objective_value, worst_seen
+from sac_bench.tuning.score import worst_seen
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.storage import telling_of
 from sac_bench.tuning.study import Study
@@ -44,11 +44,11 @@ def tune(
         training.check_fit(study.probes())
         trials = Trials(study, store, planner, storage)
 
-        def keep(judged: Verdict | None = None) -> None:
+        def keep(judged: Verdict | None = None, failures: Sequence[str] = ()) -> None:
             about = report.describe(
                 study, trials.all(), trials.importances(), storage=trials.at, command=command,
                 training_seconds=training.seconds, own_seconds=time.monotonic() - began - training.seconds,
-                failed=sorted(search.failed), verdict=judged,
+                failed=sorted(search.failed), failures=failures, verdict=judged,
             )  # fmt: skip
             report.write_study(folder, about)
 
@@ -58,13 +58,20 @@ def tune(
             search.run()
             chosen = best(trials.all(), study.top)
             judged = _check(study, trials.all(), chosen, training, command) if chosen and not search.failed else None
-            collect(store, search.listed(), command)
-            keep(judged)
+            failures = report.failures(collect(store, search.listed(), command).runs)
+            if chosen and not search.failed:
+                failures += report.failures(load_results(held_out_name(study), store.root).runs)
+            keep(judged, failures)
     if judged:
-        write_atomically(folder / BEST, best_file(study, judged.winner).encode())
+        write_text(folder / BEST, best_file(study, judged.winner))
     report.write_report(folder)
-    _say(console, folder, judged, search.failed)
+    _say(console, folder, judged, search.failed, failures)
     return judged is not None or not (chosen or search.failed)
+
+
+def held_out_name(study: Study) -> str:
+    """Of the experiment that checks the best trials."""
+    return f"{study.name}-held-out"
 
 
 def _check(
@@ -73,7 +80,7 @@ def _check(
     """Train the best trials and the default on held-out seeds; None where runs failed."""
     store = training.store
     variants = [study.default, *(study.variant(trial.name, trial.params, study.steps) for trial in chosen)]
-    experiment = study.experiment(variants, f"{study.name}-held-out", study.held_out_seeds)
+    experiment = study.experiment(variants, held_out_name(study), study.held_out_seeds)
     collect(store, experiment, command)
     training.train(experiment, study.steps, splits=False)
     collect(store, experiment, command)
@@ -85,14 +92,19 @@ def _check(
     own = training.scores(study.default, study.seeds, study.objective)
     others = [trial.scores[study.steps] for trial in trials if study.steps in trial.scores]
     scores = {v.name: training.scores(v, study.held_out_seeds, study.objective) for v in variants}
-    searched = objective_value(own, worst_seen([*others, own], floor), study.scale, study.aggregate, study.quantile)
-    return verdict(study, chosen, searched, scores, worst_seen([*others, own, *scores.values()], floor))
+    searched = {study.default.name: own} | {trial.name: trial.scores[study.steps] for trial in chosen}
+    worst = worst_seen([*others, own], floor), worst_seen([*others, own, *scores.values()], floor)
+    return verdict(study, chosen, searched, scores, *worst)
 
 
-def _say(console: Console, folder: Path, judged: Verdict | None, failed: set[int]) -> None:
+def _say(
+    console: Console, folder: Path, judged: Verdict | None, failed: Collection[int], failures: Sequence[str]
+) -> None:
     if judged:
         console.print(judged.answer(), highlight=False, soft_wrap=True)
         console.print(f"winner: {folder / BEST}", highlight=False, soft_wrap=True)
+    for failure in failures:
+        console.print(f"failed: {failure}", highlight=False, soft_wrap=True)
     if failed:
         console.print(f"failed runs in trials {', '.join(map(str, sorted(failed)))}; the same command tries again",
                       highlight=False, soft_wrap=True)  # fmt: skip

@@ -44,7 +44,8 @@ def made_up(finals, sampled=None, statuses=None):
     variants = list(dict.fromkeys(variant for variant, _ in finals))
     envs = list(dict.fromkeys(env for _, env in finals))
     about = {"envs": envs, "reference": variants[0], "random": {env: {"return_mean": 0.0} for env in envs},
-             "variants": {name: {"algorithm": "sac"} for name in variants}}  # fmt: skip
+             "variants": {name: {"algorithm": "sac", "steps": dict.fromkeys(envs, 100)} for name in variants},
+             "config": {}}  # fmt: skip
     return Results(*map(pd.DataFrame, (runs, evaluations, [], training))), about
 
 

@@ -38,22 +38,22 @@ def about_of(envs=ENVS, algorithms=("sac", "ppo"), variants=tuple(STEPS)):
                    "swept": ["tau", 1.0] if name == "tau=1" else None}
             for name in variants
         },
-        "config": {name: {env: {"tau": 0.005} for env in envs} for name in variants},
+        "config": {name: {env: {"tau": 0.005, "eval_every": M // 2} for env in envs} for name in variants},
     }  # fmt: skip
 
 
 def made_up(about, statuses=()):
-    """Three seeds, evaluated at 0, half and all of the steps: 0, half and all of the final return."""
+    """Three seeds, evaluated every half million steps; the return grows with the steps to the final one."""
     statuses, runs, evaluations = dict(statuses), [], []
     for env in about["envs"]:
         for variant in about["variants"]:
             for seed, final in enumerate(FINAL[variant]):
                 status, steps = statuses.get((variant, seed), "finished"), STEPS[variant]
                 labels = {"run_id": f"{variant}{seed}{env}", "variant": variant, "env": env, "seed": seed}
-                runs.append(labels | {"status": status, "steps": steps, "target_steps": steps, "wall_seconds": 30.0,
+                runs.append(labels | {"status": status, "steps": M // 2 if status == "diverged" else steps, "target_steps": steps, "wall_seconds": 30.0,
                                       "cohort_size": 3, "device": "cpu", "versions": "v", "commit": "c"})  # fmt: skip
-                for share in (0, 0.5, 1):
-                    row = {"step": int(share * steps), "return_mean": share * final}
+                for step in range(0, steps + 1, M // 2):
+                    row = {"step": step, "return_mean": step / steps * final}
                     evaluations += [labels | row | {"policy": policy} for policy in ("mean", "sample")]
     return Results(*map(pd.DataFrame, (runs, evaluations, [], [])))
 
@@ -71,11 +71,11 @@ def test_our_cells_say_score_interval_seeds_and_steps():
     shown = presented_comparison(table_of(about, {("v1", 0): "failed", ("ppo", 1): "diverged"}), about)
     hopper = cells(shown, "Hopper-v5")
     half = 4.302653 * 100 / 3**0.5  # t of two degrees of freedom
-    assert hopper["sac"] == f"1100 [{1100 - half:.0f}, {1100 + half:.0f}] (3, 1M steps)"
+    assert hopper["sac"] == f"1100 [{1100 - half:.0f}, {1100 + half:.0f}] (3)"
     assert hopper["v1 (sac)"].startswith("750 [")
-    assert hopper["v1 (sac)"].endswith("(2 of 3, 1M steps)")
-    assert hopper["ppo"].startswith("198 [")  # 300, -5 and 300
-    assert hopper["ppo"].endswith("(3, 1 diverged, 3M steps)")
+    assert hopper["v1 (sac)"].endswith("(2 of 3)")
+    assert hopper["ppo"].startswith("65 [")  # a third of 300 and of 300, and -5: at the steps of the others
+    assert hopper["ppo"].endswith("(3, 1 diverged)")
     one = about_of(variants=("sac", "v1"))
     assert cells(presented_comparison(table_of(one), one), "Hopper-v5")["v1 (sac)"].endswith("] (3)")
 
@@ -89,14 +89,14 @@ def test_published_rows_stand_where_task_algorithm_and_steps_agree():
     assert cheetah[simbav2] == "11321 ± 1108 (10)"
     assert hopper[simbav2] == ""  # Hopper-v5 is not v4
     assert cheetah["published SAC, rlox (final evaluation, HalfCheetah-v4, 1M steps, 5 seeds)"] == "10872 IQM (5)"
-    assert cheetah["published PPO, flashsac (final evaluation, HalfCheetah-v4, 3M steps, 5 seeds)"] == "5012 ± 1731 (5)"
+    assert cheetah["published PPO, flashsac (final evaluation, HalfCheetah-v4, 1M steps, 5 seeds)"] == "3517 ± 1169 (5)"
     names = " ".join(cheetah)
     assert "TD3" not in names  # not in the experiment
-    assert "PPO, cleanrl" not in names  # at 1M; our PPO has 3M
+    assert "3M steps" not in names  # our PPO is scored at 1M, as the others
     elsewhere = table[(table["kind"] == "published") & ~table["near"]]
-    assert {("PPO", M), ("SAC", 3 * M)} <= set(zip(elsewhere["algorithm"], elsewhere["steps"], strict=True))
+    assert {("PPO", 3 * M), ("SAC", 3 * M)} <= set(zip(elsewhere["algorithm"], elsewhere["steps"], strict=True))
     assert without_published(table, about) == (
-        "No comparable published score within 2% of the steps: Hopper-v5 (1M or 3M steps)."
+        "No comparable published score within 2% of the steps: Hopper-v5 (1M steps)."
     )
 
 
@@ -130,7 +130,9 @@ def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
     axis = figure.axes[1]
     assert [list(part) for part in drawn(axis, "sac")] == [[0, M / 2, M], [0, 550, 1100]]
     assert [list(part) for part in drawn(axis, "v1")] == [[0, M / 2, M], [0, 375, 750]]
-    assert [list(part) for part in drawn(axis, "ppo")] == [[0, 1.5 * M, 3 * M], [0, 200, 400]]
+    assert drawn(axis, "ppo")[0][-1] == 3 * M  # beyond the steps of its score
+    assert drawn(axis, "ppo")[1] == pytest.approx([0, 400 / 6, 800 / 6, 200, 1600 / 6, 2000 / 6, 400])
+    assert list(drawn(axis, "scored here")[0]) == [M, M]
     assert band(axis, 0) == {0: (0, 0), M / 2: (500, 600), M: (1000, 1200)}
     assert band(axis, 1)[M] == (700, 800)
     assert band(axis, 2)[3 * M] == (300, 600)
@@ -223,10 +225,10 @@ def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
     begun = results.evaluations[results.evaluations["env"] == ENVS[0]]
     results = results._replace(evaluations=begun)
     figure = comparison_curves(results, about, "iqm")
-    assert [line.get_label() for line in figure.axes[1].lines] == ["random policy"]
+    assert [line.get_label() for line in figure.axes[1].lines] == ["random policy", "scored here"]
     plt.close(figure)
     shown = presented_comparison(comparison(final_performance(results, about), about), about)
-    assert cells(shown, "Hopper-v5")["ppo"] == "(0 of 3, 3M steps)"
+    assert cells(shown, "Hopper-v5")["ppo"] == "(0 of 3)"
 
 
 def test_inside_the_project_the_report_links_to_the_sources(tmp_path):

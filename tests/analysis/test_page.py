@@ -9,13 +9,22 @@ import pandas as pd
 import pytest
 
 from sac_bench.analysis.index import write_index
-from sac_bench.analysis.page import Grid, Link, Page, Picture, drawing, render, sections, text
+from sac_bench.analysis.page import Grid, Link, Page, Picture, drawing, markdown, render, sections, text
 from sac_bench.analysis.report import write_report
 from sac_bench.results import Results
 from sac_bench.tuning import report as of_study
 from tests.analysis.test_tables import ABOUT, made_up
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def test_a_missing_cell_is_empty_whatever_stands_for_it():
+    columns = {"a": ["x", None], "b": [1.5, float("nan")], "c": [None, None], "d": [True, pd.NA], "e": [[1, 2], None]}
+    table = pd.DataFrame(columns)
+    assert Grid(table).rows == [["x", "1.5", "", "True", "[1, 2]"], [""] * 5]
+    assert Grid(table.astype({"a": "string"})).rows[1] == [""] * 5
+    assert "nan" not in markdown(table).lower()
+    assert "none" not in markdown(table).lower()
 
 
 class Parsed(HTMLParser):
@@ -153,7 +162,7 @@ STUDY = {
     ],
     "importances": {}, "storage": "journal.log", "command": "sac-bench tune s.toml", "training_seconds": 1.0, "own_seconds": 1.0,
     "verdict": {
-        "answer": "trial-0000 beats the default on held-out seeds.",
+        "answer": "what an earlier version said of it",
         "contenders": [
             {"name": name, "params": {}, "searched": 1.0, "held_out": 1.0, "mean": [1.0, 0.5, 1.5],
              "difference": [0.5, 0.1, 0.9], "diverged": 0}
@@ -163,6 +172,9 @@ STUDY = {
 }  # fmt: skip
 
 
+BEATS = "trial-0000 beats the default on held-out seeds: +0.5, 95% interval [+0.1, +0.9]."
+
+
 def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     folder = tmp_path / "made-up-study"
     folder.mkdir()
@@ -170,14 +182,14 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     monkeypatch.setattr(of_study, "write_figures", lambda about, folder: [])  # tests/tuning/test_search.py draws them
     study = of_study.write_report(folder)
     parsed = Parsed((folder / "report.html").read_text())
-    for said in ("Which <rate>?", STUDY["verdict"]["answer"], "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
+    for said in ("Which <rate>?", BEATS, "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
         assert said in parsed.words, said
     assert {"best.toml", "../made-up-study-held-out/report.html", "tables/trials.csv"} <= set(parsed.links)
 
     write_index({"harmed": harmed[1], "made-up-study": study, "broken": "it is <damaged>"}, tmp_path)
     index = Parsed((tmp_path / "index.html").read_text())
     assert {link for link in index.links if "/" in link} == {"harmed/report.html", "made-up-study/report.html"}
-    for said in ("1 failed", "no verdict below 5 seeds", STUDY["verdict"]["answer"], "No report: it is <damaged>",
+    for said in ("1 failed", "no verdict below 5 seeds", BEATS, "No report: it is <damaged>",
                  "2 reports; 1 could not be made"):  # fmt: skip
         assert said in index.words, said
     assert not [source for source in index.loads if not source.startswith("data:")]

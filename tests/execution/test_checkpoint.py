@@ -136,7 +136,7 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
     half = directory.path / "rows-000000000600-000000000800.safetensors"
     half.write_bytes(b"half")
     whole = runs[0].path.joinpath("evaluations.csv").read_bytes()
-    with open(runs[0].path / "evaluations.csv", "a") as file:
+    with open(runs[0].path / "evaluations.csv", "a", encoding="utf-8") as file:
         file.write("800,0.5\n1000,0")
     (runs[0].path / "episodes.csv").write_text("step,episode\n800,0\n")
     restored = trainer(2)

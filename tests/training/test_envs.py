@@ -137,7 +137,7 @@ class Centipede(MujocoEnv):
     metadata: ClassVar = {"render_modes": [], "render_fps": 500}
 
     def __init__(self, option, **kwargs):
-        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".xml") as file:
             file.write(MODEL.replace("OPTION", option).replace("LEGS", LEGS))
             file.flush()
             super().__init__(file.name, 1, gymnasium.spaces.Box(-9, 9, (60,)), **kwargs)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.worker import Worker
 from sac_bench.files import write_json
@@ -91,8 +92,10 @@ class Pretended(InProcess):
             run = self.store.run(spec.id)
             steps = 100 if spec.id in self.diverge else cohort.steps
             for step in range(run.status()["steps"] + 100 * bool(run.status()["steps"]), steps + 1, 100):
-                row = {"step": step, "policy": "mean", "return_mean": self.returned(spec, step), "wall_seconds": 1.0}
-                run.append("evaluations", [row])
+                row = {"step": step, "return_mean": self.returned(spec, step), "wall_seconds": 1.0}
+                scored_by = ALGORITHMS[spec.algorithm].scored_by
+                other = {"return_mean": -row["return_mean"], "policy": "sample" if scored_by == "mean" else "mean"}
+                run.append("evaluations", [row | {"policy": scored_by}, row | other])
             more = {"steps": steps, "wall_seconds": steps / 100, "cohort_size": len(cohort.runs), "cohort": cohort.id}
             run.end("diverged" if spec.id in self.diverge else "finished", **more)
         if directory.plan()["keep_replay"]:

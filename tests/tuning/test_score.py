@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sac_bench.tuning.held_out import best, seed_values, verdict
+from sac_bench.tuning.held_out import Verdict, best, seed_values, verdict
 from sac_bench.tuning.pruning import bracket, goes_on
 from sac_bench.tuning.score import RunScore, objective_value, run_value, scored, worst_seen
 from sac_bench.tuning.study import load
@@ -87,29 +87,65 @@ def runs(*values):
     return {ENV: [RunScore(v) if v is not None else RunScore(0.0, diverged=True) for v in values]}
 
 
-def test_the_verdict_is_welchs_interval_and_the_share_of_the_gain(study_file):
+def judged(study, winner, default=(10.0, 12.0, 14.0), searched=(30.0, 32.0, 34.0), own=(11.0, 12.0, 13.0)):
+    """The verdict on a winner's held-out scores; `searched` and `own` are its and the default's in the search."""
+    before = {"default": runs(*own), "trial-0007": runs(*searched)}
+    held_out = {"default": runs(*default), "trial-0007": runs(*winner)}
+    value = float(np.mean(searched))
+    return verdict(study, [trial(7, value)], before, held_out, {ENV: 0.0}, {ENV: 0.0})
+
+
+def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(study_file):
     study = load(study_file)
-    held_out = {"default": runs(10.0, 12.0, 14.0), "trial-0007": runs(20.0, 22.0, 24.0)}
-    found = verdict(study, [trial(7, 32.0)], 12.0, held_out, {})
-    assert (found.gain, found.kept, found.survived) == (20.0, 10.0, 0.5)
-    assert found.winner.difference.value == 10
+    found = judged(study, (20.0, 22.0, 24.0))
+    assert (found.gain, found.winner.difference.value, found.winner.searched_difference.value) == (20.0, 10.0, 20.0)
     assert found.winner.difference.low == pytest.approx(10 - 2.776445 * math.sqrt(8 / 3), rel=1e-6)  # t(4)
-    assert "trial-0007 beats the default on held-out seeds: +10.0, 95% interval [+5.47, +14.5]" in found.answer()
-    assert "+20.0 above the default, on held-out seeds +10.0: 50% of that survived" in found.answer()
-    same = verdict(study, [trial(7, 32.0)], 12.0, held_out | {"trial-0007": runs(10.0, 12.0, 15.0)}, {})
-    assert "It is not shown that trial-0007 beats the default" in same.answer()
-    worse = verdict(study, [trial(7, 32.0)], 12.0, held_out | {"trial-0007": runs(1.0, 2.0, 1.0)}, {})
-    assert "is worse than the default" in worse.answer()
-    assert "none of that survived" in worse.answer()
-    nothing = verdict(study, [trial(7, 11.0)], 12.0, held_out, {})
+    assert found.share == 0.5
+    assert found.answer() == (
+        "trial-0007 beats the default on held-out seeds: +10.0, 95% interval [+5.47, +14.5]. On the search's own seeds, "
+        "by which it was chosen: +20.0, 95% interval [+15.8, +24.2]; about 50% of that is there on held-out seeds."
+    )
+    assert Verdict.from_dict(found.as_dict()).answer() == found.answer()
+    more = judged(study, (50.0, 52.0, 54.0))
+    assert more.answer().endswith("; all of that is there on held-out seeds.")
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ({"winner": (10.0, 12.0, 15.0)}, "It is not shown that trial-0007 beats the default"),
+        ({"winner": (1.0, 2.0, 1.0)}, "is worse than the default"),
+        ({"winner": (20.0, 22.0, 24.0), "searched": (12.0, 12.1, 80.0)}, "trial-0007 beats the default"),
+        ({"winner": (20.0, 22.0, 24.0), "searched": (32.0,), "own": (12.0,)}, "chosen: +20.0, without an interval."),
+        ({"winner": (20.0, 22.0, 24.0), "searched": (12.0001, 12.0, 12.0)}, "+3.33e-05"),
+    ],
+)
+def test_there_is_no_share_unless_both_differences_are_shown_to_be_above_0(case, words, study_file):
+    found = judged(load(study_file), **case)
+    assert words in found.answer()
+    assert math.isnan(found.share)
+    assert "% of that" not in found.answer()
+    assert found.as_dict()["share"] is None  # JSON has no NaN
+
+
+def test_a_search_may_find_nothing(study_file):
+    nothing = judged(load(study_file), (20.0, 22.0, 24.0), searched=(11.0, 11.0, 11.0))
     assert "The search found nothing above the default (-1 on its own seeds)" in nothing.answer()
-    assert nothing.as_dict()["survived"] is None  # JSON has no NaN
+
+
+def test_what_earlier_versions_wrote_of_a_verdict_is_read(study_file):
+    known = judged(load(study_file), (20.0, 22.0, 24.0)).as_dict()
+    for one in known["contenders"]:
+        del one["searched_difference"]
+    known |= {"survived": 2.5472, "kept": 10.0, "answer": "255% of that survived"}
+    assert Verdict.from_dict(known).answer().endswith("by which it was chosen: +20.0, without an interval.")
 
 
 def test_what_diverges_on_held_out_seeds_counts_there_too(study_file):
     study = load(study_file)
     scores = {"default": runs(10.0, 12.0), "trial-0001": runs(20.0, None)}
-    found = verdict(study, [trial(1, 30.0)], 11.0, scores, {ENV: 10.0})
+    searched = {"default": runs(11.0), "trial-0001": runs(30.0)}
+    found = verdict(study, [trial(1, 30.0)], searched, scores, {ENV: 10.0}, {ENV: 10.0})
     assert found.winner.diverged == 1
     assert found.winner.held_out == 15.0  # 20 and the worst seen, 10
     np.testing.assert_array_equal(seed_values(study, scores["trial-0001"], {ENV: 10.0}), [20.0, 10.0])

@@ -1,6 +1,7 @@
 """The search, with workers inside this process: what is trained, pruned, continued after any death, and counted."""
 
 import json
+import re
 
 import optuna
 import pytest
@@ -156,6 +157,56 @@ def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, p
     pretended.fails.clear()
     assert carry_out(study_file)
     assert "RUNNING" not in {trial.state for trial in known(tmp_path, study_file)}
+
+
+def test_a_study_of_sql_is_scored_by_sampled_actions(study_file, carry_out, pretended, tmp_path):
+    study_file.write_text(STUDY.replace("seeds = 1\nsteps", 'algorithm = "sql"\nseeds = 1\nsteps'))
+    assert carry_out(study_file)
+    for found in known(tmp_path, study_file):
+        assert all(value > 0 for value in found.values.values())  # mean actions get the negative
+    folder = tmp_path / "results" / "tiny-study"
+    assert "of sampled actions" in (folder / "report.md").read_text(encoding="utf-8")
+    best = max((t for t in known(tmp_path, study_file) if t.value is not None), key=lambda t: t.value)
+    assert best.params["actor_lr"] == max(
+        t.params["actor_lr"] for t in known(tmp_path, study_file) if t.value is not None
+    )
+
+
+class Everything:
+    """Contains what you ask for."""
+
+    def __contains__(self, _):
+        return True
+
+
+def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(in_process, "fails", Everything())
+    assert not carry_out(study_file)  # exit code 1
+    folder = tmp_path / "results" / "tiny-study"
+    told = (folder / "report.md").read_text(encoding="utf-8")
+    assert "Every trial failed (2 of 2), so nothing is checked on held-out seeds. The same command tries again." in told
+    assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
+    assert "nan" not in told
+    assert "None" not in told
+    assert report.write_report(folder).answer[0] in told
+
+
+def test_a_study_whose_runs_all_diverge_finds_nothing(study_file, carry_out, pretended, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretended, "diverge", Everything())
+    assert carry_out(study_file)  # to diverge is to end
+    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "The search found nothing above the default (+0 on its own seeds)." in told
+    assert "nan" not in told
+
+
+def test_held_out_runs_that_fail_are_named(study_file, carry_out, pretended, tmp_path):
+    study = load(study_file)
+    (spec,) = (RunSpec("sac", config, "InvertedPendulum-v5", 1001) for config in study.default.configs.values())
+    pretended.fails.append(spec.id)
+    assert not carry_out(study_file)
+    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "Runs of the default, or of the best trials on held-out seeds, failed" in told
+    assert re.search(r"default.*\(\d+ runs?\): asked to", told)
 
 
 def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretended, tmp_path):
