@@ -2,8 +2,8 @@
 
 Inductor computes most elements of a loop 16 at a time. Two of its choices depend on the shape, and so on the width:
 
-- Elements that do not fill a vector are computed by the C library's functions, whose last digit can differ from those of
-  at::vec. Here scalar code calls the functions of at::vec too.
+- Elements that do not fill a vector are computed by the C library's functions. Their last digit can differ from that of
+  at::vec's. Here scalar code calls the functions of at::vec too.
 - A sum over a batch may have 16 members side by side, each summed from first to last, or 16 parts of one member's sum,
   depending on how members lie in memory; a single member always has the latter. Here every cohort has it.
 
