@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sac_bench import output
 from sac_bench.errors import InputError, one_line, redacted
 
 app = typer.Typer(
@@ -41,7 +42,8 @@ ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="T
 def user_errors() -> Iterator[None]:
     """An InputError is one line on standard error and exit code 2; a full disk or the like, 1."""
     try:
-        yield
+        with output.logged():
+            yield
     except InputError as error:
         print(f"sac-bench: {redacted(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -120,6 +122,7 @@ def run(
         if dry_run:
             _say_plan(asked, plan, store, workers, chosen)
             return
+        output.keep_in(store.environment_log)
         command = "sac-bench " + redacted(shlex.join(sys.argv[1:]))
         try:
             with store.planner() as planner:
@@ -209,6 +212,7 @@ def _report(asked: Any, store: Any, command: str, alone: bool = True) -> Any:
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
     from sac_bench.execution.checkpoint import CohortDirectory
     from sac_bench.execution.plan import duration, member_bytes, superseded
+    from sac_bench.training.checking import objection
 
     fresh = sum(len(c.runs) for c in plan.cohorts if c.is_new)
     going_on = sum(len(c.runs) for c in plan.cohorts if not c.is_new)
@@ -224,6 +228,11 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
         console.print(f"not used: {count} of them as trained by another version ({version})", highlight=False)
     if not plan.cohorts:
         return
+    for env in dict.fromkeys(c.runs[0].env for c in plan.cohorts):
+        if objected := objection(env):
+            console.print(
+                f"{env}: check_env of Gymnasium objects: {one_line(objected)}", highlight=False, soft_wrap=True
+            )
     table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
     for c in plan.cohorts:
         table.add_row(c.id[:8], c.runs[0].env, str(len(c.runs)), f"{c.steps:,}", f"{c.done:,}", duration(c.seconds),
@@ -291,6 +300,7 @@ def tune(
 
         if eager := cannot_compile():
             console.print(eager, highlight=False, soft_wrap=True)
+        output.keep_in(store.environment_log)
         command = "sac-bench " + redacted(hidden_in(shlex.join(sys.argv[1:]), storage))
         try:
             succeeded = carry_out(
@@ -528,8 +538,9 @@ def _import(modules: list[str]) -> None:
     sys.path.insert(0, "")
     for module in modules:
         try:
-            importlib.import_module(module)
-        except Exception as error:  # a user's module may raise anything
+            with output.captured(f"--import {module}"):
+                importlib.import_module(module)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise InputError(f"--import {module}: {type(error).__name__}: {error}") from None
 
 
