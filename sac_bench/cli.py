@@ -230,9 +230,8 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
         return
     for env in dict.fromkeys(c.runs[0].env for c in plan.cohorts):
         if objected := objection(env):
-            console.print(
-                f"{env}: check_env of Gymnasium objects: {one_line(objected)}", highlight=False, soft_wrap=True
-            )
+            line = one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}")
+            console.print(line, highlight=False, soft_wrap=True)
     table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
     for c in plan.cohorts:
         table.add_row(c.id[:8], c.runs[0].env, str(len(c.runs)), f"{c.steps:,}", f"{c.done:,}", duration(c.seconds),

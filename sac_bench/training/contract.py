@@ -38,7 +38,11 @@ def check_declared(env_id: str, actions: Any, observations: Any, limit: int | No
     for leaf in leaves(observations):
         if not isinstance(leaf, spaces.Box) or len(leaf.shape) > 2 or leaf.dtype == np.uint8:
             raise InputError(f"{where} observes {leaf}; only vectors of numbers are supported")
-    bound = float(np.maximum(np.abs(actions.low), np.abs(actions.high)).max(initial=0.0))
+    if not sum(int(np.prod(leaf.shape)) for leaf in leaves(observations)):
+        raise InputError(f"{where} observes nothing; at least one number is required")
+    if not actions.low.size:
+        raise InputError(f"{where} has actions of shape {actions.shape}; at least one number is required")
+    bound = float(np.maximum(np.abs(actions.low), np.abs(actions.high)).max())
     if not bound <= MAX_ACTION:
         kind = "unbounded actions" if np.isinf(bound) else f"action bounds of {bound:.3g}, which is as good as none"
         raise InputError(f"{where} has {kind}: {_FINITE_BOUNDS}")
@@ -60,53 +64,51 @@ def leaves(observations: Any) -> list[Any]:
 
 
 class Checked(gymnasium.Wrapper):
-    """Gives rewards and flags as Python's scalars, whatever form of a scalar they had, and no infos.
+    """Gives observations of the declared type, rewards and flags as Python's scalars, and no infos.
 
     Raises InputError for whatever else is not as declared, with what was returned and what must be.
     """
 
     def __init__(self, env: gymnasium.Env, env_id: str) -> None:
         super().__init__(env)
-        self._id = env_id
+        self._id, self._space = env_id, env.observation_space
+        self._is_dict = isinstance(self._space, spaces.Dict)
 
-    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        result = self.env.reset(**arguments)
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        result = self.env.reset(seed=seed, options=options)
         check_parts(self._id, "reset", result)
-        self._check_observation("reset", result[0])
-        return result[0], {}
+        return self._observation("reset", result[0]), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         result = self.env.step(action)
         check_parts(self._id, "step", result)
         observation, reward, terminated, truncated, _ = result
-        self._check_observation("step", observation)
         return (
-            observation,
+            self._observation("step", observation),
             float(self._scalar("reward", reward)),
             bool(self._scalar("terminated", terminated)),
             bool(self._scalar("truncated", truncated)),
             {},
         )
 
-    def _check_observation(self, method: str, observation: Any) -> None:
-        space = self.observation_space
-        if not isinstance(space, spaces.Dict):
-            self._check_leaf(method, "observation", observation, space)
-            return
+    def _observation(self, method: str, observation: Any) -> Any:
+        space = self._space
+        if not self._is_dict:
+            return self._leaf(method, "observation", observation, space)
         found = list(observation) if isinstance(observation, Mapping) else None
         if found is None or not set(space) <= set(found):
             form = _form(observation) if found is None else f"a dict with the keys {found}"
             raise _fault(self._id, method, "observation", form, f"a dict with the keys {list(space)}")
-        for key, leaf in space.items():
-            self._check_leaf(method, f"observation[{key!r}]", observation[key], leaf)
+        return {key: self._leaf(method, f"observation[{key!r}]", observation[key], leaf) for key, leaf in space.items()}
 
-    def _check_leaf(self, method: str, part: str, value: Any, leaf: Any) -> None:
+    def _leaf(self, method: str, part: str, value: Any, leaf: Any) -> np.ndarray:
         if type(value) is np.ndarray and value.shape == leaf.shape and value.dtype == leaf.dtype:
-            return
+            return value
         array = _as_array(value)
         if array is None or array.shape != leaf.shape or not np.can_cast(array.dtype, leaf.dtype, "same_kind"):
             declared = f"an array of shape {leaf.shape} and type {leaf.dtype}, as its observation_space declares"
             raise _fault(self._id, method, part, _form(value), declared)
+        return array.astype(leaf.dtype)
 
     def _scalar(self, part: str, value: Any) -> float | bool:
         if type(value) in (float, bool):
