@@ -72,7 +72,6 @@ class Checked(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, env_id: str) -> None:
         super().__init__(env)
         self._id, self._space = env_id, env.observation_space
-        self._is_dict = isinstance(self._space, spaces.Dict)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         result = self.env.reset(seed=seed, options=options)
@@ -93,7 +92,7 @@ class Checked(gymnasium.Wrapper):
 
     def _observation(self, method: str, observation: Any) -> Any:
         space = self._space
-        if not self._is_dict:
+        if not isinstance(space, spaces.Dict):
             return self._leaf(method, "observation", observation, space)
         found = list(observation) if isinstance(observation, Mapping) else None
         if found is None or not set(space) <= set(found):
