@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sac_bench import output
 from sac_bench.errors import InputError, one_line, redacted
 
 app = typer.Typer(
@@ -42,7 +43,8 @@ ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="T
 def user_errors() -> Iterator[None]:
     """An InputError is one line on standard error and exit code 2; a full disk or the like, 1."""
     try:
-        yield
+        with output.logged():
+            yield
     except InputError as error:
         print(f"sac-bench: {redacted(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
@@ -121,6 +123,7 @@ def run(
         if dry_run:
             _say_plan(asked, plan, store, workers, chosen)
             return
+        output.keep_in(store.environment_log)
         command = redacted(_command_line())
         try:
             with store.planner() as planner:
@@ -210,6 +213,7 @@ def _report(asked: Any, store: Any, command: str, alone: bool = True) -> Any:
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
     from sac_bench.execution.checkpoint import CohortDirectory
     from sac_bench.execution.plan import duration, member_bytes, superseded
+    from sac_bench.training.checking import objection
 
     fresh = sum(len(c.runs) for c in plan.cohorts if c.is_new)
     going_on = sum(len(c.runs) for c in plan.cohorts if not c.is_new)
@@ -229,6 +233,10 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
         )  # fmt: skip
     if not plan.cohorts:
         return
+    for env in dict.fromkeys(c.runs[0].env for c in plan.cohorts):
+        if objected := objection(env):
+            line = one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}")
+            console.print(line, highlight=False, soft_wrap=True)
     table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
     for c in plan.cohorts:
         table.add_row(c.id[:8], c.runs[0].env, str(len(c.runs)), f"{c.steps:,}", f"{c.done:,}", duration(c.seconds),
@@ -296,6 +304,7 @@ def tune(
 
         if eager := cannot_compile():
             console.print(eager, highlight=False, soft_wrap=True)
+        output.keep_in(store.environment_log)
         command = redacted(hidden_in(_command_line(), storage))
         try:
             succeeded = carry_out(
@@ -562,8 +571,9 @@ def _import(modules: list[str]) -> None:
         import sac_bench.sources  # noqa: F401 - first: what is registered from now on is the user's
     for module in modules:
         try:
-            importlib.import_module(module)
-        except Exception as error:  # a user's module may raise anything
+            with output.captured(f"--import {module}"):
+                importlib.import_module(module)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
             raise InputError(f"--import {module}: {type(error).__name__}: {error}") from None
 
 

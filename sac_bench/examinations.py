@@ -26,6 +26,7 @@ from sac_bench import locks, sources
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, nearest
 from sac_bench.files import fingerprint, read_json, write_json
+from sac_bench.output import captured
 from sac_bench.policy import Policy, load_policy
 from sac_bench.store import RunDirectory, Store
 from sac_bench.tasks.heavy import heavier
@@ -278,7 +279,8 @@ def examine(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -
             examined = Examined(load_policy(run_id, store.root), threads)
             for name in names:
                 if name not in found:
-                    value, version = EXAMINATIONS[name].measure(examined), EXAMINATIONS[name].version
+                    with captured(f"run {run_id}, examination {name}"):
+                        value, version = EXAMINATIONS[name].measure(examined), EXAMINATIONS[name].version
                     found[name] = {"value": value, "policy": policy, "version": version}
                     write_json(run.path / "examinations.json", found)
     return {name: found[name]["value"] for name in names}

@@ -23,7 +23,7 @@ from sac_bench.layers import MAX_STEPS, Layers
 from sac_bench.runspec import RunSpec
 from sac_bench.starts import Origin, tables_of, with_origins, with_starts
 from sac_bench.tomlfile import located, validate
-from sac_bench.training.envs import describe
+from sac_bench.training.checking import check
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
@@ -158,7 +158,7 @@ def load(
         raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; at most {MAX_RUNS:,}")
     for i, env in enumerate(file.envs):
         with located(f"{where}: envs"):
-            describe(env)
+            check(env)
         if env in file.envs[:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
     starts = tables_of(file.variants, where)

@@ -18,6 +18,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.layers import MAX_STEPS
 from sac_bench.runspec import RunSpec, Start
 from sac_bench.tomlfile import located, validate
+from sac_bench.training.checking import check
 from sac_bench.training.envs import describe
 from sac_bench.training.naming import named_tensors
 
@@ -70,7 +71,7 @@ def tables_of(variants: Mapping[str, Mapping[str, Any]], where: str) -> dict[str
             raise InputError(f"{place}: wants {{ variant = NAME, env = ID }}, and steps = N if not all, not {start!r}")
         tables[name] = validate(_Table, start, place)
         with located(f"{place}: env"):
-            describe(tables[name].env)
+            check(tables[name].env)
     return tables
 
 

@@ -6,7 +6,7 @@
                                  examinations.json (examinations.py)
     results/cohorts/<cohort>/    plan.json, checkpoints and the rows they stand on, log.txt (execution/checkpoint.py)
     results/.locks/              who plans, trains and writes here (locks.py)
-    results/environments/        what a random policy gets, measured once
+    results/environments/        what a random policy gets, measured once; log.txt: what environments printed then
     results/<experiment>/        made from the above for one experiment (results.py)
 
 A run's tables are appended to before its cohort's checkpoint is committed; the checkpoint knows what they were, and a
@@ -73,6 +73,11 @@ class Store:
 
     def environment(self, env_id: str) -> Path:
         return self.root / "environments" / f"{file_name(env_id)}.json"
+
+    @property
+    def environment_log(self) -> Path:
+        """What environments print in commands; in training it goes to the cohort's log.txt."""
+        return self.root / "environments" / "log.txt"
 
     def standing(self, status: Mapping[str, Any], steps: int) -> str:
         """`standing_at`, and of a run that has not ended whether a process trains it at this moment."""

@@ -21,6 +21,7 @@ from PIL import Image
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.files import BESIDE
+from sac_bench.output import captured
 from sac_bench.policy import Policy
 from sac_bench.results import load_results
 from sac_bench.training.envs import GYMNASIUM_PREFIX, Pool, first_line
@@ -88,7 +89,8 @@ def watch(policy: Policy, out: Path, episodes: int = 1, sample: bool = False, se
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(BESIDE + out.name)
     try:
-        (_write_gif if is_gif else _write_mp4)(frames, rate / every, beside)
+        with captured(f"{policy.spec.env}, watched"):
+            (_write_gif if is_gif else _write_mp4)(frames, rate / every, beside)
         beside.replace(out)
     finally:
         beside.unlink(missing_ok=True)

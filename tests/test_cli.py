@@ -135,11 +135,13 @@ import gymnasium, numpy as np
 class Line(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    steps = 0
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
         return self.x, {}
     def step(self, action):
+        self.steps += 1
         if FAIL: raise RuntimeError("the line broke at [/tmp/x]")
         self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
         return self.x, -float(abs(self.x[0])), False, False, {}
@@ -168,8 +170,8 @@ def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
 
 
 def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):
-    # It fails only where steps are taken, so the input looks right.
-    (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "True"))
+    # It fails after more steps than a check of it takes, so the input looks right.
+    (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "self.steps > 15"))
     ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--env", "InvertedPendulum-v5", "--import",
                   "mine", "--variant", "sac")  # fmt: skip
     assert ran.returncode == 1, ran.stderr + ran.stdout

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from sac_bench import sources  # which imports our tasks: they are registered in every process that has environments
 from sac_bench.errors import InputError, nearest
+from sac_bench.output import captured
+from sac_bench.training.contract import Checked, check_declared, leaves
 
 GYMNASIUM_PREFIX = "gymnasium:"
 Wrapper = Callable[[gymnasium.Env], Any]
@@ -146,26 +147,16 @@ def describe(env_id: str) -> EnvSpec:
             registered = f"; Gymnasium has it: 'gymnasium:{env_id}'" if env_id in gymnasium.registry else ""
             raise InputError(f"unknown environment {env_id!r}{registered or nearest(env_id, known)}")
         backend = f"envpool {version('envpool')}"
-    with _told_in_one_line(env_id):
+    with told_in_one_line(env_id, "cannot be made"):
         space, observations, limit, definition = _declared(env_id)
-    if not isinstance(space, spaces.Box):
-        raise InputError(f"environment {env_id!r} has {type(space).__name__} actions; only continuous ones are "
-                         "supported")  # fmt: skip
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise InputError(f"environment {env_id!r} has unbounded actions; wrap it in RescaleAction")
-    leaves = observations.values() if isinstance(observations, spaces.Dict) else [observations]
-    for leaf in leaves:
-        if not isinstance(leaf, spaces.Box) or len(leaf.shape) > 2 or leaf.dtype == np.uint8:
-            raise InputError(f"environment {env_id!r} observes {leaf}; only vectors of numbers are supported")
-    if not limit:
-        raise InputError(f"environment {env_id!r} declares no max_episode_steps; register it with one")
+    check_declared(env_id, space, observations, limit)
     if not env_id.startswith(GYMNASIUM_PREFIX):  # which was made to see all this
-        with _told_in_one_line(env_id):
+        with told_in_one_line(env_id, "cannot be made"):
             _make(env_id, 1, [0], 1).close()
     return EnvSpec(
         id=env_id,
         backend=backend,
-        observation_dim=sum(int(np.prod(leaf.shape or ())) for leaf in leaves),
+        observation_dim=sum(int(np.prod(leaf.shape or ())) for leaf in leaves(observations)),
         action_dim=int(np.prod(space.shape)),
         max_episode_steps=int(limit),
         action_low=tuple(space.low.astype(np.float64).flatten().tolist()),
@@ -174,12 +165,18 @@ def describe(env_id: str) -> EnvSpec:
     )
 
 
-def _declared(env_id: str) -> tuple[Any, Any, int | None, sources.Definition]:
-    """An environment's action space, observation space, limit of steps, and what it is made of if it is a user's."""
+def alone(env_id: str) -> gymnasium.Env:
+    """One of Gymnasium's environments, wrapped as in a pool."""
+    with _quiet_mujoco():
+        return Checked(gymnasium.make(env_id.removeprefix(GYMNASIUM_PREFIX)), env_id)
+
+
+def _declared(env_id: str) -> tuple[Any, Any, Any, sources.Definition]:
+    """An environment's action space, observation space, limit of steps or None, and what it is made of if a user's."""
     if env_id.startswith(GYMNASIUM_PREFIX):
-        env = _make(env_id, 1, [0], 1)
-        definition = sources.of_environment(gymnasium.spec(env_id.removeprefix(GYMNASIUM_PREFIX)), env.envs[0])
-        wrong = _is_solved_wrongly(env.envs[0].unwrapped)
+        env = alone(env_id)
+        definition = sources.of_environment(gymnasium.spec(env_id.removeprefix(GYMNASIUM_PREFIX)), env)
+        wrong = _is_solved_wrongly(env.unwrapped)
         env.close()
         if wrong:
             raise InputError(
@@ -187,7 +184,8 @@ def _declared(env_id: str) -> tuple[Any, Any, int | None, sources.Definition]:
                 "sparse constraint Jacobian (from 60 degrees of freedom on, if the model does not say); install "
                 'another version (4.0.1 is right), or write <option jacobian="dense"/> into the model'
             )
-        return env.single_action_space, env.single_observation_space, env.spec.max_episode_steps, definition
+        limit = env.spec.max_episode_steps if env.spec else None  # as registered, or of a TimeLimit of its own
+        return env.action_space, env.observation_space, limit, definition
     import envpool
 
     spec = envpool.make_spec(env_id)  # VizDoom's write files, or crash, when they are made
@@ -205,15 +203,15 @@ def _is_solved_wrongly(env: gymnasium.Env) -> bool:
 
 
 @contextmanager
-def _told_in_one_line(env_id: str) -> Iterator[None]:
-    """Whatever a third-party constructor raises is an InputError, and its warnings are not shown."""
+def told_in_one_line(env_id: str, fault: str) -> Iterator[None]:
+    """Whatever a third party's code raises is an InputError; what it prints is captured, its warnings are not shown."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with captured(env_id), warnings.catch_warnings(action="ignore"):
             yield
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"environment {env_id!r} cannot be made: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"environment {env_id!r} {fault}: {first_line(error)}") from error
 
 
 @contextmanager
@@ -241,7 +239,7 @@ def _single_action_space(env: Any) -> Any:
     return getattr(env, "single_action_space", None) or env.action_space
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What kind of error it is and what it says first."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
@@ -253,7 +251,7 @@ def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrap
                 env_id.removeprefix(GYMNASIUM_PREFIX),
                 num_envs=count,
                 vectorization_mode="sync",
-                wrappers=[wrapper] if wrapper else None,
+                wrappers=[*([wrapper] if wrapper else []), functools.partial(Checked, env_id=env_id)],
                 vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
                 **more,
             )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sac_bench.output import captured
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.envs import EnvSpec, Pool
 from sac_bench.training.monte_carlo import Watch
@@ -67,13 +68,14 @@ def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episode
 def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
     """Returns [episodes] of uniformly random actions, from fixed seeds."""
     seeds = derived_seeds(0, "random policy environments", 0, episodes)
-    pool = Pool(env.id, seeds, threads=1)
     generator = np.random.default_rng(0)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
-    pool.reset()
-    while running.any():
-        step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))
-        returns += np.where(running, step.reward, 0.0)
-        running &= ~(step.terminated | step.truncated)
-    pool.close()
+    with captured(f"{env.id}, random policy"):
+        pool = Pool(env.id, seeds, threads=1)
+        pool.reset()
+        while running.any():
+            step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))
+            returns += np.where(running, step.reward, 0.0)
+            running &= ~(step.terminated | step.truncated)
+        pool.close()
     return returns

@@ -22,7 +22,7 @@ from sac_bench.experiment import NAME, RESERVED, Experiment, Variant
 from sac_bench.layers import MAX_STEPS, Layers, Resolved
 from sac_bench.runspec import digest
 from sac_bench.tomlfile import located, read, validate
-from sac_bench.training.envs import describe
+from sac_bench.training.checking import check
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
 JUDGED_BY = ("eval_every", "eval_episodes")
@@ -178,7 +178,7 @@ def load(path: str | Path, trials: int | None = None) -> Study:
     base, start = _base(file, path, where)
     for i, env in enumerate(base["envs"]):
         with located(f"{where}: envs"):
-            describe(env)
+            check(env)
         if env in base["envs"][:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
     layers = Layers(where, base["algorithm"], file.steps, base["base"], base["on"], (), {}, base["envs"],
