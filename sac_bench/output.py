@@ -104,8 +104,8 @@ def captured(title: str) -> Iterator[None]:
 
 
 def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     _LIBC.fflush(None)
 
 
