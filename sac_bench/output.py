@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 _LIBC = ctypes.CDLL(None)
-_lock = threading.RLock()
 _log: _Log | None = None
 
 
@@ -27,6 +26,7 @@ class _Log:
     def __init__(self) -> None:
         self.wanted: Path | None = None
         self.path: Path | None = None
+        self.is_open = False
 
     def add(self, title: str, text: BinaryIO) -> None:
         if not text.read(1):
@@ -70,19 +70,29 @@ def keep_in(path: Path) -> None:
 def captured(title: str) -> Iterator[None]:
     """Send what is written to standard output and standard error meanwhile to the command's log.
 
-    Does nothing where no command runs: a worker's output goes to its own log, a library's user sees it.
+    Standard input is empty meanwhile, because nobody would see the question. A crash of the process is shown on the
+    terminal. Does nothing where no command runs: a worker's output goes to its own log, a library's user sees it.
     """
-    if _log is None:
+    log = _log
+    if log is None or log.is_open:
         yield
         return
-    with _lock, tempfile.TemporaryFile() as file:
-        _flush()
-        terminal = {number: os.dup(number) for number in (1, 2)}
+    _flush()
+    terminal = {}
+    for number in (0, 1, 2):
+        with contextlib.suppress(OSError):  # one may be closed
+            terminal[number] = os.dup(number)
+    with tempfile.TemporaryFile() as file, open(os.devnull) as nothing:
         try:
             for number in terminal:
-                os.dup2(file.fileno(), number)
+                os.dup2((file if number else nothing).fileno(), number)
+            if 2 in terminal:
+                faulthandler.enable(terminal[2])
+            log.is_open = True
             yield
         finally:
+            log.is_open = False
+            faulthandler.disable()
             try:
                 _flush()
             finally:
@@ -90,12 +100,12 @@ def captured(title: str) -> Iterator[None]:
                     os.dup2(copy, number)
                     os.close(copy)
             file.seek(0)
-            _log.add(title, file)
+            log.add(title, file)
 
 
 def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     _LIBC.fflush(None)
 
 

@@ -38,7 +38,7 @@ class Policy:
     ) -> NDArray[np.float64]:
         """Actions for one observation [D] or several [K, D] -> [A] or [K, A]: the mean action, or a sampled one.
 
-        Dictionary observations (dm_control) are given flattened, in the order of their keys. Raises ValueError
+        Dictionary observations are given flattened, in the order of the environment's space. Raises ValueError
         when D is not the environment's.
         """
         x = np.asarray(observation, dtype=np.float32)

@@ -12,7 +12,7 @@ from tests.mutations import BUGS
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("document", ["docs/reliability.md", "docs/correctness.md"])
+@pytest.mark.parametrize("document", ["docs/reliability.md", "docs/correctness.md", "docs/environments.md"])
 def test_every_test_that_a_document_names_exists(document):
     named = re.findall(r"`(?:tests/)?((?:\w+/)*test_\w+\.py)(?:::(test_\w+))?", (ROOT / document).read_text())
     assert named

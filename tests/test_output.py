@@ -1,5 +1,7 @@
 """What environments print is in a log, and the terminal is the command's."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +130,24 @@ def test_a_whole_run_shows_nothing_that_environments_print(command, chatty, tmp_
     assert ran.returncode == 0, ran.stderr
     assert "output of environments: results/environments/log.txt" in ran.stdout
     assert_only_in(tmp_path / "results/environments/log.txt", ran.stdout, ran.stderr)
+
+
+@pytest.mark.parametrize(
+    ("harm", "code", "words"),
+    [
+        ("input('licence? ')", 2, "cannot be made: EOFError"),
+        ("os.write(2, b'hidden'); os.abort()", -signal.SIGABRT, "Fatal Python error: Aborted"),
+    ],
+)
+def test_environments_that_ask_or_crash_do_not_do_it_in_silence(chatty, tmp_path, harm, code, words):
+    arguments = chatty()
+    path = tmp_path / "chatty.py"
+    path.write_text(path.read_text().replace('print("made")', harm))
+    ours, theirs = os.openpty()  # standard input is a terminal, where nobody answers
+    ran = subprocess.run([sys.executable, "-m", "sac_bench.cli", *arguments, "--dry-run"], cwd=tmp_path, stdin=theirs,
+                         env=sac_bench_environment(), capture_output=True, text=True, timeout=100)  # fmt: skip
+    os.close(theirs)
+    os.close(ours)
+    assert ran.returncode == code
+    assert words in ran.stderr
+    assert "hidden" not in ran.stderr
