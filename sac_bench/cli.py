@@ -215,6 +215,8 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     words = [f"{fresh} new", f"{len(plan.reused)} reused", f"{going_on} to be continued"]
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
+    if plan.raised:
+        words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
     if plan.waiting:
         words.append(f"{len(plan.waiting)} after those they start from")
     for one in asked.experiments:
