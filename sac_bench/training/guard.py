@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium import spaces
-from gymnasium.vector.utils import create_empty_array
+from gymnasium.vector.utils import batch_space, create_empty_array, iterate
 
 from sac_bench.errors import one_line
 
@@ -59,7 +59,7 @@ class StandIn(gymnasium.Env):
 
     def __init__(self, observations: spaces.Space, actions: spaces.Space) -> None:
         self.observation_space, self.action_space = observations, actions
-        self._zeros = create_empty_array(observations, n=None)  # type: ignore[arg-type]  # documented: of one
+        self._zeros = next(iterate(batch_space(observations), create_empty_array(observations)))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         return self._zeros, {}
