@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sac_bench.errors import InputError, one_line, redacted
+from sac_bench.execution.guardian import no_child_left
 
 app = typer.Typer(
     add_completion=False,
@@ -548,7 +549,8 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, stop)
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with no_child_left():  # what environments start that are made here
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except USAGE_ERROR as error:  # type: ignore[misc]
         print(f"sac-bench: {redacted(one_line(error.format_message()))}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 
 import pytest
 
@@ -61,3 +62,10 @@ def test_json_comes_back(tmp_path):
         read_json(path)
     path.write_text('{"a": 1}')  # by hand
     assert read_json(path) == {"a": 1}
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))], "c": {"d": 0.5}})
+    text = (tmp_path / "x.json").read_text()
+    assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, [1.5, None]], "c": {"d": 0.5}}

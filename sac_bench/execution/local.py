@@ -20,14 +20,15 @@ from typing import Any
 
 from sac_bench import locks
 from sac_bench.errors import one_line
+from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Display
 from sac_bench.store import ENDED, Store, has_raised, standing_at
 
 RATE_MEMORY_SECONDS = 20.0
-GRACE_SECONDS = 8.0
-"""For a worker to finish saving when it is asked to stop."""
+KILL_SECONDS = 5.0
+"""For a guardian to kill its worker, before it is killed itself."""
 RESTARTS = 2
 NO_RESTART = 2
 """A worker's exit code when starting it again would not help (execution/worker.py, which takes long to import)."""
@@ -39,6 +40,7 @@ class Work:
 
     cohort: CohortPlan
     process: subprocess.Popen[str]
+    """The worker's guardian, which ends as the worker does."""
     log_begins: int
     reported: float | None = None
     steps: int = 0
@@ -111,8 +113,11 @@ class Engine:
             raise
         finally:
             for work in self._active:
-                work.process.kill()
-                work.process.wait()
+                work.process.send_signal(signal.SIGINT)  # its guardian kills it, and what it has started
+            for work in self._active:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    work.process.wait(KILL_SECONDS)
+                _end_group(work.process)
             with contextlib.suppress(OSError):
                 self._display.close()
 
@@ -141,8 +146,8 @@ class Engine:
 
     def _start(self, cohort: CohortPlan, lock: int) -> None:
         threads = 1 if self._device == "cpu" else cores()
-        command = [sys.executable, "-m", "sac_bench.execution.worker", str(self._store.root), cohort.id]
-        command += [str(cohort.steps), "--device", self._device, "--threads", str(threads)]
+        command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), str(self._store.root)]
+        command += [cohort.id, str(cohort.steps), "--device", self._device, "--threads", str(threads)]
         command += [part for module in self._imports for part in ("--import", module)]
         environment = os.environ | {
             "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
@@ -158,6 +163,7 @@ class Engine:
         work = Work(cohort, process, begins)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
+        threading.Thread(target=_outlive, args=(process,), daemon=True).start()
 
     def _heard(self, work: Work, event: dict[str, Any] | None) -> None:
         if event is not None:
@@ -235,6 +241,17 @@ def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]])
                 events.put((work, json.loads(line)))
     finally:
         events.put((work, None))
+
+
+def _outlive(process: subprocess.Popen[str]) -> None:
+    """End what is left of a worker's process group: it may hold the pipe that `_listen` reads."""
+    process.wait()
+    _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _exception(lines: Sequence[str]) -> str:

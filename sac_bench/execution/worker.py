@@ -1,8 +1,8 @@
 """One process that trains one cohort: from its directory to its runs' directories.
 
-Started by `execution.local` as `python -m sac_bench.execution.worker`, with the cohort's lock held for as long as it
-lives; tells its progress as JSON lines on the file descriptor it was started with as standard output, and everything
-else on standard error. Exit code: 0, STOPPED after SIGTERM, NO_RESTART when starting again would not help.
+Started by its guardian (execution/guardian.py) as `python -m sac_bench.execution.worker`, with the cohort's lock held
+for as long as it lives; tells its progress as JSON lines on the file descriptor it was started with as standard output,
+and everything else on standard error. Exit code: 0, STOPPED after SIGTERM, NO_RESTART when starting again would not help.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution import starting
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
-from sac_bench.files import write_atomically
+from sac_bench.files import finite, write_atomically
 from sac_bench.store import ENDED, RunDirectory, Store
 from sac_bench.training.evaluate import POLICIES
 from sac_bench.training.guard import Stop, in_full
@@ -206,7 +206,7 @@ class Worker:
 
     def _stop(self, run: RunDirectory, stop: Stop, figures: dict[str, Any]) -> None:
         """End a run whose cohort goes on: one that failed is left at its last segment."""
-        run.log(f"{_now()} {stop.status} at step {stop.step}: {stop.reason}\n{stop.log}".rstrip())
+        run.log(f"{_now()} {stop.status}: {stop.reason}\n{stop.log}".rstrip())
         if stop.status == "failed":
             print(f"run {run.id} failed: {stop.reason}\n{stop.log}", file=sys.stderr, flush=True)
             run.update(status="failed", reason=stop.reason, raised_at=stop.step)
@@ -223,7 +223,7 @@ class Worker:
     def _tell(self, last_return: float | None, **more: Any) -> None:
         event = {"steps": self.trainer.steps, "last_return": last_return, **more}
         if self._progress is not None:
-            print(json.dumps(event), file=self._progress, flush=True)
+            print(json.dumps(finite(event), allow_nan=False), file=self._progress, flush=True)
 
 
 def _now() -> str:

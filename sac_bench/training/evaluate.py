@@ -57,7 +57,9 @@ def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episode
         of_member[place // (2 * e)] = False
         fails(place // (2 * e), method, error)
 
-    pool = Pool(env.id, list(itertools.chain(*starts)), threads, idle=set(np.flatnonzero(~running).tolist()), fails=failed)
+    pool = Pool(
+        env.id, list(itertools.chain(*starts)), threads, idle=set(np.flatnonzero(~running).tolist()), fails=failed
+    )
     draws = Draws({f"evaluation/{steps}": (e, cohort.learner.noise_dim)}, cohort.dtype, cohort.device, compiled)
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     terminated = np.zeros(m * 2 * e, dtype=bool)

@@ -277,7 +277,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize(("at", "told"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")])
+@pytest.mark.parametrize(
+    ("at", "told"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]
+)
 def test_what_the_environment_gives_that_is_not_finite_is_named(at, told, bad, harm, tmp_path, undisturbed):
     name, value, called = BAD[bad]
     seed, steps = (EVALUATION[200], 7) if at == 200 else (TRAINING[0], at)

@@ -214,9 +214,28 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     segment = trained.train()
     ((member, stop),) = segment.stops.items()
     assert (member, stop.status, stop.step) == (1, "diverged", trained.config.steps_of_update(done + 8))
+    assert stop.reason == f"NaN or infinity at step {stop.step}: critic_loss, actor_loss, q and others"
     assert segment.metrics["critic_loss"].isfinite().all()
     assert segment.metrics["gradient_variance_score_function"].isfinite().tolist() == [True, False]
     trained.close()
+
+
+def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
+    trained = trainer(specs(learning_starts=200), 400)
+    run_to(trained, 200)
+    update = trained.cohort.update
+
+    def poisoned(data, number):
+        update(data, number)
+        if trained.steps == 400:
+            trained.cohort.state["params"]["actor"][1].bias[1] = float("nan")
+
+    trained.cohort.update = poisoned
+    segment = trained.train()
+    trained.close()
+    assert {m: stop.reason for m, stop in segment.stops.items()} == {
+        1: "NaN or infinity at step 400: parameter actor/1/bias"
+    }
 
 
 MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")
