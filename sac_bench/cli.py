@@ -20,6 +20,7 @@ from rich.table import Table
 
 from sac_bench import output
 from sac_bench.errors import InputError, one_line, redacted
+from sac_bench.execution.guardian import no_child_left
 
 app = typer.Typer(
     add_completion=False,
@@ -220,6 +221,8 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
     words = [f"{fresh} new", f"{len(plan.reused)} reused", f"{going_on} to be continued"]
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
+    if plan.raised:
+        words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
     if plan.waiting:
         words.append(f"{len(plan.waiting)} after those they start from")
     for one in asked.experiments:
@@ -590,7 +593,8 @@ def main() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, stop)
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with no_child_left():  # what environments start that are made here
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except USAGE_ERROR as error:  # type: ignore[misc]
         print(f"sac-bench: {redacted(one_line(error.format_message()))}", file=sys.stderr)
         sys.exit(2)

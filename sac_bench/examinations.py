@@ -283,7 +283,7 @@ def examine(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -
                         value, version = EXAMINATIONS[name].measure(examined), EXAMINATIONS[name].version
                     found[name] = {"value": value, "policy": policy, "version": version}
                     write_json(run.path / "examinations.json", found)
-    return {name: found[name]["value"] for name in names}
+    return {name: math.nan if found[name]["value"] is None else found[name]["value"] for name in names}
 
 
 def _measured(run: RunDirectory, policy: str) -> dict[str, dict[str, Any]]:

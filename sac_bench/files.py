@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import uuid
@@ -72,8 +73,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """An object for `read_json`, with the SHA-256 of its contents among them."""
-    write_text(path, json.dumps(value | {"sha256": _digest(value)}, indent=1) + "\n")
+    """An object for `read_json`, with the SHA-256 of its contents among them; null for NaN and infinity."""
+    value = finite(value)
+    text = json.dumps(value | {"sha256": _digest(value)}, indent=1, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> dict[str, Any]:

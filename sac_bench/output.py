@@ -82,7 +82,7 @@ def captured(title: str) -> Iterator[None]:
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):  # one may be closed
             terminal[number] = os.dup(number)
-    with tempfile.TemporaryFile() as file, open(os.devnull) as nothing:
+    with tempfile.TemporaryFile() as file, open(os.devnull, "rb") as nothing:
         try:
             for number in terminal:
                 os.dup2((file if number else nothing).fileno(), number)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from sac_bench import locks
@@ -167,13 +169,18 @@ def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What experiment.json says; also as it was while an experiment had one algorithm, the same everywhere."""
+    """What experiment.json says; also as it was while an experiment had one algorithm, the same everywhere.
+
+    A random policy's return that is not finite is NaN.
+    """
     found = read_json(folder / "experiment.json")
     if "algorithm" in found:
         everywhere = lambda value: dict.fromkeys(found["envs"], value)
         for variant in found["variants"].values():
             variant |= {"algorithm": found["algorithm"], "steps": everywhere(variant["steps"])}
         found["config"] = {name: everywhere(config) for name, config in found["config"].items()}
+    number = lambda value: math.nan if value is None else value  # as JSON has it
+    found["random"] = {env: {key: number(x) for key, x in of.items()} for env, of in found["random"].items()}
     return found
 
 
@@ -239,6 +246,8 @@ def measure_random_policies(store: Store, envs: Iterable[str]) -> list[str]:
         except Exception as error:  # a user's environment may raise anything, and the report matters more
             complaints.append(f"no random policy's return for {env}: {type(error).__name__}: {error}")
             continue
+        if not np.isfinite(returns).all():
+            complaints.append(f"no random policy's return for {env}: its rewards are not finite")
         write_json(
             store.environment(env),
             _version_of(env) | {"episodes": len(returns), "return_mean": float(returns.mean()),

@@ -82,9 +82,9 @@ class Store:
     def standing(self, status: Mapping[str, Any], steps: int) -> str:
         """`standing_at`, and of a run that has not ended whether a process trains it at this moment."""
         standing = standing_at(status, steps)
-        if standing in (*ENDED, "damaged") or not ("cohort" in status and locks.is_taken(self.claim(status["cohort"]))):
+        if standing in (*ENDED, "damaged") or has_raised(status):
             return standing
-        return "running"
+        return "running" if "cohort" in status and locks.is_taken(self.claim(status["cohort"])) else standing
 
     def check_writable(self, name: str) -> None:
         """Refuse a folder that an experiment's results cannot be written to, before anything is trained."""
@@ -164,6 +164,11 @@ def standing_at(status: Mapping[str, Any], steps: int) -> str:
     if known != "damaged" and status["steps"] >= steps:
         return "finished"
     return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(known, "interrupted")
+
+
+def has_raised(status: Mapping[str, Any]) -> bool:
+    """Whether a run failed because its environment raised, alone in its cohort: it is trained again only when asked."""
+    return status["status"] == "failed" and status.get("raised_at") is not None
 
 
 class RunDirectory:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 
 import pytest
 from hypothesis import given
@@ -93,3 +94,10 @@ def test_what_needs_no_escaping_is_called_as_it_always_was():
     assert file_name("gymnasium:MultiGoal-v0") == "gymnasium_MultiGoal-v0"
     assert file_name("reward_scale") == "reward_scale"
     assert file_name("Reach-v0", ["Reach-v0", "Hopper-v5"]) == "Reach-v0" != file_name("Reach-v0", ["reach-v0"])
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))], "c": {"d": 0.5}})
+    text = (tmp_path / "x.json").read_text()
+    assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, [1.5, None]], "c": {"d": 0.5}}

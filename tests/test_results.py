@@ -1,5 +1,7 @@
 """An experiment's tables: what is gathered, and what is told when they are not what was written."""
 
+import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from sac_bench.experiment import load
 from sac_bench.files import read_json, write_json
 from sac_bench.results import about, collect, conditions, load_results, measure_random_policies
 from sac_bench.store import Store
+from sac_bench.tuning.training import random_returns
 
 
 @pytest.fixture
@@ -151,3 +154,38 @@ def test_a_description_of_when_an_experiment_had_one_algorithm_is_readable(tmp_p
     assert {v["algorithm"] for v in found["variants"].values()} == {"sac"}
     assert {n: v["steps"] for n, v in found["variants"].items()} == {n: v["steps"] for n, v in now["variants"].items()}
     write_report(tmp_path / "old")
+
+
+class Unpaid(gymnasium.Env):
+    """Its rewards are no numbers."""
+
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float("nan"), False, False, {}
+
+
+gymnasium.register("Unpaid-v0", Unpaid, max_episode_steps=5)
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN")
+def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_path):
+    env, store = "gymnasium:Unpaid-v0", Store(tmp_path)
+    assert measure_random_policies(store, [env]) == [f"no random policy's return for {env}: its rewards are not finite"]
+    assert measure_random_policies(store, [env]) == []  # once
+    text = store.environment(env).read_text()
+    assert "NaN" not in text
+    assert random_returns(store, [env]) == {}
+    shutil.copytree(RECORD / "ablation-quick", tmp_path / "known")
+    known = about(tmp_path / "known")
+    first = known["envs"][0]
+    known["random"][first] = read_json(store.environment(env))
+    write_json(tmp_path / "known" / "experiment.json", known)
+    assert math.isnan(about(tmp_path / "known")["random"][first]["return_mean"])
+    write_report(tmp_path / "known")
+    report = (tmp_path / "known" / "report.md").read_text()
+    assert f"{first} not finite" in report
+    assert not re.search(r"\bnan\b", report)

@@ -348,7 +348,7 @@ def sensitivity(table: pd.DataFrame, about: dict[str, Any], key: str) -> Figure:
 
 def _random_line(axis: Axes, about: dict[str, Any], env: str, vertical: bool = False) -> None:
     random = about["random"].get(env)
-    if random:
+    if random and np.isfinite(random["return_mean"]):
         line = axis.axvline if vertical else axis.axhline
         line(random["return_mean"], color="gray", linewidth=0.8, linestyle=":", label="random policy")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -196,8 +197,9 @@ def _made(runs: pd.DataFrame, about: dict[str, Any]) -> list[Block]:
     hours = f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     random = "; ".join(
         f"{env} {r['return_mean']:.1f} (std {r['return_std']:.1f}, {r['episodes']} episodes)"
+        if math.isfinite(r["return_mean"]) else f"{env} not finite"
         for env, r in about["random"].items()
-    )
+    )  # fmt: skip
     facts = {
         "command": about["command"],
         "machine": _distinct(runs, "device"),

@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from sac_bench import locks
+from sac_bench.errors import one_line
+from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Display
-from sac_bench.store import ENDED, Store, standing_at
+from sac_bench.store import ENDED, Store, has_raised, standing_at
 
 RATE_MEMORY_SECONDS = 20.0
-GRACE_SECONDS = 8.0
-"""For a worker to finish saving when it is asked to stop."""
+KILL_SECONDS = 5.0
+"""For a guardian to kill its worker, before it is killed itself."""
 RESTARTS = 2
-MUST_BE_MENDED = 2
+NO_RESTART = 2
 """A worker's exit code when starting it again would not help (execution/worker.py, which takes long to import)."""
 
 
@@ -38,6 +40,7 @@ class Work:
 
     cohort: CohortPlan
     process: subprocess.Popen[str]
+    """The worker's guardian, which ends as the worker does."""
     log_begins: int
     reported: float | None = None
     steps: int = 0
@@ -74,7 +77,8 @@ class Engine:
     """Trains every cohort of a plan: `run`, once.
 
     A cohort that another process trains is left to it, and taken over where that process ends too early. A worker
-    that dies is started again from its last segment, up to RESTARTS times in a row without saving a segment.
+    that dies is started again from its last segment, up to RESTARTS times in a row without saving a segment, and once
+    where it raises the same again.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Engine:
         self._waiting = list(plan.cohorts)
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
+        self._errors: dict[str, str] = {}  # what a cohort's worker raised last
         self._told_to_wait = False
         self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
         self._store, self._device, self._workers = store, device, workers
@@ -108,8 +113,11 @@ class Engine:
             raise
         finally:
             for work in self._active:
-                work.process.kill()
-                work.process.wait()
+                work.process.send_signal(signal.SIGINT)  # its guardian kills it, and what it has started
+            for work in self._active:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    work.process.wait(KILL_SECONDS)
+                _end_group(work.process)
             with contextlib.suppress(OSError):
                 self._display.close()
 
@@ -133,13 +141,13 @@ class Engine:
     def _ended(self, cohort: CohortPlan) -> bool:
         """Whether all of a cohort has, but for runs that were trained again in another."""
         statuses = [self._store.run(spec.id).status() for spec in cohort.runs]
-        own = [status for status in statuses if status.get("cohort") == cohort.id]
+        own = [status for status in statuses if status.get("cohort") == cohort.id and not has_raised(status)]
         return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
 
     def _start(self, cohort: CohortPlan, lock: int) -> None:
         threads = 1 if self._device == "cpu" else cores()
-        command = [sys.executable, "-m", "sac_bench.execution.worker", str(self._store.root), cohort.id]
-        command += [str(cohort.steps), "--device", self._device, "--threads", str(threads)]
+        command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), str(self._store.root)]
+        command += [cohort.id, str(cohort.steps), "--device", self._device, "--threads", str(threads)]
         command += [part for module in self._imports for part in ("--import", module)]
         environment = os.environ | {
             "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
@@ -157,6 +165,7 @@ class Engine:
         work = Work(cohort, process, begins)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
+        threading.Thread(target=_outlive, args=(process,), daemon=True).start()
 
     def _heard(self, work: Work, event: dict[str, Any] | None) -> None:
         if event is not None:
@@ -166,9 +175,10 @@ class Engine:
         code = work.process.wait()
         if work.saved is not None:
             self._deaths[work.cohort.id] = 0
+            self._errors.pop(work.cohort.id, None)
         if code == 0:
             self._say_trained(work)
-        elif code != MUST_BE_MENDED and self._deaths[work.cohort.id] < RESTARTS:
+        elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raises_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
             self._display.say(f"{_names(work.cohort)}: worker {self._why(work)[0]}; starts again from its last segment "
@@ -176,10 +186,23 @@ class Engine:
         else:
             self._fail(work)
 
+    def _raises_again(self, work: Work) -> bool:
+        """Whether a worker raised what the one before it had raised at the same segment."""
+        before = self._errors.get(work.cohort.id)
+        if work.error is not None:
+            self._errors[work.cohort.id] = work.error
+        return work.error is not None and work.error == before
+
     def _say_trained(self, work: Work) -> None:
-        ended = [self._store.run(spec.id).status()["status"] for spec in work.cohort.runs]
-        diverged = f"; {ended.count('diverged')} diverged" if "diverged" in ended else ""
-        self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{diverged}")
+        ended = [self._store.run(spec.id).status() for spec in work.cohort.runs]
+        diverged = sum(status["status"] == "diverged" for status in ended)
+        reasons = Counter(status["reason"] for status in ended if has_raised(status))
+        words = f"; {diverged} diverged" if diverged else ""
+        words += f"; {reasons.total()} failed" if reasons else ""
+        self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{words}")
+        for reason, count in reasons.items():
+            self._display.say(f"failed: {_runs(count)} of cohort {work.cohort.id}: {reason} "
+                              f"(log: {self._log(work.cohort)})")  # fmt: skip
 
     def _fail(self, work: Work) -> None:
         reason, log = self._why(work)
@@ -190,7 +213,8 @@ class Engine:
             for run in (self._store.run(spec.id) for spec in work.cohort.runs):
                 status = run.status()
                 mine = claim and status.get("cohort") == work.cohort.id  # else another process has taken over
-                if mine and standing_at(status, work.cohort.steps) not in (*ENDED, "damaged"):
+                over = standing_at(status, work.cohort.steps) in (*ENDED, "damaged") or has_raised(status)
+                if mine and not over:
                     run.update(status="failed", reason=reason)
                     run.log("failed; the end of the worker's log:\n" + log)
         self._display.say(f"failed: {_names(work.cohort)}: {reason} (log: {self._log(work.cohort)})")
@@ -201,7 +225,7 @@ class Engine:
         told = log.read_bytes()[work.log_begins :].decode(errors="replace") if log.exists() else ""
         lines = told.strip().splitlines()
         code = work.process.returncode
-        reason = work.error or (lines[-1] if lines and code > 0 else f"exit code {code}")
+        reason = work.error or (_exception(lines) if lines and code > 0 else f"exit code {code}")
         if code < 0:
             known = {number.value: number.name for number in signal.Signals}
             reason = f"killed by {known.get(-code, f'signal {-code}')}"
@@ -221,6 +245,30 @@ def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]])
         events.put((work, None))
 
 
+def _outlive(process: subprocess.Popen[str]) -> None:
+    """End what is left of a worker's process group: it may hold the pipe that `_listen` reads."""
+    process.wait()
+    _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _exception(lines: Sequence[str]) -> str:
+    """The exception that a log ends with, its name and all of its message in one line; or else the last line."""
+    traces = [at for at, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not traces:
+        return lines[-1]
+    after = lines[traces[-1] + 1 :]
+    first = next((at for at, line in enumerate(after) if not line.startswith(" ")), len(after) - 1)
+    return one_line(" ".join(" ".join(after[first:]).split()))
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count > 1 else ''}"
+
+
 def _names(cohort: CohortPlan) -> str:
-    count = len(cohort.runs)
-    return f"{count} run{'s' if count > 1 else ''} on {cohort.runs[0].env} (cohort {cohort.id})"
+    return f"{_runs(len(cohort.runs))} on {cohort.runs[0].env} (cohort {cohort.id})"

@@ -25,7 +25,7 @@ from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.experiment import Wanted
 from sac_bench.runspec import RunSpec, digest
 from sac_bench.starts import with_origins
-from sac_bench.store import ENDED, Store, standing_at
+from sac_bench.store import ENDED, Store, has_raised, standing_at
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
@@ -75,6 +75,8 @@ class Plan:
     diverged: tuple[RunSpec, ...] = field(default=())
     waiting: tuple[RunSpec, ...] = field(default=())
     """Those whose start has not ended yet: for a later plan."""
+    raised: tuple[RunSpec, ...] = field(default=())
+    """Those whose environment raised: trained again only when asked."""
 
     def seconds(self, workers: int) -> float:
         """Rough time of all cohorts, longest first on `workers` cores."""
@@ -153,6 +155,7 @@ def make_plan(
     asked = {run_id: run for run_id, run in asked.items() if run_id not in skip}
     without_weights = starting.without_weights(asked.values(), store) if retrain else set()
     ended: dict[str, list[RunSpec]] = {"finished": [], "diverged": []}
+    raised: list[RunSpec] = []
     new, continued = [], dict[str, int]()
     for spec, steps in asked.values():
         status = store.run(spec.id).status()
@@ -161,6 +164,10 @@ def make_plan(
             new.append((spec, steps))
         elif standing in ended and not _to_be_ended(store, status):
             ended[standing].append(spec)
+        elif has_raised(status):  # in its cohort its place is taken
+            raised.append(spec)
+            if retrain:
+                new.append((spec, steps))
         elif owner := _to_continue(store, spec, status, steps, retrain):
             continued[owner] = max(continued.get(owner, 0), steps)
         else:
@@ -169,14 +176,16 @@ def make_plan(
     for cohort in cohorts:
         check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
-    new = [(s, n) for s, n in new if s.id not in in_continued]
+    again = {spec.id for spec in raised} if retrain else set()
+    new = [(s, n) for s, n in new if s.id in again or s.id not in in_continued]
     waits = starting.waiting([spec for spec, _ in new], in_continued, store)
     for run_id in waits:
         check_fits(1, *asked[run_id], memory, workers)
     new = [(s, n) for s, n in new if s.id not in waits]
     cohorts += _group(new, workers, memory, device, apart or {})
     cohorts.sort(key=lambda cohort: -cohort.seconds)
-    return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]), tuple(waits.values()))
+    return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]), tuple(waits.values()),
+                () if retrain else tuple(raised))  # fmt: skip
 
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:

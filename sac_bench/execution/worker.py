@@ -1,8 +1,8 @@
 """One process that trains one cohort: from its directory to its runs' directories.
 
-Started by `execution.local` as `python -m sac_bench.execution.worker`, with the cohort's lock held for as long as it
-lives; tells its progress as JSON lines on the file descriptor it was started with as standard output, and everything
-else on standard error. Exit code: 0, STOPPED after SIGTERM, MUST_BE_MENDED when starting again would not help.
+Started by its guardian (execution/guardian.py) as `python -m sac_bench.execution.worker`, with the cohort's lock held
+for as long as it lives. Reports its progress as JSON lines on the file descriptor it was started with as standard output,
+and everything else on standard error. Exit code: 0; STOPPED after SIGTERM; NO_RESTART when a restart would not help.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import torch
@@ -36,13 +36,14 @@ from sac_bench.errors import InputError
 from sac_bench.execution import starting
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
-from sac_bench.files import write_atomically
+from sac_bench.files import finite, write_atomically
 from sac_bench.store import ENDED, RunDirectory, Store
 from sac_bench.training.evaluate import POLICIES
+from sac_bench.training.guard import Stop, in_full
 from sac_bench.training.naming import named_tensors
 from sac_bench.training.trainer import Segment, Trainer
 
-MUST_BE_MENDED = 2
+NO_RESTART = 2
 STOPPED = 128 + signal.SIGTERM
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
@@ -105,7 +106,9 @@ class Worker:
                 self._save(segment)
                 if done := self._is_done():
                     self._finish()
-            self._tell(float(np.mean(segment.episodes.returns[:, 0])), saved=trainer.steps)
+            alive = [not stopped for stopped in trainer.progress.stopped]
+            last = float(np.mean(segment.episodes.returns[alive, 0])) if any(alive) else None
+            self._tell(last, saved=trainer.steps)
         trainer.close()
 
     def _begin(self) -> bool:
@@ -128,7 +131,8 @@ class Worker:
             stages = run.status().get("conditions", []) if saved else []
             if not stages or stages[-1] | {"since": 0} != self._conditions | {"since": 0}:
                 stages = [*stages, {"since": trainer.steps} | self._conditions]
-            run.update(**self._about, status="started", conditions=stages, reason=None, **self._standing())
+            run.update(**self._about, status="started", conditions=stages, reason=None, raised_at=None,
+                       **self._standing())  # fmt: skip
         if saved:  # only now: until it is started again, a run that had ended must have what it ended with
             self.directory.go_on(self._here)
         else:
@@ -170,18 +174,13 @@ class Worker:
         return {"steps": self.trainer.steps} | {name: round(getattr(progress, name), 3) for name in seconds}
 
     def _record(self, m: int, run: RunDirectory, segment: Segment) -> None:
-        """Append a segment's rows to a run's tables, or end it where it diverged."""
+        """Append a segment's rows to a run's tables, or end it where it stopped."""
         metrics = {name: float(values[m]) for name, values in segment.metrics.items()}
         figures = {name: value if math.isfinite(value) else "" for name, value in metrics.items()}
         wall = round(self.trainer.progress.wall_seconds, 3)
-        at = segment.diverged[m]
-        if at is not None:
-            run.append("training", [{"step": at, "episodes": "", "return_mean": ""} | figures])
-            last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
-            run.log(f"{_now()} diverged at step {at}: NaN or infinity")
+        if stop := segment.stops.get(m):
+            self._stop(run, stop, figures)
             self.trainer.progress.stopped[m] = True
-            run.end("diverged", **self._standing() | {"steps": at},
-                    reason=f"NaN or infinity at step {at}", last_finite=last)  # fmt: skip
             return
         evaluations, episodes = [], []
         for p, policy in enumerate(POLICIES):
@@ -209,6 +208,17 @@ class Worker:
         tensors = {name: leaf[m].cpu().contiguous() for name, leaf in named_tensors(policy).items()}
         write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))
 
+    def _stop(self, run: RunDirectory, stop: Stop, figures: dict[str, Any]) -> None:
+        """End a run whose cohort goes on: one that failed is left at its last segment."""
+        run.log(f"{_now()} {stop.status}: {stop.reason}\n{stop.log}".rstrip())
+        if stop.status == "failed":
+            print(f"run {run.id} failed: {stop.reason}\n{stop.log}", file=sys.stderr, flush=True)
+            run.update(status="failed", reason=stop.reason, raised_at=stop.step)
+            return
+        run.append("training", [{"step": stop.step, "episodes": "", "return_mean": ""} | figures])
+        last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
+        run.end("diverged", **self._standing() | {"steps": stop.step}, reason=stop.reason, last_finite=last)
+
     def _log(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         for run in self._here:
@@ -217,7 +227,7 @@ class Worker:
     def _tell(self, last_return: float | None, **more: Any) -> None:
         event = {"steps": self.trainer.steps, "last_return": last_return, **more}
         if self._progress is not None:
-            print(json.dumps(event), file=self._progress, flush=True)
+            print(json.dumps(finite(event), allow_nan=False), file=self._progress, flush=True)
 
 
 def _changed(run: RunDirectory) -> str:
@@ -290,29 +300,29 @@ def main() -> None:
     signal.signal(signal.SIGTERM, termination)
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log
-    for module in arguments.imports:
-        importlib.import_module(module)
-    prepare_process(arguments.device, arguments.threads)
     try:
+        for module in arguments.imports:
+            importlib.import_module(module)
+        prepare_process(arguments.device, arguments.threads)
         Worker(Store(arguments.results), arguments.cohort, arguments.steps, arguments.device, arguments.threads,
                progress).train()  # fmt: skip
     except BrokenPipeError:
         sys.exit("nobody listens any more: what is saved is saved")
     except InputError as error:
-        _must_be_mended(str(error), progress)
-    except OSError as error:
-        if error.errno not in STORAGE_FAULTS:
-            raise
-        _must_be_mended(f"{error.filename or arguments.results}: {error.strerror}", progress)
+        _give_up(str(error), NO_RESTART, progress)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
+            _give_up(f"{error.filename or arguments.results}: {error.strerror}", NO_RESTART, progress)
+        _give_up(in_full(error), 1, progress)
 
 
-def _must_be_mended(reason: str, progress: TextIO) -> None:
+def _give_up(reason: str, code: int, progress: TextIO) -> NoReturn:
     """Say why by the pipe too: the log may lie on the disk that is full."""
     print(json.dumps({"error": reason}), file=progress, flush=True)
     with contextlib.suppress(OSError):
         traceback.print_exc()
         sys.stderr.flush()
-    os._exit(MUST_BE_MENDED)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ class Cohort:
         """Members [M] none of whose metrics was ever NaN or infinite."""
         self._sums = torch.zeros(self.size, len(learner.metrics), dtype=dtype, device=self.device)
         self._counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
-        self.record = (self._sums, self._counts, self.healthy)
+        self._found = torch.zeros_like(self._sums)  # the last metrics, or the first that were not finite
+        self.record = (self._sums, self._counts, self.healthy, self._found)
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
@@ -189,6 +190,13 @@ class Cohort:
         ok = [p.reshape(self.size, -1).isfinite().all(1) for p in tree_leaves(self.state["params"])]
         return torch.stack([*ok, self.healthy]).all(0).cpu()
 
+    def not_finite(self, m: int) -> list[str]:
+        """The metrics of member m that were the first to be NaN or infinite, or else its parameters that are."""
+        found = dict(zip(self.learner.metrics, self._found[m], strict=True))
+        if self.healthy[m]:
+            found = {f"parameter {name}": leaf[m] for name, leaf in named_tensors(self.state["params"]).items()}
+        return [name for name, values in found.items() if not values.isfinite().all()]
+
     def _prepare_all(self, state: State, numbers: Numbers, seeds: Tensor, memory: Data) -> Data:
         order = self._order_draws.at(seeds, state["updates"][0]).integers("order", 2**31)
         order = order.argsort(dim=-1, stable=True).flatten(1)
@@ -204,7 +212,7 @@ class Cohort:
         state: State,
         numbers: Numbers,
         seeds: Tensor,
-        record: tuple[Tensor, Tensor, Tensor],
+        record: tuple[Tensor, Tensor, Tensor, Tensor],
         data: Data,
     ) -> None:
         moment = self._update_draws.at(seeds, state["updates"][0])
@@ -215,8 +223,9 @@ class Cohort:
             noise |= {name: moment.uniform(f"update/{name}") for name in self.learner.update_uniforms}
         new, metrics = torch.func.vmap(made_by)(state, numbers, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
-        sums, counts, healthy = record
+        sums, counts, healthy, last = record
         found = torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
+        last.copy_(torch.where(healthy[:, None], found, last))
         healthy &= found.isfinite().all(1)
         sums += torch.where(healthy[:, None], found, 0.0)
         counts += healthy

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from sac_bench import sources  # which imports our tasks: they are registered in
 from sac_bench.errors import InputError, nearest
 from sac_bench.output import captured
 from sac_bench.training.contract import Checked, check_declared, leaves
+from sac_bench.training.guard import Fails, Guarded, StandIn, raise_at_once
 
 GYMNASIUM_PREFIX = "gymnasium:"
 Wrapper = Callable[[gymnasium.Env], Any]
@@ -71,15 +72,20 @@ class Pool:
     """K environments with a seed each, stepped together; finished ones are reset at once and alone.
 
     wrapper: what each of Gymnasium's environments is changed by (EnvPool's cannot be). One that is `drawn` can give
-    pictures of itself.
+    pictures of itself. Those at the places `idle` stand still from the start, where the backend can do that.
+    What an environment raises goes to `fails` (guard.py), and it stands still from then on. EnvPool's cannot be told
+    apart: all of them do.
     """
 
     def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1, wrapper: Wrapper | None = None,
-                 drawn: bool = False) -> None:  # fmt: skip
+                 drawn: bool = False, idle: Collection[int] = (), fails: Fails = raise_at_once) -> None:  # fmt: skip
         seeds = [int(seed) for seed in seeds]
-        self._spec = describe(env_id)
+        self._spec, self._fails = describe(env_id), fails
         more = {"render_mode": "rgb_array"} if drawn else {}
-        self._env = _make(env_id, len(seeds), seeds, threads, wrapper, **more)
+        try:
+            self._env = _make(env_id, len(seeds), seeds, threads, wrapper, idle, fails, **more)
+        except Exception as error:
+            self._env = self._all_idle("__init__()", error, len(seeds))
         # EnvPool takes its seeds when it is made, Gymnasium when it is reset.
         self._reset_options = {"seed": seeds} if env_id.startswith(GYMNASIUM_PREFIX) else {}
         space = _single_action_space(self._env)
@@ -87,19 +93,19 @@ class Pool:
 
     def reset(self) -> np.ndarray:
         """Start every environment: observations [K, D]."""
-        return flatten(self._env.reset(**self._reset_options)[0])
+        return flatten(self._ask("reset", **self._reset_options)[0])
 
     def step(self, action: np.ndarray) -> Step:
         """Take actions [K, A] in [-1, 1]; the observation returned is never written to again."""
         scaled = self._spec.scaled(action).astype(self._action_dtype).reshape(self._action_shape)
-        raw, reward, terminated, truncated, _ = self._env.step(scaled)
+        raw, reward, terminated, truncated, _ = self._ask("step", scaled)
         final = flatten(raw)
         terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
         truncated &= ~terminated
         done = terminated | truncated
         observation = final
         if done.any():
-            restarted, info = self._env.reset(options={"reset_mask": done})
+            restarted, info = self._ask("reset", options={"reset_mask": done})
             rows = flatten(restarted)
             observation = final.copy()
             if len(rows) == len(done):
@@ -107,6 +113,21 @@ class Pool:
             else:  # EnvPool returns only the rows it reset
                 observation[np.asarray(info["env_id"])] = rows
         return Step(observation, final, np.array(reward, dtype=np.float32), terminated, truncated)
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._env, method)(*arguments, **options)
+        except Exception as error:  # of all together: of one alone it is told where that is made
+            self._env = self._all_idle(f"{method}()", error, self._action_shape[0])
+            return getattr(self._env, method)(*arguments, **options)
+
+    def _all_idle(self, method: str, error: Exception, count: int) -> Any:
+        """Stand-ins for all environments, which have all failed."""
+        if isinstance(error, MemoryError):
+            raise error
+        for place in range(count):
+            self._fails(place, method, error)
+        return _in_turn([functools.partial(_stand_in, self._spec.id)] * count)
 
     def picture(self) -> np.ndarray:
         """The first environment as it is now, [height, width, 3] uint8; the backend's own error where it cannot."""
@@ -168,9 +189,10 @@ def describe(env_id: str) -> EnvSpec:
 def alone(env_id: str) -> gymnasium.Env:
     """One of Gymnasium's environments, wrapped as in a pool."""
     with _quiet_mujoco():
-        return Checked(gymnasium.make(env_id.removeprefix(GYMNASIUM_PREFIX)), env_id)
+        return _one(env_id, None)
 
 
+@functools.cache
 def _declared(env_id: str) -> tuple[Any, Any, Any, sources.Definition]:
     """An environment's action space, observation space, limit of steps or None, and what it is made of if a user's."""
     if env_id.startswith(GYMNASIUM_PREFIX):
@@ -244,19 +266,32 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrapper | None = None, **more: Any) -> Any:
+def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrapper | None = None,
+          idle: Collection[int] = (), fails: Fails = raise_at_once, **more: Any) -> Any:  # fmt: skip
     if env_id.startswith(GYMNASIUM_PREFIX):
+        stand_in = functools.partial(_stand_in, env_id)
+        one = functools.partial(_one, env_id, wrapper, **more)
+        guarded = lambda place: functools.partial(Guarded, one, stand_in, place, fails)
         with _quiet_mujoco():
-            return gymnasium.make_vec(
-                env_id.removeprefix(GYMNASIUM_PREFIX),
-                num_envs=count,
-                vectorization_mode="sync",
-                wrappers=[*([wrapper] if wrapper else []), functools.partial(Checked, env_id=env_id)],
-                vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
-                **more,
-            )
+            return _in_turn([stand_in if place in idle else guarded(place) for place in range(count)])
     if wrapper:
         raise ValueError(f"{env_id}: EnvPool's environments cannot be wrapped")
     import envpool
 
     return envpool.make_gymnasium(env_id, num_envs=count, seed=seeds, num_threads=min(threads, count), **more)
+
+
+def _one(env_id: str, wrapper: Wrapper | None, **more: Any) -> Checked:
+    """One of Gymnasium's environments, that is checked at every step."""
+    env = gymnasium.make(env_id.removeprefix(GYMNASIUM_PREFIX), **more)
+    return Checked(wrapper(env) if wrapper else env, env_id)
+
+
+def _in_turn(makers: Sequence[Callable[[], Any]]) -> gymnasium.vector.SyncVectorEnv:
+    """Gymnasium's environments as one, stepped one after the other."""
+    return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
+
+
+def _stand_in(env_id: str) -> StandIn:
+    actions, observations, *_ = _declared(env_id)
+    return StandIn(observations, actions)

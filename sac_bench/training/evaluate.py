@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor
 from sac_bench.output import captured
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.envs import EnvSpec, Pool
+from sac_bench.training.guard import Fails, raise_at_once
 from sac_bench.training.monte_carlo import Watch
 from sac_bench.training.random import Draws, derived_seeds
 
@@ -25,34 +28,57 @@ class Episodes(NamedTuple):
     returns: np.ndarray
     lengths: np.ndarray
     bias: dict[str, Tensor]
+    not_finite: dict[int, str]
+    """{member: which of observation, action and reward was the first that was not finite}, where one was."""
 
 
 def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episodes: int, threads: int,
-             compiled: bool) -> Episodes:  # fmt: skip
+             compiled: bool, idle: Collection[int] = (), fails: Fails = raise_at_once) -> Episodes:  # fmt: skip
     """`episodes` episodes of every member by each policy, as they stand after `steps` transitions.
 
     Both policies start from the same states, drawn from (run seed, steps): what an evaluation finds depends on
     nothing before it, so nothing of it needs saving. The pool is made for it and closed after it.
+
+    The members `idle` are left out, and so are those of which an environment raises, from then on: `fails` is called
+    with the member.
     """
     m, e = cohort.size, episodes
     starts = [derived_seeds(seed, "evaluation environments", steps, e) * len(POLICIES) for seed in seeds]
-    pool = Pool(env.id, list(itertools.chain(*starts)), threads)
+    running = np.ones(m * 2 * e, dtype=bool)
+    of_member = running.reshape(m, 2 * e)
+    of_member[list(idle)] = False
+    not_finite: dict[int, str] = {}
+
+    def check(what: str, values: np.ndarray) -> None:
+        if not np.isfinite(values).all():
+            for k in np.flatnonzero(running & ~np.isfinite(values.reshape(len(running), -1)).all(1)):
+                not_finite.setdefault(int(k) // (2 * e), what)
+
+    def failed(place: int, method: str, error: BaseException) -> None:
+        of_member[place // (2 * e)] = False
+        fails(place // (2 * e), method, error)
+
+    pool = Pool(
+        env.id, list(itertools.chain(*starts)), threads, idle=set(np.flatnonzero(~running).tolist()), fails=failed
+    )
     draws = Draws({f"evaluation/{steps}": (e, cohort.learner.noise_dim)}, cohort.dtype, cohort.device, compiled)
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
-    running = np.ones(m * 2 * e, dtype=bool)
     terminated = np.zeros(m * 2 * e, dtype=bool)
     value = cohort.learner.value
     watch, half = (Watch(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
     part = lambda x: x.reshape(m, 2, e)[:, half]
     observation = pool.reset()
     while running.any():
+        check("observation", observation)
         noise = draws.at(cohort.seeds, torch.tensor(int(lengths.max()), device=cohort.device))
         one = noise.normal(f"evaluation/{steps}")
         both = one.repeat(1, 2, 1)
         shaped = torch.as_tensor(observation, device=cohort.device).unflatten(0, (m, 2 * e))
         sampled, mean = cohort.act(shaped, both)
-        action = torch.cat([mean[:, :e], sampled[:, e:]], dim=1).nan_to_num(0.0)
-        step = pool.step(action.flatten(0, 1).cpu().numpy())
+        action = torch.cat([mean[:, :e], sampled[:, e:]], dim=1).flatten(0, 1).cpu().numpy()
+        check("action", action)
+        step = pool.step(np.nan_to_num(action))
+        check("reward", step.reward)
         returns += np.where(running, step.reward, 0.0)
         lengths += running
         terminated |= running & step.terminated
@@ -62,7 +88,7 @@ def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episode
         observation = step.observation
     pool.close()
     bias = watch.bias(part(lengths), part(terminated)) if watch else {}
-    return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e), bias)
+    return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e), bias, not_finite)
 
 
 def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
@@ -70,12 +96,10 @@ def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
     seeds = derived_seeds(0, "random policy environments", 0, episodes)
     generator = np.random.default_rng(0)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
-    with captured(f"{env.id}, random policy"):
-        pool = Pool(env.id, seeds, threads=1)
+    with captured(f"{env.id}, random policy"), contextlib.closing(Pool(env.id, seeds, threads=1)) as pool:
         pool.reset()
         while running.any():
             step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))
             returns += np.where(running, step.reward, 0.0)
             running &= ~(step.terminated | step.truncated)
-        pool.close()
     return returns

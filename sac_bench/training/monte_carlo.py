@@ -38,6 +38,8 @@ class Watch:
 
         They are over the states from which G is known, all of them or but for `REST`; NaN where there is none.
         """
+        if not self._reward:
+            return dict.fromkeys(("q_bias", "monte_carlo"), torch.full((len(lengths),), torch.nan))
         if self._waiting:
             self._ask()
         value, steps = self._cohort.learner.value, len(self._reward)

@@ -26,6 +26,7 @@ from sac_bench.runspec import RunSpec
 from sac_bench.training.cohort import Cohort, Gather
 from sac_bench.training.envs import Pool, describe
 from sac_bench.training.evaluate import Episodes, evaluate
+from sac_bench.training.guard import Fails, Stop, diverged, failed
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import derived_seeds
 from sac_bench.training.replay import Replay, sample
@@ -44,8 +45,8 @@ class Segment:
     """{name: [M]}: means over the segment's updates while they were finite, NaN where none was; and what was measured
     at its end."""
     training_returns: list[list[float]]
-    diverged: list[int | None]
-    """The step at which a member first had NaN or infinity in its metrics or parameters; None while it has not."""
+    stops: dict[int, Stop]
+    """Members that diverged or failed in it, and why: their figures from then on count for nothing."""
 
 
 @dataclass
@@ -91,6 +92,7 @@ class Trainer:
         self.progress = Progress(stopped=[False] * m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
         self._pool: Pool | None = None
+        self._stops: dict[int, Stop] = {}  # members that ended in this segment
         self._returns = np.zeros(m * n)
         self._saved_rows = 0
 
@@ -114,12 +116,13 @@ class Trainer:
                 return self._judge(finished, began, updates)
         stop = self.next_stop()
         reported = time.perf_counter()
-        while self.steps < stop:
+        while self.steps < stop and not (self._stops and all(self._stopped())):
             self._vector_step(finished)
             self._update()
             if time.perf_counter() - reported > 0.5:
                 reported = time.perf_counter()
-                last = [returns[-1] for returns in finished if returns]
+                of_all = zip(finished, self._stopped(), strict=True)
+                last = [returns[-1] for returns, stopped in of_all if returns and not stopped]
                 report(self.steps, float(np.mean(last)) if last else None)
         return self._judge(finished, began, updates)
 
@@ -128,8 +131,8 @@ class Trainer:
     def _vector_step(self, finished: list[list[float]]) -> None:
         assert self._pool is not None
         action = self._actions()
-        step = self._pool.step(action)
         self.progress.vector_steps += 1
+        step = self._pool.step(action)
         self._returns += step.reward
         for k in np.flatnonzero(step.terminated | step.truncated):
             finished[k // self.config.num_envs].append(float(self._returns[k]))
@@ -140,6 +143,10 @@ class Trainer:
             self._pool = self._make_pool()
             step = step._replace(observation=self._pool.reset(), truncated=~step.terminated)
             self._returns[:] = 0.0
+        self._check_finite("observation", step.observation)
+        if step.truncated.any():
+            self._check_finite("observation", np.where(step.truncated[:, None], step.final_observation, 0.0))
+        self._check_finite("reward", step.reward)
         self.replay.add(action, step)
 
     def _actions(self) -> np.ndarray:
@@ -158,20 +165,25 @@ class Trainer:
 
     def _judge(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:
         started = time.perf_counter()
+        metrics, finite_updates = self.cohort.pop_metrics()
+        for m in np.flatnonzero(~self.cohort.finite().numpy() & ~np.array(self.progress.stopped)).tolist():
+            first = min(updates_before + int(finite_updates[m]) + 1, self.progress.updates)
+            at, names = self.config.steps_of_update(first), self.cohort.not_finite(m)
+            if m not in self._stops or at < self._stops[m].step:
+                self._stops[m] = diverged(at, ", ".join(names[:3]) + (" and others" if len(names) > 3 else ""))
         episodes = evaluate(
-            self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled
-        )
+            self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled,
+            idle=np.flatnonzero(self._stopped()).tolist(), fails=self._fails("evaluation"),
+        )  # fmt: skip
+        for m, what in episodes.not_finite.items():
+            self._stops.setdefault(m, diverged(self.steps, f"{what} in evaluation"))
         measured = self._measured(episodes)
         now = time.perf_counter()
         self.progress.evaluation_seconds += now - started
         self.progress.wall_seconds += now - began
         self.progress.share_seconds += (now - began) / self.cohort.size
-        metrics, finite_updates = self.cohort.pop_metrics()
-        diverged: list[int | None] = [None] * self.cohort.size
-        for m in np.flatnonzero(~self.cohort.finite().numpy()):
-            first = min(updates_before + int(finite_updates[m]) + 1, self.progress.updates)
-            diverged[m] = self.config.steps_of_update(first)
-        return Segment(self.steps, episodes, metrics | measured, finished, diverged)
+        stops, self._stops = self._stops, {}
+        return Segment(self.steps, episodes, metrics | measured, finished, stops)
 
     def _measured(self, episodes: Episodes) -> dict[str, Tensor]:
         """{name: [M]}, on the CPU, of Q and of the learners' diagnoses; NaN for members that diverged."""
@@ -182,6 +194,26 @@ class Trainer:
                 found |= self.cohort.diagnose(self.replay.memory(), self.steps)
         return {name: torch.where(finite, of.cpu(), torch.nan) for name, of in found.items()}
 
+    # -- members that end while the others go on ----------------------------------------------------------------
+
+    def _stopped(self) -> list[bool]:
+        """Which members have ended, in this segment or before."""
+        return [stopped or m in self._stops for m, stopped in enumerate(self.progress.stopped)]
+
+    def _fails(self, where: str, width: int = 1) -> Fails:
+        """What to do where an environment raises, of which each member has `width`."""
+
+        def fails(place: int, method: str, error: BaseException) -> None:
+            self._stops.setdefault(place // width, failed(error, method, self.steps, where))
+
+        return fails
+
+    def _check_finite(self, what: str, values: np.ndarray) -> None:
+        """End members that the environments gave values [M*N, ...] that are not finite."""
+        if not np.isfinite(values).all():
+            for m in np.flatnonzero(~np.isfinite(values.reshape(self.cohort.size, -1)).all(1)).tolist():
+                self._stops.setdefault(m, diverged(self.steps, what))
+
     # -- environments -------------------------------------------------------------------------------------------
 
     def _pool_start(self) -> int:
@@ -191,11 +223,15 @@ class Trainer:
         generation = self.progress.vector_steps // self._pool_rows
         n = self.config.num_envs
         seeds = [derived_seeds(seed, "training environments", generation, n) for seed in self.seeds]
-        return Pool(self.env.id, list(itertools.chain(*seeds)), self.threads)
+        idle = set(np.flatnonzero(np.repeat(self._stopped(), n)).tolist())
+        return Pool(self.env.id, list(itertools.chain(*seeds)), self.threads, idle=idle,
+                    fails=self._fails("training", n))  # fmt: skip
 
     def _open_pool(self) -> None:
         self._pool = self._make_pool()
-        self.replay.start(self._pool.reset())
+        observation = self._pool.reset()
+        self._check_finite("observation", observation)
+        self.replay.start(observation)
 
     # -- saving -------------------------------------------------------------------------------------------------
 
@@ -248,7 +284,11 @@ class Trainer:
         self._pool, self._saved_rows = pool, self.replay.written
 
     def _check_replayed(self, observation: np.ndarray, recorded: np.ndarray) -> None:
-        if not ((observation == recorded).all() or np.array_equal(observation, recorded, equal_nan=True)):
+        """Of the members that go on: an environment that raised shows zeros."""
+        if (observation == recorded).all():
+            return
+        alive = ~np.repeat(self._stopped(), self.config.num_envs)
+        if not np.array_equal(observation[alive], recorded[alive], equal_nan=True):
             raise InputError(f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions")
 
     def close(self) -> None:

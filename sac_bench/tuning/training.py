@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -131,10 +132,11 @@ def to(variant: Variant, steps: int) -> Variant:
 
 
 def random_returns(store: Store, envs: Sequence[str]) -> Mapping[str, float]:
-    """{env: a random policy's mean return}, measured where that was not known."""
+    """{env: a random policy's mean return}, measured where that was not known; none where it is not finite."""
     from sac_bench.files import read_json
     from sac_bench.results import measure_random_policies
 
     measure_random_policies(store, envs)
     found: dict[str, Any] = {env: store.environment(env) for env in envs}
-    return {env: read_json(path)["return_mean"] for env, path in found.items() if path.exists()}
+    means = {env: read_json(path)["return_mean"] for env, path in found.items() if path.exists()}
+    return {env: mean for env, mean in means.items() if mean is not None and math.isfinite(mean)}

@@ -106,6 +106,8 @@ def _say(
     for failure in failures:
         console.print(f"failed: {failure}", highlight=False, soft_wrap=True)
     if failed:
-        console.print(f"failed runs in trials {', '.join(map(str, sorted(failed)))}; the same command tries again",
-                      highlight=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"failed runs in trials {', '.join(map(str, sorted(failed)))}; the same command tries again, "
+            "with --retrain also runs whose environment raised an exception", highlight=False, soft_wrap=True,
+        )  # fmt: skip
     console.print(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 import sac_bench
@@ -21,7 +22,7 @@ from sac_bench.store import Store
 from tests.conftest import sac_bench_environment
 
 LINE = """
-import gymnasium, numpy as np, os, signal, pathlib
+import gymnasium, numpy as np, os, signal, pathlib, psutil, subprocess, sys
 HARM = compile(pathlib.Path("harm").read_text(), "harm", "exec")  # in a file of its own: it is no part of runs' ids
 class Line(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
@@ -181,6 +182,9 @@ def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(comma
     assert "2 diverged (not trained again)" in again.stdout
 
 
+THE_COMMAND = "psutil.Process().parents()[1].pid"  # between them is the worker's guardian
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -191,7 +195,7 @@ def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(comma
 )
 def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, code, command, tmp_path, reference):
     # The environment itself asks for the end, in the middle of the third segment.
-    prepare(tmp_path, f"if self.steps == 250 and self.place == 1: os.kill(os.getppid(), {int(number)})")
+    prepare(tmp_path, f"if self.steps == 250 and self.place == 1: os.kill({THE_COMMAND}, {int(number)})")
     process = start(tmp_path, *RUN)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
@@ -203,6 +207,47 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
     assert "2 to be continued" in again.stdout
     assert again.returncode == 0, again.stderr
     assert comparable(tmp_path / "results") == reference
+
+
+CHILDREN = """
+        if self.steps == 1 and self.place == 1:
+            sleep = [sys.executable, "-c", "import time; time.sleep(1e6)"]
+            twice = f"import subprocess; print(subprocess.Popen({sleep}, start_new_session=True, stdout=2).pid)"
+            children = [subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)]
+            grandchild = subprocess.run([sys.executable, "-c", twice], stdout=subprocess.PIPE).stdout.decode()
+            with open("children", "a") as file:
+                print(*(child.pid for child in children), grandchild, file=file, flush=True)
+        if self.steps == 150 and self.place == 1:
+            END
+"""
+ENDS = {
+    "the worker is killed": ("os.kill(os.getpid(), signal.SIGKILL)", 1),
+    "the worker's guardian is killed": ("os.kill(os.getppid(), signal.SIGKILL); signal.pause()", 1),
+    "Ctrl-C": (f"os.kill({THE_COMMAND}, signal.SIGINT); signal.pause()", 130),
+    "the command is killed": (f"os.kill({THE_COMMAND}, signal.SIGKILL); signal.pause()", -signal.SIGKILL),
+    "nothing": ("pass", 0),
+}
+
+
+@pytest.mark.parametrize("end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.slow)
+                                 for e in ENDS])  # fmt: skip
+def test_what_environments_start_ends_with_their_worker(end, tmp_path):
+    harm, code = ENDS[end]
+    prepare(tmp_path, CHILDREN.replace("END", harm))
+    process = start(tmp_path, *RUN)
+    process.communicate(timeout=120)
+    assert process.returncode == code
+    pids = [int(pid) for pid in (tmp_path / "children").read_text().split()]
+    assert len(pids) >= 3 * (3 if code == 1 else 1)  # a worker; the command has environments of its own
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    if "guardian" in end:  # then those with a session of their own escape
+        for child in left:
+            assert os.getsid(child.pid) == child.pid
+            child.kill()
+    elif "command" in end:
+        assert psutil.wait_procs(left, timeout=60)[1] == []
+    else:
+        assert left == []
 
 
 PATIENT = "from sac_bench.execution import local; local.GRACE_SECONDS = 1e6; from sac_bench import cli; cli.main()"

@@ -14,8 +14,8 @@ class Recording(Pool):
 
     made: list[Recording]
 
-    def __init__(self, env_id, seeds, threads=1):
-        super().__init__(env_id, seeds, threads)
+    def __init__(self, env_id, seeds, threads=1, **more):
+        super().__init__(env_id, seeds, threads, **more)
         self.seeds, self.shown, self.sent, self.paid = list(seeds), [], [], []
         self.made.append(self)
 

@@ -202,7 +202,7 @@ def test_restoring_checks_that_the_environment_replayed():
 def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite():
     trained = trainer(specs("Pendulum-v1", num_envs=2, utd=0.5, eval_every=200), 400)
     trained.train()
-    assert trained.train().diverged == [None, None]
+    assert trained.train().stops == {}
     update, done = trained.cohort.update, trained.progress.updates
 
     def poisoned(data, number):
@@ -212,10 +212,30 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
 
     trained.cohort.update = poisoned
     segment = trained.train()
-    assert segment.diverged == [None, trained.config.steps_of_update(done + 8)]
+    ((member, stop),) = segment.stops.items()
+    assert (member, stop.status, stop.step) == (1, "diverged", trained.config.steps_of_update(done + 8))
+    assert stop.reason == f"NaN or infinity at step {stop.step}: critic_loss, actor_loss, q and others"
     assert segment.metrics["critic_loss"].isfinite().all()
     assert segment.metrics["gradient_variance_score_function"].isfinite().tolist() == [True, False]
     trained.close()
+
+
+def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
+    trained = trainer(specs(learning_starts=200), 400)
+    run_to(trained, 200)
+    update = trained.cohort.update
+
+    def poisoned(data, number):
+        update(data, number)
+        if trained.steps == 400:
+            trained.cohort.state["params"]["actor"][1].bias[1] = float("nan")
+
+    trained.cohort.update = poisoned
+    segment = trained.train()
+    trained.close()
+    assert {m: stop.reason for m, stop in segment.stops.items()} == {
+        1: "NaN or infinity at step 400: parameter actor/1/bias"
+    }
 
 
 MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")

@@ -1,0 +1,321 @@
+"""An environment that raises, or gives what is no number, ends its own run and no other; workers in this process."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+
+from sac_bench.execution import worker
+from sac_bench.execution.checkpoint import CohortDirectory
+from sac_bench.execution.local import _exception
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.experiment import load
+from sac_bench.store import Store
+from sac_bench.training import envs
+from sac_bench.training.random import derived_seeds
+
+EXPERIMENT = """
+name = "frail"
+envs = ["gymnasium:Frail-v0"]
+seeds = 3
+steps = 300
+[base]
+layers = [8]
+batch_size = 4
+learning_starts = 100
+eval_every = 100
+eval_episodes = 1
+utd = 0.2
+pool_episodes = 8
+"""
+
+
+class Frail(gymnasium.Env):
+    """Walks on a line; `harm` may do anything at its steps and resets."""
+
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    harm = staticmethod(lambda env, method: None)
+
+    def __init__(self):
+        self.steps, self.seed, self.paid, self.seen = 0, None, None, None
+        self.harm(self, "__init__")
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed = self.seed if seed is None else seed
+        self.harm(self, "reset")
+        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.x, {}
+
+    def step(self, action):
+        self.steps += 1
+        self.harm(self, "step")
+        self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
+        reward = -abs(float(self.x[0])) if self.paid is None else self.paid
+        return self.x if self.seen is None else self.seen, reward, False, False, {}
+
+
+gymnasium.register("Frail-v0", Frail, max_episode_steps=20)
+
+MEMBER = 1
+TRAINING = [derived_seeds(MEMBER, "training environments", pool, 1)[0] for pool in range(3)]
+EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[0] for steps in (0, 100, 200, 300)}
+
+
+@pytest.fixture(autouse=True)
+def harm(monkeypatch):
+    """Sets what the environments of this test do."""
+    monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    yield lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
+
+
+def plan(folder, **more):
+    (folder / "frail.toml").write_text(EXPERIMENT)
+    store, experiment = Store(folder / "results"), load(folder / "frail.toml")
+    planned = make_plan(experiment, store, 1, 8e9, **more)
+    write(planned, store)
+    return store, planned
+
+
+def train(folder, steps=300):
+    store, planned = plan(folder)
+    for cohort in planned.cohorts:
+        worker.Worker(store, cohort.id, steps, "cpu", 1).train()
+    return {store.run(run_id).spec().seed: store.run(run_id) for run_id in store.run_ids()}
+
+
+def comparable(run):
+    tables = [run.table(name).drop(columns="wall_seconds", errors="ignore") for name in ("evaluations", "training")]
+    tables.append(run.table("episodes"))
+    return [table.to_csv() for table in tables] + [run.policy.read_bytes(), run.weights.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "cannot_compile", lambda: "not here")
+        runs = train(tmp_path_factory.mktemp("undisturbed"))
+    assert {run.status()["status"] for run in runs.values()} == {"finished"}
+    return {seed: comparable(run) for seed, run in runs.items()}
+
+
+def assert_others_are_untouched(runs, undisturbed):
+    for seed in runs.keys() - {MEMBER}:
+        assert runs[seed].status()["status"] == "finished"
+        assert comparable(runs[seed]) == undisturbed[seed]
+
+
+def boom(env, method):
+    raise ValueError("the motor is\n[hot]")
+
+
+WHERE = {
+    "a step of training": (TRAINING[0], "step", 120, 'step(), training, step 120', [0, 100]),
+    "a reset in training": (TRAINING[0], "reset", 140, 'reset(), training, step 140', [0, 100]),
+    "the first reset": (TRAINING[0], "reset", 0, 'reset(), training, step 0', []),
+    "the reset of the next pool": (TRAINING[1], "reset", 0, 'reset(), training, step 160', [0, 100]),
+    "a step of the next pool": (TRAINING[1], "step", 1, 'step(), training, step 161', [0, 100]),
+    "a step of an evaluation": (EVALUATION[200], "step", 7, 'step(), evaluation, step 200', [0, 100]),
+    "a reset of an evaluation": (EVALUATION[100], "reset", 0, 'reset(), evaluation, step 100', [0]),
+    "the last evaluation": (EVALUATION[300], "step", 20, 'step(), evaluation, step 300', [0, 100, 200]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_an_exception_ends_its_run_alone(where, harm, tmp_path, undisturbed):
+    seed, method, steps, told, rows = WHERE[where]
+    harm(lambda env, at: boom(env, at) if (env.seed, at, env.steps) == (seed, method, steps) else None)
+    runs = train(tmp_path)
+    assert_others_are_untouched(runs, undisturbed)
+    status = runs[MEMBER].status()
+    assert (status["status"], status["steps"]) == ("failed", max(rows, default=0))
+    assert status["reason"] == f"ValueError: the motor is [hot] (environment's {told})"
+    table = runs[MEMBER].table("evaluations")
+    assert sorted(set(table["step"] if len(table) else [])) == rows
+    log = (runs[MEMBER].path / "log.txt").read_text()
+    assert "Traceback" in log
+    assert 'raise ValueError("the motor is\\n[hot]")' in log
+
+
+def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbed):
+    made = []
+
+    def fails(env, method):
+        if method == "__init__":
+            made.append(env)
+            if len(made) == 3 * (1 + 2 * 2) + 2:  # pools: training, evaluations at 0 and 100; the second of the next
+                raise OSError("no port is free")
+
+    envs.describe("gymnasium:Frail-v0")
+    harm(fails)
+    runs = train(tmp_path)
+    assert_others_are_untouched(runs, undisturbed)
+    reason = runs[MEMBER].status()["reason"]
+    assert reason == "OSError: no port is free (environment's __init__(), training, step 160)"
+
+
+@pytest.mark.parametrize("killed_at", [130, 190, 210])
+def test_a_cohort_with_a_failed_run_goes_on_after_a_kill(killed_at, harm, tmp_path, undisturbed):
+    """The environment raises only once: a second time it would go on elsewhere, and be seen to differ."""
+    raised, seed = [], derived_seeds(0, "training environments", killed_at // 160, 1)[0]
+
+    def fails(env, method):
+        if env.seed == TRAINING[0] and env.steps == 120 and not raised:
+            raised.append(env)
+            boom(env, method)
+        if env.seed == seed and env.steps == (killed_at - 1) % 160 + 1 and method == "step":
+            raise KeyboardInterrupt
+
+    harm(fails)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path)
+    harm(lambda env, method: None)
+    runs = train(tmp_path)
+    saved = killed_at > 200
+    assert runs[MEMBER].status()["status"] == ("failed" if saved else "finished")
+    assert_others_are_untouched(runs, undisturbed)
+
+
+def test_a_run_that_failed_is_trained_again_only_when_asked(harm, tmp_path, undisturbed):
+    harm(lambda env, method: boom(env, method) if env.seed == TRAINING[0] and env.steps == 120 else None)
+    runs = train(tmp_path)
+    before = {path: path.read_bytes() for path in runs[MEMBER].path.iterdir()}
+    _, planned = plan(tmp_path)
+    assert [spec.seed for spec in planned.raised] == [MEMBER]
+    assert (planned.cohorts, len(planned.reused)) == ((), 2)
+    assert {path: path.read_bytes() for path in runs[MEMBER].path.iterdir()} == before
+    harm(lambda env, method: None)
+    store, planned = plan(tmp_path, retrain=True)
+    ((cohort,),) = (planned.cohorts,)
+    assert ([spec.seed for spec in cohort.runs], cohort.is_new, planned.raised) == ([MEMBER], True, ())
+    worker.Worker(store, cohort.id, 300, "cpu", 1).train()
+    assert {run.status()["status"] for run in runs.values()} == {"finished"}
+    assert runs[MEMBER].status()["raised_at"] is None
+
+
+def test_a_run_that_failed_can_be_trained_again_while_its_cohort_goes_on(harm, tmp_path, undisturbed):
+    harm(lambda env, method: boom(env, method) if env.seed == TRAINING[0] and env.steps == 120 else None)
+    runs = train(tmp_path, steps=200)
+    harm(lambda env, method: None)
+    store, planned = plan(tmp_path, retrain=True)
+    assert sorted((len(cohort.runs), cohort.is_new) for cohort in planned.cohorts) == [(1, True), (3, False)]
+    for cohort in planned.cohorts:
+        worker.Worker(store, cohort.id, 300, "cpu", 1).train()
+    assert_others_are_untouched(runs, undisturbed)
+    assert runs[MEMBER].status()["status"] == "finished"
+
+
+@pytest.mark.parametrize("steps", [0, 120])
+def test_a_cohort_of_which_all_failed_ends(steps, harm, tmp_path):
+    harm(lambda env, method: boom(env, method) if env.steps >= steps and env.seed is not None else None)
+    runs = train(tmp_path)
+    reasons = {run.status()["reason"] for run in runs.values()}
+    method = "step(), training, step 120" if steps else "reset(), training, step 0"
+    assert reasons == {f"ValueError: the motor is [hot] (environment's {method})"}
+    store, planned = plan(tmp_path)
+    assert (planned.cohorts, len(planned.raised)) == ((), 3)
+    (cohort,) = store.cohort_ids()
+    assert not CohortDirectory(store.cohort(cohort)).saved()  # what was kept to go on is freed
+
+
+def test_what_a_backend_raises_for_all_environments_fails_all(monkeypatch, tmp_path):
+    """EnvPool steps all at once, so that its exceptions are nobody's."""
+
+    class Backend(gymnasium.vector.SyncVectorEnv):
+        steps = 0
+
+        def step(self, actions):
+            self.steps += 1
+            if self.steps == 120:
+                raise RuntimeError("a thread of the pool is lost")
+            return super().step(actions)
+
+    monkeypatch.setattr(gymnasium.vector, "SyncVectorEnv", Backend)
+    runs = train(tmp_path)
+    reason = "RuntimeError: a thread of the pool is lost (environment's step(), training, step 120)"
+    assert {run.status()["reason"] for run in runs.values()} == {reason}
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), AssertionError(), KeyError("joint")])
+def test_every_kind_of_exception_has_its_name(error, harm, tmp_path):
+    def fails(env, method):
+        if env.seed == TRAINING[0] and env.steps == 20 and method == "step":
+            raise error
+
+    harm(fails)
+    reason = train(tmp_path, steps=100)[MEMBER].status()["reason"]
+    said = {"SystemExit": "SystemExit: 3", "AssertionError": "AssertionError", "KeyError": "KeyError: 'joint'"}
+    assert reason == f"{said[type(error).__name__]} (environment's step(), training, step 20)"
+
+
+def test_an_environment_that_does_not_close_changes_nothing(monkeypatch, tmp_path, undisturbed):
+    monkeypatch.setattr(Frail, "close", boom, raising=False)
+    monkeypatch.setattr(Frail, "close", lambda self: boom(self, "close"))
+    runs = train(tmp_path)
+    assert {seed: comparable(run) for seed, run in runs.items()} == undisturbed
+
+
+def test_memory_that_is_short_is_the_process_and_not_the_environment(harm, tmp_path):
+    def fails(env, method):
+        if env.seed == TRAINING[0] and env.steps == 20:
+            raise MemoryError("32 GB")
+
+    harm(fails)
+    with pytest.raises(MemoryError):
+        train(tmp_path)
+
+
+BAD = {
+    "a reward": ("paid", float("nan"), "reward"),
+    "an infinite reward": ("paid", float("-inf"), "reward"),
+    "an observation": ("seen", np.array([np.nan], np.float32), "observation"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize(
+    ("at", "told"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]
+)
+def test_what_the_environment_gives_that_is_not_finite_is_named(at, told, bad, harm, tmp_path, undisturbed):
+    name, value, called = BAD[bad]
+    seed, steps = (EVALUATION[200], 7) if at == 200 else (TRAINING[0], at)
+
+    def gives(env, method):
+        if env.seed == seed and method == "step":
+            setattr(env, name, value if env.steps == steps else None)
+
+    harm(gives)
+    runs = train(tmp_path)
+    assert_others_are_untouched(runs, undisturbed)
+    status = runs[MEMBER].status()
+    assert (status["status"], status["steps"]) == ("diverged", at)
+    assert status["reason"] == "NaN or infinity at " + told.format(called)
+    _, planned = plan(tmp_path)
+    assert [spec.seed for spec in planned.diverged] == [MEMBER]
+
+
+def test_what_no_transition_uses_may_be_anything(harm, tmp_path):
+    """An episode that terminates bootstraps nothing: its last observation is never learned from."""
+
+    class Ends(Frail):
+        def step(self, action):
+            observation, reward, _, _, infos = super().step(action)
+            over = self.steps % 20 == 10
+            return observation * (np.nan if over else 1), reward, over, False, infos
+
+    gymnasium.registry["Frail-v0"].entry_point = Ends
+    try:
+        runs = train(tmp_path)
+    finally:
+        gymnasium.registry["Frail-v0"].entry_point = Frail
+    assert {run.status()["status"] for run in runs.values()} == {"finished"}
+
+
+def test_the_exception_that_a_log_ends_with():
+    log = ["starting", "Traceback (most recent call last):", '  File "x.py", line 1', "    f()", "ValueError: one",
+           "two", "  three"]  # fmt: skip
+    assert _exception(log) == "ValueError: one two three"
+    assert _exception([*log[:4], *log[1:4], "KeyError: 'a'"]) == "KeyError: 'a'"
+    assert _exception(["no trace", "of it"]) == "of it"
