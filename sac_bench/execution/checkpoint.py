@@ -24,6 +24,7 @@ from torch import Tensor
 from sac_bench.errors import InputError
 from sac_bench.files import Fingerprint, check, read_json, write_atomically, write_json
 from sac_bench.store import RunDirectory
+from sac_bench.training.replay import rows_of
 from sac_bench.training.trainer import Trainer
 
 GENERATIONS = 2
@@ -219,14 +220,6 @@ def state_of(tensors: dict[str, Tensor], members: Sequence[int], width: int) -> 
     """Of tensors {name: [M * K, ...]} these members' [M' * K, ...]; K is 1 but for what environments have."""
     keep = torch.tensor(members)
     return {name: leaf.unflatten(0, (width, -1))[keep].flatten(0, 1).contiguous() for name, leaf in tensors.items()}
-
-
-def rows_of(rows: dict[str, Tensor], members: Sequence[int]) -> dict[str, Tensor]:
-    """Of a segment's rows {name: [M, T, N, ...]} these members', ascending; "final" has a row for each `truncated`."""
-    keep = torch.tensor(members)
-    of, _, _ = rows["truncated"].nonzero(as_tuple=True)
-    chosen = {name: part[keep].contiguous() for name, part in rows.items() if name != "final"}
-    return chosen | {"final": rows["final"][torch.isin(of, keep)].contiguous()}
 
 
 def _start(rows: str) -> int:

@@ -26,6 +26,7 @@ from sac_bench.experiment import Wanted
 from sac_bench.runspec import RunSpec, digest
 from sac_bench.starts import with_origins
 from sac_bench.store import ENDED, Store, has_raised, standing_at
+from sac_bench.training import blocks
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
@@ -63,7 +64,7 @@ class CohortPlan:
     @property
     def memory_bytes(self) -> float:
         """Peak memory of its process, the replay filled."""
-        return PROCESS_BYTES + len(self.runs) * member_bytes(self.runs[0], self.steps)
+        return cohort_bytes(len(self.runs), self.runs[0], self.steps)
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,19 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
     state = learner.shape_of_state(config.number_tensors())
-    parameters = sum(leaf.numel() for leaf in tree_leaves(state["params"]))
-    return parameters, sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state))
+    return blocks.parameters(state), sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state))
 
 
 def update_flops(spec: RunSpec) -> float:
     """Arithmetic of one update."""
     parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
-    return 2.0 * spec.config.batch_size * parameters * spec.config.passes
+    return blocks.update_flops(parameters, spec.config)
+
+
+def cohort_bytes(runs: int, spec: RunSpec, steps: int) -> float:
+    """Memory at most of so many such runs in one process."""
+    training, _ = blocks.programs(runs, update_flops(spec), "cpu", compiled=True)
+    return PROCESS_BYTES + training * member_bytes(spec, steps)
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
@@ -353,7 +359,7 @@ def _fitting(spec: RunSpec, steps: int, memory: float, workers: int) -> int:
 
 def check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int) -> None:
     """InputError where a program of so many runs would not fit into the memory of a worker, in bytes."""
-    needed = PROCESS_BYTES + runs * member_bytes(spec, steps)
+    needed = cohort_bytes(runs, spec, steps)
     if needed <= memory:
         return
     fewer = int(workers * memory // needed)

@@ -1,8 +1,8 @@
 """One process that trains one cohort: from its directory to its runs' directories.
 
 Started by its guardian (execution/guardian.py) as `python -m sac_bench.execution.worker`, with the cohort's lock held
-for as long as it lives. Reports its progress as JSON lines on the file descriptor it was started with as standard output,
-and everything else on standard error. Exit code: 0; STOPPED after SIGTERM; NO_RESTART when a restart would not help.
+for as long as it lives. It reports progress as JSON lines on standard output, and everything else on standard error.
+Exit code: 0; STOPPED after SIGTERM; NO_RESTART when a restart would not help.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Worker:
                     raise InputError(f"{run.path} was trained, and its replay is gone; --retrain trains it again")
             for m, (run, spec) in enumerate(zip(self.runs, self._specs, strict=True)):
                 if spec.start and run in self._here:
-                    trainer.cohort.start(m, *starting.read(self.store, spec.start))
+                    trainer.start(m, *starting.read(self.store, spec.start))
         trainer.progress.stopped = [
             stopped or run not in self._here for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)
         ]

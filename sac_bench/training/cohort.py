@@ -19,6 +19,7 @@ from sac_bench.training.graphed import Graphed
 from sac_bench.training.inductor import same_at_every_width
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import Draws, Moment, uniform
+from sac_bench.training.replay import is_of_any_length, of_any_length
 from sac_bench.training.rollout import whole
 
 Data = Any
@@ -32,7 +33,8 @@ class Cohort:
     state: pytree of [M, ...], whose tensors are updated in place; numbers: {name: [M]}; seeds: [M].
     gather(moment, data) makes an update's batches {name: [M, B, ...]} from what the learners learn from and the
     update's draws, of which "replay" is [M, B]. With `compiled`, an update is one graph, draws and batches
-    included, and so is acting; eager is the reference they are checked against.
+    included, and so is acting; eager is the reference they are checked against. `block` members share a program, and
+    wider cohorts call it in turn; None: all.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Cohort:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         compiled: bool = True,
+        block: int | None = None,
     ) -> None:
         self.learner, self.dtype, self.device = learner, dtype, torch.device(device)
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self.device)
@@ -64,6 +67,10 @@ class Cohort:
         self._counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
         self._found = torch.zeros_like(self._sums)  # the last metrics, or the first that were not finite
         self.record = (self._sums, self._counts, self.healthy, self._found)
+        block = block or self.size
+        self._blocks = [slice(first, first + block) for first in range(0, self.size, block)]
+        self._learned = [self._views((self.state, self.numbers, self.seeds, self.record), one) for one in self._blocks]
+        self._data: tuple[Data, list[Data]] = ((), [])
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
@@ -115,7 +122,7 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""
-        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
+        return self._in_turn(self._act, self.learner.policy(self.state), self.numbers, observation, noise)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
@@ -125,7 +132,27 @@ class Cohort:
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
+        everything = (policy, carried, self.numbers, self.seeds, observation, started, step, warm)
+        return self._in_turn(self._explore, *everything)
+
+    def _views(self, tree: Any, block: slice) -> Any:
+        """A block's part of tensors that lead with the member axis; others as they are."""
+        if len(self._blocks) == 1:
+            return tree
+
+        def view(leaf: Tensor) -> Tensor:
+            if not leaf.ndim or len(leaf) != self.size:
+                return leaf
+            return of_any_length(leaf[block]) if is_of_any_length(leaf) else leaf[block]
+
+        return tree_map(view, tree)
+
+    def _in_turn(self, program: Callable[..., Any], *arguments: Any) -> Any:
+        """program(*arguments), block by block."""
+        if len(self._blocks) == 1:
+            return program(*arguments)
+        found = [program(*self._views(arguments, block)) for block in self._blocks]
+        return tree_map(lambda *leaves: torch.cat(leaves), *found)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)
@@ -135,7 +162,7 @@ class Cohort:
         """What the updates that are due now learn from: the memory, or what the learners make of a whole rollout."""
         if self.learner.data == "replay":
             return memory
-        samples = self._prepare(self.state, self.numbers, self.seeds, memory)
+        samples = self._in_turn(self._prepare, self.state, self.numbers, self.seeds, memory)
         if self._samples is None:
             self._samples = samples
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
@@ -144,7 +171,10 @@ class Cohort:
     def update(self, data: Data, number: int = 0) -> None:
         """One update of every member, on a batch of its own, after `number` others."""
         made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
-        made_by(self.state, self.numbers, self.seeds, self.record, data)
+        if not _are_the_same(data, self._data[0]):
+            self._data = data, [self._views(data, block) for block in self._blocks]
+        for learned, of_block in zip(self._learned, self._data[1], strict=True):
+            made_by(*learned, of_block)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> the learners' Q and bonus, [M, N] each."""
@@ -253,6 +283,11 @@ class Cohort:
 
     def _act_all(self, policy: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
         return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
+
+
+def _are_the_same(tree: Data, other: Data) -> bool:
+    leaves, others = tree_leaves(tree), tree_leaves(other)
+    return len(leaves) == len(others) and all(leaf is known for leaf, known in zip(leaves, others, strict=True))
 
 
 def _of_member(member: int, leaf: Tensor) -> Tensor:

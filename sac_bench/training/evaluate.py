@@ -31,6 +31,11 @@ class Episodes(NamedTuple):
     not_finite: dict[int, str]
     """{member: which of observation, action and reward was the first that was not finite}, where one was."""
 
+    def of_first(self, members: int) -> Episodes:
+        """The same without the members after the first so many."""
+        bias = {name: values[:members] for name, values in self.bias.items()}
+        return Episodes(self.returns[:members], self.lengths[:members], bias, self.not_finite)
+
 
 def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episodes: int, threads: int,
              compiled: bool, idle: Collection[int] = (), fails: Fails = raise_at_once) -> Episodes:  # fmt: skip

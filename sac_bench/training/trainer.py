@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -21,15 +21,17 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
+from sac_bench.algorithms.protocol import Numbers
 from sac_bench.errors import InputError
 from sac_bench.runspec import RunSpec
+from sac_bench.training.blocks import parameters, programs, update_flops
 from sac_bench.training.cohort import Cohort, Gather
 from sac_bench.training.envs import Pool, describe
 from sac_bench.training.evaluate import Episodes, evaluate
 from sac_bench.training.guard import Fails, Stop, diverged, failed
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import derived_seeds
-from sac_bench.training.replay import Replay, sample
+from sac_bench.training.replay import Replay, rows_of, sample
 from sac_bench.training.rollout import minibatch
 
 Chunks = Sequence[tuple[int, Callable[[], dict[str, Tensor]]]]
@@ -76,18 +78,22 @@ class Trainer:
     ) -> None:
         spec = specs[0]
         self.config, self.env = spec.config, describe(spec.env)
-        self.seeds = [s.seed for s in specs]
         self.target_steps, self.compiled, self.threads = steps, compiled, threads
         m, n = len(specs), self.config.num_envs
         learner = ALGORITHMS[spec.algorithm].learner(self.config, self.env.observation_dim, self.env.action_dim)
-        numbers = [s.config.numbers() for s in specs]
+        flops = update_flops(parameters(learner.shape_of_state(self.config.number_tensors())), self.config)
+        training, block = programs(m, flops, device, compiled)
+        copied = [*specs, *[spec] * (training - m)]
+        self.members, self.seeds = m, [s.seed for s in copied]
+        """How many count, and the seeds of all that train: a run alone may have a copy (training/blocks.py)."""
+        numbers = [s.config.numbers() for s in copied]
         if isinstance(self.config, ReplayConfig):
             gather: Gather = partial(sample, n_step=self.config.n_step)
         else:
             gather = partial(minibatch, size=learner.batch_size)
-        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled)
+        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled, block)
         self.replay = Replay(
-            m, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
+            training, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )
         self.progress = Progress(stopped=[False] * m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
@@ -108,7 +114,7 @@ class Trainer:
 
     def train(self, report: Callable[[int, float | None], None] = lambda steps, last: None) -> Segment:
         """Train to the end of the segment and evaluate there. Before the first step, only evaluate."""
-        finished: list[list[float]] = [[] for _ in self.seeds]
+        finished: list[list[float]] = [[] for _ in range(self.members)]
         began, updates = time.perf_counter(), self.progress.updates
         if self._pool is None:
             self._open_pool()
@@ -154,7 +160,8 @@ class Trainer:
         step = self.replay.clock()
         warm = step >= self.config.random_steps // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
-        return self.cohort.explore(observation, self.replay.started(), step, warm).flatten(0, 1).cpu().numpy()
+        action = self.cohort.explore(observation, self.replay.started(), step, warm)
+        return action[: self.members].flatten(0, 1).cpu().numpy()
 
     def _update(self) -> None:
         due = self.config.updates_due(self.steps) - self.progress.updates
@@ -166,14 +173,16 @@ class Trainer:
     def _judge(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:
         started = time.perf_counter()
         metrics, finite_updates = self.cohort.pop_metrics()
-        for m in np.flatnonzero(~self.cohort.finite().numpy() & ~np.array(self.progress.stopped)).tolist():
+        finite = self.cohort.finite()[: self.members].numpy()
+        for m in np.flatnonzero(~finite & ~np.array(self.progress.stopped)).tolist():
             first = min(updates_before + int(finite_updates[m]) + 1, self.progress.updates)
             at, names = self.config.steps_of_update(first), self.cohort.not_finite(m)
             if m not in self._stops or at < self._stops[m].step:
                 self._stops[m] = diverged(at, ", ".join(names[:3]) + (" and others" if len(names) > 3 else ""))
         episodes = evaluate(
             self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled,
-            idle=np.flatnonzero(self._stopped()).tolist(), fails=self._fails("evaluation"),
+            idle=[*np.flatnonzero(self._stopped()).tolist(), *range(self.members, self.cohort.size)],
+            fails=self._fails("evaluation"),
         )  # fmt: skip
         for m, what in episodes.not_finite.items():
             self._stops.setdefault(m, diverged(self.steps, f"{what} in evaluation"))
@@ -181,9 +190,10 @@ class Trainer:
         now = time.perf_counter()
         self.progress.evaluation_seconds += now - started
         self.progress.wall_seconds += now - began
-        self.progress.share_seconds += (now - began) / self.cohort.size
-        stops, self._stops = self._stops, {}
-        return Segment(self.steps, episodes, metrics | measured, finished, stops)
+        self.progress.share_seconds += (now - began) / self.members
+        stops, self._stops = {m: stop for m, stop in self._stops.items() if m < self.members}, {}
+        found = {name: values[: self.members] for name, values in (metrics | measured).items()}
+        return Segment(self.steps, episodes.of_first(self.members), found, finished, stops)
 
     def _measured(self, episodes: Episodes) -> dict[str, Tensor]:
         """{name: [M]}, on the CPU, of Q and of the learners' diagnoses; NaN for members that diverged."""
@@ -211,7 +221,7 @@ class Trainer:
     def _check_finite(self, what: str, values: np.ndarray) -> None:
         """End members that the environments gave values [M*N, ...] that are not finite."""
         if not np.isfinite(values).all():
-            for m in np.flatnonzero(~np.isfinite(values.reshape(self.cohort.size, -1)).all(1)).tolist():
+            for m in np.flatnonzero(~np.isfinite(values.reshape(self.members, -1)).all(1)).tolist():
                 self._stops.setdefault(m, diverged(self.steps, what))
 
     # -- environments -------------------------------------------------------------------------------------------
@@ -222,7 +232,8 @@ class Trainer:
     def _make_pool(self) -> Pool:
         generation = self.progress.vector_steps // self._pool_rows
         n = self.config.num_envs
-        seeds = [derived_seeds(seed, "training environments", generation, n) for seed in self.seeds]
+        members = self.seeds[: self.members]
+        seeds = [derived_seeds(seed, "training environments", generation, n) for seed in members]
         idle = set(np.flatnonzero(np.repeat(self._stopped(), n)).tolist())
         return Pool(self.env.id, list(itertools.chain(*seeds)), self.threads, idle=idle,
                     fails=self._fails("training", n))  # fmt: skip
@@ -237,12 +248,14 @@ class Trainer:
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
         """(state tensors by name, the rows added since the last checkpoint, progress in plain values)."""
-        state = named_tensors(self.cohort.state) | {"observation": self.replay.newest.flatten(0, 1)}
+        state = named_tensors(self._counting(self.cohort.state))
+        state["observation"] = self._counting(self.replay.newest).flatten(0, 1)
         tensors = {name: leaf.to("cpu", copy=True).contiguous() for name, leaf in state.items()}
         tensors["returns"] = torch.as_tensor(self._returns).clone()
         rows = {}
         if self.replay.written > self._saved_rows:
             rows = self.replay.slice(max(self._saved_rows, self.replay.written - self.replay.rows), self.replay.written)
+            rows = rows_of(rows, range(self.members))
         self._saved_rows = self.replay.written
         return tensors, rows, asdict(self.progress)
 
@@ -261,15 +274,17 @@ class Trainer:
         except TypeError:
             raise InputError("saved by another version of sac_bench: its progress is not as it is now") from None
         self.cohort.healthy.copy_(~torch.tensor(self.progress.stopped))
-        tree_map(lambda leaf, saved: leaf.copy_(saved), self.cohort.state, with_tensors(self.cohort.state, tensors))
-        m, n = self.cohort.size, self.config.num_envs
+        saved = with_tensors(self._counting(self.cohort.state), tensors)
+        tree_map(lambda leaf, of_member: leaf.copy_(of_member), self.cohort.state, saved)
+        m, n, copies = self.members, self.config.num_envs, self.cohort.size // self.members
         pool = self._make_pool()
         observation = pool.reset()
         newest = tensors["observation"].reshape(m, n, -1)
         self.replay.written = chunks[0][0] if chunks else 0
         for first, load in chunks:
             rows = load()
-            self.replay.extend(rows, newest)
+            twice = {name: torch.cat([part] * copies) for name, part in rows.items()} if copies > 1 else rows
+            self.replay.extend(twice, newest)
             parts = (rows[name].transpose(0, 1).flatten(1, 2).numpy() for name in ("action", "observation"))
             for t, (action, recorded) in enumerate(zip(*parts, strict=True)):
                 if first + t >= self._pool_start():
@@ -290,6 +305,15 @@ class Trainer:
         alive = ~np.repeat(self._stopped(), self.config.num_envs)
         if not np.array_equal(observation[alive], recorded[alive], equal_nan=True):
             raise InputError(f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions")
+
+    def start(self, m: int, weights: Mapping[str, Tensor], before: Numbers) -> None:
+        """Have member m begin with another learner's weights (`Cohort.start`)."""
+        for place in range(m, self.cohort.size, self.members):
+            self.cohort.start(place, weights, before)
+
+    def _counting(self, tree: Any) -> Any:
+        """Tensors without what is of copies."""
+        return tree_map(lambda leaf: leaf[: self.members], tree)
 
     def close(self) -> None:
         """Close the environments."""

@@ -68,7 +68,7 @@ EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[
 def harm(monkeypatch):
     """Sets what the environments of this test do."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
-    yield lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
+    return lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
 
 
 def plan(folder, **more):

@@ -4,12 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sac_bench.execution.checkpoint import CohortDirectory, rows_of
+from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.narrowing import narrow
 from sac_bench.execution.plan import make_plan, members, release, write
 from sac_bench.execution.worker import Worker
 from sac_bench.experiment import load
 from sac_bench.store import Store
+from sac_bench.training.replay import rows_of
 from tests.conftest import EXPERIMENT
 
 SIZES = {"layers = [8]": "layers = [64, 64]", "batch_size = 4": "batch_size = 64", "seeds = 2": "seeds = 4"}
