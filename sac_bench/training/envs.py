@@ -192,7 +192,6 @@ def alone(env_id: str) -> gymnasium.Env:
         return _one(env_id, None)
 
 
-@functools.cache
 def _declared(env_id: str) -> tuple[Any, Any, Any, sources.Definition]:
     """An environment's action space, observation space, limit of steps or None, and what it is made of if a user's."""
     if env_id.startswith(GYMNASIUM_PREFIX):
@@ -292,6 +291,12 @@ def _in_turn(makers: Sequence[Callable[[], Any]]) -> gymnasium.vector.SyncVector
     return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
 
 
-def _stand_in(env_id: str) -> StandIn:
+@functools.cache
+def _spaces(env_id: str) -> tuple[Any, Any]:
+    """An environment's spaces of observations and actions."""
     actions, observations, *_ = _declared(env_id)
-    return StandIn(observations, actions)
+    return observations, actions
+
+
+def _stand_in(env_id: str) -> StandIn:
+    return StandIn(*_spaces(env_id))

@@ -72,7 +72,7 @@ class Replay:
 
     def start(self, observation: np.ndarray) -> None:
         """The first observation [M*N, D] of all."""
-        self.newest.copy_(torch.as_tensor(self._shaped(observation)))
+        self.newest.copy_(torch.tensor(self._shaped(observation)))
 
     def add(self, action: np.ndarray, step: Step) -> None:
         """One vector step: actions [M*N, A] in [-1, 1] and what came of them."""
@@ -83,7 +83,7 @@ class Replay:
         brought[..., -2] = self._shaped(step.terminated)
         brought[..., -1] = -1
         if step.truncated.any():
-            final = torch.as_tensor(self._shaped(step.final_observation))
+            final = torch.tensor(self._shaped(step.final_observation))
             for m, n in zip(*np.nonzero(self._shaped(step.truncated)), strict=True):
                 brought[m, n, -1] = self._keep_final(m, self.written, final[m, n])
         there = self._brought.to(self.device, non_blocking=True)

@@ -214,7 +214,7 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     segment = trained.train()
     ((member, stop),) = segment.stops.items()
     assert (member, stop.status, stop.step) == (1, "diverged", trained.config.steps_of_update(done + 8))
-    assert stop.reason == f"NaN or infinity at step {stop.step}: critic_loss, actor_loss, q and others"
+    assert stop.reason.startswith(f"NaN or infinity at step {stop.step}: critic_loss, actor_loss, q")
     assert segment.metrics["critic_loss"].isfinite().all()
     assert segment.metrics["gradient_variance_score_function"].isfinite().tolist() == [True, False]
     trained.close()
