@@ -2,7 +2,8 @@
 
 Started by its guardian (execution/guardian.py) as `python -m sac_bench.execution.worker`, with the cohort's lock held
 for as long as it lives; tells its progress as JSON lines on the file descriptor it was started with as standard output,
-and everything else on standard error. Exit code: 0, STOPPED after SIGTERM, NO_RESTART when starting again would not help.
+and everything else on standard error. Exit code: 0, STOPPED after SIGTERM, NO_RESTART when starting again
+would not help.
 """
 
 from __future__ import annotations

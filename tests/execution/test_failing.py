@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
-import pandas as pd
 import pytest
 
-from sac_bench.errors import InputError
 from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.local import _exception
@@ -70,7 +68,7 @@ EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[
 def harm(monkeypatch):
     """Sets what the environments of this test do."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
-    yield lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
+    return lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
 
 
 def plan(folder, **more):

@@ -150,6 +150,41 @@ def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goe
     assert comparable(tmp_path / "results") == reference
 
 
+@pytest.mark.slow
+def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(command, tmp_path):
+    prepare(tmp_path, r"if self.steps == 250 and self.place == 1: raise MemoryError('no room\nfor more')")
+    ran = command(*RUN)
+    assert ran.returncode == 1
+    assert ran.stdout.count("worker MemoryError: no room for more; starts again") == 1
+    assert set(sac_bench.load_results("line", tmp_path / "results").runs["reason"]) == {"MemoryError: no room for more"}
+
+
+def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command, tmp_path, reference):
+    prepare(tmp_path, r"if self.steps == 250 and self.place == 2: raise ValueError('the arm\nbroke')")
+    ran = command(*RUN)
+    assert ran.returncode == 1, ran.stderr + ran.stdout
+    reason = "ValueError: the arm broke (environment's step(), training, step 250)"
+    assert f"failed: 1 run of cohort {next((tmp_path / 'results' / 'cohorts').iterdir()).name}: {reason}" in ran.stdout
+    assert "starts again" not in ran.stdout
+    assert "1 finished, 1 failed (at 200 steps)" in ran.stdout
+    runs = sac_bench.load_results("line", tmp_path / "results").runs.set_index("seed")
+    assert runs["status"].to_dict() == {0: "finished", 1: "failed"}
+    assert runs.loc[1, "reason"] == reason
+    found = comparable(tmp_path / "results")
+    own = [name for name in found if name.startswith(runs.loc[0, "run_id"])]
+    assert len(own) == 4
+    assert all(found[name] == reference[name] for name in own)
+    assert "1 failed (left out)" in (tmp_path / "results" / "line" / "report.md").read_text()
+    again = command(*RUN)
+    assert again.returncode == 1
+    assert "1 failed in their environment (not trained again; --retrain does)" in again.stdout
+    assert comparable(tmp_path / "results") == found
+    assert "1 finished, 1 failed" in command("status", "line").stdout
+    prepare(tmp_path)
+    assert command(*RUN, "--retrain").returncode == 0
+    assert "2 reused" in command(*RUN, "--dry-run").stdout
+
+
 TWO_SCALES = EXPERIMENT + "[variants.line]\n[variants.other]\nreward_scale = OTHER\n"
 
 
