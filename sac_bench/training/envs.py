@@ -11,7 +11,7 @@ import ctypes
 import functools
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -210,7 +210,7 @@ def _declared(env_id: str) -> tuple[Any, Any, int | None]:
 def _told_in_one_line(env_id: str) -> Iterator[None]:
     """Whatever a third-party constructor raises is an InputError, and its warnings are not shown."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with chdir("."), warnings.catch_warnings(action="ignore"):  # it may change the folder
             yield
     except Exception as error:
         raise InputError(f"environment {env_id!r} cannot be made: {first_line(error)}") from error

@@ -95,7 +95,7 @@ def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
     seeds = derived_seeds(0, "random policy environments", 0, episodes)
     generator = np.random.default_rng(0)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
-    with contextlib.closing(Pool(env.id, seeds, threads=1)) as pool:
+    with contextlib.chdir("."), contextlib.closing(Pool(env.id, seeds, threads=1)) as pool:  # it may change the folder
         pool.reset()
         while running.any():
             step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))

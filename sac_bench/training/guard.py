@@ -41,7 +41,8 @@ class Stop(NamedTuple):
 def failed(error: BaseException, method: str, step: int, where: str) -> Stop:
     """The stop of a member whose environment raised."""
     reason = f"{in_full(error)} (environment's {method}, {where}, step {step})"
-    return Stop("failed", step, reason, "".join(traceback.format_exception(error)))
+    log = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
+    return Stop("failed", step, reason, log)
 
 
 def diverged(step: int, what: str) -> Stop:
@@ -51,7 +52,11 @@ def diverged(step: int, what: str) -> Stop:
 
 def in_full(error: BaseException) -> str:
     """An exception's name and all of its message, in one line."""
-    return one_line(": ".join(filter(None, (type(error).__name__, " ".join(str(error).split())))))
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # of an exception of one's own
+        message = "(its message cannot be read)"
+    return one_line(": ".join(filter(None, (type(error).__name__, message))))
 
 
 class StandIn(gymnasium.Env):

@@ -241,6 +241,26 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
     assert comparable(tmp_path / "results") == reference
 
 
+@pytest.mark.slow
+def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(command, tmp_path, reference):
+    (tmp_path / "elsewhere").mkdir()
+    prepare(tmp_path, f"os.chdir({str(tmp_path / 'elsewhere')!r})")
+    ran = command(*RUN)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert comparable(tmp_path / "results") == reference
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.slow
+def test_a_process_that_an_environment_forked_holds_nothing_up(command, tmp_path, reference):
+    """It has the worker's lock and the pipe that the command listens to."""
+    fork = "if self.steps == 1 and self.place == 1 and os.fork() == 0: signal.pause()\n"
+    prepare(tmp_path, fork + DIE.replace("TIMES", "1"))
+    ran = command(*RUN)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert comparable(tmp_path / "results") == reference
+
+
 CHILDREN = """
         if self.steps == 1 and self.place == 1:
             sleep = [sys.executable, "-c", "import time; time.sleep(1e6)"]
