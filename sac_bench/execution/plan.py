@@ -26,7 +26,7 @@ from sac_bench.experiment import Wanted
 from sac_bench.runspec import RunSpec, digest
 from sac_bench.starts import with_origins
 from sac_bench.store import ENDED, Store, has_raised, standing_at
-from sac_bench.training import blocks
+from sac_bench.training.cohort import training_width
 from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
@@ -54,7 +54,7 @@ class CohortPlan:
     def seconds(self) -> float:
         """Rough time to train, on one CPU core."""
         config = self.runs[0].config
-        m, left = len(self.runs), self.steps - self.done
+        m, left = training_width(len(self.runs), "cpu", compiled=True), self.steps - self.done
         updates = config.updates_due(self.steps) - config.updates_due(self.done)
         per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(self.runs[0]) / FLOPS_PER_SECOND
         evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
@@ -98,19 +98,20 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
     state = learner.shape_of_state(config.number_tensors())
-    return blocks.parameters(state), sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state))
+    return sum(leaf.numel() for leaf in tree_leaves(state["params"])), sum(
+        leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)
+    )
 
 
 def update_flops(spec: RunSpec) -> float:
     """Arithmetic of one update."""
     parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
-    return blocks.update_flops(parameters, spec.config)
+    return 2.0 * spec.config.batch_size * parameters * spec.config.passes
 
 
 def cohort_bytes(runs: int, spec: RunSpec, steps: int) -> float:
     """Memory at most of so many such runs in one process."""
-    training, _ = blocks.programs(runs, update_flops(spec), "cpu", compiled=True)
-    return PROCESS_BYTES + training * member_bytes(spec, steps)
+    return PROCESS_BYTES + training_width(runs, "cpu", compiled=True) * member_bytes(spec, steps)
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
@@ -344,7 +345,8 @@ def _group(
         share = workers * work[structure, steps, label] / sum(work.values())
         fitting = _fitting(specs[0], steps, memory, workers)
         widest = min(_widest(specs[0], steps, device), fitting)
-        count = max(math.ceil(len(specs) / widest), min(len(specs), round(share)), 1)
+        useful = math.ceil(len(specs) / 2)  # a run that is alone trains beside a copy: two of them gain nothing
+        count = max(math.ceil(len(specs) / widest), min(useful, round(share)), 1)
         for i in range(count):
             members = tuple(specs[i::count])
             cohorts.append(CohortPlan(digest([spec.id for spec in members]), members, steps))

@@ -300,11 +300,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, termination)
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints goes to the log
+    store = Store(Path(arguments.results).absolute())  # environments may change the folder that they are in
     try:
         for module in arguments.imports:
             importlib.import_module(module)
         prepare_process(arguments.device, arguments.threads)
-        Worker(Store(arguments.results), arguments.cohort, arguments.steps, arguments.device, arguments.threads,
+        Worker(store, arguments.cohort, arguments.steps, arguments.device, arguments.threads,
                progress).train()  # fmt: skip
     except BrokenPipeError:
         sys.exit("nobody listens any more: what is saved is saved")

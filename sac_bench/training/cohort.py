@@ -16,15 +16,23 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
 from sac_bench.training.graphed import Graphed
-from sac_bench.training.inductor import same_at_every_width
+from sac_bench.training.inductor import use_vector_functions
 from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import Draws, Moment, uniform
-from sac_bench.training.replay import is_of_any_length, of_any_length
 from sac_bench.training.rollout import whole
 
 Data = Any
 """What the learners learn from: a pytree of tensors."""
 Gather = Callable[[Moment, Data], Batch]
+
+
+def training_width(members: int, device: torch.device | str, compiled: bool) -> int:
+    """How many members a cohort of so many trains: at least two in compiled code for a CPU.
+
+    There code for one member sums in another order than code for two and more, which agree (docs/correctness.md). So a
+    lone run trains beside a copy of itself, and its bytes do not depend on being alone.
+    """
+    return max(2, members) if compiled and torch.device(device).type == "cpu" else members
 
 
 class Cohort:
@@ -33,8 +41,7 @@ class Cohort:
     state: pytree of [M, ...], whose tensors are updated in place; numbers: {name: [M]}; seeds: [M].
     gather(moment, data) makes an update's batches {name: [M, B, ...]} from what the learners learn from and the
     update's draws, of which "replay" is [M, B]. With `compiled`, an update is one graph, draws and batches
-    included, and so is acting; eager is the reference they are checked against. `block` members share a program, and
-    wider cohorts call it in turn; None: all.
+    included, and so is acting; eager is the reference they are checked against.
     """
 
     def __init__(
@@ -47,7 +54,6 @@ class Cohort:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         compiled: bool = True,
-        block: int | None = None,
     ) -> None:
         self.learner, self.dtype, self.device = learner, dtype, torch.device(device)
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self.device)
@@ -67,10 +73,6 @@ class Cohort:
         self._counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
         self._found = torch.zeros_like(self._sums)  # the last metrics, or the first that were not finite
         self.record = (self._sums, self._counts, self.healthy, self._found)
-        block = block or self.size
-        self._blocks = [slice(first, first + block) for first in range(0, self.size, block)]
-        self._learned = [self._views((self.state, self.numbers, self.seeds, self.record), one) for one in self._blocks]
-        self._data: tuple[Data, list[Data]] = ((), [])
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
@@ -87,7 +89,7 @@ class Cohort:
         self._update: Callable[..., None] = partial(self._update_all, learner.update)
         self._between: Callable[..., None] = partial(self._update_all, learner.between or learner.update)
         if compiled:
-            same_at_every_width()
+            use_vector_functions()
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
             self._prepare = torch.compile(self._prepare_all, fullgraph=True)
@@ -122,7 +124,7 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""
-        return self._in_turn(self._act, self.learner.policy(self.state), self.numbers, observation, noise)
+        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
@@ -132,27 +134,7 @@ class Cohort:
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        everything = (policy, carried, self.numbers, self.seeds, observation, started, step, warm)
-        return self._in_turn(self._explore, *everything)
-
-    def _views(self, tree: Any, block: slice) -> Any:
-        """A block's part of tensors that lead with the member axis; others as they are."""
-        if len(self._blocks) == 1:
-            return tree
-
-        def view(leaf: Tensor) -> Tensor:
-            if not leaf.ndim or len(leaf) != self.size:
-                return leaf
-            return of_any_length(leaf[block]) if is_of_any_length(leaf) else leaf[block]
-
-        return tree_map(view, tree)
-
-    def _in_turn(self, program: Callable[..., Any], *arguments: Any) -> Any:
-        """program(*arguments), block by block."""
-        if len(self._blocks) == 1:
-            return program(*arguments)
-        found = [program(*self._views(arguments, block)) for block in self._blocks]
-        return tree_map(lambda *leaves: torch.cat(leaves), *found)
+        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)
@@ -162,7 +144,7 @@ class Cohort:
         """What the updates that are due now learn from: the memory, or what the learners make of a whole rollout."""
         if self.learner.data == "replay":
             return memory
-        samples = self._in_turn(self._prepare, self.state, self.numbers, self.seeds, memory)
+        samples = self._prepare(self.state, self.numbers, self.seeds, memory)
         if self._samples is None:
             self._samples = samples
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
@@ -171,10 +153,7 @@ class Cohort:
     def update(self, data: Data, number: int = 0) -> None:
         """One update of every member, on a batch of its own, after `number` others."""
         made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
-        if not _are_the_same(data, self._data[0]):
-            self._data = data, [self._views(data, block) for block in self._blocks]
-        for learned, of_block in zip(self._learned, self._data[1], strict=True):
-            made_by(*learned, of_block)
+        made_by(self.state, self.numbers, self.seeds, self.record, data)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> the learners' Q and bonus, [M, N] each."""
@@ -283,11 +262,6 @@ class Cohort:
 
     def _act_all(self, policy: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
         return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
-
-
-def _are_the_same(tree: Data, other: Data) -> bool:
-    leaves, others = tree_leaves(tree), tree_leaves(other)
-    return len(leaves) == len(others) and all(leaf is known for leaf, known in zip(leaves, others, strict=True))
 
 
 def _of_member(member: int, leaf: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -227,7 +227,7 @@ def _is_solved_wrongly(env: gymnasium.Env) -> bool:
 def told_in_one_line(env_id: str, fault: str) -> Iterator[None]:
     """Whatever a third party's code raises is an InputError; what it prints is captured, its warnings are not shown."""
     try:
-        with captured(env_id), warnings.catch_warnings(action="ignore"):
+        with chdir("."), captured(env_id), warnings.catch_warnings(action="ignore"):  # it may change the folder
             yield
     except InputError:
         raise

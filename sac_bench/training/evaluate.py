@@ -101,7 +101,11 @@ def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
     seeds = derived_seeds(0, "random policy environments", 0, episodes)
     generator = np.random.default_rng(0)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
-    with captured(f"{env.id}, random policy"), contextlib.closing(Pool(env.id, seeds, threads=1)) as pool:
+    with (
+        contextlib.chdir("."),  # the environment may change the folder
+        captured(f"{env.id}, random policy"),
+        contextlib.closing(Pool(env.id, seeds, threads=1)) as pool,
+    ):
         pool.reset()
         while running.any():
             step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))

@@ -41,7 +41,8 @@ class Stop(NamedTuple):
 def failed(error: BaseException, method: str, step: int, where: str) -> Stop:
     """The stop of a member whose environment raised."""
     reason = f"{in_full(error)} (environment's {method}, {where}, step {step})"
-    return Stop("failed", step, reason, "".join(traceback.format_exception(error)))
+    log = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
+    return Stop("failed", step, reason, log)
 
 
 def diverged(step: int, what: str) -> Stop:
@@ -52,7 +53,11 @@ def diverged(step: int, what: str) -> Stop:
 def in_full(error: BaseException) -> str:
     """An exception's name, unless it is ours, and all of its message, in one line."""
     name = "" if isinstance(error, InputError) else type(error).__name__
-    return one_line(": ".join(filter(None, (name, " ".join(str(error).split())))))
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # of an exception of one's own
+        message = "(its message cannot be read)"
+    return one_line(": ".join(filter(None, (name, message))))
 
 
 class StandIn(gymnasium.Env):

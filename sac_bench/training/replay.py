@@ -40,10 +40,10 @@ class Replay:
         m, n, self.rows = members, num_envs, capacity // num_envs
         self.device = torch.device(device)
         ring = self.rows + 1  # one row more: the observation to act on next
-        self._ring = of_any_length(torch.empty(m, ring, n, row_width(observation_dim, action_dim), device=device))
+        self._ring = _of_any_length(torch.empty(m, ring, n, row_width(observation_dim, action_dim), device=device))
         self.observation, self.action, rest = self._ring.split([observation_dim, action_dim, 3], dim=-1)
         self.reward, self.terminated, self.final_slot = rest.unbind(-1)  # final_slot: -1 where not truncated
-        self.final = of_any_length(torch.empty(m, max(16, n), observation_dim, device=device))
+        self.final = _of_any_length(torch.empty(m, max(16, n), observation_dim, device=device))
         self._final_row = np.full(self.final.shape[:2], -1, dtype=np.int64)  # the row (global) a slot belongs to
         self._next_slot = np.zeros(m, dtype=np.int64)
         self._clock = torch.zeros((), dtype=torch.int64, device=device)
@@ -142,7 +142,7 @@ class Replay:
         owner = self._final_row[member, slot]
         if owner >= 0 and owner > row - self.rows:
             slot = self.final.shape[1]
-            self.final = of_any_length(torch.cat([self.final, torch.empty_like(self.final)], dim=1))
+            self.final = _of_any_length(torch.cat([self.final, torch.empty_like(self.final)], dim=1))
             self._final_row = np.concatenate([self._final_row, np.full_like(self._final_row, -1)], axis=1)
         self._next_slot[member] = slot + 1
         self._final_row[member, slot] = row
@@ -150,15 +150,10 @@ class Replay:
         return slot
 
 
-def of_any_length(buffer: Tensor) -> Tensor:
+def _of_any_length(buffer: Tensor) -> Tensor:
     """Tells the compiler that axis 1 may have any length: one program for every capacity and side ring."""
     torch._dynamo.mark_dynamic(buffer, 1)
     return buffer
-
-
-def is_of_any_length(buffer: Tensor) -> bool:
-    """Whether the compiler was told so of a tensor."""
-    return 1 in getattr(buffer, "_dynamo_dynamic_indices", ())
 
 
 def rows_of(rows: dict[str, Tensor], members: Sequence[int]) -> dict[str, Tensor]:

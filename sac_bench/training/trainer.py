@@ -24,8 +24,7 @@ from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.algorithms.protocol import Numbers
 from sac_bench.errors import InputError
 from sac_bench.runspec import RunSpec
-from sac_bench.training.blocks import parameters, programs, update_flops
-from sac_bench.training.cohort import Cohort, Gather
+from sac_bench.training.cohort import Cohort, Gather, training_width
 from sac_bench.training.envs import Pool, describe
 from sac_bench.training.evaluate import Episodes, evaluate
 from sac_bench.training.guard import Fails, Stop, diverged, failed
@@ -81,19 +80,18 @@ class Trainer:
         self.target_steps, self.compiled, self.threads = steps, compiled, threads
         m, n = len(specs), self.config.num_envs
         learner = ALGORITHMS[spec.algorithm].learner(self.config, self.env.observation_dim, self.env.action_dim)
-        flops = update_flops(parameters(learner.shape_of_state(self.config.number_tensors())), self.config)
-        training, block = programs(m, flops, device, compiled)
-        copied = [*specs, *[spec] * (training - m)]
+        width = training_width(m, device, compiled)
+        copied = [*specs, *[spec] * (width - m)]
         self.members, self.seeds = m, [s.seed for s in copied]
-        """How many count, and the seeds of all that train: a run alone may have a copy (training/blocks.py)."""
+        """How many count, and the seeds of all that train: a lone run may have a copy."""
         numbers = [s.config.numbers() for s in copied]
         if isinstance(self.config, ReplayConfig):
             gather: Gather = partial(sample, n_step=self.config.n_step)
         else:
             gather = partial(minibatch, size=learner.batch_size)
-        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled, block)
+        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled)
         self.replay = Replay(
-            training, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
+            width, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )
         self.progress = Progress(stopped=[False] * m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps

@@ -238,7 +238,12 @@ def test_what_a_backend_raises_for_all_environments_fails_all(monkeypatch, tmp_p
     assert {run.status()["reason"] for run in runs.values()} == {reason}
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), AssertionError(), KeyError("joint")])
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), AssertionError(), KeyError("joint"), Mute(), OSError("a\0\udcff")])
 def test_every_kind_of_exception_has_its_name(error, harm, tmp_path):
     def fails(env, method):
         if env.seed == TRAINING[0] and env.steps == 20 and method == "step":
@@ -246,7 +251,8 @@ def test_every_kind_of_exception_has_its_name(error, harm, tmp_path):
 
     harm(fails)
     reason = train(tmp_path, steps=100)[MEMBER].status()["reason"]
-    said = {"SystemExit": "SystemExit: 3", "AssertionError": "AssertionError", "KeyError": "KeyError: 'joint'"}
+    said = {"SystemExit": "SystemExit: 3", "AssertionError": "AssertionError", "KeyError": "KeyError: 'joint'",
+            "Mute": "Mute: (its message cannot be read)", "OSError": "OSError: a\\x00\\udcff"}  # fmt: skip
     assert reason == f"{said[type(error).__name__]} (environment's step(), training, step 20)"
 
 

@@ -153,6 +153,41 @@ def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goe
     assert comparable(tmp_path / "results") == reference
 
 
+@pytest.mark.slow
+def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(command, tmp_path):
+    prepare(tmp_path, r"if self.steps == 250 and self.place == 1: raise MemoryError('no room\nfor more')")
+    ran = command(*RUN)
+    assert ran.returncode == 1
+    assert ran.stdout.count("worker MemoryError: no room for more; starts again") == 1
+    assert set(sac_bench.load_results("line", tmp_path / "results").runs["reason"]) == {"MemoryError: no room for more"}
+
+
+def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command, tmp_path, reference):
+    prepare(tmp_path, r"if self.steps == 250 and self.place == 2: raise ValueError('the arm\nbroke')")
+    ran = command(*RUN)
+    assert ran.returncode == 1, ran.stderr + ran.stdout
+    reason = "ValueError: the arm broke (environment's step(), training, step 250)"
+    assert f"failed: 1 run of cohort {next((tmp_path / 'results' / 'cohorts').iterdir()).name}: {reason}" in ran.stdout
+    assert "starts again" not in ran.stdout
+    assert "1 finished, 1 failed (at 200 steps)" in ran.stdout
+    runs = sac_bench.load_results("line", tmp_path / "results").runs.set_index("seed")
+    assert runs["status"].to_dict() == {0: "finished", 1: "failed"}
+    assert runs.loc[1, "reason"] == reason
+    found = comparable(tmp_path / "results")
+    own = [name for name in found if name.startswith(runs.loc[0, "run_id"])]
+    assert len(own) == 4
+    assert all(found[name] == reference[name] for name in own)
+    assert "1 failed (left out)" in (tmp_path / "results" / "line" / "report.md").read_text()
+    again = command(*RUN)
+    assert again.returncode == 1
+    assert "1 failed in their environment (not trained again; --retrain does)" in again.stdout
+    assert comparable(tmp_path / "results") == found
+    assert "1 finished, 1 failed" in command("status", "line").stdout
+    prepare(tmp_path)
+    assert command(*RUN, "--retrain").returncode == 0
+    assert "2 reused" in command(*RUN, "--dry-run").stdout
+
+
 TWO_SCALES = EXPERIMENT + "[variants.line]\n[variants.other]\nreward_scale = OTHER\n"
 
 
@@ -206,6 +241,26 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
     again = command(*RUN)
     assert "2 to be continued" in again.stdout
     assert again.returncode == 0, again.stderr
+    assert comparable(tmp_path / "results") == reference
+
+
+@pytest.mark.slow
+def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(command, tmp_path, reference):
+    (tmp_path / "elsewhere").mkdir()
+    prepare(tmp_path, f"os.chdir({str(tmp_path / 'elsewhere')!r})")
+    ran = command(*RUN)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert comparable(tmp_path / "results") == reference
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.slow
+def test_a_process_that_an_environment_forked_holds_nothing_up(command, tmp_path, reference):
+    """It has the worker's lock and the pipe that the command listens to."""
+    fork = "if self.steps == 1 and self.place == 1 and os.fork() == 0: signal.pause()\n"
+    prepare(tmp_path, fork + DIE.replace("TIMES", "1"))
+    ran = command(*RUN)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
     assert comparable(tmp_path / "results") == reference
 
 
