@@ -60,7 +60,7 @@ def end_children(but: Collection[int] = ()) -> None:
 def _children() -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
+            parent = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
             if int(parent) == os.getpid():
                 yield int(path.parent.name)
 

@@ -361,14 +361,15 @@ def _fitting(spec: RunSpec, steps: int, memory: float, workers: int) -> int:
 
 def check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int) -> None:
     """InputError where a program of so many runs would not fit into the memory of a worker, in bytes."""
-    needed = cohort_bytes(runs, spec, steps)
+    needed, training = cohort_bytes(runs, spec, steps), training_width(runs, "cpu", compiled=True)
     if needed <= memory:
         return
     fewer = int(workers * memory // needed)
     remedy = f"use --workers {fewer} or lower" if fewer else "lower"
+    which = f"{runs} runs in one program" if runs > 1 else "a run, and a copy that trains beside it,"
     raise InputError(
-        f"{f'{runs} runs in one program' if runs > 1 else 'a run'} on {spec.env} would take {needed / 1e9:.1f} GB, "
-        f"{runs * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.capacity, steps):,} "
+        f"{which} on {spec.env} would take {needed / 1e9:.1f} GB, "
+        f"{training * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.capacity, steps):,} "
         f"transitions each, and each of {workers} workers may take {memory / 1e9:.1f} GB; {remedy} replay_capacity, "
         "layers, critics or batch_size (--set KEY=VALUE)"
     )
@@ -382,7 +383,7 @@ def _widest(spec: RunSpec, steps: int, device: str) -> int:
     useful = 20 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec)
     pool_steps = spec.config.pool_episodes * describe(spec.env).max_episode_steps * spec.config.num_envs
     resumable = REPLAY_SECONDS / (min(pool_steps, steps) * env_step_seconds(spec.env))
-    return max(1, int(min(32, useful, resumable)))
+    return max(training_width(1, device, compiled=True), int(min(32, useful, resumable)))
 
 
 def duration(seconds: float) -> str:
