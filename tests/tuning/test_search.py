@@ -150,8 +150,7 @@ def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, p
     pretended.fails.append(RunSpec("sac", config, "InvertedPendulum-v5", 0).id)
     assert not carry_out(study_file)
     trials = known(tmp_path, study_file)
-    assert [trial.state for trial in trials].count("RUNNING") == 2  # it failed with its cohort
-    assert len(trials) == 4
+    assert [trial.state for trial in trials] == ["RUNNING"] * 2  # the other shares the cohort
     assert not (tmp_path / "results" / "tiny-study" / "best.toml").exists()
     assert "2 failed" in (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
     pretended.fails.clear()
