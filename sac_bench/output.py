@@ -78,6 +78,7 @@ def captured(title: str) -> Iterator[None]:
         yield
         return
     _flush()
+    had_faulthandler = faulthandler.is_enabled()
     terminal = {}
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):  # one may be closed
@@ -93,6 +94,8 @@ def captured(title: str) -> Iterator[None]:
         finally:
             log.is_open = False
             faulthandler.disable()
+            if had_faulthandler:
+                faulthandler.enable()
             try:
                 _flush()
             finally:

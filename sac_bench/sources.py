@@ -11,15 +11,20 @@ disk; nothing is imported. Line endings do not count, nor does the folder that t
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import functools
 import hashlib
 import importlib.util
 import json
+import logging
 import math
 import os.path
+import random
 import re
+import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from importlib.machinery import ModuleSpec, PathFinder
@@ -141,19 +146,26 @@ class _Reader:
             return None
         if path.is_file() and path.suffix.lower() != LOG and not _is_installed(path):
             whole = path.resolve()
+            if whole.is_relative_to(Path(tempfile.gettempdir()).resolve()) and not _is_of_a_module(whole):
+                self.files.append((f"temporary{path.suffix}", _of_file(whole)))  # its name differs every time
+                return f"temporary{path.suffix}"
             names = [Path(os.path.relpath(file, whole.parent)).as_posix() for file in _with_included(whole)]
             self.files += [(name, _of_file(whole.parent / name)) for name in names]
         return path.name
 
     def _nested(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {str(key): self.plain(value[key]) for key in sorted(value, key=str)}
+            named = {key if isinstance(key, str) else json.dumps(self.plain(key)): value[key] for key in value}
+            return {name: self.plain(named[name]) for name in sorted(named)}
         if isinstance(value, (list, tuple)):
             return [self.plain(item) for item in value]
         if isinstance(value, (set, frozenset)):
             return sorted((self.plain(item) for item in value), key=repr)
         if isinstance(value, (np.ndarray, np.generic)):
             return {"dtype": str(value.dtype), "values": self.plain(value.tolist())}
+        if (state := _state(value)) is not None:
+            words = state if isinstance(state, str) else _sha256(json.dumps(self.plain(state)).encode())
+            return [type(value).__qualname__, words]
         if isinstance(value, functools.partial):
             return {"partial": list(map(self.plain, (value.func, value.args, value.keywords)))}
         if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
@@ -162,9 +174,11 @@ class _Reader:
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         if isinstance(value, Enum):
             return f"{name}.{value.name}"
-        if hasattr(value, "__dict__"):
-            return {"class": name, "attributes": self.plain(vars(value))}
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+        slots = [slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())]
+        held = {slot: getattr(value, slot) for slot in slots if not slot.startswith("__") and hasattr(value, slot)}
+        if held or hasattr(value, "__dict__"):
+            return {"class": name, "attributes": self.plain(held | getattr(value, "__dict__", {}))}
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value), flags=re.IGNORECASE)
 
     def _named(self, value: Any) -> Any:
         """A class or function: its name, and what a function holds that its source does not show."""
@@ -172,9 +186,34 @@ class _Reader:
         name = f"{value.__module__}.{value.__qualname__}"
         if isinstance(value, type):
             return name
-        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-        held = [getattr(value, "__self__", None), getattr(value, "__defaults__", None), cells]
+        cells = []
+        for cell in getattr(value, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # an empty one
+                cells.append(cell.cell_contents)
+        held = [getattr(value, of, None) for of in ("__self__", "__defaults__", "__kwdefaults__")] + [cells]
         return [name, *map(self.plain, held)] if any(part is not None and part != [] for part in held) else name
+
+
+def _state(value: Any) -> Any:
+    """What an object of a library is made of, where neither its attributes nor its text say so; None for others."""
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, np.random.RandomState):
+        return value.get_state(legacy=False)
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, (gymnasium.Space, logging.Logger)):  # whose attributes change as they are used
+        return repr(value)
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "tolist"):
+        return [str(getattr(value, "dtype", "")), value.tolist()]
+    return None
+
+
+def _is_of_a_module(path: Path) -> bool:
+    """Whether a file lies in the folder of an imported module, or below it."""
+    folders = {Path(file).resolve().parent for module in list(sys.modules.values())
+               if (file := getattr(module, "__file__", None))}  # fmt: skip
+    return any(folder in path.parents for folder in folders)
 
 
 def _layers(env: Any) -> Iterator[Any]:

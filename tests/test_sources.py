@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -391,3 +392,46 @@ def test_an_edited_algorithm_gives_other_runs_and_no_other_algorithm_does(tmp_pa
     after = ids()
     assert before[0] != after[0]
     assert before[1] == after[1]
+
+
+ARGUMENTS = """
+import functools, json, logging, random, gymnasium, numpy as np, torch
+from sac_bench.sources import _Reader
+class Slots:
+    __slots__ = ("held",)
+    def __init__(self, held): self.held = held
+class Key: pass
+def made(n):
+    return [np.random.default_rng(n), np.random.RandomState(n), random.Random(n), torch.full((2,), n), Slots(n),
+            lambda *, s=n: s, (lambda: n), functools.partial(max, n), {Key(): n}, {"a": np.arange(n)}]
+space = gymnasium.spaces.Box(-1, 1, (2,)); space.sample()
+print(json.dumps([*map(_Reader().plain, made(1)), _Reader().plain(space), _Reader().plain(logging.getLogger("x"))]))
+print(json.dumps([*map(_Reader().plain, made(2))]))
+"""
+
+
+def test_arguments_are_told_apart_and_are_the_same_in_every_process():
+    outputs = []
+    for seed in ("0", "1"):
+        found = subprocess.run([sys.executable, "-c", ARGUMENTS], env=os.environ | {"PYTHONHASHSEED": seed},
+                               capture_output=True, text=True, check=True)  # fmt: skip
+        outputs.append(found.stdout)
+    assert outputs[0] == outputs[1]
+    ones, twos = map(json.loads, outputs[0].splitlines())
+    for one, two in zip(ones, twos, strict=False):
+        assert one != two, one
+    assert len(json.dumps(ones)) < 20_000
+
+
+def test_a_model_in_a_temporary_file_counts_by_its_contents(tmp_path):
+    script = """
+import sys, tempfile, json
+from sac_bench.sources import _Reader
+file = tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".xml"); file.write(sys.argv[1]); file.flush()
+reader = _Reader(); print(json.dumps([reader.plain(file.name), reader.files]))
+"""
+    found = [
+        subprocess.run([sys.executable, "-c", script, text], capture_output=True, text=True, check=True).stdout
+        for text in ("<mujoco/>", "<mujoco/>", "<mujoco a='1'/>")
+    ]
+    assert found[0] == found[1] != found[2]

@@ -49,12 +49,13 @@ class CohortPlan:
     steps: int
     done: int = 0
     is_new: bool = True
+    device: str = "cpu"
 
     @property
     def seconds(self) -> float:
         """Rough time to train, on one CPU core."""
         config = self.runs[0].config
-        m, left = training_width(len(self.runs), "cpu", compiled=True), self.steps - self.done
+        m, left = training_width(len(self.runs), self.device, compiled=True), self.steps - self.done
         updates = config.updates_due(self.steps) - config.updates_due(self.done)
         per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(self.runs[0]) / FLOPS_PER_SECOND
         evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
@@ -64,7 +65,7 @@ class CohortPlan:
     @property
     def memory_bytes(self) -> float:
         """Peak memory of its process, the replay filled."""
-        return cohort_bytes(len(self.runs), self.runs[0], self.steps)
+        return cohort_bytes(len(self.runs), self.runs[0], self.steps, self.device)
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,9 @@ def update_flops(spec: RunSpec) -> float:
     return 2.0 * spec.config.batch_size * parameters * spec.config.passes
 
 
-def cohort_bytes(runs: int, spec: RunSpec, steps: int) -> float:
+def cohort_bytes(runs: int, spec: RunSpec, steps: int, device: str) -> float:
     """Memory at most of so many such runs in one process."""
-    return PROCESS_BYTES + training_width(runs, "cpu", compiled=True) * member_bytes(spec, steps)
+    return PROCESS_BYTES + training_width(runs, device, compiled=True) * member_bytes(spec, steps)
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
@@ -181,13 +182,13 @@ def make_plan(
             new.append((spec, steps))
     cohorts = [_continuation(store, owner, steps) for owner, steps in continued.items()]
     for cohort in cohorts:
-        check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers)
+        check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers, device)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
     again = {spec.id for spec in raised} if retrain else set()
     new = [(s, n) for s, n in new if s.id in again or s.id not in in_continued]
     waits = starting.waiting([spec for spec, _ in new], in_continued, store)
     for run_id in waits:
-        check_fits(1, *asked[run_id], memory, workers)
+        check_fits(1, *asked[run_id], memory, workers, device)
     new = [(s, n) for s, n in new if s.id not in waits]
     cohorts += _group(new, workers, memory, device, apart or {})
     cohorts.sort(key=lambda cohort: -cohort.seconds)
@@ -343,30 +344,31 @@ def _group(
     cohorts = []
     for (structure, steps, label), specs in groups.items():
         share = workers * work[structure, steps, label] / sum(work.values())
-        fitting = _fitting(specs[0], steps, memory, workers)
+        fitting = _fitting(specs[0], steps, memory, workers, device)
         widest = min(_widest(specs[0], steps, device), fitting)
-        useful = math.ceil(len(specs) / 2)  # a run that is alone trains beside a copy: two of them gain nothing
+        # On a CPU a lone run trains beside a copy: two of them would gain nothing.
+        useful = math.ceil(len(specs) / training_width(1, device, compiled=True))
         count = max(math.ceil(len(specs) / widest), min(useful, round(share)), 1)
         for i in range(count):
             members = tuple(specs[i::count])
-            cohorts.append(CohortPlan(digest([spec.id for spec in members]), members, steps))
+            cohorts.append(CohortPlan(digest([spec.id for spec in members]), members, steps, device=device))
     return cohorts
 
 
-def _fitting(spec: RunSpec, steps: int, memory: float, workers: int) -> int:
+def _fitting(spec: RunSpec, steps: int, memory: float, workers: int, device: str) -> int:
     """How many such runs one worker's memory holds; InputError when it is not even one."""
-    check_fits(1, spec, steps, memory, workers)
+    check_fits(1, spec, steps, memory, workers, device)
     return int((memory - PROCESS_BYTES) // member_bytes(spec, steps))
 
 
-def check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int) -> None:
+def check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int, device: str) -> None:
     """InputError where a program of so many runs would not fit into the memory of a worker, in bytes."""
-    needed, training = cohort_bytes(runs, spec, steps), training_width(runs, "cpu", compiled=True)
+    needed, training = cohort_bytes(runs, spec, steps, device), training_width(runs, device, compiled=True)
     if needed <= memory:
         return
     fewer = int(workers * memory // needed)
     remedy = f"use --workers {fewer} or lower" if fewer else "lower"
-    which = f"{runs} runs in one program" if runs > 1 else "a run, and a copy that trains beside it,"
+    which = f"{runs} runs in one program" if runs > 1 else "a run with its copy" if training > 1 else "a run"
     raise InputError(
         f"{which} on {spec.env} would take {needed / 1e9:.1f} GB, "
         f"{training * replay_bytes(spec, steps) / 1e9:.1f} GB of it for {min(spec.config.capacity, steps):,} "

@@ -68,7 +68,7 @@ class Training:
         for variant in variants:
             for spec in runs_of(variant, [0]):
                 if (spec.env, structure := spec.structure()) not in seen:
-                    planning.check_fits(1, spec, variant.steps[spec.env], self._memory(), self.workers)
+                    planning.check_fits(1, spec, variant.steps[spec.env], self._memory(), self.workers, self.device)
                     seen.add((spec.env, structure))
 
     def free(self, run_ids: Sequence[str], needed: Sequence[str]) -> None:
