@@ -57,7 +57,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by UTF-8, whatever the locale; bytes of a file's name that are no text are escaped."""
+    """Replace a file with UTF-8 text in every locale. Bytes of file names that are not text are escaped."""
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 

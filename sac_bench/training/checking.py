@@ -58,7 +58,7 @@ def _check_parts(env_id: str) -> None:
     try:
         with captured(env_id), warnings.catch_warnings(action="ignore"):
             results = {"reset": own.reset(seed=0), "step": own.step(own.action_space.sample())}
-    except Exception:  # it comes again, and is told, when the environment is played with its wrappers
+    except Exception:  # it is raised again, and reported, when the environment is stepped with its wrappers
         return
     finally:
         with told_in_one_line(env_id, "cannot be closed"):

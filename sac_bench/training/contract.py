@@ -66,7 +66,7 @@ def leaves(observations: Any) -> list[Any]:
 class Checked(gymnasium.Wrapper):
     """Gives observations of the declared type, rewards and flags as Python's scalars, and no infos.
 
-    Raises InputError for whatever else is not as declared, with what was returned and what must be.
+    Raises InputError where a return value is not as declared, with what was returned and what is required.
     """
 
     def __init__(self, env: gymnasium.Env, env_id: str) -> None:
