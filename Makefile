@@ -72,7 +72,7 @@ figures: $(READY)
 
 # Every page in results/ in a headless browser (Debian: apt install chromium); pictures of them in build/pages.
 pages: figures
-	$(BIN)/python -m tests.analysis.test_browser results/index.html results/*/report.html --pictures build/pages
+	$(BIN)/python -m tests.report.test_browser results/index.html results/*/report.html --pictures build/pages
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2

@@ -33,10 +33,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
-from sac_bench.analysis.tables import markdown
-from sac_bench.experiment import Experiment, Variant, load
-from sac_bench.results import load_results
-from sac_bench.runspec import RunSpec
+from sac_bench.report.tables import markdown
+from sac_bench.results.results import load_results
+from sac_bench.spec.experiment import Experiment, Variant, load
+from sac_bench.spec.run import RunSpec
 
 OURS, PEER = "sac_bench", "Stable-Baselines3"
 COLUMNS = ["variant", "env", "seed", "step", "return_mean"]
@@ -45,7 +45,7 @@ VERSIONS = {name: version(name) for name in ("stable-baselines3", "gymnasium", "
 
 def train_ours(file: Path, results: Path) -> pd.DataFrame:
     """Evaluations by the mean action: variant, env, seed, step, return_mean."""
-    command = [sys.executable, "-m", "sac_bench.cli", "run", str(file), "--results", str(results)]
+    command = [sys.executable, "-m", "sac_bench.cli.main", "run", str(file), "--results", str(results)]
     subprocess.run(command, check=True)
     trained = load_results(load(file).name, results)
     if set(trained.runs["status"]) != {"finished"}:

@@ -33,8 +33,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from sac_bench.analysis.tables import markdown
 from sac_bench.execution.machine import cache_folder, cores
+from sac_bench.report.tables import markdown
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = ("HalfCheetah-v5", "Humanoid-v5")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from speed import HERE, ROUNDS, _cpu, _shown, ours, started
 
-from sac_bench.analysis.tables import markdown
+from sac_bench.report.tables import markdown
 
 ENV, SECONDS = "HalfCheetah-v5", 5.0
 ALGORITHMS = {name: {"algorithm": name} for name in ("sac", "td3", "ddpg", "sql")}

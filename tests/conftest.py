@@ -59,7 +59,7 @@ def command(tmp_path: Path) -> Command:
 
     def run(*arguments: str | Path, eager: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "sac_bench.cli", *map(str, arguments)],
+            [sys.executable, "-m", "sac_bench.cli.main", *map(str, arguments)],
             cwd=tmp_path,
             env=sac_bench_environment(eager),
             capture_output=True,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 UPDATE = "tests/algorithms tests/training/test_cohort.py"
-DATA = "tests/training/test_replay.py tests/training/test_trainer.py tests/training/test_env_contract.py"
+DATA = "tests/training/test_replay.py tests/training/test_trainer.py tests/envs/test_contract.py"
 ANSWERS = "tests/answers"
 ACTING = "tests/training/test_acting.py"
 
@@ -32,26 +32,26 @@ class Bug(NamedTuple):
 
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
 CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
-RUNNING = "algorithms/running.py"
+RUNNING = "algorithms/running_stats.py"
 PPO, SQL, ROLLOUT = "algorithms/ppo.py", "algorithms/sql.py", "training/rollout.py"
 OF_PPO = "tests/algorithms/test_ppo.py tests/algorithms/test_parity_ppo.py tests/training/test_rollout.py"
 OF_SQL = "tests/algorithms/test_sql.py"
 PRECISION = "tests/algorithms/test_precision.py"
-REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "training/envs.py"
-COHORT, ADAM, EVALUATE = "training/cohort.py", "training/optimizer.py", "training/evaluate.py"
-CHECKPOINT, WORKER, PLAN, LOCAL = (f"execution/{name}.py" for name in ("checkpoint", "worker", "plan", "local"))
-STORE, RESULTS, GARBAGE, FIGURES = "store.py", "results.py", "garbage.py", "analysis/figures.py"
+REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "envs/pool.py"
+COHORT, ADAM, EVALUATE = "training/cohort.py", "algorithms/adam.py", "training/evaluate.py"
+CHECKPOINT, WORKER, PLAN, ENGINE = (f"execution/{name}.py" for name in ("checkpoint", "worker", "plan", "engine"))
+STORE, RESULTS, GARBAGE, FIGURES = "store/store.py", "results/results.py", "execution/gc.py", "report/figures/curves.py"
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
-STORED = "tests/test_store.py tests/test_results.py tests/execution/test_plan.py"
+STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
 CLAIMS, VERDICTS = "analysis/claims.py", "analysis/verdicts.py"
-CLAIMED = "tests/analysis/test_claims.py tests/test_claim.py"
-STARTS = "tests/training/test_begun.py tests/test_starts.py"
+CLAIMED = "tests/analysis/test_claims.py tests/spec/test_claim.py"
+STARTS = "tests/training/test_initial_weights.py tests/spec/test_warm_start.py"
 SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
     f"tuning/{name}.py" for name in ("score", "pruning", "search", "held_out", "trials", "tune")
 )
-EXAMINATIONS, HEAVY, MULTIGOAL = "examinations.py", "tasks/heavy.py", "tasks/multigoal.py"
-EXAMINED = "tests/test_examinations.py"
+EXAMINATIONS, HEAVY, MULTIGOAL = "evaluation/robustness.py", "envs/heavy.py", "envs/multigoal.py"
+EXAMINED = "tests/evaluation/test_robustness.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
@@ -205,7 +205,7 @@ BUGS = [
         ADAM,
         "learning_rate / (1 - beta1_power)",
         "learning_rate",
-        "tests/training/test_optimizer.py",
+        "tests/algorithms/test_adam.py",
     ),
     Bug(
         "one round of Threefry too few",
@@ -382,7 +382,7 @@ BUGS = [
     ),
     Bug(
         "a worker does not hold its cohort's lock",
-        LOCAL,
+        ENGINE,
         "pass_fds=[lock]",
         "pass_fds=[]",
         f"{FAULTS}::test_commands_that_share_runs_train_each_once",
@@ -396,7 +396,7 @@ BUGS = [
         GARBAGE,
         "if planning.is_wanted(store, cohort_id):",
         "if False:",
-        "tests/test_garbage.py",
+        "tests/execution/test_gc.py",
     ),
     Bug("truncated episodes never bootstrap", CRITICS, '(1 - numbers["bootstrap_truncated"]) *', "", UPDATE),
     Bug(
@@ -548,10 +548,10 @@ BUGS = [
     ),
     Bug(
         "every variant is scored at its own end",
-        "analysis/scoring.py",
+        "analysis/scores.py",
         "max(set.intersection(*found)",
         "max(set.union(*found)",
-        "tests/analysis/test_scoring.py",
+        "tests/analysis/test_scores.py",
     ),
     Bug(
         "a dead tuner's trials stay its own",
@@ -580,7 +580,7 @@ BUGS = [
         CHECKPOINT,
         "chosen = {name: part[keep]",
         "chosen = {name: part[: len(keep)]",
-        "tests/execution/test_narrowing.py",
+        "tests/execution/test_split.py",
     ),
     Bug(
         "a disturbed policy sees what it would undisturbed",
@@ -654,7 +654,7 @@ BUGS = [
         "read(self.store, self._specs[0].start)",
         STARTS,
     ),
-    Bug("a start is not in a run's id", "runspec.py", "if self.start else {}", "if False else {}", STARTS),
+    Bug("a start is not in a run's id", "spec/run.py", "if self.start else {}", "if False else {}", STARTS),
     Bug(
         "a claim's margin is in units of return",
         CLAIMS,
@@ -687,7 +687,7 @@ BUGS = [
     Bug("a claim without Holm", CLAIMS, "speaking_for = holm([", "speaking_for = np.array([", CLAIMED),
     Bug(
         "spread is weighed as returns are",
-        "claim.py",
+        "spec/claim.py",
         "median seed's\", True, False)",
         "median seed's\", True, True)",
         CLAIMED,
@@ -701,7 +701,7 @@ BUGS = [
     ),
     Bug(
         "the common part lies over the file",
-        "experimentfiles.py",
+        "spec/includes.py",
         "merged(below, table)",
         "merged(table, below)",
         CLAIMED,

@@ -10,11 +10,11 @@ import torch
 from torch.func import grad_and_value
 
 from sac_bench.algorithms import Algorithm, register
+from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, q_values
 from sac_bench.algorithms.networks import init_mlp
 from sac_bench.algorithms.protocol import Learner
-from sac_bench.training.optimizer import adam, adam_init
 
 
 class DPGConfig(ReplayConfig):

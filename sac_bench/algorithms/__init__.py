@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sac_bench import sources
 from sac_bench.algorithms import ppo, sac, sql, td3
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.algorithms.protocol import Learner
+from sac_bench.envs import sources
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms.adam import adam, adam_init, clipped
 from sac_bench.algorithms.config import Activation, Layers, PerMember, RolloutConfig, option
 from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_orthogonal, mlp
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
-from sac_bench.algorithms.running import LIMIT, deviation, merged, nothing_seen, standardized
-from sac_bench.training.optimizer import adam, adam_init, clipped
+from sac_bench.algorithms.running_stats import LIMIT, deviation, merged, nothing_seen, standardized
 
 SEMANTICS = 2
 """Raised whenever the numbers that PPO computes for a config change, a changed default included; in every run's id."""

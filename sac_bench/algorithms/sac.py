@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import (
     Networks,
@@ -35,8 +36,7 @@ from sac_bench.algorithms.gradients import gradient_spread
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Learner, Numbers, Shapes, State, Value
-from sac_bench.algorithms.running import merged, nothing_seen, standardized
-from sac_bench.training.optimizer import adam, adam_init
+from sac_bench.algorithms.running_stats import merged, nothing_seen, standardized
 
 SEMANTICS = 3
 """Raised whenever the numbers that SAC computes for a config change, a changed default included; in every run's id."""

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
-from sac_bench.training.optimizer import adam, adam_init
 
 SEMANTICS = 2
 """Raised whenever the numbers that SQL computes for a config change, a changed default included; in every run's id."""

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State, Value
-from sac_bench.training.optimizer import adam, adam_init
 
 SEMANTICS = 2
 """Raised whenever the numbers that TD3 or DDPG computes for a config change; in every run's id."""

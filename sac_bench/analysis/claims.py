@@ -32,8 +32,8 @@ from sac_bench.analysis.verdicts import (
     outside_p,
     shift_power,
 )
-from sac_bench.claim import MEASURES, Claim, Expectation, Relation, Side
-from sac_bench.results import Results
+from sac_bench.results.results import Results
+from sac_bench.spec.claim import MEASURES, Claim, Expectation, Relation, Side
 
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
 

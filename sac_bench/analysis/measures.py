@@ -1,4 +1,4 @@
-"""What is measured of an experiment's runs, a number a run: the sides of a claim's comparisons (claim.py)."""
+"""What is measured of an experiment's runs, a number a run: the sides of a claim's comparisons (spec/claim.py)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.scoring import equal_steps
+from sac_bench.analysis.scores import equal_steps
 from sac_bench.analysis.statistics import run_score
-from sac_bench.analysis.tables import scores
-from sac_bench.claim import Side
-from sac_bench.results import Results
+from sac_bench.report.tables import scores
+from sac_bench.results.results import Results
+from sac_bench.spec.claim import Side
 
 
 def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:

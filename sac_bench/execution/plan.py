@@ -16,18 +16,18 @@ from typing import Any
 
 from torch.utils._pytree import tree_leaves
 
-from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
+from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
-from sac_bench.execution import starting
+from sac_bench.execution import warm_start
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.experiment import Wanted
-from sac_bench.runspec import RunSpec, digest
-from sac_bench.starts import with_origins
-from sac_bench.store import ENDED, Store, has_raised, standing_at
+from sac_bench.spec.experiment import Wanted
+from sac_bench.spec.run import RunSpec, digest
+from sac_bench.spec.warm_start import with_origins
+from sac_bench.store import locks
+from sac_bench.store.store import ENDED, Store, has_raised, standing_at
 from sac_bench.training.cohort import training_width
-from sac_bench.training.envs import describe
 from sac_bench.training.replay import row_width
 
 # A rough model of one core, from measurements on an AMD EPYC of the Zen 4 generation (results/record/benchmark): what
@@ -157,11 +157,11 @@ def make_plan(
     dropped, a damaged one) unless `retrain` has it trained again, and for runs that would not fit into that memory.
     """
     asked: dict[str, tuple[RunSpec, int]] = {}
-    for variant, spec in starting.with_origins(wanted.runs(), store):
+    for variant, spec in warm_start.with_origins(wanted.runs(), store):
         steps = max(variant.steps[spec.env], asked[spec.id][1] if spec.id in asked else 0)
         asked[spec.id] = (spec, steps)
     asked = {run_id: run for run_id, run in asked.items() if run_id not in skip}
-    without_weights = starting.without_weights(asked.values(), store) if retrain else set()
+    without_weights = warm_start.without_weights(asked.values(), store) if retrain else set()
     ended: dict[str, list[RunSpec]] = {"finished": [], "diverged": []}
     raised: list[RunSpec] = []
     new, continued = [], dict[str, int]()
@@ -186,7 +186,7 @@ def make_plan(
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
     again = {spec.id for spec in raised} if retrain else set()
     new = [(s, n) for s, n in new if s.id in again or s.id not in in_continued]
-    waits = starting.waiting([spec for spec, _ in new], in_continued, store)
+    waits = warm_start.waiting([spec for spec, _ in new], in_continued, store)
     for run_id in waits:
         check_fits(1, *asked[run_id], memory, workers, device)
     new = [(s, n) for s, n in new if s.id not in waits]

@@ -13,7 +13,7 @@ from rich.table import Table
 from sac_bench.execution.plan import CohortPlan, duration
 
 if TYPE_CHECKING:
-    from sac_bench.execution.local import Work
+    from sac_bench.execution.engine import Work
 
 QUIET_SECONDS = 30.0
 """Between two lines of progress where there is no terminal."""

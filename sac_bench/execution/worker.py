@@ -31,16 +31,16 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from sac_bench import sources
+from sac_bench.algorithms.pytree import named_tensors
+from sac_bench.envs import sources
+from sac_bench.envs.guard import Stop, in_full
 from sac_bench.errors import InputError
-from sac_bench.execution import starting
+from sac_bench.execution import warm_start
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
-from sac_bench.files import finite, write_atomically
-from sac_bench.store import ENDED, RunDirectory, Store
+from sac_bench.store.atomic import finite, write_atomically
+from sac_bench.store.store import ENDED, RunDirectory, Store
 from sac_bench.training.evaluate import POLICIES
-from sac_bench.training.guard import Stop, in_full
-from sac_bench.training.naming import named_tensors
 from sac_bench.training.trainer import Segment, Trainer
 
 NO_RESTART = 2
@@ -123,7 +123,7 @@ class Worker:
                     raise InputError(f"{run.path} was trained, and its replay is gone; --retrain trains it again")
             for m, (run, spec) in enumerate(zip(self.runs, self._specs, strict=True)):
                 if spec.start and run in self._here:
-                    trainer.start(m, *starting.read(self.store, spec.start))
+                    trainer.start(m, *warm_start.read(self.store, spec.start))
         trainer.progress.stopped = [
             stopped or run not in self._here for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)
         ]

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
-from sac_bench.training.graphed import Graphed
+from sac_bench.algorithms.pytree import named_tensors, with_tensors
+from sac_bench.training.cuda_graph import Graphed
 from sac_bench.training.inductor import use_vector_functions
-from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sac_bench.output import captured
+from sac_bench.envs.guard import Fails, raise_at_once
+from sac_bench.envs.output import captured
+from sac_bench.envs.pool import EnvSpec, Pool
 from sac_bench.training.cohort import Cohort
-from sac_bench.training.envs import EnvSpec, Pool
-from sac_bench.training.guard import Fails, raise_at_once
-from sac_bench.training.monte_carlo import Watch
+from sac_bench.training.q_bias import Watch
 from sac_bench.training.random import Draws, derived_seeds
 
 POLICIES = ("mean", "sample")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sac_bench.algorithms.protocol import Batch
-from sac_bench.training.envs import Step
+from sac_bench.envs.pool import Step
 from sac_bench.training.random import Moment
 
 Memory = dict[str, Tensor]

@@ -22,13 +22,13 @@ from torch.utils._pytree import tree_map
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.algorithms.protocol import Numbers
+from sac_bench.algorithms.pytree import named_tensors, with_tensors
+from sac_bench.envs.guard import Fails, Stop, diverged, failed
+from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
-from sac_bench.runspec import RunSpec
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort, Gather, training_width
-from sac_bench.training.envs import Pool, describe
 from sac_bench.training.evaluate import Episodes, evaluate
-from sac_bench.training.guard import Fails, Stop, diverged, failed
-from sac_bench.training.naming import named_tensors, with_tensors
 from sac_bench.training.random import derived_seeds
 from sac_bench.training.replay import Replay, rows_of, sample
 from sac_bench.training.rollout import minibatch

@@ -12,12 +12,12 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from sac_bench import locks
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.analysis.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
 from sac_bench.errors import InputError
-from sac_bench.files import read_json, write_json, write_text
-from sac_bench.results import lock_of, superseded
+from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
+from sac_bench.results.results import lock_of, superseded
+from sac_bench.store import locks
+from sac_bench.store.atomic import read_json, write_json, write_text
 from sac_bench.tuning.figures import write_figures
 from sac_bench.tuning.held_out import Verdict, signed
 from sac_bench.tuning.pruning import bracket

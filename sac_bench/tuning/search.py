@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sac_bench.errors import InputError
-from sac_bench.experiment import Experiment, Variant
-from sac_bench.results import collect
+from sac_bench.results.results import collect
+from sac_bench.spec.experiment import Experiment, Variant
 from sac_bench.tuning.pruning import bracket, goes_on
 from sac_bench.tuning.score import objective_value, worst_seen
 from sac_bench.tuning.study import Study

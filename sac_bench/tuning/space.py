@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.errors import InputError, nearest
-from sac_bench.tomlfile import validate
+from sac_bench.spec.toml import validate
 
 Params = dict[str, Any]
 """Options by name, as an experiment file would have them."""

@@ -18,8 +18,8 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
-from sac_bench import locks
 from sac_bench.errors import InputError, one_line
+from sac_bench.store import locks
 
 JOURNAL = "journal.log"
 HEARTBEAT_SECONDS = 30

@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sac_bench import experiment as experiments
+from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
-from sac_bench.experiment import NAME, RESERVED, Experiment, Variant
-from sac_bench.layers import MAX_STEPS, Layers, Resolved
-from sac_bench.runspec import digest
-from sac_bench.tomlfile import located, read, validate
-from sac_bench.training.checking import check
+from sac_bench.spec import experiment as experiments
+from sac_bench.spec.experiment import NAME, RESERVED, Experiment, Variant
+from sac_bench.spec.overrides import MAX_STEPS, Layers, Resolved
+from sac_bench.spec.run import digest
+from sac_bench.spec.toml import located, read, validate
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
 JUDGED_BY = ("eval_every", "eval_episodes")

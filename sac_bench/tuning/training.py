@@ -12,17 +12,17 @@ import numpy as np
 from rich.console import Console
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.analysis.scoring import scoring_rows
+from sac_bench.analysis.scores import scoring_rows
 from sac_bench.execution import plan as planning
-from sac_bench.execution.local import Engine
+from sac_bench.execution.engine import Engine
 from sac_bench.execution.machine import available_memory
-from sac_bench.execution.narrowing import narrow, widths_are_equal
 from sac_bench.execution.plan import Plan, make_plan
 from sac_bench.execution.progress import Display
-from sac_bench.experiment import Experiment, Variant
-from sac_bench.runspec import RunSpec
-from sac_bench.store import ENDED, Store, standing_at
-from sac_bench.tomlfile import located
+from sac_bench.execution.split import narrow, widths_are_equal
+from sac_bench.spec.experiment import Experiment, Variant
+from sac_bench.spec.run import RunSpec
+from sac_bench.spec.toml import located
+from sac_bench.store.store import ENDED, Store, standing_at
 from sac_bench.tuning.score import RunScore, Scores, scored
 
 
@@ -133,8 +133,8 @@ def to(variant: Variant, steps: int) -> Variant:
 
 def random_returns(store: Store, envs: Sequence[str]) -> Mapping[str, float]:
     """{env: a random policy's mean return}, measured where that was not known; none where it is not finite."""
-    from sac_bench.files import read_json
-    from sac_bench.results import measure_random_policies
+    from sac_bench.results.results import measure_random_policies
+    from sac_bench.store.atomic import read_json
 
     measure_random_policies(store, envs)
     found: dict[str, Any] = {env: store.environment(env) for env in envs}

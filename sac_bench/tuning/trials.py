@@ -27,9 +27,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from sac_bench import locks
 from sac_bench.errors import InputError
-from sac_bench.store import Store
+from sac_bench.store import locks
+from sac_bench.store.store import Store
 from sac_bench.tuning.score import RunScore, Scores
 from sac_bench.tuning.space import Params
 from sac_bench.tuning.storage import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, open_storage, place, telling_of

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sac_bench.analysis.report import write_report as write_experiment_report
-from sac_bench.files import write_text
-from sac_bench.results import collect, load_results
-from sac_bench.store import Store
+from sac_bench.report.experiment import write_report as write_experiment_report
+from sac_bench.results.results import collect, load_results
+from sac_bench.store.atomic import write_text
+from sac_bench.store.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning.held_out import Verdict, best, best_file, verdict
 from sac_bench.tuning.score import worst_seen

@@ -19,8 +19,8 @@ from sac_bench.analysis.claims import (
 )
 from sac_bench.analysis.measures import measured
 from sac_bench.analysis.statistics import unpaired
-from sac_bench.claim import MEASURES, Claim, Side, expectation
-from sac_bench.results import Results
+from sac_bench.results.results import Results
+from sac_bench.spec.claim import MEASURES, Claim, Side, expectation
 
 NOISE = np.array([-1.0, 0.5, -0.5, 1.0, 0.0, 0.25])
 ENVS = ("Hopper-v5", "Ant-v5")

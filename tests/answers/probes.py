@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS, critics, sac
-from sac_bench.runspec import RunSpec
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 
 

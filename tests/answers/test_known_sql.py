@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sac_bench.algorithms import sql
+from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.sql import SQLConfig
-from sac_bench.runspec import RunSpec
-from sac_bench.tasks.multigoal import GOALS
-from sac_bench.training.optimizer import adam, adam_init
+from sac_bench.envs.multigoal import GOALS
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.random import uniform
 from sac_bench.training.trainer import Trainer
 

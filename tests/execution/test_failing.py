@@ -6,13 +6,13 @@ import gymnasium
 import numpy as np
 import pytest
 
+from sac_bench.envs.pool import describe
 from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.local import _exception
+from sac_bench.execution.engine import _exception
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.experiment import load
-from sac_bench.store import Store
-from sac_bench.training import envs
+from sac_bench.spec.experiment import load
+from sac_bench.store.store import Store
 from sac_bench.training.random import derived_seeds
 
 EXPERIMENT = """
@@ -148,7 +148,7 @@ def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbe
             if len(made) == 3 * (1 + 2 * 2) + 2:  # pools: training, evaluations at 0 and 100; the second of the next
                 raise OSError("no port is free")
 
-    envs.describe("gymnasium:Frail-v0")
+    describe("gymnasium:Frail-v0")
     harm(fails)
     runs = train(tmp_path)
     assert_others_are_untouched(runs, undisturbed)

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 import sac_bench
-from sac_bench import locks
-from sac_bench.store import Store
+from sac_bench.store import locks
+from sac_bench.store.store import Store
 from tests.conftest import sac_bench_environment
 
 LINE = """
@@ -71,7 +71,7 @@ def reference(tmp_path_factory):
     """What an undisturbed command leaves."""
     folder = tmp_path_factory.mktemp("reference")
     prepare(folder)
-    subprocess.run([sys.executable, "-m", "sac_bench.cli", *RUN], cwd=folder, env=sac_bench_environment(), check=True,
+    subprocess.run([sys.executable, "-m", "sac_bench.cli.main", *RUN], cwd=folder, env=sac_bench_environment(), check=True,
                    capture_output=True)  # fmt: skip
     return comparable(folder / "results")
 
@@ -88,7 +88,7 @@ def comparable(results: Path) -> dict[str, object]:
     return found
 
 
-def start(folder, *arguments, program=("-m", "sac_bench.cli")):
+def start(folder, *arguments, program=("-m", "sac_bench.cli.main")):
     return subprocess.Popen(
         [sys.executable, *program, *arguments], cwd=folder, env=sac_bench_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -307,7 +307,9 @@ def test_what_environments_start_ends_with_their_worker(end, tmp_path):
         assert left == []
 
 
-PATIENT = "from sac_bench.execution import local; local.GRACE_SECONDS = 1e6; from sac_bench import cli; cli.main()"
+PATIENT = (
+    "from sac_bench.execution import engine; engine.GRACE_SECONDS = 1e6; from sac_bench.cli.main import main; main()"
+)
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
 
 GROWTH = """
 import numpy as np, psutil, torch._dynamo
-from sac_bench.training.envs import Step
+from sac_bench.envs.pool import Step
 from sac_bench.training.replay import Replay
 memory = lambda: psutil.Process().memory_info().rss / 2**20
 before = memory()

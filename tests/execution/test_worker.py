@@ -9,8 +9,8 @@ from sac_bench.errors import InputError
 from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.experiment import load
-from sac_bench.store import Store
+from sac_bench.spec.experiment import load
+from sac_bench.store.store import Store
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sac_bench.envs.pool import Pool
 from sac_bench.training import evaluate, trainer
-from sac_bench.training.envs import Pool
 
 
 class Recording(Pool):

@@ -11,7 +11,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac
-from sac_bench.runspec import RunSpec
+from sac_bench.spec.run import RunSpec
 from sac_bench.training import evaluate, trainer
 from sac_bench.training.random import Draws
 from tests.conftest import tiny

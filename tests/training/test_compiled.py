@@ -10,9 +10,9 @@ from torch._dynamo.utils import counters
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
 from sac_bench.algorithms.config import ReplayConfig
-from sac_bench.experiment import load
-from sac_bench.runspec import RunSpec
-from sac_bench.training.envs import describe
+from sac_bench.envs.pool import describe
+from sac_bench.spec.experiment import load
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 from tests.training.members import A, D, cohort, train

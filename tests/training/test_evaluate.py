@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sac_bench.runspec import RunSpec
-from sac_bench.training.envs import describe
+from sac_bench.envs.pool import describe
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.evaluate import evaluate, random_returns
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny

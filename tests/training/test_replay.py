@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sac_bench.training.envs import Step
+from sac_bench.envs.pool import Step
 from sac_bench.training.replay import Replay, transitions
 
 M, N, D, A = 2, 2, 3, 1

@@ -11,9 +11,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms.ppo import PPOConfig, learner
-from sac_bench.runspec import RunSpec
+from sac_bench.envs.pool import Step
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort
-from sac_bench.training.envs import Step
 from sac_bench.training.replay import Replay
 from sac_bench.training.rollout import minibatch, whole
 from sac_bench.training.trainer import Trainer

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms.ppo import PPOConfig
 from sac_bench.errors import InputError
-from sac_bench.runspec import RunSpec
+from sac_bench.spec.run import RunSpec
 from sac_bench.training import replay
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.execution.worker import prepare_process
-from sac_bench.runspec import RunSpec
+from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 
 WIDTHS = (1, 2, 3, 5, 8, 16, 20, 32)

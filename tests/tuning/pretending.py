@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sac_bench.store import Store
+from sac_bench.store.store import Store
 from sac_bench.tuning import report, training
 from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.study import load

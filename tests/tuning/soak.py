@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from sac_bench.store import Store
+from sac_bench.store.store import Store
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.study import Study, load
 from sac_bench.tuning.training import Training
@@ -67,7 +67,7 @@ class Disturbed:
         self.command = [
             sys.executable,
             "-m",
-            "sac_bench.cli",
+            "sac_bench.cli.main",
             "tune",
             "killed.toml",
             "--workers",

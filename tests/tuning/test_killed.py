@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from sac_bench.store import Store
+from sac_bench.store.store import Store
 from sac_bench.tuning.study import load
 from sac_bench.tuning.trials import Trials
 from tests.conftest import sac_bench_environment
@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 def start(study_file, tmp_path):
-    command = [sys.executable, "-m", "sac_bench.cli", "tune", str(study_file), "--workers", "1"]
+    command = [sys.executable, "-m", "sac_bench.cli.main", "tune", str(study_file), "--workers", "1"]
     return subprocess.Popen(command, cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.PIPE, text=True,
                             stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
 

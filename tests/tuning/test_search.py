@@ -6,12 +6,12 @@ import re
 import optuna
 import pytest
 
-from sac_bench import garbage
 from sac_bench.errors import InputError
-from sac_bench.experiment import load as load_experiment
-from sac_bench.results import load_results
-from sac_bench.runspec import RunSpec
-from sac_bench.store import Store
+from sac_bench.execution import gc
+from sac_bench.results.results import load_results
+from sac_bench.spec.experiment import load as load_experiment
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.score import RunScore
@@ -56,7 +56,7 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert len(set(in_process.trained)) == len(in_process.trained)
     assert not list(store.root.glob("cohorts/*/*.safetensors"))
     with store.planning():
-        assert [item for item in garbage.find(store) if "plan" not in item.why] == []
+        assert [item for item in gc.find(store) if "plan" not in item.why] == []
 
     folder = store.root / "tiny-study"
     winner = max((t for t in trials if t.value is not None), key=lambda t: (t.value, -t.number))

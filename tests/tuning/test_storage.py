@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from sac_bench.errors import InputError
-from sac_bench.store import Store
+from sac_bench.store.store import Store
 from sac_bench.tuning import trials as module
 from sac_bench.tuning.storage import hidden_in, open_storage
 from sac_bench.tuning.study import load

@@ -1,0 +1,340 @@
+"""What a user's own environment or algorithm is made of, so that a run's id changes with it.
+
+A definition is a JSON object: what was registered, the SHA-256 of every source and asset file, the versions of
+installed packages. It is empty for what sac_bench and Gymnasium ship: their versions are in the id already.
+
+Sources are the modules that define the environment, its base classes and wrappers, and what those import, as far as
+`import` statements say and the files are neither the standard library's nor an installed package's. They are read from
+disk; nothing is imported. Line endings do not count, nor does the folder that the files are in.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import functools
+import hashlib
+import importlib.util
+import json
+import logging
+import math
+import os.path
+import random
+import re
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import gymnasium
+import numpy as np
+
+Definition = dict[str, Any]
+
+RECORDED = frozenset({"sac_bench", "gymnasium", "mujoco", "envpool", "numpy", "torch", "pydantic"})
+"""Packages whose versions are recorded with every run."""
+MODELS = (".xml", ".mjcf", ".urdf")
+ASSETS = (*MODELS, ".sdf", ".usd", ".usda", ".usdc", ".usdz", ".obj", ".stl", ".msh", ".dae", ".ply", ".npy", ".npz")
+"""Suffixes of files that an attribute of an environment may name. Others may be what it writes."""
+LOG = ".log"
+"""Of files that keyword arguments name, and that the environment writes: they do not count."""
+_OURS = ("gymnasium", "sac_bench")
+_SHIPPED = {name: copy.deepcopy(spec) for name, spec in gymnasium.registry.items()}
+_STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
+
+
+def of_environment(spec: Any, env: Any) -> Definition:
+    """Of a registered Gymnasium environment (its EnvSpec) and one that was made from it."""
+    if spec == _SHIPPED.get(spec.id) and _module(spec.entry_point).partition(".")[0] in _OURS:
+        return {}
+    reader = _Reader()
+    registered = {
+        "entry_point": reader.plain(spec.entry_point),
+        "kwargs": reader.plain(spec.kwargs),
+        "max_episode_steps": spec.max_episode_steps,
+        "wrappers": [[reader.plain(one.entry_point), reader.plain(one.kwargs)] for one in spec.additional_wrappers],
+    }
+    reader.modules += [_module(one.entry_point) for one in spec.additional_wrappers] + [_module(spec.entry_point)]
+    for layer in _layers(env):
+        reader.modules += [base.__module__ for base in type(layer).__mro__]
+        for value in getattr(layer, "__dict__", {}).values():
+            if isinstance(value, (str, Path)) and Path(value).suffix.lower() in ASSETS:
+                reader.asset(value)
+    return _definition(registered, reader)
+
+
+@functools.cache
+def of_algorithm(config: type, learner: Callable[..., Any]) -> Definition:
+    """Of a registered algorithm that sac_bench does not ship."""
+    reader = _Reader()
+    registered = {"config": reader.plain(config), "learner": reader.plain(learner)}
+    reader.modules += [base.__module__ for base in config.__mro__]
+    return _definition(registered, reader)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What the first definition has that the second has not, in words that follow "trained with"."""
+    if not (before and now):
+        return ["sources that were not recorded"] if now else ["another definition"] if before else []
+    found = [f"another version of {', '.join(changed)}"] if (changed := _changed(before, now, "files")) else []
+    for part in ("packages", "registered"):
+        for key in _changed(before, now, part):
+            was, is_ = (json.dumps(one[part].get(key)).strip('"') for one in (before, now))
+            found.append(f"{key} {was} (now {is_})")
+    return found
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], part: str) -> list[str]:
+    return [key for key in {**before[part], **now[part]} if before[part].get(key) != now[part].get(key)]
+
+
+def unreadable(definition: Mapping[str, Any]) -> list[str]:
+    """Modules that have no file to be read: a notebook's, a console's."""
+    return list(definition.get("unreadable", []))
+
+
+def _definition(registered: Definition, reader: _Reader) -> Definition:
+    files, packages, missing = _closure(reader.modules)
+    for name, sha256 in reader.files:
+        files[name] = "+".join(sorted({sha256, *filter(None, files.get(name, "").split("+"))}))
+    found: Definition = {"registered": registered, "files": files, "packages": packages}
+    return found | ({"unreadable": missing} if missing else {})
+
+
+class _Reader:
+    """Values as JSON, equal in every process; and what modules and files those values name."""
+
+    def __init__(self) -> None:
+        self.modules: list[str] = []
+        self.files: list[tuple[str, str]] = []
+        self._inside: set[int] = set()
+
+    def plain(self, value: Any) -> Any:
+        """The value as JSON. What is no number, text or collection: its class and attributes."""
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else repr(value)
+        if isinstance(value, (str, Path)):
+            return self.asset(value) or str(value)
+        if isinstance(value, bytes):
+            return {"bytes": _sha256(value)}
+        if id(value) in self._inside:
+            return "..."
+        self._inside.add(id(value))
+        try:
+            return self._nested(value)
+        finally:
+            self._inside.discard(id(value))
+
+    def asset(self, name: str | Path) -> str | None:
+        """The name of an existing file without its folder, its contents (and what an XML includes) taken in."""
+        path = Path(name)
+        try:
+            if not ((path.is_absolute() and path.exists()) or path.is_file()):
+                return None
+        except (OSError, ValueError):  # a text that is no path
+            return None
+        if path.is_file() and path.suffix.lower() != LOG and not _is_installed(path):
+            whole = path.resolve()
+            if whole.is_relative_to(Path(tempfile.gettempdir()).resolve()) and not _is_of_a_module(whole):
+                self.files.append((f"temporary{path.suffix}", _of_file(whole)))  # its name differs every time
+                return f"temporary{path.suffix}"
+            names = [Path(os.path.relpath(file, whole.parent)).as_posix() for file in _with_included(whole)]
+            self.files += [(name, _of_file(whole.parent / name)) for name in names]
+        return path.name
+
+    def _nested(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            named = {key if isinstance(key, str) else json.dumps(self.plain(key)): value[key] for key in value}
+            return {name: self.plain(named[name]) for name in sorted(named)}
+        if isinstance(value, (list, tuple)):
+            return [self.plain(item) for item in value]
+        if isinstance(value, (set, frozenset)):
+            return sorted((self.plain(item) for item in value), key=repr)
+        if isinstance(value, (np.ndarray, np.generic)):
+            return {"dtype": str(value.dtype), "values": self.plain(value.tolist())}
+        if (state := _state(value)) is not None:
+            words = state if isinstance(state, str) else _sha256(json.dumps(self.plain(state)).encode())
+            return [type(value).__qualname__, words]
+        if isinstance(value, functools.partial):
+            return {"partial": list(map(self.plain, (value.func, value.args, value.keywords)))}
+        if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+            return self._named(value)
+        self.modules.append(type(value).__module__)
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        if isinstance(value, Enum):
+            return f"{name}.{value.name}"
+        slots = [slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())]
+        held = {slot: getattr(value, slot) for slot in slots if not slot.startswith("__") and hasattr(value, slot)}
+        if held or hasattr(value, "__dict__"):
+            return {"class": name, "attributes": self.plain(held | getattr(value, "__dict__", {}))}
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value), flags=re.IGNORECASE)
+
+    def _named(self, value: Any) -> Any:
+        """A class or function: its name, and what a function holds that its source does not show."""
+        self.modules.append(value.__module__ or "builtins")
+        name = f"{value.__module__}.{value.__qualname__}"
+        if isinstance(value, type):
+            return name
+        cells = []
+        for cell in getattr(value, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # an empty one
+                cells.append(cell.cell_contents)
+        held = [getattr(value, of, None) for of in ("__self__", "__defaults__", "__kwdefaults__")] + [cells]
+        return [name, *map(self.plain, held)] if any(part is not None and part != [] for part in held) else name
+
+
+def _state(value: Any) -> Any:
+    """What an object of a library is made of, where neither its attributes nor its text say so; None for others."""
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, np.random.RandomState):
+        return value.get_state(legacy=False)
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, (gymnasium.Space, logging.Logger)):  # whose attributes change as they are used
+        return repr(value)
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "tolist"):
+        return [str(getattr(value, "dtype", "")), value.tolist()]
+    return None
+
+
+def _is_of_a_module(path: Path) -> bool:
+    """Whether a file is in the folder of an imported module, or below it."""
+    folders = {Path(file).resolve().parent for module in list(sys.modules.values())
+               if (file := getattr(module, "__file__", None))}  # fmt: skip
+    return any(folder in path.parents for folder in folders)
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """An environment's wrappers, from outside, and itself."""
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
+    if env is not None:
+        yield env
+
+
+def _module(entry_point: Any) -> str:
+    if isinstance(entry_point, str):
+        return entry_point.partition(":")[0]
+    return str(getattr(entry_point, "__module__", None) or type(entry_point).__module__)
+
+
+def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Sources {file: SHA-256} that the modules `roots` reach by imports; installed packages {name: version} among the
+    roots; roots without a file."""
+    sources: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    missing = []
+    for root in sorted(set(roots)):
+        top = root.partition(".")[0]
+        if top in RECORDED:
+            continue
+        spec = _find(root)
+        if spec is None:
+            missing.append(root)
+        elif spec.origin and _is_installed(Path(spec.origin)):
+            packages |= {name: version(name) for name in sorted(_distributions().get(top, ()))}
+    waiting, seen = list(roots), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name.partition(".")[0] in RECORDED:
+            continue
+        seen.add(name)
+        if parent := name.rpartition(".")[0]:
+            waiting.append(parent)
+        if (spec := _find(name)) is None or (path := _local_file(spec)) is None:
+            continue
+        package = spec.submodule_search_locations is not None
+        sources[name.replace(".", "/") + (f"/{path.name}" if package else path.suffix)] = _of_file(path)
+        if path.suffix == ".py":
+            waiting += _imports(name, path.read_bytes(), package)
+    return dict(sorted(sources.items())), packages, missing
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """How a new process would find a module. Nothing is imported, not even what the module is in."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top) if top else None
+    except ValueError:  # __main__, and modules made by hand
+        return None
+    for i, _ in enumerate(rest):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(".".join([top, *rest[: i + 1]]), list(spec.submodule_search_locations))
+    return spec
+
+
+def _local_file(spec: ModuleSpec) -> Path | None:
+    """A module's file, unless it is the standard library's or an installed package's."""
+    if not spec.has_location or not spec.origin:
+        return None
+    path = Path(spec.origin)
+    return None if _is_installed(path) or _STDLIB in path.resolve().parents else path
+
+
+def _is_installed(path: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _imports(name: str, source: bytes, package: bool) -> Iterator[str]:
+    """What may be modules in a module's import statements."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = name.split(".")
+            above = parts[: len(parts) - node.level + package] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _of_file(path: Path) -> str:
+    """Sixteen hexadecimal digits of a file's SHA-256; of a text with line feeds only and without a byte order mark."""
+    data = path.read_bytes()
+    if b"\0" not in data:
+        data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return _sha256(data)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _with_included(path: Path) -> list[Path]:
+    """A file and, of an XML model, the files that it names (MuJoCo's and URDF's attributes), and so on."""
+    found, folders = [path], [path.parent]
+    for file in found:  # which grows
+        if file.suffix.lower() not in MODELS:
+            continue
+        try:
+            elements = list(ElementTree.parse(file).iter())
+        except (ElementTree.ParseError, OSError):
+            continue
+        for key in ("meshdir", "texturedir", "assetdir"):
+            folders += [path.parent / element.attrib[key] for element in elements if key in element.attrib]
+        names = [element.attrib[key] for key in ("file", "filename") for element in elements if key in element.attrib]
+        for name in names:
+            places = dict.fromkeys((folder / name).resolve() for folder in [file.parent, *folders])
+            found += [place for place in places if place.is_file() and place not in found]
+    return found

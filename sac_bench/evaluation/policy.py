@@ -1,0 +1,90 @@
+"""A trained policy, to act with outside the suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.pytree import with_tensors
+from sac_bench.envs.pool import describe
+from sac_bench.errors import InputError, nearest
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.store import Store
+
+Numbers = NDArray[np.floating]
+
+
+class Policy:
+    """One run's policy; actions are in the environment's own bounds.
+
+    spec: the run it comes from; steps: the transitions it was trained on.
+    """
+
+    def __init__(self, spec: RunSpec, policy: Any, steps: int) -> None:
+        env = describe(spec.env)
+        learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
+        self.spec, self.steps = spec, steps
+        self._learner, self._policy, self._env = learner, policy, env
+        self._numbers = spec.config.number_tensors()
+
+    def act(
+        self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
+    ) -> NDArray[np.float64]:
+        """Actions for one observation [D] or several [K, D] -> [A] or [K, A]: the mean action, or a sampled one.
+
+        Dictionary observations are given flattened, in the order of the environment's space. Raises ValueError
+        when D is not the environment's.
+        """
+        x = np.asarray(observation, dtype=np.float32)
+        if x.shape[-1:] != (self._env.observation_dim,) or x.ndim > 2:
+            raise ValueError(f"observation has shape {x.shape}; {self._env.id} has {self._env.observation_dim} numbers")
+        batch = np.atleast_2d(x)
+        noise = (generator or np.random.default_rng()).standard_normal((len(batch), self.noise_dim))
+        sampled, mean = self.sampled_and_mean(batch, noise)
+        scaled = self._env.scaled(sampled if sample else mean)
+        return scaled[0] if x.ndim == 1 else scaled
+
+    @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers that an action is drawn with."""
+        return self._learner.noise_dim
+
+    def sampled_and_mean(self, observation: Numbers, noise: Numbers) -> tuple[Numbers, Numbers]:
+        """Observations [K, D], normal noise [K, noise_dim] -> sampled and mean actions [K, A] in [-1, 1]."""
+        dtype = self.spec.config.dtype
+        with torch.no_grad():
+            sampled, mean = self._learner.act(
+                self._policy, self._numbers, torch.as_tensor(observation).to(dtype), torch.as_tensor(noise).to(dtype)
+            )
+        return sampled.numpy(), mean.numpy()
+
+
+def load_policy(run: str, results: str | Path = "results") -> Policy:
+    """The policy of a run id (see runs.csv), as it stood when the run last saved.
+
+    Raises InputError when there is no such run, or it has saved no policy.
+    """
+    store = Store(results)
+    trained = [run_id for run_id in store.run_ids() if store.run(run_id).policy.exists()]
+    if run not in trained:
+        raise InputError(f"{results}: no policy of run {run!r}{nearest(run, trained)}")
+    directory = store.run(run)
+    if (status := directory.status())["status"] == "damaged":
+        raise InputError(status["reason"])
+    try:
+        with safe_open(directory.policy, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            steps = int(file.metadata()["steps"])
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{directory.policy}: damaged: {error}") from None
+    spec = directory.spec()
+    env = describe(spec.env)
+    learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
+    policy = learner.policy(learner.shape_of_state(spec.config.number_tensors()))
+    return Policy(spec, with_tensors(policy, tensors), steps)

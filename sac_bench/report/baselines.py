@@ -1,0 +1,149 @@
+"""The table of several algorithms: variants against environments, and comparable published scores below them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sac_bench.analysis.published import METRICS, NEAR, for_env, in_words, of_algorithm
+from sac_bench.analysis.scores import equal_steps, note
+from sac_bench.report.page import markdown
+from sac_bench.report.tables import RULES, latex
+from sac_bench.store.atomic import write_text
+
+LEGEND = (
+    "Cells: mean score [95% interval] (seeds that entered). Published: mean ± standard deviation over seeds (seeds), "
+    "by other code and settings; IQM where it says so. The metrics differ: a final evaluation is the mean over seeds "
+    "of one evaluation at that step; a maximum over the curve is the best of them, higher by construction; a training "
+    "return is of the episodes it trained on, exploration included; ~ was read off a graph. Sources, and what counts "
+    "as comparable: docs/published.md."
+)
+COLUMNS = ("kind", "env", "variant", "algorithm", "steps", "metric", "mean", "ci_low", "ci_high", "seeds", "diverged",
+           "published_env", "spread", "spread_kind", "source", "note", "near")  # fmt: skip
+
+
+def algorithms(about: dict[str, Any]) -> list[str]:
+    """The algorithms of an experiment's variants, each once, in their order."""
+    return list(dict.fromkeys(variant["algorithm"] for variant in about["variants"].values()))
+
+
+def steps_on(about: dict[str, Any], env: str) -> list[int]:
+    """The numbers of steps of an experiment's variants on an environment, each once, ascending."""
+    return sorted({variant["steps"][env] for variant in about["variants"].values()})
+
+
+def beside(about: dict[str, Any], env: str) -> pd.DataFrame:
+    """The published scores comparable to an experiment's on an environment, of its algorithms alone.
+
+    `near`: at the steps at which ours are scored.
+    """
+    rows = for_env(env, equal_steps(about)[env, about["reference"]])
+    return pd.concat([of_algorithm(rows, algorithm) for algorithm in algorithms(about)], ignore_index=True)
+
+
+def comparison(final: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """A row a score: ours, then what is published; `near`: at about our number of steps, so shown to a reader."""
+    of_variant = {name: variant["algorithm"] for name, variant in about["variants"].items()}
+    rows = []
+    for row in _records(final):
+        same = {key: row[key] for key in ("env", "variant", "seeds", "diverged", "ci_low", "ci_high")}
+        rows.append(same | {"kind": "ours", "algorithm": of_variant[row["variant"]], "metric": "score",
+                            "steps": row["scored_at"], "mean": row["score"], "near": True})  # fmt: skip
+    for env in about["envs"]:
+        for row in _records(beside(about, env)):
+            rows.append(row | {"kind": "published", "env": env, "published_env": row["env"]})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seeds": "Int64", "diverged": "Int64"})
+
+
+def presented_comparison(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """A row a variant, then a row a published algorithm, source, metric, version and steps; a column an environment."""
+    shown = table[table["near"]]
+    names = {variant: _variant_label(variant, about) for variant in about["variants"]}
+    published = _published_labels([row for row in _records(shown) if _is_published(row)])
+    cells: dict[str, list[str]] = {"variant": list(dict.fromkeys([*names.values(), *published.values()]))}
+    for env in about["envs"]:
+        of_env = shown[shown["env"] == env]
+        digits = 1 if of_env["mean"].abs().max() < 100 else 0
+        column = {}
+        for row in _records(of_env):
+            if _is_published(row):
+                column[published[_published_key(row)]] = _published_cell(row, digits)
+            else:
+                column[names[row["variant"]]] = _our_cell(row, len(about["seeds"]), digits)
+        cells[env] = [column.get(label, "") for label in cells["variant"]]
+    return pd.DataFrame(cells)
+
+
+def without_published(table: pd.DataFrame, about: dict[str, Any]) -> str:
+    """Which environments have no published score beside ours; empty where all have one."""
+    there = set(table.loc[(table["kind"] == "published") & table["near"], "env"])
+    lacking = [
+        f"{env} ({in_words(equal_steps(about)[env, about['reference']])} steps)"
+        for env in about["envs"]
+        if env not in there
+    ]
+    return f"No comparable published score within {NEAR:.0%} of the steps: {', '.join(lacking)}." if lacking else ""
+
+
+def write_comparison(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> None:
+    """comparison.csv with every comparable published score; .md and .tex with those at about our steps."""
+    shown = presented_comparison(table, about)
+    notes = [text for text in (note(about), without_published(table, about), LEGEND, RULES) if text]
+    write_text(folder / "comparison.csv", table.to_csv(index=False))
+    write_text(folder / "comparison.md", "\n\n".join([markdown(shown), *notes]) + "\n")
+    write_text(folder / "comparison.tex", latex(shown, *notes))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _is_published(row: dict[str, Any]) -> bool:
+    return bool(row["kind"] == "published")
+
+
+def _variant_label(variant: str, about: dict[str, Any]) -> str:
+    """As "ppo", or "v1 (sac)" where the name is not the algorithm's."""
+    algorithm = about["variants"][variant]["algorithm"]
+    return variant if variant == algorithm else f"{variant} ({algorithm})"
+
+
+def _published_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What published scores in one row of the table share: all but the task."""
+    version = row["published_env"].rpartition("-")[2]
+    return row["algorithm"], row["source"], row["metric"], row["steps"], row["seeds"], version
+
+
+def _published_labels(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
+    """As "published SAC, simbav2 (final evaluation, HalfCheetah-v4, 1M steps, 10 seeds)"; "v4" of several tasks."""
+    envs: dict[tuple[Any, ...], set[str]] = {}
+    for row in rows:
+        envs.setdefault(_published_key(row), set()).add(row["published_env"])
+    labels = {}
+    for key, names in envs.items():
+        algorithm, source, metric, steps, seeds, version = key
+        env = next(iter(names)) if len(names) == 1 else version
+        many = "seeds not stated" if pd.isna(seeds) else f"{seeds} seeds"
+        labels[key] = f"published {algorithm}, {source} ({METRICS[metric]}, {env}, {in_words(steps)} steps, {many})"
+    return labels
+
+
+def _our_cell(row: dict[str, Any], asked: int, digits: int) -> str:
+    """As "80 [55, 105] (3)"; "(2 of 3)" where some did not enter, "(3, 1 diverged)"."""
+    said = [str(row["seeds"]) + (f" of {asked}" if row["seeds"] < asked else "")]
+    if row["diverged"]:
+        said.append(f"{row['diverged']} diverged")
+    mean = "" if pd.isna(row["mean"]) else f"{row['mean']:.{digits}f} "
+    interval = "" if pd.isna(row["ci_low"]) else f"[{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}] "
+    return f"{mean}{interval}({', '.join(said)})"
+
+
+def _published_cell(row: dict[str, Any], digits: int) -> str:
+    """As "11321 ± 1108 (10)", "10872 IQM (5)", "~10400"."""
+    roughly = "~" if row["metric"] == "curve_reading" else ""
+    middle = " IQM" if row["spread_kind"] == "iqm" else ""
+    spread = "" if pd.isna(row["spread"]) else f" ± {row['spread']:.{digits}f}"
+    seeds = "" if pd.isna(row["seeds"]) else f" ({row['seeds']})"
+    return f"{roughly}{row['mean']:.{digits}f}{middle}{spread}{seeds}"

@@ -1,0 +1,292 @@
+"""Two results beside each other: how the scores differ, whether the runs are the very same, what else differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from sac_bench.analysis.differences import WORDS, answer, in_words
+from sac_bench.analysis.same_runs import rows_of_runs, same_runs
+from sac_bench.analysis.scores import common, equal_steps, evaluated_at
+from sac_bench.analysis.statistics import seed_correlation, unpaired
+from sac_bench.analysis.verdicts import verdicts
+from sac_bench.errors import InputError, nearest
+from sac_bench.report.figures.curves import house_style, write_figure
+from sac_bench.report.figures.forest import forest
+from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
+from sac_bench.report.tables import RULES, final_performance, scores
+from sac_bench.results.results import CONDITIONS, Results, load_results, superseded
+from sac_bench.results.results import about as experiment_of
+from sac_bench.store.atomic import file_name, write_text
+
+A = "result A"
+"""What B is compared with; no variant has a space in its name."""
+PLACE = ["env", "variant"]
+ABSENT = "no such option"
+LEGEND = (
+    "The reference is A. Seeds: those that enter, of A and of B. Same runs: those with one id in both, and whether "
+    "their numbers (but the clock) are equal; where all runs are, nothing is tested, and Holm does not count them."
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two."""
+
+    folder: Path
+    results: Results
+    about: dict[str, Any]
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        return self.results.runs
+
+    def in_words(self) -> str:
+        old = superseded(self.about)
+        standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
+        said = ", ".join(f"{count} {status}" for status, count in standings.items())
+        return f"{self.folder} ({said}{'; ' * bool(old)}{old})"
+
+
+def load_side(name: str, results: Path) -> Side:
+    """A result by its folder, or by its name in a results folder. InputError where there is none."""
+    folder = next((f for f in (Path(name), results / name) if (f / "experiment.json").exists()), None)
+    if folder is None:
+        known = [path.parent.name for path in results.glob("*/experiment.json")]
+        raise InputError(f"{name}: neither a folder of results nor a name in {results}{nearest(name, known)}")
+    return Side(folder, load_results(folder.name, folder.parent), experiment_of(folder))
+
+
+def compare(a: Side, b: Side) -> pd.DataFrame:
+    """A row an environment and variant of both: scores, B - A by Welch's t, its verdict, what the runs share.
+
+    Where all runs are the same to the bit there is no verdict, and Holm's correction does not count them. InputError
+    where the two have nothing in common.
+    """
+    envs, variants = (_common(a.about[of], b.about[of]) for of in ("envs", "variants"))
+    if not (envs and variants):
+        has = lambda side: f"{', '.join(side.about['variants'])} on {', '.join(side.about['envs'])}"
+        raise InputError(f"nothing to compare: {a.folder} has {has(a)}; {b.folder} has {has(b)}")
+    at = steps_compared(a, b)
+    steps = [(side, equal_steps(side.about) | at) for side in (a, b)]
+    finals = [final_performance(side.results, side.about, n).set_index(PLACE) for side, n in steps]
+    by_seed = [_places(scores(side.results, side.about, at=n).dropna(subset="score")) for side, n in steps]
+    runs = [_places(side.runs) for side in (a, b)]
+    numbers = [rows_of_runs(side.results) for side in (a, b)]
+    nothing = pd.DataFrame({"seed": [], "score": []})
+    rows, tested, differences = [], [], []
+    for place in [(env, variant) for env in envs for variant in variants]:
+        row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
+        for letter, final in zip("ab", finals, strict=True):
+            row |= {f"{name}_{letter}": final.loc[place, name] for name in ("score", "ci_low", "ci_high", "seeds")}
+        row |= {f"steps_{letter}": side.about["variants"][place[1]]["steps"][place[0]]
+                for letter, side in (("a", a), ("b", b))} | {"scored_at": at[place]}  # fmt: skip
+        ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
+        row["ended_otherwise"] = "; ".join(letter + ": " + str(said) for letter, said in ended.items() if said)
+        mine, other = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
+        both = mine.index.intersection(other.index)
+        difference = unpaired(other, mine)
+        value, low, high = difference.interval()
+        row |= {"difference": value, "difference_ci_low": low, "difference_ci_high": high}
+        row |= {"seed_correlation": seed_correlation(other[both], mine[both]), "shared_seeds": len(both)}
+        row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
+        row |= {"verdict": "", "p_holm": float("nan"), "seeds_needed": None}
+        rows.append(row)
+        if not row["identical"]:
+            tested.append(row)
+            differences.append(difference)
+    for row, verdict in zip(tested, verdicts(differences, [None] * len(differences)), strict=True):
+        row |= {"verdict": verdict.word or "", "p_holm": verdict.p_difference, "seeds_needed": verdict.seeds_needed}
+    return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+
+
+def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
+    """{(environment, variant) of both: the most steps at which both evaluated it}."""
+    envs, variants = (_common(a.about[of], b.about[of]) for of in ("envs", "variants"))
+    places = [(env, variant) for env in envs for variant in variants]
+    return {place: common(evaluated_at(side.about, *place) for side in (a, b)) for place in places}
+
+
+def _common(a: Iterable[str], b: Iterable[str]) -> list[str]:
+    return [name for name in a if name in set(b)]
+
+
+def _places(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    return dict(list(table.groupby(PLACE))) if len(table) else {}
+
+
+def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
+    """Algorithm, steps and options of what both have: a row a difference, with the variants that have it."""
+    where: dict[tuple[str, str, str], list[str]] = {}
+    places = [
+        (v, e)
+        for v in _common(a.about["variants"], b.about["variants"])
+        for e in _common(a.about["envs"], b.about["envs"])
+    ]
+    for variant, env in places:
+        mine, other = (_settings(side.about, variant, env) for side in (a, b))
+        for option in dict.fromkeys([*mine, *other]):
+            values = mine.get(option, ABSENT), other.get(option, ABSENT)
+            if values[0] != values[1]:
+                where.setdefault((option, *values), []).append(f"{variant} on {env}")
+    rows = [(*what, "everywhere" if len(at) == len(places) else ", ".join(at)) for what, at in where.items()]
+    return pd.DataFrame(rows, columns=["setting", "A", "B", "of"])
+
+
+def _settings(about: dict[str, Any], variant: str, env: str) -> dict[str, str]:
+    of = about["variants"][variant]
+    config = {option: json.dumps(value) for option, value in about["config"][variant][env].items()}
+    return {"algorithm": of["algorithm"], "steps": f"{of['steps'][env]:,}"} | config
+
+
+def conditions_that_differ(a: Side, b: Side) -> pd.DataFrame:
+    """Seeds, backend and what runs are trained under (machine, versions, commit, ...): a row where A and B differ."""
+    rows = []
+    for what in ("seed", "backend", "cohort_size", *CONDITIONS):
+        values = [side.runs.get(what, pd.Series(dtype=object)).dropna().unique() for side in (a, b)]
+        shown = ["; ".join(map(str, sorted(found))) or "unknown" for found in values]
+        if shown[0] != shown[1]:
+            rows.append((what.replace("_", " "), *shown))
+    return pd.DataFrame(rows, columns=["what", "A", "B"])
+
+
+def only_in_one(a: Side, b: Side) -> list[str]:
+    """Variants and environments that the other does not have, a sentence a side."""
+    said = []
+    for letter, side, other in (("A", a, b), ("B", b, a)):
+        lone = [f"`{name}`" for of in ("variants", "envs") for name in side.about[of] if name not in other.about[of]]
+        said += [f"Only in {letter}: {', '.join(lone)}."] if lone else []
+    return said
+
+
+def page(a: Side, b: Side, figures: Path) -> Page:
+    """What the two say beside each other; its pictures are drawn into a folder. InputError as `compare`."""
+    table = compare(a, b)
+    settings, conditions = settings_that_differ(a, b), conditions_that_differ(a, b)
+    lone = only_in_one(a, b)
+    same: list[Block] = []
+    if not len(settings):
+        same.append(text("Settings are the same in both."))
+    if not len(conditions):
+        same.append(text("Seeds, backend, machine, versions and commit are the same in both."))
+    return Page(
+        title=f"{a.folder} and {b.folder}",
+        question="Is B different from A?",
+        answer=tuple(_answers(table)),
+        summary=f"A: {a.in_words()}. B: {b.in_words()}.",
+        sections=sections(
+            ("Differences", _pictures(table, figures)),
+            ("Scores", [Grid(presented(table)), *(text(said, small=True) for said in (LEGEND, RULES, WORDS))]),
+            ("Only in one", [Points(tuple(lone))] * bool(lone)),
+            ("What else differs", [*(Grid(found) for found in (settings, conditions) if len(found)), *same]),
+        ),
+    )
+
+
+def _answers(table: pd.DataFrame) -> list[str]:
+    """On differences, on identical runs, on shared seeds: a sentence each where there is something to say."""
+    said = []
+    open_ = table[~table["identical"]]
+    if len(open_):
+        said += answer(open_, {"envs": list(open_["env"].unique()), "reference": A})
+    elif len(table):
+        said.append("All runs that both have are the same to the bit.")
+    same = table[table["identical"]] if len(open_) else table[:0]
+    for env, rows in same.groupby("env", sort=False):
+        names = ", ".join(f"`{variant}`" for variant in rows["variant"])
+        said.append(f"On {env} the same to the bit in both: {names}.")
+    if count := int(table["deviating"].sum()):
+        said.append(
+            f"{count} of the runs have one id in both, which stands for settings, seed and backend, and other numbers: "
+            "machine, versions, code or the cohort changed them."
+        )
+    for row in table[table["steps_a"] != table["steps_b"]].to_dict("records"):
+        said.append(
+            f"`{row['variant']}` on {row['env']} was trained to {row['steps_a']:,} steps in A and to "
+            f"{row['steps_b']:,} in B; both are scored at {row['scored_at']:,}."
+        )
+    if open_["shared_seeds"].any():
+        said.append(
+            "The two share seeds, and so initial weights and environments' seeds; intervals and verdicts take them as "
+            "independent, and r says how they go together."
+        )
+    return said
+
+
+def presented(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for a reader."""
+    digits = 1 if table[["score_a", "score_b"]].abs().max().max() < 100 else 0
+
+    def number(x: float) -> str:
+        return "" if pd.isna(x) else f"{x:.{digits}f}"
+
+    def span(value: float, low: float, high: float) -> str:
+        return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
+
+    rows = []
+    for row in table.to_dict("records"):
+        gap = span(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
+        r = row["seed_correlation"]
+        told = ("0", "the same", "") if row["identical"] else (gap, in_words(row), "" if pd.isna(r) else f"{r:+.2f}")
+        rows.append(
+            {
+                "environment": row["env"],
+                "variant": row["variant"],
+                "seeds": f"{row['seeds_a']}, {row['seeds_b']}",
+                "A [95% CI]": span(row["score_a"], row["ci_low_a"], row["ci_high_a"]),
+                "B [95% CI]": span(row["score_b"], row["ci_low_b"], row["ci_high_b"]),
+                **dict(zip(("B - A [95% CI]", "verdict", "r"), told, strict=True)),
+                "same runs": row["same_runs"],
+                "did not finish": row["ended_otherwise"],
+            }
+        )
+    shown = pd.DataFrame(rows)
+    unneeded = ["environment"] * (table["env"].nunique() == 1) + ["did not finish"] * (
+        not table["ended_otherwise"].any()
+    )
+    return shown.drop(columns=unneeded)
+
+
+def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
+    """A forest an environment, of what is not the same."""
+    found = []
+    house_style()
+    envs = table["env"].unique()
+    for env, rows in table[~table["identical"] & table["difference"].notna()].groupby("env", sort=False):
+        seeds = rows["seeds_a"].astype(str) + " and " + rows["seeds_b"].astype(str)
+        about = {"envs": [env], "variants": [*rows["variant"], A], "reference": A}
+        name = f"differences-{file_name(str(env), envs)}"
+        path = write_figure(forest(rows.assign(seeds=seeds), about), folder / name)
+        found.append(Picture(path, f"B less A on {env}, with 95% intervals; right of them the verdicts."))
+    return found
+
+
+def write_page(a: Side, b: Side, out: Path | None) -> Page:
+    """The page, written as one .html, or as .md with figures/ beside it, or nowhere. InputError for another suffix."""
+    if out is not None and out.suffix not in (".html", ".md"):
+        raise InputError(f"--out {out}: wants a name that ends in .html or .md")
+    with TemporaryDirectory() as scratch:
+        found = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
+        if out is not None:
+            write_text(out, render(found, out.suffix))
+    return found
+
+
+def in_text(page: Page) -> str:
+    """A page for a console: without its pictures and small print."""
+    parts = [*page.answer, page.summary]
+    for section in page.sections:
+        for block in section.blocks:
+            if isinstance(block, Grid):
+                parts.append(str(block.table.to_markdown(index=False, tablefmt="simple", disable_numparse=True)))
+            elif isinstance(block, Points):
+                parts.append("\n".join(block.items))
+            elif isinstance(block, Text) and not block.small:
+                parts.append("".join(str(part) for part in block.parts))
+    return "\n\n".join(parts)

@@ -1,0 +1,126 @@
+"""Forest plots: differences from the reference, and a claim's comparisons, with their intervals and verdicts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sac_bench.analysis.claims import Comparison
+from sac_bench.analysis.differences import in_words
+from sac_bench.analysis.statistics import Estimate
+from sac_bench.report.figures.curves import PALETTE
+
+LOOKS = {"better": (PALETTE[0], "^"), "worse": (PALETTE[3], "v"), "equivalent": (PALETTE[2], "s"),
+         "undecided": ("0.35", "o"), "": ("0.35", "o"), "as claimed": (PALETTE[0], "D"),
+         "against the claim": (PALETTE[3], "X"), "no word": ("0.35", "o")}  # fmt: skip
+"""Colour and marker of a verdict, or of a claim's comparison: told apart without colours too."""
+ROOM = 1.3
+"""Intervals are cut at this many times the span of the differences beyond it."""
+
+
+def forest(final: pd.DataFrame, about: dict[str, Any]) -> Figure:
+    """A panel an environment, a row a variant: difference from the reference, 95% interval, verdict."""
+    envs, variants = about["envs"], [name for name in about["variants"] if name != about["reference"]]
+    columns = min(2, len(envs))
+    panels = -(-len(envs) // columns)
+    size = (5.4 * columns, (0.3 * len(variants) + 1.0) * panels)
+    figure, axes = plt.subplots(panels, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, env in zip(axes.flat, envs, strict=False):
+        of_env = final[final["env"] == env]
+        rows = of_env.set_index("variant").loc[variants]
+        low, high = _ends(rows[["difference", "difference_ci_low", "difference_ci_high"]].to_numpy(dtype=float))
+        for y, row in enumerate(rows.to_dict("records")):
+            interval = Estimate(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
+            _draw(axis, y, interval, (low, high), _said(row), *LOOKS[row["verdict"]])
+        axis.axvline(0, color="black", linewidth=1)
+        said = f"score{_at(of_env)} less that of {about['reference']}, 95% interval"
+        axis.set(title=env, xlim=(low, high), xlabel=said)
+        axis.grid(visible=False, axis="y")
+        axis.set_yticks(range(len(variants)), variants)
+        axis.tick_params(labelleft=True)
+        axis.set_ylim(len(variants) - 0.5, -0.5)
+    for axis in axes.flat[len(envs) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def claim_forest(judged: Sequence[Comparison]) -> Figure:
+    """A panel a unit, a row a comparison: a - b, 95% interval, margin, outcome."""
+    units: dict[str, list[Comparison]] = {}
+    for one in judged:
+        units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
+    several = len({one.env for one in judged}) > 1
+    labels = {id(one): _label(one, several) for one in judged}
+    lines = [line for label in labels.values() for line in label.split("\n")]
+    row = 0.24 + 0.14 * max(label.count("\n") for label in labels.values())
+    heights = [len(rows) * row + 0.9 for rows in units.values()]
+    size = (5.4 + 0.085 * max(map(len, lines)), sum(heights))
+    figure, axes = plt.subplots(len(units), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained")
+    for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
+        margins = [(0.0, sign * one.margin / one.gain, sign * one.margin / one.gain)
+                   for one in rows if one.margin for sign in (-1, 1)]  # fmt: skip
+        limits = _ends(np.array([*(one.normalised for one in rows), *margins]), 4 * ROOM)
+        for y, one in enumerate(rows):
+            if one.margin:
+                axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
+            _draw(axis, y, one.normalised, limits, one.told.replace(" a side would decide", ""), *LOOKS[one.outcome])
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}, 95% interval", 64))
+        axis.grid(visible=False, axis="y")
+        axis.set_yticks(range(len(rows)), [labels[id(one)] for one in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+    return figure
+
+
+def _at(of_env: pd.DataFrame) -> str:
+    """As " at 30,000 steps", where variants were not trained to the same steps."""
+    trained = set(of_env.get("steps", ()))
+    return f" at {of_env['scored_at'].iloc[0]:,} steps" if len(trained) > 1 else ""
+
+
+def _label(one: Comparison, with_env: bool) -> str:
+    """What was expected, the second side on a line of its own where it is long, and where."""
+    a, relation, b = one.expected.split(" ", 2)
+    said = one.expected if len(one.expected) <= 36 else f"{a}\n{relation} {b}"
+    return said + (f"\n{one.env}" if with_env else "")
+
+
+def _draw(axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], said: str, color: str,
+          marker: str) -> None:  # fmt: skip
+    """A row: what is said of it right of the axis, and the interval, with arrows where it goes on beyond the axis."""
+    axis.text(1.02, y, said, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    if pd.isna(interval.value):
+        return
+    low, high = limits
+    ends = interval.low, interval.high
+    axis.plot(np.clip(ends, low, high), [y, y], color=color, linewidth=1.8, solid_capstyle="butt")
+    for end, beyond, arrow in ((low, ends[0] < low, "<"), (high, ends[1] > high, ">")):
+        if beyond:
+            axis.plot(end, y, arrow, color=color, markersize=5, clip_on=False)
+    axis.plot(
+        interval.value, y, marker, color=color, markerfacecolor=color if marker != "o" else "white", markersize=6.5
+    )
+
+
+def _ends(intervals: np.ndarray, room: float = ROOM) -> tuple[float, float]:
+    """Of the axis of intervals [R, (value, low, high)]: all values and 0 are in it, of the intervals what is near."""
+    shown = np.append(intervals[:, 0][np.isfinite(intervals[:, 0])], 0.0)
+    beyond = room * (np.ptp(shown) or 1.0)
+    low, high = np.nanmin(np.append(intervals[:, 1], shown.min())), np.nanmax(np.append(intervals[:, 2], shown.max()))
+    low, high = max(low, shown.min() - beyond), min(high, shown.max() + beyond)
+    margin = 0.04 * ((high - low) or 1.0)
+    return float(low - margin), float(high + margin)
+
+
+def _said(row: dict[str, Any]) -> str:
+    if pd.isna(row["difference"]):
+        return "no seeds to compare"
+    said = in_words(row).replace(" a side would decide", "") or f"no verdict: {row['seeds']} seeds"
+    return said + (f"; {row['ended_otherwise']}" if row["ended_otherwise"] else "")

@@ -1,0 +1,187 @@
+"""Tables of an experiment's results, as DataFrames and as CSV, Markdown, LaTeX and plain text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
+from sac_bench.analysis.scores import Steps, equal_steps, note, scored_by, scoring_rows, standing_when_scored
+from sac_bench.analysis.statistics import area_score, mean_interval, run_score
+from sac_bench.report.page import markdown
+from sac_bench.results.results import Results
+from sac_bench.store.atomic import write_text
+
+RULES = (
+    "Score of a run: mean return of the mean action (SQL, which has none: of sampled ones) over the evaluations in the "
+    "last 10% of its steps (the last one before, where there are none); whole curve: the area below it over its width. "
+    "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
+    "A diverged run enters with the return of a random policy, where that is known (in curves, from where it diverged; "
+    "as no success where successes are counted). A run that failed, is damaged or unfinished does not enter; it is "
+    "counted as left out."
+)
+
+
+def rules(about: dict[str, Any]) -> tuple[str, ...]:
+    """What a reader of the final table must know."""
+    said = (RULES, CORRELATION if about.get("claim") else f"{WORDS} {CORRELATION}")
+    return (note(about), *said) if note(about) else said
+
+
+def scores(results: Results, about: dict[str, Any], policy: str | None = None, at: Steps | None = None) -> pd.DataFrame:
+    """One row a run: env, variant, seed, status, score, area (its curve's mean), by its own policy or by one.
+
+    `at` which steps: of each environment the same for all. The status is the run's there. Score and area are NaN for a
+    run that does not enter.
+    """
+    rows, at = [], at or equal_steps(about)
+    evaluations = results.evaluations
+    by_run = dict(list(evaluations.groupby(["run_id", "variant"]))) if len(evaluations) else {}
+    for run in results.runs.to_dict("records"):
+        score = area = float("nan")
+        env, variant = run["env"], run["variant"]
+        if (env, variant) not in at:
+            continue  # of an environment that is not asked about
+        steps = at[env, variant]
+        status = standing_when_scored(run, about, steps)
+        if status == "diverged":
+            score = area = about["random"].get(env, {}).get("return_mean", float("nan"))
+        elif status == "finished" and (run["run_id"], variant) in by_run:
+            own = scoring_rows(by_run[run["run_id"], variant], policy or scored_by(about, variant))
+            own = own[own["step"] <= steps]
+            curve = own["step"], own["return_mean"]
+            score, area = run_score(*curve, steps), area_score(*curve)
+        labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
+        rows.append(labels | {"score": score, "area": area})
+    return pd.DataFrame(rows)
+
+
+def final_performance(results: Results, about: dict[str, Any], at: Steps | None = None) -> pd.DataFrame:
+    """One row a variant and environment: seeds, mean score and interval, difference from the reference, verdict.
+
+    `at` which steps: see `scores`.
+    """
+    at = at or equal_steps(about)
+    own, sampled = scores(results, about, at=at), scores(results, about, "sample", at)
+    rows = []
+    for env in about["envs"]:
+        of_env = own[own["env"] == env]
+        for variant in about["variants"]:
+            mine = of_env[of_env["variant"] == variant]
+            entered = _entered(of_env, variant)
+            score = mean_interval(entered)
+            row = {
+                "env": env,
+                "variant": variant,
+                "steps": about["variants"][variant]["steps"][env],
+                "scored_at": at[env, variant],
+                "seeds": len(entered),
+                "missing": int(mine["score"].isna().sum()),
+                "diverged": int((mine["status"] == "diverged").sum()),
+                "failed": int((mine["status"] == "failed").sum()),
+                "ended_otherwise": _ended_otherwise(mine),
+                "score": score.value,
+                "ci_low": score.low,
+                "ci_high": score.high,
+                "area": float(mine["area"].mean()),
+                "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
+                if len(entered) else float("nan"),
+            }  # fmt: skip
+            rows.append(row | _episodes(results, about, mine, at[env, variant]))
+    table = pd.DataFrame(rows).merge(differences(own, about), "left", ["env", "variant"], validate="1:1")
+    return table.fillna({"verdict": ""})
+
+
+def _entered(table: pd.DataFrame, variant: str) -> np.ndarray:
+    return table.loc[table["variant"] == variant, "score"].dropna().to_numpy(dtype=float)
+
+
+def _ended_otherwise(runs: pd.DataFrame) -> str:
+    """What became of the runs that did not finish: "1 diverged (as random), 2 failed (left out)"."""
+    words = []
+    for (standing, out), count in Counter(zip(runs["status"], runs["score"].isna(), strict=True)).items():
+        if standing != "finished" or out:
+            words.append(f"{count} {standing} ({'left out' if out else 'as random'})")
+    return ", ".join(words)
+
+
+def _episodes(results: Results, about: dict[str, Any], runs: pd.DataFrame, steps: int) -> dict[str, float]:
+    """Minimum and share of success over the last evaluation's episodes, where the file asks for it.
+
+    Of one variant's `runs` on an environment, as `scores` has them, at the steps of their score.
+    """
+    threshold = about.get("success_return")
+    if threshold is None or not len(results.episodes) or not len(runs):
+        return {}
+    env, variant = runs[["env", "variant"]].iloc[0]
+    seeds = runs.loc[runs["status"] == "finished", "seed"]
+    e = scoring_rows(results.episodes, scored_by(about, variant))
+    mine = e[(e["env"] == env) & (e["variant"] == variant) & e["seed"].isin(seeds) & (e["step"] <= steps)]
+    last = mine[mine["step"] == mine.groupby("seed")["step"].transform("max")]
+    if not len(last):
+        return {"worst_episode": float("nan"), "success_share": float("nan")}
+    diverged = int((runs["status"] == "diverged").sum())
+    shares = [*(last["return"] > threshold).groupby(last["seed"]).mean(), *([0.0] * diverged)]
+    return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
+
+
+def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+    """The final table for a reader: rounded, intervals in brackets, the reference marked."""
+    digits = 1 if table["score"].abs().max() < 100 else 0
+    number = lambda x: "" if pd.isna(x) else f"{x:.{digits}f}"
+    span = lambda v, lo, hi: number(v) + ("" if pd.isna(lo) else f" [{number(lo)}, {number(hi)}]")
+    asked = len(about["seeds"])
+    shown = pd.DataFrame(
+        {
+            "environment": table["env"],
+            "variant": [v + (" (reference)" if v == about["reference"] else "") for v in table["variant"]],
+            "seeds": [f"{n} of {asked}" for n in table["seeds"]],
+            "score [95% CI]": [span(*t) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)],
+            "difference [95% CI]": [
+                span(*t)
+                for t in table[["difference", "difference_ci_low", "difference_ci_high"]].itertuples(index=False)
+            ],
+            "verdict": [in_words(row) for row in table.to_dict("records")],
+            "r": ["" if pd.isna(r) else f"{r:+.2f}" for r in table["seed_correlation"]],
+            "sampled actions": [number(x) for x in table["sampled_score"]],
+            "whole curve": [number(x) for x in table["area"]],
+        }
+    )
+    if about.get("claim"):  # the words are those of the claim's own comparisons
+        shown = shown.drop(columns="verdict")
+    if table["steps"].nunique() > 1:
+        shown.insert(2, "trained to", [f"{n:,} steps" for n in table["steps"]])
+    if table["ended_otherwise"].any():
+        shown["did not finish"] = table["ended_otherwise"]
+    if "worst_episode" in table:
+        shown["worst episode"] = [number(x) for x in table["worst_episode"]]
+        shown[f"episodes above {about['success_return']:g}"] = [
+            "" if pd.isna(x) else f"{x:.0%}" for x in table["success_share"]
+        ]
+    return shown
+
+
+def latex(table: pd.DataFrame, *notes: str) -> str:
+    """A table in LaTeX, and paragraphs in small print below it."""
+    escaped = [note.replace("%", "\\%").replace("_", "\\_").replace("~", "\\textasciitilde{}") for note in notes]
+    return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
+
+
+def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
+    """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final performance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = final_performance(results, about)
+    shown = presented(table, about)
+    write_text(folder / "final.csv", table.to_csv(index=False))
+    write_text(folder / "scores.csv", scores(results, about).to_csv(index=False))
+    write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]))
+    write_text(folder / "final.tex", latex(shown, *rules(about)))
+    plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
+    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(about))])
+    write_text(folder / "final.txt", plain + "\n")
+    return table

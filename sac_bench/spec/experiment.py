@@ -1,0 +1,277 @@
+"""From a TOML file to runs: every error of the input is found here, and told in one line.
+
+An experiment is a list of variants; a variant is a name, an algorithm and what differs from its defaults; a run
+is one variant's resolved config (spec/overrides.py) on one environment with one seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sac_bench.algorithms.config import TrainingConfig, require_multiple
+from sac_bench.envs.checking import check
+from sac_bench.errors import InputError, nearest
+from sac_bench.spec.claim import Claim, claimed
+from sac_bench.spec.includes import tables
+from sac_bench.spec.overrides import MAX_STEPS, Layers
+from sac_bench.spec.run import RunSpec
+from sac_bench.spec.toml import located, validate
+from sac_bench.spec.warm_start import Origin, tables_of, with_origins, with_starts
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
+MAX_SEED = 2**32 - 1
+MAX_RUNS = 10_000
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A name, an algorithm, its config and steps on each environment, what it changes, the sweep it is a point of, and
+    the runs that its runs start from."""
+
+    name: str
+    algorithm: str
+    configs: dict[str, TrainingConfig]
+    steps: dict[str, int]
+    overrides: dict[str, Any]
+    swept: tuple[str, float] | None = None
+    start: Origin | None = None
+
+    @property
+    def generation(self) -> int:
+        """Starts, one from the other, that lead to it."""
+        return 1 + self.start.variant.generation if self.start else 0
+
+    def run(self, env: str, seed: int) -> RunSpec:
+        """Its run on an environment with a seed."""
+        start = self.start.start(seed) if self.start else None
+        return RunSpec(self.algorithm, self.configs[env], env, seed, start)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question and the runs that answer it."""
+
+    name: str
+    question: str
+    envs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    reference: str
+    variants: dict[str, Variant]
+    success_return: float | None = None
+    source: str = ""
+    overrides: tuple[str, ...] = field(default=())
+    claim: Claim | None = None
+
+    def runs(self) -> list[tuple[Variant, RunSpec]]:
+        """Every (variant, run), in the order of environments, variants, seeds. Variants may share a run."""
+        return [
+            (variant, variant.run(env, seed))
+            for env in self.envs
+            for variant in self.variants.values()
+            for seed in self.seeds
+        ]
+
+
+class Wanted(Protocol):
+    """What can be planned: runs, each with the variant that says how many steps."""
+
+    def runs(self) -> list[tuple[Variant, RunSpec]]: ...
+
+
+@dataclass(frozen=True)
+class Several:
+    """Experiments that are trained together: a run that some share is trained once."""
+
+    experiments: tuple[Experiment, ...]
+
+    @property
+    def source(self) -> str:
+        """The file, where there is one."""
+        sources = [experiment.source for experiment in self.experiments]
+        return sources[0] if len(sources) == 1 else f"{len(sources)} experiments"
+
+    def runs(self) -> list[tuple[Variant, RunSpec]]:
+        """Every (variant, run) of each."""
+        return list(chain.from_iterable(experiment.runs() for experiment in self.experiments))
+
+
+class _File(BaseModel):
+    """The tables and keys of an experiment file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+    question: str = ""
+    algorithm: str = "sac"
+    envs: Annotated[list[str], Field(min_length=1)]
+    seeds: int | list[int] = 3
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
+    reference: str | None = None
+    success_return: float | None = None
+    base: dict[str, Any] = {}
+    on: dict[str, dict[str, Any]] = {}
+    variants: dict[str, dict[str, Any]] = {}
+    sweep: dict[str, list[Any]] = {}
+    claim: str = ""
+    source: str = ""
+    expect: str | list[str] = []
+    margin: Annotated[float, Field(gt=0)] | None = None
+    grows: tuple[str, str] | None = Field(None, strict=False)
+
+
+def load(
+    path: str | Path,
+    *,
+    seeds: int | None = None,
+    steps: int | None = None,
+    envs: Sequence[str] = (),
+    variants: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    name: str | None = None,
+    quick: bool = False,
+) -> Experiment:
+    """Read an experiment file and apply the command line's overrides; InputError for anything amiss."""
+    path = Path(path)
+    where = str(path)
+    table, known = tables(path, quick)
+    asked = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
+    table |= {key: value for key, value in asked.items() if value is not None}
+    if "space" in table and "trials" in table:
+        raise InputError(f"{where}: is a study: sac-bench tune {where}")
+    file = validate(_File, table, where)
+    if not NAME.fullmatch(file.name):
+        raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
+    if file.name.lower() in RESERVED:  # some file systems do not tell case apart
+        raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
+    chosen = seed_list(file.seeds, where)
+    count = len(file.envs) * len(chosen) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))
+    if count > MAX_RUNS:
+        raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; at most {MAX_RUNS:,}")
+    for i, env in enumerate(file.envs):
+        with located(f"{where}: envs"):
+            check(env)
+        if env in file.envs[:i]:
+            raise InputError(f"{where}: envs: {env!r} is there twice")
+    starts = tables_of(file.variants, where)
+    everywhere = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
+    layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, everywhere,
+                    None if envs else [*everywhere, *known])  # fmt: skip
+    resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
+    grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # of environments not asked for
+    with located(where):
+        claim = claimed(file.claim, file.source, file.expect, file.margin, grows, resolved, file.envs)
+    reference = next(iter(resolved)) if file.reference is None else file.reference
+    if reference not in resolved:
+        raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
+    if variants:
+        for wanted in variants:
+            if wanted not in resolved:
+                raise InputError(f"{where}: no variant {wanted!r}{nearest(wanted, resolved)}; "
+                                 f"it has {', '.join(resolved)}")  # fmt: skip
+        resolved = {n: v for n, v in resolved.items() if n in variants}
+        claim = None if claim and not claim.variants() <= set(resolved) else claim  # its runs are not all asked for
+        reference = reference if reference in resolved else next(iter(resolved))
+    for key in layers.unused_settings({v.algorithm for v in resolved.values()}):
+        raise InputError(f"--set {key}: no variant asked for has that option")
+    if steps is not None:  # the command line's steps are everyone's
+        resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
+    for variant in resolved.values():
+        check_steps(variant, where)
+    loaded = Experiment(
+        name=file.name,
+        question=file.question or file.claim,
+        envs=tuple(file.envs),
+        seeds=chosen,
+        steps=file.steps,
+        reference=reference,
+        variants=resolved,
+        success_return=file.success_return,
+        source=where,
+        overrides=tuple(settings),
+        claim=claim,
+    )
+    if starts:
+        own = replace(loaded, seeds=chosen[:1]).runs()
+        with located(where):
+            all_of_them = with_origins(own)
+        for variant, _ in all_of_them[len(own) :]:
+            check_steps(variant, where)
+    return loaded
+
+
+def _variants(file: _File, layers: Layers, where: str) -> dict[str, Variant]:
+    first = next(iter(file.variants), "") if file.reference is None else file.reference
+    reference = file.variants.get(first, {})
+    variants = {}
+
+    def add(name: str, table: str, overrides: dict[str, Any], sweep: tuple[str, Any] | None = None) -> None:
+        if not NAME.fullmatch(name):
+            raise InputError(f"{where}: {table}: {name!r} is not a plain name")
+        if name in variants:
+            raise InputError(f"{where}: {table}: there are two variants named {name!r}")
+        found = layers.resolve(f"[variants.{first}]" if sweep else table, overrides, dict([sweep]) if sweep else None)
+        point = None
+        if sweep and isinstance(sweep[1], (int, float)) and not isinstance(sweep[1], bool):
+            point = (sweep[0], float(sweep[1]))
+        variants[name] = Variant(name, found.algorithm, found.configs, found.steps, found.changes, point)
+
+    for name, overrides in file.variants.items():
+        add(name, f"[variants.{name}]", overrides)
+    swept_algorithm = layers.algorithm(reference, f"[variants.{first}]")
+    for key, values in file.sweep.items():
+        layers.check([key], swept_algorithm, "[sweep]")
+        for value in values:
+            add(f"{key}={_label(value)}", "[sweep]", reference, (key, value))
+    if not variants:
+        add(file.algorithm, "[base]", {})
+    return variants
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(_label, value))
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def check_steps(variant: Variant, where: str) -> None:
+    """Refuse steps that whole vector steps cannot reach, or in which nothing is learned."""
+    place = f"{where}: variant {variant.name!r}"
+    for env, config in variant.configs.items():
+        steps = variant.steps[env]
+        try:
+            require_multiple("steps", steps, config.num_envs)
+        except ValueError as error:
+            raise InputError(f"{place}: {error}") from None
+        if config.updates_due(steps) < 1:
+            raise InputError(f"{place}: steps = {steps} allows no update, the first is made at "
+                             f"{config.steps_of_update(1)}: {config.describe_start()}")  # fmt: skip
+        if config.learns_until is not None and steps > config.learns_until:
+            raise InputError(f"{place}: steps = {steps} go on where nothing is learned any more: anneal_steps = "
+                             f"{config.learns_until}; wants as many there, or 0")  # fmt: skip
+
+
+def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:
+    """What a file says of seeds: how many from 0 on, or which."""
+    if isinstance(seeds, int):
+        if not 1 <= seeds <= MAX_RUNS:
+            raise InputError(f"{where}: seeds: wants 1 to {MAX_RUNS} of them, not {seeds}")
+        return tuple(range(seeds))
+    if not seeds:
+        raise InputError(f"{where}: seeds: the list is empty")
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise InputError(f"{where}: seeds: {seed} is not between 0 and {MAX_SEED}")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"{where}: seeds: a seed is there twice")
+    return tuple(seeds)

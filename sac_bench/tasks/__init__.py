@@ -1,6 +1,0 @@
-"""The suite's own tasks, as Gymnasium environments: "gymnasium:ID" wherever an environment is named."""
-
-import gymnasium
-
-gymnasium.register("MultiGoal-v0", "sac_bench.tasks.multigoal:MultiGoal", max_episode_steps=30)
-gymnasium.register("HeavyHalfCheetah-v5", "sac_bench.tasks.heavy:half_cheetah", max_episode_steps=1000)

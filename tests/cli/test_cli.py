@@ -1,0 +1,271 @@
+"""The command as users type it: real processes, real environments."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sac_bench
+from tests.conftest import sac_bench_environment
+
+FILES = ["runs.csv", "evaluations.csv", "episodes.csv", "training.csv", "report.md", "experiment.json",
+         "tables/final.csv", "tables/final.md", "tables/final.tex", "figures/curves-InvertedPendulum-v5.svg",
+         "figures/curves-InvertedPendulum-v5.png", "figures/final.png", "figures/sensitivity-tau.svg"]  # fmt: skip
+
+
+def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, tmp_path):
+    dry = command("run", experiment_file, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "6 new, 0 reused" in dry.stdout
+    assert not (tmp_path / "results").exists()
+
+    first = command("run", experiment_file)
+    assert first.returncode == 0, first.stderr + first.stdout
+    folder = tmp_path / "results" / "tiny"
+    assert not [name for name in FILES if not (folder / name).stat().st_size]
+    results = sac_bench.load_results("tiny", tmp_path / "results")
+    assert set(results.runs["status"]) == {"finished"}
+    assert len(results.runs) == 8
+    assert list(results.evaluations.columns) == [
+        "run_id", "variant", "env", "seed", "step", "policy", "return_mean", "return_std", "length_mean", "episodes",
+        "wall_seconds",
+    ]  # fmt: skip
+    assert set(results.evaluations["policy"]) == {"mean", "sample"}
+    assert set(results.evaluations["step"]) == {0, 200, 400}
+    # In InvertedPendulum every step survived is worth 1: returns are lengths, and rows are their episodes' means.
+    np.testing.assert_allclose(results.episodes["return"], results.episodes["length"] - 1, atol=1)
+    means = results.episodes.groupby(["run_id", "variant", "step", "policy"])["return"].mean()
+    rows = results.evaluations.set_index(["run_id", "variant", "step", "policy"])["return_mean"]
+    np.testing.assert_allclose(rows.sort_index(), means.sort_index())
+    trained = results.training[results.training["step"] > 0]
+    assert trained[["critic_loss", "q", "temperature", "entropy", "saturation"]].notna().all().all()
+    assert not list((tmp_path / "results" / "cohorts").glob("*/rows-*"))
+
+    again = command("run", experiment_file)
+    assert again.returncode == 0
+    assert "0 new, 6 reused" in again.stdout
+    shared = tmp_path / "shared.toml"
+    shared.write_text(experiment_file.read_text().replace('"tiny"', '"shared"').replace("[variants.v-network]\n"
+                      "value_network = true\n", ""))  # fmt: skip
+    other = command("run", shared)
+    assert other.returncode == 0
+    assert "0 new, 4 reused" in other.stdout
+
+    status = command("status", "tiny")
+    assert status.returncode == 0
+    assert "8 finished" in status.stdout
+    (folder / "report.md").unlink()
+    assert command("report", "tiny").returncode == 0
+    assert "| sac (reference)" in (folder / "report.md").read_text()
+
+    policy = sac_bench.load_policy(results.runs["run_id"][0], tmp_path / "results")
+    assert policy.steps == 400
+    action = policy.act(np.zeros(4))
+    assert action.shape == (1,)
+    assert (np.abs(action) <= 3).all()
+    assert policy.act(np.zeros((5, 4)), sample=True).shape == (5, 1)
+    np.testing.assert_array_equal(action, policy.act(np.zeros(4)))
+
+
+def comparable(results: Path, name: str) -> dict[str, bytes]:
+    """What must be the same to the bit: evaluations without the clock, and the policies."""
+    table = pd.read_csv(results / name / "evaluations.csv").drop(columns="wall_seconds")
+    policies = {p.parent.name: p.read_bytes() for p in results.glob("runs/*/policy.safetensors")}
+    return {"evaluations": table.to_csv().encode(), **policies}
+
+
+def steps_of(results: Path) -> list[int]:
+    """Where the runs of a results folder stand."""
+    return [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]
+
+
+def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sac_bench.cli.main", "run", str(experiment_file), "--results", results, "--variant", "sac",
+         "--steps", "1200", "--workers", "1"],
+        cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (steps := steps_of(tmp_path / results)) or min(steps) == 0:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-f", f"execution.worker {results} "], capture_output=True, text=True).stdout
+    assert workers
+    for pid in [*map(int, workers.split()), process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path):
+    arguments = ["--variant", "sac", "--steps", "1200", "--workers", "1"]
+    killed_after_a_segment(experiment_file, tmp_path, "killed")
+    assert all(0 < steps < 1200 for steps in steps_of(tmp_path / "killed"))
+    resumed = command("run", experiment_file, "--results", "killed", *arguments)
+    assert resumed.returncode == 0, resumed.stderr + resumed.stdout
+    assert "0 new, 0 reused, 2 to be continued" in resumed.stdout
+    assert command("run", experiment_file, "--results", "straight", *arguments).returncode == 0
+    ours, theirs = (comparable(tmp_path / folder, "tiny") for folder in ("killed", "straight"))
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_kept_replays_let_finished_runs_go_on(command, experiment_file, tmp_path):
+    short = ["--variant", "sac", "--seeds", "1"]
+    assert command("run", experiment_file, *short, "--keep-replay").returncode == 0
+    more = command("run", experiment_file, *short, "--steps", "600")
+    assert more.returncode == 0, more.stderr
+    assert "0 new, 0 reused, 1 to be continued" in more.stdout
+    refused = command("run", experiment_file, *short, "--steps", "800", "--dry-run")
+    assert refused.returncode == 2
+    assert "--retrain" in refused.stderr
+
+
+MY_ENVIRONMENT = """
+import gymnasium, numpy as np
+class Line(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    steps = 0
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.x, {}
+    def step(self, action):
+        self.steps += 1
+        if FAIL: raise RuntimeError("the line broke at [/tmp/x]")
+        self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
+        return self.x, -float(abs(self.x[0])), False, False, {}
+gymnasium.register("Line-v0", Line, max_episode_steps=20)
+"""
+
+
+@pytest.mark.slow
+def test_ones_own_environment_by_import(command, experiment_file, tmp_path):
+    (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "False"))
+    ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac")
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+
+
+@pytest.mark.slow
+def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
+    example = Path(__file__).parents[2] / "docs" / "examples" / "dpg.py"
+    (tmp_path / "dpg.py").write_text(example.read_text())
+    own = experiment_file.read_text().split("[variants.v-network]")[0] + '[variants.mine]\nalgorithm = "dpg"\n'
+    experiment_file.write_text(own)
+    ran = command("run", experiment_file, "--import", "dpg")
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("algorithm")["status"].unique()
+    assert {name: list(found) for name, found in runs.items()} == {"sac": ["finished"], "dpg": ["finished"]}
+    assert "2 finished" in command("status", experiment_file, "--import", "dpg").stdout
+
+
+def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):
+    # It fails after more steps than a check of it takes, so the input looks right.
+    (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "self.steps > 15"))
+    ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--env", "InvertedPendulum-v5", "--import",
+                  "mine", "--variant", "sac")  # fmt: skip
+    assert ran.returncode == 1, ran.stderr + ran.stdout
+    assert "the line broke at [/tmp/x]" in ran.stdout
+    runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("env")["status"].unique()
+    assert runs["gymnasium:Line-v0"].tolist() == ["failed"]
+    assert runs["InvertedPendulum-v5"].tolist() == ["finished"]
+    assert "failed" in (tmp_path / "results" / "tiny" / "report.md").read_text()
+
+
+BAD = [
+    (["run", "nothing.toml"], "nothing.toml: no such file"),
+    (["run", "tinny.toml"], "did you mean 'tiny.toml'"),
+    (["run", "tiny.toml", "--device", "tpu"], "--device tpu: wants auto, cpu or cuda"),
+    (["run", "tiny.toml", "--device", "cuda"], "no CUDA device"),
+    (["run", "tiny.toml", "--variant", "vnetwork"], "did you mean 'v-network'"),
+    (["run", "tiny.toml", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'"),
+    (["run", "tiny.toml", "--env", "gymnasium:CartPole-v0"], "only continuous ones"),  # with a warning of Gymnasium's
+    (["run", "tiny.toml", "--set", "tau=nan"], "tau"),
+    (["run", "tiny.toml", "--workers", "0"], "--workers 0"),
+    (["run", "tiny.toml", "--steps", "100"], "allows no update"),
+    (["run", "tiny.toml", "--import", "nosuchmodule"], "--import nosuchmodule"),
+    (["run", "tiny.toml", "--import", "broken"], "--import broken: ZeroDivisionError"),
+    (["run", "tiny.toml", "--import", ".x"], "--import .x"),
+    (["run", "tiny.toml", "--seeds", "x"], "valid integer"),
+    (["run", "tiny.toml", "--sedes", "3"], "--sedes"),
+    (["run"], "Missing argument"),
+    (["rnu", "tiny.toml"], "rnu"),
+    (["run", "tiny.toml", "--results", "x" * 300], "File name too long"),
+    (["list", "--folder", "nowhere"], "no such folder"),
+    (["run", "tiny.toml", "--results", "tiny.toml/x"], "not a folder"),
+    (["run", "tiny.toml", "--name", "../x"], "not a plain name"),
+    (["run", "tiny.toml", "--results", "/proc/nowhere"], "--results /proc/nowhere: cannot be written to"),
+    (["status", "tinny"], "no such experiment"),
+    (["report", "tinny"], "no results there yet"),
+    (["report", "tiny", "--all"], "wants names or --all"),
+    (["gc", "--results", "nowhere"], "--results nowhere: no runs there"),
+    (["list", "enviroments"], "did you mean 'environments'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+def test_bad_input_exits_with_2_in_one_line_and_writes_nothing(arguments, words, command, experiment_file, tmp_path):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    before = sorted(p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts)
+    refused = command(*arguments)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert sorted(p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts) == before
+
+
+def test_list_shows_every_option_with_its_default_and_source(command):
+    listed = command("list", "algorithms")
+    assert listed.returncode == 0
+    for word in ("target_entropy_scale", "0.005", "1812.05905", "may differ", "shared"):
+        assert word in listed.stdout
+
+
+def test_list_shows_experiments_and_environments(command, tmp_path):
+    shipped = Path(__file__).parents[2] / "experiments"
+    listed = command("list", "experiments", "--folder", shipped)
+    assert all(path.stem in listed.stdout for path in shipped.glob("*.toml"))
+    assert "not valid" not in listed.stdout
+    assert "HalfCheetah-v5" in command("list", "environments").stdout
+
+
+def test_without_a_compiler_one_line_says_so_and_training_is_eager(experiment_file, tmp_path):
+    environment = sac_bench_environment(eager=False) | {"PATH": "/nowhere", "CXX": ""}
+    ran = subprocess.run(
+        [sys.executable, "-m", "sac_bench.cli.main", "run", str(experiment_file), "--variant", "sac", "--seeds", "1"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    assert ran.stdout.count("no C++ compiler") == 1
+    assert not sac_bench.load_results("tiny", tmp_path / "results").runs["compiled"].any()
+
+
+def test_damaged_results_are_told_in_one_line(command, experiment_file, tmp_path):
+    folder = tmp_path / "results" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text("{")
+    for arguments in (["report"], ["report", "tiny"], ["status", "tiny"]):
+        refused = command(*arguments)
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False), refused.stderr
+    (folder / "experiment.json").unlink()
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    refused = command("run", experiment_file)
+    assert refused.returncode == 2
+    assert "is not a folder" in refused.stderr
+    assert not (tmp_path / "results" / "runs").exists()

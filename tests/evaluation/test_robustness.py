@@ -1,0 +1,311 @@
+"""Examinations: known losses of known policies, kept until the policy or the definition changes, the same to the bit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from sac_bench.algorithms.pytree import named_tensors
+from sac_bench.envs.pool import Pool, describe
+from sac_bench.errors import InputError
+from sac_bench.evaluation import robustness
+from sac_bench.evaluation.robustness import EXAMINATIONS, Examined, check, entropy, examine
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.atomic import read_json, write_json
+from sac_bench.store.store import RunDirectory, Store
+from sac_bench.training.random import derived_seeds
+from tests.answers.probes import register
+from tests.conftest import tiny
+from tests.training.members import cohort
+
+LIMIT = 200
+
+
+class SquaredAction(gymnasium.Env):
+    """Reward: action^2, of actions in [-2, 2]."""
+
+    observation_space = gymnasium.spaces.Box(-10, 10, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-2, 2, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float(action[0]) ** 2, False, False, {}
+
+
+class Echo(gymnasium.Env):
+    """Observes normal numbers of standard deviation 0.2 and a constant; reward: how far an action is from each, squared."""
+
+    observation_space = gymnasium.spaces.Box(-10, 10, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action):
+        reward = float(((action - self.seen) ** 2).sum())
+        return self._observe(), reward, False, False, {}
+
+    def _observe(self):
+        self.seen = np.array([0.2 * self.np_random.standard_normal(), 0.5], np.float32)
+        return self.seen.copy()
+
+
+class Lasting(gymnasium.Env):
+    """Reward 1 a step, for as many steps as it observes at the start, drawn from 1 to 40."""
+
+    observation_space = gymnasium.spaces.Box(0, 50, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(1, 41))
+        return np.array([self.left], np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.array([self.left], np.float32), 1.0, self.left == 0, False, {}
+
+
+class Acting:
+    """A policy whose actions are a function of observations [K, D] and noise [K, A]: (sampled, mean)."""
+
+    def __init__(self, env, function, algorithm="sac"):
+        self.spec, self._function = RunSpec(algorithm, tiny(algorithm), env, 0), function
+        self.noise_dim = describe(env).action_dim
+
+    def sampled_and_mean(self, observation, noise):
+        assert observation.dtype == np.float32
+        return self._function(observation, noise)
+
+
+def measured(name, *policy, **options):
+    return EXAMINATIONS[name].measure(Examined(Acting(*policy, **options)))
+
+
+def always(*action):
+    constant = lambda observation, noise: np.tile(np.array(action), (len(observation), 1))
+    return lambda *seen: (math.nan * constant(*seen), constant(*seen))
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, -1.0])
+def test_known_loss_to_action_noise_which_is_in_units_of_the_bounds_and_clipped(mean):
+    env, z = register(SquaredAction, LIMIT), np.linspace(-6, 6, 10001)
+    density = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+    squared = 4 * np.clip(mean + 0.3 * z, -1, 1) ** 2
+    expected, deviation = density @ squared, np.sqrt(density @ squared**2 - (density @ squared) ** 2)
+    assert measured("undisturbed", env, always(mean)) == LIMIT * 4 * mean**2
+    noisy = measured("action-noise", env, always(mean))
+    assert noisy == pytest.approx(LIMIT * expected, abs=4 * deviation * math.sqrt(LIMIT / 10))
+    assert measured("lost-to-action-noise", env, always(mean)) == LIMIT * 4 * mean**2 - noisy
+
+
+def test_known_loss_to_observation_noise_which_is_a_tenth_of_each_numbers_own_deviation():
+    env, echo = register(Echo, LIMIT), lambda observation, noise: (observation, observation)
+    assert measured("undisturbed", env, echo) == 0
+    noisy = measured("observation-noise", env, echo)  # the constant has no noise
+    assert noisy == pytest.approx(LIMIT * (0.1 * 0.2) ** 2, rel=4 * math.sqrt(2 / LIMIT / 10))
+    assert measured("lost-to-observation-noise", env, echo) == -noisy
+
+
+def test_a_policy_that_ignores_everything_loses_nothing_to_what_it_observes():
+    assert measured("lost-to-observation-noise", "Pendulum-v1", always(0.3)) == 0
+    assert measured("lost-to-action-noise", "Pendulum-v1", always(0.3)) != 0
+
+
+def test_known_returns_of_episodes_that_end_at_different_times():
+    env = register(Lasting, LIMIT)
+    played = Examined(Acting(env, always(0.0))).played(robustness.CALM)
+    pool = Pool(env, derived_seeds(0, "examination/environments", 0, 10))
+    lasting = pool.reset()[:, 0]
+    pool.close()
+    np.testing.assert_array_equal(played.returns, lasting)
+    np.testing.assert_array_equal(played.last, np.zeros((10, 1)))
+    assert played.terminated.all()
+    observed = np.concatenate([np.arange(1, steps + 1) for steps in lasting])
+    np.testing.assert_allclose(played.deviation, [observed.std()])
+
+
+def test_an_algorithm_without_a_mean_action_is_examined_by_sampled_ones():
+    env, both = register(SquaredAction, LIMIT), lambda seen, noise: (0 * noise + 1.0, 0 * noise)
+    assert measured("undisturbed", env, both, algorithm="sql") == LIMIT * 4
+    assert measured("undisturbed", env, both, algorithm="sac") == 0
+
+
+def to_a_side(observation, noise):
+    """On along x, to where chance led first."""
+    x = np.where(np.abs(observation[:, :1]) < 0.7, noise[:, :1], observation[:, :1])
+    return np.concatenate([np.sign(x), 0 * x], axis=1), math.nan * noise
+
+
+def ahead(observation, noise):
+    return np.tile([0.0, -1.0], (len(noise), 1)), math.nan * noise
+
+
+def staying(observation, noise):
+    return 0 * noise, math.nan * noise
+
+
+@pytest.mark.parametrize(
+    ("policy", "goals", "in_nats"), [(to_a_side, 2, math.log(2)), (ahead, 1, 0.0), (staying, 0, 0.0)]
+)
+def test_known_goals_of_sampled_actions(policy, goals, in_nats):
+    env = "gymnasium:MultiGoal-v0"
+    assert measured("goals", env, policy) == goals
+    assert measured("goal-entropy", env, policy) == pytest.approx(in_nats, abs=0.05)
+
+
+def test_known_entropies():
+    assert entropy(np.full(4, 0.25)) == pytest.approx(math.log(4))
+    assert entropy(np.array([0.1, 0.3, 0, 0])) == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
+    assert str(entropy(np.array([0, 0.7, 0, 0]))) == str(entropy(np.zeros(4))) == "0.0"
+
+
+def made(root, env, run_seed=0, weights_seed=0):
+    """A store with one finished run of a policy as it is initialised by a seed."""
+    config, dims = tiny(), (describe(env).observation_dim, describe(env).action_dim)
+    policy = cohort([config], [weights_seed], dims=dims)
+    spec = RunSpec("sac", config, env, run_seed)
+    run = RunDirectory(root / "runs" / spec.id)
+    write_json(run.path / "spec.json", spec.as_dict())
+    saved = named_tensors(policy.learner.policy(policy.state))
+    run.policy.write_bytes(save({name: leaf[0].contiguous() for name, leaf in saved.items()}, {"steps": "400"}))
+    run.end("finished", steps=400)
+    return Store(root), run
+
+
+MUJOCO = [name for name in EXAMINATIONS if not name.startswith("goal")]
+
+
+def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
+    store, run = made(tmp_path / "a", "Hopper-v5")
+    first = examine(store, run.id, MUJOCO, threads=2)
+    store, run = made(tmp_path / "b", "Hopper-v5")
+    torch.set_num_threads(2)
+    try:
+        torch.set_float32_matmul_precision("highest")
+        again = {name: examine(store, run.id, [name])[name] for name in reversed(MUJOCO)}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert list(first) == MUJOCO
+    assert first == again
+    assert len(set(first.values())) == len(MUJOCO)
+    for name, (calm, disturbed) in {
+        "lost-to-action-noise": ("undisturbed", "action-noise"),
+        "lost-to-observation-noise": ("undisturbed", "observation-noise"),
+        "lost-to-mass": ("unchanged-mass", "mass"),
+    }.items():
+        assert first[name] == first[calm] - first[disturbed]
+
+
+def test_what_the_masses_are_compared_with_is_the_environment_undisturbed(tmp_path):
+    store, run = made(tmp_path, "gymnasium:Hopper-v5")
+    found = examine(store, run.id, ["undisturbed", "unchanged-mass", "mass"])
+    assert found["undisturbed"] == found["unchanged-mass"] != found["mass"]
+
+
+def test_a_value_is_kept_until_the_policy_or_the_definition_changes(tmp_path, monkeypatch):
+    store, run = made(tmp_path, "Hopper-v5")
+    names, path = ["undisturbed", "action-noise"], run.path / "examinations.json"
+    first = examine(store, run.id, names)
+    known = read_json(path)
+    assert {name: entry["value"] for name, entry in known.items()} == first
+    for entry in known.values():
+        entry["value"] += 1
+    write_json(path, known)
+    kept = {name: value + 1 for name, value in first.items()}
+    assert examine(store, run.id, names) == kept
+
+    newer = replace(EXAMINATIONS["action-noise"], version=2)
+    monkeypatch.setitem(robustness.EXAMINATIONS, "action-noise", newer)
+    assert examine(store, run.id, names) == kept | {"action-noise": first["action-noise"]}
+    assert read_json(path)["action-noise"]["version"] == 2
+
+    made(tmp_path, "Hopper-v5", weights_seed=1)
+    other = examine(store, run.id, names)
+    assert not set(other.values()) & (set(first.values()) | set(kept.values()))
+    elsewhere, _ = made(tmp_path / "b", "Hopper-v5", weights_seed=1)
+    assert other == examine(elsewhere, run.id, names)
+
+    path.write_text(path.read_text().replace("value", "volue"))
+    assert examine(store, run.id, names) == other
+
+
+def test_start_states_are_the_runs_own(tmp_path):
+    store, run = made(tmp_path, "Hopper-v5")
+    _, other = made(tmp_path, "Hopper-v5", run_seed=1)
+    assert examine(store, run.id, ["undisturbed"]) != examine(store, other.id, ["undisturbed"])
+
+
+def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_path):
+    store, run = made(tmp_path, "Hopper-v5")
+    run.end("diverged", steps=200)
+    assert all(map(math.isnan, examine(store, run.id, MUJOCO).values()))
+    run.update(status="started")
+    with pytest.raises(InputError, match=f"^run {run.id} cannot be examined: it has not finished$"):
+        examine(store, run.id, MUJOCO)
+    with pytest.raises(InputError, match="it has not finished"):
+        examine(store, "0" * 16, MUJOCO)
+    run.end("finished")
+    run.policy.write_bytes(b"")
+    with pytest.raises(InputError, match=r"policy\.safetensors: damaged: cut"):
+        examine(store, run.id, MUJOCO)
+    assert not (run.path / "examinations.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "words"),
+    [
+        ("acton-noise", "Hopper-v5", "no examination 'acton-noise'; did you mean 'action-noise'?"),
+        ("goals", "Hopper-v5", "examination 'goals': Hopper-v5: goals are counted in gymnasium:MultiGoal-v0 only"),
+        ("mass", "HumanoidWalk-v1", "and it has none of this name"),
+        ("lost-to-mass", "Pendulum-v1", "Pendulum-v1: not one of Gymnasium's MuJoCo environments"),
+        ("unchanged-mass", "HalfCheetah-v3", "'gymnasium:HalfCheetah-v3' cannot be made"),
+    ],
+)
+def test_what_cannot_be_examined_is_told_in_a_line(name, env, words):
+    with pytest.raises(InputError) as told:
+        check(["undisturbed", name], env)
+    assert words in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+MULTIGOAL = """
+name = "goals"
+question = "Which goals does it reach?"
+envs = ["gymnasium:MultiGoal-v0"]
+seeds = 2
+steps = 400
+reference = "sac"
+
+[base]
+layers = [8]
+learning_starts = 100
+eval_every = 200
+eval_episodes = 2
+
+[variants.sac]
+"""
+
+
+@pytest.mark.slow
+def test_runs_on_the_multi_goal_task_are_examined_as_they_were_trained(command, tmp_path):
+    (tmp_path / "goals.toml").write_text(MULTIGOAL)
+    ran = command("run", "goals.toml")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    store = Store(tmp_path / "results")
+    for run_id in store.run_ids():
+        found = examine(store, run_id, ["undisturbed", "goals", "goal-entropy"])
+        assert -30 * 110 < found["undisturbed"] < 0
+        assert 0 <= found["goal-entropy"] <= math.log(4)
+        assert found["goals"] in range(5)

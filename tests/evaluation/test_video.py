@@ -1,0 +1,150 @@
+"""Videos of policies: what is shown is what the policy does, and what cannot be drawn is told in one line."""
+
+import os
+import subprocess
+import sys
+
+import envpool
+import gymnasium
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.torch import save
+
+from sac_bench.algorithms.pytree import named_tensors
+from sac_bench.envs.pool import Pool, describe
+from sac_bench.errors import InputError
+from sac_bench.evaluation.policy import load_policy
+from sac_bench.evaluation.video import OF_ENVPOOL, check_out, find_gl, find_run, steps_a_second, watch
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.atomic import write_json
+from sac_bench.store.store import RunDirectory
+from tests.conftest import sac_bench_environment, tiny
+from tests.training.members import cohort
+
+RUN = "0" * 16
+
+
+def policy_of(env_id, folder):
+    """A policy with its initial weights, as a run saves it."""
+    config, env = tiny(), describe(env_id)
+    made = cohort([config], [0], dims=(env.observation_dim, env.action_dim))
+    run = RunDirectory(folder / "runs" / RUN)
+    write_json(run.path / "spec.json", RunSpec("sac", config, env_id, 0).as_dict())
+    saved = named_tensors(made.learner.policy(made.state))
+    run.policy.write_bytes(save({name: leaf[0].contiguous() for name, leaf in saved.items()}, {"steps": "400"}))
+    run.end("finished", steps=400)
+    return load_policy(RUN, folder)
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_a_gif_shows_what_the_policy_does(tmp_path, sample):
+    policy = policy_of("Pendulum-v1", tmp_path)
+    watched = watch(policy, tmp_path / "new" / "a.gif", episodes=2, sample=sample, seed=3)
+    env, generator = envpool.make_gymnasium("Pendulum-v1", num_envs=1, seed=[3]), np.random.default_rng(3)
+    observation, _ = env.reset()
+    score, expected = 0.0, []
+    while len(expected) < 2:
+        action = policy.act(observation, sample, generator)
+        observation, reward, _, truncated, _ = env.step(action.astype(np.float32))
+        score += float(reward[0])
+        if truncated[0]:
+            expected.append(score)
+            observation, _ = env.reset(options={"reset_mask": np.array([True])})
+            score = 0.0
+    assert [episode.length for episode in watched] == [200, 200]
+    np.testing.assert_allclose([episode.score for episode in watched], expected, rtol=1e-5)
+    with Image.open(tmp_path / "new" / "a.gif") as gif:
+        assert gif.n_frames == 200  # every second of 400: 30 a second are more than a gif has
+        assert gif.size == (240, 240)
+        first = np.asarray(gif.convert("RGB"))
+        gif.seek(20)
+        assert (first != np.asarray(gif.convert("RGB"))).any()
+    assert os.listdir(tmp_path / "new") == ["a.gif"]
+
+
+def test_mujoco_is_drawn_where_there_is_egl(tmp_path):
+    find_gl()
+    pool = Pool("Hopper-v5", [0], drawn=True)
+    pool.reset()
+    try:
+        pool.picture()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    watched = watch(policy_of("Hopper-v5", tmp_path), tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == -(-watched[0].length // 5)  # 125 steps a second, 25 frames
+        assert len(np.unique(np.asarray(gif.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+def test_an_mp4_has_every_frame(tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    policy = policy_of("Pendulum-v1", tmp_path)
+    assert watch(policy, tmp_path / "a.mp4") == watch(policy, tmp_path / "a.gif")
+    frames, seconds = ffmpeg.count_frames_and_secs(str(tmp_path / "a.mp4"))
+    assert (frames, round(seconds, 1)) == (200, 6.7)
+    assert next(ffmpeg.read_frames(str(tmp_path / "a.mp4")))["size"] == (500, 500)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "without"),
+    [
+        ("Hopper-v5", {"__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}),
+        pytest.param("gymnasium:Hopper-v5", {"MUJOCO_GL": "glfw"}, marks=pytest.mark.slow),
+    ],
+)
+def test_where_nothing_can_draw_one_line_says_what_to_install(tmp_path, env_id, without):
+    policy_of(env_id, tmp_path)
+    environment = {
+        k: v for k, v in sac_bench_environment().items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")
+    } | without
+    refused = subprocess.run(
+        [sys.executable, "-m", "sac_bench.cli.main", "watch", RUN, "--results", ".", "--out", "a.gif"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+    assert f"{env_id} cannot be drawn" in refused.stderr
+    assert "apt install libegl1" in refused.stderr
+    assert not list(tmp_path.glob("*a.gif"))
+
+
+def test_runs_are_found_by_name(tmp_path):
+    (tmp_path / "x").mkdir()
+    rows = [("sac", "A-v1", 0), ("sac", "A-v1", 10), ("sac", "A-v1", 1), ("sac-2", "gymnasium:b/C-v1", 0)]
+    runs = pd.DataFrame(rows, columns=["variant", "env", "seed"]).assign(run_id=["a", "b", "c", "d"])
+    for table in ("evaluations", "episodes", "training"):
+        (tmp_path / "x" / f"{table}.csv").write_text("")
+    runs.to_csv(tmp_path / "x" / "runs.csv", index=False)
+    (tmp_path / "x" / "experiment.json").write_text("{}")
+    for name, run in (
+        ("x/sac", "a"),
+        ("x/sac/A-v1/1", "c"),
+        ("x/sac-2/", "d"),
+        ("x/sac-2/gymnasium:b/C-v1/0", "d"),
+        ("0f", "0f"),
+    ):
+        assert find_run(name, tmp_path) == run
+    with pytest.raises(InputError, match="x/scc: x has no such run; did you mean 'sac'"):
+        find_run("x/scc", tmp_path)
+    with pytest.raises(InputError, match="did you mean 'x'"):
+        find_run("X/sac", tmp_path)
+
+
+def test_only_videos_are_written(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"a\.avi: wants a name that ends in \.mp4 or \.gif"):
+        check_out(tmp_path / "a.avi")
+    monkeypatch.setattr("sac_bench.evaluation.video.has_ffmpeg", lambda: False)
+    with pytest.raises(InputError, match="pip install imageio-ffmpeg, or use"):
+        check_out(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("name", OF_ENVPOOL)
+def test_environments_are_shown_at_gymnasiums_speed(name):
+    newest = [
+        i
+        for i in gymnasium.registry
+        if i.startswith(f"{name.removesuffix('Continuous')}-v") or i.startswith(f"{name}-v")
+    ]
+    assert steps_a_second(f"{name}-v9") == steps_a_second(f"gymnasium:{newest[-1]}") == OF_ENVPOOL[name]

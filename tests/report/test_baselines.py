@@ -1,0 +1,240 @@
+"""Several algorithms in one experiment: the comparison's table and figures from made-up rows."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from sac_bench.analysis.statistics import bootstrap_iqm
+from sac_bench.report.baselines import comparison, presented_comparison, without_published
+from sac_bench.report.experiment import _sources, write_report
+from sac_bench.report.figures.all import write_figures
+from sac_bench.report.figures.curves import comparison_curves, comparison_styles, published_marks
+from sac_bench.report.page import Link
+from sac_bench.report.tables import final_performance
+from sac_bench.results.results import Results
+
+M = 1_000_000
+ENVS = ["gymnasium:HalfCheetah-v5", "Hopper-v5"]
+STEPS = {"sac": M, "v1": M, "ppo": 3 * M, "tau=1": M}
+FINAL = {"sac": [1000.0, 1100.0, 1200.0], "v1": [900.0, 800.0, 700.0], "ppo": [300.0, 600.0, 300.0], "tau=1": [1.0] * 3}
+
+
+def about_of(envs=ENVS, algorithms=("sac", "ppo"), variants=tuple(STEPS)):
+    of = {"sac": algorithms[0], "v1": algorithms[0], "ppo": algorithms[-1], "tau=1": algorithms[0]}
+    return {
+        "name": "made-up",
+        "question": "",
+        "envs": list(envs),
+        "seeds": [0, 1, 2],
+        "reference": "sac",
+        "success_return": None,
+        "command": "c",
+        "random": {env: {"return_mean": -5.0, "return_std": 1.0, "episodes": 10} for env in envs},
+        "variants": {
+            name: {"algorithm": of[name], "overrides": {}, "steps": dict.fromkeys(envs, STEPS[name]),
+                   "swept": ["tau", 1.0] if name == "tau=1" else None}
+            for name in variants
+        },
+        "config": {name: {env: {"tau": 0.005, "eval_every": M // 2} for env in envs} for name in variants},
+    }  # fmt: skip
+
+
+def made_up(about, statuses=()):
+    """Three seeds, evaluated every half million steps; the return grows with the steps to the final one."""
+    statuses, runs, evaluations = dict(statuses), [], []
+    for env in about["envs"]:
+        for variant in about["variants"]:
+            for seed, final in enumerate(FINAL[variant]):
+                status, steps = statuses.get((variant, seed), "finished"), STEPS[variant]
+                labels = {"run_id": f"{variant}{seed}{env}", "variant": variant, "env": env, "seed": seed}
+                runs.append(labels | {"status": status, "steps": M // 2 if status == "diverged" else steps, "target_steps": steps, "wall_seconds": 30.0,
+                                      "cohort_size": 3, "device": "cpu", "versions": "v", "commit": "c"})  # fmt: skip
+                for step in range(0, steps + 1, M // 2):
+                    row = {"step": step, "return_mean": step / steps * final}
+                    evaluations += [labels | row | {"policy": policy} for policy in ("mean", "sample")]
+    return Results(*map(pd.DataFrame, (runs, evaluations, [], [])))
+
+
+def table_of(about, statuses=()):
+    return comparison(final_performance(made_up(about, statuses), about), about)
+
+
+def cells(shown, column):
+    return dict(zip(shown["variant"], shown[column], strict=True))
+
+
+def test_our_cells_say_score_interval_seeds_and_steps():
+    about = about_of()
+    shown = presented_comparison(table_of(about, {("v1", 0): "failed", ("ppo", 1): "diverged"}), about)
+    hopper = cells(shown, "Hopper-v5")
+    half = 4.302653 * 100 / 3**0.5  # t of two degrees of freedom
+    assert hopper["sac"] == f"1100 [{1100 - half:.0f}, {1100 + half:.0f}] (3)"
+    assert hopper["v1 (sac)"].startswith("750 [")
+    assert hopper["v1 (sac)"].endswith("(2 of 3)")
+    assert hopper["ppo"].startswith("65 [")  # a third of 300 and of 300, and -5: at the steps of the others
+    assert hopper["ppo"].endswith("(3, 1 diverged)")
+    one = about_of(variants=("sac", "v1"))
+    assert cells(presented_comparison(table_of(one), one), "Hopper-v5")["v1 (sac)"].endswith("] (3)")
+
+
+def test_published_rows_stand_where_task_algorithm_and_steps_agree():
+    about = about_of()
+    table = table_of(about)
+    shown = presented_comparison(table, about)
+    cheetah, hopper = (cells(shown, env) for env in ENVS)
+    simbav2 = "published SAC, simbav2 (final evaluation, HalfCheetah-v4, 1M steps, 10 seeds)"
+    assert cheetah[simbav2] == "11321 ± 1108 (10)"
+    assert hopper[simbav2] == ""  # Hopper-v5 is not v4
+    assert cheetah["published SAC, rlox (final evaluation, HalfCheetah-v4, 1M steps, 5 seeds)"] == "10872 IQM (5)"
+    assert cheetah["published PPO, flashsac (final evaluation, HalfCheetah-v4, 1M steps, 5 seeds)"] == "3517 ± 1169 (5)"
+    names = " ".join(cheetah)
+    assert "TD3" not in names  # not in the experiment
+    assert "3M steps" not in names  # our PPO is scored at 1M, as the others
+    elsewhere = table[(table["kind"] == "published") & ~table["near"]]
+    assert {("PPO", 3 * M), ("SAC", 3 * M)} <= set(zip(elsewhere["algorithm"], elsewhere["steps"], strict=True))
+    assert without_published(table, about) == (
+        "No comparable published score within 2% of the steps: Hopper-v5 (1M steps)."
+    )
+
+
+def test_scores_of_one_source_share_a_row():
+    about = about_of(["Hopper-v4", "Ant-v4"])
+    shown = presented_comparison(table_of(about), about)
+    row = "published SAC, simbav2 (final evaluation, v4, 1M steps, 10 seeds)"
+    assert [cells(shown, env)[row] for env in about["envs"]] == ["2787 ± 868 (10)", "5734 ± 674 (10)"]
+    assert without_published(table_of(about), about) == ""
+
+
+def drawn(axis, label):
+    (line,) = [line for line in axis.lines if line.get_label() == label]
+    return line.get_xdata(), line.get_ydata()
+
+
+def band(axis, i):
+    """Lowest and highest y of the i-th filled band at every x."""
+    points = axis.collections[i].get_paths()[0].vertices
+    return {x: (points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()) for x in set(points[:, 0])}
+
+
+def markers(axis):
+    """{label: [(steps, mean), ...]} of the error bars of a panel."""
+    return {c.get_label(): list(zip(*c.lines[0].get_data(), strict=True)) for c in axis.containers}
+
+
+def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
+    about = about_of()
+    figure = comparison_curves(made_up(about, {("v1", 0): "failed"}), about, "range")
+    axis = figure.axes[1]
+    assert [list(part) for part in drawn(axis, "sac")] == [[0, M / 2, M], [0, 550, 1100]]
+    assert [list(part) for part in drawn(axis, "v1")] == [[0, M / 2, M], [0, 375, 750]]
+    assert drawn(axis, "ppo")[0][-1] == 3 * M  # beyond the steps of its score
+    assert drawn(axis, "ppo")[1] == pytest.approx([0, 400 / 6, 800 / 6, 200, 1600 / 6, 2000 / 6, 400])
+    assert list(drawn(axis, "scored here")[0]) == [M, M]
+    assert band(axis, 0) == {0: (0, 0), M / 2: (500, 600), M: (1000, 1200)}
+    assert band(axis, 1)[M] == (700, 800)
+    assert band(axis, 2)[3 * M] == (300, 600)
+    assert "tau=1" not in axis.get_legend_handles_labels()[1]
+    assert [text.get_text() for text in axis.texts] == ["v1: 2 of 3 seeds"]
+    assert axis.get_xlabel() == "million steps"
+    assert len(figure.legends) == 1
+    plt.close(figure)
+
+
+def test_the_other_has_the_iqm_and_its_bootstrap_interval():
+    about = about_of()
+    figure = comparison_curves(made_up(about), about, "iqm")
+    finals = np.array([[0, 500, 1000], [0, 550, 1100], [0, 600, 1200]])
+    middle, low, high = bootstrap_iqm(finals)
+    assert drawn(figure.axes[1], "sac")[1] == pytest.approx(middle)
+    assert band(figure.axes[1], 0)[M] == pytest.approx((low[2], high[2]))
+    plt.close(figure)
+
+
+def test_markers_only_of_comparable_tasks_within_the_panel():
+    about = about_of()
+    figure = comparison_curves(made_up(about), about, "range")
+    cheetah, hopper = figure.axes
+    assert markers(cheetah) == {
+        "SAC simbav2 v4": [(300_000, 8592.72), (M, 11320.94), (3 * M, 14297.7)],
+        "PPO flashsac v4": [(M, 3516.68), (3 * M, 5012.17)],
+    }
+    assert markers(hopper) == {}
+    (bar,) = [c for c in cheetah.containers if c.get_label() == "PPO flashsac v4"]
+    assert bar.lines[2][0].get_segments()[0][:, 1] == pytest.approx([3516.68 - 1168.98, 3516.68 + 1168.98])
+    plt.close(figure)
+    short = about_of(variants=("sac", "v1"))
+    assert set(published_marks(short, ENVS[0], "range")["steps"]) == {300_000, M}
+    assert "SAC rlox v4 (IQM)" in set(published_marks(short, ENVS[0], "iqm")["name"])
+    assert published_marks(about_of(algorithms=("sql",)), ENVS[0], "iqm").empty
+
+
+def test_a_variant_has_a_colour_and_an_algorithm_its_dashes():
+    styles = comparison_styles(about_of())
+    assert list(styles) == ["sac", "v1", "ppo"]
+    assert len({str(style["color"]) for style in styles.values()}) == 3
+    assert styles["sac"]["linestyle"] == styles["v1"]["linestyle"] != styles["ppo"]["linestyle"]
+
+
+def write(folder, about, results):
+    folder.mkdir()
+    for name, table in results._asdict().items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "experiment.json").write_text(json.dumps(about))
+    write_report(folder)
+    return (folder / "report.md").read_text()
+
+
+def test_the_report_compares_and_cites(tmp_path):
+    about = about_of()
+    report = write(tmp_path / "made-up", about, made_up(about))
+    assert report.index("## Final performance") < report.index("## Learning curves") < report.index("## Comparison")
+    assert "| 11321 ± 1108 (10)" in report
+    assert "- simbav2: SimbaV2 (Lee et al. 2025, arXiv 2502.15280)" in report
+    assert "tianshou" not in report  # only what is shown is cited
+    figures = [line.rpartition("/")[2] for line in report.splitlines() if line.startswith("![")]
+    assert figures[:4] == [
+        "differences.png)", "comparison-range.png)", "comparison-iqm.png)", "curves-gymnasium_HalfCheetah-v5.png)"]  # fmt: skip
+    tables = tmp_path / "made-up" / "tables"
+    assert "Score of a run" in (tables / "comparison.md").read_text()
+    assert "sb3\\_rlox" in (tables / "comparison.tex").read_text()
+    rows = pd.read_csv(tables / "comparison.csv")
+    assert set(rows["kind"]) == {"ours", "published"}
+
+
+def test_one_algorithm_has_no_comparison(tmp_path):
+    about = about_of(algorithms=("sac",))
+    report = write(tmp_path / "made-up", about, made_up(about))
+    assert "## Comparison" not in report
+    assert not list((tmp_path / "made-up").rglob("comparison*"))
+    assert "curves-Hopper-v5" in report
+
+
+def test_without_sweeps_the_curves_are_the_comparisons_alone(tmp_path):
+    about = about_of(["Hopper-v5"], variants=("sac", "ppo"))
+    results = made_up(about)
+    drawn = write_figures(results, about, final_performance(results, about), tmp_path)
+    assert [picture.path.stem for picture in drawn["curves"]] == ["comparison-range", "comparison-iqm"]
+
+
+def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
+    about = about_of()
+    results = made_up(about, {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
+    begun = results.evaluations[results.evaluations["env"] == ENVS[0]]
+    results = results._replace(evaluations=begun)
+    figure = comparison_curves(results, about, "iqm")
+    assert [line.get_label() for line in figure.axes[1].lines] == ["random policy", "scored here"]
+    plt.close(figure)
+    shown = presented_comparison(comparison(final_performance(results, about), about), about)
+    assert cells(shown, "Hopper-v5")["ppo"] == "(0 of 3)"
+
+
+def test_inside_the_project_the_report_links_to_the_sources(tmp_path):
+    from sac_bench.report import experiment as report
+
+    results = report.Path(report.__file__).parents[2] / "results"
+    assert _sources(results / "x") == Link("docs/published.md", "../../docs/published.md")
+    assert _sources(results / "record" / "x") == Link("docs/published.md", "../../../docs/published.md")
+    assert _sources(tmp_path) == "docs/published.md"

@@ -1,0 +1,165 @@
+"""Two results beside each other: what differs by hand, which runs are the same, and the command."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sac_bench.analysis.verdicts import holm
+from sac_bench.errors import InputError
+from sac_bench.report.compare import (
+    Side,
+    compare,
+    conditions_that_differ,
+    in_text,
+    load_side,
+    only_in_one,
+    presented,
+    settings_that_differ,
+    write_page,
+)
+from sac_bench.results.results import Results
+from tests.report.test_page import Parsed
+from tests.report.test_tables import ABOUT, row_of
+
+RECORD = Path(__file__).parents[2] / "results" / "record"
+ENV = "Hopper-v5"
+SCORES = {"sac": [100.0, 110, 120, 130, 140], "one-q": [90.0, 80, 70, 60, 50], "tau=1": [0.0, 10, 20, 30, 40]}
+
+
+def side(more=(), ids="", name="a"):
+    """Five seeds a variant, evaluated at 50 and 100; `more` is added to a variant's scores, `ids` to its runs' ids."""
+    runs, evaluations = [], []
+    for variant, scores in SCORES.items():
+        for seed, score in enumerate(np.add(scores, dict(more).get(variant, 0.0))):
+            of = {"run_id": f"{variant}{seed}{ids}", "variant": variant, "env": ENV, "seed": seed}
+            runs.append(of | {"status": "finished", "steps": 100, "target_steps": 100, "device": "cpu", "commit": "c"})
+            for step in (50, 100):
+                for policy in ("mean", "sample"):
+                    row = {"step": step, "policy": policy, "return_mean": score * step, "wall_seconds": seed}
+                    evaluations.append(of | row)
+    tables = [pd.DataFrame(rows) for rows in (runs, evaluations)]
+    about = copy.deepcopy(ABOUT) | {"name": name, "seeds": [0, 1, 2, 3, 4]}
+    return Side(Path(name), Results(*tables, pd.DataFrame(), pd.DataFrame()), about)
+
+
+def test_differences_are_b_less_a_by_welch_and_holm_goes_over_what_is_not_the_same():
+    shift = [1e3, 0, 2e3, 0, 1e3]
+    a, b = side(), side({"one-q": shift, "tau=1": 30.0}, ids="b")
+    b.results.runs.loc[b.results.runs["variant"] == "sac", "run_id"] = [f"sac{seed}" for seed in range(5)]
+    of_sac = b.results.evaluations["variant"] == "sac"
+    b.results.evaluations.loc[of_sac, "run_id"] = b.results.evaluations.loc[of_sac, "run_id"].str.rstrip("b")
+    b.results.evaluations["wall_seconds"] += 7.0  # the clock is no number of a run
+    table = compare(a, b)
+    found = {variant: row_of(table, variant) for variant in SCORES}
+    p = {}
+    for variant, more in (("one-q", shift), ("tau=1", 30.0)):
+        mine, other = np.multiply(SCORES[variant], 100), np.multiply(np.add(SCORES[variant], more), 100)
+        welch = stats.ttest_ind(other, mine, equal_var=False)
+        interval = welch.confidence_interval()
+        assert found[variant]["difference"] == pytest.approx(other.mean() - mine.mean())
+        assert found[variant]["difference_ci_low"] == pytest.approx(interval.low)
+        assert found[variant]["difference_ci_high"] == pytest.approx(interval.high)
+        assert found[variant]["same_runs"] == "none"
+        p[variant] = welch.pvalue
+    np.testing.assert_allclose([found[v]["p_holm"] for v in p], holm(list(p.values())))
+    assert (found["one-q"]["verdict"], found["tau=1"]["verdict"]) == ("undecided", "better")
+    assert (found["sac"]["same_runs"], found["sac"]["verdict"], found["sac"]["identical"]) == ("5 identical", "", True)
+    shown = row_of(presented(table), "sac")
+    assert (shown["verdict"], shown["B - A [95% CI]"], shown["seeds"]) == ("the same", "0", "5, 5")
+    assert compare(b, a)["difference"].tolist() == (-table["difference"]).tolist()
+
+
+def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
+    a, b = side(), side()
+    rows = b.results.evaluations
+    rows.loc[(rows["variant"] == "one-q") & (rows["seed"] == 1) & (rows["step"] == 100), "return_mean"] += 1e-9
+    rows.loc[(rows["variant"] == "one-q") & (rows["seed"] == 3), "return_mean"] += 1e-9
+    b.results.runs.loc[b.results.runs["run_id"] == "tau=12", ["steps", "status"]] = 50, "interrupted"
+    b = Side(
+        b.folder, b.results._replace(evaluations=rows[~((rows["run_id"] == "tau=12") & (rows["step"] == 100))]), b.about
+    )
+    table = compare(a, b).set_index("variant")
+    assert table["same_runs"].to_dict() == {
+        "sac": "5 identical",
+        "one-q": "3 identical, 2 with other numbers from step 50 on",
+        "tau=1": "4 identical, 1 identical up to 50 steps",
+    }
+    assert table["identical"].to_dict() == {"sac": True, "one-q": False, "tau=1": False}
+    assert table.loc["tau=1", "ended_otherwise"] == "B: 1 interrupted (left out)"
+    text = in_text(write_page(a, b, None))
+    assert "2 of the runs have one id in both, which stands for settings, seed and backend, and other numbers" in text
+    assert "The two share seeds" in text
+    assert f"On {ENV} the same to the bit in both: `sac`." in text
+
+
+def test_what_else_differs():
+    a, b = side(), side()
+    b.about["config"]["one-q"][ENV]["tau"] = 0.01
+    for variant in b.about["config"].values():
+        variant[ENV]["dropout"] = False
+    b.about["variants"]["sac"]["steps"][ENV] = 200
+    b.results.runs["commit"] = "d"
+    b.results.runs.loc[0, "device"] = "cuda"
+    b.about["variants"]["two-q"] = b.about["variants"].pop("tau=1")
+    assert settings_that_differ(a, b).to_numpy().tolist() == [
+        ["steps", "100", "200", f"sac on {ENV}"],
+        ["dropout", "no such option", "false", "everywhere"],
+        ["tau", "0.005", "0.01", f"one-q on {ENV}"],
+    ]
+    assert conditions_that_differ(a, b).to_numpy().tolist() == [["device", "cpu", "cpu; cuda"], ["commit", "c", "d"]]
+    assert only_in_one(a, b) == ["Only in A: `tau=1`.", "Only in B: `two-q`."]
+    assert settings_that_differ(a, a).empty
+    assert conditions_that_differ(a, a).empty
+    for variant in ("sac", "one-q"):
+        del b.about["variants"][variant]
+    with pytest.raises(InputError, match="nothing to compare: a has sac, one-q, tau=1 on Hopper-v5; a has two-q"):
+        compare(a, b)
+
+
+@pytest.mark.slow
+def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
+    one = RECORD / "ablation-quick"
+    other = tmp_path / "results" / "again"
+    other.mkdir(parents=True)
+    for file in one.glob("*.csv"):
+        (other / file.name).write_bytes(file.read_bytes())
+    about = json.loads((one / "experiment.json").read_text())
+    about = {key: value for key, value in about.items() if key not in ("sha256", "tables")}
+    (other / "experiment.json").write_text(json.dumps(about))
+    a, b = load_side(str(one), RECORD), load_side("again", tmp_path / "results")
+    assert compare(a, b)["identical"].all()
+    assert write_page(a, b, None).answer == ("All runs that both have are the same to the bit.",)
+
+    evaluations = pd.read_csv(other / "evaluations.csv")
+    evaluations.loc[evaluations["variant"] == "one-q", "return_mean"] += 5000
+    evaluations.to_csv(other / "evaluations.csv", index=False)
+    ran = command("compare", one, "again", "--out", "pages/both.html")
+    assert ran.returncode == 0, ran.stderr
+    assert "better: one-q" in ran.stdout
+    assert "5 with other numbers from step 0 on" in ran.stdout
+    assert [path.name for path in (tmp_path / "pages").iterdir()] == ["both.html"]
+    parsed = Parsed((tmp_path / "pages" / "both.html").read_text())
+    assert "better: one-q" in parsed.words
+    assert [of["alt"] for tag, of in parsed.tags if tag == "img"] == [
+        "B less A on HalfCheetah-v5, with 95% intervals; right of them the verdicts."
+    ]
+    write_page(a, load_side(str(other), RECORD), tmp_path / "both.md")
+    (picture,) = [line for line in (tmp_path / "both.md").read_text().splitlines() if line.startswith("![")]
+    assert (tmp_path / picture.split("(")[1].rstrip(")")).exists()
+
+
+def test_what_is_no_result_is_told(command, tmp_path):
+    for name, folder in (("precison", RECORD), (str(tmp_path), RECORD), ("a", tmp_path / "none")):
+        with pytest.raises(InputError, match="neither a folder of results nor a name in") as told:
+            load_side(name, folder)
+    assert "did you mean" not in str(told.value)
+    with pytest.raises(InputError, match="did you mean 'precision'"):
+        load_side("precison", RECORD)
+    refused = command("compare", RECORD / "precision", RECORD / "precision", "--out", "x.pdf")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "x.pdf: wants a name that ends in .html or .md" in refused.stderr

@@ -1,0 +1,37 @@
+"""What the panels on the why show, and that results of before still have theirs."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sac_bench.report.figures.diagnostics import ESTIMATORS, measured, why
+from tests.report.test_tables import ABOUT, made_up
+
+
+def with_training(**columns):
+    results = made_up()
+    training = results.evaluations[["run_id", "variant", "env", "seed", "step"]].drop_duplicates()
+    return results._replace(training=training.assign(**columns))
+
+
+def panels(results):
+    env, variants = ABOUT["envs"][0], list(ABOUT["variants"])
+    figure = why(results, ABOUT, env, variants)
+    return dict(zip(measured(results, env, variants), figure.axes, strict=False))
+
+
+def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
+    by_path, by_score = ESTIMATORS
+    found = panels(with_training(q=1.0, q_bias=-40.0, monte_carlo=70.0, gradient_squared_norm=1.0,
+                                 **{by_path: 0.5, by_score: 30.0}))  # fmt: skip
+    assert list(found) == ["q", "q_bias", "monte_carlo", by_path, by_score]
+    for name in ESTIMATORS:
+        assert found[name].get_yscale() == "log"
+        np.testing.assert_allclose(found[name].get_ylim(), (0.25, 60.0))
+    assert found["q_bias"].get_ylim() == (found["q_bias"].get_ylim()[0], 0.0)
+    assert found["q"].get_ylim()[0] > 0
+    plt.close("all")
+
+
+def test_results_without_what_is_measured_now_have_their_panels():
+    assert list(panels(with_training(q=1.0, temperature=0.2))) == ["temperature", "q"]
+    plt.close("all")

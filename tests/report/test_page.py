@@ -1,0 +1,212 @@
+"""Pages as a browser's parser reads them: one file, nothing loaded, everything escaped, what went wrong told."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from sac_bench.report.experiment import write_report
+from sac_bench.report.index import write_index
+from sac_bench.report.page import Grid, Link, Page, Picture, drawing, markdown, render, sections, text
+from sac_bench.results.results import Results
+from sac_bench.tuning import report as of_study
+from tests.report.test_tables import ABOUT, made_up
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def test_a_missing_cell_is_empty_whatever_stands_for_it():
+    columns = {"a": ["x", None], "b": [1.5, float("nan")], "c": [None, None], "d": [True, pd.NA], "e": [[1, 2], None]}
+    table = pd.DataFrame(columns)
+    assert Grid(table).rows == [["x", "1.5", "", "True", "[1, 2]"], [""] * 5]
+    assert Grid(table.astype({"a": "string"})).rows[1] == [""] * 5
+    assert "nan" not in markdown(table).lower()
+    assert "none" not in markdown(table).lower()
+
+
+class Parsed(HTMLParser):
+    """Elements, the text by element, and what would be loaded. AssertionError where tags do not match."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.loads, self.links, self.words = [], [], [], [], ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        of = dict(attributes)
+        self.tags.append((tag, of))
+        self.open += [] if tag in VOID else [tag]
+        if tag == "a":
+            self.links.append(of["href"])
+        else:
+            self.loads += [of[name] for name in ("src", "href", "srcset", "data", "action") if name in of]
+        assert not any(name.startswith("on") for name in of)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words += data
+
+
+def write(folder, about, results):
+    """An experiment's folder as a run leaves it."""
+    folder.mkdir(parents=True)
+    for name, table in results._asdict().items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "experiment.json").write_text(json.dumps(about))
+    return write_report(folder)
+
+
+NASTY = '<img src=x onerror=alert(1)> & "quoted" `code`'
+
+
+@pytest.fixture(scope="module")
+def harmed(tmp_path_factory):
+    """A page of an experiment with a run that diverged, one that failed, and markup wherever users write."""
+    folder = tmp_path_factory.mktemp("results") / "harmed"
+    about = json.loads(json.dumps(ABOUT).replace("one-q", "<b>one-q</b>"))
+    about |= {"question": NASTY, "command": f"sac-bench run '{NASTY}.toml'"}
+    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed"})
+    for table in results:
+        if "variant" in table:
+            table["variant"] = table["variant"].replace("one-q", "<b>one-q</b>")
+    training = results.evaluations[["run_id", "variant", "env", "seed", "step"]].drop_duplicates()
+    training = training.assign(temperature=0.1, q=training["step"] * 2.0, own_metric=1.0)
+    results = results._replace(runs=results.runs.assign(reason=None), training=training)
+    results.runs.loc[results.runs["status"] == "failed", "reason"] = NASTY
+    page = write(folder, about, results)
+    return folder, page, (folder / "report.html").read_text()
+
+
+def test_a_page_is_one_file_that_loads_nothing(harmed):
+    _, _, page = harmed
+    parsed = Parsed(page)
+    assert not [source[:80] for source in parsed.loads if not source.startswith("data:")]
+    assert not re.search(r"@import|url\((?!#)", page[page.index("<style>") : page.index("</style>")])
+    pictures = [of for tag, of in parsed.tags if tag == "img"]
+    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, why of two groups
+    assert all(of["alt"] and of["src"].startswith("data:image/svg+xml,") for of in pictures)
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    ids = [of["id"] for _, of in parsed.tags if "id" in of]
+    assert len(ids) == len(set(ids))
+    assert {link for link in parsed.links if link.startswith("#")} == {f"#{name}" for name in ids}
+
+
+def test_a_page_says_question_answer_and_what_went_wrong(harmed):
+    words = Parsed(harmed[2]).words
+    assert words.index(NASTY.replace("`", "")) < words.index("On Hopper-v5, against sac: no verdict below 5 seeds")
+    for said in ("1 diverged (as random)", "1 failed (left out)", "2 of 3", "7 finished, 1 diverged, 1 failed",
+                 "3 seeds a variant and environment, 1 of them missing", "Runs that did not finish", "above 0, Q overestimates"):  # fmt: skip
+        assert said in words, said
+    finished = Parsed(render(replace(harmed[1], sections=()), ".html")).words
+    assert "Runs that did not finish" not in finished
+
+
+def test_what_users_write_is_escaped_in_both(harmed):
+    folder, _, page = harmed
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp;" in (folder / "report.md").read_text()
+    for written in (page, (folder / "report.md").read_text()):
+        assert "<b>" not in written
+        assert "<img src=x" not in written
+        assert "&amp;amp;" not in written
+        assert "&amp;lt;" not in written
+    assert "<b>one-q</b>" in Parsed(page).words
+
+
+def test_both_say_the_same(harmed):
+    folder, page, html = harmed
+    markdown = (folder / "report.md").read_text()
+    for section in page.sections:
+        assert f"## {section.title}\n" in markdown
+        assert f">{section.title}</h2>" in html
+    assert re.findall(r"!\[.*?\]\(figures/(.*?)\)", markdown) == [
+        block.path.name for section in page.sections for block in section.blocks if isinstance(block, Picture)
+    ]
+
+
+def test_links_to_pages_have_the_suffix_of_the_page_they_stand_on():
+    page = Page("a", "", (), "", sections(("b", [text("see ", Link("c", "../c/report", to_page=True), " & d")])))
+    assert "see [c](../c/report.md) &amp; d" in render(page, ".md")
+    assert 'see <a href="../c/report.html">c</a> &amp; d' in render(page, ".html")
+    assert sections(("empty", []), ("full", [Grid(pd.DataFrame({"a": [1]}))]))[0].title == "full"
+
+
+def test_a_drawing_keeps_its_size_and_none_without_one_is_taken(tmp_path):
+    (tmp_path / "a.svg").write_text(
+        '<?xml version="1.0"?>\n<!-- x --><svg width="72pt"\n height="36.0pt">\n <g/>\n</svg>'
+    )
+    drawn = drawing(Picture(tmp_path / "a.png", "A"))
+    assert (drawn.width, drawn.height) == (96, 48)
+    assert "x --" not in drawn.source
+    (tmp_path / "a.svg").write_text("<svg></svg>")
+    with pytest.raises(ValueError, match="does not say its width"):
+        drawing(Picture(tmp_path / "a.png", "A"))
+
+
+STUDY = {
+    "name": "made-up-study", "question": "Which <rate>?", "algorithm": "sac", "envs": ["Hopper-v5"], "seeds": [0],
+    "held_out_seeds": [1000, 1001], "stages": [100, 300], "wanted": 3, "runs_per_trial": 1, "value_means": "final score",
+    "settings": {"objective": "final", "aggregate": "iqm", "quantile": 0.5, "scale": {}, "sampler": "tpe"},
+    "space": {"actor_lr": {"low": 1e-4, "high": 1e-2, "log": True}}, "default": {"actor_lr": 3e-4},
+    "trials": [
+        {"number": n, "name": f"trial-000{n}", "state": state, "params": {"actor_lr": 1e-3}, "value": value, "diverged": 0,
+         "values": {"100": 1.0} | ({"300": value} if value else {}), "bracket": 0, "seconds": 1.0, "steps": 300}
+        for n, state, value in ((0, "COMPLETE", 5.0), (1, "PRUNED", None), (2, "FAILED", None))
+    ],
+    "importances": {}, "storage": "journal.log", "command": "sac-bench tune s.toml", "training_seconds": 1.0, "own_seconds": 1.0,
+    "verdict": {
+        "answer": "what an earlier version said of it",
+        "contenders": [
+            {"name": name, "params": {}, "searched": 1.0, "held_out": 1.0, "mean": [1.0, 0.5, 1.5],
+             "difference": [0.5, 0.1, 0.9], "diverged": 0}
+            for name in ("default", "trial-0000")
+        ],
+    },
+}  # fmt: skip
+
+
+BEATS = "trial-0000 beats the default on held-out seeds: +0.5, 95% interval [+0.1, +0.9]."
+
+
+def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
+    folder = tmp_path / "made-up-study"
+    folder.mkdir()
+    (folder / "study.json").write_text(json.dumps(STUDY))
+    monkeypatch.setattr(of_study, "write_figures", lambda about, folder: [])  # tests/tuning/test_search.py draws them
+    study = of_study.write_report(folder)
+    parsed = Parsed((folder / "report.html").read_text())
+    for said in ("Which <rate>?", BEATS, "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
+        assert said in parsed.words, said
+    assert {"best.toml", "../made-up-study-held-out/report.html", "tables/trials.csv"} <= set(parsed.links)
+
+    write_index({"harmed": harmed[1], "made-up-study": study, "broken": "it is <damaged>"}, tmp_path)
+    index = Parsed((tmp_path / "index.html").read_text())
+    assert {link for link in index.links if "/" in link} == {"harmed/report.html", "made-up-study/report.html"}
+    for said in ("1 failed", "no verdict below 5 seeds", BEATS, "No report: it is <damaged>",
+                 "2 reports; 1 could not be made"):  # fmt: skip
+        assert said in index.words, said
+    assert not [source for source in index.loads if not source.startswith("data:")]
+    assert "(made-up-study/report.md)" in (tmp_path / "index.md").read_text()
+
+
+def test_a_study_that_is_not_checked_yet_says_so():
+    page = of_study.page(STUDY | {"verdict": None, "trials": []}, pd.DataFrame(), [])
+    words = Parsed(render(page, ".html")).words
+    assert "No trial is checked on held-out seeds yet" in words
+    assert "none yet" in words
+
+
+def test_nothing_trained_yet_has_a_page_too(tmp_path):
+    everyone = {(variant, seed): "not started" for variant in ABOUT["variants"] for seed in range(3)}
+    runs = made_up(everyone).runs.assign(wall_seconds=float("nan"), cohort_size=float("nan"), device=None)
+    write(tmp_path / "none", ABOUT, Results(runs, *(pd.DataFrame() for _ in range(3))))
+    words = Parsed((tmp_path / "none" / "report.html").read_text()).words
+    assert "9 not started" in words
+    assert "9 of them missing" in words

@@ -1,0 +1,235 @@
+"""Tables and figures from made-up rows: what counts, what is missing, who is compared with whom."""
+
+import copy
+import json
+import re
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sac_bench.analysis.differences import answer, differences
+from sac_bench.report.experiment import write_report
+from sac_bench.report.figures.all import write_figures
+from sac_bench.report.figures.curves import curves_of, panels, sweeps
+from sac_bench.report.tables import final_performance, presented, scores
+from sac_bench.results.results import Results
+
+ABOUT = {
+    "name": "made-up",
+    "question": "Is it counted?",
+    "envs": ["Hopper-v5"],
+    "seeds": [0, 1, 2],
+    "reference": "sac",
+    "success_return": None,
+    "command": "sac-bench run made-up.toml",
+    "random": {"Hopper-v5": {"return_mean": 18.0, "return_std": 17.0, "episodes": 100}},
+    "variants": {
+        "sac": {"algorithm": "sac", "overrides": {}, "steps": {"Hopper-v5": 100}, "swept": None},
+        "one-q": {"algorithm": "sac", "overrides": {"critics": 1}, "steps": {"Hopper-v5": 100}, "swept": None},
+        "tau=1": {"algorithm": "sac", "overrides": {"tau": 1.0}, "steps": {"Hopper-v5": 100}, "swept": ["tau", 1.0]},
+    },
+    "config": {n: {"Hopper-v5": {"tau": t}} for n, t in (("sac", 0.005), ("one-q", 0.005), ("tau=1", 1.0))},
+}
+FINAL = {"sac": [100.0, 110.0, 120.0], "one-q": [90.0, 80.0, 70.0], "tau=1": [0.0, 10.0, 20.0]}
+
+
+def made_up(statuses=()):
+    """Three seeds a variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
+    statuses, runs, evaluations, episodes = dict(statuses), [], [], []
+    for variant, finals in FINAL.items():
+        for seed, final in enumerate(finals):
+            status = statuses.get((variant, seed), "finished")
+            labels = {"run_id": f"{variant}{seed}", "variant": variant, "env": "Hopper-v5", "seed": seed}
+            runs.append(labels | {"status": status, "steps": 100, "target_steps": 100, "wall_seconds": 30.0,
+                                  "cohort_size": 3, "device": "cpu", "versions": "v", "commit": "c"})  # fmt: skip
+            for step in (0, 50, 100):
+                for policy, factor in (("mean", 1.0), ("sample", 0.5)):
+                    row = {"step": step, "policy": policy, "return_mean": factor * final * step / 100}
+                    evaluations.append(labels | row)
+                    episodes += [
+                        labels | {"step": step, "policy": policy, "episode": e, "return": final + e} for e in (0, 1)
+                    ]
+    return Results(*map(pd.DataFrame, (runs, evaluations, episodes, [])))
+
+
+def row_of(table, variant):
+    return table[table["variant"] == variant].iloc[0]
+
+
+def test_a_variant_without_a_mean_action_is_scored_by_sampled_ones():
+    about = copy.deepcopy(ABOUT)
+    about["variants"]["one-q"]["scored_by"] = "sample"  # half the return, in made_up
+    table, ours = final_performance(made_up(), about), row_of(final_performance(made_up(), ABOUT), "one-q")
+    assert row_of(table, "one-q")["score"] == ours["score"] / 2 == row_of(table, "one-q")["sampled_score"]
+    assert row_of(table, "sac")["score"] == row_of(final_performance(made_up(), ABOUT), "sac")["score"]
+    curves = [curves_of(made_up(), which, "Hopper-v5", "one-q") for which in (ABOUT, about)]
+    assert (curves[0] / 2).equals(curves[1])
+
+
+def test_final_performance_and_the_difference_from_the_reference():
+    table = final_performance(made_up(), ABOUT)
+    one_q = row_of(table, "one-q")
+    assert one_q["score"] == 80
+    assert one_q["difference"] == -30
+    assert one_q["difference_ci_low"] == pytest.approx(-30 - 2.776445 * (200 / 3) ** 0.5, rel=1e-5)
+    assert one_q["sampled_score"] == 40
+    assert pd.isna(row_of(table, "sac")["difference"])
+
+
+def test_diverged_enters_as_random_failed_is_counted_missing():
+    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed", ("tau=1", 2): "running"})
+    table = final_performance(results, ABOUT)
+    assert row_of(table, "one-q")["score"] == pytest.approx((18 + 80 + 70) / 3)
+    assert (row_of(table, "one-q")["diverged"], row_of(table, "one-q")["missing"]) == (1, 0)
+    assert (row_of(table, "tau=1")["seeds"], row_of(table, "tau=1")["missing"]) == (1, 2)
+    shown = presented(table, ABOUT)
+    assert row_of(shown, "tau=1")["seeds"] == "1 of 3"
+    assert row_of(shown, "one-q")["did not finish"] == "1 diverged (as random)"
+    assert row_of(shown, "tau=1")["did not finish"] == "1 failed (left out), 1 running (left out)"
+    assert row_of(shown, "sac (reference)")["did not finish"] == ""
+    assert scores(results, ABOUT)["score"].isna().sum() == 2
+
+
+def test_share_of_successful_episodes_and_the_worst():
+    table = final_performance(made_up(), ABOUT | {"success_return": 110.0})
+    sac = row_of(table, "sac")
+    assert sac["worst_episode"] == 100
+    assert sac["success_share"] == pytest.approx(3 / 6)  # 111, 120, 121 of 100, 101, 110, 111, 120, 121
+    shown = presented(table, ABOUT | {"success_return": 110.0})
+    assert row_of(shown, "sac (reference)")["episodes above 110"] == "50%"
+
+
+def test_swept_values_have_a_panel_of_their_own_with_the_reference():
+    assert sweeps(ABOUT) == {"tau": {"tau=1": 1.0, "sac": 0.005}}
+    assert panels(ABOUT) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
+
+
+def five_seeds(**scores):
+    """A table of scores on one environment: {variant: five of them}, NaN where a run does not enter."""
+    rows = [
+        {"env": "Hopper-v5", "variant": variant, "seed": seed, "status": "finished", "score": score}
+        for variant, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_differences_have_the_verdicts_of_one_table():
+    table = five_seeds(
+        **{"sac": [100, 102, 101, 99, 98], "one-q": [90, 91, 92, 89, 88], "tau=1": [99, 104, 99, 101, 100]}
+    )
+    found = differences(table, ABOUT).set_index("variant")
+    assert found["verdict"].to_dict() == {"one-q": "worse", "tau=1": "undecided"}
+    assert found.loc["one-q", "difference"] == -10
+    assert found.loc["one-q", "seed_correlation"] == pytest.approx(0.9)
+    # Welch's p doubled by Holm, where two differences are tested.
+    t, freedom = -10 / (2 * 2.5 / 5) ** 0.5, 8
+    assert found.loc["one-q", "p_holm"] == pytest.approx(2 * 2 * stats.t.sf(-t, freedom))
+    assert found.loc["tau=1", "seeds_needed"] > 5
+
+
+def test_below_five_seeds_a_difference_gets_no_word():
+    table = five_seeds(**{"sac": [100, 102, 101, 99, 98], "one-q": [1, 2, 3, 4, None], "tau=1": [1, 2, 3, 4, 5]})
+    found = differences(table, ABOUT).set_index("variant")
+    assert found["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
+    assert pd.isna(found.loc["one-q", "p_holm"])
+    assert found.loc["one-q", "difference"] == -97.5
+
+
+def test_the_answer_is_the_verdicts_in_words():
+    (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"}), ABOUT), ABOUT)
+    assert three == (
+        "On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out))."
+    )  # fmt: skip
+    final = final_performance(made_up(), ABOUT)
+    final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
+    (said,) = answer(final, ABOUT)
+    assert said == (
+        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds a side would decide): tau=1 (23 seeds)."
+    )
+
+
+def test_figures_and_report_from_the_csv_files_alone(tmp_path):
+    folder = tmp_path / "made-up"
+    folder.mkdir()
+    for name, table in made_up({("one-q", 0): "failed"})._asdict().items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "experiment.json").write_text(json.dumps(ABOUT))
+    write_report(folder)
+    report = (folder / "report.md").read_text()
+    for words in (
+        "Is it counted?",
+        "2 of 3",
+        "## Runs that did not finish",
+        "failed",
+        "sac-bench run made-up.toml",
+        "95%",
+    ):
+        assert words in report
+    assert "one-q" in (folder / "tables" / "final.tex").read_text()
+    first = {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
+    assert set(first) == {"curves-Hopper-v5.svg", "differences.svg", "final.svg", "profile.svg", "sensitivity-tau.svg"}
+    write_report(folder)
+    assert first == {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
+
+
+def test_nothing_finished_still_gives_a_table(tmp_path):
+    everyone = {(variant, seed): "failed" for variant in FINAL for seed in range(3)}
+    table = final_performance(made_up(everyone), ABOUT)
+    assert (table["seeds"] == 0).all()
+    presented(table, ABOUT)
+    partly = everyone | {("sac", seed): "finished" for seed in range(3)}
+    two = copy.deepcopy(ABOUT) | {"envs": ["Hopper-v5", "Ant-v5"]}
+    for variant in two["variants"].values():
+        variant["steps"]["Ant-v5"] = 100
+    drawn = write_figures(made_up(partly), two, final_performance(made_up(partly), two), tmp_path)
+    assert {section for section, pictures in drawn.items() if pictures} == {
+        "curves",
+        "scores",
+        "profile",
+        "sensitivity",
+    }
+    empty = Results(made_up(everyone).runs, *(pd.DataFrame() for _ in range(3)))
+    assert not any(write_figures(empty, ABOUT, final_performance(empty, ABOUT), tmp_path / "none").values())
+
+
+def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
+    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed"})
+    runs, evaluations = results.runs, results.evaluations
+    runs.loc[(runs["variant"] == "one-q") & (runs["seed"] == 0), "steps"] = 70
+    gone = (evaluations["variant"] == "one-q") & (evaluations["seed"] == 0) & (evaluations["step"] == 100)
+    results = results._replace(evaluations=evaluations[~gone])
+    curves = curves_of(results, ABOUT, "Hopper-v5", "one-q")
+    assert curves.columns.tolist() == [0, 50, 100]
+    assert curves.loc[0].tolist() == [0.0, 45.0, 18.0]
+    assert curves.loc[1].tolist() == [0.0, 40.0, 80.0]
+    assert curves_of(results, ABOUT, "Hopper-v5", "tau=1").index.tolist() == [0, 2]
+
+
+def test_what_users_write_is_escaped_in_reports(tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    about = ABOUT | {"question": "Is <script>alert(1)</script> & run?", "command": "sac-bench run '<b>.toml'"}
+    (folder / "experiment.json").write_text(json.dumps(about))
+    for name, table in zip(Results._fields, made_up({("one-q", 1): "failed"}), strict=True):
+        if name == "runs":
+            table["reason"] = "<img src=x onerror=alert(1)>"
+        table.to_csv(folder / f"{name}.csv", index=False)
+    write_report(folder)
+    report = (folder / "report.md").read_text()
+    assert "Is &lt;script&gt;alert(1)&lt;/script&gt; &amp; run?" in report
+    assert not re.search(r"<(script|img|b)\b", report)
+
+
+def test_environments_whose_ids_look_alike_have_figures_of_their_own(tmp_path):
+    envs = ["gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0", "gymnasium:lab_reach-v0"]
+    about = json.loads(json.dumps(ABOUT).replace('"Hopper-v5": ', '"gymnasium:lab/Reach-v0": ')) | {"envs": envs}
+    for place in (*(v["steps"] for v in about["variants"].values()), *about["config"].values(), about["random"]):
+        place |= dict.fromkeys(envs, place[envs[0]])
+    tables = [pd.concat([table.assign(env=env) for env in envs]) if len(table) else table for table in made_up()]
+    results = Results(*tables)
+    pictures = write_figures(results, about, final_performance(results, about), tmp_path)
+    paths = [picture.path.name.casefold() for section in pictures.values() for picture in section]
+    assert len(set(paths)) == len(paths)
+    assert sum(name.startswith("curves-") for name in paths) == 3

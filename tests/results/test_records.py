@@ -1,0 +1,131 @@
+"""Committed results: one id stands for one run's numbers, and what older versions trained says so."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.cli import main as cli
+from sac_bench.results.results import about, load_results, superseded
+from sac_bench.store.atomic import read_json, write_json
+
+RECORD = Path(__file__).parents[2] / "results" / "record"
+RESULTS = sorted(path.parent for path in RECORD.rglob("experiment.json"))
+
+
+@pytest.fixture(scope="module")
+def records():
+    return {folder: load_results(folder.name, folder.parent) for folder in RESULTS}
+
+
+def shared(records):
+    """Of {name: results}: how many pairs of them share a run, over all runs, and the ids of the runs that differ."""
+    rows = [
+        results.evaluations[["run_id", "step", "policy", "return_mean", "return_std", "length_mean"]]
+        .drop_duplicates()  # variants may share a run
+        .assign(record=str(name))
+        for name, results in records.items()
+    ]
+    rows = pd.concat(rows, ignore_index=True)
+    times = rows.groupby("run_id")["record"].nunique()
+    values = rows.groupby(["run_id", "step", "policy"])[["return_mean", "return_std", "length_mean"]].nunique()
+    differ = (values > 1).any(axis=1).groupby("run_id").any()
+    return int((times * (times - 1) // 2).sum()), set(differ.index[differ])
+
+
+def test_one_id_has_one_result_in_all_records(records):
+    """Among runs of this version of their algorithms; that older ones differ is known, by the label of their records."""
+    pairs, differing = shared(records)
+    current = {run_id for run_id in differing if _is_current(run_id, records)}
+    print(f"{pairs} pairs of records share a run; {len(differing - current)} superseded runs differ between records")
+    assert pairs > 0
+    assert current == set()
+
+
+def _is_current(run_id, records):
+    """Whether this version of its algorithm trained a run, by the records that have it."""
+    for folder, results in records.items():
+        for name in results.runs.loc[results.runs["run_id"] == run_id, "variant"]:
+            variant = about(folder)["variants"][name]
+            return variant["semantics"] == ALGORITHMS[variant["algorithm"]].semantics
+    raise AssertionError(run_id)
+
+
+def test_every_record_says_which_versions_trained_it():
+    for folder in RESULTS:
+        assert all(variant["semantics"] >= 1 for variant in about(folder)["variants"].values())
+        study = folder / "study.json"
+        assert not study.exists() or read_json(study)["semantics"] >= 1
+
+
+def test_a_pair_that_disagrees_is_found(records):
+    results = next(iter(records.values()))
+    altered = results.evaluations.assign(return_mean=results.evaluations["return_mean"] + 1)
+    pairs, differing = shared({"a": results, "b": results._replace(evaluations=altered)})
+    assert pairs == len(differing) == results.runs["run_id"].nunique()
+    assert shared({"a": results, "b": results, "c": results}) == (3 * pairs, set())
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(0, ""), (1, "superseded: trained by version {known} of sac (this is version {now})"),
+     (None, "superseded: trained by an unrecorded version of sac (this is version {now})")],
+)  # fmt: skip
+def test_what_another_version_trained_is_labelled(version, words, monkeypatch):
+    known = ALGORITHMS["sac"].semantics
+    recorded = {"variants": {"a": {"algorithm": "sac"} | ({} if version is None else {"semantics": known}),
+                             "own": {"algorithm": "of-a-module-that-is-not-there", "semantics": 7}}}  # fmt: skip
+    monkeypatch.setitem(ALGORITHMS, "sac", replace(ALGORITHMS["sac"], semantics=known + (version or 0)))
+    assert superseded(recorded) == words.format(known=known, now=known + (version or 0))
+
+
+@pytest.fixture
+def old_record(tmp_path):
+    """A record of a version before this one."""
+    folder = tmp_path / "results" / "record" / "old"
+    folder.mkdir(parents=True)
+    (source,) = (folder for folder in RESULTS if folder.name == "precision")
+    for path in source.glob("*.csv"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    described = read_json(source / "experiment.json") | {"name": "old"}
+    for variant in described["variants"].values():
+        variant["semantics"] = ALGORITHMS["sac"].semantics - 1
+    write_json(folder / "experiment.json", described)
+    return folder
+
+
+def test_a_record_without_its_store_stands_as_recorded(command, old_record):
+    found = command("status", "old", "--results", "results/record")
+    assert found.returncode == 0, found.stderr
+    assert "5 finished" in found.stdout
+    assert "10 finished\n" in found.stdout
+    assert "not started" not in found.stdout
+    assert "10 of 10 runs are not in results/record/runs; they stand as in results/record/old/runs.csv" in found.stdout
+    version = ALGORITHMS["sac"].semantics
+    label = f"superseded: trained by version {version - 1} of sac (this is version {version})"
+    assert label in found.stdout
+
+
+def test_a_result_is_named_by_its_folder_too_and_listed(old_record, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=200))
+    cli.status(str(old_record), results=tmp_path / "elsewhere", import_=[])
+    assert "10 finished\n" in capsys.readouterr().out
+    cli.list_("results", results=tmp_path / "results", import_=[])
+    listed = capsys.readouterr().out
+    assert "record/old" in listed
+    assert "superseded: trained by version" in listed
+
+
+def test_a_record_that_is_superseded_says_so_on_its_page_and_in_the_index(old_record):
+    cli.report(results=old_record.parent)
+    version = ALGORITHMS["sac"].semantics
+    label = f"uperseded: trained by version {version - 1} of sac (this is version {version})"
+    for path in (old_record / "report.md", old_record / "report.html", old_record.parent / "index.html"):
+        assert label in path.read_text(encoding="utf-8"), path
+    scores = pd.read_csv(old_record / "tables" / "final.csv")["score"]
+    assert scores.tolist() == pd.read_csv(RECORD / "precision" / "tables" / "final.csv")["score"].tolist()
+    assert json.loads((old_record / "experiment.json").read_text(encoding="utf-8"))["name"] == "old"

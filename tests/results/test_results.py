@@ -1,0 +1,191 @@
+"""An experiment's tables: what is gathered, and what is told when they are not what was written."""
+
+import math
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pandas as pd
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.report.experiment import judge, write_report
+from sac_bench.results.results import about, collect, conditions, load_results, measure_random_policies
+from sac_bench.spec.claim import from_plain
+from sac_bench.spec.experiment import load
+from sac_bench.store.atomic import read_json, write_json
+from sac_bench.store.store import Store
+from sac_bench.tuning.training import random_returns
+
+
+@pytest.fixture
+def gathered(experiment_file, tmp_path):
+    store, experiment = Store(tmp_path / "results"), load(experiment_file, variants=["sac"])
+    write(make_plan(experiment, store, 1, 8e9), store)
+    for run_id in store.run_ids():
+        run = store.run(run_id)
+        for step in (0, 200, 400):
+            run.append("evaluations", [{"step": step, "policy": "mean", "return_mean": step / 10}])
+        run.update(status="started", steps=200)
+    return store, experiment
+
+
+def test_rows_that_are_not_saved_yet_do_not_count(gathered):
+    store, experiment = gathered
+    assert set(collect(store, experiment).evaluations["step"]) == {0, 200}
+    assert set(load_results("tiny", store.root).runs["status"]) == {"interrupted"}
+
+
+def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
+    store, experiment = gathered
+    for run_id in store.run_ids():
+        store.run(run_id).append("evaluations", [{"step": 500, "policy": "mean", "return_mean": 0.0}])
+        store.run(run_id).update(steps=600)
+    longer = replace(
+        experiment, variants={n: replace(v, steps=dict.fromkeys(v.steps, 600)) for n, v in experiment.variants.items()}
+    )
+    assert set(collect(store, longer).evaluations["step"]) == {0, 200, 400}
+    ended = replace(
+        experiment, variants={n: replace(v, steps=dict.fromkeys(v.steps, 500)) for n, v in experiment.variants.items()}
+    )
+    assert set(collect(store, ended).evaluations["step"]) == {0, 200, 400, 500}
+
+
+def test_runs_to_be_trained_again_show_nothing_of_before(gathered):
+    store, experiment = gathered
+    for run_id in store.run_ids():
+        store.run(run_id).plan(store.run(run_id).spec(), "0" * 16)
+    results = collect(store, experiment)
+    assert results.evaluations.empty
+    assert set(results.runs["status"]) == {"not started"}
+
+
+def test_tables_that_are_not_what_was_written_are_told(gathered):
+    store, experiment = gathered
+    collect(store, experiment)
+    path = store.root / "tiny" / "evaluations.csv"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"evaluations\.csv: damaged: cut .*sac-bench run .* writes it again"):
+        load_results("tiny", store.root)
+    collect(store, experiment)
+    assert len(load_results("tiny", store.root).evaluations) == 4
+
+
+def test_conditions_that_changed_on_the_way_are_all_told():
+    one = {"since": 0, "device": "a", "compiled": True, "threads": 1, "products": "p", "versions": "v", "commit": "c"}
+    assert conditions({"conditions": [one]})["device"] == "a"
+    changed = conditions({"conditions": [one, one | {"since": 200, "device": "b"}]})
+    assert changed["device"] == "a; then b"
+    assert changed["compiled"] is True
+    assert conditions({"device": "of an older run"})["device"] == "of an older run"
+    assert conditions({})["device"] is None
+
+
+class Constant(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, reward):
+        self.reward = reward
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), self.reward, False, False, {}
+
+
+ALIKE = {"lab/Constant-v0": 0.0, "lab_Constant-v0": 10.0, "lab_constant-v0": 20.0, "lab/constant-v0": 30.0}
+for _name, _reward in ALIKE.items():
+    gymnasium.register(_name, Constant, max_episode_steps=1, kwargs={"reward": _reward})
+
+
+def test_environments_whose_ids_look_alike_have_a_random_policy_each(tmp_path):
+    store, envs = Store(tmp_path / "results"), [f"gymnasium:{name}" for name in ALIKE]
+    assert measure_random_policies(store, envs) == []
+    for env, reward in zip(envs, ALIKE.values(), strict=True):
+        assert read_json(store.environment(env))["return_mean"] == reward
+    other = store.environment(envs[0])
+    other.write_bytes(store.environment(envs[1]).read_bytes())  # as where a file system does not tell them apart
+    assert measure_random_policies(store, envs[:1]) == []
+    assert read_json(other)["return_mean"] == 0.0
+
+
+RECORD = Path(__file__).parents[2] / "results" / "record"
+CLAIMS = Path(__file__).parents[2] / "experiments" / "claims"
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("*/experiment.json")))
+def test_published_results_are_readable(name, tmp_path):
+    shutil.copytree(RECORD / name, tmp_path / name)
+    write_report(tmp_path / name)
+    read = lambda folder: pd.read_csv(folder / name / "tables" / "final.csv")
+    recorded = read(RECORD)
+    pd.testing.assert_frame_equal(read(tmp_path)[recorded.columns], recorded)  # columns may have come since
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("claims/*/experiment.json")))
+def test_published_claims_come_out_as_recorded(name, tmp_path):
+    (tmp_path / "tables").mkdir()
+    judge(load_results(name, RECORD / "claims"), about(RECORD / "claims" / name), tmp_path / "tables")
+    recorded, now = (pd.read_csv(f / "tables" / "claim.csv") for f in (RECORD / "claims" / name, tmp_path))
+    pd.testing.assert_frame_equal(now, recorded)
+    assert load(CLAIMS / f"{name.removesuffix('-quick')}.toml", quick=True).claim == from_plain(
+        about(RECORD / "claims" / name)["claim"], about(RECORD / "claims" / name)["variants"]
+    )
+
+
+def test_a_description_of_when_an_experiment_had_one_algorithm_is_readable(tmp_path):
+    shutil.copytree(RECORD / "ablation-quick", tmp_path / "old")
+    now = about(tmp_path / "old")
+    steps = {name: next(iter(v["steps"].values())) for name, v in now["variants"].items()}
+    variants = {
+        n: {"overrides": v["overrides"], "steps": steps[n], "swept": v["swept"]} for n, v in now["variants"].items()
+    }
+    config = {name: next(iter(configs.values())) for name, configs in now["config"].items()}
+    write_json(tmp_path / "old" / "experiment.json", now | {"algorithm": "sac", "variants": variants, "config": config})
+    found = about(tmp_path / "old")
+    assert found["config"] == now["config"]
+    assert {v["algorithm"] for v in found["variants"].values()} == {"sac"}
+    assert {n: v["steps"] for n, v in found["variants"].items()} == {n: v["steps"] for n, v in now["variants"].items()}
+    write_report(tmp_path / "old")
+
+
+class Unpaid(gymnasium.Env):
+    """Its rewards are no numbers."""
+
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float("nan"), False, False, {}
+
+
+gymnasium.register("Unpaid-v0", Unpaid, max_episode_steps=5)
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN")
+def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_path):
+    env, store = "gymnasium:Unpaid-v0", Store(tmp_path)
+    assert measure_random_policies(store, [env]) == [f"no random policy's return for {env}: its rewards are not finite"]
+    assert measure_random_policies(store, [env]) == []  # once
+    text = store.environment(env).read_text()
+    assert "NaN" not in text
+    assert random_returns(store, [env]) == {}
+    shutil.copytree(RECORD / "ablation-quick", tmp_path / "known")
+    known = about(tmp_path / "known")
+    first = known["envs"][0]
+    known["random"][first] = read_json(store.environment(env))
+    write_json(tmp_path / "known" / "experiment.json", known)
+    assert math.isnan(about(tmp_path / "known")["random"][first]["return_mean"])
+    write_report(tmp_path / "known")
+    report = (tmp_path / "known" / "report.md").read_text()
+    assert f"{first} not finite" in report
+    assert not re.search(r"\bnan\b", report)

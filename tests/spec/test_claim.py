@@ -1,0 +1,175 @@
+"""What claims expect, read from text; and experiment files that share a common part and have a quick setting."""
+
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.spec.claim import MEASURES, Side, as_plain, expectation, from_plain
+from sac_bench.spec.experiment import Several, load
+from sac_bench.spec.includes import files
+
+VARIANTS = ("sac", "one-q", "tau=0.1")
+
+
+def test_an_expectation_is_two_sides_and_a_relation():
+    one = expectation("sac:spread ~ tau=0.1:sampled", VARIANTS, MEASURES)
+    assert (one.a, one.relation, one.b) == (Side("sac", "spread"), "~", Side("tau=0.1", "sampled"))
+    assert str(one) == "sac:spread ~ tau=0.1:sampled"
+
+
+@pytest.mark.parametrize(("less", "more"), [("one-q < sac", "sac > one-q"), ("one-q <= sac", "sac >= one-q")])
+def test_less_is_more_the_other_way_round(less, more):
+    assert str(expectation(less, VARIANTS, MEASURES)) == more
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sac>one-q", "with spaces"),
+        ("sac > one_q", "no variant 'one_q'; did you mean 'one-q'?"),
+        ("sac == one-q", "wants"),
+        ("sac:spred > one-q:spread", "no measure 'spred'; did you mean 'spread'?"),
+        ("sac > sac:score", "both sides are the same"),
+    ],
+)
+def test_bad_input_what_is_no_expectation_is_refused(text, words):
+    with pytest.raises(InputError, match=words.replace("?", r"\?")):
+        expectation(text, VARIANTS, MEASURES)
+
+
+COMMON = """
+envs = ["Hopper-v5", "Ant-v5"]
+seeds = 10
+steps = 100000
+margin = 0.1
+[base]
+gamma = 0.98
+[quick]
+envs = ["Hopper-v5", "Walker2d-v5"]
+steps = 20000
+[quick.base]
+learning_starts = 1000
+"""
+CLAIM = """
+name = "qs"
+common = "_common.toml"
+claim = "Two are better."
+source = "a paper"
+margin = 0.2
+expect = ["sac > one-q", "sac >= one-q:sampled"]
+grows = ["Hopper-v5", "Ant-v5"]
+[variants.sac]
+[variants.sac.on.Ant-v5]
+tau = 0.01
+[variants.one-q]
+critics = 1
+[quick]
+seeds = 5
+grows = ["Hopper-v5", "Walker2d-v5"]
+[quick.variants.one-q]
+tau = 0.02
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "_common.toml").write_text(COMMON)
+    (tmp_path / "qs.toml").write_text(CLAIM)
+    return tmp_path
+
+
+def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
+    full, quick = (load(folder / "qs.toml", quick=quick) for quick in (False, True))
+    assert (full.name, full.envs, full.steps, len(full.seeds)) == ("qs", ("Hopper-v5", "Ant-v5"), 100000, 10)
+    assert (quick.name, quick.envs, quick.steps, len(quick.seeds)) == (
+        "qs-quick",
+        ("Hopper-v5", "Walker2d-v5"),
+        20000,
+        5,
+    )
+    config = quick.variants["one-q"].configs["Hopper-v5"]
+    assert (config.gamma, config.learning_starts, config.critics, config.tau) == (0.98, 1000, 1, 0.02)
+    assert full.variants["one-q"].configs["Hopper-v5"].tau == 0.005
+    assert full.variants["sac"].configs["Ant-v5"].tau == 0.01
+    assert full.question == full.claim.words == "Two are better."
+    assert full.claim.margin == 0.2  # its own, not the common one
+
+
+def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(folder):
+    with open(folder / "_common.toml", "a", encoding="utf-8") as file:
+        file.write("[on.Ant-v5]\ntau = 0.03\n")
+    assert load(folder / "qs.toml").variants["one-q"].configs["Ant-v5"].tau == 0.03
+    assert load(folder / "qs.toml", quick=True).variants["one-q"].configs["Hopper-v5"].tau == 0.02
+    with open(folder / "_common.toml", "a", encoding="utf-8") as file:
+        file.write("[on.Antt-v5]\ntau = 0.03\n")
+    with pytest.raises(InputError, match=r"Antt-v5.*not one of envs; did you mean 'Ant-v5'"):
+        load(folder / "qs.toml")
+
+
+def test_a_claim_outlives_its_file(folder):
+    claim = load(folder / "qs.toml").claim
+    assert from_plain(as_plain(claim), VARIANTS) == claim
+
+
+def test_a_claim_is_dropped_where_not_all_its_variants_are_asked_for(folder):
+    assert load(folder / "qs.toml", variants=["sac", "one-q"]).claim
+    assert load(folder / "qs.toml", variants=["sac"]).claim is None
+
+
+def test_growth_is_dropped_where_not_both_its_environments_are_asked_for(folder):
+    assert load(folder / "qs.toml", envs=["Ant-v5", "Hopper-v5"]).claim.grows
+    assert load(folder / "qs.toml", envs=["Ant-v5"]).claim.grows is None
+
+
+def test_bad_input_a_common_part_with_another(folder):
+    (folder / "_common.toml").write_text('common = "other.toml"\n' + COMMON)
+    with pytest.raises(InputError, match=r"_common.toml: common: is one itself"):
+        load(folder / "qs.toml")
+
+
+def test_a_folder_stands_for_the_experiments_in_it(folder):
+    assert files([folder, folder / "qs.toml"]) == [folder / "qs.toml"]
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="no experiment files there"):
+        files([folder / "empty"])
+
+
+def test_what_several_experiments_share_is_one_run(folder):
+    (folder / "other.toml").write_text(CLAIM.replace('"qs"', '"other"').replace("critics = 1", "critics = 3"))
+    both = Several(tuple(load(path) for path in files([folder])))
+    ids = [spec.id for _, spec in both.runs()]
+    assert len(ids) == 2 * 2 * 2 * 10
+    assert len(set(ids)) == 3 * 2 * 10  # sac is the same in both
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('source = "a paper"', "", "source: is missing"),
+        ('expect = ["sac > one-q", "sac >= one-q:sampled"]', "", "expect: is missing"),
+        ('claim = "Two are better."', "", "claim: is missing"),
+        ("sac >= one-q:sampled", "sac >= one-q:gradient_variance_reparameterised", "different kinds"),
+        (
+            "sac > one-q",
+            "sac:gradient_variance_score_function ~ sac:gradient_variance_reparameterised",
+            "wants a margin, and a measure that is a return",
+        ),
+        ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Hopper-v5", "Walker2d-v5"]', "wants two of envs"),
+        ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Ant-v5", "Ant-v5"]', "wants two of envs"),
+        ("sac > one-q", "sac:spread > one-q:spread", "grows: wants a first expectation of returns"),
+        ("sac >= one-q:sampled", "sac:spread >= one-q:spread", "wants a margin, and a measure that is a return"),
+        ("_common.toml", "_comon.toml", "no such file; did you mean '_common.toml'?"),
+    ],
+)
+def test_bad_input_in_claims_is_one_line_with_the_key(folder, old, new, words):
+    assert old in CLAIM
+    (folder / "qs.toml").write_text(CLAIM.replace(old, new, 1))
+    with pytest.raises(InputError) as error:
+        load(folder / "qs.toml")
+    assert words in str(error.value)
+
+
+def test_bad_input_quick_where_there_is_none(tmp_path):
+    path = tmp_path / "plain.toml"
+    path.write_text('name = "plain"\nenvs = ["Hopper-v5"]\nsteps = 20000\n')
+    with pytest.raises(InputError, match=r"has no \[quick\] table"):
+        load(path, quick=True)

@@ -1,0 +1,368 @@
+"""From TOML to runs: ids, variants, and every way the input can be wrong."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sac_bench.algorithms.sac import SACConfig
+from sac_bench.analysis.verdicts import MIN_SEEDS
+from sac_bench.errors import InputError
+from sac_bench.spec.experiment import load
+from sac_bench.spec.includes import files
+from sac_bench.spec.run import RunSpec, digest
+from tests.conftest import EXPERIMENT, tiny
+
+DEFAULTS = {
+    "num_envs": 1, "eval_every": 10000, "eval_episodes": 5, "pool_episodes": 50, "precision": "float32",
+    "learning_starts": 10000, "replay_capacity": 1000000, "batch_size": 256, "utd": 1.0, "n_step": 1,
+    "layers": [256, 256], "activation": "relu", "critics": 2, "value_network": False, "actor_lr": 3e-4,
+    "critic_lr": 3e-4, "value_lr": 3e-4, "temperature_lr": 3e-4, "gamma": 0.99, "tau": 0.005, "target_period": 1.0,
+    "reward_scale": 1.0, "learn_temperature": 1.0, "temperature": 1.0, "target_entropy_scale": 1.0,
+    "entropy_in_backup": 1.0, "pessimism": 1.0, "actor_objective": 0.0, "log_std_min": -20.0, "log_std_max": 2.0,
+}  # fmt: skip
+SHIPPED = sorted(Path(__file__).parents[2].glob("experiments/*.toml"))
+CLAIMS = files([Path(__file__).parents[2] / "experiments" / "claims"])
+
+
+def test_an_experiment_becomes_runs(experiment_file):
+    e = load(experiment_file)
+    assert list(e.variants) == ["sac", "v-network", "tau=0.005", "tau=1"]
+    assert e.variants["v-network"].configs["InvertedPendulum-v5"].value_network
+    assert e.variants["tau=1"].swept == ("tau", 1.0)
+    assert e.variants["sac"].configs["InvertedPendulum-v5"].layers == (8,)
+    runs = e.runs()
+    assert len(runs) == 8
+    assert len({spec.id for _, spec in runs}) == 6  # tau = 0.005 is the reference itself
+
+
+def test_sweeps_change_one_factor_of_the_reference(tmp_path):
+    text = EXPERIMENT.replace("[variants.sac]", "[variants.sac]\nvalue_network = true")
+    path = tmp_path / "e.toml"
+    path.write_text(text)
+    assert load(path).variants["tau=1"].configs["InvertedPendulum-v5"].value_network
+
+
+def test_the_command_line_overrides_the_file(experiment_file):
+    e = load(experiment_file, seeds=1, steps=600, envs=["Hopper-v5"], variants=["tau=1"], settings=["gamma=0.9"])
+    ((variant, spec),) = e.runs()
+    assert (variant.steps["Hopper-v5"], spec.env, spec.seed, spec.config.gamma) == (600, "Hopper-v5", 0, 0.9)
+    assert e.reference == "tau=1"
+    words = (
+        load(experiment_file, settings=["activation=tanh", "layers=[4, 4]"])
+        .variants["sac"]
+        .configs["InvertedPendulum-v5"]
+    )
+    assert (words.activation, words.layers) == ("tanh", (4, 4))
+
+
+def test_a_file_without_variants_is_its_base(tmp_path):
+    path = tmp_path / "e.toml"
+    path.write_text(EXPERIMENT.split("[variants.sac]")[0].replace('reference = "sac"\n', ""))
+    (variant,) = load(path).variants.values()
+    assert variant.configs["InvertedPendulum-v5"].layers == (8,)
+
+
+def test_a_variant_may_set_its_own_steps(tmp_path):
+    path = tmp_path / "e.toml"
+    path.write_text(EXPERIMENT.replace("value_network = true", "value_network = true\nsteps = 800"))
+    assert load(path).variants["v-network"].steps == {"InvertedPendulum-v5": 800}
+    assert all(v.steps == {"InvertedPendulum-v5": 600} for v in load(path, steps=600).variants.values())
+
+
+def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_path):
+    renamed = tmp_path / "other.toml"
+    renamed.write_text(EXPERIMENT.replace('"tiny"', '"other"').replace("variants.sac", "variants.x").replace(
+        'reference = "sac"', 'reference = "x"').replace("steps = 400", "steps = 4000"))  # fmt: skip
+    first = load(experiment_file).runs()[0][1]
+    assert load(renamed).runs()[0][1].id == first.id
+    base = RunSpec("sac", tiny(), "Hopper-v5", 0)
+    others = [
+        RunSpec("sac", tiny(tau=0.01), "Hopper-v5", 0),
+        RunSpec("sac", tiny(critics=1), "Hopper-v5", 0),
+        RunSpec("sac", tiny(precision="float64"), "Hopper-v5", 0),
+        RunSpec("sac", tiny(), "gymnasium:Hopper-v5", 0),
+        RunSpec("sac", tiny(), "Hopper-v5", 1),
+    ]
+    assert len({base.id, *(spec.id for spec in others)}) == 6
+    assert RunSpec.from_dict(base.as_dict()) == base
+
+
+def test_id_is_of_what_differs_from_the_defaults():
+    # So a new option orphans no stored result; these two do when they change, and want new SEMANTICS.
+    identity = RunSpec("sac", SACConfig(tau=0.01, layers=(256, 256)), "HalfCheetah-v5", 0).identity()
+    assert identity.pop("backend").startswith("envpool ")
+    assert identity == {"algorithm": "sac", "semantics": 3, "env": "HalfCheetah-v5", "seed": 0, "config": {"tau": 0.01}}
+    assert digest(identity) == "c1ceba69c3c6a578"
+    defaults = SACConfig().numbers() | SACConfig().structure()
+    assert defaults.items() >= DEFAULTS.items()
+
+
+def test_numbers_may_differ_in_a_cohort_and_structure_may_not():
+    same = [tiny(), tiny(tau=1.0, learn_temperature=False, temperature=0.0, pessimism=0.0, actor_objective="first")]
+    assert len({RunSpec("sac", c, "Hopper-v5", s).structure() for s, c in enumerate(same)}) == 1
+    for other in (tiny(critics=1), tiny(value_network=True), tiny(batch_size=8), tiny(layers=[9]), tiny(utd=2.0)):
+        assert RunSpec("sac", other, "Hopper-v5", 0).structure() != RunSpec("sac", tiny(), "Hopper-v5", 0).structure()
+    assert tiny(actor_objective="first", learn_temperature=False).numbers()["actor_objective"] == 1.0
+    assert all(isinstance(v, float) for v in tiny().numbers().values())
+
+
+def test_every_default_names_its_source():
+    for name, field in SACConfig.model_fields.items():
+        assert field.description, name
+        assert field.json_schema_extra["source"], name
+    assert SACConfig().dtype is torch.float32
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_experiments_are_valid(path):
+    e = load(path)
+    assert e.name == path.stem
+    assert e.question
+    assert len(e.seeds) >= 3
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=lambda p: p.stem)
+def test_shipped_claims_are_valid_at_both_settings(path):
+    full, quick = load(path), load(path, quick=True)
+    assert (full.name, quick.name) == (path.stem, f"{path.stem}-quick")
+    assert full.claim.expect == quick.claim.expect
+    assert full.claim.words.endswith(".")
+    assert "arXiv" in full.claim.source
+    assert min(len(full.seeds), len(quick.seeds)) >= MIN_SEEDS
+    reference = quick.variants[quick.reference].configs[quick.envs[0]]
+    assert set(reference.layers) == {64}
+
+
+@pytest.mark.parametrize("name", ["ablation-quick", "ablation-halfcheetah", "ablation-hopper", "ablation-humanoid"])
+def test_ablations_cover_the_five_axes(name):
+    (path,) = [p for p in SHIPPED if p.stem == name]
+    configs = [c for v in load(path).variants.values() for c in v.configs.values()]
+    for field in ("value_network", "learn_temperature", "critics", "reward_scale", "tau"):
+        assert len({getattr(c, field) for c in configs}) > 1, field
+
+
+BAD_FILES = {
+    "empty": ("", "the file is empty"),
+    "blank": ("  \n\n", "the file is empty"),
+    "invalid TOML": ('name = "x', "not valid TOML"),
+    "unknown key": (EXPERIMENT.replace("seeds = 2", "seed = 2"), "seed: unknown key; did you mean 'seeds'?"),
+    "unknown option": (EXPERIMENT.replace("batch_size", "batchsize"), "[base] batchsize: sac has no such option; did you mean 'batch_size'?"),
+    "unknown option in variant": (EXPERIMENT.replace("value_network = true", "value_net = true"),
+                                  "[variants.v-network] value_net: sac has no such option; did you mean 'value_network'?"),
+    "unknown swept option": (EXPERIMENT.replace("tau = [", "taus = ["), "[sweep] taus: sac has no such option; did you mean 'tau'?"),
+    "missing": (EXPERIMENT.replace('envs = ["InvertedPendulum-v5"]', ""), "envs: is missing"),
+    "wrong type": (EXPERIMENT.replace("steps = 400", 'steps = "many"'), "steps: "),
+    "wrong type of option": (EXPERIMENT.replace("batch_size = 4", 'batch_size = "4"'), "batch_size: "),
+    "a bool is no number": (EXPERIMENT.replace("batch_size = 4", "batch_size = true"), "batch_size: "),
+    "a fraction is no count": (EXPERIMENT.replace("batch_size = 4", "batch_size = 4.5"), "batch_size: "),
+    "tau above 1": (EXPERIMENT.replace("[0.005, 1.0]", "[0.005, 1.5]"), "tau: input should be less than or equal to 1"),
+    "NaN": (EXPERIMENT.replace("[0.005, 1.0]", "[nan]"), "tau: "),
+    "infinite": (EXPERIMENT.replace("[0.005, 1.0]", "[inf]"), "tau: "),
+    "negative steps": (EXPERIMENT.replace("steps = 400", "steps = -400"), "steps: "),
+    "no critics": (EXPERIMENT.replace("value_network = true", "critics = 0"), "critics: "),
+    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants 1 to 64 layers"),
+    "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
+    "learn from temperature 0": (EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"), "temperature = 0 cannot be learned"),
+    "unknown environment": (EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),
+                            "did you mean 'InvertedPendulum-v5'?"),
+    "discrete actions": (EXPERIMENT.replace("InvertedPendulum-v5", "CartPole-v1"), "only continuous ones"),
+    "environment twice": (EXPERIMENT.replace('envs = ["', 'envs = ["InvertedPendulum-v5", "'), "is there twice"),
+    "no such reference": (EXPERIMENT.replace('reference = "sac"', 'reference = "sacc"'), "no variant 'sacc'; did you mean"),
+    "a reference without a name": (EXPERIMENT.replace('reference = "sac"', 'reference = ""'), "reference: no variant ''"),
+    "unknown algorithm": (EXPERIMENT.replace("seeds = 2", 'seeds = 2\nalgorithm = "sca"'), "unknown algorithm 'sca'"),
+    "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "two variants named 'tau=1'"),
+    "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
+    "a name that is a path": (EXPERIMENT.replace('"tiny"', '"../../tiny"'), "not a plain name"),
+    "a name of the store's own": (EXPERIMENT.replace('"tiny"', '"runs"'), "a folder of the store's own"),
+    "the same in capitals": (EXPERIMENT.replace('"tiny"', '"Runs"'), "a folder of the store's own"),
+    "a variant that is a path": (EXPERIMENT.replace("v-network", '"a/b"'), "not a plain name"),
+    "seed too large": (EXPERIMENT.replace("seeds = 2", "seeds = [5000000000]"), "seeds: 5000000000 is not between"),
+    "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is there twice"),
+    "no seeds": (EXPERIMENT.replace("seeds = 2", "seeds = 0"), "wants 1 to 10000"),
+    "steps that allow no update": (EXPERIMENT.replace("steps = 400", "steps = 100"), "allows no update"),
+    "steps no multiple of num_envs": (EXPERIMENT.replace("steps = 400", "steps = 402").replace("[8]", "[8]\nnum_envs = 4"),
+                                      "steps = 402 is not a multiple of num_envs = 4; nearest: 400 or 404"),
+    "learning_starts no multiple": (EXPERIMENT.replace("= 100", "= 90").replace("[8]", "[8]\nnum_envs = 4"),
+                                    "learning_starts = 90 is not a multiple of num_envs = 4; nearest: 88 or 92"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_input_is_one_line_with_file_and_key(case, tmp_path):
+    text, words = BAD_FILES[case]
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        load(path)
+    message = str(refused.value)
+    assert words in message
+    assert message.startswith(str(path))
+    assert "\n" not in message
+
+
+def test_bad_input_files_that_are_none(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
+    (tmp_path / "folder.toml").mkdir()
+    for name, words in [
+        ("binary.toml", "must be UTF-8 text"),
+        ("folder.toml", "cannot be read"),
+        ("none.toml", "no such file"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("tau", "wants KEY=VALUE"),
+        ("taux=1", "did you mean 'tau'"),
+        ("tau=2", "less than or equal to 1"),
+        ("=1", "wants KEY"),
+        ("tau=1\ngamma=1", r"tau: input should be a valid number, not '1\\ngamma=1'"),
+    ],
+)
+def test_bad_input_in_settings(settings, words, experiment_file):
+    with pytest.raises(InputError, match=words):
+        load(experiment_file, settings=[settings])
+
+
+def test_bad_input_unknown_variant_names_the_nearest(experiment_file):
+    with pytest.raises(InputError, match="no variant 'vnetwork'; did you mean 'v-network'"):
+        load(experiment_file, variants=["vnetwork"])
+
+
+SEVERAL = """
+name = "several"
+envs = ["HalfCheetah-v5", "Humanoid-v5"]
+steps = 100000
+reference = "sac"
+
+[base]
+eval_every = 5000
+
+[base.sac]
+critics = 3
+
+[base.td3]
+policy_delay = 4
+
+[on.Humanoid-v5]
+steps = 300000
+gamma = 0.9
+
+[variants.sac]
+
+[variants.v1]
+reward_scale = 5.0
+
+[variants.v1.on.Humanoid-v5]
+reward_scale = 20.0
+gamma = 0.8
+
+[variants.td3]
+algorithm = "td3"
+steps = 200000
+
+[sweep]
+tau = [0.1]
+"""
+
+
+@pytest.fixture
+def several(tmp_path):
+    path = tmp_path / "several.toml"
+
+    def written(*changes):
+        text = SEVERAL
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_variants_may_have_algorithms_and_environments_options_of_their_own(several):
+    variants = load(several()).variants
+    assert {name: v.algorithm for name, v in variants.items()} == {
+        "sac": "sac", "v1": "sac", "td3": "td3", "tau=0.1": "sac"}  # fmt: skip
+    cheetah, humanoid = ({n: v.configs[env] for n, v in variants.items()} for env in ("HalfCheetah-v5", "Humanoid-v5"))
+    assert {c.eval_every for c in (*cheetah.values(), *humanoid.values())} == {5000}
+    assert (cheetah["sac"].critics, cheetah["td3"].critics) == (3, 2)
+    assert (cheetah["v1"].reward_scale, humanoid["v1"].reward_scale) == (5.0, 20.0)
+    assert {n: c.gamma for n, c in humanoid.items()} == {"sac": 0.9, "v1": 0.8, "td3": 0.9, "tau=0.1": 0.9}
+    assert {c.gamma for c in cheetah.values()} == {0.99}
+    assert variants["sac"].steps == {"HalfCheetah-v5": 100000, "Humanoid-v5": 300000}
+    assert variants["td3"].steps == {
+        "HalfCheetah-v5": 200000,
+        "Humanoid-v5": 200000,
+    }  # a variant's own word is the last
+    assert {spec.algorithm for _, spec in load(several()).runs()} == {"sac", "td3"}
+
+
+def test_a_swept_value_is_the_last_word_wherever_the_reference_says_another(several):
+    file = several(("[variants.sac]", "[variants.sac.on.Humanoid-v5]\ntau = 0.3"), ("tau = [0.1]", "tau = [0.1, 0.2]"))
+    found = {name: v.configs["Humanoid-v5"].tau for name, v in load(file).variants.items() if name != "td3"}
+    assert found == {"sac": 0.3, "v1": 0.005, "tau=0.1": 0.1, "tau=0.2": 0.2}
+
+
+def test_steps_may_stand_with_an_algorithms_options(several):
+    variants = load(several(("policy_delay = 4", "steps = 400000"), ("steps = 200000", "tau = 0.1"))).variants
+    assert variants["td3"].steps == {"HalfCheetah-v5": 400000, "Humanoid-v5": 300000}
+
+
+def test_a_rate_that_is_annealed_away_before_the_end_is_refused(several):
+    file = several(('algorithm = "td3"', 'algorithm = "ppo"\nanneal_steps = 200000'))
+    load(file)
+    with pytest.raises(InputError, match="variant 'ppo': steps = 204800 go on where nothing is learned") as refused:
+        load(
+            several(
+                ('algorithm = "td3"\nsteps = 200000', 'algorithm = "ppo"\nanneal_steps = 200000\nsteps = 204800'),
+                ("variants.td3", "variants.ppo"),
+            )
+        )
+    assert "anneal_steps = 200000" in str(refused.value)
+
+
+def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(several):
+    variants = load(several(), settings=["policy_delay=1", "gamma=0.5"]).variants
+    assert variants["td3"].configs["HalfCheetah-v5"].policy_delay == 1
+    assert variants["sac"].configs["HalfCheetah-v5"].gamma == 0.5
+    assert set(load(several(), envs=["Hopper-v5"]).variants["v1"].configs) == {"Hopper-v5"}
+    with pytest.raises(InputError, match="--set policy_delay: no variant asked for"):
+        load(several(), settings=["policy_delay=1"], variants=["sac"])
+    with pytest.raises(InputError, match="--set rollouts: unknown key"):
+        load(several(), settings=["rollouts=1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('algorithm = "td3"', 'algorithm = "td3"\ntemperature = 0.1'),
+         "[variants.td3] temperature: td3 has no such option, an option of sac; it has num_envs, "),
+        (("[base]", "[base]\nvalue_network = true"), "[base] value_network: td3 has no such option"),
+        (("policy_delay = 4", "temperature = 1.0"), "[base.td3] temperature: td3 has no such option"),
+        (("gamma = 0.9", "policy_delay = 1"), "[on.Humanoid-v5] policy_delay: sac has no such option, an option of td3"),
+        (("gamma = 0.8", "policy_delay = 1"), "[variants.v1.on.Humanoid-v5] policy_delay: sac has no such option"),
+        (("[on.Humanoid-v5]", "[on.Humanoid-v4]"), "[on.Humanoid-v4]: not one of envs; did you mean 'Humanoid-v5'?"),
+        (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: not one of envs"),
+        (('algorithm = "td3"', 'algorithm = "tdd3"'), "unknown algorithm 'tdd3'; did you mean 'td3'? (one's own needs --import MODULE)"),
+        (('algorithm = "td3"', "algorithm = 3"), "unknown algorithm 3"),
+        (("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"), "[base.tdd]: unknown algorithm 'tdd'; did you mean 'td3'?"),
+        (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: has its place at the top of the file"),
+        (("tau = [0.1]", 'algorithm = ["td3"]'), "[sweep] algorithm: has its place at the top of the file"),
+        (("policy_delay = 4", "policy_delay = 0"), "[base.td3]: policy_delay: "),
+        (("[base.td3]", "[base.ppo]\nepochs = 0\n[base.td3]"), "[base.ppo]: epochs: "),  # though no variant is of PPO
+        (("[base.td3]", "[base.ppo]\nsteps = 0\n[base.td3]"), "[base.ppo] steps: wants a whole number"),
+        (("gamma = 0.8", "gamma = 8"), "[variants.v1.on.Humanoid-v5]: gamma: "),
+        (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
+    ],
+)  # fmt: skip
+def test_combinations_that_do_not_exist_are_refused_by_name(several, change, words):
+    with pytest.raises(InputError) as refused:
+        load(several(change))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,295 @@
+"""Runs that start from others' weights: what a file may say, in what order they are trained, what they begin with."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sac_bench
+from sac_bench.errors import InputError
+from sac_bench.execution import gc, worker
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.execution.warm_start import settle
+from sac_bench.results.results import collect
+from sac_bench.spec.experiment import load
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.store import Store
+from sac_bench.training.evaluate import evaluate
+from sac_bench.tuning import study
+from tests.execution.test_faults import DIE, comparable, prepare
+
+EXPERIMENT = """
+name = "tuned"
+envs = ["InvertedPendulum-v5"]
+seeds = 2
+steps = 200
+
+[base]
+layers = [8]
+batch_size = 4
+learning_starts = 100
+eval_every = 100
+eval_episodes = 1
+utd = 0.1
+
+[variants.sac]
+
+[variants.tuned]
+start = { variant = "sac", env = "InvertedPendulum-v5" }
+gamma = 0.9
+learning_starts = 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes the experiment with changes; its path."""
+    path = tmp_path / "tuned.toml"
+
+    def written(*changes):
+        text = EXPERIMENT
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        return path
+
+    return written
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    return Store(tmp_path / "results")
+
+
+def carry_out(plan, store):
+    """Train a plan's cohorts; what trained them."""
+    write(plan, store)
+    workers = [worker.Worker(store, cohort.id, cohort.steps, "cpu", 1) for cohort in plan.cohorts]
+    for made in workers:
+        made.train()
+    return workers
+
+
+def planned(path, store, **options):
+    make = {name: options.pop(name) for name in ("retrain", "skip") if name in options}
+    return make_plan(load(path, **options), store, 1, 8e9, **make)
+
+
+def variants_of(plan, path):
+    names = {spec.id: variant.name for variant, spec in load(path).runs()}
+    return [sorted(names[spec.id] for spec in cohort.runs) for cohort in plan.cohorts]
+
+
+# -- what a file says -----------------------------------------------------------------------------------------
+
+
+def test_a_start_is_in_the_id_of_a_run_and_no_other_id_changes(file):
+    runs = load(file()).runs()
+    sac, tuned = ([spec for variant, spec in runs if variant.name == name] for name in ("sac", "tuned"))
+    assert [(spec.start.run, spec.start.steps) for spec in tuned] == [(spec.id, 200) for spec in sac]
+    plain = load(file(('start = { variant = "sac", env = "InvertedPendulum-v5" }', ""))).runs()
+    assert [spec.id for _, spec in plain[:2]] == [spec.id for spec in sac]
+    assert "start" not in sac[0].identity()
+    assert len({spec.id for _, spec in runs + plain}) == 6
+    assert tuned[0].structure() == plain[2][1].structure()  # may share a cohort
+    assert RunSpec.from_dict(tuned[0].as_dict()) == tuned[0]
+    longer = load(file(), steps=300).runs()
+    assert longer[2][1].id != tuned[0].id
+
+
+def test_the_start_may_be_on_an_environment_that_is_not_asked_for(file):
+    path = file(('v5" }', 'v4" }'), ("[variants.tuned]", "[on.InvertedPendulum-v4]\ntau = 0.1\n[variants.tuned]"))
+    loaded = load(path, variants=["tuned"])
+    tuned = loaded.variants["tuned"]
+    assert {spec.env for _, spec in loaded.runs()} == set(tuned.configs) == set(tuned.steps) == {"InvertedPendulum-v5"}
+    assert tuned.start.run(0).env == "InvertedPendulum-v4"
+    assert (tuned.start.run(0).config.tau, tuned.configs["InvertedPendulum-v5"].tau) == (0.1, 0.005)
+    assert load(path, steps=500).variants["tuned"].start.steps == 500
+    assert tuned.overrides["start"] == {"variant": "sac", "env": "InvertedPendulum-v4"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_chain_is_longer_than_a_plan_bears(file, order):
+    tables = [
+        f"[variants.t{i}]\nstart = {{ variant = '{f't{i - 1}' if i else 'sac'}', env = 'InvertedPendulum-v5' }}\n"
+        for i in range(1200)
+    ]
+    assert load(file(("[variants.tuned]", "".join(tables[:10][::order]) + "[variants.tuned]")), seeds=1).runs()
+    with pytest.raises(InputError, match="start: at most 10 starts, one from the other"):
+        load(file(("[variants.tuned]", "".join(tables[::order]) + "[variants.tuned]")), seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('variant = "sac"', 'variant = "sc"'), "[variants.tuned] start: no variant 'sc'; did you mean 'sac'?"),
+        (('variant = "sac"', 'variant = "tuned"'), "start: goes round in a circle: tuned from tuned"),
+        (('"InvertedPendulum-v5" }', '"InvertedPendulum-v55" }'), "[variants.tuned] start: env: "),
+        ((', env = "InvertedPendulum-v5" }', " }"), "[variants.tuned] start: env: is missing"),
+        (('v5" }', 'v5", seed = 3 }'), "[variants.tuned] start: seed: unknown key"),
+        (('v5" }', 'v5", steps = 0 }'), "[variants.tuned] start: steps: "),
+        (('{ variant = "sac", env = "InvertedPendulum-v5" }', '"sac"'), "start: wants { variant = NAME, env = ID }"),
+        (("[base]", '[base]\nstart = "sac"'), "[base] start: has its place in [variants.NAME]"),
+        (("[variants.tuned]", '[sweep]\nstart = ["sac"]\n[variants.tuned]'), "[sweep] start: has its place in"),
+        (('v5" }', 'v5", steps = 150 }'), "'tuned' starts from 'sac' on InvertedPendulum-v5 at 150 steps, and that is "
+         "trained to 200; a run keeps the weights of its end"),
+        (('InvertedPendulum-v5" }', 'InvertedPendulum-v4", steps = 100 }'), "'sac': steps = 100 allows no update"),
+        (('InvertedPendulum-v5" }', 'Hopper-v5" }'), "does not fit: 11 observations and 3 actions on Hopper-v5, 4 "
+         "observations and 1 actions on InvertedPendulum-v5"),
+        (("gamma = 0.9", "layers = [9]"), "does not fit: params/actor/0/weight is [4, 8] in 'sac' and [4, 9] here"),
+        (("gamma = 0.9", "value_network = true"), "params/value/0/weight is nothing in 'sac' and [4, 8] here"),
+        (("gamma = 0.9", 'algorithm = "td3"'), "'sac' is of sac and 'tuned' of td3; weights go on in the same"),
+    ],
+)  # fmt: skip
+def test_starts_that_cannot_be_are_refused_by_name(file, change, words):
+    with pytest.raises(InputError) as refused:
+        load(file(change))
+    assert words in str(refused.value)
+    assert str(refused.value).count("tuned.toml") == 1
+
+
+def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp_path):
+    file()
+    path = tmp_path / "study.toml"
+    path.write_text('name = "s"\nexperiment = "tuned.toml"\nvariant = "tuned"\nsteps = 300\ntrials = 2\nseeds = 1\n'
+                    '[space]\ntau = { type = "float", low = 0.1, high = 0.2 }\n')  # fmt: skip
+    with pytest.raises(InputError, match="'tuned' starts from other runs' weights"):
+        study.load(path)
+
+
+# -- in what order, and what they begin with --------------------------------------------------------------------
+
+
+def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file, store):
+    path = file()
+    first = planned(path, store, variants=["tuned"])  # what it starts from is trained though not asked for
+    assert variants_of(first, path) == [["sac", "sac"]]
+    assert len(first.waiting) == 2
+    (parents,) = carry_out(first, store)
+    assert settle(first.waiting, store)
+    then = planned(path, store)
+    assert (variants_of(then, path), then.waiting, len(then.reused)) == ([["tuned", "tuned"]], (), 2)
+    (children,) = carry_out(then, store)
+    begun = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
+    for m, spec in enumerate(then.cohorts[0].runs):
+        begun.trainer.cohort.start(m, *worker.starting.read(store, spec.start))
+        saved = load_file(store.run(spec.start.run).weights)
+        ended = parents.trainer.cohort.weights(m)
+        for name, leaf in begun.trainer.cohort.weights(m).items():
+            assert torch.equal(leaf, saved[name]), name
+            assert torch.equal(leaf, ended[name]), name
+        policy = sac_bench.load_policy(spec.start.run, store.root)
+        assert torch.equal(policy._policy["actor"][0].weight, saved["params/actor/0/weight"])
+    weights = [store.run(spec.start.run).weights.read_bytes() for spec in then.cohorts[0].runs]
+    assert weights[0] != weights[1]
+    # Before its first update a child does what its parent would: the same environments and noise, step 0.
+    as_parents = evaluate(parents.trainer.cohort, parents.trainer.env, parents.trainer.seeds, 0, 1, 1, False)
+    for m, run in enumerate(children.runs):
+        rows = run.table("episodes").query("step == 0")
+        np.testing.assert_array_equal(rows["return"], as_parents.returns[m].flatten())
+    assert not planned(path, store).cohorts
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_does_not_ask_for_its_start_again(file, store):
+    path = file()
+    parents = planned(path, store)
+    carry_out(parents, store)
+    plan = planned(path, store)
+    (straight,) = carry_out(plan, store)
+    expected = {run.id: (run.policy.read_bytes(), run.weights.read_bytes()) for run in straight.runs}
+    for run in straight.runs:
+        shutil.rmtree(run.path)
+    plan = planned(path, store)
+    write(plan, store)
+    worker.Worker(store, plan.cohorts[0].id, 100, "cpu", 1).train()
+    for spec in plan.cohorts[0].runs:
+        store.run(spec.start.run).weights.unlink()
+    worker.Worker(store, plan.cohorts[0].id, 200, "cpu", 1).train()
+    assert {run.id: (run.policy.read_bytes(), run.weights.read_bytes()) for run in straight.runs} == expected
+
+
+def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_failed(file, store):
+    path = file(("[variants.tuned]", "[variants.last]\nstart = {variant='tuned', env='InvertedPendulum-v5'}\n"
+                 "learning_starts = 0\n[variants.tuned]"))  # fmt: skip
+    plan = planned(path, store)
+    assert (variants_of(plan, path), len(plan.waiting)) == ([["sac", "sac"]], 4)
+    (parents,) = carry_out(plan, store)
+    parents.runs[0].end("diverged", steps=200)
+    assert settle(plan.waiting, store)
+    told = {v.name: store.run(s.id).status() for v, s in load(path).runs() if s.seed == 0 and v.name != "sac"}
+    assert told["tuned"]["reason"] == f"not started: its start, run {parents.runs[0].id}, diverged"
+    assert told["last"]["reason"].endswith("has not started")
+    plan = planned(path, store)
+    assert variants_of(plan, path) == [["tuned"]]
+    assert {(spec.seed, spec.config.gamma) for spec in plan.waiting} == {(0, 0.9), (0, 0.99), (1, 0.99)}
+    results = collect(store, load(path))
+    assert list(results.runs["status"].value_counts().sort_index().items()) == [
+        ("diverged", 1), ("failed", 2), ("finished", 1), ("not started", 2)
+    ]  # fmt: skip
+
+
+def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
+    path = file()
+    carry_out(planned(path, store, variants=["sac"]), store)
+    runs = [store.run(spec.id) for variant, spec in load(path).runs() if variant.name == "sac"]
+    for run in runs:  # as they ended before weights were kept
+        run.update(weights=None)
+        run.weights.unlink()
+    with pytest.raises(InputError, match=r"which others start from at 200 steps, ended before .* --retrain"):
+        planned(path, store)
+    assert not planned(path, store, variants=["sac"], retrain=True).cohorts
+    again = planned(path, store, retrain=True)
+    assert (variants_of(again, path), len(again.waiting)) == ([["sac", "sac"]], 2)
+    carry_out(again, store)
+    assert variants_of(planned(path, store), path) == [["tuned", "tuned"]]
+    assert store.run(runs[0].id).status()["status"] == "finished"
+    runs[0].weights.write_bytes(b"")
+    assert "weights.safetensors: damaged: cut to 0" in store.run(runs[0].id).status()["reason"]
+
+
+def test_a_run_that_went_on_is_no_start_at_its_former_end(file, store):
+    path = file()
+    carry_out(planned(path, store, variants=["sac"], steps=300), store)
+    with pytest.raises(InputError, match="from at 200 steps, went on, and has the weights of step 300"):
+        planned(path, store)
+    assert not planned(path, store, variants=["sac"]).cohorts
+
+
+def test_gc_keeps_what_listed_runs_start_from(file, store):
+    path = file(('v5" }', 'v4" }'))
+    experiment = load(path, variants=["tuned"])
+    carry_out(planned(path, store, variants=["tuned"]), store)
+    collect(store, experiment)
+    assert gc.UNLISTED not in {item.why for item in gc.find(store)}
+    (store.root / "tuned" / "runs.csv").write_text("run_id\n")
+    assert [item.why for item in gc.find(store)].count(gc.UNLISTED) == 2
+
+
+# -- the command ------------------------------------------------------------------------------------------------
+
+HARM = DIE.replace("TIMES", "TIMES and len(list(pathlib.Path('results/runs').glob('*/weights.safetensors'))) == 2")
+
+
+@pytest.mark.slow
+def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bit(command, tmp_path, file):
+    path = file(("InvertedPendulum-v5", "gymnasium:Line-v0"), ("steps = 200", "steps = 300"))
+    found = []
+    for deaths in (0, 1):
+        prepare(tmp_path, HARM.replace("TIMES", str(deaths)))
+        ran = command("run", path.name, "--import", "line", "--workers", "1")
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        assert "2 new, 0 reused, 0 to be continued, 2 after those they start from" in ran.stdout
+        assert ran.stdout.count("starts again from its last segment") == deaths
+        weights = {p.parent.name: p.read_bytes() for p in tmp_path.glob("results/runs/*/weights.safetensors")}
+        found.append(comparable(tmp_path / "results") | weights)
+        report = (tmp_path / "results" / "tuned" / "report.md").read_text()
+        assert 'start = {"variant": "sac", "env": "gymnasium:Line-v0"}' in report.replace("\\", "")
+        runs = pd.read_csv(tmp_path / "results" / "tuned" / "runs.csv")
+        assert set(runs["status"]) == {"finished"}
+        shutil.rmtree(tmp_path / "results")
+    assert found[0] == found[1]

@@ -1,0 +1,103 @@
+"""Files that are replaced whole or not at all, and known by what they hold."""
+
+import errno
+import os
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sac_bench.envs.pool import envpool_ids
+from sac_bench.errors import InputError
+from sac_bench.store.atomic import check, file_name, fingerprint, read_json, write_atomically, write_json
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x" / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"three")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_fingerprint_tells_every_change(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"step,return\n0,1\n")
+    was = fingerprint(path)
+    check(path, was)
+    for data, words in ((b"step,return\n0,", "cut to 14 of 16 bytes"), (b"step,return\n0,2\n", "not those")):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=f"{path}: damaged: .*{words}"):
+            check(path, was)
+    path.write_bytes(b"step,return\n0,1\n200,2\n")
+    check(path, was, grown=True)
+    with pytest.raises(InputError, match="not those"):
+        check(path, was)
+    path.write_bytes(b"step,return\n0,2\n200,2\n")
+    with pytest.raises(InputError, match="not those"):
+        check(path, was, grown=True)
+    path.unlink()
+    with pytest.raises(InputError, match="missing"):
+        check(path, was)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "\x00", "[" * 100_000])
+def test_what_is_not_a_json_object_is_damaged(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=r"x\.json: damaged"):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_comes_back(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": [1, 0.1, None], "b": {"2": float("1e300")}})
+    assert read_json(path) == {"a": [1, 0.1, None], "b": {"2": 1e300}}
+    path.write_text(path.read_text().replace("0.1", "0.3"))
+    with pytest.raises(InputError, match=r"x\.json: damaged: its contents are not"):
+        read_json(path)
+    path.write_text('{"a": 1}')  # by hand
+    assert read_json(path) == {"a": 1}
+
+
+NAMES = (
+    "lab/Reach-v0", "lab_Reach-v0", "lab:Reach-v0", "lab.Reach-v0", "gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0",
+    "gymnasium_lab_Reach-v0", "gymnasium:gymnasium_lab_Reach-v0", "lab/reach-v0", "LAB/Reach-v0", "Gymnasium_lab_Reach-v0",
+    "..", ".", "", ".hidden", "~", "a b", "é", "e\u0301", "x" * 300, "x" * 301, "a\nb", "a\\b", "a~b", "a\0b",
+)  # fmt: skip
+
+
+def test_every_text_has_a_file_name_of_its_own(tmp_path):
+    names = [file_name(text) for text in NAMES]
+    assert len({name.casefold() for name in names}) == len(NAMES)
+    for name in names:
+        assert len(f"why-{name}-variants.svg") < 200
+        (tmp_path / name).write_text("")
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
+
+
+@given(st.lists(st.text("aA/_:.~-é", max_size=6), unique=True, max_size=8))
+def test_names_are_told_apart_whatever_they_are_made_of(texts):
+    assert len({file_name(text, texts).casefold() for text in texts}) == len(texts)
+
+
+def test_what_needs_no_escaping_is_called_as_it_always_was():
+    plain = {env for env in envpool_ids() if "/" not in env}
+    assert {file_name(env) for env in plain} == plain
+    assert file_name("gymnasium:MultiGoal-v0") == "gymnasium_MultiGoal-v0"
+    assert file_name("reward_scale") == "reward_scale"
+    assert file_name("Reach-v0", ["Reach-v0", "Hopper-v5"]) == "Reach-v0" != file_name("Reach-v0", ["reach-v0"])
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))], "c": {"d": 0.5}})
+    text = (tmp_path / "x.json").read_text()
+    assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, [1.5, None]], "c": {"d": 0.5}}

@@ -1,0 +1,113 @@
+"""What Q is compared with: returns of the evaluation's own episodes, summed one by one."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._pytree import tree_map
+
+from sac_bench.algorithms import sac, td3
+from sac_bench.algorithms.critics import pooled, q_values
+from sac_bench.spec.run import RunSpec
+from sac_bench.training.evaluate import evaluate
+from sac_bench.training.q_bias import bonuses_to_go, is_known, returns_to_go
+from sac_bench.training.random import Draws
+from sac_bench.training.trainer import Trainer
+from tests.conftest import tiny
+
+SEEDS = (3, 8)
+
+
+def evaluated(algorithm, env, episodes=2, **overrides):
+    config = tiny(algorithm, precision="float64", **overrides)
+    trained = Trainer([RunSpec(algorithm, config, env, seed) for seed in SEEDS], 200, compiled=False)
+    return trained, evaluate(trained.cohort, trained.env, list(SEEDS), 0, episodes, threads=1, compiled=False)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_returns_and_bonuses_are_their_sums(n):
+    generator, gamma = np.random.default_rng(0), np.array([[0.9], [0.5]])
+    lengths = np.array([[12, 5], [1, 9]])
+    reward, bonus = generator.normal(size=(2, 12, 2, 2))
+    paid, counted = returns_to_go(reward, lengths, gamma), bonuses_to_go(bonus, lengths, gamma, n)
+    for m, e, t in np.ndindex(2, 2, 12):
+        later = range(t, lengths[m, e])
+        expected = sum(gamma[m, 0] ** (k - t) * reward[k, m, e] for k in later)
+        assert paid[t, m, e] == pytest.approx(expected, abs=1e-12)
+        expected = sum(gamma[m, 0] ** (k - t) * bonus[k, m, e] for k in list(later)[n::n])
+        assert counted[t, m, e] == pytest.approx(expected, abs=1e-12)
+
+
+def test_states_count_where_the_episode_terminated_or_little_is_missing():
+    lengths, terminated = np.array([[6, 6]]), np.array([[True, False]])
+    known = is_known(8, lengths, terminated, np.array([[0.2]]))  # 0.2^3 = 0.008
+    assert known[:, 0, 0].tolist() == [True] * 6 + [False] * 2
+    assert known[:, 0, 1].tolist() == [True] * 4 + [False] * 4
+
+
+def test_td3_is_compared_with_its_mean_actions():
+    """InvertedPendulum pays 1 a step, and nothing for the one in which it falls."""
+    _, found = evaluated("td3", "InvertedPendulum-v5", gamma=0.8, reward_scale=3.0)
+    for m, lengths in enumerate(found.lengths[:, 0]):
+        assert lengths.max() < 1000
+        expected = [3 * (1 - 0.8 ** (length - t - 1)) / 0.2 for length in lengths for t in range(length)]
+        assert float(found.bias["monte_carlo"][m]) == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_a_time_limit_hides_what_comes_after():
+    assert evaluated("sac", "Pendulum-v1")[1].bias["q_bias"].isnan().all()  # 200 steps, gamma 0.99
+    assert evaluated("sac", "Pendulum-v1", gamma=0.9)[1].bias["q_bias"].isfinite().all()
+    fixed = {"learn_temperature": False, "temperature": 0.0}
+    by_mean = evaluated("sac", "Pendulum-v1", gamma=0.9, stochastic_updates=False, **fixed)[1]
+    assert by_mean.bias["monte_carlo"].isnan().all()
+
+
+SETTINGS = [
+    {"reward_scale": 2.0, "temperature": 0.3, "pessimism": 0.4},
+    {"n_step": 3, "normalize_observations": True, "mixture": 2},
+    {"entropy_in_backup": False, "critics": 3},
+]
+
+
+@pytest.mark.parametrize("overrides", SETTINGS)
+def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
+    episodes = 3
+    trained, found = evaluated("sac", "Hopper-v5", episodes, gamma=0.9, **overrides)
+    (pool,), config = recorded[1], trained.config
+    nets, width = trained.cohort.learner.act.args[0], trained.cohort.learner.noise_dim
+    rewards = np.stack(pool.paid)
+    for m, seed in enumerate(SEEDS):
+        numbers = {name: values[m] for name, values in trained.cohort.numbers.items()}
+        params = tree_map(lambda leaf, m=m: leaf[m], trained.cohort.state["params"])
+        alpha, q_less_paid = config.temperature * config.entropy_in_backup, []
+        for e in range(episodes):
+            length, place = found.lengths[m, 1, e], (2 * m + 1) * episodes + e
+            q, log_pi = [], []
+            for t in range(length):
+                draws = Draws({"evaluation/0": (episodes, width)}, torch.float64)
+                noise = draws.at(torch.tensor([seed]), torch.tensor(t)).normal("evaluation/0")[0, e : e + 1]
+                seen = torch.as_tensor(pool.shown[t][place : place + 1]).double()
+                if config.normalize_observations:
+                    seen = (seen / (1 + 1e-8) ** 0.5).clamp(-10, 10)
+                sample = sac.policy(nets, params["actor"], seen, noise, numbers)
+                np.testing.assert_allclose(sample.action[0], pool.sent[t][place], rtol=0, atol=1e-6)
+                q.append(float(pooled(q_values(nets, params["critic"], seen, sample.action), numbers["pessimism"])))
+                log_pi.append(float(sample.log_pi))
+            for t in range(length):
+                paid = sum(0.9 ** (k - t) * config.reward_scale * rewards[k, place] for k in range(t, length))
+                paid -= sum(
+                    0.9 ** (k - t) * alpha * log_pi[k] for k in range(t, length)[config.n_step :: config.n_step]
+                )
+                q_less_paid.append(q[t] - paid)
+        assert float(found.bias["q_bias"][m]) == pytest.approx(np.mean(q_less_paid), rel=1e-6)
+
+
+def test_q_of_td3_is_that_of_its_policy():
+    trained, _ = evaluated("td3", "Pendulum-v1", episodes=1, pessimism=0.5)
+    learner, observation = trained.cohort.learner, torch.randn(2, 5, 3, dtype=torch.float64)
+    q, bonus = trained.cohort.value(observation, torch.zeros(2, 5, 1, dtype=torch.float64))
+    for m in (0, 1):
+        params = tree_map(lambda leaf, m=m: leaf[m], trained.cohort.state["params"])
+        action = td3.policy(learner.act.args[0], params["actor"], observation[m])
+        both = q_values(learner.act.args[0], params["critic"], observation[m], action)
+        torch.testing.assert_close(q[m], 0.5 * both.mean(0) + 0.5 * both.min(0).values)
+    assert not bonus.any()
