@@ -122,16 +122,30 @@ def curves(ours: pd.DataFrame, peer: pd.DataFrame) -> Figure:
     """Above: every seed, the means and their intervals. Below: the difference of the means and its interval."""
     sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
     pairs = list(ours[["variant", "env"]].drop_duplicates().itertuples(index=False))
-    figure, axes = plt.subplots(2, len(pairs), figsize=(4.4 * len(pairs), 5), sharex="col", squeeze=False,
-                                height_ratios=[2, 1], layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        2,
+        len(pairs),
+        figsize=(4.4 * len(pairs), 5),
+        sharex="col",
+        squeeze=False,
+        height_ratios=[2, 1],
+        layout="constrained",
+    )
     colors = dict(zip((OURS, PEER), sns.color_palette("colorblind"), strict=False))
     for (above, below), (variant, env) in zip(axes.T, pairs, strict=True):
-        sides = {name: _of(rows, variant, env).pivot_table(index="seed", columns="step", values="return_mean")
-                 for name, rows in ((OURS, ours), (PEER, peer))}  # fmt: skip
+        sides = {
+            name: _of(rows, variant, env).pivot_table(index="seed", columns="step", values="return_mean")
+            for name, rows in ((OURS, ours), (PEER, peer))
+        }
         for name, table in sides.items():
             above.plot(table.columns, table.T, color=colors[name], linewidth=0.5, alpha=0.5)
-            _band(above, table.columns, [mean_interval(table[step]) for step in table], colors[name],
-                  f"{name} (n={len(table)})")  # fmt: skip
+            _band(
+                above,
+                table.columns,
+                [mean_interval(table[step]) for step in table],
+                colors[name],
+                f"{name} (n={len(table)})",
+            )
         gaps = [difference_interval(*(table[step] for table in sides.values())) for step in sides[OURS]]
         _band(below, sides[OURS].columns, gaps, "black", None)
         below.axhline(0, color="gray", linewidth=0.8)

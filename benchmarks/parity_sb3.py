@@ -27,9 +27,18 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sac_bench.algorithms import ALGORITHMS
 
 COMMON = {
-    "actor_lr", "critic_lr", "replay_capacity", "learning_starts", "batch_size", "tau", "gamma", "layers", "critics",
-    "eval_every", "eval_episodes",
-}  # fmt: skip
+    "actor_lr",
+    "critic_lr",
+    "replay_capacity",
+    "learning_starts",
+    "batch_size",
+    "tau",
+    "gamma",
+    "layers",
+    "critics",
+    "eval_every",
+    "eval_episodes",
+}
 NOISE = {"target_noise", "target_noise_clip", "policy_delay", "exploration_noise"}
 PASSED_ON = {"sac": COMMON | {"temperature_lr"}, "td3": COMMON | NOISE, "ddpg": COMMON | {"exploration_noise"}}
 """Settings that Stable-Baselines3 is given, or that say how it is judged."""

@@ -76,9 +76,14 @@ class Subject:
             "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
         }
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment, preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
-        )  # fmt: skip
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+        )
         self.ready = self._answer()
 
     def ask(self, what: str, seconds: float) -> None:
@@ -142,8 +147,10 @@ def compare(env: str, peers: str | None, device: str, cores_used: list[int | Non
                     for subject in each[:count]:
                         subject.ask(what, SECONDS if what == "train" else UPDATE_SECONDS)
                     found = pd.DataFrame([subject.answer() for subject in each[:count]]).sum()
-                    rows.append({"env": env, "round": turn, "cores": count, "implementation": name, "what": what}
-                                | found.to_dict())  # fmt: skip
+                    rows.append(
+                        {"env": env, "round": turn, "cores": count, "implementation": name, "what": what}
+                        | found.to_dict()
+                    )
             print(f"{env}: round {turn + 1} of {ROUNDS}", flush=True)
     return pd.DataFrame(rows), flops
 
@@ -226,8 +233,9 @@ def draw_comparison(summary: pd.DataFrame) -> Figure:
         bars = ax.barh(part["implementation"], part["steps/s"], color=colours)
         labels = [f"{steps:.0f}" for steps in part["steps/s"]]
         if "x Stable-Baselines3" in part:
-            labels = [f"{label}  ({ratio:.2f}x SB3)"
-                      for label, ratio in zip(labels, part["x Stable-Baselines3"], strict=True)]  # fmt: skip
+            labels = [
+                f"{label}  ({ratio:.2f}x SB3)" for label, ratio in zip(labels, part["x Stable-Baselines3"], strict=True)
+            ]
         ax.bar_label(bars, labels, padding=3, fontsize=8)
         ax.set(title=f"{env}, one core", xlabel="transitions a second, all runs together")
         ax.margins(x=0.35)

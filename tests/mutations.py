@@ -721,10 +721,23 @@ def caught_by(bug: Bug) -> str | None:
             raise SystemExit(f"{bug.what}: {bug.file} no longer has {bug.old!r}")
         file.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout=120", "-k", "not compiled",
-             *bug.tests.split()],
-            cwd=folder, env=os.environ | {"PYTHONPATH": folder}, capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-p",
+                "no:cacheprovider",
+                "--timeout=120",
+                "-k",
+                "not compiled",
+                *bug.tests.split(),
+            ],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+        )
     if ran.returncode == 0:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", ran.stdout, re.MULTILINE)

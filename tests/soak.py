@@ -58,10 +58,15 @@ class Soak:
     def start(self, *more: str, results: str = "results", stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         arguments = ["run", "soak.toml", "--workers", "1", "--results", results, *more]
         process = subprocess.Popen(
-            [sys.executable, "-m", "sac_bench.cli.main", *arguments], cwd=self.folder, text=True, start_new_session=True,
-            stdout=stdout, stderr=subprocess.PIPE, env=os.environ | {"TORCH_COMPILE_DISABLE": "1"},
+            [sys.executable, "-m", "sac_bench.cli.main", *arguments],
+            cwd=self.folder,
+            text=True,
+            start_new_session=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"TORCH_COMPILE_DISABLE": "1"},
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+        )
         return process
 
     def tend(self, *more: str) -> list[int]:

@@ -85,4 +85,4 @@ def learner(config, observation_dim, action_dim):
     )
 
 
-register(Algorithm("dpg", DPGConfig, learner, semantics=1))
+register(Algorithm("dpg", DPGConfig, learner, version=1))

@@ -24,7 +24,7 @@ class Algorithm:
     name: str
     config: type[TrainingConfig]
     learner: Callable[..., Learner]
-    semantics: int
+    version: int
     scored_by: Literal["mean", "sample"] = "mean"
 
     @property
@@ -48,10 +48,10 @@ def register(algorithm: Algorithm) -> None:
     ALGORITHMS[algorithm.name] = algorithm
 
 
-register(Algorithm("sac", sac.SACConfig, sac.learner, sac.SEMANTICS))
-register(Algorithm("td3", td3.TD3Config, td3.learner, td3.SEMANTICS))
-register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.SEMANTICS))
-register(Algorithm("ppo", ppo.PPOConfig, ppo.learner, ppo.SEMANTICS))
-register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.SEMANTICS, scored_by="sample"))
+register(Algorithm("sac", sac.SACConfig, sac.learner, sac.VERSION))
+register(Algorithm("td3", td3.TD3Config, td3.learner, td3.VERSION))
+register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.VERSION))
+register(Algorithm("ppo", ppo.PPOConfig, ppo.learner, ppo.VERSION))
+register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.VERSION, scored_by="sample"))
 
 SHIPPED = dict(ALGORITHMS)

@@ -181,9 +181,12 @@ class RolloutConfig(TrainingConfig):
     """What the algorithms share that learn from what their present policy did, and then forget it."""
 
     rollout: int = option(
-        2048, "transitions, of all a run's environments together, between updates", "arXiv 1707.06347, table 3", ge=2,
+        2048,
+        "transitions, of all a run's environments together, between updates",
+        "arXiv 1707.06347, table 3",
+        ge=2,
         le=10**7,
-    )  # fmt: skip
+    )
     epochs: int = option(10, "times every transition of a rollout is used", "arXiv 1707.06347, table 3", ge=1, le=1000)
     batch_size: int = option(64, "transitions per update", "arXiv 1707.06347, table 3", ge=2, le=65536)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.networks import Network, Sizes, mlp
-from sac_bench.algorithms.protocol import Batch, Numbers
+from sac_bench.algorithms.protocol import Batch, Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def expected_pool(q: Tensor, drawn: int, pessimism: Tensor) -> Tensor:
     return (1 - pessimism) * q.mean(0) + pessimism * lowest
 
 
-def bellman_target(batch: Batch, next_value: Tensor, numbers: Numbers) -> Tensor:
+def bellman_target(batch: Batch, next_value: Tensor, numbers: Hyperparameters) -> Tensor:
     """sum_j gamma^j c r_j + gamma^k V(s_k), bootstrapped unless the episode terminated ([1] eq. 8, [2] eq. 5).
 
     A truncated episode bootstraps, unless the config has it taken for a terminated one.
@@ -103,7 +103,7 @@ def polyak(target: Any, online: Any, tau: Tensor) -> Any:
     return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
 
 
-def follow(target: Any, online: Any, waits: Tensor, numbers: Numbers) -> tuple[Any, Tensor]:
+def follow(target: Any, online: Any, waits: Tensor, numbers: Hyperparameters) -> tuple[Any, Tensor]:
     """A target that takes a step every `target_period` updates, and how many are left until its next one.
 
     `waits` [] is what was left before this update.

@@ -25,7 +25,7 @@ from sac_bench.algorithms.networks import (
     log_slope,
     squashed_gaussian,
 )
-from sac_bench.algorithms.protocol import Numbers
+from sac_bench.algorithms.protocol import Hyperparameters
 
 Actor = Any
 """A network; with a deviation of its own, {"mean": network, "log_std": [A]}."""
@@ -59,7 +59,7 @@ def init_policy(draw: Draw, nets: Networks, action_dim: int, layer_norm: bool, s
     return {"mean": network, "log_std": network[-1].bias.new_zeros(action_dim)}
 
 
-def bounded(nets: Networks, log_std: Tensor, numbers: Numbers) -> Tensor:
+def bounded(nets: Networks, log_std: Tensor, numbers: Hyperparameters) -> Tensor:
     """log sigma between its bounds: clipped to them, or a tanh that spans them (denisyarats/pytorch_sac, CleanRL)."""
     low, high = numbers["log_std_min"], numbers["log_std_max"]
     if nets.tanh_log_std:
@@ -67,7 +67,7 @@ def bounded(nets: Networks, log_std: Tensor, numbers: Numbers) -> Tensor:
     return torch.clamp(log_std, low, high)
 
 
-def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, numbers: Numbers) -> Sample:
+def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, numbers: Hyperparameters) -> Sample:
     """observation [B, D], normal noise [B, A] (of a mixture [B, A + 1]) -> one action in each state."""
     if nets.components > 1:
         return mixture(nets, actor, observation, noise, numbers)
@@ -79,7 +79,7 @@ def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, num
     return Sample(action.detach(), log_pi.detach(), torch.tanh(mean), gaussian_log_prob(mean, log_std, u))
 
 
-def gaussian(nets: Networks, actor: Actor, observation: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
+def gaussian(nets: Networks, actor: Actor, observation: Tensor, numbers: Hyperparameters) -> tuple[Tensor, Tensor]:
     """observation [B, D] -> mean and log sigma of u, [B, A] each."""
     if isinstance(actor, dict):
         mean = nets.forward(actor["mean"], observation)
@@ -88,7 +88,9 @@ def gaussian(nets: Networks, actor: Actor, observation: Tensor, numbers: Numbers
     return mean, bounded(nets, log_std, numbers)
 
 
-def components(nets: Networks, actor: Actor, observation: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor, Tensor]:
+def components(
+    nets: Networks, actor: Actor, observation: Tensor, numbers: Hyperparameters
+) -> tuple[Tensor, Tensor, Tensor]:
     """observation [B, D] -> log weights [B, K], means and log sigmas [B, K, A] of a mixture."""
     weights, gaussians = nets.forward(actor, observation).tensor_split([nets.components], dim=-1)
     mean, log_std = gaussians.unflatten(-1, (nets.components, -1)).chunk(2, dim=-1)
@@ -107,7 +109,7 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
     return (torch.arange(like.shape[-1], device=like.device) == index[..., None]).to(like.dtype)
 
 
-def mixture(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, numbers: Numbers) -> Sample:
+def mixture(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, numbers: Hyperparameters) -> Sample:
     """A mixture of K squashed Gaussians (the first policy of [1]'s code, haarnoja/sac gmm.py, there by score function).
 
     The last of the noise chooses the component, the others draw in it. The mean action is the likeliest component's.

@@ -24,10 +24,10 @@ from torch.utils._pytree import tree_map
 from sac_bench.algorithms.adam import adam, adam_init, clipped
 from sac_bench.algorithms.config import Activation, Layers, PerMember, RolloutConfig, option
 from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_orthogonal, mlp
-from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
+from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.running_stats import LIMIT, deviation, merged, nothing_seen, standardized
 
-SEMANTICS = 2
+VERSION = 2
 """Raised whenever the numbers that PPO computes for a config change, a changed default included; in every run's id."""
 ADAM_EPSILON = 1e-5  # CleanRL, Stable-Baselines3
 
@@ -42,16 +42,22 @@ class PPOConfig(RolloutConfig):
 
     learning_rate: PerMember[float] = option(3e-4, "Adam's rate", "1707.06347, table 3", gt=0, le=1)
     anneal_steps: PerMember[int] = option(
-        0, "steps over which the rate falls linearly to 0, rollout by rollout; 0: never", "Stable-Baselines3", ge=0,
+        0,
+        "steps over which the rate falls linearly to 0, rollout by rollout; 0: never",
+        "Stable-Baselines3",
+        ge=0,
         le=10**12,
-    )  # fmt: skip
+    )
     gamma: PerMember[float] = option(0.99, "discount", "1707.06347, table 3", ge=0, le=1)
     gae_lambda: PerMember[float] = option(0.95, "lambda of the advantages", "1707.06347, table 3", ge=0, le=1)
     clip: PerMember[float] = option(0.2, "epsilon of the clipped surrogate", "1707.06347, table 1", gt=0, le=1e6)
     clip_value: PerMember[float] = option(
-        0.0, "how far values may move from the rollout's before their loss is clipped; 0: any", "Stable-Baselines3",
-        ge=0, le=1e6,
-    )  # fmt: skip
+        0.0,
+        "how far values may move from the rollout's before their loss is clipped; 0: any",
+        "Stable-Baselines3",
+        ge=0,
+        le=1e6,
+    )
     normalize_advantage: PerMember[bool] = option(
         True, "advantages of a minibatch are brought to mean 0 and deviation 1", "CleanRL, Stable-Baselines3"
     )
@@ -60,13 +66,19 @@ class PPOConfig(RolloutConfig):
     )
     entropy_coefficient: PerMember[float] = option(0.0, "weight of the entropy", "1707.06347, table 3", ge=0, le=1e6)
     max_grad_norm: PerMember[float] = option(
-        0.5, "norm that the gradient of all parameters is scaled down to; 0: left as it is",
-        "CleanRL, Stable-Baselines3", ge=0, le=1e6,
-    )  # fmt: skip
+        0.5,
+        "norm that the gradient of all parameters is scaled down to; 0: left as it is",
+        "CleanRL, Stable-Baselines3",
+        ge=0,
+        le=1e6,
+    )
     target_kl: PerMember[float] = option(
-        0.0, "a rollout's updates end where a minibatch's KL exceeds 1.5 times this; 0: never", "Stable-Baselines3",
-        ge=0, le=1e6,
-    )  # fmt: skip
+        0.0,
+        "a rollout's updates end where a minibatch's KL exceeds 1.5 times this; 0: never",
+        "Stable-Baselines3",
+        ge=0,
+        le=1e6,
+    )
     normalize_observations: PerMember[bool] = option(
         True, "observations by their running mean and deviation, clipped to 10", "CleanRL, for MuJoCo"
     )
@@ -117,7 +129,9 @@ def discounted_sums(x: Tensor, factor: Tensor) -> Tensor:
     return x
 
 
-def advantages(reward: Tensor, value: Tensor, next_value: Tensor, final: Tensor, done: Tensor, numbers: Numbers):
+def advantages(
+    reward: Tensor, value: Tensor, next_value: Tensor, final: Tensor, done: Tensor, numbers: Hyperparameters
+):
     """A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V(s_{t+1}) - V(s_t) ([2] eq. 16); all [T, N].
 
     `done` is 1 where an episode ends, where the sum does, too; `final` where its last state counts for nothing.
@@ -137,7 +151,7 @@ def running_returns(reward: Tensor, done: Tensor, carried: Tensor, gamma: Tensor
     return returns, returns[-1] * (1 - done[-1])
 
 
-def normalized(observation: Tensor, statistics: dict[str, Tensor], numbers: Numbers) -> Tensor:
+def normalized(observation: Tensor, statistics: dict[str, Tensor], numbers: Hyperparameters) -> Tensor:
     """Observations [..., D] as the networks see them."""
     return torch.where(numbers["normalize_observations"] > 0, standardized(observation, statistics), observation)
 
@@ -149,7 +163,7 @@ def evaluated(structure: Structure, params: dict[str, Any], observation: Tensor,
     return gaussian_log_prob(mean, params["actor"]["log_std"], action), value
 
 
-def loss(params: dict[str, Any], structure: Structure, batch: Batch, numbers: Numbers):
+def loss(params: dict[str, Any], structure: Structure, batch: Batch, numbers: Hyperparameters):
     """-L^CLIP + c1 (V - return)^2 - c2 entropy ([1] eq. 7 and 9), without a factor of 1/2 -> loss [], metrics."""
     log_prob, value = evaluated(structure, params, batch["observation"], batch["action"])
     advantage = batch["advantage"]
@@ -178,7 +192,7 @@ def loss(params: dict[str, Any], structure: Structure, batch: Batch, numbers: Nu
     }
 
 
-def annealed(structure: Structure, updates: Tensor, numbers: Numbers) -> Tensor:
+def annealed(structure: Structure, updates: Tensor, numbers: Hyperparameters) -> Tensor:
     """Adam's rate after that many updates: its full value in the first rollout's, and 0 after `anneal_steps`."""
     steps = structure.rollout * torch.div(updates, structure.updates_per_rollout, rounding_mode="floor")
     over = numbers["anneal_steps"]
@@ -189,7 +203,7 @@ def annealed(structure: Structure, updates: Tensor, numbers: Numbers) -> Tensor:
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(structure: Structure, draw: Draw, numbers: Numbers) -> State:
+def init(structure: Structure, draw: Draw, numbers: Hyperparameters) -> State:
     """One learner's parameters, optimizer state and running statistics."""
     mean = init_orthogonal(draw, "actor", structure.actor, 0.01)
     bias = mean[-1].bias
@@ -221,19 +235,19 @@ def weights(state: State) -> State:
     return {"params": state["params"], "normalizer": statistics}
 
 
-def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights."""
     return state | weights | {"normalizer": state["normalizer"] | weights["normalizer"]}
 
 
-def act(structure: Structure, policy: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+def act(structure: Structure, policy: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], mean action [N, A]."""
     actor = policy["actor"]
     mean = structure.forward(actor["mean"], normalized(observation, policy["normalizer"], numbers))
     return mean + torch.exp(actor["log_std"]) * noise, mean
 
 
-def prepare(structure: Structure, state: State, numbers: Numbers, transitions: Batch) -> tuple[State, Batch]:
+def prepare(structure: Structure, state: State, numbers: Hyperparameters, transitions: Batch) -> tuple[State, Batch]:
     """A rollout's transitions [T * N, ...], the N of one step side by side -> (state, samples [T * N, ...]).
 
     Observations are normalised as they were when they were acted on; rewards by statistics this rollout is part of.
@@ -245,8 +259,10 @@ def prepare(structure: Structure, state: State, numbers: Numbers, transitions: B
     log_prob, value = evaluated(structure, params, observation, transitions["action"])
     next_value = structure.forward(params["critic"], next_observation).squeeze(-1)
 
-    raw, terminated, truncated = (by_env(transitions[name][:, 0] if name == "reward" else transitions[name])
-                                  for name in ("reward", "terminated", "truncated"))  # fmt: skip
+    raw, terminated, truncated = (
+        by_env(transitions[name][:, 0] if name == "reward" else transitions[name])
+        for name in ("reward", "terminated", "truncated")
+    )
     done = torch.maximum(terminated, truncated)
     returns, running = running_returns(raw, done, normalizer["running_return"], numbers["gamma"])
     of_returns = merged(normalizer["return"], returns.flatten())
@@ -274,7 +290,7 @@ def prepare(structure: Structure, state: State, numbers: Numbers, transitions: B
     return state | new, samples
 
 
-def update(structure: Structure, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+def update(structure: Structure, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
     """One step of Adam on one minibatch -> (state, metrics of scalars []).
 
     A learner that stopped keeps its parameters until the next rollout; its metrics are still those of the minibatch.
@@ -302,15 +318,31 @@ def update(structure: Structure, state: State, numbers: Numbers, batch: Batch, n
     return new, {name: torch.where(stopped & ~x.isfinite(), 0.0, x) for name, x in metrics.items()}
 
 
-METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "value", "advantage_std",
-           "stopped")  # fmt: skip
+METRICS = (
+    "loss",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "value",
+    "advantage_std",
+    "stopped",
+)
 
 
 def learner(config: PPOConfig, observation_dim: int, action_dim: int) -> Learner:
     """PPO as the trainer sees it."""
     d, a, hidden = observation_dim, action_dim, config.layers
-    structure = Structure((d, *hidden, a), (d, *hidden, 1), config.activation, config.precision, config.num_envs,
-                          config.rollout, config.updates_per_rollout)  # fmt: skip
+    structure = Structure(
+        (d, *hidden, a),
+        (d, *hidden, 1),
+        config.activation,
+        config.precision,
+        config.num_envs,
+        config.rollout,
+        config.updates_per_rollout,
+    )
     return Learner(
         data="rollout",
         init=partial(init, structure),

@@ -14,7 +14,7 @@ from sac_bench.algorithms.networks import Draw
 State = dict[str, Any]
 """A learner's tensors: parameters, targets, optimizer moments, buffers, and `updates`, its count of updates. What
 exploration carries from step to step is under `exploration`, if it carries anything."""
-Numbers = dict[str, Tensor]
+Hyperparameters = dict[str, Tensor]
 """The per-member config fields, each a scalar []."""
 Batch = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -79,7 +79,7 @@ class Learner:
     """
 
     data: Literal["replay", "rollout"]
-    init: Callable[[Draw, Numbers], State]
+    init: Callable[[Draw, Hyperparameters], State]
     policy: Callable[[State], Any]
     act: Callable[..., tuple[Tensor, Tensor]]
     update: Callable[..., tuple[State, dict[str, Tensor]]]
@@ -98,14 +98,14 @@ class Learner:
     value: Value | None = None
     diagnosis: Diagnosis | None = None
     weights: Callable[[State], State] = parameters
-    start: Callable[[State, State, Numbers, Numbers], State] | None = None
+    start: Callable[[State, State, Hyperparameters, Hyperparameters], State] | None = None
 
     @property
     def noise_dim(self) -> int:
         """Standard normal numbers that an action is drawn with."""
         return self.action_dim + self.extra_noise
 
-    def shape_of_state(self, numbers: Numbers) -> State:
+    def shape_of_state(self, numbers: Hyperparameters) -> State:
         """A state of this learner's structure and shapes that takes no memory (torch's meta device)."""
         dtype = next(iter(numbers.values())).dtype
         return self.init(lambda name, shape: torch.empty(shape, dtype=dtype, device="meta"), numbers)

@@ -35,10 +35,10 @@ from sac_bench.algorithms.critics import (
 from sac_bench.algorithms.gradients import gradient_spread
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
-from sac_bench.algorithms.protocol import Batch, Diagnosis, Learner, Numbers, Shapes, State, Value
+from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
 from sac_bench.algorithms.running_stats import merged, nothing_seen, standardized
 
-SEMANTICS = 3
+VERSION = 3
 """Raised whenever the numbers that SAC computes for a config change, a changed default included; in every run's id."""
 
 
@@ -176,8 +176,16 @@ def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tens
     return 0.5 * ((v - target) ** 2).mean(), v
 
 
-def actor_loss(actor: Actor, nets: Networks, critic: Network, observation: Tensor, noise: Tensor, alpha: Tensor,
-               numbers: Numbers, masks: Sequence[Tensor] = ()):  # fmt: skip
+def actor_loss(
+    actor: Actor,
+    nets: Networks,
+    critic: Network,
+    observation: Tensor,
+    noise: Tensor,
+    alpha: Tensor,
+    numbers: Hyperparameters,
+    masks: Sequence[Tensor] = (),
+):
     """J_pi = E [alpha log pi(a|s) - Q(s, a)] ([1] eq. 10 and 12, [2] eq. 7 and 9) -> loss [], (log pi, a)."""
     sample = policy(nets, actor, observation, noise, numbers)
     q = q_values(nets, critic, observation, sample.action, masks)
@@ -187,7 +195,7 @@ def actor_loss(actor: Actor, nets: Networks, critic: Network, observation: Tenso
     return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
 
 
-def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, numbers: Numbers):
+def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, numbers: Hyperparameters):
     """J(alpha) = -alpha E [log pi + target entropy] ([2] eq. 18), or log alpha for alpha as softlearning 01cd86e."""
     weight = torch.where(numbers["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
     return -numbers["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
@@ -196,7 +204,7 @@ def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers: Numbers) -> State:
+def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers: Hyperparameters) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
     of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
     params: dict[str, Any] = {
@@ -233,7 +241,7 @@ def weights(state: State) -> State:
     return {name: state[name] for name in ("params", "normalizer") if name in state}
 
 
-def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights; its alpha, too, where both learn it."""
     both = numbers["learn_temperature"] * before["learn_temperature"] > 0
     own, params = state["params"]["temperature"], weights["params"]
@@ -247,7 +255,7 @@ def followed(params: State) -> State:
     return {"target": params["value" if "value" in params else "critic"], "target_policy": params["actor"]}
 
 
-def act(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+def act(nets: Networks, acting: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] (of a mixture [N, A + 1]) -> sampled action [N, A], mean action [N, A]."""
     if "normalizer" in acting:
         observation = standardized(observation, acting["normalizer"])
@@ -263,12 +271,14 @@ def drawn_critics(nets: Networks, target: Network, noise: dict[str, Tensor]) -> 
     return tree_map(lambda leaf: leaf[few], target)
 
 
-def temperature(params: dict[str, Any], numbers: Numbers) -> Tensor:
+def temperature(params: dict[str, Any], numbers: Hyperparameters) -> Tensor:
     """alpha []."""
     return torch.where(numbers["learn_temperature"] > 0, params["temperature"].exp(), numbers["temperature"])
 
 
-def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+def update(
+    nets: Networks, moves_policy: bool, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+):
     """One update: (V), Q, if it `moves_policy` policy and temperature, targets -> (state, metrics of scalars []).
 
     The policy's metrics are those of its last update, 0 before the first.
@@ -324,7 +334,7 @@ def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, b
     return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
-def value(nets: Networks, state: State, numbers: Numbers, observation: Tensor, noise: Tensor):
+def value(nets: Networks, state: State, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise as in `act` -> Q [N], as targets pool it, and -alpha log pi [N] of sampled actions.
 
     The latter is 0 where the targets leave entropy out; both are NaN where they are those of mean actions.
@@ -339,7 +349,7 @@ def value(nets: Networks, state: State, numbers: Numbers, observation: Tensor, n
     return sampled * expected_pool(q, nets.target_critics or nets.critics, numbers["pessimism"]), sampled * bonus
 
 
-def diagnose(nets: Networks, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+def diagnose(nets: Networks, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
     """How the policy's gradient on a batch varies with the actions drawn, noise["gradient"] [K, B, A], by both
     estimators of `policies` ([2] section 4.2); NaN where losses take mean actions. Dropout is off."""
     observation = batch["observation"]
@@ -368,9 +378,18 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     d, a, b = observation_dim, action_dim, config.batch_size
     hidden = config.layers
     heads = outputs(a, config.mixture, config.state_dependent_std)
-    nets = Networks((d, *hidden, heads), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation,
-                    config.precision, config.mixture, config.gradient_estimator == "score-function",
-                    config.log_std_form == "tanh", config.target_critics)  # fmt: skip
+    nets = Networks(
+        (d, *hidden, heads),
+        (d + a, *hidden, 1),
+        (d, *hidden, 1),
+        config.critics,
+        config.activation,
+        config.precision,
+        config.mixture,
+        config.gradient_estimator == "score-function",
+        config.log_std_form == "tanh",
+        config.target_critics,
+    )
     extra_noise = int(config.mixture > 1)
     draws = min(GRADIENTS, max(2, MOST_ROWS // b))
     update_noise: Shapes = {"policy": (b, a + extra_noise)}

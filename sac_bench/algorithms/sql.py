@@ -25,9 +25,9 @@ from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
-from sac_bench.algorithms.protocol import Batch, Learner, Numbers, Shapes, State
+from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, Shapes, State
 
-SEMANTICS = 2
+VERSION = 2
 """Raised whenever the numbers that SQL computes for a config change, a changed default included; in every run's id."""
 
 SQUASH_EPSILON = 1e-6  # the authors' EPS, in log(1 - a^2 + EPS)
@@ -174,8 +174,15 @@ def score(dq: Tensor, action: Tensor, presquash: Tensor) -> Tensor:
     return torch.where(presquash > 0, slope * dq - 2 * action, dq - 2 * action / (slope + SQUASH_EPSILON))
 
 
-def sampler_loss(actor: Network, nets: Networks, observation: Tensor, noise: Tensor, x: Tensor, score: Tensor,
-                 numbers: Numbers):  # fmt: skip
+def sampler_loss(
+    actor: Network,
+    nets: Networks,
+    observation: Tensor,
+    noise: Tensor,
+    x: Tensor,
+    score: Tensor,
+    numbers: Hyperparameters,
+):
     """-direction . y summed over updated particles y: its gradient is [1] eq. 14, the direction through the sampler.
 
     A sum over states, too, as the authors'. observation [B, D], noise [B, Ky, A], x and score [B, Kx, A] ->
@@ -188,8 +195,15 @@ def sampler_loss(actor: Network, nets: Networks, observation: Tensor, noise: Ten
     return -(direction * y).sum(), (action, h)
 
 
-def sampler_gradient(nets: Networks, actor: Network, q: Callable[[Tensor], Tensor], observation: Tensor,
-                     noise: Tensor, fixed: int, numbers: Numbers):  # fmt: skip
+def sampler_gradient(
+    nets: Networks,
+    actor: Network,
+    q: Callable[[Tensor], Tensor],
+    observation: Tensor,
+    noise: Tensor,
+    fixed: int,
+    numbers: Hyperparameters,
+):
     """The sampler's gradient for any q(action [B, K, A]) -> Q [B, K], of whose particles the first `fixed` are fixed.
 
     observation [B, D], noise [B, K, A] -> gradient like actor, (loss [], (actions [B, Ky, A], h [B])).
@@ -206,7 +220,7 @@ def sampler_gradient(nets: Networks, actor: Network, q: Callable[[Tensor], Tenso
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(nets: Networks, draw: Draw, numbers: Numbers) -> State:
+def init(nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
     params = {
         "actor": init_mlp(draw, "actor", nets.actor),
@@ -226,12 +240,12 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"]["critic"])}
 
 
-def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+def act(nets: Networks, params: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], action at xi = 0 [N, A].
 
     The sampler has no mean. Its action at xi = 0 takes the place; it need not be a likely one. The authors evaluate
@@ -242,7 +256,7 @@ def act(nets: Networks, params: dict[str, Any], numbers: Numbers, observation: T
     return sampled, at_zero
 
 
-def update(nets: Networks, fixed: int, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+def update(nets: Networks, fixed: int, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
     """One update of Q, sampler and target ([1] Algorithm 1) -> (state, metrics of scalars [])."""
     params, adam_state = dict(state["params"]), dict(state["adam"])
     observation = batch["observation"]
@@ -287,8 +301,9 @@ def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner
     """SQL as the trainer sees it."""
     d, a, b = observation_dim, action_dim, config.batch_size
     hidden = config.layers
-    nets = Networks((d + a, *hidden, a), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation,
-                    config.precision)  # fmt: skip
+    nets = Networks(
+        (d + a, *hidden, a), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation, config.precision
+    )
     noise: Shapes = {"value": (config.value_particles, a), "particles": (b, config.kernel_particles, a)}
     return Learner(
         data="replay",

@@ -21,9 +21,9 @@ from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
-from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State, Value
+from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Value
 
-SEMANTICS = 2
+VERSION = 2
 """Raised whenever the numbers that TD3 or DDPG computes for a config change; in every run's id."""
 
 
@@ -32,13 +32,15 @@ class TD3Config(ReplayConfig):
 
     algorithm: ClassVar[str] = "td3"
 
-    learning_starts: int = option(25000, "steps of uniformly random actions before the first update",
-                                  "sfujim/TD3 main.py: start_timesteps", ge=0)  # fmt: skip
+    learning_starts: int = option(
+        25000, "steps of uniformly random actions before the first update", "sfujim/TD3 main.py: start_timesteps", ge=0
+    )
     layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "sfujim/TD3 TD3.py")
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1802.09477, appendix C")
     critics: int = option(2, "number of Q networks", "1802.09477, section 4.2", ge=1, le=64)
-    policy_delay: int = option(2, "critic updates for each one of the policy and the targets",
-                               "1802.09477, section 5.2", ge=1, le=1000)  # fmt: skip
+    policy_delay: int = option(
+        2, "critic updates for each one of the policy and the targets", "1802.09477, section 5.2", ge=1, le=1000
+    )
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
     critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
@@ -84,8 +86,9 @@ class DDPGConfig(TD3Config):
     algorithm: ClassVar[str] = "ddpg"
 
     critics: int = option(1, "number of Q networks", "1509.02971, Algorithm 1", ge=1, le=64)
-    policy_delay: int = option(1, "critic updates for each one of the policy and the targets",
-                               "1509.02971, Algorithm 1", ge=1, le=1000)  # fmt: skip
+    policy_delay: int = option(
+        1, "critic updates for each one of the policy and the targets", "1509.02971, Algorithm 1", ge=1, le=1000
+    )
     target_noise: PerMember[float] = option(
         0.0, "standard deviation of the noise on the target policy's actions", "1509.02971: none", ge=0, le=2
     )
@@ -99,7 +102,7 @@ def policy(nets: Networks, actor: Network, observation: Tensor) -> Tensor:
     return torch.tanh(nets.forward(actor, observation))
 
 
-def smoothed(action: Tensor, noise: Tensor, numbers: Numbers) -> Tensor:
+def smoothed(action: Tensor, noise: Tensor, numbers: Hyperparameters) -> Tensor:
     """The target policy's actions [B, A], with clipped noise ([1] eq. 14; N(0, 1) noise [B, A])."""
     bound = numbers["target_noise_clip"]
     return (action + (numbers["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
@@ -118,7 +121,7 @@ def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Ten
     return -q_values(nets, first, observation, action).mean(), action
 
 
-def exploration(noise: Tensor, before: Tensor, started: Tensor, numbers: Numbers) -> Tensor:
+def exploration(noise: Tensor, before: Tensor, started: Tensor, numbers: Hyperparameters) -> Tensor:
     """rho * before + sigma * N(0, 1), from zero where an episode begins; noise, before [N, A], started [N].
 
     With rho = 1 - theta this is the Ornstein-Uhlenbeck process of [2], section 7, in steps of one.
@@ -130,7 +133,7 @@ def exploration(noise: Tensor, before: Tensor, started: Tensor, numbers: Numbers
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(config: TD3Config, nets: Networks, draw: Draw, numbers: Numbers) -> State:
+def init(config: TD3Config, nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
     """One learner's parameters, targets, optimizer state and exploration noise."""
     params: dict[str, Any] = {
         "actor": init_mlp(draw, "actor", nets.actor),
@@ -152,26 +155,35 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, numbers: Numbers, before: Numbers) -> State:
+def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"])}
 
 
-def act(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor):
+def act(nets: Networks, acting: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> actions with exploration noise, each with its own, and mu(s); both [N, A]."""
     mean = policy(nets, acting["actor"], observation)
     spread = numbers["exploration_noise"] / torch.sqrt(1 - numbers["noise_correlation"] ** 2)
     return (mean + spread * noise).clamp(-1, 1), mean
 
 
-def explore(nets: Networks, acting: dict[str, Any], numbers: Numbers, observation: Tensor, noise: Tensor,
-            before: Tensor, started: Tensor):  # fmt: skip
+def explore(
+    nets: Networks,
+    acting: dict[str, Any],
+    numbers: Hyperparameters,
+    observation: Tensor,
+    noise: Tensor,
+    before: Tensor,
+    started: Tensor,
+):
     """The actions [N, A] to learn from, and the noise [N, A] to go on with."""
     noise = exploration(noise, before, started, numbers)
     return (policy(nets, acting["actor"], observation) + noise).clamp(-1, 1), noise
 
 
-def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, batch: Batch, noise: dict[str, Tensor]):
+def update(
+    nets: Networks, moves_policy: bool, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+):
     """One update of the critics and, if it `moves_policy`, of policy and targets -> (state, metrics of scalars []).
 
     The policy's metrics are those of its last update, 0 before the first.
@@ -205,7 +217,7 @@ def update(nets: Networks, moves_policy: bool, state: State, numbers: Numbers, b
     return new, {"critic_loss": loss, "q": q.mean(), "q_target": aim.mean()} | of_actor
 
 
-def value(nets: Networks, state: State, numbers: Numbers, observation: Tensor, noise: Tensor):
+def value(nets: Networks, state: State, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D] -> Q(s, mu(s)) [N] as targets pool it, and nothing that counts beside rewards.
 
     Targets smooth the policy, which evaluations do not.

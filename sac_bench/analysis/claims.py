@@ -213,20 +213,22 @@ def grid(found: Sequence[Comparison]) -> pd.DataFrame:
     rows = []
     for one in found:
         number = _format(one.interval)
-        rows.append({
-            "environment": one.env,
-            "expected": one.expected,
-            "outcome": one.told.replace(" a side would decide", ""),
-            "of": one.label,
-            "a": one.a.told(number),
-            "b": one.b.told(number),
-            "a - b [95% CI]": _span(one.interval, number),
-            "in gains": "" if not one.in_gains else _span(one.normalised, "{:+.2f}".format),
-            "margin": "" if one.margin is None else number(one.margin),
-            "p": "" if np.isnan(one.p) else f"{one.p:.2g}",
-            "r": "" if np.isnan(one.correlation) else f"{one.correlation:+.2f}",
-            "by pairs [95% CI]": "" if one.paired else _span(one.by_pairs, number),
-        })  # fmt: skip
+        rows.append(
+            {
+                "environment": one.env,
+                "expected": one.expected,
+                "outcome": one.told.replace(" a side would decide", ""),
+                "of": one.label,
+                "a": one.a.told(number),
+                "b": one.b.told(number),
+                "a - b [95% CI]": _span(one.interval, number),
+                "in gains": "" if not one.in_gains else _span(one.normalised, "{:+.2f}".format),
+                "margin": "" if one.margin is None else number(one.margin),
+                "p": "" if np.isnan(one.p) else f"{one.p:.2g}",
+                "r": "" if np.isnan(one.correlation) else f"{one.correlation:+.2f}",
+                "by pairs [95% CI]": "" if one.paired else _span(one.by_pairs, number),
+            }
+        )
     shown = pd.DataFrame(rows)
     said_once = [name for name in ("environment", "of") if shown[name].nunique() == 1 and len(shown) > 1]
     return shown.drop(columns=said_once)
@@ -234,14 +236,33 @@ def grid(found: Sequence[Comparison]) -> pd.DataFrame:
 
 def table(found: Sequence[Comparison]) -> pd.DataFrame:
     """The comparisons for a program."""
-    return pd.DataFrame([
-        {"env": one.env, "expected": one.expected, "measure": one.label, "seeds_a": one.a.seeds, "mean_a": one.a.value,
-         "seeds_b": one.b.seeds, "mean_b": one.b.value, "difference": one.interval.value, "ci_low": one.interval.low,
-         "ci_high": one.interval.high, "gain": one.gain, "margin": one.margin, "paired": one.paired,
-         "correlation": one.correlation, "paired_difference": one.by_pairs.value, "paired_ci_low": one.by_pairs.low,
-         "paired_ci_high": one.by_pairs.high, "p": one.p, "outcome": one.outcome, "seeds_needed": one.seeds_needed}
-        for one in found
-    ]).astype({"seeds_needed": "Int64"})  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "env": one.env,
+                "expected": one.expected,
+                "measure": one.label,
+                "seeds_a": one.a.seeds,
+                "mean_a": one.a.value,
+                "seeds_b": one.b.seeds,
+                "mean_b": one.b.value,
+                "difference": one.interval.value,
+                "ci_low": one.interval.low,
+                "ci_high": one.interval.high,
+                "gain": one.gain,
+                "margin": one.margin,
+                "paired": one.paired,
+                "correlation": one.correlation,
+                "paired_difference": one.by_pairs.value,
+                "paired_ci_low": one.by_pairs.low,
+                "paired_ci_high": one.by_pairs.high,
+                "p": one.p,
+                "outcome": one.outcome,
+                "seeds_needed": one.seeds_needed,
+            }
+            for one in found
+        ]
+    ).astype({"seeds_needed": "Int64"})
 
 
 def _asked(claim: Claim, expected: Expectation, results: Results, about: dict[str, Any], env: str) -> Comparison:
@@ -281,8 +302,19 @@ def _growth(claim: Claim, results: Results, about: dict[str, Any]) -> Comparison
         tuple(n for one in (hard, easy) for n in one.difference.seeds),
     )
     a, b = (Mean(one.normalised.value, min(one.difference.seeds), np.nan) for one in (hard, easy))
-    return Comparison(f"{claim.grows[1]} less {claim.grows[0]}", f"{claim.expect[0]}, more so", ">",
-                      "differences in gains", a, b, difference, False, True, 1.0, claim.margin)  # fmt: skip
+    return Comparison(
+        f"{claim.grows[1]} less {claim.grows[0]}",
+        f"{claim.expect[0]}, more so",
+        ">",
+        "differences in gains",
+        a,
+        b,
+        difference,
+        False,
+        True,
+        1.0,
+        claim.margin,
+    )
 
 
 def _gain(results: Results, about: dict[str, Any], env: str) -> float:

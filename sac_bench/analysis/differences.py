@@ -24,8 +24,15 @@ ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
     "": f"no verdict below {MIN_SEEDS} seeds",
 }
 """The words in the order in which to tell them, and how; "" is none."""
-COLUMNS = ("difference", "difference_ci_low", "difference_ci_high", "verdict", "p_holm", "seeds_needed",
-           "seed_correlation")  # fmt: skip
+COLUMNS = (
+    "difference",
+    "difference_ci_low",
+    "difference_ci_high",
+    "verdict",
+    "p_holm",
+    "seeds_needed",
+    "seed_correlation",
+)
 
 
 def differences(scores: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
@@ -44,9 +51,16 @@ def differences(scores: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
             both = mine.index.intersection(reference.index)
             gap = difference_interval(mine, reference)
             found.append(unpaired(mine, reference))
-            table.append({"env": env, "variant": variant, "difference": gap.value, "difference_ci_low": gap.low,
-                         "difference_ci_high": gap.high,
-                         "seed_correlation": seed_correlation(mine[both], reference[both])})  # fmt: skip
+            table.append(
+                {
+                    "env": env,
+                    "variant": variant,
+                    "difference": gap.value,
+                    "difference_ci_low": gap.low,
+                    "difference_ci_high": gap.high,
+                    "seed_correlation": seed_correlation(mine[both], reference[both]),
+                }
+            )
     for row, verdict in zip(table, verdicts(found, [None] * len(found)), strict=True):
         row |= {"verdict": verdict.word or "", "p_holm": verdict.p_difference, "seeds_needed": verdict.seeds_needed}
     return pd.DataFrame(table, columns=["env", "variant", *COLUMNS]).astype({"seeds_needed": "Int64"})

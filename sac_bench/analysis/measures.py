@@ -47,8 +47,9 @@ def _late_metric(results: Results, about: dict[str, Any], side: Side, env: str) 
     runs = _of(scores(results, about), side, env)
     finished = set(runs.loc[runs["status"] == "finished", "seed"])
     rows = rows[rows["step"] <= steps].dropna(subset=[side.measure])
-    late = {seed: run_score(of["step"], of[side.measure], steps)
-            for seed, of in rows.groupby("seed") if seed in finished}  # fmt: skip
+    late = {
+        seed: run_score(of["step"], of[side.measure], steps) for seed, of in rows.groupby("seed") if seed in finished
+    }
     return pd.Series(late, dtype=float)
 
 

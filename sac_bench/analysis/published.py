@@ -15,7 +15,7 @@ METRICS = {
 }
 UNCHANGED = ("HalfCheetah", "Swimmer")
 """Tasks whose v5 is v4's: for the others Gymnasium's version history names changes of reward, model or observation."""
-NEAR = 0.02
+STEPS_TOLERANCE = 0.02
 """A score counts as one at an experiment's number of steps when its own differs by at most this share."""
 
 
@@ -54,7 +54,7 @@ def for_env(env: str, *steps: int) -> pd.DataFrame:
     """The published scores comparable to an environment's; `near` where they are at one of these numbers of steps."""
     rows = published()
     rows = rows[rows["env"].isin(comparable(env))].reset_index(drop=True)
-    return rows.assign(near=[any(abs(at - n) <= NEAR * n for n in steps) for at in rows["steps"]])
+    return rows.assign(near=[any(abs(at - n) <= STEPS_TOLERANCE * n for n in steps) for at in rows["steps"]])
 
 
 def of_algorithm(rows: pd.DataFrame, algorithm: str) -> pd.DataFrame:

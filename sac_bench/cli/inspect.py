@@ -15,8 +15,19 @@ from sac_bench.spec.experiment import load
 from sac_bench.spec.toml import read
 from sac_bench.tuning import study as studies
 
-_MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
-           "Pusher", "Reacher", "Swimmer", "Walker2d")  # fmt: skip
+_MUJOCO = (
+    "Ant",
+    "HalfCheetah",
+    "Hopper",
+    "Humanoid",
+    "HumanoidStandup",
+    "InvertedDoublePendulum",
+    "InvertedPendulum",
+    "Pusher",
+    "Reacher",
+    "Swimmer",
+    "Walker2d",
+)
 
 
 def experiments(folder: Path) -> Table:
@@ -74,5 +85,6 @@ def environments(full: bool) -> str:
     return (
         f"Environments: {len(ids)} ids in EnvPool (those with continuous actions and vector observations can be "
         "trained on), and gymnasium:ID for any registered with Gymnasium.\n"
-        + ", ".join(shown) + ("" if full else ", ... (all: sac-bench list environments)")
-    )  # fmt: skip
+        + ", ".join(shown)
+        + ("" if full else ", ... (all: sac-bench list environments)")
+    )

@@ -34,9 +34,10 @@ INTERRUPTED = 130  # what typer returns for a KeyboardInterrupt
 
 ImportOption = Annotated[
     list[str],
-    typer.Option("--import", metavar="MODULE",
-                 help="Registers one's own Gymnasium environments or algorithms. Repeatable."),
-]  # fmt: skip
+    typer.Option(
+        "--import", metavar="MODULE", help="Registers one's own Gymnasium environments or algorithms. Repeatable."
+    ),
+]
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
 
 
@@ -101,11 +102,14 @@ def run(
         files = experiment_files(experiments)
         if name is not None and len(files) > 1:
             raise InputError(f"--name {name}: is of one experiment, and there are {len(files)}")
-        asked = loading.Several(tuple(
-            loading.load(file, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name,
-                         quick=quick)
-            for file in files
-        ))  # fmt: skip
+        asked = loading.ExperimentGroup(
+            tuple(
+                loading.load(
+                    file, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name, quick=quick
+                )
+                for file in files
+            )
+        )
         if again := [n for n, times in Counter(one.name for one in asked.experiments).items() if times > 1]:
             raise InputError(f"{again[0]}: two of the files have this name, and would write to one folder")
         chosen = resolve_device(device)
@@ -232,8 +236,9 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
         were, they = ("were", "they are") if count > 1 else ("was", "it is")
         console.print(
             f"{_counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
     if not plan.cohorts:
         return
     for env in dict.fromkeys(c.runs[0].env for c in plan.cohorts):
@@ -242,8 +247,15 @@ def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> N
             console.print(line, highlight=False, soft_wrap=True)
     table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
     for c in plan.cohorts:
-        table.add_row(c.id[:8], c.runs[0].env, str(len(c.runs)), f"{c.steps:,}", f"{c.done:,}", duration(c.seconds),
-                      f"{c.memory_bytes / 1e9:.1f} GB")  # fmt: skip
+        table.add_row(
+            c.id[:8],
+            c.runs[0].env,
+            str(len(c.runs)),
+            f"{c.steps:,}",
+            f"{c.done:,}",
+            duration(c.seconds),
+            f"{c.memory_bytes / 1e9:.1f} GB",
+        )
     console.print(table)
     concurrent = sorted((c.memory_bytes for c in plan.cohorts), reverse=True)[:workers]
     disk = sum(len(c.runs) * member_bytes(c.runs[0], c.steps) for c in plan.cohorts)
@@ -284,7 +296,7 @@ def tune(
 
     Exit code: 0 when every trial ended and the best were checked, 1 when runs failed, 2 for bad input, 130 when
     interrupted. The same command continues.
-    """  # fmt: skip
+    """
     with user_errors():
         _import(import_)
         from sac_bench.execution.machine import cannot_compile, cores, resolve_device
@@ -311,9 +323,16 @@ def tune(
         command = redacted(hidden_in(_command_line(), storage))
         try:
             succeeded = carry_out(
-                asked, store, storage=storage, device=chosen, workers=workers or (cores() if chosen == "cpu" else 1),
-                imports=import_, retrain=retrain, console=console, command=command,
-            )  # fmt: skip
+                asked,
+                store,
+                storage=storage,
+                device=chosen,
+                workers=workers or (cores() if chosen == "cpu" else 1),
+                imports=import_,
+                retrain=retrain,
+                console=console,
+                command=command,
+            )
         except KeyboardInterrupt:
             print(f"sac-bench: continue with: {command}", file=sys.stderr)
             raise
@@ -515,9 +534,10 @@ def watch(
             console.print(f"trained with {difference}, and shown as it is now", highlight=False, soft_wrap=True)
         out = out or Path(f"{run}{'.mp4' if watching.has_ffmpeg() else '.gif'}")
         console.print(
-            f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, "
-            f"{policy.steps:,} steps", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, {policy.steps:,} steps",
+            highlight=False,
+            soft_wrap=True,
+        )
         sampled = sample or ALGORITHMS[policy.spec.algorithm].scored_by == "sample"
         for episode in watching.watch(policy, out, episodes, sampled, seed):
             console.print(f"return {episode.score:.1f} in {_counted(episode.length, 'step')}", highlight=False)

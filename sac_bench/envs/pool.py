@@ -79,8 +79,16 @@ class Pool:
     apart: all of them do.
     """
 
-    def __init__(self, env_id: str, seeds: Sequence[int], threads: int = 1, wrapper: Wrapper | None = None,
-                 drawn: bool = False, idle: Collection[int] = (), fails: Fails = raise_at_once) -> None:  # fmt: skip
+    def __init__(
+        self,
+        env_id: str,
+        seeds: Sequence[int],
+        threads: int = 1,
+        wrapper: Wrapper | None = None,
+        drawn: bool = False,
+        idle: Collection[int] = (),
+        fails: Fails = raise_at_once,
+    ) -> None:
         seeds = [int(seed) for seed in seeds]
         self._spec, self._fails = describe(env_id), fails
         more = {"render_mode": "rgb_array"} if drawn else {}
@@ -267,8 +275,16 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _make(env_id: str, count: int, seeds: list[int], threads: int, wrapper: Wrapper | None = None,
-          idle: Collection[int] = (), fails: Fails = raise_at_once, **more: Any) -> Any:  # fmt: skip
+def _make(
+    env_id: str,
+    count: int,
+    seeds: list[int],
+    threads: int,
+    wrapper: Wrapper | None = None,
+    idle: Collection[int] = (),
+    fails: Fails = raise_at_once,
+    **more: Any,
+) -> Any:
     if env_id.startswith(GYMNASIUM_PREFIX):
         stand_in = functools.partial(_stand_in, env_id)
         one = functools.partial(_one, env_id, wrapper, **more)

@@ -209,8 +209,11 @@ def _state(value: Any) -> Any:
 
 def _is_of_a_module(path: Path) -> bool:
     """Whether a file is in the folder of an imported module, or below it."""
-    folders = {Path(file).resolve().parent for module in list(sys.modules.values())
-               if (file := getattr(module, "__file__", None))}  # fmt: skip
+    folders = {
+        Path(file).resolve().parent
+        for module in list(sys.modules.values())
+        if (file := getattr(module, "__file__", None))
+    }
     return any(folder in path.parents for folder in folders)
 
 

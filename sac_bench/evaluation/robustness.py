@@ -267,8 +267,9 @@ def examine(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -
         raise InputError(f"run {run_id} cannot be examined: {status.get('reason') or 'it has not finished'}")
     spec = run.spec()
     check(names, spec.env)
-    if changed := sources.differences(read_json(run.path / "spec.json").get("env_definition", {}),
-                                      describe(spec.env).definition):  # fmt: skip
+    if changed := sources.differences(
+        read_json(run.path / "spec.json").get("env_definition", {}), describe(spec.env).definition
+    ):
         raise InputError(f"run {run_id} cannot be examined: it was trained with {' and '.join(changed)}")
     if status["status"] == "diverged":
         return dict.fromkeys(names, math.nan)

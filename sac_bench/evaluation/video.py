@@ -30,10 +30,22 @@ SUFFIXES = (".mp4", ".gif")
 RATE = 50
 """Frames a second at most; also of environments of which is not known how long a step is (dm_control's)."""
 OF_ENVPOOL = {
-    "Ant": 20, "HalfCheetah": 20, "Hopper": 125, "Humanoid": 67, "HumanoidStandup": 67, "InvertedDoublePendulum": 20,
-    "InvertedPendulum": 25, "Pusher": 20, "Reacher": 50, "Swimmer": 25, "Walker2d": 125, "Pendulum": 30,
-    "MountainCarContinuous": 30, "BipedalWalker": 50, "LunarLanderContinuous": 50,
-}  # fmt: skip
+    "Ant": 20,
+    "HalfCheetah": 20,
+    "Hopper": 125,
+    "Humanoid": 67,
+    "HumanoidStandup": 67,
+    "InvertedDoublePendulum": 20,
+    "InvertedPendulum": 25,
+    "Pusher": 20,
+    "Reacher": 50,
+    "Swimmer": 25,
+    "Walker2d": 125,
+    "Pendulum": 30,
+    "MountainCarContinuous": 30,
+    "BipedalWalker": 50,
+    "LunarLanderContinuous": 50,
+}
 """Steps a second of those that are Gymnasium's too: EnvPool does not tell."""
 GIF_RATE = 25
 GIF_SIDE = 240

@@ -50,8 +50,12 @@ class CohortDirectory:
         except FileNotFoundError:
             raise InputError(f"{path}: missing") from None
         strings = lambda values: isinstance(values, list) and all(isinstance(value, str) for value in values)
-        if not (plan.get("runs") and strings(plan["runs"]) and isinstance(plan.get("furthest"), int)
-                and strings(plan.setdefault("planners", []))):  # fmt: skip
+        if not (
+            plan.get("runs")
+            and strings(plan["runs"])
+            and isinstance(plan.get("furthest"), int)
+            and strings(plan.setdefault("planners", []))
+        ):
             raise InputError(f"{path}: damaged: it has no runs, furthest step or planners")
         return plan
 
@@ -134,8 +138,9 @@ class CohortDirectory:
             stopped, files = old["progress"]["stopped"], dict[str, Fingerprint]()
             for name in old["files"]:
                 tensors = load_file(self.path / name)
-                chosen = rows_of(tensors, members) if name.startswith("rows-") else state_of(
-                    tensors, members, len(stopped))  # fmt: skip
+                chosen = (
+                    rows_of(tensors, members) if name.startswith("rows-") else state_of(tensors, members, len(stopped))
+                )
                 files |= to._write(name, save(chosen))
             progress = old["progress"] | {"stopped": [stopped[m] for m in members]}
             tables = {run.id: old["tables"][run.id] for run in runs}

@@ -126,7 +126,7 @@ class Engine:
         for cohort in list(self._waiting):
             if len(self._active) == self._workers:
                 return
-            if (lock := locks.take(self._store.claim(cohort.id))) is None:
+            if (lock := locks.take(self._store.cohort_lock(cohort.id))) is None:
                 if not self._active and not self._told_to_wait:
                     self._told_to_wait = True
                     self._display.say("waiting for what another process trains")
@@ -159,9 +159,16 @@ class Engine:
         }
         with open(self._log(cohort), "a", encoding="utf-8") as log:
             begins = log.tell()
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
-                                       env=environment, encoding="utf-8", start_new_session=True,
-                                       pass_fds=[lock])  # fmt: skip
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                encoding="utf-8",
+                start_new_session=True,
+                pass_fds=[lock],
+            )
         work = Work(cohort, process, begins)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
@@ -181,8 +188,10 @@ class Engine:
         elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raises_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
-            self._display.say(f"{_names(work.cohort)}: worker {self._why(work)[0]}; starts again from its last segment "
-                              f"({self._deaths[work.cohort.id]} of {RESTARTS} times)")  # fmt: skip
+            self._display.say(
+                f"{_names(work.cohort)}: worker {self._why(work)[0]}; starts again from its last segment "
+                f"({self._deaths[work.cohort.id]} of {RESTARTS} times)"
+            )
         else:
             self._fail(work)
 
@@ -201,14 +210,15 @@ class Engine:
         words += f"; {reasons.total()} failed" if reasons else ""
         self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{words}")
         for reason, count in reasons.items():
-            self._display.say(f"failed: {_runs(count)} of cohort {work.cohort.id}: {reason} "
-                              f"(log: {self._log(work.cohort)})")  # fmt: skip
+            self._display.say(
+                f"failed: {_runs(count)} of cohort {work.cohort.id}: {reason} (log: {self._log(work.cohort)})"
+            )
 
     def _fail(self, work: Work) -> None:
         reason, log = self._why(work)
         with (
             contextlib.suppress(OSError),  # the disk may be what failed
-            locks.take(self._store.claim(work.cohort.id)) or contextlib.nullcontext() as claim,
+            locks.take(self._store.cohort_lock(work.cohort.id)) or contextlib.nullcontext() as claim,
         ):
             for run in (self._store.run(spec.id) for spec in work.cohort.runs):
                 status = run.status()

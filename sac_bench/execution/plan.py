@@ -22,9 +22,9 @@ from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
 from sac_bench.execution import warm_start
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.spec.experiment import Wanted
+from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
-from sac_bench.spec.warm_start import with_origins
+from sac_bench.spec.warm_start import with_parents
 from sac_bench.store import locks
 from sac_bench.store.store import ENDED, Store, has_raised, standing_at
 from sac_bench.training.cohort import training_width
@@ -138,7 +138,7 @@ def update_bytes(spec: RunSpec) -> float:
 
 
 def make_plan(
-    wanted: Wanted,
+    wanted: Plannable,
     store: Store,
     workers: int,
     memory: float,
@@ -157,7 +157,7 @@ def make_plan(
     dropped, a damaged one) unless `retrain` has it trained again, and for runs that would not fit into that memory.
     """
     asked: dict[str, tuple[RunSpec, int]] = {}
-    for variant, spec in warm_start.with_origins(wanted.runs(), store):
+    for variant, spec in warm_start.with_parents(wanted.runs(), store):
         steps = max(variant.steps[spec.env], asked[spec.id][1] if spec.id in asked else 0)
         asked[spec.id] = (spec, steps)
     asked = {run_id: run for run_id, run in asked.items() if run_id not in skip}
@@ -192,8 +192,13 @@ def make_plan(
     new = [(s, n) for s, n in new if s.id not in waits]
     cohorts += _group(new, workers, memory, device, apart or {})
     cohorts.sort(key=lambda cohort: -cohort.seconds)
-    return Plan(tuple(ended["finished"]), tuple(cohorts), tuple(ended["diverged"]), tuple(waits.values()),
-                () if retrain else tuple(raised))  # fmt: skip
+    return Plan(
+        tuple(ended["finished"]),
+        tuple(cohorts),
+        tuple(ended["diverged"]),
+        tuple(waits.values()),
+        () if retrain else tuple(raised),
+    )
 
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:
@@ -209,11 +214,11 @@ def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False
                 store.run(spec.id).plan(spec, cohort.id)
 
 
-def superseded(wanted: Wanted, store: Store) -> Counter[tuple[str, str]]:
+def superseded(wanted: Plannable, store: Store) -> Counter[tuple[str, str]]:
     """Runs in the store that differ from wanted ones only in what trained them, the version of their own environment or
     algorithm included: {(environment, that in words): how many}."""
     asked = {spec.id: spec for _, spec in wanted.runs()}
-    origins = {spec.id: spec for _, spec in with_origins(wanted.runs())}
+    origins = {spec.id: spec for _, spec in with_parents(wanted.runs())}
 
     def spec_of(run_id: str) -> RunSpec:
         return origins.get(run_id) or store.run(run_id).spec()
@@ -237,7 +242,7 @@ def superseded(wanted: Wanted, store: Store) -> Counter[tuple[str, str]]:
 def is_wanted(store: Store, cohort_id: str, but: str = "") -> bool:
     """Whether a living process trains a cohort, or has it in its plan; one planner may be left out."""
     planners = [name for name in _planners(CohortDirectory(store.cohort(cohort_id))) if name != but]
-    return locks.is_taken(store.claim(cohort_id)) or any(map(store.is_alive, planners))
+    return locks.is_taken(store.cohort_lock(cohort_id)) or any(map(store.is_alive, planners))
 
 
 def release(store: Store, cohort_id: str, planner: str) -> None:
@@ -307,8 +312,10 @@ def _to_continue(store: Store, spec: RunSpec, status: dict[str, Any], steps: int
             f"{steps}; {cost}, and --keep-replay would have kept it"
         )
     if status["steps"] > 0:
-        raise InputError(f"{which} stands at {status['steps']} steps, and there is no checkpoint of this version of "
-                         f"sac_bench in {directory.path if directory else store.root}; {cost}")  # fmt: skip
+        raise InputError(
+            f"{which} stands at {status['steps']} steps, and there is no checkpoint of this version of "
+            f"sac_bench in {directory.path if directory else store.root}; {cost}"
+        )
     return None
 
 

@@ -74,9 +74,14 @@ def _cells(work: Work) -> list[str]:
 
 def _table(active: Sequence[Work], waiting: int, left: float) -> Table:
     table = Table(
-        "worker", "cohort", "step", "speed", "last return", "time left",
+        "worker",
+        "cohort",
+        "step",
+        "speed",
+        "last return",
+        "time left",
         caption=f"{waiting} cohorts waiting, about {duration(left)} left in all",
-    )  # fmt: skip
+    )
     for work in active:
         table.add_row(*_cells(work))
     return table

@@ -20,7 +20,7 @@ def widths_are_equal(device: str) -> bool:
     return device == "cpu"
 
 
-def narrow(store: Store, run_ids: Collection[str], planner: str, device: str) -> list[str]:
+def split_cohort(store: Store, run_ids: Collection[str], planner: str, device: str) -> list[str]:
     """Move runs that are to go on out of cohorts that others of do not; the new cohorts' ids.
 
     Left as they are: cohorts all of whose runs go on, those that a living process but `planner` wants, and those that
@@ -40,7 +40,7 @@ def narrow(store: Store, run_ids: Collection[str], planner: str, device: str) ->
             continue
         if planning.is_wanted(store, cohort_id, but=planner):
             continue
-        if (claim := locks.take(store.claim(cohort_id))) is None:
+        if (claim := locks.take(store.cohort_lock(cohort_id))) is None:
             continue
         with claim:
             made.append(_moved(store, directory, own, planner))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sac_bench.algorithms.protocol import Numbers
+from sac_bench.algorithms.protocol import Hyperparameters
 from sac_bench.errors import InputError
 from sac_bench.spec import warm_start
 from sac_bench.spec.run import RunSpec, Start
@@ -15,9 +15,9 @@ from sac_bench.store.atomic import check, write_json
 from sac_bench.store.store import ENDED, Store, standing_at
 
 
-def with_origins(runs: warm_start.Runs, store: Store) -> warm_start.Runs:
+def with_parents(runs: warm_start.Runs, store: Store) -> warm_start.Runs:
     """Runs, and all that those of them start from that have not ended; InputError where no run ends so."""
-    return warm_start.with_origins(
+    return warm_start.with_parents(
         runs, lambda variant, spec: standing_at(store.run(spec.id).status(), variant.steps[spec.env]) not in ENDED
     )
 
@@ -69,7 +69,7 @@ def settle(waits: Sequence[RunSpec], store: Store) -> bool:
     return any(spec.start and _has_finished(spec.start, store) for spec in waits)
 
 
-def read(store: Store, start: Start) -> tuple[dict[str, Tensor], Numbers]:
+def read(store: Store, start: Start) -> tuple[dict[str, Tensor], Hyperparameters]:
     """The weights of a start, by name, and the numbers of the run that they are of; InputError where there are none."""
     _check_weights(start, store)
     run = store.run(start.run)

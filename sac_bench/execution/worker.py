@@ -131,8 +131,9 @@ class Worker:
             stages = run.status().get("conditions", []) if saved else []
             if not stages or stages[-1] | {"since": 0} != self._conditions | {"since": 0}:
                 stages = [*stages, {"since": trainer.steps} | self._conditions]
-            run.update(**self._about, status="started", conditions=stages, reason=None, raised_at=None,
-                       **self._standing())  # fmt: skip
+            run.update(
+                **self._about, status="started", conditions=stages, reason=None, raised_at=None, **self._standing()
+            )
         if saved:  # only now: until it is started again, a run that had ended must have what it ended with
             self.directory.go_on(self._here)
         else:
@@ -186,10 +187,16 @@ class Worker:
         for p, policy in enumerate(POLICIES):
             returns, lengths = segment.episodes.returns[m, p], segment.episodes.lengths[m, p]
             evaluations.append(
-                {"step": segment.steps, "policy": policy, "return_mean": float(returns.mean()),
-                 "return_std": float(returns.std()), "length_mean": float(lengths.mean()),
-                 "episodes": len(returns), "wall_seconds": wall}
-            )  # fmt: skip
+                {
+                    "step": segment.steps,
+                    "policy": policy,
+                    "return_mean": float(returns.mean()),
+                    "return_std": float(returns.std()),
+                    "length_mean": float(lengths.mean()),
+                    "episodes": len(returns),
+                    "wall_seconds": wall,
+                }
+            )
             episodes += [
                 {"step": segment.steps, "policy": policy, "episode": e, "return": float(returns[e]), "length": int(n)}
                 for e, n in enumerate(lengths)
@@ -305,8 +312,7 @@ def main() -> None:
         for module in arguments.imports:
             importlib.import_module(module)
         prepare_process(arguments.device, arguments.threads)
-        Worker(store, arguments.cohort, arguments.steps, arguments.device, arguments.threads,
-               progress).train()  # fmt: skip
+        Worker(store, arguments.cohort, arguments.steps, arguments.device, arguments.threads, progress).train()
     except BrokenPipeError:
         sys.exit("nobody listens any more: what is saved is saved")
     except InputError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sac_bench.analysis.published import METRICS, NEAR, for_env, in_words, of_algorithm
+from sac_bench.analysis.published import METRICS, STEPS_TOLERANCE, for_env, in_words, of_algorithm
 from sac_bench.analysis.scores import equal_steps, note
 from sac_bench.report.page import markdown
 from sac_bench.report.tables import RULES, latex
@@ -20,8 +20,25 @@ LEGEND = (
     "return is of the episodes it trained on, exploration included; ~ was read off a graph. Sources, and what counts "
     "as comparable: docs/published.md."
 )
-COLUMNS = ("kind", "env", "variant", "algorithm", "steps", "metric", "mean", "ci_low", "ci_high", "seeds", "diverged",
-           "published_env", "spread", "spread_kind", "source", "note", "near")  # fmt: skip
+COLUMNS = (
+    "kind",
+    "env",
+    "variant",
+    "algorithm",
+    "steps",
+    "metric",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "seeds",
+    "diverged",
+    "published_env",
+    "spread",
+    "spread_kind",
+    "source",
+    "note",
+    "near",
+)
 
 
 def algorithms(about: dict[str, Any]) -> list[str]:
@@ -49,8 +66,17 @@ def comparison(final: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for row in _records(final):
         same = {key: row[key] for key in ("env", "variant", "seeds", "diverged", "ci_low", "ci_high")}
-        rows.append(same | {"kind": "ours", "algorithm": of_variant[row["variant"]], "metric": "score",
-                            "steps": row["scored_at"], "mean": row["score"], "near": True})  # fmt: skip
+        rows.append(
+            same
+            | {
+                "kind": "ours",
+                "algorithm": of_variant[row["variant"]],
+                "metric": "score",
+                "steps": row["scored_at"],
+                "mean": row["score"],
+                "near": True,
+            }
+        )
     for env in about["envs"]:
         for row in _records(beside(about, env)):
             rows.append(row | {"kind": "published", "env": env, "published_env": row["env"]})
@@ -84,7 +110,11 @@ def without_published(table: pd.DataFrame, about: dict[str, Any]) -> str:
         for env in about["envs"]
         if env not in there
     ]
-    return f"No comparable published score within {NEAR:.0%} of the steps: {', '.join(lacking)}." if lacking else ""
+    return (
+        f"No comparable published score within {STEPS_TOLERANCE:.0%} of the steps: {', '.join(lacking)}."
+        if lacking
+        else ""
+    )
 
 
 def write_comparison(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> None:

@@ -85,8 +85,10 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
         for letter, final in zip("ab", finals, strict=True):
             row |= {f"{name}_{letter}": final.loc[place, name] for name in ("score", "ci_low", "ci_high", "seeds")}
-        row |= {f"steps_{letter}": side.about["variants"][place[1]]["steps"][place[0]]
-                for letter, side in (("a", a), ("b", b))} | {"scored_at": at[place]}  # fmt: skip
+        row |= {
+            f"steps_{letter}": side.about["variants"][place[1]]["steps"][place[0]]
+            for letter, side in (("a", a), ("b", b))
+        } | {"scored_at": at[place]}
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
         row["ended_otherwise"] = "; ".join(letter + ": " + str(said) for letter, said in ended.items() if said)
         mine, other = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)

@@ -138,8 +138,12 @@ def _claimed(about: dict[str, Any], judged: list[Comparison], pictures: list[Pic
     """Where it is made, its comparisons as a figure and as a table, and what the words mean."""
     if not judged:
         return []
-    return [text(f"Source: {about['claim']['source']}."), *pictures, Grid(claims.grid(judged)),
-            text(claims.RULES, small=True)]  # fmt: skip
+    return [
+        text(f"Source: {about['claim']['source']}."),
+        *pictures,
+        Grid(claims.grid(judged)),
+        text(claims.RULES, small=True),
+    ]
 
 
 def _compared(compared: pd.DataFrame, about: dict[str, Any], sources: str | Link) -> list[Block]:
@@ -197,9 +201,10 @@ def _made(runs: pd.DataFrame, about: dict[str, Any]) -> list[Block]:
     hours = f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     random = "; ".join(
         f"{env} {r['return_mean']:.1f} (std {r['return_std']:.1f}, {r['episodes']} episodes)"
-        if math.isfinite(r["return_mean"]) else f"{env} not finite"
+        if math.isfinite(r["return_mean"])
+        else f"{env} not finite"
         for env, r in about["random"].items()
-    )  # fmt: skip
+    )
     facts = {
         "command": about["command"],
         "machine": _distinct(runs, "device"),

@@ -33,9 +33,12 @@ def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
     """All claims with their verdicts, in one table."""
     if not pages:
         return ()
-    rows = [{"claim": page.question, "verdict": page.claim[1], "source": page.claim[0], "report": page.title}
-            | ({"superseded": "yes" if page.superseded else ""} if any(page.superseded for page in pages) else {})
-            for page in pages if page.claim]  # fmt: skip
+    rows = [
+        {"claim": page.question, "verdict": page.claim[1], "source": page.claim[0], "report": page.title}
+        | ({"superseded": "yes" if page.superseded else ""} if any(page.superseded for page in pages) else {})
+        for page in pages
+        if page.claim
+    ]
     counted = Counter(row["verdict"] for row in rows)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
     return (Section("Claims", (text(f"{len(rows)} claim{'s' * (len(rows) > 1)}: {said}."), Grid(pd.DataFrame(rows)))),)

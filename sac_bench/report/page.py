@@ -140,11 +140,15 @@ def _templates(suffix: str) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "markdown": markdown, "coded": _coded, "anchor": anchor, "name_of": _name_of, "drawing": drawing,
+        "markdown": markdown,
+        "coded": _coded,
+        "anchor": anchor,
+        "name_of": _name_of,
+        "drawing": drawing,
         "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
         "capitalize_first": lambda words: words[:1].upper() + words[1:],
         "class_of": lambda cell: "long" if len(cell) > LONG else "",
-    }  # fmt: skip
+    }
     environment.globals["suffix"] = suffix
     return environment
 

@@ -90,8 +90,9 @@ def final_performance(results: Results, about: dict[str, Any], at: Steps | None 
                 "ci_high": score.high,
                 "area": float(mine["area"].mean()),
                 "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
-                if len(entered) else float("nan"),
-            }  # fmt: skip
+                if len(entered)
+                else float("nan"),
+            }
             rows.append(row | _episodes(results, about, mine, at[env, variant]))
     table = pd.DataFrame(rows).merge(differences(own, about), "left", ["env", "variant"], validate="1:1")
     return table.fillna({"verdict": ""})

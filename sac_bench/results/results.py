@@ -17,7 +17,7 @@ from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError, nearest
 from sac_bench.evaluation.robustness import examine
 from sac_bench.spec.claim import as_plain, examinations_of
-from sac_bench.spec.experiment import Experiment, Wanted
+from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import check, fingerprint, read_json, write_json, write_text
 from sac_bench.store.store import TABLES, Store
@@ -39,7 +39,7 @@ def lock_of(folder: Path, what: str) -> Path:
     return folder.parent / ".locks" / "experiments" / f"{folder.name}.{what}"
 
 
-def runs_of(store: Store, experiment: Wanted) -> pd.DataFrame:
+def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
     """Where runs stand, from their statuses alone: a row a variant and run, in the order of `runs`."""
     rows = []
     for variant, spec in experiment.runs():
@@ -193,9 +193,9 @@ def superseded(about: Mapping[str, Any]) -> str:
     older = {
         name: "an unrecorded version" if version is None else f"version {version}"
         for name, version in trained.items()
-        if name in ALGORITHMS and version != ALGORITHMS[name].semantics
+        if name in ALGORITHMS and version != ALGORITHMS[name].version
     }
-    said = [f"{version} of {name} (this is version {ALGORITHMS[name].semantics})" for name, version in older.items()]
+    said = [f"{version} of {name} (this is version {ALGORITHMS[name].version})" for name, version in older.items()]
     return f"superseded: trained by {', '.join(said)}" if said else ""
 
 
@@ -217,7 +217,7 @@ def _describe(experiment: Experiment, command: str, store: Store) -> dict[str, A
         "variants": {
             v.name: {
                 "algorithm": v.algorithm,
-                "semantics": ALGORITHMS[v.algorithm].semantics,
+                "semantics": ALGORITHMS[v.algorithm].version,
                 "scored_by": ALGORITHMS[v.algorithm].scored_by,
                 "overrides": v.overrides,
                 "steps": v.steps,
@@ -250,9 +250,13 @@ def measure_random_policies(store: Store, envs: Iterable[str]) -> list[str]:
             complaints.append(f"no random policy's return for {env}: its rewards are not finite")
         write_json(
             store.environment(env),
-            _version_of(env) | {"episodes": len(returns), "return_mean": float(returns.mean()),
-                                "return_std": float(returns.std(ddof=1))},
-        )  # fmt: skip
+            _version_of(env)
+            | {
+                "episodes": len(returns),
+                "return_mean": float(returns.mean()),
+                "return_std": float(returns.std(ddof=1)),
+            },
+        )
     return complaints
 
 

@@ -125,8 +125,13 @@ def as_plain(claim: Claim | None) -> dict[str, Any] | None:
     """A claim as JSON holds it."""
     if claim is None:
         return None
-    return {"words": claim.words, "source": claim.source, "expect": [str(one) for one in claim.expect],
-            "margin": claim.margin, "grows": claim.grows and list(claim.grows)}  # fmt: skip
+    return {
+        "words": claim.words,
+        "source": claim.source,
+        "expect": [str(one) for one in claim.expect],
+        "margin": claim.margin,
+        "grows": claim.grows and list(claim.grows),
+    }
 
 
 def from_plain(claim: dict[str, Any], variants: Collection[str]) -> Claim:

@@ -20,10 +20,10 @@ from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.claim import Claim, claimed
 from sac_bench.spec.includes import tables
-from sac_bench.spec.overrides import MAX_STEPS, Layers
+from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
-from sac_bench.spec.warm_start import Origin, tables_of, with_origins, with_starts
+from sac_bench.spec.warm_start import Parent, tables_of, with_parents, with_starts
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
@@ -42,7 +42,7 @@ class Variant:
     steps: dict[str, int]
     overrides: dict[str, Any]
     swept: tuple[str, float] | None = None
-    start: Origin | None = None
+    start: Parent | None = None
 
     @property
     def generation(self) -> int:
@@ -81,14 +81,14 @@ class Experiment:
         ]
 
 
-class Wanted(Protocol):
+class Plannable(Protocol):
     """What can be planned: runs, each with the variant that says how many steps."""
 
     def runs(self) -> list[tuple[Variant, RunSpec]]: ...
 
 
 @dataclass(frozen=True)
-class Several:
+class ExperimentGroup:
     """Experiments that are trained together: a run that some share is trained once."""
 
     experiments: tuple[Experiment, ...]
@@ -163,8 +163,17 @@ def load(
             raise InputError(f"{where}: envs: {env!r} is there twice")
     starts = tables_of(file.variants, where)
     everywhere = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
-    layers = Layers(where, file.algorithm, file.steps, file.base, file.on, settings, file.variants, everywhere,
-                    None if envs else [*everywhere, *known])  # fmt: skip
+    layers = Overrides(
+        where,
+        file.algorithm,
+        file.steps,
+        file.base,
+        file.on,
+        settings,
+        file.variants,
+        everywhere,
+        None if envs else [*everywhere, *known],
+    )
     resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
     grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # of environments not asked for
     with located(where):
@@ -175,8 +184,9 @@ def load(
     if variants:
         for wanted in variants:
             if wanted not in resolved:
-                raise InputError(f"{where}: no variant {wanted!r}{nearest(wanted, resolved)}; "
-                                 f"it has {', '.join(resolved)}")  # fmt: skip
+                raise InputError(
+                    f"{where}: no variant {wanted!r}{nearest(wanted, resolved)}; it has {', '.join(resolved)}"
+                )
         resolved = {n: v for n, v in resolved.items() if n in variants}
         claim = None if claim and not claim.variants() <= set(resolved) else claim  # its runs are not all asked for
         reference = reference if reference in resolved else next(iter(resolved))
@@ -202,13 +212,13 @@ def load(
     if starts:
         own = replace(loaded, seeds=chosen[:1]).runs()
         with located(where):
-            all_of_them = with_origins(own)
+            all_of_them = with_parents(own)
         for variant, _ in all_of_them[len(own) :]:
             check_steps(variant, where)
     return loaded
 
 
-def _variants(file: _File, layers: Layers, where: str) -> dict[str, Variant]:
+def _variants(file: _File, layers: Overrides, where: str) -> dict[str, Variant]:
     first = next(iter(file.variants), "") if file.reference is None else file.reference
     reference = file.variants.get(first, {})
     variants = {}
@@ -254,11 +264,15 @@ def check_steps(variant: Variant, where: str) -> None:
         except ValueError as error:
             raise InputError(f"{place}: {error}") from None
         if config.updates_due(steps) < 1:
-            raise InputError(f"{place}: steps = {steps} allows no update, the first is made at "
-                             f"{config.steps_of_update(1)}: {config.describe_start()}")  # fmt: skip
+            raise InputError(
+                f"{place}: steps = {steps} allows no update, the first is made at "
+                f"{config.steps_of_update(1)}: {config.describe_start()}"
+            )
         if config.learns_until is not None and steps > config.learns_until:
-            raise InputError(f"{place}: steps = {steps} go on where nothing is learned any more: anneal_steps = "
-                             f"{config.learns_until}; wants as many there, or 0")  # fmt: skip
+            raise InputError(
+                f"{place}: steps = {steps} go on where nothing is learned any more: anneal_steps = "
+                f"{config.learns_until}; wants as many there, or 0"
+            )
 
 
 def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:

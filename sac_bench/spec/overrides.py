@@ -28,7 +28,7 @@ class Resolved:
     changes: dict[str, Any]
 
 
-class Layers:
+class Overrides:
     """The tables of one file that are of every variant.
 
     envs: the environments to resolve for; own_envs: those that [on.ENV] may name, None where any may.

@@ -56,7 +56,7 @@ class RunSpec:
         own = {f"{what}_definition": definition for what, definition in definitions.items() if definition}
         return {
             "algorithm": self.algorithm,
-            "semantics": ALGORITHMS[self.algorithm].semantics,
+            "semantics": ALGORITHMS[self.algorithm].version,
             "env": self.env,
             "backend": describe(self.env).backend,
             "seed": self.seed,
@@ -77,7 +77,7 @@ class RunSpec:
         found = []
         for what, definition in self._definitions().items():
             found += sources.differences(written.get(f"{what}_definition", {}), definition)
-        now = {"semantics": ALGORITHMS[self.algorithm].semantics, "backend": describe(self.env).backend}
+        now = {"semantics": ALGORITHMS[self.algorithm].version, "backend": describe(self.env).backend}
         for key, name in (("semantics", f"semantics {{}} of {self.algorithm}"), ("backend", "{}")):
             if written.get(key) != now[key]:
                 found.append(f"{name.format(written.get(key))} (now {now[key]})")

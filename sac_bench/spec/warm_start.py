@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Parent:
     """The runs that a variant's runs start from: a variant, whose only steps are those, on one environment."""
 
     variant: Variant
@@ -99,7 +99,7 @@ def with_starts(
             raise InputError(f"{place}: at most {LONGEST_CHAIN} starts, one from the other")
         count = steps or table.steps or other.steps[table.env]
         one = replace(other, configs={table.env: other.configs[table.env]}, steps={table.env: count})
-        origin = Origin(one, table.env)
+        origin = Parent(one, table.env)
         for env in envs:
             _check_fit(origin, variant, env, place)
         known[name] = replace(variant, start=origin)
@@ -109,7 +109,7 @@ def with_starts(
     return {name: replace(v, configs=kept(v.configs), steps=kept(v.steps)) for name, v in found.items()}
 
 
-def with_origins(runs: Runs, needs: Callable[[Variant, RunSpec], bool] = lambda *_: True) -> Runs:
+def with_parents(runs: Runs, needs: Callable[[Variant, RunSpec], bool] = lambda *_: True) -> Runs:
     """Runs, then what those of them that `needs` says start from, and so on; a run may be there more than once.
 
     InputError where a run is to go on beyond where others start from it: it keeps the weights of its end alone.
@@ -132,12 +132,14 @@ def with_origins(runs: Runs, needs: Callable[[Variant, RunSpec], bool] = lambda 
     return found
 
 
-def _check_fit(origin: Origin, variant: Variant, env: str, place: str) -> None:
+def _check_fit(origin: Parent, variant: Variant, env: str, place: str) -> None:
     """InputError unless what the origin's runs end with is what the variant's runs on `env` are made of."""
     there, here = origin.variant, variant
     if there.algorithm != here.algorithm:
-        raise InputError(f"{place}: {there.name!r} is of {there.algorithm} and {here.name!r} of {here.algorithm}; "
-                         "weights go on in the same algorithm")  # fmt: skip
+        raise InputError(
+            f"{place}: {there.name!r} is of {there.algorithm} and {here.name!r} of {here.algorithm}; "
+            "weights go on in the same algorithm"
+        )
     if ALGORITHMS[here.algorithm].learner(here.configs[env], *_sizes(env)).start is None:
         raise InputError(f"{place}: runs of {here.algorithm} do not start from others (its Learner has no `start`)")
     if _sizes(origin.env) != _sizes(env):
@@ -149,8 +151,10 @@ def _check_fit(origin: Origin, variant: Variant, env: str, place: str) -> None:
     of_origin, own = _shapes(there.algorithm, theirs, origin.env), _shapes(here.algorithm, ours, env)
     for part in {**own, **of_origin}:
         if own.get(part) != of_origin.get(part):
-            raise InputError(f"{place}: does not fit: {part} is {_shape(of_origin, part)} in {there.name!r} and "
-                             f"{_shape(own, part)} here, on {env}")  # fmt: skip
+            raise InputError(
+                f"{place}: does not fit: {part} is {_shape(of_origin, part)} in {there.name!r} and "
+                f"{_shape(own, part)} here, on {env}"
+            )
 
 
 def _sizes(env: str) -> tuple[int, int]:

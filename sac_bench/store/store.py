@@ -64,7 +64,7 @@ class Store:
     def locks(self) -> Path:
         return self.root / ".locks"
 
-    def claim(self, cohort_id: str) -> Path:
+    def cohort_lock(self, cohort_id: str) -> Path:
         """The lock that the process which trains a cohort holds."""
         return self.locks / "cohorts" / _plain(cohort_id)
 
@@ -84,7 +84,7 @@ class Store:
         standing = standing_at(status, steps)
         if standing in (*ENDED, "damaged") or has_raised(status):
             return standing
-        return "running" if "cohort" in status and locks.is_taken(self.claim(status["cohort"])) else standing
+        return "running" if "cohort" in status and locks.is_taken(self.cohort_lock(status["cohort"])) else standing
 
     def check_writable(self, name: str) -> None:
         """Refuse a folder that an experiment's results cannot be written to, before anything is trained."""
@@ -145,8 +145,10 @@ class Store:
         except InputError as error:
             raise InputError(f"{error}; delete it, and it is written again") from None
         if isinstance(layout, int) and layout > LAYOUT:
-            raise InputError(f"{path}: written by a newer sac_bench (layout {layout}; this one knows {LAYOUT}); "
-                             "upgrade, or use another --results")  # fmt: skip
+            raise InputError(
+                f"{path}: written by a newer sac_bench (layout {layout}; this one knows {LAYOUT}); "
+                "upgrade, or use another --results"
+            )
         return layout
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sac_bench.algorithms.protocol import Batch, Learner, Numbers, State
+from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
-from sac_bench.training.cuda_graph import Graphed
+from sac_bench.training.cuda_graph import CudaGraphed
 from sac_bench.training.inductor import use_vector_functions
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
@@ -57,7 +57,7 @@ class Cohort:
     ) -> None:
         self.learner, self.dtype, self.device = learner, dtype, torch.device(device)
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self.device)
-        self.numbers: Numbers = {
+        self.numbers: Hyperparameters = {
             name: torch.tensor([n[name] for n in numbers], dtype=dtype, device=self.device) for name in numbers[0]
         }
         members = [
@@ -105,7 +105,7 @@ class Cohort:
         handed_on = named_tensors(self.learner.weights(self._of_member(m)))
         return {name: leaf.cpu().clone() for name, leaf in handed_on.items()}
 
-    def start(self, m: int, weights: Mapping[str, Tensor], before: Numbers) -> None:
+    def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
         """Have member m, before its first update, begin with the `weights` of a learner whose numbers were `before`.
 
         Raises InputError where they do not fit.
@@ -138,7 +138,7 @@ class Cohort:
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)
-        return Graphed(compiled) if self.device.type == "cuda" else compiled
+        return CudaGraphed(compiled) if self.device.type == "cuda" else compiled
 
     def prepare(self, memory: Data) -> Data:
         """What the updates that are due now learn from: the memory, or what the learners make of a whole rollout."""
@@ -167,7 +167,7 @@ class Cohort:
         drawn = partial(Draws, dtype=self.dtype, device=self.device, prefix="diagnosis/")
         noise = drawn(diagnosis.noise)
 
-        def of_one(state: State, numbers: Numbers, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
+        def of_one(state: State, numbers: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
             moment = noise.at(seed[None], step)
             return diagnosis.of(state, numbers, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
 
@@ -206,7 +206,7 @@ class Cohort:
             found = {f"parameter {name}": leaf[m] for name, leaf in named_tensors(self.state["params"]).items()}
         return [name for name, values in found.items() if not values.isfinite().all()]
 
-    def _prepare_all(self, state: State, numbers: Numbers, seeds: Tensor, memory: Data) -> Data:
+    def _prepare_all(self, state: State, numbers: Hyperparameters, seeds: Tensor, memory: Data) -> Data:
         order = self._order_draws.at(seeds, state["updates"][0]).integers("order", 2**31)
         order = order.argsort(dim=-1, stable=True).flatten(1)
         newest = {name: part.to(self.dtype) for name, part in whole(memory, self.learner.rollout).items()}
@@ -219,7 +219,7 @@ class Cohort:
         self,
         made_by: Callable[..., Any],
         state: State,
-        numbers: Numbers,
+        numbers: Hyperparameters,
         seeds: Tensor,
         record: tuple[Tensor, Tensor, Tensor, Tensor],
         data: Data,
@@ -243,7 +243,7 @@ class Cohort:
         self,
         policy: Any,
         carried: Any,
-        numbers: Numbers,
+        numbers: Hyperparameters,
         seeds: Tensor,
         observation: Tensor,
         started: Tensor,
@@ -260,7 +260,7 @@ class Cohort:
             tree_map(lambda old, new: old.copy_(new), carried, new)
         return torch.where(warm, action.nan_to_num(0.0), 2 * moment.uniform("warmup") - 1).to(torch.float32)
 
-    def _act_all(self, policy: Any, numbers: Numbers, observation: Tensor, noise: Tensor):
+    def _act_all(self, policy: Any, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
         return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
 
 

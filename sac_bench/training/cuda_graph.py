@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 
-class Graphed:
+class CudaGraphed:
     """A function that only changes CUDA tensors it is given, recorded on its fourth call with the same ones.
 
     "The same" are tensors at the same addresses: they are what a recording reads and writes. The calls before it run

@@ -15,7 +15,7 @@ from sac_bench.envs.guard import Fails, raise_at_once
 from sac_bench.envs.output import captured
 from sac_bench.envs.pool import EnvSpec, Pool
 from sac_bench.training.cohort import Cohort
-from sac_bench.training.q_bias import Watch
+from sac_bench.training.q_bias import QBiasTracker
 from sac_bench.training.random import Draws, derived_seeds
 
 POLICIES = ("mean", "sample")
@@ -37,8 +37,17 @@ class Episodes(NamedTuple):
         return Episodes(self.returns[:members], self.lengths[:members], bias, self.not_finite)
 
 
-def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episodes: int, threads: int,
-             compiled: bool, idle: Collection[int] = (), fails: Fails = raise_at_once) -> Episodes:  # fmt: skip
+def evaluate(
+    cohort: Cohort,
+    env: EnvSpec,
+    seeds: list[int],
+    steps: int,
+    episodes: int,
+    threads: int,
+    compiled: bool,
+    idle: Collection[int] = (),
+    fails: Fails = raise_at_once,
+) -> Episodes:
     """`episodes` episodes of every member by each policy, as they stand after `steps` transitions.
 
     Both policies start from the same states, drawn from (run seed, steps): what an evaluation finds depends on
@@ -70,7 +79,7 @@ def evaluate(cohort: Cohort, env: EnvSpec, seeds: list[int], steps: int, episode
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     terminated = np.zeros(m * 2 * e, dtype=bool)
     value = cohort.learner.value
-    watch, half = (Watch(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
+    watch, half = (QBiasTracker(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
     part = lambda x: x.reshape(m, 2, e)[:, half]
     observation = pool.reset()
     while running.any():

@@ -12,8 +12,26 @@ import functools
 import torch
 from torch._inductor.codegen.cpp import CppOverrides
 
-INEXACT = ("exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "cos", "tan", "asin", "acos", "atan",
-           "sinh", "cosh", "tanh", "erf", "erfc")  # fmt: skip
+INEXACT = (
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "erf",
+    "erfc",
+)
 """Functions of one number whose last digit IEEE 754 leaves open; sums, products, quotients and roots are exact."""
 CACHE_TAG = "sac_bench-vector-functions-3"
 """Compiled code is cached by its graph; this keeps code with these functions apart from code without."""

@@ -14,7 +14,7 @@ REST = 0.01
 ROWS = 256  # that Q is asked of at once: always as many, since products of another size may differ in their last bits
 
 
-class Watch:
+class QBiasTracker:
     """Follows E episodes of every member, step by step, and compares in the end.
 
     What is done after an episode has ended is followed, too, and does not count.

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
-from sac_bench.algorithms.protocol import Numbers
+from sac_bench.algorithms.protocol import Hyperparameters
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.envs.guard import Fails, Stop, diverged, failed
 from sac_bench.envs.pool import Pool, describe
@@ -178,10 +178,16 @@ class Trainer:
             if m not in self._stops or at < self._stops[m].step:
                 self._stops[m] = diverged(at, ", ".join(names[:3]) + (" and others" if len(names) > 3 else ""))
         episodes = evaluate(
-            self.cohort, self.env, self.seeds, self.steps, self.config.eval_episodes, self.threads, self.compiled,
+            self.cohort,
+            self.env,
+            self.seeds,
+            self.steps,
+            self.config.eval_episodes,
+            self.threads,
+            self.compiled,
             idle=[*np.flatnonzero(self._stopped()).tolist(), *range(self.members, self.cohort.size)],
             fails=self._fails("evaluation"),
-        )  # fmt: skip
+        )
         for m, what in episodes.not_finite.items():
             self._stops.setdefault(m, diverged(self.steps, f"{what} in evaluation"))
         measured = self._measured(episodes)
@@ -233,8 +239,9 @@ class Trainer:
         members = self.seeds[: self.members]
         seeds = [derived_seeds(seed, "training environments", generation, n) for seed in members]
         idle = set(np.flatnonzero(np.repeat(self._stopped(), n)).tolist())
-        return Pool(self.env.id, list(itertools.chain(*seeds)), self.threads, idle=idle,
-                    fails=self._fails("training", n))  # fmt: skip
+        return Pool(
+            self.env.id, list(itertools.chain(*seeds)), self.threads, idle=idle, fails=self._fails("training", n)
+        )
 
     def _open_pool(self) -> None:
         self._pool = self._make_pool()
@@ -304,7 +311,7 @@ class Trainer:
         if not np.array_equal(observation[alive], recorded[alive], equal_nan=True):
             raise InputError(f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions")
 
-    def start(self, m: int, weights: Mapping[str, Tensor], before: Numbers) -> None:
+    def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
         """Have member m begin with another learner's weights (`Cohort.start`)."""
         for place in range(m, self.cohort.size, self.members):
             self.cohort.start(place, weights, before)

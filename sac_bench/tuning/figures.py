@@ -75,8 +75,9 @@ def slices(about: About) -> Figure:
     names = list(about["space"])
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns + 0.4, 2.6 * rows), squeeze=False, sharey=True,
-                                layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.1 * columns + 0.4, 2.6 * rows), squeeze=False, sharey=True, layout="constrained"
+    )
     for axis, name in zip(axes.flat, names, strict=False):
         place, ticks = _axis_of(about["space"][name])
         for state, style in (("PRUNED", PRUNED), ("COMPLETE", COMPLETE)):
@@ -159,8 +160,11 @@ def cost(about: About) -> Figure:
     axis.axvline(whole, color="gray", linestyle="--", linewidth=0.9, label="all of these trials, none pruned")
     axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     saved = 1 - spent[-1] / whole
-    axis.set(xlabel="transitions trained, of all trials in the order asked", ylabel=_value_label(about),
-             title=f"cost: {saved:.0%} saved by pruning")  # fmt: skip
+    axis.set(
+        xlabel="transitions trained, of all trials in the order asked",
+        ylabel=_value_label(about),
+        title=f"cost: {saved:.0%} saved by pruning",
+    )
     axis.legend(fontsize=7)
     return figure
 

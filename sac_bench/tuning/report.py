@@ -65,7 +65,7 @@ def describe(
         "name": study.name,
         "question": study.question,
         "algorithm": study.algorithm,
-        "semantics": ALGORITHMS[study.algorithm].semantics,
+        "semantics": ALGORITHMS[study.algorithm].version,
         "scored_by": ALGORITHMS[study.algorithm].scored_by,
         "envs": list(study.envs),
         "seeds": list(study.seeds),
@@ -75,9 +75,14 @@ def describe(
         "runs_per_trial": len(study.seeds) * len(study.envs),
         "value_means": value_means(study),
         "settings": {
-            "sampler": f"{study.sampler} (seed {study.sampler_seed})", "batch": study.batch, "pruner": study.pruner,
-            "reduction": study.reduction, "objective": study.objective, "aggregate": study.aggregate,
-            "quantile": study.quantile, "scale": {env: list(ends) for env, ends in study.scale.items()},
+            "sampler": f"{study.sampler} (seed {study.sampler_seed})",
+            "batch": study.batch,
+            "pruner": study.pruner,
+            "reduction": study.reduction,
+            "objective": study.objective,
+            "aggregate": study.aggregate,
+            "quantile": study.quantile,
+            "scale": {env: list(ends) for env, ends in study.scale.items()},
         },
         "space": {d.name: {k: v for k, v in asdict(d).items() if k != "name" and v is not None} for d in study.space},
         "default": {d.name: default[d.name] for d in study.space},
@@ -89,7 +94,7 @@ def describe(
         "command": command,
         "training_seconds": round(training_seconds, 2),
         "own_seconds": round(own_seconds, 2),
-    }  # fmt: skip
+    }
 
 
 def value_means(study: Study) -> str:
@@ -234,13 +239,16 @@ def _rules(about: dict[str, Any]) -> str:
     settings, runs = about["settings"], about["runs_per_trial"]
     return RULES.format(
         acting="sampled actions" if about.get("scored_by") == "sample" else "the mean action",
-        objective={"final": "the mean over the evaluations in the last 10% of the steps",
-                   "area": "the mean over all steps of the curve of evaluations"}[settings["objective"]],
-        aggregate="the interquartile mean (of fewer than four, the mean)" if settings["aggregate"] == "iqm"
+        objective={
+            "final": "the mean over the evaluations in the last 10% of the steps",
+            "area": "the mean over all steps of the curve of evaluations",
+        }[settings["objective"]],
+        aggregate="the interquartile mean (of fewer than four, the mean)"
+        if settings["aggregate"] == "iqm"
         else f"the {settings['quantile']:g} quantile",
         runs=runs,
         scaled=", each environment's returns on the scale below" if settings["scale"] else "",
-    )  # fmt: skip
+    )
 
 
 def _settings(about: dict[str, Any]) -> list[Block]:

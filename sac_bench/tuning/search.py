@@ -177,4 +177,4 @@ class Search:
             f"{self.study.name}: {len(ended)} of {self.study.trials} trials ended"
             f"{'' if best is None else f', best {best:,.1f}'}; now {goal} steps",
             highlight=False,
-        )  # fmt: skip
+        )

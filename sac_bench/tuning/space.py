@@ -19,7 +19,7 @@ from sac_bench.spec.toml import validate
 
 Params = dict[str, Any]
 """Options by name, as an experiment file would have them."""
-FEW = 1000
+MAX_GRID_VALUES = 1000
 """Whole numbers in a range, up to which each is tried before anything is trained."""
 CORNERS = 4096
 INSIDE = 256
@@ -104,7 +104,7 @@ class IntRange(Dimension):
 
     def probes(self) -> list[Any]:
         values = range(self.low, self.high + 1, self.step)
-        return list(values) if len(values) <= FEW else self.ends()
+        return list(values) if len(values) <= MAX_GRID_VALUES else self.ends()
 
     def drawn(self, chosen: random.Random) -> int:
         return chosen.randrange(self.low, self.high + 1, self.step)

@@ -75,8 +75,10 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
     try:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise InputError("--storage: wants a URL as sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or "
-                         "mysql://...; a journal in the study's folder is the default") from None  # fmt: skip
+        raise InputError(
+            "--storage: wants a URL as sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or "
+            "mysql://...; a journal in the study's folder is the default"
+        ) from None
     parsed = _with_driver(parsed)
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise InputError("--storage sqlite://: is in memory, where nothing is left to go on from; sqlite:///FILE")
@@ -154,5 +156,6 @@ def _with_driver(url: sqlalchemy.URL) -> sqlalchemy.URL:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
             return url.set(drivername=f"{url.drivername}+{module.lower()}")
-    raise InputError(f"--storage {shown(url)}: no driver for {url.drivername}; "
-                     f"pip install {DRIVERS[url.drivername][-1]}")  # fmt: skip
+    raise InputError(
+        f"--storage {shown(url)}: no driver for {url.drivername}; pip install {DRIVERS[url.drivername][-1]}"
+    )

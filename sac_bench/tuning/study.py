@@ -20,7 +20,7 @@ from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec import experiment as experiments
 from sac_bench.spec.experiment import NAME, RESERVED, Experiment, Variant
-from sac_bench.spec.overrides import MAX_STEPS, Layers, Resolved
+from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
 from sac_bench.spec.toml import located, read, validate
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
@@ -98,7 +98,7 @@ class Study:
     top: int
     held_out_seeds: tuple[int, ...]
     source: str
-    layers: Layers
+    layers: Overrides
     base: Mapping[str, Any]
     """The tables [base] and, below, [on], as the layers have them."""
     on: Mapping[str, Any]
@@ -181,8 +181,17 @@ def load(path: str | Path, trials: int | None = None) -> Study:
             check(env)
         if env in base["envs"][:i]:
             raise InputError(f"{where}: envs: {env!r} is there twice")
-    layers = Layers(where, base["algorithm"], file.steps, base["base"], base["on"], (), {}, base["envs"],
-                    None if file.experiment else base["envs"])  # fmt: skip
+    layers = Overrides(
+        where,
+        base["algorithm"],
+        file.steps,
+        base["base"],
+        base["on"],
+        (),
+        {},
+        base["envs"],
+        None if file.experiment else base["envs"],
+    )
     study = Study(
         name=file.name,
         question=file.question,
@@ -311,8 +320,11 @@ def _joined(first: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]
 
 def _without_steps(table: Mapping[str, Any]) -> dict[str, Any]:
     """A study's steps are everyone's, in whatever table."""
-    return {key: _without_steps(value) if isinstance(value, dict) else value for key, value in table.items()
-            if key != "steps"}  # fmt: skip
+    return {
+        key: _without_steps(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if key != "steps"
+    }
 
 
 def _scale(file: _File, envs: Sequence[str], where: str) -> dict[str, tuple[float, float]]:
@@ -332,7 +344,7 @@ def _scale(file: _File, envs: Sequence[str], where: str) -> dict[str, tuple[floa
     return {env: (values[0], values[1]) for env, values in file.scale.items()}
 
 
-def _space(file: _File, layers: Layers, algorithm: str, where: str) -> tuple[Dimension, ...]:
+def _space(file: _File, layers: Overrides, algorithm: str, where: str) -> tuple[Dimension, ...]:
     if not file.space:
         raise InputError(f"{where}: [space]: is empty: there is nothing to search")
     for name in file.space:
@@ -358,5 +370,7 @@ def _check_rungs(study: Study, where: str) -> None:
             if steps % config.eval_every:
                 below = steps - steps % config.eval_every
                 near = " or ".join(str(n) for n in (below, below + config.eval_every) if n)
-                raise InputError(f"{where}: {name}: {steps} is no evaluation point on {env}: eval_every = "
-                                 f"{config.eval_every}; nearest: {near}")  # fmt: skip
+                raise InputError(
+                    f"{where}: {name}: {steps} is no evaluation point on {env}: eval_every = "
+                    f"{config.eval_every}; nearest: {near}"
+                )

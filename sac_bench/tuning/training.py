@@ -18,7 +18,7 @@ from sac_bench.execution.engine import Engine
 from sac_bench.execution.machine import available_memory
 from sac_bench.execution.plan import Plan, make_plan
 from sac_bench.execution.progress import Display
-from sac_bench.execution.split import narrow, widths_are_equal
+from sac_bench.execution.split import split_cohort, widths_are_equal
 from sac_bench.spec.experiment import Experiment, Variant
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located
@@ -48,17 +48,32 @@ class Training:
         """
         wanted = {spec.id: spec for _, spec in experiment.runs()}
         with located(experiment.source), self.store.planning():
-            narrow(self.store, [run_id for run_id in wanted if self._is_under_way(run_id)], self.planner, self.device)
-            plan = make_plan(experiment, self.store, self.workers, self._memory(), self.device, self.retrain,
-                             self._labels(experiment) if splits else {})  # fmt: skip
+            split_cohort(
+                self.store, [run_id for run_id in wanted if self._is_under_way(run_id)], self.planner, self.device
+            )
+            plan = make_plan(
+                experiment,
+                self.store,
+                self.workers,
+                self._memory(),
+                self.device,
+                self.retrain,
+                self._labels(experiment) if splits else {},
+            )
             for last in (False, True):
                 cohorts = tuple(cohort for cohort in plan.cohorts if (cohort.steps >= last_steps) == last)
                 planning.write(Plan((), cohorts), self.store, self.planner, keep_replay=not last)
         if plan.cohorts:
             began = time.monotonic()
             try:
-                Engine(plan, self.store, device=self.device, workers=self.workers, imports=self.imports,
-                       display=Display(self.console, self.workers)).run()  # fmt: skip
+                Engine(
+                    plan,
+                    self.store,
+                    device=self.device,
+                    workers=self.workers,
+                    imports=self.imports,
+                    display=Display(self.console, self.workers),
+                ).run()
             finally:
                 self.seconds += time.monotonic() - began
 

@@ -84,9 +84,12 @@ class Trials:
             self._folder = store.identity()
         with self.asking(), telling_of(url):
             self._optuna = optuna.create_study(
-                study_name=study.name, storage=self.storage, direction="maximize", load_if_exists=True,
+                study_name=study.name,
+                storage=self.storage,
+                direction="maximize",
+                load_if_exists=True,
                 sampler=self._sampler(0),
-            )  # fmt: skip
+            )
             known = self._optuna.user_attrs.get("definition")
             foreign = known is None and self._optuna.get_trials(deepcopy=False)
             if foreign or self._optuna.direction != optuna.study.StudyDirection.MAXIMIZE:
@@ -265,8 +268,10 @@ class Trials:
 
     def _counts(self, trial: FrozenTrial) -> bool:
         return UNUSED not in trial.user_attrs and trial.state in (
-            TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE
-        )  # fmt: skip
+            TrialState.RUNNING,
+            TrialState.PRUNED,
+            TrialState.COMPLETE,
+        )
 
     def _closed_as_surplus(self, trial: optuna.Trial) -> bool:
         """Close a trial where others asked for the last ones at the same time: the lower numbers count."""

@@ -46,10 +46,17 @@ def tune(
 
         def keep(judged: Verdict | None = None, failures: Sequence[str] = ()) -> None:
             about = report.describe(
-                study, trials.all(), trials.importances(), storage=trials.at, command=command,
-                training_seconds=training.seconds, own_seconds=time.monotonic() - began - training.seconds,
-                failed=sorted(search.failed), failures=failures, verdict=judged,
-            )  # fmt: skip
+                study,
+                trials.all(),
+                trials.importances(),
+                storage=trials.at,
+                command=command,
+                training_seconds=training.seconds,
+                own_seconds=time.monotonic() - began - training.seconds,
+                failed=sorted(search.failed),
+                failures=failures,
+                verdict=judged,
+            )
             report.write_study(folder, about)
 
         search = Search(study, trials, training, command, waved=keep)
@@ -108,6 +115,8 @@ def _say(
     if failed:
         console.print(
             f"failed runs in trials {', '.join(map(str, sorted(failed)))}; the same command tries again, "
-            "with --retrain also runs whose environment raised an exception", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            "with --retrain also runs whose environment raised an exception",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}", highlight=False, soft_wrap=True)

@@ -44,9 +44,13 @@ def gradient(loss: Callable[[Array], Any], parameters: Array) -> Array:
 
 
 def network(
-    parameters: Array, sizes: tuple[int, ...], x: Array, activation: str, normalises: bool = False,
+    parameters: Array,
+    sizes: tuple[int, ...],
+    x: Array,
+    activation: str,
+    normalises: bool = False,
     masks: list[Array] | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """x [B, in] -> [B, out]; a hidden layer is its product, dropout, normalisation and activation ([4] section 3)."""
     start = 0
 
@@ -91,8 +95,9 @@ class SoftActorCritic:
     Parameters: actor [P], critics C x [P'], value [P''] or None, log_alpha. `targets` are the critics' or the value's.
     """
 
-    def __init__(self, c: dict[str, Any], dims: tuple[int, int], actor: Array, critics: list[Array],
-                 value: Array | None) -> None:  # fmt: skip
+    def __init__(
+        self, c: dict[str, Any], dims: tuple[int, int], actor: Array, critics: list[Array], value: Array | None
+    ) -> None:
         d, a = dims
         self.c, self.action_dim = c, a
         self.actor, self.critics, self.value = actor.copy(), [q.copy() for q in critics], value

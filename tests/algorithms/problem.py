@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.critics import Networks
 from sac_bench.algorithms.networks import Network
-from sac_bench.algorithms.protocol import Batch, Numbers, State
+from sac_bench.algorithms.protocol import Batch, Hyperparameters, State
 from sac_bench.training.random import uniform
 
 D, A, B = 3, 2, 16
@@ -37,7 +37,7 @@ class Problem:
         self.config: Any = ALGORITHMS[algorithm].config.model_validate(settings)
         self.learner = ALGORITHMS[algorithm].learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
-        self.numbers: Numbers = self.config.number_tensors()
+        self.numbers: Hyperparameters = self.config.number_tensors()
         self.state: State = self.learner.init(
             lambda name, shape: uniform(1, name, shape, self.config.dtype), self.numbers
         )

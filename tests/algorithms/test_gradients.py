@@ -67,8 +67,9 @@ def test_sac_measures_the_variance_of_its_actors_gradient(structure):
         gradients = []
         for z in noise:
             actor = tree_map(lambda leaf: leaf.clone().requires_grad_(), state["params"]["actor"])
-            loss, _ = sac.actor_loss(actor, replace(nets, score_function=by_score), state["params"]["critic"],
-                                     observation, z, alpha, numbers)  # fmt: skip
+            loss, _ = sac.actor_loss(
+                actor, replace(nets, score_function=by_score), state["params"]["critic"], observation, z, alpha, numbers
+            )
             gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, tree_leaves(actor))]))
         mean = sum(gradients) / 32
         variance = sum(((g - mean) ** 2).sum() for g in gradients) / 31

@@ -35,9 +35,14 @@ class Peer:
         if config.algorithm == "ddpg":
             self.peer: TD3 = DDPG("MlpPolicy", Spaces(), **common)
         else:
-            self.peer = TD3("MlpPolicy", Spaces(), policy_delay=config.policy_delay,
-                            target_policy_noise=config.target_noise, target_noise_clip=config.target_noise_clip,
-                            **common)  # fmt: skip
+            self.peer = TD3(
+                "MlpPolicy",
+                Spaces(),
+                policy_delay=config.policy_delay,
+                target_policy_noise=config.target_noise,
+                target_noise_clip=config.target_noise_clip,
+                **common,
+            )
         self.peer.set_logger(Logger(folder=None, output_formats=[]))
         self.peer.policy.double()
         self.peer.critic.optimizer = torch.optim.Adam(

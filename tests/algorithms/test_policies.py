@@ -37,8 +37,9 @@ def test_density_of_a_mixture_integrates_to_one_and_is_the_formula():
     action, found = density()
     assert float(torch.trapezoid(found, action)) == pytest.approx(1, abs=1e-4)
     u = torch.atanh(action[10_000:30_000])
-    normal = sum(w * torch.distributions.Normal(m, s).log_prob(u).exp()
-                 for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True))  # fmt: skip
+    normal = sum(
+        w * torch.distributions.Normal(m, s).log_prob(u).exp() for w, m, s in zip(WEIGHTS, MEANS, STDS, strict=True)
+    )
     torch.testing.assert_close(found[10_000:30_000], normal / (1 - u.tanh() ** 2), rtol=1e-6, atol=0)
 
 
@@ -47,10 +48,12 @@ def test_samples_of_a_mixture_have_its_density():
     sample = sampled(noise)
     edges, (action, found) = torch.linspace(-1, 1, 41, dtype=torch.float64), density()
     counts = torch.histogram(sample.action[:, 0], edges).hist
-    mass = torch.stack([
-        torch.trapezoid(torch.where((action >= low) & (action < high), found, 0.0), action)
-        for low, high in pairwise(edges)
-    ])  # fmt: skip
+    mass = torch.stack(
+        [
+            torch.trapezoid(torch.where((action >= low) & (action < high), found, 0.0), action)
+            for low, high in pairwise(edges)
+        ]
+    )
     expected = len(noise) * mass
     assert ((counts - expected).abs() < 5 * expected.sqrt() + 20).all()  # 20: a bin's edges lie between points
     torch.testing.assert_close(sample.mean, torch.full_like(sample.mean, math.tanh(MEANS[1])))  # the likeliest's

@@ -95,8 +95,15 @@ def test_log_prob_is_the_normals():
 @pytest.mark.parametrize("bootstrap", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_prepared_samples_are_a_loops(bootstrap, normalize):
-    problem = Problem("ppo", num_envs=N, rollout=48, eval_every=48, bootstrap_truncated=bootstrap,
-                      normalize_observations=normalize, normalize_rewards=normalize)  # fmt: skip
+    problem = Problem(
+        "ppo",
+        num_envs=N,
+        rollout=48,
+        eval_every=48,
+        bootstrap_truncated=bootstrap,
+        normalize_observations=normalize,
+        normalize_rewards=normalize,
+    )
     config, params, state = problem.config, problem.state["params"], problem.state
     seen, returns, running = np.zeros((0, D)), [], np.zeros(N)
     for seed in range(3):
@@ -125,8 +132,13 @@ def test_prepared_samples_are_a_loops(bootstrap, normalize):
 
         state = state | {"stopped": torch.ones((), dtype=torch.bool)}
         state, samples = problem.learner.prepare(state, problem.numbers, sent)
-        expected = {"observation": scale(data["observation"]), "action": data["action"], "value": value,
-                    "advantage": advantage, "return": advantage + value}  # fmt: skip
+        expected = {
+            "observation": scale(data["observation"]),
+            "action": data["action"],
+            "value": value,
+            "advantage": advantage,
+            "return": advantage + value,
+        }
         for name, array in expected.items():
             np.testing.assert_allclose(samples[name].numpy(), array, rtol=0, atol=1e-10, err_msg=name)
         assert samples.keys() - expected.keys() == {"log_prob"}

@@ -48,9 +48,10 @@ def test_bfloat16_state_and_metrics_are_float32_and_near_those_of_float32():
         torch.testing.assert_close(metrics["bfloat16"][name], value, rtol=0.02, atol=0.02)
     moved = [
         (ours - theirs).abs().max()
-        for ours, theirs in zip(tree_leaves(states["bfloat16"]["params"]), tree_leaves(states["float32"]["params"]),
-                                strict=True)
-    ]  # fmt: skip
+        for ours, theirs in zip(
+            tree_leaves(states["bfloat16"]["params"]), tree_leaves(states["float32"]["params"]), strict=True
+        )
+    ]
     assert max(moved) > 0  # Adam bounds it: how far rounding leads is what experiments/precision.toml measures
 
 

@@ -255,9 +255,17 @@ def test_both_kinds_of_particles_are_needed(wrong):
 
 # Another value than the default of every number that may differ inside a cohort.
 CHANGED = {
-    "actor_lr": 1e-2, "critic_lr": 1e-2, "gamma": 0.5, "tau": 0.5, "target_period": 2, "reward_scale": 7.0,
-    "pessimism": 0.0, "bandwidth_min": 2.0, "particles_in": "presquash", "bootstrap_truncated": False,
-}  # fmt: skip
+    "actor_lr": 1e-2,
+    "critic_lr": 1e-2,
+    "gamma": 0.5,
+    "tau": 0.5,
+    "target_period": 2,
+    "reward_scale": 7.0,
+    "pessimism": 0.0,
+    "bandwidth_min": 2.0,
+    "particles_in": "presquash",
+    "bootstrap_truncated": False,
+}
 
 
 @pytest.mark.parametrize("structure", [{}, {"n_step": 3, "activation": "tanh"}])

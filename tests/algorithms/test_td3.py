@@ -25,8 +25,14 @@ def test_exploration_noise_is_the_ornstein_uhlenbeck_recursion_and_starts_from_z
 
 @pytest.mark.parametrize(("correlation", "spread"), [(0.0, 0.3), (0.85, 0.3 / (1 - 0.85**2) ** 0.5)])
 def test_exploration_is_the_policy_with_noise_of_the_stationary_spread_in_bounds(correlation, spread):
-    problem = Problem("td3", exploration_noise=0.3, noise_correlation=correlation, num_envs=4000, eval_every=4000,
-                      learning_starts=4000)  # fmt: skip
+    problem = Problem(
+        "td3",
+        exploration_noise=0.3,
+        noise_correlation=correlation,
+        num_envs=4000,
+        eval_every=4000,
+        learning_starts=4000,
+    )
     own, observation = problem.learner, torch.zeros(4000, D, dtype=torch.float64)
     policy, carried = own.policy(problem.state), problem.state["exploration"]
     started, noises = torch.zeros(4000, dtype=torch.float64), []

@@ -38,14 +38,20 @@ def made_up(finals, sampled=None, statuses=None):
             for step, share in ((0, 0.0), (50, 0.5), (100, 1.0)):
                 evaluations.append(labels | {"step": step, "policy": "mean", "return_mean": share * value})
                 evaluations.append(labels | {"step": step, "policy": "sample", "return_mean": share * other})
-                variances = {"gradient_variance_reparameterised": 10.0**seed,
-                             "gradient_variance_score_function": 10.0 ** (seed + 2)}  # fmt: skip
+                variances = {
+                    "gradient_variance_reparameterised": 10.0**seed,
+                    "gradient_variance_score_function": 10.0 ** (seed + 2),
+                }
                 training.append(labels | {"step": step} | variances)
     variants = list(dict.fromkeys(variant for variant, _ in finals))
     envs = list(dict.fromkeys(env for _, env in finals))
-    about = {"envs": envs, "reference": variants[0], "random": {env: {"return_mean": 0.0} for env in envs},
-             "variants": {name: {"algorithm": "sac", "steps": dict.fromkeys(envs, 100)} for name in variants},
-             "config": {}}  # fmt: skip
+    about = {
+        "envs": envs,
+        "reference": variants[0],
+        "random": {env: {"return_mean": 0.0} for env in envs},
+        "variants": {name: {"algorithm": "sac", "steps": dict.fromkeys(envs, 100)} for name in variants},
+        "config": {},
+    }
     return Results(*map(pd.DataFrame, (runs, evaluations, [], training))), about
 
 
@@ -144,9 +150,9 @@ def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
 
 
 def test_spread_is_brown_and_forsythes():
-    narrow, wide = 100 + NOISE, 100 + 30 * NOISE
-    (one,) = judged(["b:spread > a:spread"], narrow, wide, margin=None)
-    away = [np.abs(x - np.median(x)) for x in (wide, narrow)]
+    split_cohort, wide = 100 + NOISE, 100 + 30 * NOISE
+    (one,) = judged(["b:spread > a:spread"], split_cohort, wide, margin=None)
+    away = [np.abs(x - np.median(x)) for x in (wide, split_cohort)]
     assert one.p == pytest.approx(stats.ttest_ind(*away, equal_var=False).pvalue)
     assert one.difference.value == pytest.approx(away[0].mean() - away[1].mean())
     assert one.outcome == "as claimed"
@@ -168,8 +174,12 @@ def test_areas_and_runs_that_diverged():
 
 
 def test_growth_is_a_difference_of_differences_in_gains():
-    finals = {("a", "Hopper-v5"): 100 + NOISE, ("b", "Hopper-v5"): 90 + NOISE[::-1],
-              ("a", "Ant-v5"): 1000 + NOISE, ("b", "Ant-v5"): 500 + NOISE[::-1]}  # fmt: skip
+    finals = {
+        ("a", "Hopper-v5"): 100 + NOISE,
+        ("b", "Hopper-v5"): 90 + NOISE[::-1],
+        ("a", "Ant-v5"): 1000 + NOISE,
+        ("b", "Ant-v5"): 500 + NOISE[::-1],
+    }
     results, about = made_up(finals)
     claim = Claim("", "", (expectation("a > b", "ab", MEASURES),), 0.05, ENVS)
     *_, growth = comparisons(claim, results, about)
@@ -216,9 +226,16 @@ def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, said):
     assert list(table(found)["outcome"]) == outcomes
 
 
-@pytest.mark.parametrize(("p", "q", "outcome"), [(0.05, 1, "as claimed"), (0.06, 0.05, "against the claim"),
-                                                 (0.06, 0.06, "undecided"), (0.01, 0.01, "as claimed"),
-                                                 (float("nan"), float("nan"), "no word")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("p", "q", "outcome"),
+    [
+        (0.05, 1, "as claimed"),
+        (0.06, 0.05, "against the claim"),
+        (0.06, 0.06, "undecided"),
+        (0.01, 0.01, "as claimed"),
+        (float("nan"), float("nan"), "no word"),
+    ],
+)
 def test_an_outcome_is_of_two_p_values(p, q, outcome):
     assert outcome_of(p, q) == outcome
 

@@ -29,10 +29,12 @@ def experiment(variants, seeds=5, statuses=(), success_return=None):
         "success_return": success_return,
         "command": "",
         "random": {ENV: {"return_mean": -5.0}},
-        "variants": {name: {"algorithm": a, "overrides": {}, "steps": {ENV: steps}, "swept": None}
-                     for name, (a, steps, _) in variants.items()},
+        "variants": {
+            name: {"algorithm": a, "overrides": {}, "steps": {ENV: steps}, "swept": None}
+            for name, (a, steps, _) in variants.items()
+        },
         "config": {name: {ENV: {"eval_every": every}} for name, (_, _, every) in variants.items()},
-    }  # fmt: skip
+    }
     runs, evaluations, episodes, training = [], [], [], []
     for name, (algorithm, steps, every) in variants.items():
         for seed in range(seeds):

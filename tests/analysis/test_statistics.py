@@ -221,8 +221,8 @@ def test_bootstrap_interval_holds_its_estimate_and_shrinks_with_seeds():
         assert middle.shape == low.shape == high.shape == (4,)
         assert (low <= middle).all()
         assert (middle <= high).all()
-    narrow = np.subtract(*bootstrap_iqm(many, 500)[:0:-1]).mean()
-    assert narrow < 0.5 * np.subtract(*bootstrap_iqm(few, 500)[:0:-1]).mean()
+    split_cohort = np.subtract(*bootstrap_iqm(many, 500)[:0:-1]).mean()
+    assert split_cohort < 0.5 * np.subtract(*bootstrap_iqm(few, 500)[:0:-1]).mean()
 
 
 def test_bootstrap_of_two_seeds_by_hand():

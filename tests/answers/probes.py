@@ -120,11 +120,23 @@ class Answers:
     ) -> None:
         config = ALGORITHMS[algorithm].config
         settings = {
-            "layers": [32, 32], "activation": "tanh", "batch_size": 64, "num_envs": 16, "utd": 0.25,
-            "learning_starts": 1600, "learn_temperature": False, "temperature": 0.0, "gamma": 0.5, "tau": 0.05,
-            "actor_lr": 3e-3, "critic_lr": 3e-3, "value_lr": 3e-3, "temperature_lr": 3e-3, "eval_episodes": 1,
+            "layers": [32, 32],
+            "activation": "tanh",
+            "batch_size": 64,
+            "num_envs": 16,
+            "utd": 0.25,
+            "learning_starts": 1600,
+            "learn_temperature": False,
+            "temperature": 0.0,
+            "gamma": 0.5,
+            "tau": 0.05,
+            "actor_lr": 3e-3,
+            "critic_lr": 3e-3,
+            "value_lr": 3e-3,
+            "temperature_lr": 3e-3,
+            "eval_episodes": 1,
             "eval_every": 160,
-        }  # fmt: skip
+        }
         settings = {name: value for name, value in settings.items() if name in config.model_fields} | shared
         steps = settings["learning_starts"] + int(updates / settings["utd"])
         specs = [RunSpec(algorithm, config.model_validate(settings | member), env, seed=0) for member in members]

@@ -30,18 +30,30 @@ MEMBERS = {
     "alpha 3": {"temperature": 3.0, "reward_scale": 3.0},
     # dim(A) = 1, so minus the scale is the target entropy itself.
     "learned, its own entropy": {
-        "learn_temperature": True, "temperature": 0.5, "temperature_lr": 2e-3, "target_entropy_scale": -ENTROPY,
+        "learn_temperature": True,
+        "temperature": 0.5,
+        "temperature_lr": 2e-3,
+        "target_entropy_scale": -ENTROPY,
     },
     "learned, a lower entropy": {
-        "learn_temperature": True, "temperature": 0.3, "temperature_lr": 2e-3, "target_entropy_scale": 0.0,
+        "learn_temperature": True,
+        "temperature": 0.3,
+        "temperature_lr": 2e-3,
+        "target_entropy_scale": 0.0,
     },
     "alpha -> 0": {"temperature": 1e-3},
     "alpha -> infinity": {"temperature": 300.0},
-}  # fmt: skip
+}
 SETTINGS = {
-    "updates": 2000, "learning_starts": 4800, "batch_size": 128, "layers": [64, 64], "activation": "silu",
-    "actor_lr": 1e-3, "critic_lr": 2e-3, "pessimism": 0.0,
-}  # fmt: skip
+    "updates": 2000,
+    "learning_starts": 4800,
+    "batch_size": 128,
+    "layers": [64, 64],
+    "activation": "silu",
+    "actor_lr": 1e-3,
+    "critic_lr": 2e-3,
+    "pessimism": 0.0,
+}
 
 
 @pytest.fixture(scope="module")

@@ -35,9 +35,7 @@ def trained_sampler(space, updates=3000):
     state, generator, observation = adam_init(actor), torch.Generator().manual_seed(0), torch.zeros(4, 1)
     for i in range(updates):
         noise = torch.randn(4, 128, 2, generator=generator)
-        gradient, _ = sql.sampler_gradient(
-            nets, actor, energy, observation, noise, config.fixed_particles, numbers
-        )  # fmt: skip
+        gradient, _ = sql.sampler_gradient(nets, actor, energy, observation, noise, config.fixed_particles, numbers)
         actor, state = adam(actor, gradient, state, torch.tensor(1e-3 * min(1.0, 2 * (1 - i / updates))))
     noise = torch.randn(1, 200_000, 2, generator=generator)
     return torch.tanh(sql.sample(nets, actor, observation[:1], noise))[0].numpy()
@@ -68,10 +66,23 @@ def test_known_sampler_has_the_moments_and_modes_of_the_energy(space):
 
 @pytest.mark.slow
 def test_known_every_goal_is_reached():
-    updates, settings = 2000, {
-        "layers": [64, 64], "batch_size": 64, "num_envs": 16, "utd": 0.25, "learning_starts": 1600, "eval_episodes": 1,
-        "eval_every": 1600, "reward_scale": 0.1, "gamma": 0.9, "actor_lr": 1e-3, "critic_lr": 1e-3, "target_period": 50,
-    }  # fmt: skip
+    updates, settings = (
+        2000,
+        {
+            "layers": [64, 64],
+            "batch_size": 64,
+            "num_envs": 16,
+            "utd": 0.25,
+            "learning_starts": 1600,
+            "eval_episodes": 1,
+            "eval_every": 1600,
+            "reward_scale": 0.1,
+            "gamma": 0.9,
+            "actor_lr": 1e-3,
+            "critic_lr": 1e-3,
+            "target_period": 50,
+        },
+    )
     steps = settings["learning_starts"] + 4 * updates
     spec = RunSpec("sql", SQLConfig.model_validate(settings), "gymnasium:MultiGoal-v0", seed=0)
     trainer = Trainer([spec], steps, compiled=False)

@@ -16,9 +16,21 @@ import pytest
 import sac_bench
 from tests.conftest import sac_bench_environment
 
-FILES = ["runs.csv", "evaluations.csv", "episodes.csv", "training.csv", "report.md", "experiment.json",
-         "tables/final.csv", "tables/final.md", "tables/final.tex", "figures/curves-InvertedPendulum-v5.svg",
-         "figures/curves-InvertedPendulum-v5.png", "figures/final.png", "figures/sensitivity-tau.svg"]  # fmt: skip
+FILES = [
+    "runs.csv",
+    "evaluations.csv",
+    "episodes.csv",
+    "training.csv",
+    "report.md",
+    "experiment.json",
+    "tables/final.csv",
+    "tables/final.md",
+    "tables/final.tex",
+    "figures/curves-InvertedPendulum-v5.svg",
+    "figures/curves-InvertedPendulum-v5.png",
+    "figures/final.png",
+    "figures/sensitivity-tau.svg",
+]
 
 
 def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, tmp_path):
@@ -35,9 +47,18 @@ def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, t
     assert set(results.runs["status"]) == {"finished"}
     assert len(results.runs) == 8
     assert list(results.evaluations.columns) == [
-        "run_id", "variant", "env", "seed", "step", "policy", "return_mean", "return_std", "length_mean", "episodes",
+        "run_id",
+        "variant",
+        "env",
+        "seed",
+        "step",
+        "policy",
+        "return_mean",
+        "return_std",
+        "length_mean",
+        "episodes",
         "wall_seconds",
-    ]  # fmt: skip
+    ]
     assert set(results.evaluations["policy"]) == {"mean", "sample"}
     assert set(results.evaluations["step"]) == {0, 200, 400}
     # In InvertedPendulum every step survived is worth 1: returns are lengths, and rows are their episodes' means.
@@ -53,8 +74,11 @@ def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, t
     assert again.returncode == 0
     assert "0 new, 6 reused" in again.stdout
     shared = tmp_path / "shared.toml"
-    shared.write_text(experiment_file.read_text().replace('"tiny"', '"shared"').replace("[variants.v-network]\n"
-                      "value_network = true\n", ""))  # fmt: skip
+    shared.write_text(
+        experiment_file.read_text()
+        .replace('"tiny"', '"shared"')
+        .replace("[variants.v-network]\nvalue_network = true\n", "")
+    )
     other = command("run", shared)
     assert other.returncode == 0
     assert "0 new, 4 reused" in other.stdout
@@ -89,11 +113,27 @@ def steps_of(results: Path) -> list[int]:
 
 def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "sac_bench.cli.main", "run", str(experiment_file), "--results", results, "--variant", "sac",
-         "--steps", "1200", "--workers", "1"],
-        cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [
+            sys.executable,
+            "-m",
+            "sac_bench.cli.main",
+            "run",
+            str(experiment_file),
+            "--results",
+            results,
+            "--variant",
+            "sac",
+            "--steps",
+            "1200",
+            "--workers",
+            "1",
+        ],
+        cwd=tmp_path,
+        env=sac_bench_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 120
     while not (steps := steps_of(tmp_path / results)) or min(steps) == 0:
         assert process.poll() is None
@@ -172,8 +212,18 @@ def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
 def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):
     # It fails after more steps than a check of it takes, so the input looks right.
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "self.steps > 15"))
-    ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--env", "InvertedPendulum-v5", "--import",
-                  "mine", "--variant", "sac")  # fmt: skip
+    ran = command(
+        "run",
+        experiment_file,
+        "--env",
+        "gymnasium:Line-v0",
+        "--env",
+        "InvertedPendulum-v5",
+        "--import",
+        "mine",
+        "--variant",
+        "sac",
+    )
     assert ran.returncode == 1, ran.stderr + ran.stdout
     assert "the line broke at [/tmp/x]" in ran.stdout
     runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("env")["status"].unique()
@@ -248,8 +298,12 @@ def test_without_a_compiler_one_line_says_so_and_training_is_eager(experiment_fi
     environment = sac_bench_environment(eager=False) | {"PATH": "/nowhere", "CXX": ""}
     ran = subprocess.run(
         [sys.executable, "-m", "sac_bench.cli.main", "run", str(experiment_file), "--variant", "sac", "--seeds", "1"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert ran.returncode == 0, ran.stderr + ran.stdout
     assert ran.stdout.count("no C++ compiler") == 1
     assert not sac_bench.load_results("tiny", tmp_path / "results").runs["compiled"].any()

@@ -30,10 +30,12 @@ TERMS = {
     "Walker2d-v5": {"x_velocity": "reward_forward"},
     "Ant-v5": {name: name for name in ("reward_forward", "reward_ctrl", "reward_contact", "reward_survive")},
     "Humanoid-v5": {
-        "reward_linvel": "reward_forward", "reward_quadctrl": "reward_ctrl", "reward_alive": "reward_survive",
+        "reward_linvel": "reward_forward",
+        "reward_quadctrl": "reward_ctrl",
+        "reward_alive": "reward_survive",
         "reward_impact": "reward_contact",
     },
-}  # fmt: skip
+}
 ENVIRONMENTS, ROWS = 8, 150
 
 

@@ -20,8 +20,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")
 class Point(gymnasium.Env):
     """Observes four numbers. What it declares and returns is given by keyword, or computed from its step by a function."""
 
-    def __init__(self, observation_space=None, action_space=None, observation=None, reward=0.5, terminated=False,
-                 reset=None, step=None, info=None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        observation_space=None,
+        action_space=None,
+        observation=None,
+        reward=0.5,
+        terminated=False,
+        reset=None,
+        step=None,
+        info=None,
+    ) -> None:
         self.observation_space = observation_space or spaces.Box(-9, 9, (4,), np.float32)
         self.action_space = action_space or spaces.Box(-1, 1, (2,), np.float32)
         self._observation = np.ones(4, np.float32) if observation is None else observation
@@ -162,14 +171,18 @@ TWO = spaces.Dict({"a": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, ())})
         ({"observation": lambda env: np.zeros(4 - env.at)}, ["step()", "shape (3,)", "shape (4,)"]),
         ({"observation": np.zeros(4, complex)}, ["reset()", "type complex128", "type float32"]),
         ({"observation": [[1], [2, 3]]}, ["reset()", "[[1], [2, 3]]", "shape (4,)"]),
-        ({"observation": {"a": np.zeros(2), "b": np.zeros(3)}, "observation_space": TWO},
-         ["reset()", "observation['b']", "shape (3,)", "shape ()"]),
+        (
+            {"observation": {"a": np.zeros(2), "b": np.zeros(3)}, "observation_space": TWO},
+            ["reset()", "observation['b']", "shape (3,)", "shape ()"],
+        ),
         ({"observation": {"a": np.zeros(2)}, "observation_space": TWO}, ["reset", "['a']", "['a', 'b']"]),
         ({"reset": np.zeros(4)}, ["reset()", "shape (4,)", "(observation, info)"]),
-        ({"step": (np.zeros(4, np.float32), 0.0, False, {})},
-         ["step()", "a tuple of 4", "(observation, reward, terminated, truncated, info)"]),
+        (
+            {"step": (np.zeros(4, np.float32), 0.0, False, {})},
+            ["step()", "a tuple of 4", "(observation, reward, terminated, truncated, info)"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_contract_what_is_not_as_declared_is_named(registered, arguments, words):
     said = refusal(registered(**arguments))
     assert [word for word in words if word not in said] == []

@@ -137,10 +137,15 @@ def test_contract_a_pool_is_its_environments_alone(task, backend, seeds, threads
 @pytest.mark.parametrize(
     ("env_id", "length"),
     [
-        ("Pendulum-v1", 410), ("gymnasium:Pendulum-v1", 410), ("Humanoid-v5", 60), ("gymnasium:Humanoid-v5", 60),
-        ("LunarLanderContinuous-v3", 200), ("gymnasium:LunarLanderContinuous-v3", 200), ("BipedalWalker-v3", 150),
+        ("Pendulum-v1", 410),
+        ("gymnasium:Pendulum-v1", 410),
+        ("Humanoid-v5", 60),
+        ("gymnasium:Humanoid-v5", 60),
+        ("LunarLanderContinuous-v3", 200),
+        ("gymnasium:LunarLanderContinuous-v3", 200),
+        ("BipedalWalker-v3", 150),
     ],
-)  # fmt: skip
+)
 def test_contract_a_pool_is_its_environments_alone_elsewhere(env_id, length):
     actions = random_actions(env_id, length, 2)
     start, steps = rollout(env_id, [11, 12], actions)

@@ -81,8 +81,9 @@ def test_a_refusal_is_one_line_whatever_was_printed(command, chatty, tmp_path, m
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     refused = command(*chatty(fails=True))
     assert refused.returncode == 2
-    assert refused.stderr == ("sac-bench: chatty.toml: envs: environment 'gymnasium:Chatty-v0' cannot be stepped: "
-                              "RuntimeError: it broke\n")  # fmt: skip
+    assert refused.stderr == (
+        "sac-bench: chatty.toml: envs: environment 'gymnasium:Chatty-v0' cannot be stepped: RuntimeError: it broke\n"
+    )
     (log,) = tmp_path.glob("sac-bench-*.txt")
     assert_only_in(log, refused.stdout)
     assert not (tmp_path / "results").exists()  # no worker was started
@@ -113,8 +114,9 @@ print("afterwards")
 def test_a_random_policy_is_measured_in_silence(chatty, tmp_path):
     chatty()
     environment = sac_bench_environment() | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    ran = subprocess.run([sys.executable, "-c", RANDOM], cwd=tmp_path, capture_output=True, text=True, timeout=100,
-                         env=environment)  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", RANDOM], cwd=tmp_path, capture_output=True, text=True, timeout=100, env=environment
+    )
     assert ran.stdout == "[0.0, 0.0, 0.0]\noutput of environments: folder/log.txt\nafterwards\n"
     assert ran.stderr == ""
     log = tmp_path / "folder" / "log.txt"
@@ -144,8 +146,15 @@ def test_environments_that_ask_or_crash_do_not_do_it_in_silence(chatty, tmp_path
     path = tmp_path / "chatty.py"
     path.write_text(path.read_text().replace('print("made")', harm))
     ours, theirs = os.openpty()  # standard input is a terminal, where nobody answers
-    ran = subprocess.run([sys.executable, "-m", "sac_bench.cli.main", *arguments, "--dry-run"], cwd=tmp_path, stdin=theirs,
-                         env=sac_bench_environment(), capture_output=True, text=True, timeout=100)  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-m", "sac_bench.cli.main", *arguments, "--dry-run"],
+        cwd=tmp_path,
+        stdin=theirs,
+        env=sac_bench_environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     os.close(theirs)
     os.close(ours)
     assert ran.returncode == code

@@ -109,8 +109,9 @@ def test_an_edited_environment_gives_other_runs_and_the_command_says_so(lab, com
     assert json.loads(random.read_text())["return_mean"] == 1000.0
     assert command("status", "reach", "--import", "lab.envs").stdout.count("finished") == 2
     act = "import lab.envs, sac_bench; print(sac_bench.load_policy(RUN).act([0.0]).shape)"
-    of_old = subprocess.run([sys.executable, "-c", act.replace("RUN", repr(old["run_id"][0]))], cwd=lab,
-                            capture_output=True, text=True)  # fmt: skip
+    of_old = subprocess.run(
+        [sys.executable, "-c", act.replace("RUN", repr(old["run_id"][0]))], cwd=lab, capture_output=True, text=True
+    )
     assert of_old.stdout.strip() == "(1,)", of_old.stderr
     (lab / "lab" / "scales.py").write_text("SCALE = 1.0\n")
     back = command(*RUN)
@@ -249,11 +250,10 @@ REGISTRATIONS = {
     'gymnasium.envs.registration.WrapperSpec("Louder", "lab.envs:Louder", {}),))',
     "a wrapper's argument": 'gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10, additional_wrappers=('
     'gymnasium.envs.registration.WrapperSpec("Clip", "gymnasium.wrappers:ClipReward", {"max_reward": 1.0}),))',
-    "an array": 'gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10, '
-    'kwargs={"model": np.arange(2000.0)})',
+    "an array": 'gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10, kwargs={"model": np.arange(2000.0)})',
     "another array": 'gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10, '
     'kwargs={"model": np.arange(2000.0) + (np.arange(2000) == 1000)})',
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:.*Overriding environment.*")
@@ -270,8 +270,11 @@ WITH_MODEL = 'gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10, kw
 
 
 def test_files_that_keyword_arguments_name_count_with_what_they_include(lab, tmp_path_factory):
-    for name, text in (("arm.xml", MODEL), ("parts/arm.xml", '<mujoco><asset><mesh file="a.stl"/></asset></mujoco>'),
-                       ("meshes/a.stl", "solid")):  # fmt: skip
+    for name, text in (
+        ("arm.xml", MODEL),
+        ("parts/arm.xml", '<mujoco><asset><mesh file="a.stl"/></asset></mujoco>'),
+        ("meshes/a.stl", "solid"),
+    ):
         (lab / "lab" / name).parent.mkdir(exist_ok=True)
         (lab / "lab" / name).write_text(text)
     absolute = "from pathlib import Path; import lab\n" + WITH_MODEL.replace(
@@ -385,8 +388,9 @@ print(RunSpec("dpg", config, "Pendulum-v1", 0).id, RunSpec("sac", ALGORITHMS["sa
 
 def test_an_edited_algorithm_gives_other_runs_and_no_other_algorithm_does(tmp_path):
     shutil.copy(Path(__file__).parents[2] / "docs" / "examples" / "dpg.py", tmp_path)
-    ids = lambda: subprocess.run([sys.executable, "-c", ALGORITHM], cwd=tmp_path, check=True, capture_output=True,
-                                 text=True).stdout.split()  # fmt: skip
+    ids = lambda: subprocess.run(
+        [sys.executable, "-c", ALGORITHM], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout.split()
     before = ids()
     (tmp_path / "dpg.py").write_text((tmp_path / "dpg.py").read_text().replace("torch.tanh", "torch.sin"))
     after = ids()
@@ -413,8 +417,13 @@ print(json.dumps([*map(_Reader().plain, made(2))]))
 def test_arguments_are_told_apart_and_are_the_same_in_every_process():
     outputs = []
     for seed in ("0", "1"):
-        found = subprocess.run([sys.executable, "-c", ARGUMENTS], env=os.environ | {"PYTHONHASHSEED": seed},
-                               capture_output=True, text=True, check=True)  # fmt: skip
+        found = subprocess.run(
+            [sys.executable, "-c", ARGUMENTS],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         outputs.append(found.stdout)
     assert outputs[0] == outputs[1]
     ones, twos = map(json.loads, outputs[0].splitlines())

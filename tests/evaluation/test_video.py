@@ -101,8 +101,12 @@ def test_where_nothing_can_draw_one_line_says_what_to_install(tmp_path, env_id, 
     } | without
     refused = subprocess.run(
         [sys.executable, "-m", "sac_bench.cli.main", "watch", RUN, "--results", ".", "--out", "a.gif"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert refused.returncode == 2
     assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
     assert f"{env_id} cannot be drawn" in refused.stderr

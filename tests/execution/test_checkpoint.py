@@ -82,8 +82,11 @@ def flip(path):
     path.write_bytes(data)
 
 
-NEWEST = ["checkpoint-000000000600.json", "state-000000000600.safetensors",
-          "rows-000000000400-000000000600.safetensors"]  # fmt: skip
+NEWEST = [
+    "checkpoint-000000000600.json",
+    "state-000000000600.safetensors",
+    "rows-000000000400-000000000600.safetensors",
+]
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +169,13 @@ def test_two_generations_are_kept_and_the_rows_that_they_need(tmp_path):
     saved_to(800, trained, directory, runs)
     trained.close()
     assert sorted(path.name for path in directory.path.iterdir()) == [
-        "checkpoint-000000000600.json", "checkpoint-000000000800.json",
-        "rows-000000000400-000000000600.safetensors", "rows-000000000600-000000000800.safetensors",
-        "state-000000000600.safetensors", "state-000000000800.safetensors",
-    ]  # fmt: skip
+        "checkpoint-000000000600.json",
+        "checkpoint-000000000800.json",
+        "rows-000000000400-000000000600.safetensors",
+        "rows-000000000600-000000000800.safetensors",
+        "state-000000000600.safetensors",
+        "state-000000000800.safetensors",
+    ]
     directory.drop_replay()
     assert list(directory.path.iterdir()) == []
 

@@ -112,15 +112,15 @@ def boom(env, method):
 
 
 WHERE = {
-    "a step of training": (TRAINING[0], "step", 120, 'step(), training, step 120', [0, 100]),
-    "a reset in training": (TRAINING[0], "reset", 140, 'reset(), training, step 140', [0, 100]),
-    "the first reset": (TRAINING[0], "reset", 0, 'reset(), training, step 0', []),
-    "the reset of the next pool": (TRAINING[1], "reset", 0, 'reset(), training, step 160', [0, 100]),
-    "a step of the next pool": (TRAINING[1], "step", 1, 'step(), training, step 161', [0, 100]),
-    "a step of an evaluation": (EVALUATION[200], "step", 7, 'step(), evaluation, step 200', [0, 100]),
-    "a reset of an evaluation": (EVALUATION[100], "reset", 0, 'reset(), evaluation, step 100', [0]),
-    "the last evaluation": (EVALUATION[300], "step", 20, 'step(), evaluation, step 300', [0, 100, 200]),
-}  # fmt: skip
+    "a step of training": (TRAINING[0], "step", 120, "step(), training, step 120", [0, 100]),
+    "a reset in training": (TRAINING[0], "reset", 140, "reset(), training, step 140", [0, 100]),
+    "the first reset": (TRAINING[0], "reset", 0, "reset(), training, step 0", []),
+    "the reset of the next pool": (TRAINING[1], "reset", 0, "reset(), training, step 160", [0, 100]),
+    "a step of the next pool": (TRAINING[1], "step", 1, "step(), training, step 161", [0, 100]),
+    "a step of an evaluation": (EVALUATION[200], "step", 7, "step(), evaluation, step 200", [0, 100]),
+    "a reset of an evaluation": (EVALUATION[100], "reset", 0, "reset(), evaluation, step 100", [0]),
+    "the last evaluation": (EVALUATION[300], "step", 20, "step(), evaluation, step 300", [0, 100, 200]),
+}
 
 
 @pytest.mark.parametrize("where", WHERE)
@@ -251,8 +251,13 @@ def test_every_kind_of_exception_has_its_name(error, harm, tmp_path):
 
     harm(fails)
     reason = train(tmp_path, steps=100)[MEMBER].status()["reason"]
-    said = {"SystemExit": "SystemExit: 3", "AssertionError": "AssertionError", "KeyError": "KeyError: 'joint'",
-            "Mute": "Mute: (its message cannot be read)", "OSError": "OSError: a\\x00\\udcff"}  # fmt: skip
+    said = {
+        "SystemExit": "SystemExit: 3",
+        "AssertionError": "AssertionError",
+        "KeyError": "KeyError: 'joint'",
+        "Mute": "Mute: (its message cannot be read)",
+        "OSError": "OSError: a\\x00\\udcff",
+    }
     assert reason == f"{said[type(error).__name__]} (environment's step(), training, step 20)"
 
 
@@ -320,8 +325,15 @@ def test_what_no_transition_uses_may_be_anything(harm, tmp_path):
 
 
 def test_the_exception_that_a_log_ends_with():
-    log = ["starting", "Traceback (most recent call last):", '  File "x.py", line 1', "    f()", "ValueError: one",
-           "two", "  three"]  # fmt: skip
+    log = [
+        "starting",
+        "Traceback (most recent call last):",
+        '  File "x.py", line 1',
+        "    f()",
+        "ValueError: one",
+        "two",
+        "  three",
+    ]
     assert _exception(log) == "ValueError: one two three"
     assert _exception([*log[:4], *log[1:4], "KeyError: 'a'"]) == "KeyError: 'a'"
     assert _exception(["no trace", "of it"]) == "of it"

@@ -71,8 +71,13 @@ def reference(tmp_path_factory):
     """What an undisturbed command leaves."""
     folder = tmp_path_factory.mktemp("reference")
     prepare(folder)
-    subprocess.run([sys.executable, "-m", "sac_bench.cli.main", *RUN], cwd=folder, env=sac_bench_environment(), check=True,
-                   capture_output=True)  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "sac_bench.cli.main", *RUN],
+        cwd=folder,
+        env=sac_bench_environment(),
+        check=True,
+        capture_output=True,
+    )
     return comparable(folder / "results")
 
 
@@ -90,10 +95,15 @@ def comparable(results: Path) -> dict[str, object]:
 
 def start(folder, *arguments, program=("-m", "sac_bench.cli.main")):
     return subprocess.Popen(
-        [sys.executable, *program, *arguments], cwd=folder, env=sac_bench_environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, *program, *arguments],
+        cwd=folder,
+        env=sac_bench_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=listen,
-    )  # fmt: skip
+    )
 
 
 def listen():
@@ -285,8 +295,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.slow)
-                                 for e in ENDS])  # fmt: skip
+@pytest.mark.parametrize(
+    "end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.slow) for e in ENDS]
+)
 def test_what_environments_start_ends_with_their_worker(end, tmp_path):
     harm, code = ENDS[end]
     prepare(tmp_path, CHILDREN.replace("END", harm))
@@ -336,7 +347,7 @@ def test_workers_end_once_nobody_listens(tmp_path):
     process.kill()
     process.communicate()
     (cohort,) = tmp_path.glob("results/cohorts/*")
-    with locks.locked(Store(tmp_path / "results").claim(cohort.name)):  # given back by the worker's end
+    with locks.locked(Store(tmp_path / "results").cohort_lock(cohort.name)):  # given back by the worker's end
         assert "nobody listens any more" in (cohort / "log.txt").read_text()
 
 

@@ -45,9 +45,11 @@ def test_what_crashes_left_is(store):
     for path in (cohort / f"{BESIDE}1-state", run / f"{BESIDE}1-status.json", cohort / "checkpoint.safetensors"):
         path.write_bytes(b"half")
     assert {path.split("/")[-1] for path, _ in found(store)} == {
-        f"{BESIDE}1-state", f"{BESIDE}1-status.json", "checkpoint.safetensors"
-    }  # fmt: skip
-    with locks.take(store.claim(cohort.name)):  # somebody trains it now
+        f"{BESIDE}1-state",
+        f"{BESIDE}1-status.json",
+        "checkpoint.safetensors",
+    }
+    with locks.take(store.cohort_lock(cohort.name)):  # somebody trains it now
         assert found(store) == set()
     gc.free(gc.find(store))
     assert found(store) == set()
@@ -75,7 +77,7 @@ def test_a_cohort_whose_runs_were_trained_again_elsewhere_is(store):
     for run_id in CohortDirectory(store.cohort(cohort)).plan()["runs"]:
         store.run(run_id).update(cohort="0" * 16)
     assert found(store) == {(f"cohorts/{cohort}", "cohorts that no run belongs to")}
-    with locks.take(store.claim(cohort)):
+    with locks.take(store.cohort_lock(cohort)):
         assert found(store) == set()
 
 

@@ -33,8 +33,14 @@ def test_a_lone_group_is_shared_between_workers(experiment_file, tmp_path):
 
 def test_big_networks_train_a_few_at_a_time_on_a_cpu_and_small_ones_together(experiment_file, tmp_path):
     small = plan_of(experiment_file, Store(tmp_path), workers=1, variants=["sac"], seeds=8)
-    big = plan_of(experiment_file, Store(tmp_path), workers=1, variants=["sac"], seeds=8,
-                  settings=["layers=[256, 256]", "batch_size=256"])  # fmt: skip
+    big = plan_of(
+        experiment_file,
+        Store(tmp_path),
+        workers=1,
+        variants=["sac"],
+        seeds=8,
+        settings=["layers=[256, 256]", "batch_size=256"],
+    )
     assert [len(c.runs) for c in small.cohorts] == [8]
     assert {len(c.runs) for c in big.cohorts} == {4}
     assert big.cohorts[0].seconds > 0
@@ -45,8 +51,16 @@ def test_a_cohort_is_not_wider_than_what_can_be_continued_within_a_minute(experi
     widths = {}
     for env in ("HalfCheetah-v5", "Humanoid-v5"):
         for steps in (20_000, 1_000_000):
-            plan = plan_of(experiment_file, Store(tmp_path), workers=1, variants=["sac"], seeds=40, envs=[env],
-                           steps=steps, settings=["replay_capacity=1000"])  # fmt: skip
+            plan = plan_of(
+                experiment_file,
+                Store(tmp_path),
+                workers=1,
+                variants=["sac"],
+                seeds=40,
+                envs=[env],
+                steps=steps,
+                settings=["replay_capacity=1000"],
+            )
             widths[env, steps] = max(len(c.runs) for c in plan.cohorts)
     assert widths["HalfCheetah-v5", 20_000] == 20  # 40 runs in two cohorts of at most 32
     assert widths["HalfCheetah-v5", 1_000_000] <= 60 / (50_000 * 8e-5)
@@ -69,8 +83,14 @@ def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_
         make_plan(experiment, Store(tmp_path), 2, 2.2 * GIGABYTE)
     with pytest.raises(InputError, match=r"each of 1 workers may take 2\.2 GB; lower replay_capacity"):
         make_plan(experiment, Store(tmp_path), 1, 2.2 * GIGABYTE)
-    smaller = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000,
-                   settings=["replay_capacity=100000"])  # fmt: skip
+    smaller = load(
+        experiment_file,
+        variants=["sac"],
+        seeds=2,
+        envs=["Humanoid-v5"],
+        steps=1_000_000,
+        settings=["replay_capacity=100000"],
+    )
     assert make_plan(smaller, Store(tmp_path), 2, 1.2 * GIGABYTE).cohorts
 
 
@@ -192,7 +212,7 @@ def test_runs_of_another_version_are_counted(experiment_file, tmp_path):
         store.run(run_id).path.rename(store.run(f"{int(run_id, 16) ^ 1:016x}").path)
     (((env, words), count),) = superseded(experiment, store).items()
     assert (env, count) == ("InvertedPendulum-v5", 2)
-    assert words == f"semantics 1 of sac (now {ALGORITHMS['sac'].semantics})"
+    assert words == f"semantics 1 of sac (now {ALGORITHMS['sac'].version})"
     assert len(plan_of(experiment_file, store).reused) == 4
 
 
@@ -278,8 +298,12 @@ def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
     write(plan, store)
     for cohort in plan.cohorts:
         on_disk = CohortDirectory(store.cohort(cohort.id)).plan()
-        assert on_disk == {"runs": [spec.id for spec in cohort.runs], "furthest": 400, "planners": [""],
-                           "keep_replay": False}  # fmt: skip
+        assert on_disk == {
+            "runs": [spec.id for spec in cohort.runs],
+            "furthest": 400,
+            "planners": [""],
+            "keep_replay": False,
+        }
         for spec in cohort.runs:
             assert store.run(spec.id).spec() == spec
             assert store.run(spec.id).status()["cohort"] == cohort.id

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, members, release, write
-from sac_bench.execution.split import narrow
+from sac_bench.execution.split import split_cohort
 from sac_bench.execution.worker import Worker
 from sac_bench.spec.experiment import load
 from sac_bench.store.store import Store
@@ -64,10 +64,10 @@ def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(surv
     assert same == runs
     ids = [runs[m] for m in survivors]
     with store.planning():
-        (narrower,) = narrow(store, ids, "me", "cpu")
-        assert narrow(store, ids, "me", "cpu") == []  # done is done
+        (narrower,) = split_cohort(store, ids, "me", "cpu")
+        assert split_cohort(store, ids, "me", "cpu") == []  # done is done
         release(store, cohort, "me")
-    assert narrow(store, ids, "me", "cpu") == []  # a slot is no reason to copy again
+    assert split_cohort(store, ids, "me", "cpu") == []  # a slot is no reason to copy again
     width = len(members(CohortDirectory(store.cohort(narrower))))
     assert width == len(ids)
     assert not list(store.cohort(cohort).glob("*.safetensors"))
@@ -86,7 +86,7 @@ def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
         directory = CohortDirectory(store.cohort(cohort))
         directory.write_plan(runs, 400, True, ["me", other])
         with store.planning():
-            assert narrow(store, runs[:2], "me", "cpu") == []
+            assert split_cohort(store, runs[:2], "me", "cpu") == []
             release(store, cohort, "me")
     assert directory.saved()
 
@@ -94,8 +94,8 @@ def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
 def test_cohorts_on_cuda_keep_their_width(tmp_path, eager):
     store, _, runs = planned(tmp_path, "results", 200)
     with store.planning():
-        assert narrow(store, runs[:2], "me", "cuda") == []
-        assert len(narrow(store, runs[:2], "me", "cpu")) == 1
+        assert split_cohort(store, runs[:2], "me", "cuda") == []
+        assert len(split_cohort(store, runs[:2], "me", "cpu")) == 1
 
 
 def test_rows_keep_the_true_last_observations_of_their_own_members():
@@ -112,5 +112,5 @@ def test_a_cohort_that_cannot_be_continued_is_left_to_the_plan(tmp_path, eager):
     for path in store.cohort(cohort).glob("state-*"):
         path.write_bytes(b"")
     with store.planning():
-        assert narrow(store, runs[:2], "me", "cpu") == []
+        assert split_cohort(store, runs[:2], "me", "cpu") == []
     assert list(store.cohort_ids()) == [cohort]

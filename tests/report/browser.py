@@ -119,13 +119,25 @@ def browser() -> Iterator[Browser]:
     read_commands, commands = os.pipe()
     answers, write_answers = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        arguments = ["--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run",
-                     "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--disable-background-networking"]  # fmt: skip
+        arguments = [
+            "--headless=new",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "--no-first-run",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--disable-background-networking",
+        ]
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")  # Chromium has none for root
         ends = (read_commands, write_answers)
-        process = subprocess.Popen([sys.executable, "-c", AS_3_AND_4, *map(str, ends), program, *arguments],
-                                   pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-c", AS_3_AND_4, *map(str, ends), program, *arguments],
+            pass_fds=ends,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             for end in ends:
                 os.close(end)  # so that a browser that ends is noticed

@@ -34,12 +34,16 @@ def about_of(envs=ENVS, algorithms=("sac", "ppo"), variants=tuple(STEPS)):
         "command": "c",
         "random": {env: {"return_mean": -5.0, "return_std": 1.0, "episodes": 10} for env in envs},
         "variants": {
-            name: {"algorithm": of[name], "overrides": {}, "steps": dict.fromkeys(envs, STEPS[name]),
-                   "swept": ["tau", 1.0] if name == "tau=1" else None}
+            name: {
+                "algorithm": of[name],
+                "overrides": {},
+                "steps": dict.fromkeys(envs, STEPS[name]),
+                "swept": ["tau", 1.0] if name == "tau=1" else None,
+            }
             for name in variants
         },
         "config": {name: {env: {"tau": 0.005, "eval_every": M // 2} for env in envs} for name in variants},
-    }  # fmt: skip
+    }
 
 
 def made_up(about, statuses=()):
@@ -50,8 +54,19 @@ def made_up(about, statuses=()):
             for seed, final in enumerate(FINAL[variant]):
                 status, steps = statuses.get((variant, seed), "finished"), STEPS[variant]
                 labels = {"run_id": f"{variant}{seed}{env}", "variant": variant, "env": env, "seed": seed}
-                runs.append(labels | {"status": status, "steps": M // 2 if status == "diverged" else steps, "target_steps": steps, "wall_seconds": 30.0,
-                                      "cohort_size": 3, "device": "cpu", "versions": "v", "commit": "c"})  # fmt: skip
+                runs.append(
+                    labels
+                    | {
+                        "status": status,
+                        "steps": M // 2 if status == "diverged" else steps,
+                        "target_steps": steps,
+                        "wall_seconds": 30.0,
+                        "cohort_size": 3,
+                        "device": "cpu",
+                        "versions": "v",
+                        "commit": "c",
+                    }
+                )
                 for step in range(0, steps + 1, M // 2):
                     row = {"step": step, "return_mean": step / steps * final}
                     evaluations += [labels | row | {"policy": policy} for policy in ("mean", "sample")]
@@ -196,7 +211,11 @@ def test_the_report_compares_and_cites(tmp_path):
     assert "tianshou" not in report  # only what is shown is cited
     figures = [line.rpartition("/")[2] for line in report.splitlines() if line.startswith("![")]
     assert figures[:4] == [
-        "differences.png)", "comparison-range.png)", "comparison-iqm.png)", "curves-gymnasium_HalfCheetah-v5.png)"]  # fmt: skip
+        "differences.png)",
+        "comparison-range.png)",
+        "comparison-iqm.png)",
+        "curves-gymnasium_HalfCheetah-v5.png)",
+    ]
     tables = tmp_path / "made-up" / "tables"
     assert "Score of a run" in (tables / "comparison.md").read_text()
     assert "sb3\\_rlox" in (tables / "comparison.tex").read_text()

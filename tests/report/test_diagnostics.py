@@ -21,8 +21,11 @@ def panels(results):
 
 def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
     by_path, by_score = ESTIMATORS
-    found = panels(with_training(q=1.0, q_bias=-40.0, monte_carlo=70.0, gradient_squared_norm=1.0,
-                                 **{by_path: 0.5, by_score: 30.0}))  # fmt: skip
+    found = panels(
+        with_training(
+            q=1.0, q_bias=-40.0, monte_carlo=70.0, gradient_squared_norm=1.0, **{by_path: 0.5, by_score: 30.0}
+        )
+    )
     assert list(found) == ["q", "q_bias", "monte_carlo", by_path, by_score]
     for name in ESTIMATORS:
         assert found[name].get_yscale() == "log"

@@ -102,8 +102,15 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
 def test_a_page_says_question_answer_and_what_went_wrong(harmed):
     words = Parsed(harmed[2]).words
     assert words.index(NASTY.replace("`", "")) < words.index("On Hopper-v5, against sac: no verdict below 5 seeds")
-    for said in ("1 diverged (as random)", "1 failed (left out)", "2 of 3", "7 finished, 1 diverged, 1 failed",
-                 "3 seeds a variant and environment, 1 of them missing", "Runs that did not finish", "above 0, Q overestimates"):  # fmt: skip
+    for said in (
+        "1 diverged (as random)",
+        "1 failed (left out)",
+        "2 of 3",
+        "7 finished, 1 diverged, 1 failed",
+        "3 seeds a variant and environment, 1 of them missing",
+        "Runs that did not finish",
+        "above 0, Q overestimates",
+    ):
         assert said in words, said
     finished = Parsed(render(replace(harmed[1], sections=()), ".html")).words
     assert "Runs that did not finish" not in finished
@@ -151,25 +158,55 @@ def test_a_drawing_keeps_its_size_and_none_without_one_is_taken(tmp_path):
 
 
 STUDY = {
-    "name": "made-up-study", "question": "Which <rate>?", "algorithm": "sac", "envs": ["Hopper-v5"], "seeds": [0],
-    "held_out_seeds": [1000, 1001], "stages": [100, 300], "wanted": 3, "runs_per_trial": 1, "value_means": "final score",
+    "name": "made-up-study",
+    "question": "Which <rate>?",
+    "algorithm": "sac",
+    "envs": ["Hopper-v5"],
+    "seeds": [0],
+    "held_out_seeds": [1000, 1001],
+    "stages": [100, 300],
+    "wanted": 3,
+    "runs_per_trial": 1,
+    "value_means": "final score",
     "settings": {"objective": "final", "aggregate": "iqm", "quantile": 0.5, "scale": {}, "sampler": "tpe"},
-    "space": {"actor_lr": {"low": 1e-4, "high": 1e-2, "log": True}}, "default": {"actor_lr": 3e-4},
+    "space": {"actor_lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+    "default": {"actor_lr": 3e-4},
     "trials": [
-        {"number": n, "name": f"trial-000{n}", "state": state, "params": {"actor_lr": 1e-3}, "value": value, "diverged": 0,
-         "values": {"100": 1.0} | ({"300": value} if value else {}), "bracket": 0, "seconds": 1.0, "steps": 300}
+        {
+            "number": n,
+            "name": f"trial-000{n}",
+            "state": state,
+            "params": {"actor_lr": 1e-3},
+            "value": value,
+            "diverged": 0,
+            "values": {"100": 1.0} | ({"300": value} if value else {}),
+            "bracket": 0,
+            "seconds": 1.0,
+            "steps": 300,
+        }
         for n, state, value in ((0, "COMPLETE", 5.0), (1, "PRUNED", None), (2, "FAILED", None))
     ],
-    "importances": {}, "storage": "journal.log", "command": "sac-bench tune s.toml", "training_seconds": 1.0, "own_seconds": 1.0,
+    "importances": {},
+    "storage": "journal.log",
+    "command": "sac-bench tune s.toml",
+    "training_seconds": 1.0,
+    "own_seconds": 1.0,
     "verdict": {
         "answer": "what an earlier version said of it",
         "contenders": [
-            {"name": name, "params": {}, "searched": 1.0, "held_out": 1.0, "mean": [1.0, 0.5, 1.5],
-             "difference": [0.5, 0.1, 0.9], "diverged": 0}
+            {
+                "name": name,
+                "params": {},
+                "searched": 1.0,
+                "held_out": 1.0,
+                "mean": [1.0, 0.5, 1.5],
+                "difference": [0.5, 0.1, 0.9],
+                "diverged": 0,
+            }
             for name in ("default", "trial-0000")
         ],
     },
-}  # fmt: skip
+}
 
 
 BEATS = "trial-0000 beats the default on held-out seeds: +0.5, 95% interval [+0.1, +0.9]."
@@ -189,8 +226,13 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     write_index({"harmed": harmed[1], "made-up-study": study, "broken": "it is <damaged>"}, tmp_path)
     index = Parsed((tmp_path / "index.html").read_text())
     assert {link for link in index.links if "/" in link} == {"harmed/report.html", "made-up-study/report.html"}
-    for said in ("1 failed", "no verdict below 5 seeds", BEATS, "No report: it is <damaged>",
-                 "2 reports; 1 could not be made"):  # fmt: skip
+    for said in (
+        "1 failed",
+        "no verdict below 5 seeds",
+        BEATS,
+        "No report: it is <damaged>",
+        "2 reports; 1 could not be made",
+    ):
         assert said in index.words, said
     assert not [source for source in index.loads if not source.startswith("data:")]
     assert "(made-up-study/report.md)" in (tmp_path / "index.md").read_text()

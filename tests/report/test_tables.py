@@ -41,8 +41,19 @@ def made_up(statuses=()):
         for seed, final in enumerate(finals):
             status = statuses.get((variant, seed), "finished")
             labels = {"run_id": f"{variant}{seed}", "variant": variant, "env": "Hopper-v5", "seed": seed}
-            runs.append(labels | {"status": status, "steps": 100, "target_steps": 100, "wall_seconds": 30.0,
-                                  "cohort_size": 3, "device": "cpu", "versions": "v", "commit": "c"})  # fmt: skip
+            runs.append(
+                labels
+                | {
+                    "status": status,
+                    "steps": 100,
+                    "target_steps": 100,
+                    "wall_seconds": 30.0,
+                    "cohort_size": 3,
+                    "device": "cpu",
+                    "versions": "v",
+                    "commit": "c",
+                }
+            )
             for step in (0, 50, 100):
                 for policy, factor in (("mean", 1.0), ("sample", 0.5)):
                     row = {"step": step, "policy": policy, "return_mean": factor * final * step / 100}
@@ -139,9 +150,7 @@ def test_below_five_seeds_a_difference_gets_no_word():
 
 def test_the_answer_is_the_verdicts_in_words():
     (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"}), ABOUT), ABOUT)
-    assert three == (
-        "On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out))."
-    )  # fmt: skip
+    assert three == ("On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out)).")
     final = final_performance(made_up(), ABOUT)
     final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
     (said,) = answer(final, ABOUT)

@@ -51,7 +51,7 @@ def _is_current(run_id, records):
     for folder, results in records.items():
         for name in results.runs.loc[results.runs["run_id"] == run_id, "variant"]:
             variant = about(folder)["variants"][name]
-            return variant["semantics"] == ALGORITHMS[variant["algorithm"]].semantics
+            return variant["semantics"] == ALGORITHMS[variant["algorithm"]].version
     raise AssertionError(run_id)
 
 
@@ -72,14 +72,21 @@ def test_a_pair_that_disagrees_is_found(records):
 
 @pytest.mark.parametrize(
     ("version", "words"),
-    [(0, ""), (1, "superseded: trained by version {known} of sac (this is version {now})"),
-     (None, "superseded: trained by an unrecorded version of sac (this is version {now})")],
-)  # fmt: skip
+    [
+        (0, ""),
+        (1, "superseded: trained by version {known} of sac (this is version {now})"),
+        (None, "superseded: trained by an unrecorded version of sac (this is version {now})"),
+    ],
+)
 def test_what_another_version_trained_is_labelled(version, words, monkeypatch):
-    known = ALGORITHMS["sac"].semantics
-    recorded = {"variants": {"a": {"algorithm": "sac"} | ({} if version is None else {"semantics": known}),
-                             "own": {"algorithm": "of-a-module-that-is-not-there", "semantics": 7}}}  # fmt: skip
-    monkeypatch.setitem(ALGORITHMS, "sac", replace(ALGORITHMS["sac"], semantics=known + (version or 0)))
+    known = ALGORITHMS["sac"].version
+    recorded = {
+        "variants": {
+            "a": {"algorithm": "sac"} | ({} if version is None else {"semantics": known}),
+            "own": {"algorithm": "of-a-module-that-is-not-there", "semantics": 7},
+        }
+    }
+    monkeypatch.setitem(ALGORITHMS, "sac", replace(ALGORITHMS["sac"], version=known + (version or 0)))
     assert superseded(recorded) == words.format(known=known, now=known + (version or 0))
 
 
@@ -93,7 +100,7 @@ def old_record(tmp_path):
         (folder / path.name).write_bytes(path.read_bytes())
     described = read_json(source / "experiment.json") | {"name": "old"}
     for variant in described["variants"].values():
-        variant["semantics"] = ALGORITHMS["sac"].semantics - 1
+        variant["semantics"] = ALGORITHMS["sac"].version - 1
     write_json(folder / "experiment.json", described)
     return folder
 
@@ -105,7 +112,7 @@ def test_a_record_without_its_store_stands_as_recorded(command, old_record):
     assert "10 finished\n" in found.stdout
     assert "not started" not in found.stdout
     assert "10 of 10 runs are not in results/record/runs; they stand as in results/record/old/runs.csv" in found.stdout
-    version = ALGORITHMS["sac"].semantics
+    version = ALGORITHMS["sac"].version
     label = f"superseded: trained by version {version - 1} of sac (this is version {version})"
     assert label in found.stdout
 
@@ -122,7 +129,7 @@ def test_a_result_is_named_by_its_folder_too_and_listed(old_record, tmp_path, ca
 
 def test_a_record_that_is_superseded_says_so_on_its_page_and_in_the_index(old_record):
     cli.report(results=old_record.parent)
-    version = ALGORITHMS["sac"].semantics
+    version = ALGORITHMS["sac"].version
     label = f"uperseded: trained by version {version - 1} of sac (this is version {version})"
     for path in (old_record / "report.md", old_record / "report.html", old_record.parent / "index.html"):
         assert label in path.read_text(encoding="utf-8"), path

@@ -4,7 +4,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.spec.claim import MEASURES, Side, as_plain, expectation, from_plain
-from sac_bench.spec.experiment import Several, load
+from sac_bench.spec.experiment import ExperimentGroup, load
 from sac_bench.spec.includes import files
 
 VARIANTS = ("sac", "one-q", "tau=0.1")
@@ -135,7 +135,7 @@ def test_a_folder_stands_for_the_experiments_in_it(folder):
 
 def test_what_several_experiments_share_is_one_run(folder):
     (folder / "other.toml").write_text(CLAIM.replace('"qs"', '"other"').replace("critics = 1", "critics = 3"))
-    both = Several(tuple(load(path) for path in files([folder])))
+    both = ExperimentGroup(tuple(load(path) for path in files([folder])))
     ids = [spec.id for _, spec in both.runs()]
     assert len(ids) == 2 * 2 * 2 * 10
     assert len(set(ids)) == 3 * 2 * 10  # sac is the same in both

@@ -14,13 +14,37 @@ from sac_bench.spec.run import RunSpec, digest
 from tests.conftest import EXPERIMENT, tiny
 
 DEFAULTS = {
-    "num_envs": 1, "eval_every": 10000, "eval_episodes": 5, "pool_episodes": 50, "precision": "float32",
-    "learning_starts": 10000, "replay_capacity": 1000000, "batch_size": 256, "utd": 1.0, "n_step": 1,
-    "layers": [256, 256], "activation": "relu", "critics": 2, "value_network": False, "actor_lr": 3e-4,
-    "critic_lr": 3e-4, "value_lr": 3e-4, "temperature_lr": 3e-4, "gamma": 0.99, "tau": 0.005, "target_period": 1.0,
-    "reward_scale": 1.0, "learn_temperature": 1.0, "temperature": 1.0, "target_entropy_scale": 1.0,
-    "entropy_in_backup": 1.0, "pessimism": 1.0, "actor_objective": 0.0, "log_std_min": -20.0, "log_std_max": 2.0,
-}  # fmt: skip
+    "num_envs": 1,
+    "eval_every": 10000,
+    "eval_episodes": 5,
+    "pool_episodes": 50,
+    "precision": "float32",
+    "learning_starts": 10000,
+    "replay_capacity": 1000000,
+    "batch_size": 256,
+    "utd": 1.0,
+    "n_step": 1,
+    "layers": [256, 256],
+    "activation": "relu",
+    "critics": 2,
+    "value_network": False,
+    "actor_lr": 3e-4,
+    "critic_lr": 3e-4,
+    "value_lr": 3e-4,
+    "temperature_lr": 3e-4,
+    "gamma": 0.99,
+    "tau": 0.005,
+    "target_period": 1.0,
+    "reward_scale": 1.0,
+    "learn_temperature": 1.0,
+    "temperature": 1.0,
+    "target_entropy_scale": 1.0,
+    "entropy_in_backup": 1.0,
+    "pessimism": 1.0,
+    "actor_objective": 0.0,
+    "log_std_min": -20.0,
+    "log_std_max": 2.0,
+}
 SHIPPED = sorted(Path(__file__).parents[2].glob("experiments/*.toml"))
 CLAIMS = files([Path(__file__).parents[2] / "experiments" / "claims"])
 
@@ -72,8 +96,12 @@ def test_a_variant_may_set_its_own_steps(tmp_path):
 
 def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_path):
     renamed = tmp_path / "other.toml"
-    renamed.write_text(EXPERIMENT.replace('"tiny"', '"other"').replace("variants.sac", "variants.x").replace(
-        'reference = "sac"', 'reference = "x"').replace("steps = 400", "steps = 4000"))  # fmt: skip
+    renamed.write_text(
+        EXPERIMENT.replace('"tiny"', '"other"')
+        .replace("variants.sac", "variants.x")
+        .replace('reference = "sac"', 'reference = "x"')
+        .replace("steps = 400", "steps = 4000")
+    )
     first = load(experiment_file).runs()[0][1]
     assert load(renamed).runs()[0][1].id == first.id
     base = RunSpec("sac", tiny(), "Hopper-v5", 0)
@@ -147,10 +175,18 @@ BAD_FILES = {
     "blank": ("  \n\n", "the file is empty"),
     "invalid TOML": ('name = "x', "not valid TOML"),
     "unknown key": (EXPERIMENT.replace("seeds = 2", "seed = 2"), "seed: unknown key; did you mean 'seeds'?"),
-    "unknown option": (EXPERIMENT.replace("batch_size", "batchsize"), "[base] batchsize: sac has no such option; did you mean 'batch_size'?"),
-    "unknown option in variant": (EXPERIMENT.replace("value_network = true", "value_net = true"),
-                                  "[variants.v-network] value_net: sac has no such option; did you mean 'value_network'?"),
-    "unknown swept option": (EXPERIMENT.replace("tau = [", "taus = ["), "[sweep] taus: sac has no such option; did you mean 'tau'?"),
+    "unknown option": (
+        EXPERIMENT.replace("batch_size", "batchsize"),
+        "[base] batchsize: sac has no such option; did you mean 'batch_size'?",
+    ),
+    "unknown option in variant": (
+        EXPERIMENT.replace("value_network = true", "value_net = true"),
+        "[variants.v-network] value_net: sac has no such option; did you mean 'value_network'?",
+    ),
+    "unknown swept option": (
+        EXPERIMENT.replace("tau = [", "taus = ["),
+        "[sweep] taus: sac has no such option; did you mean 'tau'?",
+    ),
     "missing": (EXPERIMENT.replace('envs = ["InvertedPendulum-v5"]', ""), "envs: is missing"),
     "wrong type": (EXPERIMENT.replace("steps = 400", 'steps = "many"'), "steps: "),
     "wrong type of option": (EXPERIMENT.replace("batch_size = 4", 'batch_size = "4"'), "batch_size: "),
@@ -163,13 +199,24 @@ BAD_FILES = {
     "no critics": (EXPERIMENT.replace("value_network = true", "critics = 0"), "critics: "),
     "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants 1 to 64 layers"),
     "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
-    "learn from temperature 0": (EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"), "temperature = 0 cannot be learned"),
-    "unknown environment": (EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),
-                            "did you mean 'InvertedPendulum-v5'?"),
+    "learn from temperature 0": (
+        EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"),
+        "temperature = 0 cannot be learned",
+    ),
+    "unknown environment": (
+        EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),
+        "did you mean 'InvertedPendulum-v5'?",
+    ),
     "discrete actions": (EXPERIMENT.replace("InvertedPendulum-v5", "CartPole-v1"), "only continuous ones"),
     "environment twice": (EXPERIMENT.replace('envs = ["', 'envs = ["InvertedPendulum-v5", "'), "is there twice"),
-    "no such reference": (EXPERIMENT.replace('reference = "sac"', 'reference = "sacc"'), "no variant 'sacc'; did you mean"),
-    "a reference without a name": (EXPERIMENT.replace('reference = "sac"', 'reference = ""'), "reference: no variant ''"),
+    "no such reference": (
+        EXPERIMENT.replace('reference = "sac"', 'reference = "sacc"'),
+        "no variant 'sacc'; did you mean",
+    ),
+    "a reference without a name": (
+        EXPERIMENT.replace('reference = "sac"', 'reference = ""'),
+        "reference: no variant ''",
+    ),
     "unknown algorithm": (EXPERIMENT.replace("seeds = 2", 'seeds = 2\nalgorithm = "sca"'), "unknown algorithm 'sca'"),
     "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "two variants named 'tau=1'"),
     "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
@@ -181,11 +228,15 @@ BAD_FILES = {
     "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is there twice"),
     "no seeds": (EXPERIMENT.replace("seeds = 2", "seeds = 0"), "wants 1 to 10000"),
     "steps that allow no update": (EXPERIMENT.replace("steps = 400", "steps = 100"), "allows no update"),
-    "steps no multiple of num_envs": (EXPERIMENT.replace("steps = 400", "steps = 402").replace("[8]", "[8]\nnum_envs = 4"),
-                                      "steps = 402 is not a multiple of num_envs = 4; nearest: 400 or 404"),
-    "learning_starts no multiple": (EXPERIMENT.replace("= 100", "= 90").replace("[8]", "[8]\nnum_envs = 4"),
-                                    "learning_starts = 90 is not a multiple of num_envs = 4; nearest: 88 or 92"),
-}  # fmt: skip
+    "steps no multiple of num_envs": (
+        EXPERIMENT.replace("steps = 400", "steps = 402").replace("[8]", "[8]\nnum_envs = 4"),
+        "steps = 402 is not a multiple of num_envs = 4; nearest: 400 or 404",
+    ),
+    "learning_starts no multiple": (
+        EXPERIMENT.replace("= 100", "= 90").replace("[8]", "[8]\nnum_envs = 4"),
+        "learning_starts = 90 is not a multiple of num_envs = 4; nearest: 88 or 92",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
@@ -288,7 +339,11 @@ def several(tmp_path):
 def test_variants_may_have_algorithms_and_environments_options_of_their_own(several):
     variants = load(several()).variants
     assert {name: v.algorithm for name, v in variants.items()} == {
-        "sac": "sac", "v1": "sac", "td3": "td3", "tau=0.1": "sac"}  # fmt: skip
+        "sac": "sac",
+        "v1": "sac",
+        "td3": "td3",
+        "tau=0.1": "sac",
+    }
     cheetah, humanoid = ({n: v.configs[env] for n, v in variants.items()} for env in ("HalfCheetah-v5", "Humanoid-v5"))
     assert {c.eval_every for c in (*cheetah.values(), *humanoid.values())} == {5000}
     assert (cheetah["sac"].critics, cheetah["td3"].critics) == (3, 2)
@@ -341,17 +396,28 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (('algorithm = "td3"', 'algorithm = "td3"\ntemperature = 0.1'),
-         "[variants.td3] temperature: td3 has no such option, an option of sac; it has num_envs, "),
+        (
+            ('algorithm = "td3"', 'algorithm = "td3"\ntemperature = 0.1'),
+            "[variants.td3] temperature: td3 has no such option, an option of sac; it has num_envs, ",
+        ),
         (("[base]", "[base]\nvalue_network = true"), "[base] value_network: td3 has no such option"),
         (("policy_delay = 4", "temperature = 1.0"), "[base.td3] temperature: td3 has no such option"),
-        (("gamma = 0.9", "policy_delay = 1"), "[on.Humanoid-v5] policy_delay: sac has no such option, an option of td3"),
+        (
+            ("gamma = 0.9", "policy_delay = 1"),
+            "[on.Humanoid-v5] policy_delay: sac has no such option, an option of td3",
+        ),
         (("gamma = 0.8", "policy_delay = 1"), "[variants.v1.on.Humanoid-v5] policy_delay: sac has no such option"),
         (("[on.Humanoid-v5]", "[on.Humanoid-v4]"), "[on.Humanoid-v4]: not one of envs; did you mean 'Humanoid-v5'?"),
         (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: not one of envs"),
-        (('algorithm = "td3"', 'algorithm = "tdd3"'), "unknown algorithm 'tdd3'; did you mean 'td3'? (one's own needs --import MODULE)"),
+        (
+            ('algorithm = "td3"', 'algorithm = "tdd3"'),
+            "unknown algorithm 'tdd3'; did you mean 'td3'? (one's own needs --import MODULE)",
+        ),
         (('algorithm = "td3"', "algorithm = 3"), "unknown algorithm 3"),
-        (("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"), "[base.tdd]: unknown algorithm 'tdd'; did you mean 'td3'?"),
+        (
+            ("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"),
+            "[base.tdd]: unknown algorithm 'tdd'; did you mean 'td3'?",
+        ),
         (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: has its place at the top of the file"),
         (("tau = [0.1]", 'algorithm = ["td3"]'), "[sweep] algorithm: has its place at the top of the file"),
         (("policy_delay = 4", "policy_delay = 0"), "[base.td3]: policy_delay: "),
@@ -360,7 +426,7 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
         (("gamma = 0.8", "gamma = 8"), "[variants.v1.on.Humanoid-v5]: gamma: "),
         (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
     ],
-)  # fmt: skip
+)
 def test_combinations_that_do_not_exist_are_refused_by_name(several, change, words):
     with pytest.raises(InputError) as refused:
         load(several(change))

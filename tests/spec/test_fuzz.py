@@ -66,8 +66,18 @@ PLAIN = tomllib.loads(EXPERIMENT + '[variants.td3]\nalgorithm = "td3"\ntau = 0.1
 PLAIN["base"]["sac"], PLAIN["base"]["td3"] = {}, {}
 ENV = PLAIN["envs"][0]
 OPTIONS = list(SACConfig.model_fields)
-TABLES = [(), ("base",), ("variants",), ("variants", "v-network"), ("sweep",), ("base", "sac"), ("base", "td3"), ("on", ENV),
-          ("variants", "td3"), ("variants", "v-network", "on", ENV)]  # fmt: skip
+TABLES = [
+    (),
+    ("base",),
+    ("variants",),
+    ("variants", "v-network"),
+    ("sweep",),
+    ("base", "sac"),
+    ("base", "td3"),
+    ("on", ENV),
+    ("variants", "td3"),
+    ("variants", "v-network", "on", ENV),
+]
 KNOWN = [
     *((key,) for key in [*PLAIN, "algorithm", "success_return"]),
     *((*table, option) for table in TABLES if table not in [(), ("variants",)] for option in OPTIONS),
@@ -77,11 +87,58 @@ KNOWN = [
     ("variants", "td3", "on"),
     ("base", "td3"),
 ]
-NAMES = ["", " ", ".", "..", "-", "../x", "/tmp/x", "runs", "a" * 101, "sac", "tau", "tau=1", "steps", "pooled", "tanh",
-         "a\nb", "\r", "\x1b[2J", "\x00", "\u2028", "é", "ａ", "CartPole-v1", "gymnasium:", "gymnasium:this:Pendulum-v1",
-         "gymnasium:CartPole-v0", "__class__", "{0}", "%s", "[red]", "'", '"']  # fmt: skip
-BORDERS = [0, 1, 99, 100, 101, 400, 401, 65536, 65537, 10**12, 10**12 + 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1,
-           10**400]  # fmt: skip
+NAMES = [
+    "",
+    " ",
+    ".",
+    "..",
+    "-",
+    "../x",
+    "/tmp/x",
+    "runs",
+    "a" * 101,
+    "sac",
+    "tau",
+    "tau=1",
+    "steps",
+    "pooled",
+    "tanh",
+    "a\nb",
+    "\r",
+    "\x1b[2J",
+    "\x00",
+    "\u2028",
+    "é",
+    "ａ",
+    "CartPole-v1",
+    "gymnasium:",
+    "gymnasium:this:Pendulum-v1",
+    "gymnasium:CartPole-v0",
+    "__class__",
+    "{0}",
+    "%s",
+    "[red]",
+    "'",
+    '"',
+]
+BORDERS = [
+    0,
+    1,
+    99,
+    100,
+    101,
+    400,
+    401,
+    65536,
+    65537,
+    10**12,
+    10**12 + 1,
+    2**31,
+    2**63 - 1,
+    2**63,
+    -(2**63) - 1,
+    10**400,
+]
 NUMBERS = st.one_of(st.sampled_from(BORDERS), st.integers(), st.floats(), st.floats(0, 1))
 TIMES = st.one_of(st.dates(), st.times(), st.datetimes(), st.datetimes(timezones=st.just(UTC)))
 TEXT = st.one_of(st.sampled_from(NAMES), st.text(st.characters(exclude_categories=["Cs"])))
@@ -133,9 +190,48 @@ def test_another_key(table, key, value):
 
 
 PLACES = st.integers(0, len(EXPERIMENT))
-TOKENS = ["[", "]", "[[", "]]", "{", "}", "=", ".", ",", '"', "'", '"""', "'''", "\n", "\r", "\r\n", "#", "\\", "\\u12",
-          "\\UFFFFFFFF", "\x00", "\x7f", "\ufeff", "é", "name", "[base]", "[[variants]]", "sac.x", "1979-05-27T07:32:00Z",
-          "1979-13-01", "07:32", "0x", "0b2", "1e", "1_", "+nan", "-inf", "-0.0", "1e400", "true"]  # fmt: skip
+TOKENS = [
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "=",
+    ".",
+    ",",
+    '"',
+    "'",
+    '"""',
+    "'''",
+    "\n",
+    "\r",
+    "\r\n",
+    "#",
+    "\\",
+    "\\u12",
+    "\\UFFFFFFFF",
+    "\x00",
+    "\x7f",
+    "\ufeff",
+    "é",
+    "name",
+    "[base]",
+    "[[variants]]",
+    "sac.x",
+    "1979-05-27T07:32:00Z",
+    "1979-13-01",
+    "07:32",
+    "0x",
+    "0b2",
+    "1e",
+    "1_",
+    "+nan",
+    "-inf",
+    "-0.0",
+    "1e400",
+    "true",
+]
 NOISE = st.one_of(
     st.lists(st.sampled_from(TOKENS), max_size=12).map(lambda tokens: "".join(tokens).encode()),
     st.binary(max_size=40),
@@ -169,7 +265,7 @@ ABSURD = {
     "a long name": mutated(("name",), "x" * 10_000),
     "a long key": b"x" * 100_000 + b" = 1",
     "a large file": b"#" * 10**7,
-}  # fmt: skip
+}
 
 
 @pytest.mark.timeout(20)
@@ -187,10 +283,28 @@ def test_absurd_sizes_are_refused_at_once(case):
 WORDS = st.one_of(
     st.text(st.characters(exclude_characters="\x00/", exclude_categories=["Cs"]), max_size=20),
     st.sampled_from([name for name in NAMES if "\x00" not in name and "/" not in name]),
-    st.sampled_from(["\udcff", "-x", "--", "--help", "--dry-run", "--seeds=", "--retrain=1", "x" * 300, "9" * 400,
-                     "9" * 5000, "tiny.toml", "tiny.toml/x", "/proc/nowhere", "algorithms", "environments", "experiments"]),
+    st.sampled_from(
+        [
+            "\udcff",
+            "-x",
+            "--",
+            "--help",
+            "--dry-run",
+            "--seeds=",
+            "--retrain=1",
+            "x" * 300,
+            "9" * 400,
+            "9" * 5000,
+            "tiny.toml",
+            "tiny.toml/x",
+            "/proc/nowhere",
+            "algorithms",
+            "environments",
+            "experiments",
+        ]
+    ),
     NUMBERS.map(str),
-).filter(lambda word: word != "run" and not word.startswith("--import"))  # fmt: skip
+).filter(lambda word: word != "run" and not word.startswith("--import"))
 MODULES = st.sampled_from(["", ".", "..x", "nosuchmodule", "tiny.toml", "a\nb", "é", "-", "\udcff", "x" * 5000])
 SETTINGS = st.tuples(st.sampled_from(OPTIONS), WORDS | VALUES.map(toml))
 OF_RUN = dict.fromkeys(["seeds", "steps", "env", "variant", "set", "device", "workers", "results", "name"], WORDS)

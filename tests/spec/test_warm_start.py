@@ -136,16 +136,22 @@ def test_no_chain_is_longer_than_a_plan_bears(file, order):
         (('{ variant = "sac", env = "InvertedPendulum-v5" }', '"sac"'), "start: wants { variant = NAME, env = ID }"),
         (("[base]", '[base]\nstart = "sac"'), "[base] start: has its place in [variants.NAME]"),
         (("[variants.tuned]", '[sweep]\nstart = ["sac"]\n[variants.tuned]'), "[sweep] start: has its place in"),
-        (('v5" }', 'v5", steps = 150 }'), "'tuned' starts from 'sac' on InvertedPendulum-v5 at 150 steps, and that is "
-         "trained to 200; a run keeps the weights of its end"),
+        (
+            ('v5" }', 'v5", steps = 150 }'),
+            "'tuned' starts from 'sac' on InvertedPendulum-v5 at 150 steps, and that is "
+            "trained to 200; a run keeps the weights of its end",
+        ),
         (('InvertedPendulum-v5" }', 'InvertedPendulum-v4", steps = 100 }'), "'sac': steps = 100 allows no update"),
-        (('InvertedPendulum-v5" }', 'Hopper-v5" }'), "does not fit: 11 observations and 3 actions on Hopper-v5, 4 "
-         "observations and 1 actions on InvertedPendulum-v5"),
+        (
+            ('InvertedPendulum-v5" }', 'Hopper-v5" }'),
+            "does not fit: 11 observations and 3 actions on Hopper-v5, 4 "
+            "observations and 1 actions on InvertedPendulum-v5",
+        ),
         (("gamma = 0.9", "layers = [9]"), "does not fit: params/actor/0/weight is [4, 8] in 'sac' and [4, 9] here"),
         (("gamma = 0.9", "value_network = true"), "params/value/0/weight is nothing in 'sac' and [4, 8] here"),
         (("gamma = 0.9", 'algorithm = "td3"'), "'sac' is of sac and 'tuned' of td3; weights go on in the same"),
     ],
-)  # fmt: skip
+)
 def test_starts_that_cannot_be_are_refused_by_name(file, change, words):
     with pytest.raises(InputError) as refused:
         load(file(change))
@@ -156,8 +162,10 @@ def test_starts_that_cannot_be_are_refused_by_name(file, change, words):
 def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp_path):
     file()
     path = tmp_path / "study.toml"
-    path.write_text('name = "s"\nexperiment = "tuned.toml"\nvariant = "tuned"\nsteps = 300\ntrials = 2\nseeds = 1\n'
-                    '[space]\ntau = { type = "float", low = 0.1, high = 0.2 }\n')  # fmt: skip
+    path.write_text(
+        'name = "s"\nexperiment = "tuned.toml"\nvariant = "tuned"\nsteps = 300\ntrials = 2\nseeds = 1\n'
+        '[space]\ntau = { type = "float", low = 0.1, high = 0.2 }\n'
+    )
     with pytest.raises(InputError, match="'tuned' starts from other runs' weights"):
         study.load(path)
 
@@ -214,8 +222,13 @@ def test_a_run_goes_on_from_its_checkpoint_and_does_not_ask_for_its_start_again(
 
 
 def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_failed(file, store):
-    path = file(("[variants.tuned]", "[variants.last]\nstart = {variant='tuned', env='InvertedPendulum-v5'}\n"
-                 "learning_starts = 0\n[variants.tuned]"))  # fmt: skip
+    path = file(
+        (
+            "[variants.tuned]",
+            "[variants.last]\nstart = {variant='tuned', env='InvertedPendulum-v5'}\n"
+            "learning_starts = 0\n[variants.tuned]",
+        )
+    )
     plan = planned(path, store)
     assert (variants_of(plan, path), len(plan.waiting)) == ([["sac", "sac"]], 4)
     (parents,) = carry_out(plan, store)
@@ -229,8 +242,11 @@ def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_fa
     assert {(spec.seed, spec.config.gamma) for spec in plan.waiting} == {(0, 0.9), (0, 0.99), (1, 0.99)}
     results = collect(store, load(path))
     assert list(results.runs["status"].value_counts().sort_index().items()) == [
-        ("diverged", 1), ("failed", 2), ("finished", 1), ("not started", 2)
-    ]  # fmt: skip
+        ("diverged", 1),
+        ("failed", 2),
+        ("finished", 1),
+        ("not started", 2),
+    ]
 
 
 def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):

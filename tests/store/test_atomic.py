@@ -68,10 +68,32 @@ def test_json_comes_back(tmp_path):
 
 
 NAMES = (
-    "lab/Reach-v0", "lab_Reach-v0", "lab:Reach-v0", "lab.Reach-v0", "gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0",
-    "gymnasium_lab_Reach-v0", "gymnasium:gymnasium_lab_Reach-v0", "lab/reach-v0", "LAB/Reach-v0", "Gymnasium_lab_Reach-v0",
-    "..", ".", "", ".hidden", "~", "a b", "é", "e\u0301", "x" * 300, "x" * 301, "a\nb", "a\\b", "a~b", "a\0b",
-)  # fmt: skip
+    "lab/Reach-v0",
+    "lab_Reach-v0",
+    "lab:Reach-v0",
+    "lab.Reach-v0",
+    "gymnasium:lab/Reach-v0",
+    "gymnasium:lab_Reach-v0",
+    "gymnasium_lab_Reach-v0",
+    "gymnasium:gymnasium_lab_Reach-v0",
+    "lab/reach-v0",
+    "LAB/Reach-v0",
+    "Gymnasium_lab_Reach-v0",
+    "..",
+    ".",
+    "",
+    ".hidden",
+    "~",
+    "a b",
+    "é",
+    "e\u0301",
+    "x" * 300,
+    "x" * 301,
+    "a\nb",
+    "a\\b",
+    "a~b",
+    "a\0b",
+)
 
 
 def test_every_text_has_a_file_name_of_its_own(tmp_path):

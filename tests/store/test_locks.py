@@ -5,8 +5,10 @@ import sys
 
 from sac_bench.store import locks
 
-HOLD = "import sys; from pathlib import Path; from sac_bench.store import locks; f = locks.take(Path(sys.argv[1])); " \
-       "print(f is not None, flush=True); sys.stdin.read()"  # fmt: skip
+HOLD = (
+    "import sys; from pathlib import Path; from sac_bench.store import locks; f = locks.take(Path(sys.argv[1])); "
+    "print(f is not None, flush=True); sys.stdin.read()"
+)
 
 
 def holder(path):
@@ -35,8 +37,9 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
 def test_a_child_that_inherits_a_lock_holds_it(tmp_path):
     path = tmp_path / "lock"
     with locks.take(path) as file:
-        child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE,
-                                 pass_fds=[file.fileno()])  # fmt: skip
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[file.fileno()]
+        )
     assert locks.is_taken(path)
     child.kill()
     child.wait()

@@ -84,13 +84,21 @@ def test_its_owner_knows_a_runs_status_whatever_befalls_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("status", "steps", "standing"),
     [
-        ("new", 0, "not started"), ("planned", 0, "not started"), ("started", 50, "interrupted"),
+        ("new", 0, "not started"),
+        ("planned", 0, "not started"),
+        ("started", 50, "interrupted"),
         ("queued", 50, "interrupted"),  # of an older layout
-        ("started", 100, "finished"), ("failed", 50, "failed"), ("failed", 100, "finished"),
-        ("finished", 50, "to be continued"), ("finished", 100, "finished"), ("diverged", 50, "diverged"),
-        ("diverged", 100, "diverged"), ("diverged", 101, "finished"), ("damaged", 0, "damaged"),
+        ("started", 100, "finished"),
+        ("failed", 50, "failed"),
+        ("failed", 100, "finished"),
+        ("finished", 50, "to be continued"),
+        ("finished", 100, "finished"),
+        ("diverged", 50, "diverged"),
+        ("diverged", 100, "diverged"),
+        ("diverged", 101, "finished"),
+        ("damaged", 0, "damaged"),
     ],
-)  # fmt: skip
+)
 def test_where_a_run_stands_for_who_wants_100_steps(status, steps, standing):
     assert standing_at({"status": status, "steps": steps}, 100) == standing
 
@@ -100,7 +108,7 @@ def test_where_a_run_stands_for_who_wants_100_steps(status, steps, standing):
 )
 def test_ids_never_lead_out_of_the_folder(identifier, tmp_path):
     store = Store(tmp_path)
-    for place in (store.run, store.cohort, store.claim):
+    for place in (store.run, store.cohort, store.cohort_lock):
         with pytest.raises(InputError, match="not an id"):
             place(identifier)
 

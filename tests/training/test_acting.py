@@ -94,8 +94,14 @@ def test_noise_that_remembers_starts_anew_with_every_episode(recorded, monkeypat
     trained._pool_rows = 25
     ended, actions = [], trained._actions
     started = [np.ones(len(SEEDS) * N)]
-    monkeypatch.setattr(trained.replay, "add", lambda action, step, add=trained.replay.add: (
-        ended.append(step.terminated | step.truncated), add(action, step)))  # fmt: skip
+    monkeypatch.setattr(
+        trained.replay,
+        "add",
+        lambda action, step, add=trained.replay.add: (
+            ended.append(step.terminated | step.truncated),
+            add(action, step),
+        ),
+    )
     means = []
     trained._actions = lambda: means.append(mean_actions(trained)) or actions()
     while trained.steps < 400:

@@ -60,17 +60,41 @@ def test_cohort_members_are_single_runs(structure):
 # Another value than the default of every number that may differ inside a cohort.
 CHANGED: dict[str, dict[str, object]] = {}
 CHANGED["sac"] = {
-    "actor_lr": 1e-2, "critic_lr": 1e-2, "value_lr": 1e-2, "temperature_lr": 1e-2, "gamma": 0.5, "tau": 0.5,
-    "target_period": 3, "reward_scale": 7.0, "learn_temperature": False, "temperature": 0.1,
-    "target_entropy_scale": 0.3, "entropy_in_backup": False, "pessimism": 0.0, "actor_objective": "first",
-    "log_std_min": -0.1, "log_std_max": 0.1, "bootstrap_truncated": False,
-    "stochastic_updates": False, "dropout_rate": 0.3, "temperature_objective": "alpha",
-}  # fmt: skip
+    "actor_lr": 1e-2,
+    "critic_lr": 1e-2,
+    "value_lr": 1e-2,
+    "temperature_lr": 1e-2,
+    "gamma": 0.5,
+    "tau": 0.5,
+    "target_period": 3,
+    "reward_scale": 7.0,
+    "learn_temperature": False,
+    "temperature": 0.1,
+    "target_entropy_scale": 0.3,
+    "entropy_in_backup": False,
+    "pessimism": 0.0,
+    "actor_objective": "first",
+    "log_std_min": -0.1,
+    "log_std_max": 0.1,
+    "bootstrap_truncated": False,
+    "stochastic_updates": False,
+    "dropout_rate": 0.3,
+    "temperature_objective": "alpha",
+}
 CHANGED["td3"] = {
-    "actor_lr": 1e-2, "critic_lr": 1e-2, "critic_weight_decay": 0.5, "gamma": 0.5, "tau": 0.5, "reward_scale": 7.0,
-    "pessimism": 0.0, "target_noise": 1.0, "target_noise_clip": 0.01, "exploration_noise": 0.3,
-    "noise_correlation": 0.85, "bootstrap_truncated": False,
-}  # fmt: skip
+    "actor_lr": 1e-2,
+    "critic_lr": 1e-2,
+    "critic_weight_decay": 0.5,
+    "gamma": 0.5,
+    "tau": 0.5,
+    "reward_scale": 7.0,
+    "pessimism": 0.0,
+    "target_noise": 1.0,
+    "target_noise_clip": 0.01,
+    "exploration_noise": 0.3,
+    "noise_correlation": 0.85,
+    "bootstrap_truncated": False,
+}
 NEEDED = {"stochastic_updates": {"learn_temperature": False, "temperature": 0.0}}
 WITHOUT_EFFECT = {
     "sac": {"value_lr": "value_network", "dropout_rate": "dropout"},

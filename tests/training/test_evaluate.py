@@ -66,7 +66,8 @@ print(after[200] - after[20])
 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_200_evaluations():
-    ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200,
-                         cwd=Path(__file__).parents[2])  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2]
+    )
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 40  # MB; it varies by about 10, and is over 100 where nothing is given back

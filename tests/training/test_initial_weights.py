@@ -34,12 +34,15 @@ def config_of(algorithm, **options):
 FORMS = [
     ("sac", {}, {"target": "critic"}),
     ("sac", {"value_network": True}, {"target": "value"}),
-    ("sac", {"target_policy": True, "layer_norm": "all", "normalize_observations": True},
-     {"target": "critic", "target_policy": "actor"}),
+    (
+        "sac",
+        {"target_policy": True, "layer_norm": "all", "normalize_observations": True},
+        {"target": "critic", "target_policy": "actor"},
+    ),
     ("td3", {}, {"target": ""}),
     ("sql", {"kernel_particles": 4, "value_particles": 4}, {"target": "critic"}),
     ("ppo", {}, {}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("algorithm", "options", "targets"), FORMS)

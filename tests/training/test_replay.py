@@ -30,8 +30,11 @@ class Stream:
         before, final = self.observation, self._fresh()
         after = np.where((terminated | truncated)[:, None], self._fresh(), final)
         self.observation = after
-        return before, action, Step(after, final, self.random.normal(size=M * N).astype(np.float32), terminated,
-                                    truncated)  # fmt: skip
+        return (
+            before,
+            action,
+            Step(after, final, self.random.normal(size=M * N).astype(np.float32), terminated, truncated),
+        )
 
 
 def filled(rows, capacity, seed=0, ends=0.1):
@@ -54,15 +57,24 @@ def expected(history, k, row, n_step):
         if step.terminated[k] or step.truncated[k]:
             break
     step = history[last][2]
-    return (history[row][0][k], history[row][1][k], rewards, len(rewards), step.terminated[k],
-            step.final_observation[k])  # fmt: skip
+    return (
+        history[row][0][k],
+        history[row][1][k],
+        rewards,
+        len(rewards),
+        step.terminated[k],
+        step.final_observation[k],
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 60), st.sampled_from([8, 20, 200]), st.integers(0, 1000), st.sampled_from([0.0, 0.1, 0.5]),
+    st.integers(1, 60),
+    st.sampled_from([8, 20, 200]),
+    st.integers(0, 1000),
+    st.sampled_from([0.0, 0.1, 0.5]),
     st.sampled_from([1, 3]),
-)  # fmt: skip
+)
 def test_samples_are_the_transitions_that_were_added(rows, capacity, seed, ends, n_step):
     replay, history = filled(rows, capacity, seed, ends)
     kept = min(rows, capacity // N)

@@ -19,8 +19,15 @@ from sac_bench.training.rollout import minibatch, whole
 from sac_bench.training.trainer import Trainer
 
 D, A, N = 3, 2, 4
-TINY = {"layers": [8], "rollout": 64, "batch_size": 16, "epochs": 2, "num_envs": N, "eval_every": 64,
-        "eval_episodes": 1}  # fmt: skip
+TINY = {
+    "layers": [8],
+    "rollout": 64,
+    "batch_size": 16,
+    "epochs": 2,
+    "num_envs": N,
+    "eval_every": 64,
+    "eval_episodes": 1,
+}
 UPDATES = 8  # of a rollout
 
 
@@ -95,11 +102,21 @@ def test_minibatches_take_every_sample_once_an_epoch():
 
 # Another value than the default of every number that may differ inside a cohort.
 CHANGED = {
-    "bootstrap_truncated": False, "learning_rate": 1e-2, "anneal_steps": 100, "gamma": 0.5, "gae_lambda": 0.3,
-    "clip": 0.01, "clip_value": 0.01, "normalize_advantage": False, "value_coefficient": 0.1,
-    "entropy_coefficient": 0.1, "max_grad_norm": 0.0, "target_kl": 1e-7, "normalize_observations": False,
+    "bootstrap_truncated": False,
+    "learning_rate": 1e-2,
+    "anneal_steps": 100,
+    "gamma": 0.5,
+    "gae_lambda": 0.3,
+    "clip": 0.01,
+    "clip_value": 0.01,
+    "normalize_advantage": False,
+    "value_coefficient": 0.1,
+    "entropy_coefficient": 0.1,
+    "max_grad_norm": 0.0,
+    "target_kl": 1e-7,
+    "normalize_observations": False,
     "normalize_rewards": False,
-}  # fmt: skip
+}
 
 
 def test_cohort_member_of_any_other_number_is_its_single_run():
@@ -160,8 +177,15 @@ def test_updates_are_made_when_a_rollout_is_whole(num_envs):
 
 
 def test_ppo_learns_to_balance_a_pole():
-    settings = {"num_envs": 8, "batch_size": 256, "learning_rate": 3e-3, "epochs": 5, "rollout": 2048,
-                "eval_every": 24576, "eval_episodes": 2}  # fmt: skip
+    settings = {
+        "num_envs": 8,
+        "batch_size": 256,
+        "learning_rate": 3e-3,
+        "epochs": 5,
+        "rollout": 2048,
+        "eval_every": 24576,
+        "eval_episodes": 2,
+    }
     spec = RunSpec("ppo", PPOConfig.model_validate(settings), "InvertedPendulum-v5", 0)
     trained = Trainer([spec], 24576, compiled=False)
     before = trained.train().episodes.returns[0, 0].mean()

@@ -12,14 +12,24 @@ OTHERS = {
     "ddpg": ("ddpg", HOPPER, {"layers": [24, 24], "batch_size": 100}),
     "sql": ("sql", "Pendulum-v1", {"layers": [24, 24], "batch_size": 20}),
     "ppo": ("ppo", "Pendulum-v1", {"num_envs": 4, "rollout": 100, "batch_size": 50, "epochs": 2}),
-    "one critic, V network": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "value_network": True, "critics": 1}),
-    "mixture": ("sac", HOPPER, {"layers": [24], "batch_size": 30, "mixture": 3, "gradient_estimator": "score-function"}),
+    "one critic, V network": (
+        "sac",
+        HOPPER,
+        {"layers": [64, 64], "batch_size": 64, "value_network": True, "critics": 1},
+    ),
+    "mixture": (
+        "sac",
+        HOPPER,
+        {"layers": [24], "batch_size": 30, "mixture": 3, "gradient_estimator": "score-function"},
+    ),
     "silu, layer norm": ("sac", HOPPER, {"layers": [24], "batch_size": 30, "activation": "silu", "layer_norm": "all"}),
     "bfloat16": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "precision": "bfloat16"}),
     "normalised, three steps": (
-        "sac", HOPPER, {"layers": [24], "batch_size": 30, "normalize_observations": True, "n_step": 3, "num_envs": 2},
+        "sac",
+        HOPPER,
+        {"layers": [24], "batch_size": 30, "normalize_observations": True, "n_step": 3, "num_envs": 2},
     ),
-}  # fmt: skip
+}
 
 
 def found(case, widths, updates, compiled):

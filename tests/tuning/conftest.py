@@ -130,7 +130,15 @@ def carry_out(in_process, tmp_path):
 
     def run(path: Path, results: str = "results", storage: str | None = None, trials: int | None = None) -> bool:
         return tuning.tune(
-            load(path, trials), Store(tmp_path / results), storage=storage, device="cpu", workers=1, imports=[],
-            retrain=False, console=Console(quiet=True), command="sac-bench tune")  # fmt: skip
+            load(path, trials),
+            Store(tmp_path / results),
+            storage=storage,
+            device="cpu",
+            workers=1,
+            imports=[],
+            retrain=False,
+            console=Console(quiet=True),
+            command="sac-bench tune",
+        )
 
     return run

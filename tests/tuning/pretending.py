@@ -34,6 +34,15 @@ if __name__ == "__main__":
     tuning.write_experiment_report = lambda folder: None
     report.write_figures = lambda about, folder: []
     file, results, *url = [word for word in sys.argv[1:] if word != "--fail"]
-    ended = tuning.tune(load(file), Store(Path(results)), storage=(url or [None])[0], device="cpu", workers=1, imports=[],
-                        retrain=False, console=Console(quiet=True), command="sac-bench tune")  # fmt: skip
+    ended = tuning.tune(
+        load(file),
+        Store(Path(results)),
+        storage=(url or [None])[0],
+        device="cpu",
+        workers=1,
+        imports=[],
+        retrain=False,
+        console=Console(quiet=True),
+        command="sac-bench tune",
+    )
     sys.exit(0 if ended else 1)

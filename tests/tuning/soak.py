@@ -89,9 +89,16 @@ class Disturbed:
             over |= tuner.returncode == 0
         while len(self.tuners) < 2 and not over:
             self.tuners.append(
-                subprocess.Popen(self.command, cwd=self.folder, env=self.environment, text=True, start_new_session=True,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            )  # fmt: skip
+                subprocess.Popen(
+                    self.command,
+                    cwd=self.folder,
+                    env=self.environment,
+                    text=True,
+                    start_new_session=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                )
+            )
         return over
 
     def hear(self, tuner: subprocess.Popen[str]) -> None:

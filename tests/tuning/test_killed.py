@@ -17,16 +17,27 @@ from tests.conftest import sac_bench_environment
 from tests.tuning.conftest import STUDY
 
 SETTINGS = {
-    "steps = 300": "steps = 800", "rungs = [100, 200]\n": "", '"successive-halving"': '"none"', "trials = 4": "trials = 2",
-    "utd = 0.1": "utd = 1.0", "seeds = 2": "seeds = 1",
+    "steps = 300": "steps = 800",
+    "rungs = [100, 200]\n": "",
+    '"successive-halving"': '"none"',
+    "trials = 4": "trials = 2",
+    "utd = 0.1": "utd = 1.0",
+    "seeds = 2": "seeds = 1",
     'activation = { type = "categorical", choices = ["relu", "tanh"] }\n': "",
-}  # fmt: skip
+}
 
 
 def start(study_file, tmp_path):
     command = [sys.executable, "-m", "sac_bench.cli.main", "tune", str(study_file), "--workers", "1"]
-    return subprocess.Popen(command, cwd=tmp_path, env=sac_bench_environment(), stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=sac_bench_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def wait_for_steps(tmp_path, process, more_than):
@@ -67,8 +78,9 @@ def test_worker_and_tuner_killed_and_the_same_command_ends_with_the_same_trials(
     with store.planner() as planner:
         trials = Trials(load(study_file), store, planner).all()
     assert [(trial.number, trial.state, sorted(trial.values)) for trial in trials] == [
-        (0, "COMPLETE", [800]), (1, "COMPLETE", [800])
-    ]  # fmt: skip
+        (0, "COMPLETE", [800]),
+        (1, "COMPLETE", [800]),
+    ]
     logs = [path.read_text() for path in store.root.glob("runs/*/log.txt")]
     # A segment is recorded once a training process that reached it: none was begun anew from step 0.
     assert all(log.count("step 0:") == 1 for log in logs)

@@ -209,8 +209,11 @@ def test_held_out_runs_that_fail_are_named(study_file, carry_out, pretended, tmp
 
 
 def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretended, tmp_path):
-    study_file.write_text(STUDY.replace("seeds = 1\nsteps", "seeds = 2\nsteps").replace("rungs = [100, 200]\n", "")
-                          .replace('"successive-halving"', '"none"'))  # fmt: skip
+    study_file.write_text(
+        STUDY.replace("seeds = 1\nsteps", "seeds = 2\nsteps")
+        .replace("rungs = [100, 200]\n", "")
+        .replace('"successive-halving"', '"none"')
+    )
     study, store = load(study_file), Store(tmp_path / "results")
     with store.planner() as planner:
         trials = Trials(study, store, planner)

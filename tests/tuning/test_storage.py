@@ -31,8 +31,13 @@ def tuner(study_file, results, *url, fail=False):
 
 
 def test_a_command_that_is_recorded_has_no_password():
-    for url in ("postgresql://h/db?user=u&password=s3cret", "mysql+pymysql://u@h/db?passwd=s3cret", "mysql://me:s3/cret@h/d",
-                "postgresql://me@srv:s3cret@h/d", "nonsense:s3cret"):  # fmt: skip
+    for url in (
+        "postgresql://h/db?user=u&password=s3cret",
+        "mysql+pymysql://u@h/db?passwd=s3cret",
+        "mysql://me:s3/cret@h/d",
+        "postgresql://me@srv:s3cret@h/d",
+        "nonsense:s3cret",
+    ):
         for command in (shlex.join(["tune", "s.toml", "--storage", url]), f"tune s.toml --storage={url}"):
             told = hidden_in(command, url)
             assert "cret" not in told
@@ -134,13 +139,22 @@ def test_a_study_of_another_maker_is_left_alone(study_file, tmp_path):
 BAD = {
     "in memory": ("sqlite://", "is in memory"),
     "no URL": ("nonsense", "wants a URL as sqlite:///FILE"),
-    "a closed port": ("postgresql+psycopg://me:{secret}@127.0.0.1:{port}/db", "--storage postgresql+psycopg://me:***@127.0.0.1:"),
+    "a closed port": (
+        "postgresql+psycopg://me:{secret}@127.0.0.1:{port}/db",
+        "--storage postgresql+psycopg://me:***@127.0.0.1:",
+    ),
     "a password as an argument": ("postgresql+psycopg://me@127.0.0.1:{port}/db?password={secret}", "127.0.0.1"),
     "no such host": ("postgresql+psycopg://me:{secret}@no.such.host.invalid/db", "no.such.host.invalid"),
-    "no such folder": ("sqlite:////nowhere/at/all/x.db", "--storage sqlite:////nowhere/at/all/x.db: cannot be used: unable to open"),
+    "no such folder": (
+        "sqlite:////nowhere/at/all/x.db",
+        "--storage sqlite:////nowhere/at/all/x.db: cannot be used: unable to open",
+    ),
     "no such dialect": ("oracledb9://me:{secret}@host/db", "--storage oracledb9://me:***@host/db: cannot be used"),
-    "no driver": ("mysql://me:{secret}@host/db", "--storage mysql://me:***@host/db: no driver for mysql; pip install pymysql"),
-}  # fmt: skip
+    "no driver": (
+        "mysql://me:{secret}@host/db",
+        "--storage mysql://me:***@host/db: no driver for mysql; pip install pymysql",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)

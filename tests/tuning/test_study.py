@@ -22,9 +22,10 @@ SHIPPED = sorted((Path(__file__).parents[2] / "experiments" / "tuning").glob("*.
 def test_a_file_becomes_a_study(study_file):
     study = load(study_file)
     assert study.space == (
-        FloatRange("actor_lr", 1e-4, 1e-2, log=True), IntRange("target_period", 1, 4),
+        FloatRange("actor_lr", 1e-4, 1e-2, log=True),
+        IntRange("target_period", 1, 4),
         Choice("activation", ("relu", "tanh")),
-    )  # fmt: skip
+    )
     assert (study.stages, study.seeds, study.held_out_seeds) == ((100, 200, 300), (0,), (1000, 1001))
     variant = study.variant("trial-0000", {"actor_lr": 1e-3, "target_period": 2, "activation": "tanh"}, 200)
     config = variant.configs["InvertedPendulum-v5"]
@@ -95,16 +96,27 @@ BAD = {
     "no trial": ("trials = 4", "trials = 0", "trials: input should be greater than or equal to 1, not 0"),
     "a name of the store's": ("tiny-study", "runs", "name: 'runs' is a folder of the store's own"),
     "no plain name": ("tiny-study", "../x", "name: '../x' is not a plain name"),
-    "unknown sampler": ("batch = 2", 'batch = 2\nsampler = "tpee"', "sampler: input should be 'tpe', 'cma-es' or 'random'"),
+    "unknown sampler": (
+        "batch = 2",
+        'batch = 2\nsampler = "tpee"',
+        "sampler: input should be 'tpe', 'cma-es' or 'random'",
+    ),
     "unknown pruner": ('"successive-halving"', '"median"', "pruner: input should be 'hyperband'"),
-    "a rung between evaluations": ("[100, 200]", "[150]", "rungs: 150 is no evaluation point on InvertedPendulum-v5: "
-                                   "eval_every = 100; nearest: 100 or 200"),
+    "a rung between evaluations": (
+        "[100, 200]",
+        "[150]",
+        "rungs: 150 is no evaluation point on InvertedPendulum-v5: eval_every = 100; nearest: 100 or 200",
+    ),
     "an end between evaluations": ("steps = 300", "steps = 310", "steps: 310 is no evaluation point"),
     "a rung at the end": ("[100, 200]", "[300]", "rungs: 300 is not between 0 and steps = 300"),
     "rungs out of order": ("[100, 200]", "[200, 100]", "rungs: wants them in ascending order"),
-    "a pruner without rungs": ("rungs = [100, 200]\n", "", "rungs: is missing; pruner = \"successive-halving\""),
+    "a pruner without rungs": ("rungs = [100, 200]\n", "", 'rungs: is missing; pruner = "successive-halving"'),
     "too few steps": ("learning_starts = 90", "learning_starts = 300", "allows no update"),
-    "held-out seeds that were searched": ("top = 1\nseeds = 2", "seeds = [5, 0]", "[held_out] seeds: 0 is one of the search's"),
+    "held-out seeds that were searched": (
+        "top = 1\nseeds = 2",
+        "seeds = [5, 0]",
+        "[held_out] seeds: 0 is one of the search's",
+    ),
     "unknown key of held_out": ("top = 1", "topp = 1", "[held_out]: topp: unknown key; did you mean 'top'?"),
     "no held-out seed": ("top = 1\nseeds = 2", "seeds = 0", "[held_out]: seeds: wants 1 to"),
     "unknown algorithm": ("batch = 2", 'batch = 2\nalgorithm = "sacc"', "algorithm: unknown algorithm 'sacc'"),
@@ -112,50 +124,115 @@ BAD = {
     "a missing experiment": ("batch = 2", 'batch = 2\nexperiment = "none.toml"', "none.toml: no such file"),
     "unknown base option": ("utd = 0.1", "utdd = 0.1", "[base] utdd: sac has no such option"),
     "a bad base option": ("utd = 0.1", "utd = -1", "utd: input should be greater than 0, not -1"),
-    "steps for one environment": ("[space]", "[on.InvertedPendulum-v5]\nsteps = 100\n[space]", "a study has one number of steps"),
-    "steps for one algorithm": ("[space]", "[base.sac]\nsteps = 100\n[space]", "[base.sac] steps: a study has one number"),
-    "on another env": ('batch = 2', 'batch = 2\n[on.Hopper-v5]\ngamma = 0.9\n', "[on.Hopper-v5]: not one of envs"),
+    "steps for one environment": (
+        "[space]",
+        "[on.InvertedPendulum-v5]\nsteps = 100\n[space]",
+        "a study has one number of steps",
+    ),
+    "steps for one algorithm": (
+        "[space]",
+        "[base.sac]\nsteps = 100\n[space]",
+        "[base.sac] steps: a study has one number",
+    ),
+    "on another env": ("batch = 2", "batch = 2\n[on.Hopper-v5]\ngamma = 0.9\n", "[on.Hopper-v5]: not one of envs"),
     "too many rungs": ("[100, 200]", f"{list(range(1, 40))}", "rungs: list should have at most 20 items"),
-    "too many held-out seeds": ("top = 1\nseeds = 2", "top = 3\nseeds = 5000", "[held_out]: top, seeds and envs make 20,000 runs"),
+    "too many held-out seeds": (
+        "top = 1\nseeds = 2",
+        "top = 3\nseeds = 5000",
+        "[held_out]: top, seeds and envs make 20,000 runs",
+    ),
     "an endless scale": ("[space]", "[scale]\nInvertedPendulum-v5 = [-1.7e308, 1.7e308]\n[space]", "wants two returns"),
-    "choices for CMA-ES": ("batch = 2", 'batch = 2\nsampler = "cma-es"', "sampler: cma-es searches two numbers or more"),
-    "an int beyond doubles": ("low = 1, high = 4", "low = 1, high = 9223372036854775807", "[space] target_period: high: input should be less"),
-    "a tiny step": ("high = 1e-2, log = true", "high = 1e-2, step = 1e-300", "[space] actor_lr: step: 1e-300 is too small"),
+    "choices for CMA-ES": (
+        "batch = 2",
+        'batch = 2\nsampler = "cma-es"',
+        "sampler: cma-es searches two numbers or more",
+    ),
+    "an int beyond doubles": (
+        "low = 1, high = 4",
+        "low = 1, high = 9223372036854775807",
+        "[space] target_period: high: input should be less",
+    ),
+    "a tiny step": (
+        "high = 1e-2, log = true",
+        "high = 1e-2, step = 1e-300",
+        "[space] actor_lr: step: 1e-300 is too small",
+    ),
     "a choice of one value twice": ('["relu", "tanh"]', "[1, 1.0]", "choices: one is there twice"),
     "a NUL": ("batch = 2", 'batch = 2\nexperiment = "a\\u0000b"', "cannot be read"),
     "scale of another env": ("[space]", "[scale]\nHopper-v5 = [0, 1]\n[space]", "[scale] Hopper-v5: not one of envs"),
     "scale upside down": ("[space]", "[scale]\nInvertedPendulum-v5 = [1, 0]\n[space]", "wants two returns"),
-    "no scale for two envs": ('["InvertedPendulum-v5"]', '["InvertedPendulum-v5", "Pendulum-v1"]', "[scale] InvertedPendulum-v5: is missing"),
+    "no scale for two envs": (
+        '["InvertedPendulum-v5"]',
+        '["InvertedPendulum-v5", "Pendulum-v1"]',
+        "[scale] InvertedPendulum-v5: is missing",
+    ),
     # -- the space
     "unknown option": ("actor_lr =", "actor_rl =", "[space] actor_rl: sac has no such option; did you mean 'actor_lr'"),
-    "an option of another algorithm": ("actor_lr =", "policy_delay =", "policy_delay: sac has no such option, an option of td3"),
+    "an option of another algorithm": (
+        "actor_lr =",
+        "policy_delay =",
+        "policy_delay: sac has no such option, an option of td3",
+    ),
     "how it is judged": ("actor_lr =", "eval_every =", "[space] eval_every: says how trials are judged"),
-    "low above high": ("low = 1e-4, high = 1e-2", "low = 1e-2, high = 1e-4", "[space] actor_lr: low: 0.01 is above high = 0.0001"),
+    "low above high": (
+        "low = 1e-4, high = 1e-2",
+        "low = 1e-2, high = 1e-4",
+        "[space] actor_lr: low: 0.01 is above high = 0.0001",
+    ),
     "low is high": ("low = 1, high = 4", "low = 4, high = 4", "[space] target_period: low: 4 is also high"),
     "log with 0": ("low = 1e-4", "low = 0.0", "[space] actor_lr: low: 0 has no logarithm"),
     "log below 0": ("low = 1e-4", "low = -1.0", "[space] actor_lr: low: -1 has no logarithm"),
     "log with step": ("log = true", "log = true, step = 0.001", "[space] actor_lr: step: goes with log = false"),
-    "step too wide": ("low = 1, high = 4", "low = 1, high = 4, step = 9", "[space] target_period: step: 9 is more than"),
-    "no step": ("low = 1, high = 4", "low = 1, high = 4, step = 0", "[space] target_period: step: input should be greater"),
+    "step too wide": (
+        "low = 1, high = 4",
+        "low = 1, high = 4, step = 9",
+        "[space] target_period: step: 9 is more than",
+    ),
+    "no step": (
+        "low = 1, high = 4",
+        "low = 1, high = 4, step = 0",
+        "[space] target_period: step: input should be greater",
+    ),
     "not a number": ("low = 1e-4", "low = nan", "[space] actor_lr: low: input should be a finite number"),
     "infinite": ("high = 1e-2", "high = inf", "[space] actor_lr: high: input should be a finite number"),
     "a word for a number": ("low = 1e-4", 'low = "x"', "[space] actor_lr: low: input should be a valid number"),
     "no low": ("low = 1e-4, ", "", "[space] actor_lr: low: is missing"),
-    "unknown type": ('type = "float"', 'type = "flaot"', "[space] actor_lr: type: unknown type 'flaot'; did you mean 'float'?"),
+    "unknown type": (
+        'type = "float"',
+        'type = "flaot"',
+        "[space] actor_lr: type: unknown type 'flaot'; did you mean 'float'?",
+    ),
     "no type": ('type = "float", ', "", "[space] actor_lr: type: is missing"),
     "no table": (SPACE, "activation = 3", "[space] activation: wants a table"),
     "unknown key of a range": ("log = true", "logg = true", "[space] actor_lr: logg: unknown key; did you mean 'log'?"),
     "one choice": ('["relu", "tanh"]', '["relu"]', "[space] activation: choices: list should have at least 2 items"),
     "a choice twice": ('["relu", "tanh"]', '["relu", "relu"]', "[space] activation: choices: one is there twice"),
-    "a choice the config refuses": ('["relu", "tanh"]', '["relu", "swish"]', "[space]: activation: input should be 'relu'"),
-    "an end the config refuses": ("high = 1e-2", "high = 2.0", "[space]: actor_lr: input should be less than or equal to 1, not 2.0"),
-    "fractions of a whole number": ('{ type = "int", low = 1, high = 4 }', '{ type = "float", low = 1.0, high = 2.5 }',
-                                    "[space]: target_period: input should be a valid integer"),
-    "a corner the config refuses": (SPACE, 'log_std_min = {type = "float", low = -9.0, high = 1.0}\n'
-                                    'log_std_max = {type = "float", low = 0.0, high = 2.0}', "log_std_min = 1.0 is above log_std_max = 0.0"),
-    "a value inside that is refused": ("target_period = { type = \"int\", low = 1, high = 4 }",
-                                       'num_envs = {type = "int", low = 1, high = 4}', "eval_every = 100 is not a multiple of num_envs = 3"),
-}  # fmt: skip
+    "a choice the config refuses": (
+        '["relu", "tanh"]',
+        '["relu", "swish"]',
+        "[space]: activation: input should be 'relu'",
+    ),
+    "an end the config refuses": (
+        "high = 1e-2",
+        "high = 2.0",
+        "[space]: actor_lr: input should be less than or equal to 1, not 2.0",
+    ),
+    "fractions of a whole number": (
+        '{ type = "int", low = 1, high = 4 }',
+        '{ type = "float", low = 1.0, high = 2.5 }',
+        "[space]: target_period: input should be a valid integer",
+    ),
+    "a corner the config refuses": (
+        SPACE,
+        'log_std_min = {type = "float", low = -9.0, high = 1.0}\nlog_std_max = {type = "float", low = 0.0, high = 2.0}',
+        "log_std_min = 1.0 is above log_std_max = 0.0",
+    ),
+    "a value inside that is refused": (
+        'target_period = { type = "int", low = 1, high = 4 }',
+        'num_envs = {type = "int", low = 1, high = 4}',
+        "eval_every = 100 is not a multiple of num_envs = 3",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -87,16 +87,18 @@ def panels(about: dict[str, Any]) -> dict[str, list[str]]:
     groups = {"variants": named} if len(named) > 1 or not swept else {}
     for key, values in swept.items():
         groups[key] = sorted((n for n in values if n != about["reference"]), key=lambda n: values[n])
-    return {title: [about["reference"], *(n for n in names if n != about["reference"])]
-            for title, names in groups.items()}  # fmt: skip
+    return {
+        title: [about["reference"], *(n for n in names if n != about["reference"])] for title, names in groups.items()
+    }
 
 
 def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
     """A figure with so many panels side by side, at most two, that it is legible in print; the rest is hidden."""
     columns = min(2, panels)
     rows = -(-panels // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns + 0.4, height * rows), sharey=True, squeeze=False,
-                                layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.2 * columns + 0.4, height * rows), sharey=True, squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[panels:]:
         axis.set_visible(False)
     return figure, axes
@@ -179,9 +181,17 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
     if shapes:
         title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
         title += ", or IQM" if statistic == "iqm" else ""
-    figure.legend([drawn[name] for name in names], names, loc="outside lower center", fontsize=8, frameon=False,
-                  ncols=max(1, int(width / (0.55 + 0.075 * max(map(len, names), default=0)))), handlelength=2.6,
-                  title=_wrapped(title, int(14 * width)), title_fontsize=8)  # fmt: skip
+    figure.legend(
+        [drawn[name] for name in names],
+        names,
+        loc="outside lower center",
+        fontsize=8,
+        frameon=False,
+        ncols=max(1, int(width / (0.55 + 0.075 * max(map(len, names), default=0)))),
+        handlelength=2.6,
+        title=_wrapped(title, int(14 * width)),
+        title_fontsize=8,
+    )
     return figure
 
 
@@ -236,9 +246,20 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
     for name in marks["name"].unique():
         rows = marks[marks["name"] == name]
         spread = None if rows["spread"].isna().all() else rows["spread"]
-        axis.errorbar(rows["steps"], rows["mean"], yerr=spread, fmt=shapes[name], label=name, zorder=4, capsize=2,
-                      color=colors.get(family(rows["algorithm"].iloc[0]), "0.3"), elinewidth=0.8, markersize=4.5,
-                      markerfacecolor="white", markeredgewidth=0.9)  # fmt: skip
+        axis.errorbar(
+            rows["steps"],
+            rows["mean"],
+            yerr=spread,
+            fmt=shapes[name],
+            label=name,
+            zorder=4,
+            capsize=2,
+            color=colors.get(family(rows["algorithm"].iloc[0]), "0.3"),
+            elinewidth=0.8,
+            markersize=4.5,
+            markerfacecolor="white",
+            markeredgewidth=0.9,
+        )
 
 
 def _exceptions(results: Results, about: dict[str, Any], env: str, variant: str, drawn: int) -> str:
@@ -289,8 +310,14 @@ def _diverged(results: Results, env: str, variant: str) -> int:
 def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
     """Every variant's score: mean and 95% t interval, and every seed as a dot."""
     variants, envs = list(about["variants"]), about["envs"]
-    figure, axes = plt.subplots(1, len(envs), figsize=(4.6 * len(envs) + 0.6, 0.32 * len(variants) + 1.2), sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        1,
+        len(envs),
+        figsize=(4.6 * len(envs) + 0.6, 0.32 * len(variants) + 1.2),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis, env in zip(axes[0], envs, strict=True):
         of_env = table[table["env"] == env]
         for y, variant in enumerate(variants):

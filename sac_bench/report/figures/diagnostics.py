@@ -55,8 +55,23 @@ METRICS = {
     "bandwidth": Metric("kernel's bandwidth", "log"),
 }
 """In the order in which they are shown; a metric of one's own algorithm comes after them."""
-LEFT_OUT = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean", "q_target", "actor_loss",
-            "policy_loss", "temperature_loss", "loss", "value", "stopped", "gradient_squared_norm"}  # fmt: skip
+LEFT_OUT = {
+    "run_id",
+    "variant",
+    "env",
+    "seed",
+    "step",
+    "episodes",
+    "return_mean",
+    "q_target",
+    "actor_loss",
+    "policy_loss",
+    "temperature_loss",
+    "loss",
+    "value",
+    "stopped",
+    "gradient_squared_norm",
+}
 """Of little use beside the others; all of it is in training.csv."""
 
 
@@ -74,8 +89,9 @@ def why(results: Results, about: dict[str, Any], env: str, variants: list[str]) 
     """A panel a metric, a line a variant."""
     names = measured(results, env, variants)
     rows = -(-len(names) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(3.8 * COLUMNS, 1.9 * rows + 0.8), squeeze=False,
-                                layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        rows, COLUMNS, figsize=(3.8 * COLUMNS, 1.9 * rows + 0.8), squeeze=False, layout="constrained"
+    )
     drawn: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
         for i, variant in enumerate(variants):
@@ -95,8 +111,9 @@ def why(results: Results, about: dict[str, Any], env: str, variants: list[str]) 
         axis.set_visible(False)
     there = [variant for variant in variants if variant in drawn]
     columns = max(1, int(7.6 / (0.55 + 0.075 * max(map(len, there), default=0))))
-    figure.legend([drawn[name] for name in there], there, loc="outside upper center", ncols=columns, fontsize=8,
-                  frameon=False)  # fmt: skip
+    figure.legend(
+        [drawn[name] for name in there], there, loc="outside upper center", ncols=columns, fontsize=8, frameon=False
+    )
     figure.supxlabel("environment steps", fontsize=8)
     return figure
 

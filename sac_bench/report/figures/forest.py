@@ -17,11 +17,18 @@ from sac_bench.analysis.differences import in_words
 from sac_bench.analysis.statistics import Estimate
 from sac_bench.report.figures.curves import PALETTE
 
-LOOKS = {"better": (PALETTE[0], "^"), "worse": (PALETTE[3], "v"), "equivalent": (PALETTE[2], "s"),
-         "undecided": ("0.35", "o"), "": ("0.35", "o"), "as claimed": (PALETTE[0], "D"),
-         "against the claim": (PALETTE[3], "X"), "no word": ("0.35", "o")}  # fmt: skip
+LOOKS = {
+    "better": (PALETTE[0], "^"),
+    "worse": (PALETTE[3], "v"),
+    "equivalent": (PALETTE[2], "s"),
+    "undecided": ("0.35", "o"),
+    "": ("0.35", "o"),
+    "as claimed": (PALETTE[0], "D"),
+    "against the claim": (PALETTE[3], "X"),
+    "no word": ("0.35", "o"),
+}
 """Colour and marker of a verdict, or of a claim's comparison: told apart without colours too."""
-ROOM = 1.3
+AXIS_MARGIN = 1.3
 """Intervals are cut at this many times the span of the differences beyond it."""
 
 
@@ -64,9 +71,13 @@ def claim_forest(judged: Sequence[Comparison]) -> Figure:
     size = (5.4 + 0.085 * max(map(len, lines)), sum(heights))
     figure, axes = plt.subplots(len(units), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained")
     for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
-        margins = [(0.0, sign * one.margin / one.gain, sign * one.margin / one.gain)
-                   for one in rows if one.margin for sign in (-1, 1)]  # fmt: skip
-        limits = _ends(np.array([*(one.normalised for one in rows), *margins]), 4 * ROOM)
+        margins = [
+            (0.0, sign * one.margin / one.gain, sign * one.margin / one.gain)
+            for one in rows
+            if one.margin
+            for sign in (-1, 1)
+        ]
+        limits = _ends(np.array([*(one.normalised for one in rows), *margins]), 4 * AXIS_MARGIN)
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
@@ -92,8 +103,9 @@ def _label(one: Comparison, with_env: bool) -> str:
     return said + (f"\n{one.env}" if with_env else "")
 
 
-def _draw(axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], said: str, color: str,
-          marker: str) -> None:  # fmt: skip
+def _draw(
+    axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], said: str, color: str, marker: str
+) -> None:
     """A row: what is said of it right of the axis, and the interval, with arrows where it goes on beyond the axis."""
     axis.text(1.02, y, said, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     if pd.isna(interval.value):
@@ -109,7 +121,7 @@ def _draw(axis: Axes, y: float, interval: Estimate, limits: tuple[float, float],
     )
 
 
-def _ends(intervals: np.ndarray, room: float = ROOM) -> tuple[float, float]:
+def _ends(intervals: np.ndarray, room: float = AXIS_MARGIN) -> tuple[float, float]:
     """Of the axis of intervals [R, (value, low, high)]: all values and 0 are in it, of the intervals what is near."""
     shown = np.append(intervals[:, 0][np.isfinite(intervals[:, 0])], 0.0)
     beyond = room * (np.ptp(shown) or 1.0)

@@ -46,8 +46,9 @@ def profile(scaled: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -> 
             if len(runs) < len(scaled):
                 continue  # a profile over fewer environments is not comparable
             band, style = performance_profile(runs, thresholds), line_style(i, variant, about)
-            axis.plot(thresholds, band.value, drawstyle="steps-post", label=f"{variant} ({sum(map(len, runs))} runs)",
-                      **style)  # fmt: skip
+            axis.plot(
+                thresholds, band.value, drawstyle="steps-post", label=f"{variant} ({sum(map(len, runs))} runs)", **style
+            )
             axis.fill_between(
                 thresholds, band.low, band.high, step="post", color=style["color"], alpha=0.1, linewidth=0
             )
