@@ -1,24 +1,31 @@
 """sac_bench: which part of Soft Actor-Critic matters?
 
-`load_results(name)` gives an experiment's tables, `load_policy(run)` a trained policy. See docs/api.md.
+`run` trains an experiment and returns its results, `report` writes its report again, `load_results` returns its tables,
+`load_policy` a trained policy. See docs/api.md.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sac_bench.evaluation.policy import Policy, load_policy
-    from sac_bench.results.results import Results, load_results
+    from sac_bench.report.run import report, run
+    from sac_bench.results.load import Results, load_results
 
-__all__ = ["Policy", "Results", "load_policy", "load_results"]
+_MODULES = {
+    "Policy": "sac_bench.evaluation.policy",
+    "Results": "sac_bench.results.load",
+    "load_policy": "sac_bench.evaluation.policy",
+    "load_results": "sac_bench.results.load",
+    "report": "sac_bench.report.run",
+    "run": "sac_bench.report.run",
+}
+__all__ = ["Policy", "Results", "load_policy", "load_results", "report", "run"]
 
 
-def __getattr__(name: str) -> Any:  # imported when asked for: torch and pandas take seconds
-    if name in ("load_policy", "Policy"):
-        from sac_bench.evaluation import policy as module
-    elif name in ("load_results", "Results"):
-        from sac_bench.results import results as module  # type: ignore[no-redef]
-    else:
+def __getattr__(name: str) -> Any:  # imported on first use: torch and pandas take seconds
+    if name not in _MODULES:
         raise AttributeError(f"module 'sac_bench' has no attribute {name!r}")
-    return getattr(module, name)
+    return getattr(import_module(_MODULES[name]), name)

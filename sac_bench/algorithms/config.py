@@ -99,6 +99,10 @@ class TrainingConfig(BaseModel):
         """Transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
         raise NotImplementedError
 
+    def is_evaluated(self, steps: Any, last: int) -> Any:
+        """Return whether a run that ends at `last` transitions is evaluated at `steps`, an int or an array."""
+        return (steps % self.eval_every == 0) | (steps == last)
+
     def describe_start(self) -> str:
         """The options that say when the first update is made, and what a user may do about it."""
         raise NotImplementedError

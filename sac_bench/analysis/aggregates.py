@@ -14,8 +14,10 @@ from sac_bench.analysis.statistics import (
     aggregate_median,
     aggregate_optimality_gap,
     bootstrap,
+    normalised,
     probability_of_improvement,
 )
+from sac_bench.results.manifest import Manifest
 
 AGGREGATES = {
     "IQM": aggregate_iqm,
@@ -31,24 +33,41 @@ RULES = (
 )
 
 
-def aggregates(scaled: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -> pd.DataFrame:
+def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> pd.DataFrame:
     """A row a variant that has runs in every environment of {environment: {variant: scores on one scale}}.
 
     Columns: variant, environments, runs; each of AGGREGATES, and improvement (over the reference), as an Estimate.
     """
     rows = []
-    reference = [of_env.get(about["reference"], np.empty(0)) for of_env in scaled.values()]
-    for variant in about["variants"]:
+    reference = [of_env.get(manifest.reference, np.empty(0)) for of_env in scaled.values()]
+    for variant in manifest.variants:
         runs = [of_env[variant] for of_env in scaled.values() if variant in of_env]
         if not runs or len(runs) < len(scaled):
             continue
         row: dict[str, Any] = {"variant": variant, "environments": len(runs), "runs": sum(map(len, runs))}
         for name, aggregate in AGGREGATES.items():
             row[name] = Estimate(*map(float, bootstrap(runs, aggregate)))
-        if variant != about["reference"]:
+        if variant != manifest.reference:
             row["improvement"] = probability_of_improvement(runs, reference)
         rows.append(row)
     return pd.DataFrame(rows, columns=["variant", "environments", "runs", *AGGREGATES, "improvement"])
+
+
+def on_one_scale(scores: pd.DataFrame, manifest: Manifest) -> dict[str, dict[str, np.ndarray]]:
+    """Return {environment: {variant: its runs' scores}}, where a random policy has 0 and the reference's mean is 1.
+
+    An environment without such a scale is left out: no random policy was measured, or the reference is not above it.
+    """
+    scaled = {}
+    for env in manifest.envs:
+        rows = scores[scores["env"] == env].dropna(subset="score")
+        random = manifest.random_return(env)
+        reference = float(rows.loc[rows["variant"] == manifest.reference, "score"].mean())
+        if random < reference:
+            scaled[env] = {
+                str(name): normalised(own["score"], random, reference) for name, own in rows.groupby("variant")
+            }
+    return scaled
 
 
 def table(found: pd.DataFrame) -> pd.DataFrame:

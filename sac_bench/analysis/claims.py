@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from sac_bench.analysis.verdicts import (
     outside_p,
     shift_power,
 )
-from sac_bench.results.results import Results
+from sac_bench.results.load import Results
 from sac_bench.spec.claim import MEASURES, Claim, Expectation, Relation, Side
 
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
@@ -123,11 +123,11 @@ class Comparison:
         return f"undecided ({self.seeds_needed or f'more than {MOST_SEEDS}'} seeds a side would decide)"
 
 
-def comparisons(claim: Claim, results: Results, about: dict[str, Any]) -> list[Comparison]:
+def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     """Every expectation on every environment, and last, where the claim says so, its growth; judged together."""
-    asked = [_asked(claim, one, results, about, env) for one in claim.expect for env in about["envs"]]
+    asked = [_asked(claim, one, results, env) for one in claim.expect for env in results.manifest.envs]
     if claim.grows:
-        asked.append(_growth(claim, results, about))
+        asked.append(_growth(claim, results))
     tested = [one if one.is_testable else None for one in asked]
     speaking_for = holm([p_for(one) if one else np.nan for one in tested])
     against = holm([p_against(one) if one else np.nan for one in tested])
@@ -265,16 +265,16 @@ def table(found: Sequence[Comparison]) -> pd.DataFrame:
     ).astype({"seeds_needed": "Int64"})
 
 
-def _asked(claim: Claim, expected: Expectation, results: Results, about: dict[str, Any], env: str) -> Comparison:
+def _asked(claim: Claim, expected: Expectation, results: Results, env: str) -> Comparison:
     sides = (expected.a, expected.b)
-    a, b = (measured(results, about, side, env) for side in sides)
+    a, b = (measured(results, side, env) for side in sides)
     pairs = expected.a.variant == expected.b.variant
     both = a.index.intersection(b.index)
     if pairs:
         a, b = a[both], b[both]
-    _, in_returns, has_margin = MEASURES[expected.a.measure]
-    gain = _gain(results, about, env) if in_returns else 1.0
-    worst = [measured(results, about, Side(side.variant), env).min() if in_returns else np.nan for side in sides]
+    kind = MEASURES[expected.a.measure]
+    gain = _gain(results, env) if kind.in_returns else 1.0
+    worst = [measured(results, Side(side.variant), env).min() if kind.in_returns else np.nan for side in sides]
     return Comparison(
         env=env,
         expected=str(expected),
@@ -284,18 +284,18 @@ def _asked(claim: Claim, expected: Expectation, results: Results, about: dict[st
         b=Mean(b.mean(), len(b), worst[1]),
         difference=paired(a, b) if pairs else unpaired(a, b),
         paired=pairs,
-        in_gains=in_returns,
+        in_gains=kind.in_returns,
         gain=gain,
-        margin=claim.margin * gain if claim.margin and has_margin and gain > 0 else None,
+        margin=claim.margin * gain if claim.margin and kind.has_margin and gain > 0 else None,
         correlation=seed_correlation(a[both], b[both]),
         by_pairs=paired(a[both], b[both]).interval(),
     )
 
 
-def _growth(claim: Claim, results: Results, about: dict[str, Any]) -> Comparison:
+def _growth(claim: Claim, results: Results) -> Comparison:
     """The first expectation's difference in gains, of the harder environment less that of the easier."""
     assert claim.grows
-    easy, hard = (_asked(claim, claim.expect[0], results, about, env) for env in claim.grows)
+    easy, hard = (_asked(claim, claim.expect[0], results, env) for env in claim.grows)
     difference = Difference(
         hard.normalised.value - easy.normalised.value,
         tuple(v / one.gain**2 for one in (hard, easy) for v in one.difference.variances),
@@ -317,10 +317,10 @@ def _growth(claim: Claim, results: Results, about: dict[str, Any]) -> Comparison
     )
 
 
-def _gain(results: Results, about: dict[str, Any], env: str) -> float:
+def _gain(results: Results, env: str) -> float:
     """The reference's mean score less a random policy's; NaN unless that is known and positive."""
-    reference = measured(results, about, Side(about["reference"]), env)
-    random = about["random"].get(env, {}).get("return_mean", float("nan"))
+    reference = measured(results, Side(results.manifest.reference), env)
+    random = results.manifest.random_return(env)
     gain = float(reference.mean() - random) if len(reference) else float("nan")
     return gain if gain > 0 else float("nan")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from sac_bench.analysis.statistics import difference_interval, seed_correlation, unpaired
 from sac_bench.analysis.verdicts import MIN_SEEDS, Verdict, verdicts
+from sac_bench.results.manifest import Manifest
 
 WORDS = (
     "Verdicts: better or worse where the difference is shown at 5% (two-sided, Welch's t, p after Holm over the whole "
@@ -35,17 +36,17 @@ COLUMNS = (
 )
 
 
-def differences(scores: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """A row an environment and variant other than the reference: COLUMNS, from a table of scores a run."""
     table, found = [], []
     entered = scores.dropna(subset="score")
-    for env in about["envs"]:
+    for env in manifest.envs:
         of_env = entered[entered["env"] == env]
         by_variant = {name: rows.set_index("seed")["score"] for name, rows in of_env.groupby("variant")}
         nothing = pd.Series(dtype=float)
-        reference = by_variant.get(about["reference"], nothing)
-        for variant in about["variants"]:
-            if variant == about["reference"]:
+        reference = by_variant.get(manifest.reference, nothing)
+        for variant in manifest.variants:
+            if variant == manifest.reference:
                 continue
             mine = by_variant.get(variant, nothing)
             both = mine.index.intersection(reference.index)
@@ -74,17 +75,17 @@ def in_words(row: Mapping[Any, Any]) -> str:
     return Verdict(row["verdict"], row["p_holm"], float("nan"), needed).in_words()
 
 
-def answer(final: pd.DataFrame, about: dict[str, Any]) -> list[str]:
+def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str]:
     """What a table of final performance says of the differences, a sentence an environment; names in backticks."""
     sentences = []
-    for env in about["envs"]:
-        rows = final[(final["env"] == env) & (final["variant"] != about["reference"])].to_dict("records")
+    for env in envs:
+        rows = final[(final["env"] == env) & (final["variant"] != reference)].to_dict("records")
         told = []
         for word, said in ORDER.items():
             names = [_named(row) for row in rows if row["verdict"] == word]
             if names:
                 told.append(f"{said}: {', '.join(names)}")
-        sentences.append(f"On {env}, against `{about['reference']}`: {'; '.join(told) or 'nothing to compare'}.")
+        sentences.append(f"On {env}, against `{reference}`: {'; '.join(told) or 'nothing to compare'}.")
     return sentences
 
 

@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.scores import equal_steps
+from sac_bench.analysis.scores import equal_steps, scores
 from sac_bench.analysis.statistics import run_score
-from sac_bench.report.tables import scores
-from sac_bench.results.results import Results
+from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
 
 
-def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+def measured(results: Results, side: Side, env: str) -> pd.Series:
     """A side's values [seeds] on an environment, indexed by seed; of runs that do not enter, none.
 
     A run that diverged enters a score or an area with a random policy's return, and nothing else: alike in nothing but
     that, such runs would have no spread.
     """
     if side.measure in ("score", "sampled", "area"):
-        return _scores(results, about, side, env)
+        return _scores(results, side, env)
     if side.measure == "spread":
-        table = _of(scores(results, about), side, env)
+        table = _of(scores(results), side, env)
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
     if side.measure.startswith("gradient_variance_"):
-        return np.log10(_late_metric(results, about, side, env))
-    rows = _of(results.examinations, side, env)
-    return rows[rows["examination"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
+        return np.log10(_late_metric(results, side, env))
+    rows = _of(results.robustness, side, env)
+    return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
 
 
-def _scores(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+def _scores(results: Results, side: Side, env: str) -> pd.Series:
     policy = "sample" if side.measure == "sampled" else None
     column = "area" if side.measure == "area" else "score"
-    return _of(scores(results, about, policy), side, env).set_index("seed")[column].dropna()
+    return _of(scores(results, policy), side, env).set_index("seed")[column].dropna()
 
 
-def _late_metric(results: Results, about: dict[str, Any], side: Side, env: str) -> pd.Series:
+def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
     """The mean of a column of the training table over the last tenth of the steps of a finished run's score."""
     rows = _of(results.training, side, env)
     if side.measure not in rows:
         return _nothing()
-    steps = equal_steps(about)[env, side.variant]
-    runs = _of(scores(results, about), side, env)
+    steps = equal_steps(results.manifest)[env, side.variant]
+    runs = _of(scores(results), side, env)
     finished = set(runs.loc[runs["status"] == "finished", "seed"])
     rows = rows[rows["step"] <= steps].dropna(subset=[side.measure])
     late = {

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sac_bench.results.results import Results
+from sac_bench.results.load import Results
 
 KEYS = {"evaluations": ["step", "policy"], "episodes": ["step", "policy", "episode"], "training": ["step"]}
 """What names a row of a run, in each table."""

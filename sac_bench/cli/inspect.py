@@ -1,90 +1,119 @@
-"""What there is to run: experiments in a folder, algorithms with their options, environments."""
+"""sac-bench list and status: what there is to run, and the state of an experiment's runs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
+import typer
 from rich.table import Table
 
-from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.catalogue import HEADER, options
-from sac_bench.envs.pool import envpool_ids
-from sac_bench.errors import InputError
-from sac_bench.results.results import about, load_results, superseded
-from sac_bench.spec.experiment import load
-from sac_bench.spec.toml import read
-from sac_bench.tuning import study as studies
-
-_MUJOCO = (
-    "Ant",
-    "HalfCheetah",
-    "Hopper",
-    "Humanoid",
-    "HumanoidStandup",
-    "InvertedDoublePendulum",
-    "InvertedPendulum",
-    "Pusher",
-    "Reacher",
-    "Swimmer",
-    "Walker2d",
-)
+from sac_bench.cli.common import ImportOption, ResultsOption, app, console, import_modules, say, user_errors
+from sac_bench.errors import InputError, nearest
 
 
-def experiments(folder: Path) -> Table:
-    """Experiments and studies in a folder's files; of one that is not valid, why."""
-    if not folder.is_dir():
-        raise InputError(f"--folder {folder}: no such folder")
-    table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
-    for path in sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_")):
-        try:
-            if "space" in read(path):
-                s = studies.load(path)
-                table.add_row(
-                    str(path), s.question, ", ".join(s.envs), f"{s.trials} trials", str(len(s.seeds)), f"{s.steps:,}"
-                )
-                continue
-            e = load(path)
-        except InputError as error:
-            table.add_row(str(path), f"not valid: {error}")
-            continue
-        table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), str(len(e.seeds)), f"{e.steps:,}")
-    return table
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="experiments, algorithms, environments (by default all three), or results.")
+    ] = "all",
+    folder: Annotated[Path, typer.Option(help="The folder of experiment files.")] = Path("experiments"),
+    results: ResultsOption = Path("results"),
+    import_: ImportOption = [],  # noqa: B006
+) -> None:
+    """List experiments, algorithms with every option, environments, or which results are superseded."""
+    with user_errors():
+        import_modules(import_)
+        from sac_bench.cli import listing
+
+        known = ("experiments", "algorithms", "environments", "results")
+        if what not in (*known, "all"):
+            raise InputError(f"list {what}: must be one of {', '.join(known)}{nearest(what, known)}")
+        if what in ("experiments", "all"):
+            console.print(listing.experiments(folder))
+        if what in ("algorithms", "all"):
+            console.print(*listing.algorithms())
+        if what == "results":
+            console.print(listing.results(results))
+        if what in ("environments", "all"):
+            console.print(listing.environments(full=what == "environments"), highlight=False)
 
 
-def results(folder: Path) -> Table:
-    """Experiments and studies that a folder holds results of, at any depth; which of them are superseded."""
-    if not folder.is_dir():
-        raise InputError(f"--results {folder}: no such folder")
-    table = Table("result", "runs", "versions", title="Results")
-    for path in sorted(folder.rglob("experiment.json")):
-        try:
-            runs = load_results(path.parent.name, path.parent.parent).runs.drop_duplicates("run_id")
-            standings = ", ".join(f"{n} {standing}" for standing, n in runs["status"].value_counts().items())
-            said = superseded(about(path.parent)) or "those of this code"
-        except InputError as error:
-            standings, said = "", f"cannot be read: {error}"
-        table.add_row(str(path.parent.relative_to(folder)), standings, said)
-    return table
+class _Run(NamedTuple):
+    variant: str
+    env: str
+    id: str
+    target_steps: int
+    status: str = "not started"
+    """As the experiment's table recorded it."""
+    steps: int = 0
 
 
-def algorithms() -> list[Table]:
-    """A table of options an algorithm."""
-    tables = []
-    for algorithm in ALGORITHMS.values():
-        table = Table(*HEADER, title=algorithm.name)
-        for row in options(algorithm):
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+class _State(NamedTuple):
+    status: str
+    steps: int
+    target_steps: int
 
 
-def environments(full: bool) -> str:
-    """EnvPool's ids: all, or MuJoCo's."""
-    ids = sorted(envpool_ids())
-    shown = ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
-    return (
-        f"Environments: {len(ids)} ids in EnvPool (those with continuous actions and vector observations can be "
-        "trained on), and gymnasium:ID for any registered with Gymnasium.\n"
-        + ", ".join(shown)
-        + ("" if full else ", ... (all: sac-bench list environments)")
-    )
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="An experiment's name, or its file.")],
+    results: ResultsOption = Path("results"),
+    import_: ImportOption = [],  # noqa: B006
+) -> None:
+    """Print the state of an experiment's runs."""
+    with user_errors():
+        import_modules(import_)
+        from sac_bench.results.manifest import FILE
+        from sac_bench.store.store import Store
+
+        if (Path(name) / FILE).exists():  # a result's folder
+            results, name = Path(name).parent, Path(name).name
+        title, runs, superseded = _runs_of(name, results)
+        store, recorded = Store(results), 0
+        states: dict[tuple[str, str], list[_State]] = {}
+        for run in runs:
+            known = store.run(run.id).status()
+            state = _State(store.standing(known, run.target_steps), known["steps"], run.target_steps)
+            if known["status"] == "new" and run.status != "not started":  # a record has no store beside it
+                state = _State(run.status, run.steps, run.target_steps)
+                recorded += 1
+            states.setdefault((run.variant, run.env), []).append(state)
+        table = Table("variant", "environment", "seeds", "status", "steps", title=title)
+        for (variant, env), own in states.items():
+            counts = ", ".join(f"{n} {status}" for status, n in Counter(state.status for state in own).items())
+            steps = f"{min(state.steps for state in own):,} of {own[0].target_steps:,}"
+            table.add_row(variant, env, str(len(own)), counts, steps)
+        console.print(table)
+        total = Counter(state.status for own in states.values() for state in own)
+        console.print(", ".join(f"{n} {status}" for status, n in total.items()), highlight=False)
+        if recorded:
+            say(
+                f"{recorded} of {total.total()} runs are not in {results / 'runs'}; "
+                f"their status is that of {results / name / 'runs.csv'}"
+            )
+        if superseded:
+            say(superseded)
+
+
+def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
+    """Return an experiment's name, runs and whether it is superseded: as last run, or from its file if it never was."""
+    from sac_bench.results.manifest import FILE
+    from sac_bench.spec.experiment import load
+
+    if (results / name / FILE).exists():
+        from sac_bench.results.load import load_results
+        from sac_bench.results.versions import superseded
+
+        loaded = load_results(name, results)
+        columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps"]]
+        return name, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
+    found = [] if name.endswith(".toml") else sorted(Path("experiments").rglob(f"{Path(name).name}.toml"))
+    file = Path(name) if name.endswith(".toml") else (found or [Path("experiments") / f"{name}.toml"])[0]
+    if not file.exists():
+        known = [path.parent.name for path in results.glob(f"*/{FILE}")]
+        known += [path.stem for path in file.parent.rglob("*.toml")]
+        raise InputError(f"{name}: no such experiment in {results} or {file.parent}{nearest(name, known)}")
+    experiment = load(file)
+    return experiment.name, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], ""

@@ -12,6 +12,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_bench.errors import InputError
+
 GOALS = ((5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
 BOUND = 7.0
 THRESHOLD = 1.0
@@ -46,3 +48,9 @@ def goal_shares(last: NDArray[np.floating], reached: NDArray[np.bool_]) -> NDArr
     """Shares [4] of the episodes E that ended at each goal: last positions [E, 2], whether there was a goal [E]."""
     distance = np.linalg.norm(last[:, None] - np.array(GOALS), axis=-1)
     return np.bincount(distance.argmin(1)[reached], minlength=len(GOALS)) / len(last)
+
+
+def check_multigoal(env_id: str) -> None:
+    """Raise InputError unless the environment is MultiGoal-v0, the only one with goals to count."""
+    if env_id != "gymnasium:MultiGoal-v0":
+        raise InputError(f"{env_id}: goals are counted in gymnasium:MultiGoal-v0 only")

@@ -1,44 +1,45 @@
-"""Examinations: what is measured of a trained policy after its training, one number a run.
+"""Robustness: measures of a trained policy, one number per run (spec/measures.py names them).
 
-All start from the same states, drawn from the run's seed, so what a disturbance costs is measured against the same
-policy undisturbed from where it started undisturbed. Unless an examination says otherwise a policy acts as it is
-scored: by its mean action, or by sampled ones where its algorithm has no such.
+All measures of a run start from the same states, drawn from its seed, so a disturbed policy is compared with itself,
+undisturbed, from the same start. Unless a measure says otherwise, a policy acts as it is scored: by its mean action, or
+by sampled actions if its algorithm has no mean action.
 
-    results/runs/<run_id>/examinations.json     {name: {value, policy: SHA-256 of its file, version}}
+    results/runs/<run_id>/robustness.json     {name: {value, policy: SHA-256 of its file, version}}
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.envs import sources
-from sac_bench.envs.heavy import heavier
+from sac_bench.envs.heavy import heavier, with_masses
 from sac_bench.envs.multigoal import goal_shares
 from sac_bench.envs.output import captured
-from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, describe
-from sac_bench.errors import InputError, nearest
+from sac_bench.envs.pool import Pool, describe
+from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import Policy, load_policy
+from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, read_json, write_json
 from sac_bench.store.store import RunDirectory, Store
 from sac_bench.training.random import derived_seeds
 
+FILE = "robustness.json"
+
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what a policy is played.
+    """The conditions a policy is played under.
 
     action_noise: standard deviation of Gaussian noise on each action in [-1, 1], clipped after it.
     observation_noise: of Gaussian noise on what the policy sees, in standard deviations of each number over the same
@@ -113,8 +114,8 @@ def _same_bits() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Examined:
-    """A policy under examination: what was played once is not played again."""
+class MeasuredPolicy:
+    """A policy and the episodes it has played, so that none is played twice."""
 
     def __init__(self, policy: Policy, threads: int = 1) -> None:
         self._policy, self._threads = policy, threads
@@ -130,21 +131,21 @@ class Examined:
         return self._played[conditions]
 
 
-def mean_return(conditions: Conditions, examined: Examined) -> float:
-    return float(examined.played(conditions).returns.mean())
+def mean_return(conditions: Conditions, policy: MeasuredPolicy) -> float:
+    return float(policy.played(conditions).returns.mean())
 
 
-def lost_return(calm: Conditions, disturbed: Conditions, examined: Examined) -> float:
-    return mean_return(calm, examined) - mean_return(disturbed, examined)
+def lost_return(calm: Conditions, disturbed: Conditions, policy: MeasuredPolicy) -> float:
+    return mean_return(calm, policy) - mean_return(disturbed, policy)
 
 
-def goals(conditions: Conditions, examined: Examined) -> float:
-    played = examined.played(conditions)
+def goals(conditions: Conditions, policy: MeasuredPolicy) -> float:
+    played = policy.played(conditions)
     return float((goal_shares(played.last, played.terminated) >= SHARE_OF_A_GOAL).sum())
 
 
-def goal_entropy(conditions: Conditions, examined: Examined) -> float:
-    played = examined.played(conditions)
+def goal_entropy(conditions: Conditions, policy: MeasuredPolicy) -> float:
+    played = policy.played(conditions)
     return entropy(goal_shares(played.last, played.terminated))
 
 
@@ -152,35 +153,6 @@ def entropy(shares: NDArray[np.float64]) -> float:
     """In nats, of shares that are first made to sum to 1; 0 when all are 0."""
     share = shares[shares > 0] / shares.sum()
     return float(-(share * np.log(share)).sum()) + 0.0  # no -0.0
-
-
-@functools.cache
-def with_masses(env_id: str) -> str:
-    """The environment of the same name whose masses can be changed; InputError where Gymnasium has none."""
-    name = env_id.removeprefix(GYMNASIUM_PREFIX)
-    if name not in gymnasium.registry:
-        raise InputError(f"{env_id}: masses are changed in Gymnasium's environments, and it has none of this name")
-    found, own = describe(GYMNASIUM_PREFIX + name), describe(env_id)
-    if (found.observation_dim, found.action_dim) != (own.observation_dim, own.action_dim):
-        raise InputError(f"{env_id}: masses are changed in Gymnasium's environments, and its {name} observes otherwise")
-    Pool(found.id, [0], wrapper=partial(heavier, factor=1.0)).close()
-    return found.id
-
-
-def only_multigoal(env_id: str) -> None:
-    if env_id != f"{GYMNASIUM_PREFIX}MultiGoal-v0":
-        raise InputError(f"{env_id}: goals are counted in gymnasium:MultiGoal-v0 only")
-
-
-@dataclass(frozen=True)
-class Examination:
-    """`version` is raised when its numbers change; `check` raises InputError for environments it cannot be made in."""
-
-    description: str
-    unit: str
-    measure: Callable[[Examined], float]
-    check: Callable[[str], Any] = describe
-    version: int = 1
 
 
 SHARE_OF_A_GOAL = 0.1
@@ -191,111 +163,61 @@ UNCHANGED_MASS = Conditions(mass=1.0)
 HEAVY = Conditions(mass=1.5)
 SAMPLED = Conditions(episodes=100, sampled=True)
 
-EXAMINATIONS = {
-    "undisturbed": Examination("mean return of 10 episodes", "return", partial(mean_return, CALM)),
-    "action-noise": Examination(
-        "mean return of 10 episodes with Gaussian noise of standard deviation 0.3 on every action in [-1, 1]",
-        "return",
-        partial(mean_return, NOISY_ACTIONS),
-    ),
-    "observation-noise": Examination(
-        "mean return of 10 episodes with Gaussian noise on what the policy sees, of 0.1 of the standard deviation that "
-        "each number has in the policy's undisturbed episodes",
-        "return",
-        partial(mean_return, NOISY_OBSERVATIONS),
-    ),
-    "mass": Examination(
-        "mean return of 10 episodes in Gymnasium's environment with the bodies' masses and inertias times 1.5",
-        "return",
-        partial(mean_return, HEAVY),
-        with_masses,
-    ),
-    # EnvPool brings another MuJoCo, and the same seed starts elsewhere there: `mass` is compared with this.
-    "unchanged-mass": Examination(
-        "mean return of 10 episodes in Gymnasium's environment, undisturbed",
-        "return",
-        partial(mean_return, UNCHANGED_MASS),
-        with_masses,
-    ),
-    "lost-to-action-noise": Examination(
-        "return undisturbed less that under action-noise", "return", partial(lost_return, CALM, NOISY_ACTIONS)
-    ),
-    "lost-to-observation-noise": Examination(
-        "return undisturbed less that under observation-noise", "return", partial(lost_return, CALM, NOISY_OBSERVATIONS)
-    ),
-    "lost-to-mass": Examination(
-        "return with unchanged-mass less that with mass, both in Gymnasium's environment",
-        "return",
-        partial(lost_return, UNCHANGED_MASS, HEAVY),
-        with_masses,
-    ),
-    "goals": Examination(
-        "how many of the four goals at least a tenth of 100 episodes by sampled actions end at",
-        "goals",
-        partial(goals, SAMPLED),
-        only_multigoal,
-    ),
-    "goal-entropy": Examination(
-        "entropy of the goals' shares in those of 100 episodes by sampled actions that end at one; 0 where none does",
-        "nats",
-        partial(goal_entropy, SAMPLED),
-        only_multigoal,
-    ),
+MEASURING: dict[str, Callable[[MeasuredPolicy], float]] = {
+    "undisturbed": partial(mean_return, CALM),
+    "action-noise": partial(mean_return, NOISY_ACTIONS),
+    "observation-noise": partial(mean_return, NOISY_OBSERVATIONS),
+    "mass": partial(mean_return, HEAVY),
+    "unchanged-mass": partial(mean_return, UNCHANGED_MASS),
+    "lost-to-action-noise": partial(lost_return, CALM, NOISY_ACTIONS),
+    "lost-to-observation-noise": partial(lost_return, CALM, NOISY_OBSERVATIONS),
+    "lost-to-mass": partial(lost_return, UNCHANGED_MASS, HEAVY),
+    "goals": partial(goals, SAMPLED),
+    "goal-entropy": partial(goal_entropy, SAMPLED),
 }
+"""How each of spec/measures.py's ROBUSTNESS is measured."""
 
 
-def check(names: Sequence[str], env_id: str) -> None:
-    """InputError unless there are these examinations and they can be made in the environment."""
-    for name in names:
-        if name not in EXAMINATIONS:
-            raise InputError(f"no examination {name!r}{nearest(name, EXAMINATIONS)}")
-        try:
-            EXAMINATIONS[name].check(env_id)
-        except InputError as error:
-            raise InputError(f"examination {name!r}: {error}") from None
+def measure(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -> dict[str, float]:
+    """Return a finished run's robustness measures {name: value}, measuring what is not stored yet.
 
-
-def examine(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -> dict[str, float]:
-    """A finished run's examinations {name: value}: what was measured of the same policy before, and what is missing.
-
-    NaN for all when the run diverged. Raises InputError when it has not ended, is damaged, or an examination is
-    unknown or cannot be made in the run's environment.
+    All are NaN if the run diverged. Raises InputError if the run has not ended or is damaged, or if a measure is
+    unknown or cannot be measured in the run's environment.
     """
     run = store.run(run_id)
     status = run.status()
     if status["status"] not in ("finished", "diverged"):
-        raise InputError(f"run {run_id} cannot be examined: {status.get('reason') or 'it has not finished'}")
+        raise InputError(f"run {run_id} cannot be measured: {status.get('reason') or 'it has not finished'}")
     spec = run.spec()
-    check(names, spec.env)
-    if changed := sources.differences(
-        read_json(run.path / "spec.json").get("env_definition", {}), describe(spec.env).definition
-    ):
-        raise InputError(f"run {run_id} cannot be examined: it was trained with {' and '.join(changed)}")
+    check_robustness(names, spec.env)
+    trained_with = read_json(run.path / "spec.json").get("env_definition", {})
+    if changed := sources.differences(trained_with, describe(spec.env).definition):
+        raise InputError(f"run {run_id} cannot be measured: it was trained with {' and '.join(changed)}")
     if status["status"] == "diverged":
         return dict.fromkeys(names, math.nan)
     policy = fingerprint(run.policy)["sha256"]
-    found = _measured(run, policy)
-    if not found.keys() >= set(names):
-        with locks.locked(store.locks / "examinations" / run_id):
-            found = _measured(run, policy)
-            examined = Examined(load_policy(run_id, store.root), threads)
+    stored = _stored(run, policy)
+    if not stored.keys() >= set(names):
+        with locks.locked(store.locks / "robustness" / run_id):
+            stored = _stored(run, policy)
+            measured = MeasuredPolicy(load_policy(run_id, store.root), threads)
             for name in names:
-                if name not in found:
-                    with captured(f"run {run_id}, examination {name}"):
-                        value, version = EXAMINATIONS[name].measure(examined), EXAMINATIONS[name].version
-                    found[name] = {"value": value, "policy": policy, "version": version}
-                    write_json(run.path / "examinations.json", found)
-    return {name: math.nan if found[name]["value"] is None else found[name]["value"] for name in names}
+                if name not in stored:
+                    with captured(f"run {run_id}, robustness measure {name}"):
+                        value, version = MEASURING[name](measured), ROBUSTNESS[name].version
+                    stored[name] = {"value": value, "policy": policy, "version": version}
+                    write_json(run.path / FILE, stored)
+    return {name: math.nan if stored[name]["value"] is None else stored[name]["value"] for name in names}
 
 
-def _measured(run: RunDirectory, policy: str) -> dict[str, dict[str, Any]]:
-    """What is known of the policy with this SHA-256; what is known of another, or damaged, is measured again."""
+def _stored(run: RunDirectory, policy: str) -> dict[str, dict[str, Any]]:
+    """Return the stored measures of the policy with this SHA-256. Those of another policy, or damaged, do not count."""
     try:
-        known = read_json(run.path / "examinations.json")
+        known = read_json(run.path / FILE)
         return {
             name: known[name]
-            for name, examination in EXAMINATIONS.items()
-            if name in known and (known[name]["policy"], known[name]["version"]) == (policy, examination.version)
+            for name, one in ROBUSTNESS.items()
+            if name in known and (known[name]["policy"], known[name]["version"]) == (policy, one.version)
         }
     except (FileNotFoundError, InputError, TypeError, KeyError):
         return {}

@@ -21,9 +21,8 @@ from PIL import Image
 
 from sac_bench.envs.output import captured
 from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, first_line
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import Policy
-from sac_bench.results.results import load_results
 from sac_bench.store.atomic import BESIDE
 
 SUFFIXES = (".mp4", ".gif")
@@ -61,19 +60,6 @@ class Episode(NamedTuple):
     score: float
     """The undiscounted return."""
     length: int
-
-
-def find_run(run: str, results: Path) -> str:
-    """A run's id, from itself or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]]: the first run whose name begins so."""
-    experiment, slash, rest = run.partition("/")
-    if not slash:
-        return run
-    runs = load_results(experiment, results).runs
-    names = [f"{r.variant}/{r.env}/{r.seed}" for r in runs.itertuples()]
-    for name, run_id in zip(names, runs["run_id"], strict=True):
-        if f"{name}/".startswith(f"{rest.rstrip('/')}/"):
-            return str(run_id)
-    raise InputError(f"{run}: {experiment} has no such run{nearest(rest, [*names, *runs['variant']])}")
 
 
 def check_out(out: Path) -> None:

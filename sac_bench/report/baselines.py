@@ -11,6 +11,7 @@ from sac_bench.analysis.published import METRICS, STEPS_TOLERANCE, for_env, in_w
 from sac_bench.analysis.scores import equal_steps, note
 from sac_bench.report.page import markdown
 from sac_bench.report.tables import RULES, latex
+from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
 LEGEND = (
@@ -41,28 +42,18 @@ COLUMNS = (
 )
 
 
-def algorithms(about: dict[str, Any]) -> list[str]:
-    """The algorithms of an experiment's variants, each once, in their order."""
-    return list(dict.fromkeys(variant["algorithm"] for variant in about["variants"].values()))
-
-
-def steps_on(about: dict[str, Any], env: str) -> list[int]:
-    """The numbers of steps of an experiment's variants on an environment, each once, ascending."""
-    return sorted({variant["steps"][env] for variant in about["variants"].values()})
-
-
-def beside(about: dict[str, Any], env: str) -> pd.DataFrame:
+def beside(manifest: Manifest, env: str) -> pd.DataFrame:
     """The published scores comparable to an experiment's on an environment, of its algorithms alone.
 
     `near`: at the steps at which ours are scored.
     """
-    rows = for_env(env, equal_steps(about)[env, about["reference"]])
-    return pd.concat([of_algorithm(rows, algorithm) for algorithm in algorithms(about)], ignore_index=True)
+    rows = for_env(env, equal_steps(manifest)[env, manifest.reference])
+    return pd.concat([of_algorithm(rows, algorithm) for algorithm in manifest.algorithms], ignore_index=True)
 
 
-def comparison(final: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+def comparison(final: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """A row a score: ours, then what is published; `near`: at about our number of steps, so shown to a reader."""
-    of_variant = {name: variant["algorithm"] for name, variant in about["variants"].items()}
+    of_variant = {name: variant.algorithm for name, variant in manifest.variants.items()}
     rows = []
     for row in _records(final):
         same = {key: row[key] for key in ("env", "variant", "seeds", "diverged", "ci_low", "ci_high")}
@@ -77,19 +68,19 @@ def comparison(final: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
                 "near": True,
             }
         )
-    for env in about["envs"]:
-        for row in _records(beside(about, env)):
+    for env in manifest.envs:
+        for row in _records(beside(manifest, env)):
             rows.append(row | {"kind": "published", "env": env, "published_env": row["env"]})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seeds": "Int64", "diverged": "Int64"})
 
 
-def presented_comparison(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+def presented_comparison(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """A row a variant, then a row a published algorithm, source, metric, version and steps; a column an environment."""
     shown = table[table["near"]]
-    names = {variant: _variant_label(variant, about) for variant in about["variants"]}
+    names = {variant: _variant_label(variant, manifest) for variant in manifest.variants}
     published = _published_labels([row for row in _records(shown) if _is_published(row)])
     cells: dict[str, list[str]] = {"variant": list(dict.fromkeys([*names.values(), *published.values()]))}
-    for env in about["envs"]:
+    for env in manifest.envs:
         of_env = shown[shown["env"] == env]
         digits = 1 if of_env["mean"].abs().max() < 100 else 0
         column = {}
@@ -97,17 +88,17 @@ def presented_comparison(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataF
             if _is_published(row):
                 column[published[_published_key(row)]] = _published_cell(row, digits)
             else:
-                column[names[row["variant"]]] = _our_cell(row, len(about["seeds"]), digits)
+                column[names[row["variant"]]] = _our_cell(row, len(manifest.seeds), digits)
         cells[env] = [column.get(label, "") for label in cells["variant"]]
     return pd.DataFrame(cells)
 
 
-def without_published(table: pd.DataFrame, about: dict[str, Any]) -> str:
+def without_published(table: pd.DataFrame, manifest: Manifest) -> str:
     """Which environments have no published score beside ours; empty where all have one."""
     there = set(table.loc[(table["kind"] == "published") & table["near"], "env"])
     lacking = [
-        f"{env} ({in_words(equal_steps(about)[env, about['reference']])} steps)"
-        for env in about["envs"]
+        f"{env} ({in_words(equal_steps(manifest)[env, manifest.reference])} steps)"
+        for env in manifest.envs
         if env not in there
     ]
     return (
@@ -117,10 +108,10 @@ def without_published(table: pd.DataFrame, about: dict[str, Any]) -> str:
     )
 
 
-def write_comparison(table: pd.DataFrame, about: dict[str, Any], folder: Path) -> None:
+def write_comparison(table: pd.DataFrame, manifest: Manifest, folder: Path) -> None:
     """comparison.csv with every comparable published score; .md and .tex with those at about our steps."""
-    shown = presented_comparison(table, about)
-    notes = [text for text in (note(about), without_published(table, about), LEGEND, RULES) if text]
+    shown = presented_comparison(table, manifest)
+    notes = [text for text in (note(manifest), without_published(table, manifest), LEGEND, RULES) if text]
     write_text(folder / "comparison.csv", table.to_csv(index=False))
     write_text(folder / "comparison.md", "\n\n".join([markdown(shown), *notes]) + "\n")
     write_text(folder / "comparison.tex", latex(shown, *notes))
@@ -134,9 +125,9 @@ def _is_published(row: dict[str, Any]) -> bool:
     return bool(row["kind"] == "published")
 
 
-def _variant_label(variant: str, about: dict[str, Any]) -> str:
+def _variant_label(variant: str, manifest: Manifest) -> str:
     """As "ppo", or "v1 (sac)" where the name is not the algorithm's."""
-    algorithm = about["variants"][variant]["algorithm"]
+    algorithm = manifest.variants[variant].algorithm
     return variant if variant == algorithm else f"{variant} ({algorithm})"
 
 

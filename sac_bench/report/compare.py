@@ -13,16 +13,18 @@ import pandas as pd
 
 from sac_bench.analysis.differences import WORDS, answer, in_words
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
-from sac_bench.analysis.scores import common, equal_steps, evaluated_at
+from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
 from sac_bench.analysis.statistics import seed_correlation, unpaired
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, nearest
 from sac_bench.report.figures.curves import house_style, write_figure
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
-from sac_bench.report.tables import RULES, final_performance, scores
-from sac_bench.results.results import CONDITIONS, Results, load_results, superseded
-from sac_bench.results.results import about as experiment_of
+from sac_bench.report.tables import RULES, final_performance
+from sac_bench.results.load import Results, load_results
+from sac_bench.results.manifest import FILE, Manifest
+from sac_bench.results.schema import CONDITIONS
+from sac_bench.results.versions import superseded
 from sac_bench.store.atomic import file_name, write_text
 
 A = "result A"
@@ -41,14 +43,20 @@ class Side:
 
     folder: Path
     results: Results
-    about: dict[str, Any]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.results.manifest
 
     @property
     def runs(self) -> pd.DataFrame:
         return self.results.runs
 
+    def contents(self) -> str:
+        return f"{self.folder} has {', '.join(self.manifest.variants)} on {', '.join(self.manifest.envs)}"
+
     def in_words(self) -> str:
-        old = superseded(self.about)
+        old = superseded(self.manifest)
         standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
         said = ", ".join(f"{count} {status}" for status, count in standings.items())
         return f"{self.folder} ({said}{'; ' * bool(old)}{old})"
@@ -56,11 +64,11 @@ class Side:
 
 def load_side(name: str, results: Path) -> Side:
     """A result by its folder, or by its name in a results folder. InputError where there is none."""
-    folder = next((f for f in (Path(name), results / name) if (f / "experiment.json").exists()), None)
+    folder = next((f for f in (Path(name), results / name) if (f / FILE).exists()), None)
     if folder is None:
-        known = [path.parent.name for path in results.glob("*/experiment.json")]
+        known = [path.parent.name for path in results.glob(f"*/{FILE}")]
         raise InputError(f"{name}: neither a folder of results nor a name in {results}{nearest(name, known)}")
-    return Side(folder, load_results(folder.name, folder.parent), experiment_of(folder))
+    return Side(folder, load_results(folder.name, folder.parent))
 
 
 def compare(a: Side, b: Side) -> pd.DataFrame:
@@ -69,14 +77,17 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     Where all runs are the same to the bit there is no verdict, and Holm's correction does not count them. InputError
     where the two have nothing in common.
     """
-    envs, variants = (_common(a.about[of], b.about[of]) for of in ("envs", "variants"))
+    envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     if not (envs and variants):
-        has = lambda side: f"{', '.join(side.about['variants'])} on {', '.join(side.about['envs'])}"
-        raise InputError(f"nothing to compare: {a.folder} has {has(a)}; {b.folder} has {has(b)}")
+        contents = [
+            f"{side.folder} has {', '.join(side.manifest.variants)} on {', '.join(side.manifest.envs)}"
+            for side in (a, b)
+        ]
+        raise InputError(f"nothing to compare: {'; '.join(contents)}")
     at = steps_compared(a, b)
-    steps = [(side, equal_steps(side.about) | at) for side in (a, b)]
-    finals = [final_performance(side.results, side.about, n).set_index(PLACE) for side, n in steps]
-    by_seed = [_places(scores(side.results, side.about, at=n).dropna(subset="score")) for side, n in steps]
+    steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
+    finals = [final_performance(side.results, n).set_index(PLACE) for side, n in steps]
+    by_seed = [_places(scores(side.results, at=n).dropna(subset="score")) for side, n in steps]
     runs = [_places(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
     nothing = pd.DataFrame({"seed": [], "score": []})
@@ -86,8 +97,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         for letter, final in zip("ab", finals, strict=True):
             row |= {f"{name}_{letter}": final.loc[place, name] for name in ("score", "ci_low", "ci_high", "seeds")}
         row |= {
-            f"steps_{letter}": side.about["variants"][place[1]]["steps"][place[0]]
-            for letter, side in (("a", a), ("b", b))
+            f"steps_{letter}": side.manifest.variants[place[1]].steps[place[0]] for letter, side in (("a", a), ("b", b))
         } | {"scored_at": at[place]}
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
         row["ended_otherwise"] = "; ".join(letter + ": " + str(said) for letter, said in ended.items() if said)
@@ -110,13 +120,17 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
 
 def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
     """{(environment, variant) of both: the most steps at which both evaluated it}."""
-    envs, variants = (_common(a.about[of], b.about[of]) for of in ("envs", "variants"))
+    envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     places = [(env, variant) for env in envs for variant in variants]
-    return {place: common(evaluated_at(side.about, *place) for side in (a, b)) for place in places}
+    return {place: common(evaluated_at(side.manifest, *place) for side in (a, b)) for place in places}
 
 
 def _common(a: Iterable[str], b: Iterable[str]) -> list[str]:
     return [name for name in a if name in set(b)]
+
+
+def _names(side: Side) -> list[str]:
+    return [*side.manifest.variants, *side.manifest.envs]
 
 
 def _places(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
@@ -128,11 +142,11 @@ def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
     where: dict[tuple[str, str, str], list[str]] = {}
     places = [
         (v, e)
-        for v in _common(a.about["variants"], b.about["variants"])
-        for e in _common(a.about["envs"], b.about["envs"])
+        for v in _common(a.manifest.variants, b.manifest.variants)
+        for e in _common(a.manifest.envs, b.manifest.envs)
     ]
     for variant, env in places:
-        mine, other = (_settings(side.about, variant, env) for side in (a, b))
+        mine, other = (_settings(side.manifest, variant, env) for side in (a, b))
         for option in dict.fromkeys([*mine, *other]):
             values = mine.get(option, ABSENT), other.get(option, ABSENT)
             if values[0] != values[1]:
@@ -141,10 +155,10 @@ def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "A", "B", "of"])
 
 
-def _settings(about: dict[str, Any], variant: str, env: str) -> dict[str, str]:
-    of = about["variants"][variant]
-    config = {option: json.dumps(value) for option, value in about["config"][variant][env].items()}
-    return {"algorithm": of["algorithm"], "steps": f"{of['steps'][env]:,}"} | config
+def _settings(manifest: Manifest, variant: str, env: str) -> dict[str, str]:
+    of = manifest.variants[variant]
+    config = {option: json.dumps(value) for option, value in manifest.variants[variant].configs[env].items()}
+    return {"algorithm": of.algorithm, "steps": f"{of.steps[env]:,}"} | config
 
 
 def conditions_that_differ(a: Side, b: Side) -> pd.DataFrame:
@@ -162,7 +176,12 @@ def only_in_one(a: Side, b: Side) -> list[str]:
     """Variants and environments that the other does not have, a sentence a side."""
     said = []
     for letter, side, other in (("A", a, b), ("B", b, a)):
-        lone = [f"`{name}`" for of in ("variants", "envs") for name in side.about[of] if name not in other.about[of]]
+        lone = [
+            f"`{name}`"
+            for of in ("variants", "envs")
+            for name in getattr(side.manifest, of)
+            if name not in getattr(other.manifest, of)
+        ]
         said += [f"Only in {letter}: {', '.join(lone)}."] if lone else []
     return said
 
@@ -196,7 +215,7 @@ def _answers(table: pd.DataFrame) -> list[str]:
     said = []
     open_ = table[~table["identical"]]
     if len(open_):
-        said += answer(open_, {"envs": list(open_["env"].unique()), "reference": A})
+        said += answer(open_, list(open_["env"].unique()), A)
     elif len(table):
         said.append("All runs that both have are the same to the bit.")
     same = table[table["identical"]] if len(open_) else table[:0]
@@ -262,9 +281,8 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
     envs = table["env"].unique()
     for env, rows in table[~table["identical"] & table["difference"].notna()].groupby("env", sort=False):
         seeds = rows["seeds_a"].astype(str) + " and " + rows["seeds_b"].astype(str)
-        about = {"envs": [env], "variants": [*rows["variant"], A], "reference": A}
         name = f"differences-{file_name(str(env), envs)}"
-        path = write_figure(forest(rows.assign(seeds=seeds), about), folder / name)
+        path = write_figure(forest(rows.assign(seeds=seeds), [str(env)], list(rows["variant"]), A), folder / name)
         found.append(Picture(path, f"B less A on {env}, with 95% intervals; right of them the verdicts."))
     return found
 
@@ -272,7 +290,7 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
 def write_page(a: Side, b: Side, out: Path | None) -> Page:
     """The page, written as one .html, or as .md with figures/ beside it, or nowhere. InputError for another suffix."""
     if out is not None and out.suffix not in (".html", ".md"):
-        raise InputError(f"--out {out}: wants a name that ends in .html or .md")
+        raise InputError(f"--out {out}: must end in .html or .md")
     with TemporaryDirectory() as scratch:
         found = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
         if out is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import jinja2
 import pandas as pd
 
 from sac_bench.analysis import aggregates, claims
+from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import answer
 from sac_bench.analysis.published import citations
-from sac_bench.analysis.scores import note
+from sac_bench.analysis.scores import note, scores
 from sac_bench.errors import InputError
 from sac_bench.report.baselines import (
     LEGEND,
-    algorithms,
     comparison,
     presented_comparison,
     without_published,
@@ -27,12 +28,13 @@ from sac_bench.report.baselines import (
 )
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
-from sac_bench.report.figures.profile import on_one_scale
 from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
-from sac_bench.report.tables import presented, rules, scores, write_tables
-from sac_bench.results.results import Results, load_results, lock_of, superseded
-from sac_bench.results.results import about as experiment_of
-from sac_bench.spec.claim import from_plain
+from sac_bench.report.tables import presented, rules, write_tables
+from sac_bench.results.load import Results, load_results, lock_of
+from sac_bench.results.manifest import Manifest
+from sac_bench.results.schema import PACKAGES
+from sac_bench.results.versions import superseded
+from sac_bench.spec.claim import Claim
 from sac_bench.store import locks
 from sac_bench.store.atomic import write_text
 
@@ -47,16 +49,16 @@ def write_report(folder: Path) -> Page:
     with locks.locked(lock_of(folder, "report")):  # two processes may report one experiment
         results = load_results(folder.name, folder.parent)
         try:
-            about = experiment_of(folder)
-            final = write_tables(results, about, folder / "tables")
-            compared = comparison(final, about) if len(algorithms(about)) > 1 else None
+            manifest = results.manifest
+            final = write_tables(results, folder / "tables")
+            compared = comparison(final, manifest) if len(manifest.algorithms) > 1 else None
             if compared is not None:
-                write_comparison(compared, about, folder / "tables")
-            judged = judge(results, about, folder / "tables")
-            together = aggregated(results, about, folder / "tables")
-            pictures = write_figures(results, about, final, folder / "figures", judged)
+                write_comparison(compared, manifest, folder / "tables")
+            judged = judge(results, folder / "tables")
+            together = aggregated(results, folder / "tables")
+            pictures = write_figures(results, final, folder / "figures", judged)
             return written(
-                page(results, about, final, compared, together, judged, pictures, _sources(folder)), folder / "report"
+                page(results, final, compared, together, judged, pictures, _sources(folder)), folder / "report"
             )
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
@@ -64,24 +66,23 @@ def write_report(folder: Path) -> Page:
             ) from None
 
 
-def judge(results: Results, about: dict[str, Any], folder: Path) -> list[Comparison]:
+def judge(results: Results, folder: Path) -> list[Comparison]:
     """A claim's comparisons, written to claim.csv too; none where there is no claim."""
     path = folder / "claim.csv"
-    if not about.get("claim"):
+    if not results.manifest.claim:
         path.unlink(missing_ok=True)
         return []
     try:
-        claim = from_plain(about["claim"], about["variants"])
+        claim = Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants)
     except InputError as error:
         raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
-    judged = claims.comparisons(claim, results, about)
+    judged = claims.comparisons(claim, results)
     write_text(path, claims.table(judged).to_csv(index=False))
     return judged
 
 
 def page(
     results: Results,
-    about: dict[str, Any],
     final: pd.DataFrame,
     compared: pd.DataFrame | None,
     together: pd.DataFrame,
@@ -92,38 +93,41 @@ def page(
     """What the report says; `compared` where there are several algorithms, `judged` where there is a claim, `sources`
     of the published scores."""
     runs = results.runs.drop_duplicates("run_id")
-    shown = presented(final, about)
-    if len(about["envs"]) == 1:
+    shown = presented(final, results.manifest)
+    if len(results.manifest.envs) == 1:
         shown = shown.drop(columns="environment")
     standings = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().items())
     return Page(
-        title=about["name"],
-        question=about["question"],
-        answer=(*(claims.sentences(judged) if judged else answer(final, about)), *[note(about)] * bool(note(about))),
-        claim=(about["claim"]["source"], claims.verdict(judged)) if judged else None,
-        superseded=superseded(about),
-        summary=f"{len(runs)} runs: {standings}. {len(about['seeds'])} seeds a variant and environment, "
+        title=results.manifest.name,
+        question=results.manifest.question,
+        answer=(
+            *(claims.sentences(judged) if judged else answer(final, results.manifest.envs, results.manifest.reference)),
+            *[note(results.manifest)] * bool(note(results.manifest)),
+        ),
+        claim=(results.manifest.claim.source, claims.verdict(judged)) if results.manifest.claim and judged else None,
+        superseded=superseded(results.manifest),
+        summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds a variant and environment, "
         f"{final['missing'].sum() or 'none'} of them missing.",
         sections=sections(
-            ("The claim", _claimed(about, judged, pictures["claim"])),
+            ("The claim", _claimed(results.manifest, judged, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
-            ("Final performance", [Grid(shown), *(text(said, small=True) for said in rules(about))]),
+            ("Final performance", [Grid(shown), *(text(said, small=True) for said in rules(results.manifest))]),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
-            ("Comparison", [] if compared is None else _compared(compared, about, sources)),
+            ("Comparison", [] if compared is None else _compared(compared, results.manifest, sources)),
             ("All environments together", _aggregated(together, pictures["profile"])),
             ("Sensitivity", pictures["sensitivity"]),
             ("Why", [*pictures["why"], *([text(READING, small=True)] if pictures["why"] else [])]),
             ("Runs that did not finish", _absent(results.runs)),
-            ("Settings", _settings(about)),
-            ("How it was made", _made(runs, about)),
+            ("Settings", _settings(results.manifest)),
+            ("How it was made", _made(runs, results.manifest)),
         ),
     )
 
 
-def aggregated(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
+def aggregated(results: Results, folder: Path) -> pd.DataFrame:
     """Scores over all environments, written to aggregates.csv too; empty where there is no scale common to them."""
-    found = aggregates.aggregates(on_one_scale(scores(results, about), about), about)
+    found = aggregates.aggregates(on_one_scale(scores(results), results.manifest), results.manifest)
     write_text(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False))
     return found
 
@@ -134,24 +138,24 @@ def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
     return [Grid(aggregates.presented(together)), text(aggregates.RULES, small=True), *pictures]
 
 
-def _claimed(about: dict[str, Any], judged: list[Comparison], pictures: list[Picture]) -> list[Block]:
+def _claimed(manifest: Manifest, judged: list[Comparison], pictures: list[Picture]) -> list[Block]:
     """Where it is made, its comparisons as a figure and as a table, and what the words mean."""
-    if not judged:
+    if not manifest.claim or not judged:
         return []
     return [
-        text(f"Source: {about['claim']['source']}."),
+        text(f"Source: {manifest.claim.source}."),
         *pictures,
         Grid(claims.grid(judged)),
         text(claims.RULES, small=True),
     ]
 
 
-def _compared(compared: pd.DataFrame, about: dict[str, Any], sources: str | Link) -> list[Block]:
+def _compared(compared: pd.DataFrame, manifest: Manifest, sources: str | Link) -> list[Block]:
     """The section on several algorithms: the table, what is not in it, the metrics, the sources."""
     shown = compared[(compared["kind"] == "published") & compared["near"]]
     before, after = LEGEND.split(SOURCES)
-    blocks: list[Block] = [Grid(presented_comparison(compared, about))]
-    if lacking := without_published(compared, about):
+    blocks: list[Block] = [Grid(presented_comparison(compared, manifest))]
+    if lacking := without_published(compared, manifest):
         blocks.append(text(lacking))
     blocks.append(text(before, sources, after, small=True))
     if len(shown):
@@ -174,46 +178,46 @@ def _absent(runs: pd.DataFrame) -> list[Block]:
     return [Grid(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))] * bool(len(absent))
 
 
-def _settings(about: dict[str, Any]) -> list[Block]:
+def _settings(manifest: Manifest) -> list[Block]:
     """All options of the reference, and what every other variant changes."""
-    configs = [about["config"][about["reference"]][env] for env in about["envs"]]
+    configs = [manifest.variants[manifest.reference].configs[env] for env in manifest.envs]
     values = [[json.dumps(config.get(option)) for config in configs] for option in configs[0]]
-    settings = {"option": list(configs[0]), "value": [_everywhere(about["envs"], row) for row in values]}
-    variants = about["variants"]
+    settings = {"option": list(configs[0]), "value": [_everywhere(manifest.envs, row) for row in values]}
+    variants = manifest.variants
     changed = {
         "variant": list(variants),
-        "algorithm": [v["algorithm"] for v in variants.values()],
-        "changes": [_changes(v["overrides"]) for v in variants.values()],
-        "steps": [_steps(v["steps"]) for v in variants.values()],
+        "algorithm": [v.algorithm for v in variants.values()],
+        "changes": [_changes(v.overrides) for v in variants.values()],
+        "steps": [_steps(v.steps) for v in variants.values()],
     }
     return [
         text("What each variant changes:"),
         Grid(pd.DataFrame(changed)),
-        text(f"The reference is `{about['reference']}`: {variants[about['reference']]['algorithm']} with"),
+        text(f"The reference is `{manifest.reference}`: {variants[manifest.reference].algorithm} with"),
         Grid(pd.DataFrame(settings)),
     ]
 
 
-def _made(runs: pd.DataFrame, about: dict[str, Any]) -> list[Block]:
+def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
     """The command, the machine, the versions, and what it cost."""
     # A cohort's time is all its members' time: count it once.
     seconds = (runs["wall_seconds"] / runs["cohort_size"]).sum()
     hours = f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     random = "; ".join(
-        f"{env} {r['return_mean']:.1f} (std {r['return_std']:.1f}, {r['episodes']} episodes)"
-        if math.isfinite(r["return_mean"])
+        f"{env} {of.return_mean:.1f} (std {of.return_std:.1f}, {of.episodes} episodes)"
+        if math.isfinite(of.return_mean)
         else f"{env} not finite"
-        for env, r in about["random"].items()
+        for env, of in manifest.random.items()
     )
     facts = {
-        "command": about["command"],
+        "command": manifest.command,
         "machine": _distinct(runs, "device"),
-        "versions": _distinct(runs, "versions"),
+        "versions": ", ".join(f"{name} {_distinct(runs, name)}" for name in PACKAGES),
         "code": _distinct(runs, "commit"),
         "compiled": _distinct(runs, "compiled"),
         "threads of a worker": _distinct(runs, "threads"),
         "matrix products": _distinct(runs, "products"),
-        "seeds": ", ".join(map(str, about["seeds"])),
+        "seeds": ", ".join(map(str, manifest.seeds)),
         "transitions": f"{runs['steps'].sum():,}",
         "time": f"{hours} in all cohorts together (of several on one machine at once)",
         "random policy's return": random or "not measured",
@@ -221,7 +225,7 @@ def _made(runs: pd.DataFrame, about: dict[str, Any]) -> list[Block]:
     return [Grid(pd.DataFrame({"what": list(facts), "value": list(facts.values())}))]
 
 
-def _everywhere(envs: list[str], values: list[str]) -> str:
+def _everywhere(envs: Sequence[str], values: list[str]) -> str:
     """A value of each environment, or the one of all."""
     if len(set(values)) == 1:
         return values[0]

@@ -98,7 +98,7 @@ class Page:
     claim: tuple[str, str] | None = None
     """Of a claim's page: where it is made, and its verdict in a word or a few."""
     superseded: str = ""
-    """Which other versions of algorithms trained what it is about (results/results.py)."""
+    """Which other versions of algorithms trained what it reports on (results/versions.py)."""
 
 
 def text(*parts: str | Link, small: bool = False) -> Text:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
-from sac_bench.analysis.scores import Steps, equal_steps, note, scored_by, scoring_rows, standing_when_scored
-from sac_bench.analysis.statistics import area_score, mean_interval, run_score
+from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
+from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.page import markdown
-from sac_bench.results.results import Results
+from sac_bench.results.load import Results
+from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
 RULES = (
@@ -27,60 +27,32 @@ RULES = (
 )
 
 
-def rules(about: dict[str, Any]) -> tuple[str, ...]:
+def rules(manifest: Manifest) -> tuple[str, ...]:
     """What a reader of the final table must know."""
-    said = (RULES, CORRELATION if about.get("claim") else f"{WORDS} {CORRELATION}")
-    return (note(about), *said) if note(about) else said
+    said = (RULES, CORRELATION if manifest.claim else f"{WORDS} {CORRELATION}")
+    return (note(manifest), *said) if note(manifest) else said
 
 
-def scores(results: Results, about: dict[str, Any], policy: str | None = None, at: Steps | None = None) -> pd.DataFrame:
-    """One row a run: env, variant, seed, status, score, area (its curve's mean), by its own policy or by one.
-
-    `at` which steps: of each environment the same for all. The status is the run's there. Score and area are NaN for a
-    run that does not enter.
-    """
-    rows, at = [], at or equal_steps(about)
-    evaluations = results.evaluations
-    by_run = dict(list(evaluations.groupby(["run_id", "variant"]))) if len(evaluations) else {}
-    for run in results.runs.to_dict("records"):
-        score = area = float("nan")
-        env, variant = run["env"], run["variant"]
-        if (env, variant) not in at:
-            continue  # of an environment that is not asked about
-        steps = at[env, variant]
-        status = standing_when_scored(run, about, steps)
-        if status == "diverged":
-            score = area = about["random"].get(env, {}).get("return_mean", float("nan"))
-        elif status == "finished" and (run["run_id"], variant) in by_run:
-            own = scoring_rows(by_run[run["run_id"], variant], policy or scored_by(about, variant))
-            own = own[own["step"] <= steps]
-            curve = own["step"], own["return_mean"]
-            score, area = run_score(*curve, steps), area_score(*curve)
-        labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
-        rows.append(labels | {"score": score, "area": area})
-    return pd.DataFrame(rows)
-
-
-def final_performance(results: Results, about: dict[str, Any], at: Steps | None = None) -> pd.DataFrame:
+def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
     """One row a variant and environment: seeds, mean score and interval, difference from the reference, verdict.
 
     `at` which steps: see `scores`.
     """
-    at = at or equal_steps(about)
-    own, sampled = scores(results, about, at=at), scores(results, about, "sample", at)
+    at = at or equal_steps(results.manifest)
+    own, sampled = scores(results, at=at), scores(results, "sample", at)
     rows = []
-    for env in about["envs"]:
+    for env in results.manifest.envs:
         of_env = own[own["env"] == env]
-        for variant in about["variants"]:
+        for variant in results.manifest.variants:
             mine = of_env[of_env["variant"] == variant]
-            entered = _entered(of_env, variant)
-            score = mean_interval(entered)
+            values = entered(own, env, variant)
+            score = mean_interval(values)
             row = {
                 "env": env,
                 "variant": variant,
-                "steps": about["variants"][variant]["steps"][env],
+                "steps": results.manifest.variants[variant].steps[env],
                 "scored_at": at[env, variant],
-                "seeds": len(entered),
+                "seeds": len(values),
                 "missing": int(mine["score"].isna().sum()),
                 "diverged": int((mine["status"] == "diverged").sum()),
                 "failed": int((mine["status"] == "failed").sum()),
@@ -89,17 +61,11 @@ def final_performance(results: Results, about: dict[str, Any], at: Steps | None 
                 "ci_low": score.low,
                 "ci_high": score.high,
                 "area": float(mine["area"].mean()),
-                "sampled_score": float(np.mean(_entered(sampled[sampled["env"] == env], variant)))
-                if len(entered)
-                else float("nan"),
+                "sampled_score": float(np.mean(entered(sampled, env, variant))) if len(values) else float("nan"),
             }
-            rows.append(row | _episodes(results, about, mine, at[env, variant]))
-    table = pd.DataFrame(rows).merge(differences(own, about), "left", ["env", "variant"], validate="1:1")
+            rows.append(row | _episodes(results, mine, at[env, variant]))
+    table = pd.DataFrame(rows).merge(differences(own, results.manifest), "left", ["env", "variant"], validate="1:1")
     return table.fillna({"verdict": ""})
-
-
-def _entered(table: pd.DataFrame, variant: str) -> np.ndarray:
-    return table.loc[table["variant"] == variant, "score"].dropna().to_numpy(dtype=float)
 
 
 def _ended_otherwise(runs: pd.DataFrame) -> str:
@@ -111,17 +77,17 @@ def _ended_otherwise(runs: pd.DataFrame) -> str:
     return ", ".join(words)
 
 
-def _episodes(results: Results, about: dict[str, Any], runs: pd.DataFrame, steps: int) -> dict[str, float]:
+def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, float]:
     """Minimum and share of success over the last evaluation's episodes, where the file asks for it.
 
     Of one variant's `runs` on an environment, as `scores` has them, at the steps of their score.
     """
-    threshold = about.get("success_return")
+    threshold = results.manifest.success_return
     if threshold is None or not len(results.episodes) or not len(runs):
         return {}
     env, variant = runs[["env", "variant"]].iloc[0]
     seeds = runs.loc[runs["status"] == "finished", "seed"]
-    e = scoring_rows(results.episodes, scored_by(about, variant))
+    e = policy_rows(results.episodes, scored_by(results.manifest, variant))
     mine = e[(e["env"] == env) & (e["variant"] == variant) & e["seed"].isin(seeds) & (e["step"] <= steps)]
     last = mine[mine["step"] == mine.groupby("seed")["step"].transform("max")]
     if not len(last):
@@ -131,17 +97,22 @@ def _episodes(results: Results, about: dict[str, Any], runs: pd.DataFrame, steps
     return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
 
 
-def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """The final table for a reader: rounded, intervals in brackets, the reference marked."""
     digits = 1 if table["score"].abs().max() < 100 else 0
-    number = lambda x: "" if pd.isna(x) else f"{x:.{digits}f}"
-    span = lambda v, lo, hi: number(v) + ("" if pd.isna(lo) else f" [{number(lo)}, {number(hi)}]")
-    asked = len(about["seeds"])
+
+    def number(x: float) -> str:
+        return "" if pd.isna(x) else f"{x:.{digits}f}"
+
+    def span(value: float, low: float, high: float) -> str:
+        return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
+
+    seeds = len(manifest.seeds)
     shown = pd.DataFrame(
         {
             "environment": table["env"],
-            "variant": [v + (" (reference)" if v == about["reference"] else "") for v in table["variant"]],
-            "seeds": [f"{n} of {asked}" for n in table["seeds"]],
+            "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
+            "seeds": [f"{n} of {seeds}" for n in table["seeds"]],
             "score [95% CI]": [span(*t) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)],
             "difference [95% CI]": [
                 span(*t)
@@ -153,7 +124,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
             "whole curve": [number(x) for x in table["area"]],
         }
     )
-    if about.get("claim"):  # the words are those of the claim's own comparisons
+    if manifest.claim:  # the words are those of the claim's own comparisons
         shown = shown.drop(columns="verdict")
     if table["steps"].nunique() > 1:
         shown.insert(2, "trained to", [f"{n:,} steps" for n in table["steps"]])
@@ -161,7 +132,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
         shown["did not finish"] = table["ended_otherwise"]
     if "worst_episode" in table:
         shown["worst episode"] = [number(x) for x in table["worst_episode"]]
-        shown[f"episodes above {about['success_return']:g}"] = [
+        shown[f"episodes above {manifest.success_return:g}"] = [
             "" if pd.isna(x) else f"{x:.0%}" for x in table["success_share"]
         ]
     return shown
@@ -173,16 +144,16 @@ def latex(table: pd.DataFrame, *notes: str) -> str:
     return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
 
 
-def write_tables(results: Results, about: dict[str, Any], folder: Path) -> pd.DataFrame:
+def write_tables(results: Results, folder: Path) -> pd.DataFrame:
     """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final performance."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = final_performance(results, about)
-    shown = presented(table, about)
+    table = final_performance(results)
+    shown = presented(table, results.manifest)
     write_text(folder / "final.csv", table.to_csv(index=False))
-    write_text(folder / "scores.csv", scores(results, about).to_csv(index=False))
-    write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(about), ""]))
-    write_text(folder / "final.tex", latex(shown, *rules(about)))
+    write_text(folder / "scores.csv", scores(results).to_csv(index=False))
+    write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
+    write_text(folder / "final.tex", latex(shown, *rules(results.manifest)))
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
-    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(about))])
+    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(results.manifest))])
     write_text(folder / "final.txt", plain + "\n")
     return table

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sac_bench.errors import InputError
-from sac_bench.results.results import load_results
+from sac_bench.results.load import load_results
 from sac_bench.store.atomic import BESIDE, file_name
 
 FOLDER = "tensorboard"

@@ -1,44 +1,19 @@
-"""A published claim: what it says, where, and what comparisons of an experiment's variants would have to show."""
+"""A published claim: its words, its source, and what comparisons of an experiment's variants it expects."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sac_bench.errors import InputError, nearest
-from sac_bench.evaluation.robustness import EXAMINATIONS, check
+from sac_bench.spec.measures import MEASURES, ROBUSTNESS, check_robustness
 
 Relation = Literal[">", ">=", "~"]
 
 
-class Measure(NamedTuple):
-    """What is measured of a run: in words, whether in units of return, and whether a claim's margin is of it."""
-
-    label: str
-    in_returns: bool = True
-    has_margin: bool = True
-    """A share of the reference's gain weighs returns; of differences of returns, or other units, it says nothing."""
-
-
-MEASURES = {
-    "score": Measure("score"),
-    "sampled": Measure("score of sampled actions"),
-    "area": Measure("mean return over the whole curve"),
-    "spread": Measure("distance of a seed's score from the median seed's", True, False),
-    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False, False),
-    "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False, False),
-    **{
-        name: Measure(one.description, one.unit == "return", one.unit == "return" and not name.startswith("lost"))
-        for name, one in EXAMINATIONS.items()
-    },
-}
-"""Of a run's tables, and of its trained policy. The mean of `spread` over seeds is what Brown and Forsythe (1974)
-compare: a test of spread that does not want scores to be normal."""
-
-
 class Side(NamedTuple):
-    """A variant's runs, by one measure."""
+    """The runs of a variant, by one measure."""
 
     variant: str
     measure: str = "score"
@@ -49,7 +24,7 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Expectation:
-    """`a > b`: more; `a >= b`: no less, but for the margin; `a ~ b`: the same, but for the margin."""
+    """`a > b`: a is more. `a >= b`: a is not less by the margin. `a ~ b`: they differ by less than the margin."""
 
     a: Side
     relation: Relation
@@ -61,9 +36,11 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim's words and source, what it expects, and from which share of the reference's gain over a random policy
-    on a difference matters; `grows`: an easier and a harder environment, the first expectation's difference being
-    larger on the harder."""
+    """A claim's words and source, and what it expects.
+
+    `margin`: differences below this share of the reference's gain over a random policy do not matter. `grows`: an
+    easier and a harder environment; the first expectation's difference is expected to be larger on the harder one.
+    """
 
     words: str
     source: str
@@ -72,11 +49,28 @@ class Claim:
     grows: tuple[str, str] | None = None
 
     def variants(self) -> set[str]:
-        """All that are compared."""
+        """Return all variants that are compared."""
         return {side.variant for expected in self.expect for side in (expected.a, expected.b)}
 
+    def as_plain(self) -> dict[str, Any]:
+        """Return the claim as JSON holds it."""
+        return {
+            "words": self.words,
+            "source": self.source,
+            "expect": [str(expected) for expected in self.expect],
+            "margin": self.margin,
+            "grows": self.grows and list(self.grows),
+        }
 
-def claimed(
+    @staticmethod
+    def from_plain(claim: Mapping[str, Any], variants: Collection[str]) -> Claim:
+        """Invert `as_plain`. Raises InputError if an expectation names an unknown variant or measure."""
+        expected = tuple(expectation(text, variants) for text in claim["expect"])
+        grows = tuple(claim["grows"]) if claim["grows"] else None
+        return Claim(claim["words"], claim["source"], expected, claim["margin"], grows)
+
+
+def parse_claim(
     words: str,
     source: str,
     expect: str | list[str],
@@ -85,68 +79,48 @@ def claimed(
     variants: Collection[str],
     envs: Collection[str],
 ) -> Claim | None:
-    """What a file claims, by the keys of it; None where it claims nothing. InputError where something does not fit."""
+    """Build the claim from an experiment file's keys; None if it makes none. Raises InputError if a key is wrong."""
     expect = [expect] if isinstance(expect, str) else expect
     if not words:
         if expect or grows:
-            raise InputError("claim: is missing, though the file says what to expect")
+            raise InputError("claim: is required with expect")
         return None
     if not (source and expect):
-        raise InputError(f"{'expect' if source else 'source'}: is missing; a claim wants both")
-    expected = tuple(expectation(text, variants, MEASURES) for text in expect)
+        raise InputError(f"{'expect' if source else 'source'}: is required with claim")
+    expected = tuple(expectation(text, variants) for text in expect)
     for one in expected:
-        measures = [MEASURES[side.measure] for side in (one.a, one.b)]
-        if measures[0][1:] != measures[1][1:]:
+        a, b = (MEASURES[side.measure] for side in (one.a, one.b))
+        if (a.in_returns, a.has_margin) != (b.in_returns, b.has_margin):
             raise InputError(f"expect: {str(one)!r}: compares measures of different kinds")
-        if one.relation != ">" and not (margin and measures[0].has_margin):
-            raise InputError(f"expect: {str(one)!r}: wants a margin, and a measure that is a return")
+        if one.relation != ">" and not (margin and a.has_margin):
+            raise InputError(f"expect: {str(one)!r}: requires a margin, and a measure that is a return")
         for side in (one.a, one.b):
-            if side.measure in EXAMINATIONS:
+            if side.measure in ROBUSTNESS:
                 for env in envs:
-                    check([side.measure], env)
+                    check_robustness([side.measure], env)
     if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
-        raise InputError(f"grows: {', '.join(grows)}: wants two of envs, the easier first")
+        raise InputError(f"grows: {', '.join(grows)}: must be two of envs, the easier first")
     if grows and not MEASURES[expected[0].a.measure].has_margin:
-        raise InputError(f"grows: wants a first expectation of returns, not {str(expected[0])!r}")
+        raise InputError(f"grows: requires a first expectation of returns, not {str(expected[0])!r}")
     return Claim(words, source, expected, margin, grows)
 
 
-def examinations_of(claim: Claim | None) -> dict[str, list[str]]:
-    """Which examinations a claim wants of which variants' runs."""
-    wanted: dict[str, dict[str, None]] = {}
+def robustness_measures(claim: Claim | None) -> dict[str, list[str]]:
+    """Return {variant: the robustness measures that a claim needs of its runs}."""
+    needed: dict[str, dict[str, None]] = {}
     for expected in claim.expect if claim else ():
         for side in (expected.a, expected.b):
-            if side.measure in EXAMINATIONS:
-                wanted.setdefault(side.variant, {})[side.measure] = None
-    return {variant: list(names) for variant, names in wanted.items()}
+            if side.measure in ROBUSTNESS:
+                needed.setdefault(side.variant, {})[side.measure] = None
+    return {variant: list(names) for variant, names in needed.items()}
 
 
-def as_plain(claim: Claim | None) -> dict[str, Any] | None:
-    """A claim as JSON holds it."""
-    if claim is None:
-        return None
-    return {
-        "words": claim.words,
-        "source": claim.source,
-        "expect": [str(one) for one in claim.expect],
-        "margin": claim.margin,
-        "grows": claim.grows and list(claim.grows),
-    }
-
-
-def from_plain(claim: dict[str, Any], variants: Collection[str]) -> Claim:
-    """The inverse of `as_plain`."""
-    expected = tuple(expectation(text, variants, MEASURES) for text in claim["expect"])
-    grows = tuple(claim["grows"]) if claim["grows"] else None
-    return Claim(claim["words"], claim["source"], expected, claim["margin"], grows)
-
-
-def expectation(text: str, variants: Collection[str], measures: Collection[str]) -> Expectation:
-    """From "a > b", where a side is a variant or variant:measure; InputError for anything else."""
+def expectation(text: str, variants: Collection[str]) -> Expectation:
+    """Parse "a > b", where a side is `variant` or `variant:measure`. Raises InputError for anything else."""
     parts = text.split()
     if len(parts) != 3 or parts[1] not in (">", ">=", "~", "<", "<="):
-        raise InputError(f'expect: {text!r}: wants "a > b", "a >= b" or "a ~ b" of two variants, with spaces')
-    a, b = (_side(part, variants, measures) for part in (parts[0], parts[2]))
+        raise InputError(f'expect: {text!r}: must be "a > b", "a >= b" or "a ~ b" of two variants, with spaces')
+    a, b = (_side(part, variants) for part in (parts[0], parts[2]))
     if a == b:
         raise InputError(f"expect: {text!r}: both sides are the same")
     if parts[1].startswith("<"):
@@ -154,11 +128,11 @@ def expectation(text: str, variants: Collection[str], measures: Collection[str])
     return Expectation(a, parts[1].replace("<", ">"), b)  # type: ignore[arg-type]
 
 
-def _side(text: str, variants: Collection[str], measures: Collection[str]) -> Side:
+def _side(text: str, variants: Collection[str]) -> Side:
     variant, colon, measure = text.partition(":")
     if variant not in variants:
         raise InputError(f"expect: no variant {variant!r}{nearest(variant, variants)}")
-    if colon and measure not in measures:
-        known = nearest(measure, measures) or "; there are " + ", ".join(measures)
+    if colon and measure not in MEASURES:
+        known = nearest(measure, MEASURES) or "; known are " + ", ".join(MEASURES)
         raise InputError(f"expect: {text}: no measure {measure!r}{known}")
     return Side(variant, measure or "score")

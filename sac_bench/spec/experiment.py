@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
-from sac_bench.spec.claim import Claim, claimed
+from sac_bench.spec.claim import Claim, parse_claim
 from sac_bench.spec.includes import tables
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.run import RunSpec
@@ -177,7 +177,7 @@ def load(
     resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
     grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # of environments not asked for
     with located(where):
-        claim = claimed(file.claim, file.source, file.expect, file.margin, grows, resolved, file.envs)
+        claim = parse_claim(file.claim, file.source, file.expect, file.margin, grows, resolved, file.envs)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sac_bench.errors import InputError
+from sac_bench.errors import InputError, nearest
 from sac_bench.spec.toml import merged, read
 
 
@@ -55,3 +55,20 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
 def _envs(table: dict[str, Any]) -> list[str]:
     envs = table.get("envs")
     return [env for env in envs if isinstance(env, str)] if isinstance(envs, list) else []
+
+
+def find(experiment: str | Path) -> Path:
+    """Return an experiment's file, from a path or the name of a file below experiments/.
+
+    experiments/ is looked up in the working folder, then in the checkout that this package is installed from. Raises
+    InputError if there is no such file.
+    """
+    path = Path(experiment)
+    if path.suffix == ".toml" and path.exists():
+        return path
+    folders = [Path("experiments"), Path(__file__).resolve().parents[2] / "experiments"]
+    for folder in folders:
+        if found := sorted(folder.rglob(f"{path.name}.toml")):
+            return found[0]
+    known = {file.stem for folder in folders for file in folder.rglob("*.toml")}
+    raise InputError(f"{experiment}: no such experiment file{nearest(path.name, known)}")

@@ -10,7 +10,9 @@ import re
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from sac_bench.errors import InputError
 

@@ -3,11 +3,11 @@
     results/store.json           the layout of this folder
     results/runs/<run_id>/       spec.json, status.json, evaluations.csv, episodes.csv, training.csv,
                                  policy.safetensors, weights.safetensors once it finished, log.txt,
-                                 examinations.json (evaluation/robustness.py)
+                                 robustness.json (evaluation/robustness.py)
     results/cohorts/<cohort>/    plan.json, checkpoints and the rows they stand on, log.txt (execution/checkpoint.py)
     results/.locks/              who plans, trains and writes here (store/locks.py)
     results/environments/        what a random policy gets, measured once; log.txt: what environments printed then
-    results/<experiment>/        made from the above for one experiment (results/results.py)
+    results/<experiment>/        made from the above for one experiment (results/collect.py)
 
 A run's tables are appended to before its cohort's checkpoint is committed; the checkpoint knows what they were, and a
 resumed cohort cuts them back to that.

@@ -15,7 +15,8 @@ import pandas as pd
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
-from sac_bench.results.results import lock_of, superseded
+from sac_bench.results.load import lock_of
+from sac_bench.results.versions import superseded_versions
 from sac_bench.store import locks
 from sac_bench.store.atomic import read_json, write_json, write_text
 from sac_bench.tuning.figures import write_figures
@@ -65,7 +66,7 @@ def describe(
         "name": study.name,
         "question": study.question,
         "algorithm": study.algorithm,
-        "semantics": ALGORITHMS[study.algorithm].version,
+        "version": ALGORITHMS[study.algorithm].version,
         "scored_by": ALGORITHMS[study.algorithm].scored_by,
         "envs": list(study.envs),
         "seeds": list(study.seeds),
@@ -181,7 +182,7 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
     return Page(
         title=about["name"],
         question=about["question"],
-        superseded=superseded(about),
+        superseded=superseded_versions({about["algorithm"]: about["version"]}),
         answer=(Verdict.from_dict(judged).answer() if judged else unchecked(about),),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "

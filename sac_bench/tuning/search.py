@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sac_bench.errors import InputError
-from sac_bench.results.results import collect
+from sac_bench.results.collect import collect
 from sac_bench.spec.experiment import Experiment, Variant
 from sac_bench.tuning.pruning import bracket, goes_on
 from sac_bench.tuning.score import objective_value, worst_seen

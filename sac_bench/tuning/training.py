@@ -8,17 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.analysis.scores import scoring_rows
+from sac_bench.analysis.scores import curve_to, policy_rows
 from sac_bench.execution import plan as planning
-from sac_bench.execution.engine import Engine
-from sac_bench.execution.machine import available_memory
 from sac_bench.execution.plan import Plan, make_plan
-from sac_bench.execution.progress import Display
 from sac_bench.execution.split import split_cohort, widths_are_equal
+from sac_bench.execution.train import Workers, carry_out
 from sac_bench.spec.experiment import Experiment, Variant
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located
@@ -32,9 +29,7 @@ class Training:
 
     store: Store
     planner: str
-    device: str
-    workers: int
-    imports: Sequence[str]
+    workers: Workers
     retrain: bool
     console: Console
     seconds: float = 0.0
@@ -49,14 +44,17 @@ class Training:
         wanted = {spec.id: spec for _, spec in experiment.runs()}
         with located(experiment.source), self.store.planning():
             split_cohort(
-                self.store, [run_id for run_id in wanted if self._is_under_way(run_id)], self.planner, self.device
+                self.store,
+                [run_id for run_id in wanted if self._is_under_way(run_id)],
+                self.planner,
+                self.workers.device,
             )
             plan = make_plan(
                 experiment,
                 self.store,
-                self.workers,
-                self._memory(),
-                self.device,
+                self.workers.count,
+                self.workers.memory,
+                self.workers.device,
                 self.retrain,
                 self._labels(experiment) if splits else {},
             )
@@ -66,14 +64,7 @@ class Training:
         if plan.cohorts:
             began = time.monotonic()
             try:
-                Engine(
-                    plan,
-                    self.store,
-                    device=self.device,
-                    workers=self.workers,
-                    imports=self.imports,
-                    display=Display(self.console, self.workers),
-                ).run()
+                carry_out(plan, self.store, self.workers, self.console)
             finally:
                 self.seconds += time.monotonic() - began
 
@@ -83,7 +74,9 @@ class Training:
         for variant in variants:
             for spec in runs_of(variant, [0]):
                 if (spec.env, structure := spec.structure()) not in seen:
-                    planning.check_fits(1, spec, variant.steps[spec.env], self._memory(), self.workers, self.device)
+                    planning.check_fits(
+                        1, spec, variant.steps[spec.env], self.workers.memory, self.workers.count, self.workers.device
+                    )
                     seen.add((spec.env, structure))
 
     def free(self, run_ids: Sequence[str], needed: Sequence[str]) -> None:
@@ -103,11 +96,10 @@ class Training:
             steps = variant.steps[spec.env]
             table = self.store.run(spec.id).table("evaluations")
             if len(table):
-                due = (table["step"] % spec.config.eval_every == 0) | (table["step"] == steps)
-                table = scoring_rows(table[(table["step"] <= steps) & due], ALGORITHMS[spec.algorithm].scored_by)
+                table = table[spec.config.is_evaluated(table["step"], steps)]
+            curve = curve_to(policy_rows(table, ALGORITHMS[spec.algorithm].scored_by), steps)
             diverged = self._standing(spec, steps) == "diverged"
-            at, returns = (np.array(table[name] if len(table) else []) for name in ("step", "return_mean"))
-            found.setdefault(spec.env, []).append(scored(at, returns, steps, objective, diverged))
+            found.setdefault(spec.env, []).append(scored(*curve, steps, objective, diverged))
         return found
 
     def cost(self, variant: Variant, seeds: Sequence[int]) -> dict[str, float]:
@@ -116,10 +108,6 @@ class Training:
         seconds = sum(status.get("share_seconds", 0.0) for _, status in statuses)
         steps = sum(min(status["steps"], variant.steps[spec.env]) for spec, status in statuses)
         return {"seconds": round(seconds, 3), "steps": steps}
-
-    def _memory(self) -> float:
-        """Bytes that a worker may take."""
-        return 0.9 * available_memory(self.device) / self.workers
 
     def _cohorts(self, run_ids: Sequence[str]) -> set[str]:
         return {cohort for run_id in run_ids if (cohort := self.store.run(run_id).status().get("cohort"))}
@@ -132,7 +120,7 @@ class Training:
         return standing_at(self.store.run(spec.id).status(), steps)
 
     def _labels(self, experiment: Experiment) -> dict[str, str]:
-        together = widths_are_equal(self.device)
+        together = widths_are_equal(self.workers.device)
         return {spec.id: "" if together else variant.name for variant, spec in experiment.runs()}
 
 
@@ -148,7 +136,7 @@ def to(variant: Variant, steps: int) -> Variant:
 
 def random_returns(store: Store, envs: Sequence[str]) -> Mapping[str, float]:
     """{env: a random policy's mean return}, measured where that was not known; none where it is not finite."""
-    from sac_bench.results.results import measure_random_policies
+    from sac_bench.evaluation.random_policy import measure_random_policies
     from sac_bench.store.atomic import read_json
 
     measure_random_policies(store, envs)

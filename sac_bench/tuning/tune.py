@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sac_bench.execution.train import Workers
 from sac_bench.report.experiment import write_report as write_experiment_report
-from sac_bench.results.results import collect, load_results
+from sac_bench.results.collect import collect
+from sac_bench.results.load import load_results
 from sac_bench.store.atomic import write_text
 from sac_bench.store.store import Store
 from sac_bench.tuning import report
@@ -27,11 +29,9 @@ BEST = "best.toml"
 def tune(
     study: Study,
     store: Store,
+    workers: Workers,
     *,
     storage: str | None,
-    device: str,
-    workers: int,
-    imports: Sequence[str],
     retrain: bool,
     console: Console,
     command: str,
@@ -40,7 +40,7 @@ def tune(
     began = time.monotonic()
     folder = store.experiment(study.name)
     with store.planner() as planner:
-        training = Training(store, planner, device, workers, imports, retrain, console)
+        training = Training(store, planner, workers, retrain, console)
         training.check_fit(study.probes())
         trials = Trials(study, store, planner, storage)
 

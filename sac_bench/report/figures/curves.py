@@ -21,10 +21,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.published import family
-from sac_bench.analysis.scores import at_words, equal_steps, scored_by, scoring_rows
+from sac_bench.analysis.scores import at_words, equal_steps, policy_rows, scored_by
 from sac_bench.analysis.statistics import bootstrap_iqm, mean_interval
-from sac_bench.report.baselines import algorithms, beside, steps_on
-from sac_bench.results.results import Results
+from sac_bench.report.baselines import beside
+from sac_bench.results.load import Results
+from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_atomically
 from sac_bench.store.store import ENDED
 
@@ -52,43 +53,43 @@ def house_style() -> None:
     sns.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "sac_bench", "figure.dpi": 150})
 
 
-def line_style(place: int, variant: str, about: dict[str, Any]) -> dict[str, Any]:
+def line_style(place: int, variant: str, manifest: Manifest) -> dict[str, Any]:
     """How the line of a panel's variant looks in all figures: dashes tell it from its neighbours without colours."""
-    if len(algorithms(about)) > 1 and (style := comparison_styles(about).get(variant)):
+    if len(manifest.algorithms) > 1 and (style := comparison_styles(manifest).get(variant)):
         return style  # as in the comparison's curves
-    if variant == about["reference"]:
+    if variant == manifest.reference:
         return dict(REFERENCE)
     return {"color": PALETTE[place % 10], "linewidth": 1.3, "linestyle": DASHES[place % len(DASHES)]}
 
 
-def sweeps(about: dict[str, Any]) -> dict[str, dict[str, float]]:
+def sweeps(manifest: Manifest) -> dict[str, dict[str, float]]:
     """{swept key: {variant: value}}, the reference included where its value is a number."""
     found: dict[str, dict[str, float]] = {}
-    for name, variant in about["variants"].items():
-        if variant["swept"]:
-            key, value = variant["swept"]
+    for name, variant in manifest.variants.items():
+        if variant.swept:
+            key, value = variant.swept
             found.setdefault(key, {})[name] = value
     for key, values in found.items():
-        own = of_reference(about, key)
+        own = of_reference(manifest, key)
         if isinstance(own, (int, float)) and own not in values.values():
-            values[about["reference"]] = float(own)
+            values[manifest.reference] = float(own)
     return found
 
 
-def of_reference(about: dict[str, Any], key: str) -> Any:
+def of_reference(manifest: Manifest, key: str) -> Any:
     """An option of the reference, on the first environment."""
-    return about["config"].get(about["reference"], {}).get(about["envs"][0], {}).get(key)
+    return manifest.option(manifest.reference, manifest.envs[0], key)
 
 
-def panels(about: dict[str, Any]) -> dict[str, list[str]]:
+def panels(manifest: Manifest) -> dict[str, list[str]]:
     """{title: variants}: one panel for the named variants, one for every swept key, the reference in each."""
-    swept = sweeps(about)
-    named = [name for name, v in about["variants"].items() if not v["swept"]]
+    swept = sweeps(manifest)
+    named = [name for name, v in manifest.variants.items() if not v.swept]
     groups = {"variants": named} if len(named) > 1 or not swept else {}
     for key, values in swept.items():
-        groups[key] = sorted((n for n in values if n != about["reference"]), key=lambda n: values[n])
+        groups[key] = sorted((n for n in values if n != manifest.reference), key=lambda n: values[n])
     return {
-        title: [about["reference"], *(n for n in names if n != about["reference"])] for title, names in groups.items()
+        title: [manifest.reference, *(n for n in names if n != manifest.reference)] for title, names in groups.items()
     }
 
 
@@ -104,7 +105,7 @@ def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
-def learning_curves(results: Results, about: dict[str, Any], env: str, groups: dict[str, list[str]]) -> Figure:
+def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) -> Figure:
     """Return of what scores each variant against steps, a panel a group: IQM over seeds and its 95% bootstrap interval.
 
     Diverged runs go on with the return of a random policy; of unfinished ones only what all seeds have reached counts.
@@ -112,38 +113,42 @@ def learning_curves(results: Results, about: dict[str, Any], env: str, groups: d
     figure, axes = panel_grid(len(groups), 3.4)
     for axis, (title, variants) in zip(axes.flat, groups.items(), strict=False):
         for i, variant in enumerate(variants):
-            curves, asked = curves_of(results, about, env, variant), len(about["seeds"])
+            curves, asked = curves_of(results, env, variant), len(results.manifest.seeds)
             if curves.empty:
                 continue
             seeds = f"n={len(curves)}" if len(curves) == asked else f"n={len(curves)} of {asked}"
             if diverged := _diverged(results, env, variant):
                 seeds += f", {diverged} diverged"
             middle, low, high = bootstrap_iqm(curves.to_numpy())
-            style = line_style(i, variant, about)
+            style = line_style(i, variant, results.manifest)
             axis.plot(curves.columns, middle, label=f"{variant} ({seeds})", **style)
             axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.15, linewidth=0)
-        _random_line(axis, about, env)
+        _random_line(axis, results.manifest, env)
         axis.set(title=f"{env}: {title}", xlabel="environment steps")
         axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         axis.legend(fontsize=7, loc="upper left")
-    acted = acting(about, list(chain.from_iterable(groups.values())))
+    acted = acting(results.manifest, list(chain.from_iterable(groups.values())))
     for axis in axes[:, 0]:
         axis.set_ylabel(f"return, {acted}\n(IQM over seeds, 95% bootstrap CI)")
     return figure
 
 
-def acting(about: dict[str, Any], variants: Collection[str]) -> str:
+def acting(manifest: Manifest, variants: Collection[str]) -> str:
     """Whose returns are drawn: "mean action (sql: sampled ones)"."""
-    by = [name for name in variants if scored_by(about, name) == "sample"]
+    by = [name for name in variants if scored_by(manifest, name) == "sample"]
     if len(by) == len(variants):
         return "sampled actions"
     return "mean action" + (f" ({', '.join(by)}: sampled ones)" if by else "")
 
 
-def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -> Figure:
+def comparison_curves(results: Results, statistic: str) -> Figure:
     """All variants that are no point of a sweep, a panel an environment, with published scores where there are any."""
     summary, said = SUMMARIES[statistic]
-    envs, styles, shapes = about["envs"], comparison_styles(about), published_shapes(about, statistic)
+    envs, styles, shapes = (
+        results.manifest.envs,
+        comparison_styles(results.manifest),
+        published_shapes(results.manifest, statistic),
+    )
     columns = min(3, len(envs))
     rows = -(-len(envs) // columns)
     width = (4.6, 7.2, 10.4)[columns - 1]
@@ -151,19 +156,29 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
     for axis, env in zip(axes.flat, envs, strict=False):
         notes = []
         for variant, style in styles.items():
-            curves = curves_of(results, about, env, variant)
-            if note := _exceptions(results, about, env, variant, len(curves)):
+            curves = curves_of(results, env, variant)
+            if note := _exceptions(results, env, variant, len(curves)):
                 notes.append(f"{variant}: {note}")
             if curves.empty:
                 continue
             middle, low, high = summary(curves.to_numpy())
             axis.plot(curves.columns, middle, label=variant, zorder=3, **style)
             axis.fill_between(curves.columns, low, high, color=style["color"], alpha=0.12, linewidth=0)
-        _published_scores(axis, published_marks(about, env, statistic), _colors_of_algorithms(about, styles), shapes)
-        _random_line(axis, about, env)
-        if at_words(about, env):
-            axis.axvline(equal_steps(about)[env, about["reference"]], color="0.4", linewidth=0.9, label="scored here")
-        _steps_axis(axis, steps_on(about, env), min(results.evaluations.query("step > 0")["step"], default=1))
+        _published_scores(
+            axis,
+            published_marks(results.manifest, env, statistic),
+            _colors_of_algorithms(results.manifest, styles),
+            shapes,
+        )
+        _random_line(axis, results.manifest, env)
+        if at_words(results.manifest, env):
+            axis.axvline(
+                equal_steps(results.manifest)[env, results.manifest.reference],
+                color="0.4",
+                linewidth=0.9,
+                label="scored here",
+            )
+        _steps_axis(axis, results.manifest.steps_on(env), min(results.evaluations.query("step > 0")["step"], default=1))
         below = textwrap.wrap("; ".join(notes), 60)
         axis.set_title(env, fontsize=10, pad=5 + 8 * len(below))
         axis.annotate("\n".join(below), (0.5, 1.0), (0, 2), "axes fraction", "offset points", ha="center", fontsize=6.5)
@@ -176,8 +191,8 @@ def comparison_curves(results: Results, about: dict[str, Any], statistic: str) -
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             drawn.setdefault(name, handle)
     names = [name for name in (*styles, "random policy", "scored here", *shapes) if name in drawn]
-    said = f"{acting(about, list(styles))}; {said}"
-    title = f"{said}; {len(about['seeds'])} seeds each unless a panel says otherwise"
+    said = f"{acting(results.manifest, list(styles))}; {said}"
+    title = f"{said}; {len(results.manifest.seeds)} seeds each unless a panel says otherwise"
     if shapes:
         title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
         title += ", or IQM" if statistic == "iqm" else ""
@@ -199,32 +214,32 @@ def _wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
 
 
-def comparison_styles(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def comparison_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """{variant that is no point of a sweep: how its line looks}: a colour a variant, dashes an algorithm."""
-    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(algorithms(about))}
+    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(manifest.algorithms)}
     colors = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 6, 9, 8)]  # 7 is the gray of the random policy's line
     styles, others = {}, 0
-    for name, variant in about["variants"].items():
-        if variant["swept"]:
+    for name, variant in manifest.variants.items():
+        if variant.swept:
             continue
-        style = dict(REFERENCE) if name == about["reference"] else {"color": colors[others % 9], "linewidth": 1.3}
-        others += name != about["reference"]
-        styles[name] = style | {"linestyle": dashes[variant["algorithm"]]}
+        style = dict(REFERENCE) if name == manifest.reference else {"color": colors[others % 9], "linewidth": 1.3}
+        others += name != manifest.reference
+        styles[name] = style | {"linestyle": dashes[variant.algorithm]}
     return styles
 
 
-def _colors_of_algorithms(about: dict[str, Any], styles: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _colors_of_algorithms(manifest: Manifest, styles: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """{algorithm: the colour of its first variant}"""
     colors: dict[str, Any] = {}
     for variant, style in styles.items():
-        colors.setdefault(about["variants"][variant]["algorithm"], style["color"])
+        colors.setdefault(manifest.variants[variant].algorithm, style["color"])
     return colors
 
 
-def published_marks(about: dict[str, Any], env: str, statistic: str) -> pd.DataFrame:
+def published_marks(manifest: Manifest, env: str, statistic: str) -> pd.DataFrame:
     """Published final evaluations at steps that the panel of an environment spans, with the `name` of their marker."""
-    rows = beside(about, env)
-    rows = rows[(rows["metric"] == "final_eval") & (rows["steps"] <= max(steps_on(about, env)))]
+    rows = beside(manifest, env)
+    rows = rows[(rows["metric"] == "final_eval") & (rows["steps"] <= max(manifest.steps_on(env)))]
     if statistic != "iqm":
         rows = rows[rows["spread_kind"] != "iqm"]  # not to be taken for means
     names = [
@@ -235,9 +250,9 @@ def published_marks(about: dict[str, Any], env: str, statistic: str) -> pd.DataF
     return rows.assign(name=names)
 
 
-def published_shapes(about: dict[str, Any], statistic: str) -> dict[str, str]:
+def published_shapes(manifest: Manifest, statistic: str) -> dict[str, str]:
     """{name of published scores in a figure: their marker}, the same in all panels."""
-    names = sorted({name for env in about["envs"] for name in published_marks(about, env, statistic)["name"]})
+    names = sorted({name for env in manifest.envs for name in published_marks(manifest, env, statistic)["name"]})
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
 
 
@@ -262,9 +277,9 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
         )
 
 
-def _exceptions(results: Results, about: dict[str, Any], env: str, variant: str, drawn: int) -> str:
+def _exceptions(results: Results, env: str, variant: str, drawn: int) -> str:
     """How a line's seeds differ from what was asked: "3 of 5 seeds, 1 diverged"."""
-    asked, diverged = len(about["seeds"]), _diverged(results, env, variant)
+    asked, diverged = len(results.manifest.seeds), _diverged(results, env, variant)
     said = [f"{drawn} of {asked} seeds"] if drawn < asked else []
     return ", ".join(said + ([f"{diverged} diverged"] if diverged else []))
 
@@ -285,17 +300,19 @@ def _steps_axis(axis: Axes, ends: list[int], first: int) -> None:
     axis.set_xlabel(f"{word} steps")
 
 
-def curves_of(results: Results, about: dict[str, Any], env: str, variant: str) -> pd.DataFrame:
+def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
     """Returns [seeds, steps] of the runs that enter the table; of all where none does yet; by what scores it."""
     mine = lambda table: table[(table["env"] == env) & (table["variant"] == variant)]
     rows, runs = mine(results.evaluations), mine(results.runs).set_index("seed")
-    rows = scoring_rows(rows, scored_by(about, variant))
+    rows = policy_rows(rows, scored_by(results.manifest, variant))
     curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
-    random = about["random"].get(env, {}).get("return_mean", np.nan)
+    random = results.manifest.random_return(env)
     diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
     if len(diverged):
         all_steps = results.evaluations.loc[results.evaluations["env"] == env, "step"].unique()
-        curves = curves.reindex(columns=sorted(s for s in all_steps if s <= about["variants"][variant]["steps"][env]))
+        curves = curves.reindex(
+            columns=sorted(s for s in all_steps if s <= results.manifest.variants[variant].steps[env])
+        )
     for seed in diverged:
         curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
     entered = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
@@ -307,9 +324,9 @@ def _diverged(results: Results, env: str, variant: str) -> int:
     return int(((runs["env"] == env) & (runs["variant"] == variant) & (runs["status"] == "diverged")).sum())
 
 
-def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
+def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
     """Every variant's score: mean and 95% t interval, and every seed as a dot."""
-    variants, envs = list(about["variants"]), about["envs"]
+    variants, envs = list(manifest.variants), manifest.envs
     figure, axes = plt.subplots(
         1,
         len(envs),
@@ -323,33 +340,33 @@ def final_scores(table: pd.DataFrame, about: dict[str, Any]) -> Figure:
         for y, variant in enumerate(variants):
             values = of_env.loc[of_env["variant"] == variant, "score"].dropna()
             estimate = mean_interval(values)
-            color = "black" if variant == about["reference"] else PALETTE[0]
+            color = "black" if variant == manifest.reference else PALETTE[0]
             axis.plot(values, [y] * len(values), "o", color=color, alpha=0.35, markersize=3.5)
             axis.plot(estimate.value, y, "D", color=color, markersize=5)
             axis.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.5)
-            if len(values) < len(about["seeds"]):
-                entered = f"{len(values)} of {len(about['seeds'])} seeds"
+            if len(values) < len(manifest.seeds):
+                entered = f"{len(values)} of {len(manifest.seeds)} seeds"
                 across = axis.get_yaxis_transform()
                 axis.text(0.99, y, entered, transform=across, ha="right", va="bottom", fontsize=6)
-        reference = of_env.loc[of_env["variant"] == about["reference"], "score"].mean()
+        reference = of_env.loc[of_env["variant"] == manifest.reference, "score"].mean()
         if np.isfinite(reference):
             axis.axvline(reference, color="black", linewidth=0.8, linestyle="--")
-        _random_line(axis, about, env, vertical=True)
+        _random_line(axis, manifest, env, vertical=True)
         low, high = of_env["score"].min(), of_env["score"].max()
         margin = 0.35 * (high - low or 1.0)
         if np.isfinite(margin):  # the widest intervals of few seeds are cut, the dots never
             axis.set_xlim(low - margin, high + margin)
-        axis.set(title=env, xlabel=f"score{at_words(about, env)}: mean, 95% t interval, one dot a seed")
+        axis.set(title=env, xlabel=f"score{at_words(manifest, env)}: mean, 95% t interval, one dot a seed")
     axes[0][0].set_yticks(range(len(variants)), variants)
     axes[0][0].invert_yaxis()
     return figure
 
 
-def sensitivity(table: pd.DataFrame, about: dict[str, Any], key: str) -> Figure:
+def sensitivity(table: pd.DataFrame, manifest: Manifest, key: str) -> Figure:
     """Score against one swept number: mean and 95% t interval over seeds, dots for seeds."""
-    values = dict(sorted(sweeps(about)[key].items(), key=lambda item: item[1]))
+    values = dict(sorted(sweeps(manifest)[key].items(), key=lambda item: item[1]))
     figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
-    for i, env in enumerate(about["envs"]):
+    for i, env in enumerate(manifest.envs):
         of_env = table[table["env"] == env]
         per_value = [of_env.loc[of_env["variant"] == variant, "score"].dropna() for variant in values]
         estimates = [mean_interval(scores_) for scores_ in per_value]
@@ -359,25 +376,25 @@ def sensitivity(table: pd.DataFrame, about: dict[str, Any], key: str) -> Figure:
         axis.errorbar(at, middle, yerr=spread, color=PALETTE[i % 10], marker="D", markersize=4, capsize=2, label=env)
         for x, seeds in zip(at, per_value, strict=True):
             axis.plot([x] * len(seeds), seeds, "o", color=PALETTE[i % 10], alpha=0.35, markersize=3.5)
-            if 0 < len(seeds) < len(about["seeds"]):
-                axis.annotate(f" {len(seeds)} of {len(about['seeds'])}", (x, seeds.max()), fontsize=6)
+            if 0 < len(seeds) < len(manifest.seeds):
+                axis.annotate(f" {len(seeds)} of {len(manifest.seeds)}", (x, seeds.max()), fontsize=6)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
-    own = of_reference(about, key)
+    own = of_reference(manifest, key)
     if isinstance(own, (int, float)):
         axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=f"reference: {own:g}")
-    places = {at_words(about, env) for env in about["envs"]}
+    places = {at_words(manifest, env) for env in manifest.envs}
     place = places.pop() if len(places) == 1 else ""
     axis.set(title=f"sensitivity to {key}", xlabel=key, ylabel=f"score{place}: mean, 95% t interval")
     axis.legend(fontsize=7)
     return figure
 
 
-def _random_line(axis: Axes, about: dict[str, Any], env: str, vertical: bool = False) -> None:
-    random = about["random"].get(env)
-    if random and np.isfinite(random["return_mean"]):
+def _random_line(axis: Axes, manifest: Manifest, env: str, vertical: bool = False) -> None:
+    random = manifest.random_return(env)
+    if np.isfinite(random):
         line = axis.axvline if vertical else axis.axhline
-        line(random["return_mean"], color="gray", linewidth=0.8, linestyle=":", label="random policy")
+        line(random, color="gray", linewidth=0.8, linestyle=":", label="random policy")
 
 
 def write_figure(figure: Figure, path: Path) -> Path:

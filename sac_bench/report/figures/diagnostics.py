@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.report.figures.curves import line_style
-from sac_bench.results.results import Results
+from sac_bench.results.load import Results
 
 READING = (
     "Q of replayed pairs is a mean over updates; soft ones count entropy. Q less its Monte-Carlo return is a mean over "
@@ -85,7 +85,7 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
     return sorted(there, key=lambda name: list(METRICS).index(name) if name in METRICS else len(METRICS))
 
 
-def why(results: Results, about: dict[str, Any], env: str, variants: list[str]) -> Figure:
+def why(results: Results, env: str, variants: list[str]) -> Figure:
     """A panel a metric, a line a variant."""
     names = measured(results, env, variants)
     rows = -(-len(names) // COLUMNS)
@@ -95,7 +95,7 @@ def why(results: Results, about: dict[str, Any], env: str, variants: list[str]) 
     drawn: dict[str, Any] = {}
     for axis, name in zip(axes.flat, names, strict=False):
         for i, variant in enumerate(variants):
-            _line(axis, metric_curves(results, about, env, variant, name), variant, line_style(i, variant, about))
+            _line(axis, metric_curves(results, env, variant, name), variant, line_style(i, variant, results.manifest))
         drawn |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
         metric = METRICS.get(name, Metric(name))
         _steps(axis)
@@ -118,11 +118,11 @@ def why(results: Results, about: dict[str, Any], env: str, variants: list[str]) 
     return figure
 
 
-def metric_curves(results: Results, about: dict[str, Any], env: str, variant: str, name: str) -> pd.DataFrame:
+def metric_curves(results: Results, env: str, variant: str, name: str) -> pd.DataFrame:
     """A metric [seeds, steps] of a variant's runs as far as each went, in the environment's units of reward."""
     rows = results.training
     rows = rows[(rows["env"] == env) & (rows["variant"] == variant) & (rows["step"] > 0)]
-    scale = about["config"].get(variant, {}).get(env, {}).get("reward_scale", 1.0)
+    scale = results.manifest.option(variant, env, "reward_scale", 1.0)
     values = rows.assign(value=rows[name] / scale ** METRICS.get(name, Metric(name)).rewards)
     return values.pivot_table(index="seed", columns="step", values="value").replace([np.inf, -np.inf], np.nan)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -32,22 +32,21 @@ AXIS_MARGIN = 1.3
 """Intervals are cut at this many times the span of the differences beyond it."""
 
 
-def forest(final: pd.DataFrame, about: dict[str, Any]) -> Figure:
+def forest(final: pd.DataFrame, envs: Sequence[str], variants: Sequence[str], reference: str) -> Figure:
     """A panel an environment, a row a variant: difference from the reference, 95% interval, verdict."""
-    envs, variants = about["envs"], [name for name in about["variants"] if name != about["reference"]]
     columns = min(2, len(envs))
     panels = -(-len(envs) // columns)
     size = (5.4 * columns, (0.3 * len(variants) + 1.0) * panels)
     figure, axes = plt.subplots(panels, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = final[final["env"] == env]
-        rows = of_env.set_index("variant").loc[variants]
+        rows = of_env.set_index("variant").loc[list(variants)]
         low, high = _ends(rows[["difference", "difference_ci_low", "difference_ci_high"]].to_numpy(dtype=float))
         for y, row in enumerate(rows.to_dict("records")):
             interval = Estimate(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
             _draw(axis, y, interval, (low, high), _said(row), *LOOKS[row["verdict"]])
         axis.axvline(0, color="black", linewidth=1)
-        said = f"score{_at(of_env)} less that of {about['reference']}, 95% interval"
+        said = f"score{_at(of_env)} less that of {reference}, 95% interval"
         axis.set(title=env, xlim=(low, high), xlabel=said)
         axis.grid(visible=False, axis="y")
         axis.set_yticks(range(len(variants)), variants)
@@ -131,7 +130,7 @@ def _ends(intervals: np.ndarray, room: float = AXIS_MARGIN) -> tuple[float, floa
     return float(low - margin), float(high + margin)
 
 
-def _said(row: dict[str, Any]) -> str:
+def _said(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["difference"]):
         return "no seeds to compare"
     said = in_words(row).replace(" a side would decide", "") or f"no verdict: {row['seeds']} seeds"

@@ -1,0 +1,208 @@
+"""sac-bench run: train what experiments lack, then write their tables, figures and reports."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.table import Table
+
+from sac_bench.cli.common import (
+    DeviceOption,
+    ImportOption,
+    ResultsOption,
+    WorkersOption,
+    app,
+    command_line,
+    console,
+    counted,
+    import_modules,
+    say,
+    user_errors,
+)
+from sac_bench.envs import output
+from sac_bench.errors import InputError, one_line, redacted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sac_bench.execution.plan import Plan
+    from sac_bench.execution.train import Workers
+    from sac_bench.report.page import Page
+    from sac_bench.spec.experiment import Experiment, ExperimentGroup
+    from sac_bench.store.store import Store
+
+
+@app.command()
+def run(
+    experiments: Annotated[
+        list[Path], typer.Argument(help="Experiment files, as in experiments/, or folders of them.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
+    seeds: Annotated[Optional[int], typer.Option(metavar="N", help="Seeds 0 to N-1.")] = None,
+    steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
+    env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
+    variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    results: ResultsOption = Path("results"),
+    name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
+    import_: ImportOption = [],  # noqa: B006
+    keep_replay: Annotated[bool, typer.Option(help="Keep what is needed to continue finished runs.")] = False,
+    retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
+) -> None:
+    """Train what experiments lack, then write their tables, figures and reports. Runs that several share train once.
+
+    Exit code: 0 if every run ended (a run that diverged has ended, and is counted so), 1 if some failed, 2 for bad
+    input, 130 if interrupted.
+    """
+    with user_errors():
+        import_modules(import_)
+        from sac_bench.execution import train as training
+        from sac_bench.report import run as running
+        from sac_bench.results import tensorboard as events
+        from sac_bench.results.collect import runs_of
+        from sac_bench.spec.experiment import ExperimentGroup, load
+        from sac_bench.spec.includes import files as experiment_files
+        from sac_bench.store.store import ENDED, Store
+
+        if tensorboard:
+            events.check_installed()
+        files = experiment_files(experiments)
+        if name is not None and len(files) > 1:
+            raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
+        group = ExperimentGroup(
+            tuple(
+                load(file, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name, quick=quick)
+                for file in files
+            )
+        )
+        if repeated := [n for n, times in Counter(one.name for one in group.experiments).items() if times > 1]:
+            raise InputError(f"{repeated[0]}: the name is duplicated in these files, which would share a folder")
+        team = training.Workers.on(device, workers, len({spec.id for _, spec in group.runs()}), import_)
+        store = Store(results)
+        store.check_layout()
+        for one in group.experiments:
+            store.check_writable(one.name)
+        if dry_run:
+            _print_plan(group, training.plan(group, store, team, retrain), store, team)
+            return
+        output.keep_in(store.environment_log)
+        command = redacted(command_line())
+        try:
+            running.train_and_collect(
+                group,
+                store,
+                team,
+                console,
+                command=command,
+                keep_replay=keep_replay,
+                retrain=retrain,
+                planned=lambda plan: _print_plan(group, plan, store, team, training=True),
+            )
+            pages: running.Pages = {}
+            for one in group.experiments:
+                try:
+                    pages[one.name] = _report(one, store, command, alone=len(files) == 1)
+                except InputError as error:
+                    if len(files) == 1:
+                        raise
+                    pages[one.name] = str(error)
+            if len(files) > 1:
+                from sac_bench.cli.report import write_reports
+
+                others = [other for other in running.reported(store.root) if other not in pages]
+                say(running.index(store.root, pages | write_reports(store.root, others)))
+            if tensorboard:
+                for one in group.experiments:
+                    say(f"events: {events.write_events(store.experiment(one.name))}")
+        except KeyboardInterrupt:
+            print(f"sac-bench: {_count(runs_of(store, group))}; continue with: {command}", file=sys.stderr)
+            raise
+        running.failures(pages)
+        if not set(runs_of(store, group)["status"]) <= set(ENDED):
+            raise typer.Exit(1)
+
+
+def _count(runs: pd.DataFrame) -> str:
+    """Return how many runs have which status: "3 finished, 2 interrupted (at 10,000 to 20,000 steps)"."""
+    words, runs = [], runs.drop_duplicates("run_id")
+    for status, steps in runs.groupby("status", sort=False)["steps"]:
+        low, high = steps.min(), steps.max()
+        between = f"{low:,} to {high:,}" if low < high else f"{low:,}"
+        words.append(f"{len(steps)} {status}" + (f" (at {between} steps)" if high and status != "finished" else ""))
+    return ", ".join(words)
+
+
+def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> Page:
+    """Write and print an experiment's report; in a few lines unless it is alone."""
+    from sac_bench.report.run import report_one
+
+    results, page = report_one(experiment, store, console, command)
+    folder = store.experiment(experiment.name)
+    if alone:
+        say((folder / "tables" / "final.txt").read_text(encoding="utf-8"))
+    else:
+        say(f"\n{experiment.name}: {page.question}")
+    if experiment.claim or not alone:
+        say("\n".join(page.answer))
+    console.print(_count(results.runs), highlight=False)
+    say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")
+    return page
+
+
+def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, training: bool = False) -> None:
+    from sac_bench.envs.checking import objection
+    from sac_bench.execution.checkpoint import CohortDirectory
+    from sac_bench.execution.machine import cannot_compile
+    from sac_bench.execution.plan import duration, member_bytes, superseded
+
+    new = sum(len(c.runs) for c in plan.cohorts if c.is_new)
+    continued = sum(len(c.runs) for c in plan.cohorts if not c.is_new)
+    words = [f"{new} new", f"{len(plan.reused)} reused", f"{continued} to be continued"]
+    if plan.diverged:
+        words.append(f"{len(plan.diverged)} diverged (not trained again)")
+    if plan.raised:
+        words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
+    if plan.waiting:
+        words.append(f"{len(plan.waiting)} after those they start from")
+    for one in group.experiments:
+        console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
+    console.print(f"runs: {', '.join(words)}", highlight=False)
+    for (on, difference), count in superseded(group, store).items():
+        were, they = ("were", "they are") if count > 1 else ("was", "it is")
+        say(f"{counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used")
+    if not plan.cohorts:
+        return
+    for env in dict.fromkeys(c.runs[0].env for c in plan.cohorts):
+        if objected := objection(env):
+            say(one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}"))
+    table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
+    for c in plan.cohorts:
+        table.add_row(
+            c.id[:8],
+            c.runs[0].env,
+            str(len(c.runs)),
+            f"{c.steps:,}",
+            f"{c.done:,}",
+            duration(c.seconds),
+            f"{c.memory_bytes / 1e9:.1f} GB",
+        )
+    console.print(table)
+    concurrent = sorted((c.memory_bytes for c in plan.cohorts), reverse=True)[: workers.count]
+    disk = sum(len(c.runs) * member_bytes(c.runs[0], c.steps) for c in plan.cohorts)
+    disk -= sum(CohortDirectory(store.cohort(c.id)).size() for c in plan.cohorts if not c.is_new)
+    console.print(
+        f"{counted(len(plan.cohorts), 'cohort')} on {counted(workers.count, f'{workers.device} worker')}: roughly "
+        f"{duration(plan.seconds(workers.count))}, up to {sum(concurrent) / 1e9:.1f} GB of memory and "
+        f"{max(disk, 0) / 1e9:.1f} GB of disk while training",
+        highlight=False,
+    )
+    if training and (reason := cannot_compile()):
+        say(reason)

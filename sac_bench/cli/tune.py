@@ -1,0 +1,85 @@
+"""sac-bench tune: search for hyperparameters, then check the best on held-out seeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from sac_bench.cli.common import (
+    DeviceOption,
+    ImportOption,
+    ResultsOption,
+    WorkersOption,
+    app,
+    command_line,
+    console,
+    import_modules,
+    say,
+    user_errors,
+)
+from sac_bench.envs import output
+from sac_bench.errors import one_line, redacted
+
+
+@app.command()
+def tune(
+    study: Annotated[Path, typer.Argument(help="A study file, as in experiments/tuning/.")],
+    storage: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="URL",
+            help="sqlite:///, postgresql:// or mysql://; by default a journal beside the results.",
+            envvar="SAC_BENCH_STORAGE",
+            show_envvar=True,
+        ),
+    ] = None,
+    trials: Annotated[Optional[int], typer.Option(metavar="N", help="Trials in all, in place of the file's.")] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    results: ResultsOption = Path("results"),
+    import_: ImportOption = [],  # noqa: B006
+    retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only check the file, and print what would be searched.")] = False,
+) -> None:
+    """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
+
+    Exit code: 0 if every trial ended and the best were checked, 1 if runs failed, 2 for bad input, 130 if interrupted.
+    The same command continues.
+    """
+    with user_errors():
+        import_modules(import_)
+        from sac_bench.execution.machine import cannot_compile
+        from sac_bench.execution.train import Workers
+        from sac_bench.store.store import Store
+        from sac_bench.tuning import study as studies
+
+        team = Workers.on(device, workers, imports=import_)
+        loaded = studies.load(study, trials)
+        store = Store(results)
+        store.check_layout()
+        store.check_writable(loaded.name)
+        console.print(
+            one_line(f"{loaded.name}: {loaded.question}" if loaded.question else loaded.name), highlight=False
+        )
+        if dry_run:
+            say(studies.in_words(loaded))
+            return
+        from sac_bench.tuning.storage import hidden_in
+        from sac_bench.tuning.tune import tune as carry_out
+
+        if reason := cannot_compile():
+            say(reason)
+        output.keep_in(store.environment_log)
+        command = redacted(hidden_in(command_line(), storage))
+        try:
+            succeeded = carry_out(
+                loaded, store, team, storage=storage, retrain=retrain, console=console, command=command
+            )
+        except KeyboardInterrupt:
+            print(f"sac-bench: continue with: {command}", file=sys.stderr)
+            raise
+        if not succeeded:
+            raise typer.Exit(1)

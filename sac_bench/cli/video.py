@@ -1,0 +1,58 @@
+"""sac-bench watch: a video of a trained policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from sac_bench.cli.common import ImportOption, ResultsOption, app, counted, import_modules, say, user_errors
+from sac_bench.errors import InputError, nearest
+
+
+@app.command()
+def watch(
+    run: Annotated[str, typer.Argument(help="A run's id, or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]].")],
+    results: ResultsOption = Path("results"),
+    out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
+    episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Whole episodes.")] = 1,
+    sample: Annotated[bool, typer.Option("--sample", help="Sample the actions, as SQL always does.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the environment and the actions.")] = 0,
+    import_: ImportOption = [],  # noqa: B006
+) -> None:
+    """Make a video of a trained policy."""
+    with user_errors():
+        import_modules(import_)
+        from sac_bench.algorithms import ALGORITHMS
+        from sac_bench.evaluation import video
+        from sac_bench.evaluation.policy import load_policy
+        from sac_bench.store.store import Store
+
+        if out is not None:
+            video.check_out(out)
+        run = find_run(run, results)
+        policy = load_policy(run, results)
+        for difference in Store(results).run(run).differences():
+            say(f"trained with {difference}, and shown as it is now")
+        out = out or Path(f"{run}{'.mp4' if video.has_ffmpeg() else '.gif'}")
+        say(f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, {policy.steps:,} steps")
+        sampled = sample or ALGORITHMS[policy.spec.algorithm].scored_by == "sample"
+        for episode in video.watch(policy, out, episodes, sampled, seed):
+            say(f"return {episode.score:.1f} in {counted(episode.length, 'step')}")
+        say(f"video: {out}")
+
+
+def find_run(run: str, results: Path) -> str:
+    """Return a run's id, from the id or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]] (the first such run)."""
+    from sac_bench.results.load import load_results
+
+    experiment, slash, rest = run.partition("/")
+    if not slash:
+        return run
+    runs = load_results(experiment, results).runs
+    names = [f"{r.variant}/{r.env}/{r.seed}" for r in runs.itertuples()]
+    for name, run_id in zip(names, runs["run_id"], strict=True):
+        if f"{name}/".startswith(f"{rest.rstrip('/')}/"):
+            return str(run_id)
+    raise InputError(f"{run}: {experiment} has no such run{nearest(rest, [*names, *runs['variant']])}")

@@ -1,0 +1,153 @@
+"""Gather an experiment's runs from the store into the CSV tables of results/<name>/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.errors import InputError
+from sac_bench.evaluation.random_policy import random_policy
+from sac_bench.evaluation.robustness import measure
+from sac_bench.results.load import Results, lock_of
+from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
+from sac_bench.results.schema import CONDITIONS, OPTIONAL, PACKAGES, TABLES, frame
+from sac_bench.spec.claim import robustness_measures
+from sac_bench.spec.experiment import Experiment, Plannable
+from sac_bench.store import locks
+from sac_bench.store.atomic import fingerprint, write_text
+from sac_bench.store.store import TABLES as RUN_TABLES
+from sac_bench.store.store import Store
+
+
+def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
+    """Return the table `runs` from the runs' statuses alone: one row per variant and run, in the order of `runs`."""
+    rows = []
+    for variant, spec in experiment.runs():
+        status, steps = store.run(spec.id).status(), variant.steps[spec.env]
+        rows.append(
+            {
+                "run_id": spec.id,
+                "variant": variant.name,
+                "env": spec.env,
+                "seed": spec.seed,
+                "status": store.standing(status, steps),
+                "steps": min(status["steps"], steps),
+                "target_steps": steps,
+                "wall_seconds": status.get("wall_seconds"),
+                "cohort_size": status.get("cohort_size"),
+                "algorithm": variant.algorithm,
+                "start": spec.start.run if spec.start else None,
+                "backend": spec.versions(),
+                **conditions(status),
+                "reason": status.get("reason"),
+            }
+        )
+    return frame("runs", rows).astype({"reason": object, "start": object})
+
+
+def collect(store: Store, experiment: Experiment, command: str = "", measured: bool = True) -> Results:
+    """Gather an experiment's runs, write them to results/<name>/ and return them.
+
+    `measured`: also measure the robustness of its trained policies, if a claim needs that.
+    """
+    folder = store.experiment(experiment.name)
+    runs = runs_of(store, experiment)
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in RUN_TABLES}
+    for i, (variant, spec) in enumerate(experiment.runs()):
+        run = store.run(spec.id)
+        if run.status()["status"] in ("new", "planned", "damaged"):
+            continue  # any tables there are those of an earlier training, or damaged
+        labels = {"run_id": spec.id, "variant": variant.name, "env": spec.env, "seed": spec.seed}
+        for name in RUN_TABLES:
+            try:
+                table = run.table(name)
+            except InputError as error:  # the run has not ended: continuing it repairs the table, or reports it
+                runs.loc[i, "reason"] = str(error)
+                continue
+            if len(table):
+                table = table[table["step"] <= runs.loc[i, "steps"]]  # later rows are not saved yet
+                if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
+                    table = table[spec.config.is_evaluated(table["step"], variant.steps[spec.env])]
+                table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
+                tables[name].append(table)
+    joined = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in tables.items()}
+    robustness = _robustness(store, experiment, runs) if measured else pd.DataFrame()
+    results = Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **joined)
+    with locks.locked(lock_of(folder, "tables")):
+        fingerprints = {}
+        for name in TABLES:
+            path, table = folder / f"{name}.csv", getattr(results, name)
+            if name in OPTIONAL and not len(table):
+                path.unlink(missing_ok=True)
+                continue
+            write_text(path, table.to_csv(index=False))
+            fingerprints[name] = fingerprint(path)
+        write_manifest(folder, results.manifest.model_copy(update={"tables": fingerprints}))
+    return results
+
+
+def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conditions a run was trained under; if they changed on the way, all values in order."""
+    stages = [_plain(stage) for stage in status.get("conditions") or [status]]
+    joined = {}
+    for name in CONDITIONS:
+        values = dict.fromkeys(stage[name] for stage in stages if stage.get(name) is not None)
+        joined[name] = next(iter(values), None) if len(values) < 2 else "; then ".join(map(str, values))
+    return joined
+
+
+def _plain(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Split "torch 2.13.0, numpy 2.4.6" into one entry per package."""
+    versions = dict(part.split(" ", 1) for part in (stage.get("versions") or "").split(", ") if " " in part)
+    return dict(stage) | {name: versions.get(name) for name in PACKAGES}
+
+
+def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the robustness measures that the claim needs of finished runs, measured now if they are missing.
+
+    A run that was trained further has another policy, so it has none.
+    """
+    needed = robustness_measures(experiment.claim)
+    rows = []
+    for run in runs[runs["status"] == "finished"].to_dict("records"):
+        status = store.run(run["run_id"]).status()
+        ended_here = (status["status"], status["steps"]) == ("finished", run["target_steps"])
+        if ended_here and (names := needed.get(run["variant"])):
+            labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
+            values = measure(store, run["run_id"], names)
+            rows += [labels | {"measure": name, "value": value} for name, value in values.items()]
+    return frame("robustness", rows)
+
+
+def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
+    claim = experiment.claim
+    return Manifest(
+        name=experiment.name,
+        question=experiment.question,
+        envs=experiment.envs,
+        seeds=experiment.seeds,
+        reference=experiment.reference,
+        success_return=experiment.success_return,
+        claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
+        command=command,
+        random={
+            env: RandomPolicy.model_validate(measured)
+            for env in experiment.envs
+            if (measured := random_policy(store, env))
+        },
+        variants={
+            variant.name: VariantRecord(
+                algorithm=variant.algorithm,
+                version=ALGORITHMS[variant.algorithm].version,
+                scored_by=ALGORITHMS[variant.algorithm].scored_by,
+                overrides=variant.overrides,
+                steps=variant.steps,
+                configs={env: config.model_dump(mode="json") for env, config in variant.configs.items()},
+                swept=variant.swept,
+            )
+            for variant in experiment.variants.values()
+        },
+    )

@@ -1,0 +1,70 @@
+"""Read an experiment's results back as DataFrames. Imports no torch, so notebooks start quickly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from sac_bench.errors import InputError, nearest
+from sac_bench.results.manifest import FILE, Manifest, load_manifest
+from sac_bench.results.schema import OPTIONAL, TABLES, columns
+from sac_bench.store import locks
+from sac_bench.store.atomic import check
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """One experiment: what it asked, and its tables (results/schema.py). Every table has run_id, variant, env, seed."""
+
+    manifest: Manifest
+    runs: pd.DataFrame
+    evaluations: pd.DataFrame
+    episodes: pd.DataFrame
+    training: pd.DataFrame
+    robustness: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def lock_of(folder: Path, what: str) -> Path:
+    """Return the lock that a process holds while it writes an experiment's "tables" or "report"."""
+    return folder.parent / ".locks" / "experiments" / f"{folder.name}.{what}"
+
+
+def load_results(name: str, results: str | Path = "results") -> Results:
+    """Load an experiment's tables.
+
+    `results` is the folder that contains <name>/; "results/record" holds the committed results.
+
+    Raises InputError if there is no such experiment, or its files are damaged.
+    """
+    folder = Path(results) / name
+    if not (folder / FILE).exists():
+        known = [path.parent.name for path in Path(results).glob(f"*/{FILE}")]
+        raise InputError(f"{results}: no results of {name!r}{nearest(name, known)}")
+    with locks.settled(lock_of(folder, "tables")):
+        manifest = load_manifest(folder)
+        try:
+            for table, fingerprint in manifest.tables.items():
+                check(folder / f"{table}.csv", fingerprint)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}; run the experiment again to rewrite it") from None
+        tables = {
+            table: _read(folder / f"{table}.csv", table)
+            for table in TABLES
+            if table not in OPTIONAL or (folder / f"{table}.csv").exists()
+        }
+    return Results(manifest, **tables)
+
+
+def _read(path: Path, table: str) -> pd.DataFrame:
+    try:
+        # A variant may be called "null": only an empty field is missing.
+        rows = pd.read_csv(path, dtype={"run_id": str, "variant": str}, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if missing := [column for column in columns(table) if column not in rows]:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; run the experiment again to rewrite it")
+    return rows

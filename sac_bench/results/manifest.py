@@ -1,0 +1,101 @@
+"""What an experiment asked: results/<name>/experiment.json as a frozen type."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from sac_bench.errors import InputError
+from sac_bench.store.atomic import Fingerprint, read_json, write_json
+
+FILE = "experiment.json"
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number that may be NaN or infinite, which JSON holds as null."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class RandomPolicy(_Record):
+    """The undiscounted return of uniformly random actions in one environment."""
+
+    episodes: int
+    return_mean: Number
+    return_std: Number
+
+
+class VariantRecord(_Record):
+    """A variant: its algorithm, what it overrides, and its config and steps per environment."""
+
+    algorithm: str
+    version: int | None = None
+    """The version of the algorithm that trained it; None if it was not recorded."""
+    scored_by: Literal["mean", "sample"] = "mean"
+    overrides: dict[str, Any] = {}
+    steps: dict[str, int]
+    configs: dict[str, dict[str, Any]] = {}
+    swept: tuple[str, float] | None = None
+    """The option and value, if the variant is a point of a sweep."""
+
+
+class ClaimRecord(_Record):
+    """A published claim in the words of its file (spec/claim.py parses it)."""
+
+    words: str
+    source: str
+    expect: tuple[str, ...]
+    margin: float | None = None
+    grows: tuple[str, str] | None = None
+
+
+class Manifest(_Record):
+    """An experiment as it was run. `tables`: the fingerprint of every CSV file beside it."""
+
+    name: str
+    question: str
+    envs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    reference: str
+    variants: dict[str, VariantRecord]
+    success_return: float | None = None
+    claim: ClaimRecord | None = None
+    command: str = ""
+    random: dict[str, RandomPolicy] = {}
+    tables: dict[str, Fingerprint] = {}
+
+    @property
+    def algorithms(self) -> list[str]:
+        """The algorithms of its variants, without repeats, in order."""
+        return list(dict.fromkeys(variant.algorithm for variant in self.variants.values()))
+
+    def random_return(self, env: str) -> float:
+        """Return the mean return of a random policy, NaN if it is unknown."""
+        return self.random[env].return_mean if env in self.random else math.nan
+
+    def option(self, variant: str, env: str, name: str, default: Any = None) -> Any:
+        """Return an option of a variant's config in an environment."""
+        return self.variants[variant].configs.get(env, {}).get(name, default)
+
+    def steps_on(self, env: str) -> list[int]:
+        """Return the numbers of steps of its variants in an environment, without repeats, ascending."""
+        return sorted({variant.steps[env] for variant in self.variants.values()})
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read results/<name>/experiment.json. Raises InputError if it is not what sac-bench writes."""
+    try:
+        return Manifest.model_validate(read_json(folder / FILE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{folder / FILE}: {where}: {first['msg']}; run the experiment again to rewrite it") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write results/<name>/experiment.json."""
+    write_json(folder / FILE, manifest.model_dump(mode="json"))

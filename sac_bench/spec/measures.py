@@ -1,0 +1,98 @@
+"""The measures that claims compare: their names, units and meaning. How they are measured is elsewhere.
+
+Of a run's tables: analysis/measures.py. Of its trained policy: evaluation/robustness.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sac_bench.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per run."""
+
+    label: str
+    in_returns: bool = True
+    """It is in units of return."""
+    has_margin: bool = True
+    """A claim's margin applies. The margin is a share of the reference's gain, so it weighs returns only, and not
+    differences of returns."""
+
+
+@dataclass(frozen=True)
+class RobustnessMeasure:
+    """A measure of a trained policy. `requires`: "masses" that can be changed, or "goals" to count."""
+
+    label: str
+    unit: str = "return"
+    requires: str = ""
+    version: int = 1
+    """Raised when the numbers change; stored values of another version are measured again."""
+
+
+ROBUSTNESS = {
+    "undisturbed": RobustnessMeasure("mean return of 10 episodes"),
+    "action-noise": RobustnessMeasure(
+        "mean return of 10 episodes with Gaussian noise of standard deviation 0.3 on every action in [-1, 1]"
+    ),
+    "observation-noise": RobustnessMeasure(
+        "mean return of 10 episodes with Gaussian noise on the observations, of 0.1 of the standard deviation that "
+        "each number has in the policy's undisturbed episodes"
+    ),
+    "mass": RobustnessMeasure(
+        "mean return of 10 episodes in Gymnasium's environment with the bodies' masses and inertias times 1.5",
+        requires="masses",
+    ),
+    # EnvPool brings another MuJoCo, where the same seed starts elsewhere: `mass` is compared with this.
+    "unchanged-mass": RobustnessMeasure(
+        "mean return of 10 episodes in Gymnasium's environment, undisturbed", requires="masses"
+    ),
+    "lost-to-action-noise": RobustnessMeasure("return undisturbed minus that under action-noise"),
+    "lost-to-observation-noise": RobustnessMeasure("return undisturbed minus that under observation-noise"),
+    "lost-to-mass": RobustnessMeasure(
+        "return with unchanged-mass minus that with mass, both in Gymnasium's environment", requires="masses"
+    ),
+    "goals": RobustnessMeasure(
+        "number of the four goals that at least a tenth of 100 episodes by sampled actions end at", "goals", "goals"
+    ),
+    "goal-entropy": RobustnessMeasure(
+        "entropy of the goals' shares in those of 100 episodes by sampled actions that end at one; 0 if none does",
+        "nats",
+        "goals",
+    ),
+}
+
+MEASURES = {
+    "score": Measure("score"),
+    "sampled": Measure("score of sampled actions"),
+    "area": Measure("mean return over the whole curve"),
+    "spread": Measure("distance of a seed's score from the median seed's", True, False),
+    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False, False),
+    "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False, False),
+    **{
+        name: Measure(one.label, one.unit == "return", one.unit == "return" and not name.startswith("lost"))
+        for name, one in ROBUSTNESS.items()
+    },
+}
+"""`spread`: the mean of these distances over seeds is what Brown and Forsythe (1974) compare, a test of spread that
+does not assume normal scores."""
+
+
+def check_robustness(names: Iterable[str], env_id: str) -> None:
+    """Raise InputError unless these robustness measures exist and can be measured in the environment."""
+    from sac_bench.envs.heavy import with_masses
+    from sac_bench.envs.multigoal import check_multigoal
+
+    checks: dict[str, Callable[[str], object]] = {"masses": with_masses, "goals": check_multigoal}
+    for name in names:
+        if name not in ROBUSTNESS:
+            raise InputError(f"no robustness measure {name!r}{nearest(name, ROBUSTNESS)}")
+        if requires := ROBUSTNESS[name].requires:
+            try:
+                checks[requires](env_id)
+            except InputError as error:
+                raise InputError(f"robustness measure {name!r}: {error}") from None
