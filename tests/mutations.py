@@ -366,10 +366,10 @@ BUGS = [
     Bug(
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
     ),
-    Bug("replay dropped although another command needs it", WORKER, 'self.steps >= plan["furthest"]', "True", SAVED),
+    Bug("a replay is dropped that another command wants", WORKER, 'self.steps >= plan["furthest"]', "True", SAVED),
     Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._here", "stopped", SAVED),
     Bug("what a run was trained under is forgotten", WORKER, "[*stages, {", "[{", SAVED),
-    Bug("tables of finished runs are not checked", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
+    Bug("tables of finished runs are not looked at", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
     Bug(
         "rows that are not saved yet count",
         RESULTS,
@@ -396,13 +396,7 @@ BUGS = [
         f"{FAULTS}::test_commands_that_share_runs_train_each_once",
     ),
     Bug("ended run is joined and trained again", PLAN, "(directory.saved() or untouched)", "True", STORED),
-    Bug(
-        "trained run is started from the beginning",
-        WORKER,
-        '(*ENDED, "damaged") or status["steps"]:',
-        '("no",):',
-        SAVED,
-    ),
+    Bug("what was trained is started anew", WORKER, '(*ENDED, "damaged") or status["steps"]:', '("no",):', SAVED),
     Bug("a run that was not ended stays so", PLAN, "and not _to_be_ended(store, status)", "", STORED),
     Bug("a curve ends where its run diverged", FIGURES, "= random", "= np.nan", "tests/analysis"),
     Bug(
@@ -455,9 +449,9 @@ BUGS = [
     Bug("the ratio is not clipped", PPO, "torch.clamp(ratio, 1 - clip, 1 + clip)", "ratio", OF_PPO),
     Bug("advantages run across the end of an episode", PPO, '["gae_lambda"] * (1 - done)', '["gae_lambda"]', OF_PPO),
     Bug("terminated episodes bootstrap", PPO, "* (1 - final) * next_value", "* next_value", OF_PPO),
-    Bug("returns are set to the advantages", PPO, '"return": advantage + value', '"return": advantage', OF_PPO),
+    Bug("returns are advantages", PPO, '"return": advantage + value', '"return": advantage', OF_PPO),
     Bug("entropy is avoided", PPO, '- numbers["entropy_coefficient"]', '+ numbers["entropy_coefficient"]', OF_PPO),
-    Bug("stopped member never resumes", PPO, 'torch.zeros_like(state["stopped"])', 'state["stopped"]', OF_PPO),
+    Bug("a member that stopped stays so", PPO, 'torch.zeros_like(state["stopped"])', 'state["stopped"]', OF_PPO),
     Bug("running return continues after its episode", PPO, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
     Bug("every minibatch is the first one", ROLLOUT, "(moment.step % batches)", "(0 * moment.step)", OF_PPO),
     Bug("particles attract each other", SQL, "+ gradient).mean(1)", "- gradient).mean(1)", OF_SQL),
@@ -660,13 +654,7 @@ BUGS = [
         EXAMINED,
     ),
     Bug("heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/tasks"),
-    Bug(
-        "action cost uses the norm, not its square",
-        MULTIGOAL,
-        "(u * u + v * v)",
-        "(u * u + v * v) ** 0.5",
-        "tests/tasks",
-    ),
+    Bug("the action's cost is of its norm", MULTIGOAL, "(u * u + v * v)", "(u * u + v * v) ** 0.5", "tests/tasks"),
     Bug(
         "warm start copies a temperature that was not learned",
         SAC,
