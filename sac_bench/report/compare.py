@@ -17,8 +17,8 @@ from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
 from sac_bench.analysis.statistics import seed_correlation, unpaired
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, nearest
-from sac_bench.report.figures.curves import house_style, write_figure
 from sac_bench.report.figures.forest import forest
+from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.tables import RULES, final_performance
 from sac_bench.results.load import Results, load_results

@@ -198,10 +198,17 @@ def drawing(picture: Picture) -> Drawing:
     size = dict(re.findall(r'\b(width|height)="([\d.]+)pt"', tag[0])) if tag else {}
     if len(size) < 2:
         raise ValueError(f"{path} does not say its width and height")
-    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+    svg = _without_ballast(svg)
     width, height = (round(POINTS * float(size[side])) for side in ("width", "height"))
     return Drawing("data:image/svg+xml," + quote(svg, safe=" ,;:=/()!*+?@$-_.~"), width, height)
+
+
+def _without_ballast(svg: str) -> str:
+    """Return an SVG without comments, white space and names that nothing refers to, with coordinates to 0.01 point."""
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+    svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
 
 
 def sections(*found: tuple[str | Link, Sequence[Block]]) -> tuple[Section, ...]:

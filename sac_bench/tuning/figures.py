@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from sac_bench.report.figures.curves import PALETTE, house_style, write_figure
+from sac_bench.report.figures.style import PALETTE, house_style, write_figure
 
 About = dict[str, Any]
 """What study.json holds (tuning/report.py)."""

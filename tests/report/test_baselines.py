@@ -6,15 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sac_bench.results.results import Results
 
 from sac_bench.analysis.statistics import bootstrap_iqm
 from sac_bench.report.baselines import comparison, presented_comparison, without_published
 from sac_bench.report.experiment import _sources, write_report
 from sac_bench.report.figures.all import write_figures
-from sac_bench.report.figures.curves import comparison_curves, comparison_styles, published_marks
+from sac_bench.report.figures.comparison import comparison_curves, published_marks
+from sac_bench.report.figures.style import comparison_styles
 from sac_bench.report.page import Link
 from sac_bench.report.tables import final_performance
-from sac_bench.results.results import Results
 
 M = 1_000_000
 ENVS = ["gymnasium:HalfCheetah-v5", "Hopper-v5"]

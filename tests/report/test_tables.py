@@ -6,14 +6,15 @@ import re
 
 import pandas as pd
 import pytest
+from sac_bench.results.results import Results
 from scipy import stats
 
 from sac_bench.analysis.differences import answer, differences
 from sac_bench.report.experiment import write_report
 from sac_bench.report.figures.all import write_figures
-from sac_bench.report.figures.curves import curves_of, panels, sweeps
+from sac_bench.report.figures.curves import curves_of
+from sac_bench.report.figures.style import panels, sweeps
 from sac_bench.report.tables import final_performance, presented, scores
-from sac_bench.results.results import Results
 
 ABOUT = {
     "name": "made-up",

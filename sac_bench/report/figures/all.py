@@ -12,21 +12,13 @@ import pandas as pd
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.scores import at_words, scores
-from sac_bench.report.figures.curves import (
-    SUMMARIES,
-    acting,
-    comparison_curves,
-    final_scores,
-    house_style,
-    learning_curves,
-    panels,
-    sensitivity,
-    sweeps,
-    write_figure,
-)
+from sac_bench.report.figures.comparison import comparison_curves
+from sac_bench.report.figures.curves import acting, learning_curves
 from sac_bench.report.figures.diagnostics import measured, why
 from sac_bench.report.figures.forest import claim_forest, forest
 from sac_bench.report.figures.profile import profile
+from sac_bench.report.figures.scores import final_scores, sensitivity
+from sac_bench.report.figures.style import SUMMARIES, house_style, panels, sweeps, write_figure
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest

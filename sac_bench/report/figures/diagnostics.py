@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sac_bench.report.figures.curves import line_style
+from sac_bench.report.figures.style import line_style
 from sac_bench.results.load import Results
 
 READING = (

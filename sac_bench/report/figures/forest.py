@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import in_words
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.report.figures.curves import PALETTE
+from sac_bench.report.figures.style import PALETTE
 
 LOOKS = {
     "better": (PALETTE[0], "^"),

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.statistics import performance_profile
-from sac_bench.report.figures.curves import line_style, panel_grid, panels
+from sac_bench.report.figures.style import line_style, panel_grid, panels
 from sac_bench.results.manifest import Manifest
 
 MOST = 200

@@ -1,0 +1,150 @@
+"""How all figures look, and how they are written: as SVG and PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sac_bench.analysis.statistics import bootstrap_iqm
+from sac_bench.results.manifest import Manifest
+from sac_bench.store.atomic import write_atomically
+
+PALETTE = sns.color_palette("colorblind")
+DPI = 120
+COLOURS = 256
+REFERENCE = {"color": "black", "linewidth": 1.8}
+DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 2, 1, 1, 1, 1)))
+"""Lines of an experiment's algorithms, and of a panel's variants, in their order."""
+MARKERS = "osD^vph<>*"
+
+
+def _band_of_range(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return curves.mean(axis=0), curves.min(axis=0), curves.max(axis=0)
+
+
+Summary = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+SUMMARIES: dict[str, tuple[Summary, str]] = {
+    "range": (_band_of_range, "mean over seeds; band: lowest to highest seed"),
+    "iqm": (bootstrap_iqm, "IQM over seeds; band: 95% bootstrap interval"),
+}
+"""Curves [seeds, T] to middle, low and high [T], and what to call them."""
+
+
+def house_style() -> None:
+    """Set how all figures look. Text in SVG files stays text."""
+    settings = {
+        "svg.hashsalt": "sac_bench",
+        "svg.fonttype": "none",
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # of equal widths; matplotlib has the first
+        "figure.dpi": DPI,
+        "savefig.dpi": DPI,
+    }
+    sns.set_theme(style="whitegrid", context="paper", rc=settings)
+
+
+def line_style(place: int, variant: str, manifest: Manifest) -> dict[str, Any]:
+    """How the line of a panel's variant looks in all figures: dashes tell it from its neighbours without colours."""
+    if len(manifest.algorithms) > 1 and (style := comparison_styles(manifest).get(variant)):
+        return style  # as in the comparison's curves
+    if variant == manifest.reference:
+        return dict(REFERENCE)
+    return {"color": PALETTE[place % 10], "linewidth": 1.3, "linestyle": DASHES[place % len(DASHES)]}
+
+
+def sweeps(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """{swept key: {variant: value}}, the reference included where its value is a number."""
+    found: dict[str, dict[str, float]] = {}
+    for name, variant in manifest.variants.items():
+        if variant.swept:
+            key, value = variant.swept
+            found.setdefault(key, {})[name] = value
+    for key, values in found.items():
+        own = of_reference(manifest, key)
+        if isinstance(own, (int, float)) and own not in values.values():
+            values[manifest.reference] = float(own)
+    return found
+
+
+def of_reference(manifest: Manifest, key: str) -> Any:
+    """An option of the reference, on the first environment."""
+    return manifest.option(manifest.reference, manifest.envs[0], key)
+
+
+def panels(manifest: Manifest) -> dict[str, list[str]]:
+    """{title: variants}: one panel for the named variants, one for every swept key, the reference in each."""
+    swept = sweeps(manifest)
+    named = [name for name, v in manifest.variants.items() if not v.swept]
+    groups = {"variants": named} if len(named) > 1 or not swept else {}
+    for key, values in swept.items():
+        groups[key] = sorted((n for n in values if n != manifest.reference), key=lambda n: values[n])
+    return {
+        title: [manifest.reference, *(n for n in names if n != manifest.reference)] for title, names in groups.items()
+    }
+
+
+def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure with so many panels side by side, at most two, that it is legible in print; the rest is hidden."""
+    columns = min(2, panels)
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.2 * columns + 0.4, height * rows), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[panels:]:
+        axis.set_visible(False)
+    return figure, axes
+
+
+def comparison_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """{variant that is no point of a sweep: how its line looks}: a colour a variant, dashes an algorithm."""
+    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(manifest.algorithms)}
+    colors = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 6, 9, 8)]  # 7 is the gray of the random policy's line
+    styles, others = {}, 0
+    for name, variant in manifest.variants.items():
+        if variant.swept:
+            continue
+        style = dict(REFERENCE) if name == manifest.reference else {"color": colors[others % 9], "linewidth": 1.3}
+        others += name != manifest.reference
+        styles[name] = style | {"linestyle": dashes[variant.algorithm]}
+    return styles
+
+
+def random_line(axis: Axes, manifest: Manifest, env: str, vertical: bool = False) -> None:
+    random = manifest.random_return(env)
+    if np.isfinite(random):
+        line = axis.axvline if vertical else axis.axhline
+        line(random, color="gray", linewidth=0.8, linestyle=":", label="random policy")
+
+
+def _with_palette(png: io.BytesIO) -> io.BytesIO:
+    """Return the PNG with a palette of 256 colours: a third of the size."""
+    small = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as SVG and PNG, the same bytes for the same figure; return the PNG's path."""
+    if engine := figure.get_layout_engine():  # once for both, as it takes longer than drawing
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix[1:], metadata=metadata)
+        if suffix == ".png":
+            drawn = _with_palette(drawn)
+        write_atomically(path.with_name(path.name + suffix), drawn.getvalue())
+    plt.close(figure)
+    return path.with_name(path.name + ".png")
