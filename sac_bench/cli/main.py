@@ -218,7 +218,8 @@ def _report(asked: Any, store: Any, command: str, alone: bool = True) -> Any:
 def _say_plan(asked: Any, plan: Any, store: Any, workers: int, device: str) -> None:
     from sac_bench.envs.checking import objection
     from sac_bench.execution.checkpoint import CohortDirectory
-    from sac_bench.execution.plan import duration, member_bytes, superseded
+    from sac_bench.execution.cost import duration, member_bytes
+    from sac_bench.execution.plan import superseded
 
     fresh = sum(len(c.runs) for c in plan.cohorts if c.is_new)
     going_on = sum(len(c.runs) for c in plan.cohorts if not c.is_new)

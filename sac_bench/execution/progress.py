@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sac_bench.execution.plan import CohortPlan, duration
+from sac_bench.execution.cost import duration
+from sac_bench.execution.plan import CohortPlan
 
 if TYPE_CHECKING:
     from sac_bench.execution.engine import Work

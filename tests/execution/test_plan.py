@@ -5,7 +5,8 @@ import pytest
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.plan import duration, make_plan, superseded, write
+from sac_bench.execution.cost import duration
+from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.spec.experiment import load
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import Store
