@@ -14,9 +14,9 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import training_width
 from sac_bench.training.replay import row_width
 
-# A rough model of one core, from measurements on an AMD EPYC of the Zen 4 generation (results/record/benchmark): what
-# a step and its update cost besides arithmetic, shared by a cohort's members; arithmetic.
+# One core, measured on an AMD EPYC of the Zen 4 generation (results/record/benchmark).
 UPDATE_OVERHEAD_SECONDS = 1.1e-3
+"""Cost of a step and its update besides arithmetic, shared by a cohort's members."""
 FLOPS_PER_SECOND = 1e11
 START_SECONDS = 25.0
 PROCESS_BYTES = 600e6
@@ -34,7 +34,7 @@ def training_seconds(spec: RunSpec, runs: int, done: int, steps: int, device: st
 
 
 def env_step_seconds(env_id: str) -> float:
-    """Rough time of one step of one environment on one core: a bigger body has more to simulate and to observe."""
+    """Return the rough time of one step of one environment on one core. It grows with the size of the body."""
     return 8e-5 + 1.1e-6 * describe(env_id).observation_dim
 
 
@@ -56,25 +56,25 @@ def update_flops(spec: RunSpec) -> float:
 
 
 def cohort_bytes(runs: int, spec: RunSpec, steps: int, device: str) -> float:
-    """Memory at most of so many such runs in one process."""
+    """Return the peak memory in bytes of so many such runs in one process."""
     return PROCESS_BYTES + training_width(runs, device, compiled=True) * member_bytes(spec, steps)
 
 
 def member_bytes(spec: RunSpec, steps: int) -> float:
-    """One member's memory at most: its replay, filled, its state, and what an update holds meanwhile."""
+    """Return one member's peak memory in bytes: its filled replay, its state, and what an update needs."""
     _, state = state_bytes(spec.algorithm, spec.config, spec.env)
-    segment = replay_bytes(spec, min(steps, spec.config.eval_every))  # copied to be saved
+    segment = replay_bytes(spec, min(steps, spec.config.eval_every))  # copied for saving
     return replay_bytes(spec, steps) + 3 * segment + 2 * state + update_bytes(spec)
 
 
 def replay_bytes(spec: RunSpec, steps: int) -> float:
-    """One member's transitions, as many as it keeps."""
+    """Return the bytes of the transitions that one member keeps."""
     env = describe(spec.env)
     return min(spec.config.capacity, steps) * 4 * row_width(env.observation_dim, env.action_dim)
 
 
 def update_bytes(spec: RunSpec) -> float:
-    """One member's batches, activations and gradients: no more than twice of each network's, rarely all at once."""
+    """Return an upper bound in bytes on one member's batches, activations and gradients: twice each network's."""
     env, config = describe(spec.env), spec.config
     parameters, _ = state_bytes(spec.algorithm, config, spec.env)
     networks = 2 + getattr(config, "critics", 1)
@@ -83,7 +83,7 @@ def update_bytes(spec: RunSpec) -> float:
 
 
 def duration(seconds: float) -> str:
-    """ "45 s", "12 min", "3.5 h"."""
+    """Return a duration in words: "45 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -52,7 +52,7 @@ def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_env
     saved_to(400, original, directory, runs)
     restored = trainer(members, num_envs)
     assert directory.restore(restored, runs) == []
-    directory.go_on(runs)
+    directory.drop_later(runs)
     assert restored.steps == 400
     for trained in (original, restored):
         trained.train()
@@ -121,13 +121,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, orig
         harm(directory.path / name)
 
     restored = trainer(2)
-    complaints = directory.restore(restored, runs)
-    directory.go_on(runs)
+    problems = directory.restore(restored, runs)
+    directory.drop_later(runs)
     assert restored.steps == 400
     if name == NEWEST[0] and harm is Path.unlink:
-        assert complaints == []  # never committed, as far as anybody can tell
+        assert problems == []  # never committed, as far as anybody can tell
     else:
-        assert [name in complaint for complaint in complaints] == [True]
+        assert [name in problem for problem in problems] == [True]
     saved_to(600, restored, directory, runs)
     assert_same(original[0], restored)
     assert [run.path.joinpath("evaluations.csv").read_bytes() for run in runs] == expected
@@ -145,7 +145,7 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
     restored = trainer(2)
     directory.restore(restored, runs)
     assert runs[0].path.joinpath("evaluations.csv").read_bytes() != whole  # nothing is dropped before it is sure
-    directory.go_on(runs)
+    directory.drop_later(runs)
     restored.close()
     assert restored.steps == 600
     assert runs[0].path.joinpath("evaluations.csv").read_bytes() == whole
@@ -155,11 +155,11 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
 
 def test_where_no_checkpoint_is_whole_all_that_is_amiss_is_said_with_the_way_out(copied):
     directory, runs = copied
-    assert directory.complaints(runs) == []
+    assert directory.problems(runs) == []
     flip(directory.path / "rows-000000000000-000000000200.safetensors")  # both stand on it
     with pytest.raises(InputError, match=r"rows-000000000000-000000000200.*damaged.*--retrain"):
         directory.restore(trainer(2), runs)
-    assert len(directory.complaints(runs)) == 2
+    assert len(directory.problems(runs)) == 2
     assert len(runs[0].table("evaluations")) == 4  # nothing is destroyed by looking
 
 
@@ -193,11 +193,11 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, m
     monkeypatch.setattr(original, "checkpoint", older)
     directory.save(original, runs)
     original.close()
-    assert directory.complaints(runs) == []
+    assert directory.problems(runs) == []
     with pytest.raises(InputError, match=r"another version of sac_bench.*--retrain"):
         directory.restore(trainer(1), runs)
-    assert "another version of sac_bench" in directory.complaints(runs)[0]  # so that --retrain starts anew
-    directory.start_anew()
+    assert "another version of sac_bench" in directory.problems(runs)[0]  # so that --retrain starts anew
+    directory.clear()
     assert list(directory.path.iterdir()) == []
 
 
@@ -208,5 +208,5 @@ def test_files_are_named_within_the_folder(copied):
         (state,) = [name for name in commit["files"] if name.startswith("state")]
         commit["files"]["../cohort/" + state] = commit["files"].pop(state)
         write_json(path, commit)
-    with pytest.raises(InputError, match="is not a name of a file here"):
+    with pytest.raises(InputError, match="is not the name of a file in this folder"):
         directory.restore(trainer(2), runs)

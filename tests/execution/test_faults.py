@@ -140,7 +140,7 @@ def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_pa
     prepare(tmp_path, DIE.replace("TIMES", "2"))
     ran = command(*RUN)
     assert ran.returncode == 0, ran.stderr + ran.stdout
-    assert ran.stdout.count("worker killed by SIGKILL; starts again from its last segment") == 2
+    assert ran.stdout.count("worker killed by SIGKILL; restarted from its last segment") == 2
     assert comparable(tmp_path / "results") == reference
     log = next(tmp_path.glob("results/runs/*/log.txt")).read_text()
     assert [log.count(f"step {step}:") for step in (0, 100, 200, 300)] == [1, 1, 1, 1]
@@ -168,7 +168,7 @@ def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(c
     prepare(tmp_path, r"if self.steps == 250 and self.place == 1: raise MemoryError('no room\nfor more')")
     ran = command(*RUN)
     assert ran.returncode == 1
-    assert ran.stdout.count("worker MemoryError: no room for more; starts again") == 1
+    assert ran.stdout.count("worker MemoryError: no room for more; restarted") == 1
     assert set(sac_bench.load_results("line", tmp_path / "results").runs["reason"]) == {"MemoryError: no room for more"}
 
 
@@ -178,7 +178,7 @@ def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command,
     assert ran.returncode == 1, ran.stderr + ran.stdout
     reason = "ValueError: the arm broke (environment's step(), training, step 250)"
     assert f"failed: 1 run of cohort {next((tmp_path / 'results' / 'cohorts').iterdir()).name}: {reason}" in ran.stdout
-    assert "starts again" not in ran.stdout
+    assert "restarted" not in ran.stdout
     assert "1 finished, 1 failed (at 200 steps)" in ran.stdout
     runs = sac_bench.load_results("line", tmp_path / "results").runs.set_index("seed")
     assert runs["status"].to_dict() == {0: "finished", 1: "failed"}
@@ -332,7 +332,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     process = start(tmp_path, *RUN, program=["-c", PATIENT])
     wait_for(process, (tmp_path / "hung").exists)
     process.send_signal(signal.SIGINT)
-    read_until(process, "once more stops at once")
+    read_until(process, "press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)  # it would wait for days
     assert process.returncode == 130
@@ -348,7 +348,7 @@ def test_workers_end_once_nobody_listens(tmp_path):
     process.communicate()
     (cohort,) = tmp_path.glob("results/cohorts/*")
     with locks.locked(Store(tmp_path / "results").cohort_lock(cohort.name)):  # given back by the worker's end
-        assert "nobody listens any more" in (cohort / "log.txt").read_text()
+        assert "the command is gone" in (cohort / "log.txt").read_text()
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(com
     assert full.returncode == 1, full.stderr + full.stdout
     assert "No space left on device" in full.stdout + full.stderr
     assert "Traceback" not in full.stdout + full.stderr
-    assert "starts again" not in full.stdout  # which would not help
+    assert "restarted" not in full.stdout  # which would not help
     remount("size=64m")
     again = command(*RUN, "--results", folder)
     assert again.returncode == 0, again.stderr + again.stdout
@@ -437,8 +437,8 @@ def test_a_lost_replay_is_told_and_not_trained_again_unasked(command, tmp_path, 
         path.unlink()
     failed = command(*RUN)
     assert failed.returncode == 1
-    assert "no checkpoint is whole; --retrain trains its runs again" in failed.stdout
-    assert "starts again" not in failed.stdout
+    assert "no checkpoint is intact; --retrain trains its runs again" in failed.stdout
+    assert "restarted" not in failed.stdout
     assert "0 new, 2 reused" in command(*RUN, "--steps", "200", "--dry-run").stdout  # what was finished still is
     assert command(*RUN, "--retrain").returncode == 0
     assert comparable(tmp_path / "results") == reference

@@ -58,7 +58,7 @@ def test_what_crashes_left_is(store):
 def test_a_replay_that_outlived_its_finished_runs_is_unless_it_is_to_be_kept(store):
     for run_id in store.run_ids():
         store.run(run_id).update(status="finished", steps=400)
-    assert {why for _, why in found(store)} == {"replays of finished runs that were not to be kept"}
+    assert {why for _, why in found(store)} == {"replays of finished runs"}
     assert len(found(store)) == 4
     with store.planner() as alive:
         for cohort in store.cohort_ids():

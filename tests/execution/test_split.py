@@ -77,7 +77,9 @@ def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(surv
         assert (status["steps"], status["cohort"]) == ((800, narrower) if m in survivors else (400, cohort))
         if m in survivors:
             assert_same(bytes_of(store, run_id), bytes_of(whole, run_id))
-            assert f"goes on in cohort {narrower} of width {width}" in (store.run(run_id).path / "log.txt").read_text()
+            assert (
+                f"continues in cohort {narrower} of width {width}" in (store.run(run_id).path / "log.txt").read_text()
+            )
 
 
 def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):

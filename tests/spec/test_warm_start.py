@@ -185,7 +185,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     (children,) = carry_out(then, store)
     begun = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
     for m, spec in enumerate(then.cohorts[0].runs):
-        begun.trainer.cohort.start(m, *worker.starting.read(store, spec.start))
+        begun.trainer.cohort.start(m, *worker.warm_start.read(store, spec.start))
         saved = load_file(store.run(spec.start.run).weights)
         ended = parents.trainer.cohort.weights(m)
         for name, leaf in begun.trainer.cohort.weights(m).items():
@@ -235,7 +235,7 @@ def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_fa
     parents.runs[0].end("diverged", steps=200)
     assert settle(plan.waiting, store)
     told = {v.name: store.run(s.id).status() for v, s in load(path).runs() if s.seed == 0 and v.name != "sac"}
-    assert told["tuned"]["reason"] == f"not started: its start, run {parents.runs[0].id}, diverged"
+    assert told["tuned"]["reason"] == f"not started: its parent, run {parents.runs[0].id}, diverged"
     assert told["last"]["reason"].endswith("has not started")
     plan = planned(path, store)
     assert variants_of(plan, path) == [["tuned"]]
@@ -256,7 +256,7 @@ def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
     for run in runs:  # as they ended before weights were kept
         run.update(weights=None)
         run.weights.unlink()
-    with pytest.raises(InputError, match=r"which others start from at 200 steps, ended before .* --retrain"):
+    with pytest.raises(InputError, match=r"the parent of other runs at 200 steps, has no weights on disk; --retrain"):
         planned(path, store)
     assert not planned(path, store, variants=["sac"], retrain=True).cohorts
     again = planned(path, store, retrain=True)
@@ -271,7 +271,7 @@ def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
 def test_a_run_that_went_on_is_no_start_at_its_former_end(file, store):
     path = file()
     carry_out(planned(path, store, variants=["sac"], steps=300), store)
-    with pytest.raises(InputError, match="from at 200 steps, went on, and has the weights of step 300"):
+    with pytest.raises(InputError, match="at 200 steps, has the weights of step 300 only"):
         planned(path, store)
     assert not planned(path, store, variants=["sac"]).cohorts
 
@@ -282,7 +282,7 @@ def test_gc_keeps_what_listed_runs_start_from(file, store):
     carry_out(planned(path, store, variants=["tuned"]), store)
     collect(store, experiment)
     assert gc.UNLISTED not in {item.why for item in gc.find(store)}
-    (store.root / "tuned" / "runs.csv").write_text("run_id\n")
+    (store.root / "tuned" / "runs.csv").write_text("run_id,start\n")
     assert [item.why for item in gc.find(store)].count(gc.UNLISTED) == 2
 
 
@@ -300,7 +300,7 @@ def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bi
         ran = command("run", path.name, "--import", "line", "--workers", "1")
         assert ran.returncode == 0, ran.stderr + ran.stdout
         assert "2 new, 0 reused, 0 to be continued, 2 after those they start from" in ran.stdout
-        assert ran.stdout.count("starts again from its last segment") == deaths
+        assert ran.stdout.count("restarted from its last segment") == deaths
         weights = {p.parent.name: p.read_bytes() for p in tmp_path.glob("results/runs/*/weights.safetensors")}
         found.append(comparable(tmp_path / "results") | weights)
         report = (tmp_path / "results" / "tuned" / "report.md").read_text()
