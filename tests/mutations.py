@@ -633,8 +633,16 @@ BUGS = [
         "played.last, played.terminated | True",
         EXAMINED,
     ),
-    Bug("heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/tasks"),
-    Bug("the action's cost is of its norm", MULTIGOAL, "(u * u + v * v)", "(u * u + v * v) ** 0.5", "tests/tasks"),
+    Bug(
+        "heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/envs/test_heavy.py"
+    ),
+    Bug(
+        "the action's cost is of its norm",
+        MULTIGOAL,
+        "(u * u + v * v)",
+        "(u * u + v * v) ** 0.5",
+        "tests/envs/test_multigoal.py",
+    ),
     Bug(
         "a start's temperature goes on where it was not learned",
         SAC,
