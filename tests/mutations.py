@@ -525,7 +525,7 @@ BUGS = [
         "diverged runs score what they had", SCORE, "worst[env] if run.diverged else run.value", "run.value", OF_TUNING
     ),
     Bug("the worst go on", PRUNING, "sum(other > value", "sum(other < value", OF_TUNING),
-    Bug("no bracket is spared", SEARCH, "if rung < mine:", "if False:", OF_TUNING),
+    Bug("no bracket is spared", SEARCH, "if rung < own_bracket:", "if False:", OF_TUNING),
     Bug("the worst trial wins", HELD_OUT, "-(t.value or 0.0)", "(t.value or 0.0)", OF_TUNING),
     Bug(
         "the winner is checked on the search's seeds",
@@ -576,7 +576,7 @@ BUGS = [
         "if 0 * sum(other.number < trial.number",
         OF_TUNING,
     ),
-    Bug("a half-written line stays in the journal", "tuning/storage.py", "file.truncate(whole)", "pass", OF_TUNING),
+    Bug("a half-written line stays in the journal", "tuning/storage.py", "file.truncate(complete)", "pass", OF_TUNING),
     Bug(
         "a narrower cohort of other members",
         REPLAY,
@@ -712,8 +712,8 @@ BUGS = [
     Bug(
         "the common part lies over the file",
         "spec/includes.py",
-        "merged(below, table)",
-        "merged(table, below)",
+        "merged(included, table)",
+        "merged(table, included)",
         CLAIMED,
     ),
 ]

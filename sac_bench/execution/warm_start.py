@@ -10,7 +10,7 @@ from torch import Tensor
 from sac_bench.algorithms.protocol import Hyperparameters
 from sac_bench.errors import InputError
 from sac_bench.spec import warm_start
-from sac_bench.spec.run import RunSpec, Start
+from sac_bench.spec.run import RunSpec, WarmStart
 from sac_bench.store.atomic import check, write_json
 from sac_bench.store.store import ENDED, Store, standing_at
 
@@ -53,7 +53,7 @@ def settle(waiting_runs: Sequence[RunSpec], store: Store) -> bool:
     """
     by_id = {spec.id: spec for spec in waiting_runs}
 
-    def obstacle(start: Start) -> str | None:
+    def obstacle(start: WarmStart) -> str | None:
         if start.run in by_id:
             grandparent = by_id[start.run].start
             return "has not started" if grandparent and obstacle(grandparent) else None
@@ -72,7 +72,7 @@ def settle(waiting_runs: Sequence[RunSpec], store: Store) -> bool:
     return any(spec.start and _has_finished(spec.start, store) for spec in waiting_runs)
 
 
-def read(store: Store, start: Start) -> tuple[dict[str, Tensor], Hyperparameters]:
+def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], Hyperparameters]:
     """Return a run's initial weights, by name, and its parent's hyperparameters; InputError if there are no weights."""
     _check_weights(start, store)
     run = store.run(start.run)
@@ -82,7 +82,7 @@ def read(store: Store, start: Start) -> tuple[dict[str, Tensor], Hyperparameters
     return tensors, run.spec().config.number_tensors()
 
 
-def _has_finished(start: Start, store: Store) -> bool:
+def _has_finished(start: WarmStart, store: Store) -> bool:
     """Return whether the parent has finished; InputError if it has, and has no weights of the required step."""
     status = store.run(start.run).status()
     if standing_at(status, start.steps) != "finished":
@@ -91,7 +91,7 @@ def _has_finished(start: Start, store: Store) -> bool:
     return True
 
 
-def _check_weights(start: Start, store: Store) -> None:
+def _check_weights(start: WarmStart, store: Store) -> None:
     run = store.run(start.run)
     status = run.status()
     which = f"run {run.id}, the parent of other runs at {start.steps} steps,"
