@@ -64,13 +64,10 @@ def tune(
             save()
             search.run()
             best_trials = best(trials.all(), study.top)
-            result = (
-                _check(study, trials.all(), best_trials, training, command)
-                if best_trials and not search.failed
-                else None
-            )
+            checked = bool(best_trials) and not search.failed
+            result = _check(study, trials.all(), best_trials, training, command) if checked else None
             failures = report.failures(collect(store, search.listed(), command).runs)
-            if best_trials and not search.failed:
+            if checked:
                 failures += report.failures(load_results(held_out_name(study), store.root).runs)
             save(result, failures)
     if result:

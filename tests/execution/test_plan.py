@@ -1,4 +1,4 @@
-"""What is trained, reused and continued, and how runs become cohorts."""
+"""Which runs are trained, reused and continued, and how they are grouped into cohorts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a worker leaves alone, keeps and writes down; in this process, from plans on disk."""
+"""What a worker keeps, records and does not touch; in this process, from plans on disk."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from sac_bench.store.store import Store
 
 @pytest.fixture
 def planned(experiment_file, tmp_path, monkeypatch):
-    """A store with two runs in one cohort, to be trained to 300 steps."""
+    """A store with two runs in one cohort, planned for 300 steps."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
     store = Store(tmp_path / "results")
     experiment = load(experiment_file, variants=["sac"], steps=300, settings=["eval_every=100", "eval_episodes=1"])
@@ -32,7 +32,7 @@ def train(store, steps):
 
 def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
     store = planned
-    assert train(store, 200).saved()  # the plan on disk wants 300
+    assert train(store, 200).saved()  # the plan on disk has 300
     assert {store.run(run_id).status()["steps"] for run_id in store.run_ids()} == {200}
     directory = train(store, 300)
     assert not directory.saved()
@@ -43,12 +43,12 @@ def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
 def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
     store = planned
     train(store, 200)
-    mine, others = (store.run(run_id) for run_id in store.run_ids())
+    own, others = (store.run(run_id) for run_id in store.run_ids())
     others.update(cohort="0" * 16, status="started")
     before = {path.name: path.read_bytes() for path in others.path.iterdir()}
     train(store, 300)
     assert {path.name: path.read_bytes() for path in others.path.iterdir()} == before
-    assert mine.table("evaluations")["step"].max() == 300
+    assert own.table("evaluations")["step"].max() == 300
 
 
 def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_way(planned, monkeypatch):
