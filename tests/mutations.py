@@ -1,7 +1,7 @@
-"""Plant plausible bugs one at a time and see which test catches each: `make mutations` (about half an hour).
+"""Plant plausible bugs one at a time and report which test catches each: `make mutations` (about half an hour).
 
-Each bug is a replacement in one file of a copy of the project. A bug that no test catches, or whose place is no longer
-in the code, is an error. docs/correctness.md lists what this prints.
+Each bug replaces text in one file of a copy of the project. A bug that no test catches, or whose text is not in the
+file, is an error. docs/correctness.md lists the output.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ OF_SQL = "tests/algorithms/test_sql.py"
 PRECISION = "tests/algorithms/test_precision.py"
 REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "envs/pool.py"
 COHORT, ADAM, EVALUATE = "training/cohort.py", "algorithms/adam.py", "training/evaluate.py"
-CHECKPOINT, WORKER, PLAN, ENGINE = (f"execution/{name}.py" for name in ("checkpoint", "worker", "plan", "engine"))
+CHECKPOINT, WORKER, RECORDER, PLAN, ENGINE = (
+    f"execution/{name}.py" for name in ("checkpoint", "worker", "recorder", "plan", "engine")
+)
 STORE, RESULTS, GARBAGE, FIGURES = "store/store.py", "results/results.py", "execution/gc.py", "report/figures/curves.py"
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
@@ -367,8 +369,8 @@ BUGS = [
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
     ),
     Bug("a replay is dropped that another command wants", WORKER, 'self.steps >= plan["furthest"]', "True", SAVED),
-    Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._here", "stopped", SAVED),
-    Bug("what a run was trained under is forgotten", WORKER, "[*stages, {", "[{", SAVED),
+    Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._own_runs", "stopped", SAVED),
+    Bug("what a run was trained under is forgotten", RECORDER, "[*stages, {", "[{", SAVED),
     Bug("tables of finished runs are not looked at", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
     Bug(
         "rows that are not saved yet count",
@@ -384,7 +386,7 @@ BUGS = [
     Bug(
         "cohorts planned by a live process are planned again",
         PLAN,
-        "if cohort and directory and is_wanted(store, cohort) and (directory.saved() or untouched):",
+        "if cohort and directory and is_in_use(store, cohort) and (directory.saved() or untouched):",
         "if False:",
         STORED,
     ),
@@ -397,12 +399,12 @@ BUGS = [
     ),
     Bug("ended run is joined and trained again", PLAN, "(directory.saved() or untouched)", "True", STORED),
     Bug("what was trained is started anew", WORKER, '(*ENDED, "damaged") or status["steps"]:', '("no",):', SAVED),
-    Bug("a run that was not ended stays so", PLAN, "and not _to_be_ended(store, status)", "", STORED),
+    Bug("a run that was not ended stays so", PLAN, "and not _must_be_ended(store, status)", "", STORED),
     Bug("a curve ends where its run diverged", FIGURES, "= random", "= np.nan", "tests/analysis"),
     Bug(
         "gc frees what is being trained",
         GARBAGE,
-        "if planning.is_wanted(store, cohort_id):",
+        "if planning.is_in_use(store, cohort_id):",
         "if False:",
         "tests/execution/test_gc.py",
     ),
@@ -545,7 +547,7 @@ BUGS = [
         "diverged runs keep their own score", SCORE, "worst[env] if run.diverged else run.value", "run.value", OF_TUNING
     ),
     Bug("the worst trials continue", PRUNING, "sum(other > value", "sum(other < value", OF_TUNING),
-    Bug("all brackets prune at every rung", SEARCH, "if rung < mine:", "if False:", OF_TUNING),
+    Bug("all brackets prune at every rung", SEARCH, "if rung < own_bracket:", "if False:", OF_TUNING),
     Bug("the worst trial wins", HELD_OUT, "-(t.value or 0.0)", "(t.value or 0.0)", OF_TUNING),
     Bug(
         "the winner is checked on the search's seeds",
@@ -596,10 +598,10 @@ BUGS = [
         "if 0 * sum(other.number < trial.number",
         OF_TUNING,
     ),
-    Bug("a half-written line stays in the journal", "tuning/storage.py", "file.truncate(whole)", "pass", OF_TUNING),
+    Bug("a half-written line stays in the journal", "tuning/storage.py", "file.truncate(complete)", "pass", OF_TUNING),
     Bug(
         "a narrower cohort of other members",
-        CHECKPOINT,
+        REPLAY,
         "chosen = {name: part[keep]",
         "chosen = {name: part[: len(keep)]",
         "tests/execution/test_split.py",
@@ -653,8 +655,16 @@ BUGS = [
         "played.last, played.terminated | True",
         EXAMINED,
     ),
-    Bug("heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/tasks"),
-    Bug("the action's cost is of its norm", MULTIGOAL, "(u * u + v * v)", "(u * u + v * v) ** 0.5", "tests/tasks"),
+    Bug(
+        "heavier bodies keep their inertias", HEAVY, "model.body_inertia *= factor", "pass", "tests/envs/test_heavy.py"
+    ),
+    Bug(
+        "the action's cost is of its norm",
+        MULTIGOAL,
+        "(u * u + v * v)",
+        "(u * u + v * v) ** 0.5",
+        "tests/envs/test_multigoal.py",
+    ),
     Bug(
         "warm start copies a temperature that was not learned",
         SAC,
@@ -724,15 +734,15 @@ BUGS = [
     Bug(
         "common part overrides the file",
         "spec/includes.py",
-        "merged(below, table)",
-        "merged(table, below)",
+        "merged(included, table)",
+        "merged(table, included)",
         CLAIMED,
     ),
 ]
 
 
 def caught_by(bug: Bug) -> str | None:
-    """The first test that fails with the bug planted, or None."""
+    """Return the first test that fails with the bug planted, or None."""
     with tempfile.TemporaryDirectory() as folder:
         for part in ("sac_bench", "tests", "experiments", "docs", "results/record"):
             shutil.copytree(ROOT / part, Path(folder, part), ignore=shutil.ignore_patterns("__pycache__"))
@@ -740,7 +750,7 @@ def caught_by(bug: Bug) -> str | None:
         file = Path(folder, "sac_bench", bug.file)
         text = file.read_text(encoding="utf-8")
         if bug.old not in text:
-            raise SystemExit(f"{bug.what}: {bug.file} no longer has {bug.old!r}")
+            raise SystemExit(f"{bug.what}: {bug.file} does not contain {bug.old!r}")
         file.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
         ran = subprocess.run(
             [
@@ -764,13 +774,17 @@ def caught_by(bug: Bug) -> str | None:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", ran.stdout, re.MULTILINE)
     timed_out = re.search(r"(tests/\S+?\.py)\S* .*Timeout", ran.stdout)
-    return failed[1] if failed else f"{timed_out[1] if timed_out else bug.tests} (no end: {ran.stdout[-300:]!r})"
+    return (
+        failed[1]
+        if failed
+        else f"{timed_out[1] if timed_out else bug.tests} (no failed test found: {ran.stdout[-300:]!r})"
+    )
 
 
 def main() -> None:
-    chosen = [bug for bug in BUGS if len(sys.argv) == 1 or re.search(sys.argv[1], bug.what)]
+    selected = [bug for bug in BUGS if len(sys.argv) == 1 or re.search(sys.argv[1], bug.what)]
     missed = 0
-    for bug in chosen:
+    for bug in selected:
         test = caught_by(bug)
         missed += test is None
         print(f"| {bug.what} | `{bug.file}` | {f'`{test}`' if test else '**not caught**'} |", flush=True)

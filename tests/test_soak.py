@@ -4,7 +4,7 @@ from tests.soak import soak
 
 
 def test_soak_in_short(tmp_path):
-    counts = soak(tmp_path, kills=3, steps=1600, seeds=1, harm_every=2, pause=0.3, small_disk=False)
+    counts = soak(tmp_path, kills=3, steps=1600, seeds=1, damage_every=2, pause=0.3, small_disk=False)
     assert counts["kills"] >= 3
     assert counts["corruptions"] >= 1
     assert (counts["lost segments"], counts["differing bytes"], counts["tracebacks"]) == (0, 0, 0)

@@ -160,8 +160,9 @@ def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> 
 def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, training: bool = False) -> None:
     from sac_bench.envs.checking import objection
     from sac_bench.execution.checkpoint import CohortDirectory
+    from sac_bench.execution.cost import duration, member_bytes
     from sac_bench.execution.machine import cannot_compile
-    from sac_bench.execution.plan import duration, member_bytes, superseded
+    from sac_bench.execution.plan import superseded
 
     new = sum(len(c.runs) for c in plan.cohorts if c.is_new)
     continued = sum(len(c.runs) for c in plan.cohorts if not c.is_new)

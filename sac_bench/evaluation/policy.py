@@ -1,4 +1,4 @@
-"""A trained policy, to act with outside the suite."""
+"""Loads trained policies for use outside the suite."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Numbers = NDArray[np.floating]
 
 
 class Policy:
-    """One run's policy; actions are in the environment's own bounds.
+    """One run's policy.
 
-    spec: the run it comes from; steps: the transitions it was trained on.
+    spec: the run that trained it; steps: the number of transitions it was trained on.
     """
 
     def __init__(self, spec: RunSpec, policy: Any, steps: int) -> None:
@@ -36,10 +36,10 @@ class Policy:
     def act(
         self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
     ) -> NDArray[np.float64]:
-        """Actions for one observation [D] or several [K, D] -> [A] or [K, A]: the mean action, or a sampled one.
+        """Return actions [A] for one observation [D], or [K, A] for several [K, D], within the environment's bounds.
 
-        Dictionary observations are given flattened, in the order of the environment's space. Raises ValueError
-        when D is not the environment's.
+        They are mean actions, or sampled ones with `sample`. Dictionary observations must be flattened in the order of
+        the environment's space. Raises ValueError if D is not the environment's.
         """
         x = np.asarray(observation, dtype=np.float32)
         if x.shape[-1:] != (self._env.observation_dim,) or x.ndim > 2:
@@ -52,11 +52,11 @@ class Policy:
 
     @property
     def noise_dim(self) -> int:
-        """Standard normal numbers that an action is drawn with."""
+        """Number of standard normal numbers per sampled action."""
         return self._learner.noise_dim
 
     def sampled_and_mean(self, observation: Numbers, noise: Numbers) -> tuple[Numbers, Numbers]:
-        """Observations [K, D], normal noise [K, noise_dim] -> sampled and mean actions [K, A] in [-1, 1]."""
+        """Return sampled and mean actions [K, A] in [-1, 1] for observations [K, D] and noise [K, noise_dim]."""
         dtype = self.spec.config.dtype
         with torch.no_grad():
             sampled, mean = self._learner.act(
@@ -66,14 +66,14 @@ class Policy:
 
 
 def load_policy(run: str, results: str | Path = "results") -> Policy:
-    """The policy of a run id (see runs.csv), as it stood when the run last saved.
+    """Return the policy of a run id (see runs.csv) that the run saved last.
 
-    Raises InputError when there is no such run, or it has saved no policy.
+    Raises InputError if there is no such run, or if it has no policy or a damaged one.
     """
     store = Store(results)
-    trained = [run_id for run_id in store.run_ids() if store.run(run_id).policy.exists()]
-    if run not in trained:
-        raise InputError(f"{results}: no policy of run {run!r}{nearest(run, trained)}")
+    known = [run_id for run_id in store.run_ids() if store.run(run_id).policy.exists()]
+    if run not in known:
+        raise InputError(f"{results}: no policy of run {run!r}{nearest(run, known)}")
     directory = store.run(run)
     if (status := directory.status())["status"] == "damaged":
         raise InputError(status["reason"])

@@ -1,4 +1,4 @@
-"""A video of a trained policy, in the environment it was trained in."""
+"""Writes videos of a trained policy in its environment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from sac_bench.evaluation.policy import Policy
 from sac_bench.store.atomic import BESIDE
 
 SUFFIXES = (".mp4", ".gif")
-RATE = 50
-"""Frames a second at most; also of environments of which is not known how long a step is (dm_control's)."""
-OF_ENVPOOL = {
+MAX_RATE = 50
+"""Maximum of frames per second, also used if the duration of a step is unknown (dm_control)."""
+ENVPOOL_RATES = {
     "Ant": 20,
     "HalfCheetah": 20,
     "Hopper": 125,
@@ -45,63 +45,67 @@ OF_ENVPOOL = {
     "BipedalWalker": 50,
     "LunarLanderContinuous": 50,
 }
-"""Steps a second of those that are Gymnasium's too: EnvPool does not tell."""
+"""Steps per second, from Gymnasium's versions of the environments: EnvPool does not report it."""
 GIF_RATE = 25
 GIF_SIDE = 240
-"""Pixels at most: a gif of a thousand frames is large."""
-NEEDED = "MuJoCo draws by EGL; Debian: apt install libegl1 libgl1 libgl1-mesa-dri (no GPU and no display needed)"
+"""Maximum width and height in pixels: a gif of a thousand frames is large."""
+REQUIREMENT = "MuJoCo renders with EGL; Debian: apt install libegl1 libgl1 libgl1-mesa-dri (no GPU or display required)"
 
 Frame = NDArray[np.uint8]
 
 
 class Episode(NamedTuple):
-    """An episode that was watched."""
+    """One recorded episode."""
 
     score: float
-    """The undiscounted return."""
+    """Undiscounted return."""
     length: int
 
 
 def check_out(out: Path) -> None:
-    """InputError for a file that no video can be written to."""
+    """Raise InputError if no video can be written to the file."""
     if out.suffix not in SUFFIXES:
-        raise InputError(f"--out {out}: wants a name that ends in {' or '.join(SUFFIXES)}")
+        raise InputError(f"--out {out}: must end in {' or '.join(SUFFIXES)}")
     if out.suffix == ".mp4" and not has_ffmpeg():
         raise InputError(
-            f"--out {out}: an mp4 wants the package imageio-ffmpeg; pip install imageio-ffmpeg, or use .gif"
+            f"--out {out}: .mp4 requires the package imageio-ffmpeg; pip install imageio-ffmpeg, or use .gif"
         )
 
 
 def has_ffmpeg() -> bool:
+    """Return whether imageio-ffmpeg is installed."""
     return importlib.util.find_spec("imageio_ffmpeg") is not None
 
 
 def watch(policy: Policy, out: Path, episodes: int = 1, sample: bool = False, seed: int = 0) -> list[Episode]:
-    """Write a video of whole episodes, from an environment's seed; InputError where it cannot be drawn."""
+    """Write a video of complete episodes, and return them; InputError if the environment cannot be rendered.
+
+    seed: of the environment and of sampled actions.
+    """
     check_out(out)
     find_gl()
-    watched: list[Episode] = []
-    is_gif, rate = out.suffix == ".gif", steps_a_second(policy.spec.env)
-    every = math.ceil(rate / (GIF_RATE if is_gif else RATE))
-    frames = _frames(policy, episodes, sample, seed, every, watched)
+    recorded: list[Episode] = []
+    is_gif, rate = out.suffix == ".gif", steps_per_second(policy.spec.env)
+    every = math.ceil(rate / (GIF_RATE if is_gif else MAX_RATE))
+    frames = _frames(policy, episodes, sample, seed, every, recorded)
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(BESIDE + out.name)
+    temporary = out.with_name(BESIDE + out.name)
     try:
         with captured(f"{policy.spec.env}, watched"):
-            (_write_gif if is_gif else _write_mp4)(frames, rate / every, beside)
-        beside.replace(out)
+            (_write_gif if is_gif else _write_mp4)(frames, rate / every, temporary)
+        temporary.replace(out)
     finally:
-        beside.unlink(missing_ok=True)
-    return watched
+        temporary.unlink(missing_ok=True)
+    return recorded
 
 
 def find_gl() -> None:
-    """Let MuJoCo's environments draw without a display, before any is made that is drawn."""
+    """Set up rendering of MuJoCo without a display. Call it before an environment to be rendered is created."""
     if not any(os.environ.get(name) for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")):
-        for name, platform in (("OSMesa", "osmesa"), ("EGL", "egl")):  # Gymnasium's; the last there is
+        for name, platform in (("OSMesa", "osmesa"), ("EGL", "egl")):  # for Gymnasium; EGL is preferred
             if ctypes.util.find_library(name):
                 os.environ["MUJOCO_GL"] = platform
-    # EnvPool's own: MuJoCo looks for the libraries that it is linked with among the process's global ones.
+    # For EnvPool: its MuJoCo looks up its bundled libraries among the process's global ones.
     envpool = importlib.util.find_spec("envpool")
     folder = Path(envpool.origin).parents[1] / "envpool.libs" if envpool and envpool.origin else Path()
     for name in ("libGLdispatch", "libOpenGL", "libEGL"):
@@ -110,52 +114,52 @@ def find_gl() -> None:
 
 
 def _frames(
-    policy: Policy, episodes: int, sample: bool, seed: int, every: int, watched: list[Episode]
+    policy: Policy, episodes: int, sample: bool, seed: int, every: int, recorded: list[Episode]
 ) -> Iterator[Frame]:
-    """A picture before every `every`th step of an episode; adds to `watched` what the episodes were."""
+    """Yield a picture before every `every`th step of an episode, and append the episodes to `recorded`."""
     env_id, generator = policy.spec.env, np.random.default_rng(seed)
     try:
         pool = Pool(env_id, [seed], drawn=True)
-    except Exception as error:  # of whatever draws
-        raise _undrawn(env_id, error) from None
+    except Exception as error:  # of any renderer
+        raise _render_error(env_id, error) from None
     observation = pool.reset()
     score, length = 0.0, 0
-    while len(watched) < episodes:
+    while len(recorded) < episodes:
         if length % every == 0:
             yield _picture(pool, env_id)
         noise = generator.standard_normal((1, policy.noise_dim))
         step = pool.step(policy.sampled_and_mean(observation, noise)[0 if sample else 1])
         score, length = score + float(step.reward[0]), length + 1
         if step.terminated[0] or step.truncated[0]:
-            watched.append(Episode(score, length))
+            recorded.append(Episode(score, length))
             score, length = 0.0, 0
         observation = step.observation
     pool.close()
 
 
-def steps_a_second(env_id: str) -> float:
-    """Of the environment's own time, as Gymnasium tells it; RATE where it is not known."""
+def steps_per_second(env_id: str) -> float:
+    """Return the environment's steps per second of simulated time, from Gymnasium; MAX_RATE if unknown."""
     if not env_id.startswith(GYMNASIUM_PREFIX):
-        return OF_ENVPOOL.get(env_id.partition("-v")[0], RATE)
+        return ENVPOOL_RATES.get(env_id.partition("-v")[0], MAX_RATE)
     env = gymnasium.make(env_id.removeprefix(GYMNASIUM_PREFIX))
     env.close()
-    return float(env.metadata.get("render_fps") or RATE)
+    return float(env.metadata.get("render_fps") or MAX_RATE)
 
 
 def _picture(pool: Pool, env_id: str) -> Frame:
     try:
         with warnings.catch_warnings(action="ignore"):
             picture = pool.picture()
-    except Exception as error:  # of whatever draws
-        sys.unraisablehook = lambda _: None  # Gymnasium's viewer, made by halves, fails again when it is freed
-        raise _undrawn(env_id, error) from None
+    except Exception as error:  # of any renderer
+        sys.unraisablehook = lambda _: None  # Gymnasium's incomplete viewer fails again when it is freed
+        raise _render_error(env_id, error) from None
     if picture.ndim != 3:
-        raise InputError(f"{env_id} cannot be drawn: its render() gives no picture")
+        raise InputError(f"{env_id} cannot be rendered: its render() returns no picture")
     return picture
 
 
-def _undrawn(env_id: str, error: Exception) -> InputError:
-    return InputError(f"{env_id} cannot be drawn: {first_line(error)}; {NEEDED}")
+def _render_error(env_id: str, error: Exception) -> InputError:
+    return InputError(f"{env_id} cannot be rendered: {first_line(error)}; {REQUIREMENT}")
 
 
 def _write_gif(frames: Iterator[Frame], rate: float, path: Path) -> None:
@@ -165,7 +169,7 @@ def _write_gif(frames: Iterator[Frame], rate: float, path: Path) -> None:
 
 
 def _small(frame: Frame) -> Image.Image:
-    """In a palette of its own."""
+    """Return a frame reduced to GIF_SIDE, with its own palette."""
     image = Image.fromarray(frame)
     image.thumbnail((GIF_SIDE, GIF_SIDE))
     return image.quantize()

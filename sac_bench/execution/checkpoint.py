@@ -1,12 +1,12 @@
-"""A cohort on disk: its plan, its two newest checkpoints, and the rows of the replay that they stand on.
+"""A cohort on disk: its plan, its two newest checkpoints, and the replay rows that they need.
 
-    plan.json                           its runs, in member order; how far it was ever asked to go
-    checkpoint-<t>.json                 what all is saved after t vector steps: files and tables with their SHA-256
-    state-<t>.safetensors               the members' tensors then
+    plan.json                           its runs, in member order, and the most steps ever requested
+    checkpoint-<t>.json                 what was saved after t vector steps: files and tables with their SHA-256
+    state-<t>.safetensors               the members' tensors at that point
     rows-<t0>-<t1>.safetensors          the replay's rows of one segment, written once
 
-A checkpoint is committed by renaming its .json, last, for all members at once. One whose files are not what was
-written is passed over for the one before.
+Renaming the .json, last, commits a checkpoint for all members at once. A checkpoint with a damaged file is skipped in
+favour of the previous one.
 """
 
 from __future__ import annotations
@@ -36,71 +36,67 @@ class CohortDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._restored: tuple[Path, dict[str, Any]]
-        self._rows: dict[str, Fingerprint] = {}  # what the newest checkpoint stands on, as saved or restored here
+        self._rows: dict[str, Fingerprint] = {}  # rows of the checkpoint saved or restored last
 
     def plan(self) -> dict[str, Any]:
-        """What a cohort is: {"runs": [ids, in member order], "furthest": the most steps ever asked for,
-        "planners": the processes that have it in their plan, "keep_replay": whether one of them wants it kept}.
+        """Return the cohort's plan: {"runs": [ids, in member order], "furthest": the most steps ever requested,
+        "planners": the processes that planned it, "keep_replay": whether one of them keeps the replay}.
 
-        Raises InputError when it is missing or damaged.
+        Raises InputError if it is missing or damaged.
         """
         path = self.path / "plan.json"
         try:
             plan = read_json(path)
         except FileNotFoundError:
             raise InputError(f"{path}: missing") from None
-        strings = lambda values: isinstance(values, list) and all(isinstance(value, str) for value in values)
-        if not (
-            plan.get("runs")
-            and strings(plan["runs"])
-            and isinstance(plan.get("furthest"), int)
-            and strings(plan.setdefault("planners", []))
-        ):
-            raise InputError(f"{path}: damaged: it has no runs, furthest step or planners")
+        lists = plan.get("runs") and _are_strings(plan["runs"]) and _are_strings(plan.get("planners"))
+        if not (lists and isinstance(plan.get("furthest"), int) and isinstance(plan.get("keep_replay"), bool)):
+            raise InputError(f"{path}: damaged: runs, furthest, planners or keep_replay is missing")
         return plan
 
     def write_plan(self, runs: Sequence[str], steps: int, keep_replay: bool, planners: Sequence[str]) -> None:
-        """What to train, and how far; asking for fewer steps than before keeps what going on needs."""
-        before = self.plan() if (self.path / "plan.json").exists() else {}
-        wanted = {
+        """Write what to train and how far. Fewer steps than before do not lower "furthest", so the replay is kept."""
+        previous = self.plan() if (self.path / "plan.json").exists() else {}
+        plan = {
             "runs": list(runs),
-            "furthest": max(steps, before.get("furthest", 0)),
-            "keep_replay": keep_replay or (len(planners) > 1 and before.get("keep_replay", False)),
+            "furthest": max(steps, previous.get("furthest", 0)),
+            "keep_replay": keep_replay or (len(planners) > 1 and previous.get("keep_replay", False)),
             "planners": list(planners),
         }
-        write_json(self.path / "plan.json", wanted)
+        write_json(self.path / "plan.json", plan)
 
     def saved(self) -> bool:
-        """Whether there is a checkpoint, whole or not."""
+        """Return whether there is a checkpoint, intact or not."""
         return bool(self._checkpoints())
 
     def save(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> None:
-        """Commit where the trainer stands, and what its runs' tables are."""
+        """Commit the trainer's state, and the fingerprints of its runs' tables."""
         tensors, rows, progress = trainer.checkpoint()
         at = trainer.progress.vector_steps
         needed = trainer.rows_needed_from()
-        files = {name: was for name, was in self._rows.items() if _stop(name) > needed}
+        files = {name: known for name, known in self._rows.items() if _stop(name) > needed}
         if rows:
             files |= self._write(f"rows-{at - rows['reward'].shape[1]:012d}-{at:012d}.safetensors", save(rows))
         files |= self._write(f"state-{at:012d}.safetensors", save(tensors))
         commit = {"progress": progress, "files": files, "tables": {run.id: run.fingerprints() for run in runs}}
         write_json(self.path / f"checkpoint-{at:012d}.json", commit)
-        self._rows = {name: was for name, was in files.items() if name.startswith("rows-")}
+        self._rows = {name: known for name, known in files.items() if name.startswith("rows-")}
         self._drop_unneeded()
 
     def restore(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> list[str]:
-        """Bring a new trainer to the newest checkpoint that is whole; what was amiss, in lines. `go_on` follows.
+        """Restore a new trainer from the newest intact checkpoint. Call `drop_later` afterwards.
 
-        Raises InputError when none is, or the trainer cannot go on from it; then `complaints` knows.
+        Return what is wrong with newer checkpoints, one line each. Raises InputError if no checkpoint is intact, or if
+        the trainer cannot resume from it; `problems` returns the reason from then on.
         """
-        complaints: list[str] = []
+        problems: list[str] = []
         for path in reversed(self._checkpoints()):
             try:
-                checkpoint = self._whole(path, runs)
+                checkpoint = self._intact(path, runs)
             except InputError as error:
-                complaints.append(str(error))
+                problems.append(str(error))
                 continue
-            self._rows = {name: was for name, was in checkpoint["files"].items() if name.startswith("rows-")}
+            self._rows = {name: known for name, known in checkpoint["files"].items() if name.startswith("rows-")}
             (state,) = checkpoint["files"].keys() - self._rows.keys()
             chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(self._rows)]
             try:
@@ -110,11 +106,11 @@ class CohortDirectory:
                 raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
             self._unusable.unlink(missing_ok=True)
             self._restored = path, checkpoint["tables"]
-            return complaints
-        raise InputError(f"{'; '.join(complaints)}: no checkpoint is whole; --retrain trains its runs again")
+            return problems
+        raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
 
-    def go_on(self, runs: Sequence[RunDirectory]) -> None:
-        """Drop what is later than the checkpoint that was restored: rows of the runs' tables, and checkpoints."""
+    def drop_later(self, runs: Sequence[RunDirectory]) -> None:
+        """Drop what is later than the restored checkpoint: rows of the runs' tables, and checkpoints."""
         restored, tables = self._restored
         for run in runs:
             run.cut_back(tables[run.id])
@@ -124,16 +120,16 @@ class CohortDirectory:
         self._drop_unneeded()
 
     def copy_members(self, members: Sequence[int], to: CohortDirectory, runs: Sequence[RunDirectory]) -> int:
-        """Make a narrower cohort of the newest whole checkpoint: these members, ascending; its vector steps.
+        """Copy these members, ascending, of the newest intact checkpoint to a new cohort, and return its vector steps.
 
-        `runs` go on there. Raises InputError when no checkpoint is whole.
+        `runs` are the members' runs. Raises InputError if no checkpoint is intact.
         """
-        complaints: list[str] = []
+        problems: list[str] = []
         for path in reversed(self._checkpoints()):
             try:
-                old = self._whole(path, runs)
+                old = self._intact(path, runs)
             except InputError as error:
-                complaints.append(str(error))
+                problems.append(str(error))
                 continue
             stopped, files = old["progress"]["stopped"], dict[str, Fingerprint]()
             for name in old["files"]:
@@ -146,35 +142,35 @@ class CohortDirectory:
             tables = {run.id: old["tables"][run.id] for run in runs}
             write_json(to.path / path.name, {"progress": progress, "files": files, "tables": tables})
             return int(progress["vector_steps"])
-        raise InputError(f"{'; '.join(complaints)}: no checkpoint is whole; --retrain trains its runs again")
+        raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
 
-    def complaints(self, runs: Sequence[RunDirectory]) -> list[str]:
-        """Why it cannot be continued: what is amiss with the checkpoints, where none is whole; empty when one is."""
+    def problems(self, runs: Sequence[RunDirectory]) -> list[str]:
+        """Return why the cohort cannot be continued: what is wrong with each checkpoint. Empty if one is intact."""
         if self._unusable.exists():
             return [str(read_json(self._unusable).get("reason"))]
-        found = []
+        problems = []
         for path in reversed(self._checkpoints()):
             try:
-                self._whole(path, runs)
+                self._intact(path, runs)
                 return []
             except InputError as error:
-                found.append(str(error))
-        return found or [f"{self.path}: no checkpoint"]
+                problems.append(str(error))
+        return problems or [f"{self.path}: no checkpoint"]
 
-    def start_anew(self) -> None:
-        """Forget everything."""
+    def clear(self) -> None:
+        """Delete the plan and the checkpoints."""
         self.drop_replay()
         for path in (self._unusable, self.path / "plan.json"):
             path.unlink(missing_ok=True)
 
     def drop_replay(self) -> None:
-        """Free what only continuing would need."""
-        for path in self._checkpoints():  # first, so that none is believed without its files
+        """Delete the checkpoints, which are only needed to continue."""
+        for path in self._checkpoints():  # first, so no checkpoint is left without its files
             path.unlink()
         self._drop_unneeded()
 
     def unneeded(self) -> list[Path]:
-        """Files that no checkpoint stands on, those of older layouts included."""
+        """Return the files that no checkpoint needs."""
         needed: set[str] = set()
         for path in self._checkpoints():
             try:
@@ -184,7 +180,7 @@ class CohortDirectory:
         return [path for path in self.path.glob("*.safetensors") if path.name not in needed]
 
     def size(self) -> int:
-        """Bytes on disk."""
+        """Return the size on disk in bytes."""
         return sum(path.stat().st_size for path in self.path.glob("*") if path.is_file())
 
     @property
@@ -194,19 +190,19 @@ class CohortDirectory:
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("checkpoint-*.json"))
 
-    def _whole(self, path: Path, runs: Sequence[RunDirectory]) -> dict[str, Any]:
-        """A checkpoint; InputError unless all that it stands on is as it was written."""
+    def _intact(self, path: Path, runs: Sequence[RunDirectory]) -> dict[str, Any]:
+        """Return a checkpoint; InputError unless all files that it needs are as they were written."""
         try:
             checkpoint = read_json(path)
             for name, fingerprint in checkpoint["files"].items():
                 if Path(name).name != name:
-                    raise InputError(f"{path}: damaged: {name!r} is not a name of a file here")
+                    raise InputError(f"{path}: damaged: {name!r} is not the name of a file in this folder")
                 check(self.path / name, fingerprint)
             for run in runs:
                 run.check_tables(checkpoint["tables"][run.id])
         except FileNotFoundError as error:
             raise InputError(f"{path}: missing") from error
-        except (KeyError, TypeError, AttributeError) as error:  # KeyError: a run that it does not know
+        except (KeyError, TypeError, AttributeError) as error:  # KeyError: a run that it does not have
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from None
         return checkpoint
 
@@ -222,9 +218,13 @@ class CohortDirectory:
 
 
 def state_of(tensors: dict[str, Tensor], members: Sequence[int], width: int) -> dict[str, Tensor]:
-    """Of tensors {name: [M * K, ...]} these members' [M' * K, ...]; K is 1 but for what environments have."""
+    """Return these members' [M' * K, ...] of tensors {name: [M * K, ...]}. K is 1 except in tensors of environments."""
     keep = torch.tensor(members)
     return {name: leaf.unflatten(0, (width, -1))[keep].flatten(0, 1).contiguous() for name, leaf in tensors.items()}
+
+
+def _are_strings(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _start(rows: str) -> int:

@@ -1,10 +1,9 @@
-"""Cohorts on this machine: one worker process per core, the longest cohort first."""
+"""Trains a plan's cohorts on this machine: one worker process per core, the longest cohort first."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import queue
 import signal
@@ -14,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,62 +21,23 @@ from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Display
+from sac_bench.execution.work import Work
 from sac_bench.store import locks
 from sac_bench.store.store import ENDED, Store, has_raised, standing_at
 
-RATE_MEMORY_SECONDS = 20.0
 KILL_SECONDS = 5.0
-"""For a guardian to kill its worker, before it is killed itself."""
+"""Time that a guardian has to kill its worker before it is killed itself."""
 RESTARTS = 2
 NO_RESTART = 2
-"""A worker's exit code when starting it again would not help (execution/worker.py, which takes long to import)."""
-
-
-@dataclass
-class Work:
-    """A cohort being trained, as its worker tells it."""
-
-    cohort: CohortPlan
-    process: subprocess.Popen[str]
-    """The worker's guardian, which ends as the worker does."""
-    log_begins: int
-    reported: float | None = None
-    steps: int = 0
-    saved: int | None = None
-    """Steps at the last segment saved since this process began."""
-    error: str | None = None
-    """Why it gives up, if it said so."""
-    last_return: float | None = None
-    rate: float = 0.0
-    """Transitions per second of all members together; 0 until known."""
-
-    def told(self, event: dict[str, Any]) -> None:
-        """Take in a report. The rate is an average that forgets: the first steps are fast or compile."""
-        if "error" in event:
-            self.error = event["error"]
-            return
-        now, since = time.monotonic(), self.reported
-        if since is not None and event["steps"] > self.steps and now - since > 0.2:
-            rate = (event["steps"] - self.steps) * len(self.cohort.runs) / (now - since)
-            share = 1 - math.exp(-(now - since) / RATE_MEMORY_SECONDS)
-            self.rate = rate if not self.rate else self.rate + share * (rate - self.rate)
-        self.steps, self.reported = event["steps"], now
-        self.saved = event.get("saved", self.saved)
-        if event["last_return"] is not None:
-            self.last_return = event["last_return"]
-
-    def seconds_left(self) -> float:
-        """By its own rate once it has one, else by the plan's."""
-        left = (self.cohort.steps - self.steps) * len(self.cohort.runs)
-        return left / self.rate if self.rate else self.cohort.seconds
+"""Exit code of a worker when a restart would not help. A copy: execution/worker.py takes long to import."""
 
 
 class Engine:
-    """Trains every cohort of a plan: `run`, once.
+    """Trains every cohort of a plan. Call `run` once.
 
-    A cohort that another process trains is left to it, and taken over where that process ends too early. A worker
-    that dies is started again from its last segment, up to RESTARTS times in a row without saving a segment, and once
-    where it raises the same again.
+    A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
+    dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
+    raises the same exception twice at one segment is not restarted again.
     """
 
     def __init__(
@@ -87,25 +46,25 @@ class Engine:
         self._waiting = list(plan.cohorts)
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
-        self._errors: dict[str, str] = {}  # what a cohort's worker raised last
-        self._told_to_wait = False
+        self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
+        self._waiting_reported = False
         self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
         self._store, self._device, self._workers = store, device, workers
         self._imports, self._display = imports, display
 
     def run(self) -> None:
-        """Train. KeyboardInterrupt stops the workers, a second one at once."""
+        """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once."""
         try:
             while self._waiting or self._active:
                 self._start_workers()
                 self._display.show(self._active, self._waiting)
                 with contextlib.suppress(queue.Empty):
-                    self._heard(*self._events.get(timeout=1.0))
+                    self._handle(*self._events.get(timeout=1.0))
         except KeyboardInterrupt:
-            with contextlib.suppress(OSError):  # the terminal may be what is gone
-                self._display.say("stopping; once more stops at once")
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                self._display.say("stopping; press Ctrl-C again to stop at once")
             for work in self._active:
-                work.process.terminate()  # a worker that is saving does that first
+                work.process.terminate()  # a worker that is saving finishes first
             deadline = time.monotonic() + GRACE_SECONDS
             for work in self._active:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,7 +72,7 @@ class Engine:
             raise
         finally:
             for work in self._active:
-                work.process.send_signal(signal.SIGINT)  # its guardian kills it, and what it has started
+                work.process.send_signal(signal.SIGINT)  # the guardian kills the worker and its children
             for work in self._active:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     work.process.wait(KILL_SECONDS)
@@ -122,24 +81,24 @@ class Engine:
                 self._display.close()
 
     def _start_workers(self) -> None:
-        """Start what waits, as far as there are workers; drop what others have finished meanwhile."""
+        """Start waiting cohorts while there are free workers; drop those that other processes have finished."""
         for cohort in list(self._waiting):
             if len(self._active) == self._workers:
                 return
             if (lock := locks.take(self._store.cohort_lock(cohort.id))) is None:
-                if not self._active and not self._told_to_wait:
-                    self._told_to_wait = True
-                    self._display.say("waiting for what another process trains")
+                if not self._active and not self._waiting_reported:
+                    self._waiting_reported = True
+                    self._display.say("waiting for cohorts that another process trains")
                 continue
             self._waiting.remove(cohort)
-            with lock:  # the worker inherits it, and so holds it for as long as it lives
-                if self._ended(cohort):
+            with lock:  # the worker inherits the lock and holds it until it ends
+                if self._has_ended(cohort):
                     self._display.say(f"trained by another process: {_names(cohort)}")
                 else:
                     self._start(cohort, lock.fileno())
 
-    def _ended(self, cohort: CohortPlan) -> bool:
-        """Whether all of a cohort has, but for runs that were trained again in another."""
+    def _has_ended(self, cohort: CohortPlan) -> bool:
+        """Return whether all runs of a cohort have ended, except those that were trained again in another cohort."""
         statuses = [self._store.run(spec.id).status() for spec in cohort.runs]
         own = [status for status in statuses if status.get("cohort") == cohort.id and not has_raised(status)]
         return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
@@ -153,12 +112,12 @@ class Engine:
             "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
-            "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # --import finds what we find
+            "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # for --import
             "PYTHONUNBUFFERED": "1",
-            "PYTHONIOENCODING": "utf-8:backslashreplace",  # what an environment prints ends no worker
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
         }
         with open(self._log(cohort), "a", encoding="utf-8") as log:
-            begins = log.tell()
+            log_start = log.tell()
             process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
@@ -169,14 +128,14 @@ class Engine:
                 start_new_session=True,
                 pass_fds=[lock],
             )
-        work = Work(cohort, process, begins)
+        work = Work(cohort, process, log_start)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
-        threading.Thread(target=_outlive, args=(process,), daemon=True).start()
+        threading.Thread(target=_kill_leftovers, args=(process,), daemon=True).start()
 
-    def _heard(self, work: Work, event: dict[str, Any] | None) -> None:
+    def _handle(self, work: Work, event: dict[str, Any] | None) -> None:
         if event is not None:
-            work.told(event)
+            work.update(event)
             return
         self._active.remove(work)
         code = work.process.wait()
@@ -184,61 +143,61 @@ class Engine:
             self._deaths[work.cohort.id] = 0
             self._errors.pop(work.cohort.id, None)
         if code == 0:
-            self._say_trained(work)
-        elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raises_again(work):
+            self._report_trained(work)
+        elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raised_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
             self._display.say(
-                f"{_names(work.cohort)}: worker {self._why(work)[0]}; starts again from its last segment "
+                f"{_names(work.cohort)}: worker {self._reason_and_log(work)[0]}; restarted from its last segment "
                 f"({self._deaths[work.cohort.id]} of {RESTARTS} times)"
             )
         else:
             self._fail(work)
 
-    def _raises_again(self, work: Work) -> bool:
-        """Whether a worker raised what the one before it had raised at the same segment."""
-        before = self._errors.get(work.cohort.id)
+    def _raised_again(self, work: Work) -> bool:
+        """Return whether a worker raised what the worker before it had raised at the same segment."""
+        previous = self._errors.get(work.cohort.id)
         if work.error is not None:
             self._errors[work.cohort.id] = work.error
-        return work.error is not None and work.error == before
+        return work.error is not None and work.error == previous
 
-    def _say_trained(self, work: Work) -> None:
+    def _report_trained(self, work: Work) -> None:
         ended = [self._store.run(spec.id).status() for spec in work.cohort.runs]
         diverged = sum(status["status"] == "diverged" for status in ended)
         reasons = Counter(status["reason"] for status in ended if has_raised(status))
-        words = f"; {diverged} diverged" if diverged else ""
-        words += f"; {reasons.total()} failed" if reasons else ""
-        self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{words}")
+        counts = f"; {diverged} diverged" if diverged else ""
+        counts += f"; {reasons.total()} failed" if reasons else ""
+        self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{counts}")
         for reason, count in reasons.items():
             self._display.say(
                 f"failed: {_runs(count)} of cohort {work.cohort.id}: {reason} (log: {self._log(work.cohort)})"
             )
 
     def _fail(self, work: Work) -> None:
-        reason, log = self._why(work)
+        reason, log = self._reason_and_log(work)
         with (
-            contextlib.suppress(OSError),  # the disk may be what failed
-            locks.take(self._store.cohort_lock(work.cohort.id)) or contextlib.nullcontext() as claim,
+            contextlib.suppress(OSError),  # the disk may have failed
+            locks.take(self._store.cohort_lock(work.cohort.id)) or contextlib.nullcontext() as lock,
         ):
             for run in (self._store.run(spec.id) for spec in work.cohort.runs):
                 status = run.status()
-                mine = claim and status.get("cohort") == work.cohort.id  # else another process has taken over
-                over = standing_at(status, work.cohort.steps) in (*ENDED, "damaged") or has_raised(status)
-                if mine and not over:
+                own = lock and status.get("cohort") == work.cohort.id  # otherwise another process has taken over
+                ended = standing_at(status, work.cohort.steps) in (*ENDED, "damaged") or has_raised(status)
+                if own and not ended:
                     run.update(status="failed", reason=reason)
                     run.log("failed; the end of the worker's log:\n" + log)
         self._display.say(f"failed: {_names(work.cohort)}: {reason} (log: {self._log(work.cohort)})")
 
-    def _why(self, work: Work) -> tuple[str, str]:
-        """Why a worker died, in a line, and the end of its log."""
+    def _reason_and_log(self, work: Work) -> tuple[str, str]:
+        """Return why a worker died, in one line, and the last lines of its log."""
         log = self._log(work.cohort)
-        told = log.read_bytes()[work.log_begins :].decode(errors="replace") if log.exists() else ""
-        lines = told.strip().splitlines()
+        text = log.read_bytes()[work.log_start :].decode(errors="replace") if log.exists() else ""
+        lines = text.strip().splitlines()
         code = work.process.returncode
         reason = work.error or (_exception(lines) if lines and code > 0 else f"exit code {code}")
         if code < 0:
-            known = {number.value: number.name for number in signal.Signals}
-            reason = f"killed by {known.get(-code, f'signal {-code}')}"
+            names = {number.value: number.name for number in signal.Signals}
+            reason = f"killed by {names.get(-code, f'signal {-code}')}"
         return reason, "\n".join(lines[-20:])
 
     def _log(self, cohort: CohortPlan) -> Path:
@@ -255,8 +214,8 @@ def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]])
         events.put((work, None))
 
 
-def _outlive(process: subprocess.Popen[str]) -> None:
-    """End what is left of a worker's process group: it may hold the pipe that `_listen` reads."""
+def _kill_leftovers(process: subprocess.Popen[str]) -> None:
+    """Kill the rest of a worker's process group once it has ended: it may hold the pipe that `_listen` reads."""
     process.wait()
     _end_group(process)
 
@@ -267,7 +226,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def _exception(lines: Sequence[str]) -> str:
-    """The exception that a log ends with, its name and all of its message in one line; or else the last line."""
+    """Return name and message, in one line, of the exception that a log ends with; the last line if there is none."""
     traces = [at for at, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
     if not traces:
         return lines[-1]

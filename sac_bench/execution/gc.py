@@ -1,4 +1,4 @@
-"""What in a results folder nothing refers to, and freeing it."""
+"""Finds and deletes files of a results folder that nothing refers to."""
 
 from __future__ import annotations
 
@@ -17,57 +17,58 @@ from sac_bench.store.store import Store, standing_at
 
 
 class Garbage(NamedTuple):
-    """A file or folder, its bytes, and why it is not needed."""
+    """A file or folder, its size in bytes, and why it is not needed."""
 
     path: Path
     bytes: int
     why: str
 
 
-_TRAINED = ("runs", "cohorts")
+TRAINING_FOLDERS = ("runs", "cohorts")
 UNLISTED = "runs that no experiment here lists"
+TEMPORARY = "temporary files left by a crash"
 
 
 def find(store: Store) -> list[Garbage]:
-    """All of it, with runs that no experiment lists as `UNLISTED`. Call it while `store.planning()` is held."""
+    """Return all garbage; runs that no experiment lists are `UNLISTED`. Call it while `store.planning()` is held."""
     cohort_of = {run_id: store.run(run_id).status().get("cohort") for run_id in store.run_ids()}
-    referred = _with_starts(store, _listed(store))
-    found = []
+    needed = _with_parents(store, _listed(store))
+    garbage = []
     for cohort_id in store.cohort_ids():
-        if planning.is_wanted(store, cohort_id):
+        if planning.is_in_use(store, cohort_id):
             continue
         folder = store.cohort(cohort_id)
         directory = CohortDirectory(folder)
         unknown = [run_id for run_id in planning.members(directory) if cohort_of.get(run_id, "") is None]
         own = [run_id for run_id, of in cohort_of.items() if of == cohort_id] + unknown
-        if referred.intersection(own):
-            referred.update(planning.members(directory))  # they continue together or not at all
+        if needed.intersection(own):
+            needed.update(planning.members(directory))  # they can only continue together
         if not own:
-            found.append(Garbage(folder, _size(folder), "cohorts that no run belongs to"))
+            garbage.append(Garbage(folder, _size(folder), "cohorts that no run belongs to"))
             continue
         if _is_done(store, directory, own):
-            why = "replays of finished runs that were not to be kept"
-            found += [Garbage(p, _size(p), why) for p in [*folder.glob("checkpoint-*"), *folder.glob("*.safetensors")]]
+            replay = [*folder.glob("checkpoint-*"), *folder.glob("*.safetensors")]
+            garbage += [Garbage(p, _size(p), "replays of finished runs") for p in replay]
         else:
-            found += [Garbage(p, _size(p), "files that no checkpoint stands on") for p in directory.unneeded()]
-        found += [Garbage(p, _size(p), "files cut short by a crash") for p in folder.glob(f"{BESIDE}*")]
+            garbage += [Garbage(p, _size(p), "files that no checkpoint needs") for p in directory.unneeded()]
+        garbage += [Garbage(p, _size(p), TEMPORARY) for p in folder.glob(f"{BESIDE}*")]
     for run_id, cohort in cohort_of.items():
         folder = store.run(run_id).path
-        if cohort and planning.is_wanted(store, cohort):
+        if cohort and planning.is_in_use(store, cohort):
             continue
-        if run_id not in referred:
-            found.append(Garbage(folder, _size(folder), UNLISTED))
+        if run_id not in needed:
+            garbage.append(Garbage(folder, _size(folder), UNLISTED))
         else:
-            found += [Garbage(p, _size(p), "files cut short by a crash") for p in folder.glob(f"{BESIDE}*")]
-    if not any(map(store.is_alive, store.planner_names())):  # nobody writes anything else meanwhile
-        elsewhere = [p for p in store.root.rglob(f"{BESIDE}*") if p.relative_to(store.root).parts[0] not in _TRAINED]
-        found += [Garbage(p, _size(p), "files cut short by a crash") for p in elsewhere]
-    return found
+            garbage += [Garbage(p, _size(p), TEMPORARY) for p in folder.glob(f"{BESIDE}*")]
+    if not any(map(store.is_alive, store.planner_names())):  # no process is writing other files
+        temporary = [(p, p.relative_to(store.root).parts[0]) for p in store.root.rglob(f"{BESIDE}*")]
+        garbage += [Garbage(p, _size(p), TEMPORARY) for p, top in temporary if top not in TRAINING_FOLDERS]
+    return garbage
 
 
-def free(found: list[Garbage]) -> None:
-    """Delete it."""
-    for path in (item.path for item in found):
+def free(garbage: list[Garbage]) -> None:
+    """Delete these files and folders."""
+    for path in (item.path for item in garbage):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -75,30 +76,30 @@ def free(found: list[Garbage]) -> None:
 
 
 def _listed(store: Store) -> set[str]:
-    """The runs of every experiment in the folder, and what they start from."""
+    """Return the ids of the runs of every experiment in the folder, and of their parents."""
     listed: set[str] = set()
     for path in store.root.glob("*/runs.csv"):
         try:
             table = pd.read_csv(path, usecols=lambda column: column in ("run_id", "start"), dtype=str)
             listed.update(table["run_id"])
-            listed.update(table.get("start", table["run_id"]).dropna())
+            listed.update(table["start"].dropna())
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: cannot be read, so which runs it needs is not known: {error}") from None
+            raise InputError(f"{path}: cannot be read, so it is unknown which runs it needs: {error}") from None
     return listed
 
 
-def _with_starts(store: Store, listed: set[str]) -> set[str]:
-    """These runs, and what of those that are there they start from, and so on."""
-    todo = list(listed)
-    for run_id in todo:  # which grows
+def _with_parents(store: Store, listed: set[str]) -> set[str]:
+    """Return these runs and, recursively, their parents as far as they are in the store."""
+    run_ids = list(listed)
+    for run_id in run_ids:  # the list grows in the loop
         with contextlib.suppress(InputError):
             if (start := store.run(run_id).spec().start) and start.run not in listed:
-                todo.append(start.run)
-    return set(todo)
+                run_ids.append(start.run)
+    return set(run_ids)
 
 
 def _is_done(store: Store, directory: CohortDirectory, members: list[str]) -> bool:
-    """Whether all of a cohort has ended and nothing asked for its replay to be kept."""
+    """Return whether all of a cohort has ended and its replay is not to be kept."""
     try:
         plan = directory.plan()
     except InputError:
@@ -106,7 +107,7 @@ def _is_done(store: Store, directory: CohortDirectory, members: list[str]) -> bo
     ended = (
         standing_at(store.run(run_id).status(), plan["furthest"]) in ("finished", "diverged") for run_id in members
     )
-    return not plan.get("keep_replay", False) and all(ended)
+    return not plan["keep_replay"] and all(ended)
 
 
 def _size(path: Path) -> int:

@@ -1,11 +1,11 @@
-"""Stands between the command and a worker, so that nothing that an environment starts outlives either.
+"""Process between the command and a worker: it ends every process that environments start along with the worker.
 
-Started by `execution.local` as `python -m sac_bench.execution.guardian PARENT ...`, it starts the worker with the other
-arguments and ends as that ended, once every process below it has ended. When the command is gone the worker is asked to
-stop, too. SIGTERM is passed on; SIGINT kills the worker at once.
+The engine (execution/engine.py) starts it as `python -m sac_bench.execution.guardian PARENT ...`. It starts the worker
+with the other arguments, kills all of its descendants once the worker has ended, and exits as the worker did. If the
+command is gone, it also stops the worker. SIGTERM is passed on; SIGINT kills the worker at once.
 
-On Linux it adopts what loses its parent, so that no child escapes by a session of its own. Elsewhere only the process
-group is ended. It imports next to nothing: there is one for each worker.
+On Linux it adopts orphaned descendants, so a child with its own session cannot escape. Elsewhere only the process group
+is killed. It imports very little, because there is one per worker.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 GRACE_SECONDS = 8.0
-"""For a worker to finish saving when it is asked to stop."""
+"""Time that a worker has to finish saving when it is asked to stop."""
 POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None)
 
 
 def adopt() -> None:
-    """Have what loses its parent below this process become its child, where the system can."""
+    """Make orphaned descendants children of this process, where the system can."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 @contextlib.contextmanager
 def no_child_left() -> Iterator[None]:
-    """Kill, in the end, every process below this one that was not there before."""
+    """Kill, at the end of the block, every descendant that did not exist before it."""
     adopt()
     before = set(_children())
     try:
@@ -47,12 +47,12 @@ def no_child_left() -> Iterator[None]:
 
 
 def end_children(but: Collection[int] = ()) -> None:
-    """Kill every process below this one, which has called `adopt`."""
+    """Kill every descendant of this process except `but`. Call `adopt` first."""
     while children := [pid for pid in _children() if pid not in but]:
         for pid in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in children:  # whose own are this process's now
+        for pid in children:  # whose children are now this process's
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
@@ -74,14 +74,14 @@ def _stop_without(parent: int, worker: subprocess.Popen[bytes]) -> None:
     """Stop the worker once the command is gone."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
-    print("nobody listens any more: the command is gone", file=sys.stderr, flush=True)
+    print("the command is gone: stopping", file=sys.stderr, flush=True)
     worker.terminate()
     time.sleep(GRACE_SECONDS)
     worker.kill()
 
 
 def main() -> None:
-    """The process's entry."""
+    """Run the guardian's process."""
     parent, workers = int(sys.argv[1]), list[subprocess.Popen[bytes]]()
 
     def pass_on(number: int) -> None:
@@ -98,7 +98,7 @@ def main() -> None:
     code = workers[0].wait()
     end_children()
     if os.getppid() != parent:
-        os.killpg(0, signal.SIGKILL)  # nobody else is left to do it
+        os.killpg(0, signal.SIGKILL)  # no other process is left to do it
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if -code != signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""What this machine has: device, cores, memory, compiler, and its fastest honest float32."""
+"""Properties of this machine: device, cores, memory, compiler, and its fastest exact float32 products."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from sac_bench.errors import InputError
 
 
-def resolve_device(asked: str) -> str:
-    """ "auto", "cpu" or "cuda" -> the device to train on; InputError when it is not there."""
-    if asked not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {asked}: wants auto, cpu or cuda")
-    if asked == "cuda" and not torch.cuda.is_available():
+def resolve_device(device: str) -> str:
+    """Return the device to train on for "auto", "cpu" or "cuda"; InputError if it is not available."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {device}: must be auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory(device: str) -> int:
-    """Bytes free on the device; 4 GiB where the system does not tell."""
+    """Return the free memory of the device in bytes; 4 GiB where the system does not report it."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     try:
@@ -39,7 +39,7 @@ def available_memory(device: str) -> int:
 
 
 def cannot_compile() -> str | None:
-    """Why training runs eagerly here, in one line, or None where updates are compiled."""
+    """Return in one line why training runs eagerly here, or None if updates are compiled."""
     if os.environ.get("TORCH_COMPILE_DISABLE") == "1":
         return "TORCH_COMPILE_DISABLE is set: training runs eagerly"
     if not any(name and shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++")):
@@ -50,7 +50,7 @@ def cannot_compile() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept, made if need be, private to the user."""
+    """Return the folder of compiled code, private to the user; create it if it does not exist."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sac-bench" / "compiled"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
@@ -58,22 +58,23 @@ def cache_folder() -> Path:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what an update frees for the next one, where by default it gives large blocks back.
+    """Make glibc keep memory that an update frees for the next update; by default it returns large blocks.
 
-    A cohort of 4 at 2x256 spent 4% of its time in page faults, 640 an update.
+    Without this, a cohort of 4 at 2x256 spent 4% of its time in page faults, 640 per update.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         m_trim_threshold, m_mmap_threshold = -1, -3
-        mallopt(m_mmap_threshold, 32 * 2**20)  # the most that glibc takes
+        mallopt(m_mmap_threshold, 32 * 2**20)  # glibc's maximum
         mallopt(m_trim_threshold, 2**30)
 
 
 def fastest_float32_products(device: str) -> None:
-    """Let torch use the device's fastest matrix product whose error is float32's.
+    """Make torch use the device's fastest matrix product that has the error of float32.
 
-    "medium" allows bfloat16 inside where a CPU has it in hardware (AMX), and TF32 on CUDA; on other CPUs it only
-    means another library, twice as fast on some. Measured, not assumed. On CUDA, bfloat16 products sum in float32.
+    "medium" allows bfloat16 internally on CPUs that have it in hardware (AMX), and TF32 on CUDA. On other CPUs it only
+    selects another library, which is twice as fast on some. The error is measured here. On CUDA, bfloat16 products sum
+    in float32.
     """
     torch.set_float32_matmul_precision("highest" if device != "cpu" else "medium")
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -82,7 +83,7 @@ def fastest_float32_products(device: str) -> None:
 
 
 def float32_product_error() -> float:
-    """Largest error of a 256 x 256 product in float32, relative to its largest entry: about 3e-7 if it is honest."""
+    """Return the largest error of a 256 x 256 float32 product, relative to its largest entry: about 3e-7 if exact."""
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 2, 256, 256, generator=generator, dtype=torch.float64)
     exact = a @ b

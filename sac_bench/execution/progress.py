@@ -1,26 +1,24 @@
-"""What training looks like from outside: a live table on a terminal, a line now and then elsewhere."""
+"""Shows the progress of training: a live table on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sac_bench.execution.plan import CohortPlan, duration
-
-if TYPE_CHECKING:
-    from sac_bench.execution.engine import Work
+from sac_bench.execution.cost import duration
+from sac_bench.execution.plan import CohortPlan
+from sac_bench.execution.work import Work
 
 QUIET_SECONDS = 30.0
-"""Between two lines of progress where there is no terminal."""
+"""Time between lines of progress where there is no terminal."""
 
 
 class Display:
-    """Shows the workers; `say` prints a line that stays."""
+    """Shows what the workers do."""
 
     def __init__(self, console: Console, workers: int) -> None:
         self._console, self._workers = console, workers
@@ -30,6 +28,7 @@ class Display:
         self._last_line = time.monotonic()
 
     def show(self, active: Sequence[Work], waiting: Sequence[CohortPlan]) -> None:
+        """Update the table, or print progress if the last line is QUIET_SECONDS ago."""
         left = _time_left(active, waiting, self._workers)
         if self._live:
             self._live.update(_table(active, len(waiting), left))
@@ -37,12 +36,14 @@ class Display:
             self._last_line = time.monotonic()
             for work in active:
                 self.say("  ".join(_cells(work)).rstrip())
-            self.say(f"{len(waiting)} cohorts waiting, about {duration(left)} left in all")
+            self.say(f"{len(waiting)} cohorts waiting, about {duration(left)} left in total")
 
     def say(self, line: str) -> None:
+        """Print a line that stays."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
+        """Remove the table."""
         if self._live:
             self._live.stop()
 
@@ -80,7 +81,7 @@ def _table(active: Sequence[Work], waiting: int, left: float) -> Table:
         "speed",
         "last return",
         "time left",
-        caption=f"{waiting} cohorts waiting, about {duration(left)} left in all",
+        caption=f"{waiting} cohorts waiting, about {duration(left)} left in total",
     )
     for work in active:
         table.add_row(*_cells(work))

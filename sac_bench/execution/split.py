@@ -1,7 +1,7 @@
-"""Continuing some of a cohort's runs: their rows of its newest checkpoint become a narrower cohort.
+"""Splits cohorts: some of a cohort's runs continue in a new cohort, made from their part of its newest checkpoint.
 
-Members never mix, so a member's rows are all there is of it. On a CPU its bytes are those of the wider cohort
-(docs/correctness.md); on CUDA they may not be, and cohorts keep their width.
+Members do not share data, so a member's part of a checkpoint is complete. On a CPU the split run's bytes equal those in
+the whole cohort (docs/correctness.md). On CUDA they may differ, so cohorts are not split there.
 """
 
 from __future__ import annotations
@@ -16,47 +16,48 @@ from sac_bench.store.store import Store
 
 
 def widths_are_equal(device: str) -> bool:
-    """Whether a run's bytes do not depend on its cohort's width."""
+    """Return whether a run's bytes are independent of its cohort's width."""
     return device == "cpu"
 
 
 def split_cohort(store: Store, run_ids: Collection[str], planner: str, device: str) -> list[str]:
-    """Move runs that are to go on out of cohorts that others of do not; the new cohorts' ids.
+    """Move the runs to be continued out of cohorts that have other runs too, and return the new cohorts' ids.
 
-    Left as they are: cohorts all of whose runs go on, those that a living process but `planner` wants, and those that
-    cannot be continued. Call it while `store.planning()` is held. Killed between two runs' moves it is finished by the
-    next call; until then each run is of one cohort.
+    Not split: cohorts of which all runs continue, cohorts that a live process other than `planner` needs, and cohorts
+    that cannot be continued. Call it while `store.planning()` is held. If it is killed between the moves of two runs,
+    the next call completes the split; until then each run belongs to one cohort.
     """
-    made: list[str] = []
+    new_cohorts: list[str] = []
     if not widths_are_equal(device):
-        return made
-    wanted = {run_id: store.run(run_id).status().get("cohort") for run_id in run_ids}
-    for cohort_id in sorted({cohort for cohort in wanted.values() if cohort}):
+        return new_cohorts
+    cohort_of = {run_id: store.run(run_id).status().get("cohort") for run_id in run_ids}
+    for cohort_id in sorted({cohort for cohort in cohort_of.values() if cohort}):
         directory = CohortDirectory(store.cohort(cohort_id))
         members = planning.members(directory)
-        here = [run_id for run_id in members if store.run(run_id).status().get("cohort") == cohort_id]
-        own = [run_id for run_id in here if run_id in wanted]
-        if len(own) == len(here) or directory.complaints([store.run(run_id) for run_id in own]):
+        current = [run_id for run_id in members if store.run(run_id).status().get("cohort") == cohort_id]
+        own = [run_id for run_id in current if run_id in cohort_of]
+        if len(own) == len(current) or directory.problems([store.run(run_id) for run_id in own]):
             continue
-        if planning.is_wanted(store, cohort_id, but=planner):
+        if planning.is_in_use(store, cohort_id, excluding=planner):
             continue
-        if (claim := locks.take(store.cohort_lock(cohort_id))) is None:
+        if (lock := locks.take(store.cohort_lock(cohort_id))) is None:
             continue
-        with claim:
-            made.append(_moved(store, directory, own, planner))
-    return made
+        with lock:
+            new_cohorts.append(_split(store, directory, own, planner))
+    return new_cohorts
 
 
-def _moved(store: Store, directory: CohortDirectory, own: Sequence[str], planner: str) -> str:
-    """A new cohort of these runs of an old one, in the old one's order."""
+def _split(store: Store, directory: CohortDirectory, own: Sequence[str], planner: str) -> str:
+    """Make a new cohort of these runs, in the order that they have in the old one, and return its id."""
     cohort_id = digest([directory.path.name, *own])
     members, furthest = planning.members(directory), directory.plan()["furthest"]
     to = CohortDirectory(store.cohort(cohort_id))
-    to.start_anew()
+    to.clear()
     runs = [store.run(run_id) for run_id in own]
-    at = directory.copy_members([members.index(run_id) for run_id in own], to, runs)
+    step = directory.copy_members([members.index(run_id) for run_id in own], to, runs)
     to.write_plan(own, furthest, True, [planner])
+    source = f"step {step} of cohort {directory.path.name}"
     for run in runs:
-        run.log(f"goes on in cohort {cohort_id} of width {len(own)}, from step {at} of cohort {directory.path.name}")
+        run.log(f"continues in cohort {cohort_id} of width {len(own)}, from {source}")
         run.update(cohort=cohort_id)
     return cohort_id

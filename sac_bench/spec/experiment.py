@@ -1,7 +1,7 @@
-"""From a TOML file to runs: every error of the input is found here, and told in one line.
+"""Reads an experiment file and resolves it to runs. Every input error is reported here, in one line.
 
-An experiment is a list of variants; a variant is a name, an algorithm and what differs from its defaults; a run
-is one variant's resolved config (spec/overrides.py) on one environment with one seed.
+An experiment is a list of variants. A variant is a name, an algorithm and the options that differ from its defaults. A
+run is one variant's resolved config (spec/overrides.py) on one environment with one seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sac_bench.spec.includes import tables
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
-from sac_bench.spec.warm_start import Parent, tables_of, with_parents, with_starts
+from sac_bench.spec.warm_start import Parent, link_parents, tables_of, with_parents
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
@@ -33,8 +33,11 @@ MAX_RUNS = 10_000
 
 @dataclass(frozen=True)
 class Variant:
-    """A name, an algorithm, its config and steps on each environment, what it changes, the sweep it is a point of, and
-    the runs that its runs start from."""
+    """One variant, resolved for every environment.
+
+    overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep; parent:
+    the runs that its runs start from.
+    """
 
     name: str
     algorithm: str
@@ -42,16 +45,16 @@ class Variant:
     steps: dict[str, int]
     overrides: dict[str, Any]
     swept: tuple[str, float] | None = None
-    start: Parent | None = None
+    parent: Parent | None = None
 
     @property
     def generation(self) -> int:
-        """Starts, one from the other, that lead to it."""
-        return 1 + self.start.variant.generation if self.start else 0
+        """Number of warm starts in the chain that leads to it."""
+        return 1 + self.parent.variant.generation if self.parent else 0
 
     def run(self, env: str, seed: int) -> RunSpec:
-        """Its run on an environment with a seed."""
-        start = self.start.start(seed) if self.start else None
+        """Return its run on an environment with a seed."""
+        start = self.parent.warm_start(seed) if self.parent else None
         return RunSpec(self.algorithm, self.configs[env], env, seed, start)
 
 
@@ -72,7 +75,7 @@ class Experiment:
     claim: Claim | None = None
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
-        """Every (variant, run), in the order of environments, variants, seeds. Variants may share a run."""
+        """Return every (variant, run), ordered by environment, variant, seed. Variants may share a run."""
         return [
             (variant, variant.run(env, seed))
             for env in self.envs
@@ -82,25 +85,27 @@ class Experiment:
 
 
 class Plannable(Protocol):
-    """What can be planned: runs, each with the variant that says how many steps."""
+    """Anything that lists runs to plan: an experiment, or several."""
 
-    def runs(self) -> list[tuple[Variant, RunSpec]]: ...
+    def runs(self) -> list[tuple[Variant, RunSpec]]:
+        """Return every run with its variant, whose `steps` say how far to train it."""
+        ...
 
 
 @dataclass(frozen=True)
 class ExperimentGroup:
-    """Experiments that are trained together: a run that some share is trained once."""
+    """Experiments that are trained together; runs that they share are trained once."""
 
     experiments: tuple[Experiment, ...]
 
     @property
     def source(self) -> str:
-        """The file, where there is one."""
+        """The file if there is one experiment, or else how many experiments there are."""
         sources = [experiment.source for experiment in self.experiments]
         return sources[0] if len(sources) == 1 else f"{len(sources)} experiments"
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
-        """Every (variant, run) of each."""
+        """Return every (variant, run) of all experiments."""
         return list(chain.from_iterable(experiment.runs() for experiment in self.experiments))
 
 
@@ -139,31 +144,31 @@ def load(
     name: str | None = None,
     quick: bool = False,
 ) -> Experiment:
-    """Read an experiment file and apply the command line's overrides; InputError for anything amiss."""
+    """Read an experiment file and apply the command line's options; InputError for invalid input."""
     path = Path(path)
     where = str(path)
-    table, known = tables(path, quick)
-    asked = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
-    table |= {key: value for key, value in asked.items() if value is not None}
+    table, known_envs = tables(path, quick)
+    options = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
+    table |= {key: value for key, value in options.items() if value is not None}
     if "space" in table and "trials" in table:
-        raise InputError(f"{where}: is a study: sac-bench tune {where}")
+        raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
     file = validate(_File, table, where)
     if not NAME.fullmatch(file.name):
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if file.name.lower() in RESERVED:  # some file systems do not tell case apart
-        raise InputError(f"{where}: name: {file.name!r} is a folder of the store's own; choose another")
-    chosen = seed_list(file.seeds, where)
-    count = len(file.envs) * len(chosen) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))
+    if file.name.lower() in RESERVED:  # some file systems ignore case
+        raise InputError(f"{where}: name: {file.name!r} is reserved for a folder of the store; choose another")
+    seed_numbers = seed_list(file.seeds, where)
+    count = len(file.envs) * len(seed_numbers) * max(1, len(file.variants) + sum(map(len, file.sweep.values())))
     if count > MAX_RUNS:
-        raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; at most {MAX_RUNS:,}")
+        raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; the maximum is {MAX_RUNS:,}")
     for i, env in enumerate(file.envs):
         with located(f"{where}: envs"):
             check(env)
         if env in file.envs[:i]:
-            raise InputError(f"{where}: envs: {env!r} is there twice")
+            raise InputError(f"{where}: envs: {env!r} is duplicated")
     starts = tables_of(file.variants, where)
-    everywhere = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
-    layers = Overrides(
+    all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
+    overrides = Overrides(
         where,
         file.algorithm,
         file.steps,
@@ -171,28 +176,27 @@ def load(
         file.on,
         settings,
         file.variants,
-        everywhere,
-        None if envs else [*everywhere, *known],
+        all_envs,
+        None if envs else [*all_envs, *known_envs],
     )
-    resolved = with_starts(_variants(file, layers, where), file.envs, steps, where)
-    grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # of environments not asked for
+    resolved = link_parents(_variants(file, overrides, where), file.envs, steps, where)
+    grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # else it is about other envs
     with located(where):
         claim = parse_claim(file.claim, file.source, file.expect, file.margin, grows, resolved, file.envs)
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
     if variants:
-        for wanted in variants:
-            if wanted not in resolved:
-                raise InputError(
-                    f"{where}: no variant {wanted!r}{nearest(wanted, resolved)}; it has {', '.join(resolved)}"
-                )
+        for requested in variants:
+            if requested not in resolved:
+                hint = nearest(requested, resolved)
+                raise InputError(f"{where}: no variant {requested!r}{hint}; available: {', '.join(resolved)}")
         resolved = {n: v for n, v in resolved.items() if n in variants}
-        claim = None if claim and not claim.variants() <= set(resolved) else claim  # its runs are not all asked for
+        claim = None if claim and not claim.variants() <= set(resolved) else claim  # not all of its runs are requested
         reference = reference if reference in resolved else next(iter(resolved))
-    for key in layers.unused_settings({v.algorithm for v in resolved.values()}):
-        raise InputError(f"--set {key}: no variant asked for has that option")
-    if steps is not None:  # the command line's steps are everyone's
+    for key in overrides.unused_settings({v.algorithm for v in resolved.values()}):
+        raise InputError(f"--set {key}: none of the requested variants has this option")
+    if steps is not None:  # the command line's steps apply to all
         resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
     for variant in resolved.values():
         check_steps(variant, where)
@@ -200,7 +204,7 @@ def load(
         name=file.name,
         question=file.question or file.claim,
         envs=tuple(file.envs),
-        seeds=chosen,
+        seeds=seed_numbers,
         steps=file.steps,
         reference=reference,
         variants=resolved,
@@ -210,35 +214,37 @@ def load(
         claim=claim,
     )
     if starts:
-        own = replace(loaded, seeds=chosen[:1]).runs()
+        own_runs = replace(loaded, seeds=seed_numbers[:1]).runs()
         with located(where):
-            all_of_them = with_parents(own)
-        for variant, _ in all_of_them[len(own) :]:
+            all_runs = with_parents(own_runs)
+        for variant, _ in all_runs[len(own_runs) :]:
             check_steps(variant, where)
     return loaded
 
 
-def _variants(file: _File, layers: Overrides, where: str) -> dict[str, Variant]:
+def _variants(file: _File, overrides: Overrides, where: str) -> dict[str, Variant]:
+    """Return the variants of [variants] and [sweep], or one of [base] alone."""
     first = next(iter(file.variants), "") if file.reference is None else file.reference
     reference = file.variants.get(first, {})
     variants = {}
 
-    def add(name: str, table: str, overrides: dict[str, Any], sweep: tuple[str, Any] | None = None) -> None:
+    def add(name: str, table: str, changes: dict[str, Any], sweep: tuple[str, Any] | None = None) -> None:
         if not NAME.fullmatch(name):
             raise InputError(f"{where}: {table}: {name!r} is not a plain name")
         if name in variants:
-            raise InputError(f"{where}: {table}: there are two variants named {name!r}")
-        found = layers.resolve(f"[variants.{first}]" if sweep else table, overrides, dict([sweep]) if sweep else None)
+            raise InputError(f"{where}: {table}: the variant {name!r} is duplicated")
+        swept = dict([sweep]) if sweep else None
+        resolved = overrides.resolve(f"[variants.{first}]" if sweep else table, changes, swept)
         point = None
         if sweep and isinstance(sweep[1], (int, float)) and not isinstance(sweep[1], bool):
             point = (sweep[0], float(sweep[1]))
-        variants[name] = Variant(name, found.algorithm, found.configs, found.steps, found.changes, point)
+        variants[name] = Variant(name, resolved.algorithm, resolved.configs, resolved.steps, resolved.changes, point)
 
-    for name, overrides in file.variants.items():
-        add(name, f"[variants.{name}]", overrides)
-    swept_algorithm = layers.algorithm(reference, f"[variants.{first}]")
+    for name, changes in file.variants.items():
+        add(name, f"[variants.{name}]", changes)
+    swept_algorithm = overrides.algorithm(reference, f"[variants.{first}]")
     for key, values in file.sweep.items():
-        layers.check([key], swept_algorithm, "[sweep]")
+        overrides.check([key], swept_algorithm, "[sweep]")
         for value in values:
             add(f"{key}={_label(value)}", "[sweep]", reference, (key, value))
     if not variants:
@@ -247,6 +253,7 @@ def _variants(file: _File, layers: Overrides, where: str) -> dict[str, Variant]:
 
 
 def _label(value: Any) -> str:
+    """Return a swept value as it appears in the variant's name."""
     if isinstance(value, list):
         return "x".join(map(_label, value))
     if isinstance(value, float) and float(f"{value:g}") == value:
@@ -255,7 +262,7 @@ def _label(value: Any) -> str:
 
 
 def check_steps(variant: Variant, where: str) -> None:
-    """Refuse steps that whole vector steps cannot reach, or in which nothing is learned."""
+    """Raise InputError for steps that are no multiple of num_envs, or in which nothing is learned."""
     place = f"{where}: variant {variant.name!r}"
     for env, config in variant.configs.items():
         steps = variant.steps[env]
@@ -265,27 +272,27 @@ def check_steps(variant: Variant, where: str) -> None:
             raise InputError(f"{place}: {error}") from None
         if config.updates_due(steps) < 1:
             raise InputError(
-                f"{place}: steps = {steps} allows no update, the first is made at "
+                f"{place}: steps = {steps} allows no update; the first update is at "
                 f"{config.steps_of_update(1)}: {config.describe_start()}"
             )
         if config.learns_until is not None and steps > config.learns_until:
             raise InputError(
-                f"{place}: steps = {steps} go on where nothing is learned any more: anneal_steps = "
-                f"{config.learns_until}; wants as many there, or 0"
+                f"{place}: steps = {steps} is more than anneal_steps = {config.learns_until}, after which nothing is "
+                f"learned; set anneal_steps to {steps}, or to 0"
             )
 
 
 def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:
-    """What a file says of seeds: how many from 0 on, or which."""
+    """Return the seeds of a file, which gives a list, or a number n for 0 to n - 1; InputError for invalid ones."""
     if isinstance(seeds, int):
         if not 1 <= seeds <= MAX_RUNS:
-            raise InputError(f"{where}: seeds: wants 1 to {MAX_RUNS} of them, not {seeds}")
+            raise InputError(f"{where}: seeds: must be between 1 and {MAX_RUNS}, not {seeds}")
         return tuple(range(seeds))
     if not seeds:
         raise InputError(f"{where}: seeds: the list is empty")
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
-            raise InputError(f"{where}: seeds: {seed} is not between 0 and {MAX_SEED}")
+            raise InputError(f"{where}: seeds: {seed} must be between 0 and {MAX_SEED}")
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"{where}: seeds: a seed is there twice")
+        raise InputError(f"{where}: seeds: a seed is duplicated")
     return tuple(seeds)

@@ -1,4 +1,4 @@
-"""Which files are experiments, and a file's tables with the part that it shares with others and its quick setting."""
+"""Finds experiment files, and merges a file's tables with its `common` file and its [quick] table."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from sac_bench.spec.toml import merged, read
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
-    """Experiment files, each once: those given and, of a folder, all in it.
+    """Return experiment files without duplicates: the given files, and all in the given folders.
 
-    But for those that begin with "_": they are parts of others.
+    Files in folders whose names start with "_" are left out: other files include them.
     """
-    found: list[Path] = []
+    all_files: list[Path] = []
     for path in paths:
         inside = sorted(p for p in path.glob("*.toml") if not p.name.startswith("_")) if path.is_dir() else [path]
         if not inside:
-            raise InputError(f"{path}: no experiment files there")
-        found += inside
-    return list(dict.fromkeys(found))
+            raise InputError(f"{path}: no experiment files in this folder")
+        all_files += inside
+    return list(dict.fromkeys(all_files))
 
 
 def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
-    """A file's tables over those of the file that it names as `common`, and with `quick` over both their [quick].
+    """Return a file's tables, merged over those of its `common` file and, with `quick`, overridden by [quick].
 
-    With them every environment that `envs` names in one of these places: [on.ENV] may be of any.
+    Also return every environment that `envs` names in one of these places: [on.ENV] may name any of them.
     """
     table = dict(read(path))
     common = table.pop("common", None)
     if common is not None:
         if not isinstance(common, str):
-            raise InputError(f"{path}: common: wants the name of a file beside this one, not {common!r}")
-        below = read(path.parent / common)
-        if "common" in below:
-            raise InputError(f"{path.parent / common}: common: is one itself, and cannot have another")
-        known = [*_envs(below), *_envs(table)]
-        table = merged(below, table)
+            raise InputError(f"{path}: common: must be the name of a file in the same folder, not {common!r}")
+        included = read(path.parent / common)
+        if "common" in included:
+            raise InputError(f"{path.parent / common}: common: an included file cannot include another")
+        known = [*_envs(included), *_envs(table)]
+        table = merged(included, table)
     else:
         known = _envs(table)
     fast = table.pop("quick", None)
     if not quick:
         return table, known
     if not isinstance(fast, dict):
-        raise InputError(f"{path}: has no [quick] table, so there is no --quick of it")
+        raise InputError(f"{path}: --quick requires a [quick] table")
     table = merged(table, fast)
     if isinstance(table.get("name"), str):
         table["name"] += "-quick"

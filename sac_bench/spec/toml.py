@@ -1,4 +1,4 @@
-"""Input files: TOML read and checked, everything amiss told in one line with file and key."""
+"""Reads and validates TOML input files. Every error is one line with file and key."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from sac_bench.errors import InputError, nearest, one_line
 
-MAX_BYTES = 2**17  # of a file: every seed of 10,000 written out fits
+MAX_BYTES = 2**17  # of a file: room for a list of 10,000 seeds
 
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """An InputError from within says where the cause is."""
+    """Prefix the message of an InputError from the block with `where`."""
     try:
         yield
     except InputError as error:
@@ -26,23 +26,23 @@ def located(where: str) -> Iterator[None]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file's tables; InputError where it is none."""
+    """Return a file's tables; InputError if it cannot be read or is not valid TOML."""
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)  # what is no experiment may be endless
+            data = file.read(MAX_BYTES + 1)  # other files may be endless
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() else Path()
         hint = nearest(path.name, [p.name for p in folder.glob("*.toml")])
         raise InputError(f"{path}: no such file{hint}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a name with a NUL
+    except ValueError as error:  # a NUL in the name
         raise InputError(f"{one_line(str(path))}: cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: too large for an experiment file: more than {MAX_BYTES // 1024} KiB")
     text = _text(data, path)
     if not text.strip():
-        raise InputError(f"{path}: the file is empty; it wants at least name, envs, steps and [variants.NAME]")
+        raise InputError(f"{path}: the file is empty; it requires at least name, envs, steps and [variants.NAME]")
     try:
         return _parse(text)
     except ValueError as error:
@@ -50,9 +50,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _text(data: bytes, path: Path) -> str:
-    """A file's UTF-8, without the byte order mark that some editors write."""
+    """Decode a file's UTF-8, without the byte order mark that some editors write."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
-        raise InputError(f"{path}: must be UTF-8 text; this is UTF-16 or no text: save it as UTF-8")
+        raise InputError(f"{path}: must be UTF-8 text; this is UTF-16 or binary: save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -60,14 +60,17 @@ def _text(data: bytes, path: Path) -> str:
         raise InputError(f"{path}: must be UTF-8 text; line {line} is not: save it as UTF-8") from None
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two files' tables as one: key by key, of both where both are tables, else the one above."""
-    both = lambda key: isinstance(below.get(key), dict) and isinstance(above[key], dict)
-    return {**below, **{key: merged(below[key], above[key]) if both(key) else above[key] for key in above}}
+def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge tables recursively; values of `upper` take precedence."""
+    result = {**lower, **upper}
+    for key in lower.keys() & upper.keys():
+        if isinstance(lower[key], dict) and isinstance(upper[key], dict):
+            result[key] = merged(lower[key], upper[key])
+    return result
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """TOML; ValueError for what is none."""
+    """Parse TOML; ValueError if it is invalid."""
     try:
         table = tomllib.loads(text)
         _check_integers(table)
@@ -77,7 +80,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _check_integers(value: Any, key: str = "") -> None:
-    """TOML's integers have 64 bits, but `tomllib` reads longer ones, which no float or tensor holds."""
+    """Raise ValueError for integers of more than 64 bits. TOML forbids them, but `tomllib` reads them."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"{key}: an integer of more than 64 bits")
     for name, part in value.items() if isinstance(value, dict) else ():
@@ -87,11 +90,11 @@ def _check_integers(value: Any, key: str = "") -> None:
 
 
 def setting(text: str, known: Collection[str]) -> tuple[str, Any]:
-    """A command line's KEY=VALUE, the value as TOML has it or, a bare word, as a string."""
+    """Parse KEY=VALUE of the command line. The value is parsed as TOML; a bare word is a string."""
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not key:
-        raise InputError(f"--set {text}: wants KEY=VALUE")
+        raise InputError(f"--set {text}: must be KEY=VALUE")
     if key not in known:
         raise InputError(f"--set {key}: unknown key{nearest(key, known)}")
     try:
@@ -102,7 +105,7 @@ def setting(text: str, known: Collection[str]) -> tuple[str, Any]:
 
 
 def _key(location: Sequence[Any], values: Any) -> str:
-    """The dotted key that pydantic's location leads to; beyond the keys of the input it names types."""
+    """Return the dotted key of pydantic's location, without the names of types that pydantic appends to it."""
     parts: list[str] = []
     for part in location:
         if parts and not (isinstance(values, dict) and part in values):
@@ -113,9 +116,9 @@ def _key(location: Sequence[Any], values: Any) -> str:
 
 
 def validate(model: type[Any], values: dict[str, Any], where: str, places: Mapping[str, str] | None = None) -> Any:
-    """The model of these values; InputError for the first that it refuses.
+    """Return a pydantic model of the values; InputError for the first invalid one.
 
-    `where` they come from, and of single keys `places`.
+    where: the origin of the values, for messages; places: the origins of single keys.
     """
     try:
         return model.model_validate(values)
@@ -126,7 +129,7 @@ def validate(model: type[Any], values: dict[str, Any], where: str, places: Mappi
         if first["type"] == "extra_forbidden":
             raise InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}") from None
         if first["type"] == "missing":
-            raise InputError(f"{where}: {key}: is missing") from None
+            raise InputError(f"{where}: {key}: is required") from None
         message = first["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         given = f", not {first['input']!r}" if key and first["type"] != "value_error" else ""

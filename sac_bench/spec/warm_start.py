@@ -1,4 +1,4 @@
-"""Where a variant's runs begin: at the weights that runs of another variant ended with, seed by seed.
+"""Warm starts: a variant whose runs take their initial weights from runs of a parent variant with the same seed.
 
 [variants.NAME]
 start = { variant = "sac", env = "HalfCheetah-v5", steps = 20000 }
@@ -19,7 +19,7 @@ from sac_bench.envs.checking import check
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.overrides import MAX_STEPS
-from sac_bench.spec.run import RunSpec, Start
+from sac_bench.spec.run import RunSpec, WarmStart
 from sac_bench.spec.toml import located, validate
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parent:
-    """The runs that a variant's runs start from: a variant, whose only steps are those, on one environment."""
+    """The parent of a variant: another variant on one environment, with the steps to start from."""
 
     variant: Variant
     env: str
@@ -38,12 +38,12 @@ class Parent:
         return self.variant.steps[self.env]
 
     def run(self, seed: int) -> RunSpec:
-        """The run that one of this seed starts from."""
+        """Return the parent run with this seed."""
         return self.variant.run(self.env, seed)
 
-    def start(self, seed: int) -> Start:
-        """The same as a run's spec has it."""
-        return Start(self.run(seed).id, self.steps)
+    def warm_start(self, seed: int) -> WarmStart:
+        """Return the warm start from the parent run with this seed, for a run's spec."""
+        return WarmStart(self.run(seed).id, self.steps)
 
 
 LONGEST_CHAIN = 10
@@ -51,7 +51,7 @@ Runs = list[tuple["Variant", RunSpec]]
 
 
 class _Table(BaseModel):
-    """What a file says of a start."""
+    """The table `start` of a variant."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -61,99 +61,108 @@ class _Table(BaseModel):
 
 
 def tables_of(variants: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, _Table]:
-    """What [variants.NAME] says of starts, the environments known."""
+    """Return the `start` tables of all variants that have one, by name; InputError for invalid ones."""
     tables = {}
     for name, overrides in variants.items():
         if "start" not in overrides:
             continue
         place, start = _place(where, name), overrides["start"]
         if not isinstance(start, dict):
-            raise InputError(f"{place}: wants {{ variant = NAME, env = ID }}, and steps = N if not all, not {start!r}")
+            raise InputError(
+                f"{place}: must be {{ variant = NAME, env = ID }}, optionally with steps = N, not {start!r}"
+            )
         tables[name] = validate(_Table, start, place)
         with located(f"{place}: env"):
             check(tables[name].env)
     return tables
 
 
-def with_starts(
+def link_parents(
     variants: Mapping[str, Variant], envs: Sequence[str], steps: int | None, where: str
 ) -> dict[str, Variant]:
-    """The variants on `envs` alone, with what they start from, after `steps` if given; InputError where it cannot be.
+    """Return the variants on `envs` only, with their parents; InputError for an impossible warm start.
 
-    `variants` are on the environments of all starts, too.
+    variants: resolved on `envs` and on the environments of all parents; steps: of the parents, in place of their own.
     """
     tables = tables_of({name: variant.overrides for name, variant in variants.items()}, where)
-    kept = lambda of: {env: of[env] for env in envs}
-    known: dict[str, Variant] = {}
+    linked: dict[str, Variant] = {}
 
-    def begun(name: str, before: tuple[str, ...] = ()) -> Variant:
+    def link(name: str, children: tuple[str, ...] = ()) -> Variant:
         variant, place = variants[name], _place(where, name)
-        if (table := tables.get(name)) is None or name in known:
-            return known.get(name, variant)
+        if (table := tables.get(name)) is None or name in linked:
+            return linked.get(name, variant)
         if table.variant not in variants:
             raise InputError(f"{place}: no variant {table.variant!r}{nearest(table.variant, variants)}")
-        if table.variant in (*before, name):
-            raise InputError(f"{place}: goes round in a circle: {' from '.join((*before, name, table.variant))}")
-        other = begun(table.variant, (*before, name)) if len(before) < LONGEST_CHAIN else None
-        if other is None or other.generation == LONGEST_CHAIN:
-            raise InputError(f"{place}: at most {LONGEST_CHAIN} starts, one from the other")
-        count = steps or table.steps or other.steps[table.env]
-        one = replace(other, configs={table.env: other.configs[table.env]}, steps={table.env: count})
-        origin = Parent(one, table.env)
+        if table.variant in (*children, name):
+            raise InputError(f"{place}: is circular: {' from '.join((*children, name, table.variant))}")
+        source = link(table.variant, (*children, name)) if len(children) < LONGEST_CHAIN else None
+        if source is None or source.generation == LONGEST_CHAIN:
+            raise InputError(f"{place}: a chain of starts must not be longer than {LONGEST_CHAIN}")
+        count = steps or table.steps or source.steps[table.env]
+        source = replace(source, configs={table.env: source.configs[table.env]}, steps={table.env: count})
+        parent = Parent(source, table.env)
         for env in envs:
-            _check_fit(origin, variant, env, place)
-        known[name] = replace(variant, start=origin)
-        return known[name]
+            _check_fit(parent, variant, env, place)
+        linked[name] = replace(variant, parent=parent)
+        return linked[name]
 
-    found = {name: begun(name) for name in variants}
-    return {name: replace(v, configs=kept(v.configs), steps=kept(v.steps)) for name, v in found.items()}
+    def on_envs(variant: Variant) -> Variant:
+        configs = {env: variant.configs[env] for env in envs}
+        return replace(variant, configs=configs, steps={env: variant.steps[env] for env in envs})
+
+    return {name: on_envs(link(name)) for name in variants}
 
 
 def with_parents(runs: Runs, needs: Callable[[Variant, RunSpec], bool] = lambda *_: True) -> Runs:
-    """Runs, then what those of them that `needs` says start from, and so on; a run may be there more than once.
+    """Return the runs, followed recursively by the parents of those for which `needs` is true, with duplicates.
 
-    InputError where a run is to go on beyond where others start from it: it keeps the weights of its end alone.
+    Raises InputError if a parent is to be trained beyond the steps that another run starts from: a run keeps only the
+    weights of its end.
     """
-    found = list(runs)
-    started = []
-    for variant, spec in found:  # which grows
-        if variant.start is not None and needs(variant, spec):
-            started.append((variant, spec.start))
-            found.append((variant.start.variant, variant.start.run(spec.seed)))
+    all_runs = list(runs)
+    warm_started = []
+    for variant, spec in all_runs:  # the list grows in the loop
+        if variant.parent is not None and needs(variant, spec):
+            warm_started.append((variant, spec.start))
+            all_runs.append((variant.parent.variant, variant.parent.run(spec.seed)))
     furthest: dict[str, int] = {}
-    for variant, spec in found if started else ():
+    for variant, spec in all_runs if warm_started else ():
         furthest[spec.id] = max(furthest.get(spec.id, 0), variant.steps[spec.env])
-    for variant, start in started:
-        if start is not None and variant.start is not None and furthest[start.run] > start.steps:
+    for variant, start in warm_started:
+        if start is not None and variant.parent is not None and furthest[start.run] > start.steps:
             raise InputError(
-                f"variant {variant.name!r} starts from {variant.start.variant.name!r} on {variant.start.env} at "
-                f"{start.steps} steps, and that is trained to {furthest[start.run]}; a run keeps the weights of its end"
+                f"variant {variant.name!r} starts from {variant.parent.variant.name!r} on {variant.parent.env} at "
+                f"{start.steps} steps, but that is trained to {furthest[start.run]}; a run keeps only the weights of "
+                "its end"
             )
-    return found
+    return all_runs
 
 
-def _check_fit(origin: Parent, variant: Variant, env: str, place: str) -> None:
-    """InputError unless what the origin's runs end with is what the variant's runs on `env` are made of."""
-    there, here = origin.variant, variant
-    if there.algorithm != here.algorithm:
+def _check_fit(parent: Parent, variant: Variant, env: str, place: str) -> None:
+    """Raise InputError unless the weights of the parent's runs have the shapes of the variant's runs on `env`."""
+    source = parent.variant
+    if source.algorithm != variant.algorithm:
         raise InputError(
-            f"{place}: {there.name!r} is of {there.algorithm} and {here.name!r} of {here.algorithm}; "
-            "weights go on in the same algorithm"
+            f"{place}: {source.name!r} uses {source.algorithm} and {variant.name!r} uses {variant.algorithm}; "
+            "a warm start requires the same algorithm"
         )
-    if ALGORITHMS[here.algorithm].learner(here.configs[env], *_sizes(env)).start is None:
-        raise InputError(f"{place}: runs of {here.algorithm} do not start from others (its Learner has no `start`)")
-    if _sizes(origin.env) != _sizes(env):
-        words = ["{} observations and {} actions on {}".format(*_sizes(of), of) for of in (origin.env, env)]
-        raise InputError(f"{place}: does not fit: {words[0]}, {words[1]}")
-    theirs, ours = there.configs[origin.env], here.configs[env]
-    if theirs.structure() == ours.structure():
+    if ALGORITHMS[variant.algorithm].learner(variant.configs[env], *_sizes(env)).start is None:
+        raise InputError(f"{place}: {variant.algorithm} does not support warm starts (its Learner has no `start`)")
+    if _sizes(parent.env) != _sizes(env):
+        sizes = ["{} observations and {} actions on {}".format(*_sizes(of), of) for of in (parent.env, env)]
+        raise InputError(f"{place}: does not fit: {sizes[0]}, {sizes[1]}")
+    source_config, config = source.configs[parent.env], variant.configs[env]
+    if source_config.structure() == config.structure():
         return
-    of_origin, own = _shapes(there.algorithm, theirs, origin.env), _shapes(here.algorithm, ours, env)
-    for part in {**own, **of_origin}:
-        if own.get(part) != of_origin.get(part):
+    source_shapes, shapes = (
+        _shapes(source.algorithm, source_config, parent.env),
+        _shapes(variant.algorithm, config, env),
+    )
+    for part in {**shapes, **source_shapes}:
+        if shapes.get(part) != source_shapes.get(part):
             raise InputError(
-                f"{place}: does not fit: {part} is {_shape(of_origin, part)} in {there.name!r} and "
-                f"{_shape(own, part)} here, on {env}"
+                f"{place}: does not fit: {part} is {_shape(source_shapes, part)} in {source.name!r} and "
+                f"{_shape(shapes, part)} here, on {env}"
             )
 
 
@@ -163,7 +172,7 @@ def _sizes(env: str) -> tuple[int, int]:
 
 
 def _shapes(algorithm: str, config: TrainingConfig, env: str) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of what a run ends with."""
+    """Return {name: shape} of the weights at the end of a run."""
     learner = ALGORITHMS[algorithm].learner(config, *_sizes(env))
     tensors = named_tensors(learner.weights(learner.shape_of_state(config.number_tensors())))
     return {name: tuple(leaf.shape) for name, leaf in tensors.items()}

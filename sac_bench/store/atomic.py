@@ -1,4 +1,4 @@
-"""Files that outlive crashes: replaced whole and synced, or found to be damaged."""
+"""Crash-safe files: written atomically, and verified by SHA-256."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 from sac_bench.errors import InputError
 
 BESIDE = ".tmp-"
-"""How the name of a file begins that is being written; one that is left was cut short by a crash."""
+"""Prefix of the names of temporary files; one that remains was left by a crash."""
 
 
 class Fingerprint(TypedDict):
-    """What a file, or its beginning, was: length and SHA-256 in hexadecimal."""
+    """Length in bytes and hexadecimal SHA-256 of a file, or of its beginning."""
 
     bytes: int
     sha256: str
@@ -31,19 +31,19 @@ _PLAIN = re.compile(r"(?!(?i:gymnasium_))(gymnasium:)?[A-Za-z0-9][A-Za-z0-9._+=-
 
 
 def file_name(text: str, among: Iterable[str] = ()) -> str:
-    """An id or name as part of a file's name, another one for every text.
+    """Return a part of a file name for an id or name. Different texts get different names.
 
-    A plain one stays as it is, with "_" for the colon of "gymnasium:". Others end in "~" and a digest, as do those that
-    differ from another `among` these in upper and lower case alone, which some file systems do not tell apart.
+    Plain names are kept, with "_" for the colon of "gymnasium:". All others get "~" and a digest, and so do names that
+    equal one in `among` except for case, because some file systems ignore case.
     """
-    alike = any(other != text and other.casefold() == text.casefold() for other in among)
-    if _PLAIN.fullmatch(text) and not alike:
+    ambiguous = any(other != text and other.casefold() == text.casefold() for other in among)
+    if _PLAIN.fullmatch(text) and not ambiguous:
         return text.replace(":", "_")
     return f"{re.sub(r'[^A-Za-z0-9.-]', '_', text)[:60].lstrip('.')}~{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file whole, or not at all, whatever happens to the process or the machine."""
+    """Replace a file atomically and durably: a crash leaves the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
@@ -59,30 +59,30 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file with UTF-8 text in every locale. Bytes of file names that are not text are escaped."""
+    """Replace a file atomically with UTF-8 text, in any locale. Undecodable bytes of file names are escaped."""
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power failure, where the system can."""
+    """Sync a folder's entries to disk, where the file system supports it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # some network filesystems refuse to sync folders
+        pass  # some network file systems refuse to sync folders
     finally:
         os.close(descriptor)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """An object for `read_json`, with the SHA-256 of its contents among them; null for NaN and infinity."""
+    """Write an object with the SHA-256 of its content, for `read_json`. NaN and infinity become null."""
     value = finite(value)
     text = json.dumps(value | {"sha256": _digest(value)}, indent=1, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def finite(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not have."""
+    """Return the value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {name: finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -91,9 +91,9 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, as it was written; InputError when the file holds none or another, FileNotFoundError without it.
+    """Return a JSON object and verify its SHA-256; an object without one (written by hand) is accepted.
 
-    One without a SHA-256 (written by hand, or by an older version) is taken as it is.
+    Raises InputError if the file is not a JSON object or was changed, and FileNotFoundError.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -111,25 +111,25 @@ def _digest(value: Any) -> str:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Of a whole file."""
+    """Return the fingerprint of a whole file."""
     with open(path, "rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def check(path: Path, expected: Fingerprint, grown: bool = False) -> None:
-    """InputError unless the file is, or with `grown` begins with, what it was when its fingerprint was taken."""
+    """Raise InputError unless the file has this fingerprint, or with `grown` starts with content that has it."""
     try:
         size = path.stat().st_size
         if size < expected["bytes"]:
             raise InputError(f"{path}: damaged: cut to {size} of {expected['bytes']} bytes")
         if grown and size > expected["bytes"]:
             with open(path, "rb") as file:
-                found = hashlib.sha256(file.read(expected["bytes"])).hexdigest()
+                digest = hashlib.sha256(file.read(expected["bytes"])).hexdigest()
         else:
-            found = fingerprint(path)["sha256"]
+            digest = fingerprint(path)["sha256"]
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
     except (TypeError, KeyError):
-        raise InputError(f"{path}: what it must be is not known: no length and SHA-256") from None
-    if found != expected["sha256"]:
+        raise InputError(f"{path}: cannot be verified: its length and SHA-256 were not recorded") from None
+    if digest != expected["sha256"]:
         raise InputError(f"{path}: damaged: its bytes are not those that were written")

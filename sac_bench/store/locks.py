@@ -1,7 +1,7 @@
-"""Files that one process holds at a time, here or on another machine that shares the filesystem.
+"""File locks between processes, also on other machines that share the file system.
 
-A lock is the kernel's (`flock`): it ends with the process that holds it, however that ends, so nothing is ever
-left locked. Linux passes it on over NFS; other shared filesystems may want an option for it (Lustre: `-o flock`).
+A lock is the kernel's (`flock`). It ends with the process that holds it, even if that is killed, so no lock is left
+behind. Linux supports it over NFS; other shared file systems may require an option (Lustre: `-o flock`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sac_bench.errors import InputError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock, after waiting for whoever has it."""
+    """Wait for the lock and hold it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
         _flock(file, fcntl.LOCK_EX)
@@ -27,7 +27,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def settled(path: Path) -> Iterator[None]:
-    """Keep those who would hold the lock out while reading, after waiting for them; the folder may be read-only."""
+    """Wait until nobody holds the lock, and keep it free while reading. The folder may be read-only."""
     with open(path, encoding="utf-8") if path.exists() else nullcontext() as file:
         if file is not None:
             _flock(file, fcntl.LOCK_SH)
@@ -35,7 +35,10 @@ def settled(path: Path) -> Iterator[None]:
 
 
 def take(path: Path) -> IO[Any] | None:
-    """The lock, held until this file and every copy that a child inherited is closed; None when another has it."""
+    """Take the lock; None if another process holds it.
+
+    It is held until the returned file and every copy that a child inherited are closed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a", encoding="utf-8")  # noqa: SIM115
     if hold(file):
@@ -45,12 +48,12 @@ def take(path: Path) -> IO[Any] | None:
 
 
 def hold(file: IO[Any]) -> bool:
-    """Lock an open file until it is closed; False when another has it."""
+    """Lock an open file until it is closed; return False if another process holds the lock."""
     return _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_taken(path: Path) -> bool:
-    """Whether somebody holds the lock; it need not exist, nor be writable."""
+    """Return whether a process holds the lock. The file may be missing or read-only."""
     try:
         with open(path, encoding="utf-8") as file:
             return not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -66,8 +69,8 @@ def _flock(file: IO[Any], operation: int) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise InputError(
-                f"{file.name}: this filesystem has no file locks, which keep two trainings apart; "
-                "use --results on one that has"
+                f"{file.name}: this file system does not support file locks, which are required; "
+                "use --results on one that does"
             ) from None
         raise
     return True

@@ -1,16 +1,16 @@
-"""The one record of runs: a results folder and its run directories.
+"""A results folder and its run directories: the only record of runs.
 
-    results/store.json           the layout of this folder
+    results/store.json           the version of the folder's layout
     results/runs/<run_id>/       spec.json, status.json, evaluations.csv, episodes.csv, training.csv,
-                                 policy.safetensors, weights.safetensors once it finished, log.txt,
+                                 policy.safetensors, weights.safetensors once it has finished, log.txt,
                                  robustness.json (evaluation/robustness.py)
-    results/cohorts/<cohort>/    plan.json, checkpoints and the rows they stand on, log.txt (execution/checkpoint.py)
-    results/.locks/              who plans, trains and writes here (store/locks.py)
-    results/environments/        what a random policy gets, measured once; log.txt: what environments printed then
+    results/cohorts/<cohort>/    plan.json, checkpoints and their rows, log.txt (execution/checkpoint.py)
+    results/.locks/              locks of processes that plan, train or write here (store/locks.py)
+    results/environments/        returns of a random policy, measured once; log.txt: what environments printed then
     results/<experiment>/        made from the above for one experiment (results/collect.py)
 
-A run's tables are appended to before its cohort's checkpoint is committed; the checkpoint knows what they were, and a
-resumed cohort cuts them back to that.
+A run's tables are extended before its cohort's checkpoint is committed. The checkpoint contains their fingerprints, and
+a resumed cohort cuts them back accordingly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sac_bench.store.atomic import Fingerprint, check, file_name, fingerprint, r
 
 TABLES = ("evaluations", "episodes", "training")
 LAYOUT = 2
-"""Of the folder. In 1, cohorts had one checkpoint without checksums: its ended runs are read, its checkpoints not."""
+"""Version of the folder's layout. A folder with a newer one is refused."""
 ENDED = ("finished", "diverged")
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -47,17 +47,19 @@ class Store:
         self.root = Path(root)
 
     def run(self, run_id: str) -> RunDirectory:
+        """Return a run's directory, which need not exist; InputError if the id is malformed."""
         return RunDirectory(self.root / "runs" / _plain(run_id))
 
     def run_ids(self) -> list[str]:
-        """Every run there is a directory of."""
+        """Return the ids of all runs that have a directory."""
         return sorted(path.name for path in (self.root / "runs").glob("*") if _ID.fullmatch(path.name))
 
     def cohort(self, cohort_id: str) -> Path:
+        """Return a cohort's folder; InputError if the id is malformed."""
         return self.root / "cohorts" / _plain(cohort_id)
 
     def cohort_ids(self) -> list[str]:
-        """Every cohort there is a directory of."""
+        """Return the ids of all cohorts that have a directory."""
         return sorted(path.name for path in (self.root / "cohorts").glob("*") if _ID.fullmatch(path.name))
 
     @property
@@ -65,29 +67,31 @@ class Store:
         return self.root / ".locks"
 
     def cohort_lock(self, cohort_id: str) -> Path:
-        """The lock that the process which trains a cohort holds."""
+        """Return the path of the lock that the process training a cohort holds."""
         return self.locks / "cohorts" / _plain(cohort_id)
 
     def experiment(self, name: str) -> Path:
+        """Return an experiment's folder."""
         return self.root / name
 
     def environment(self, env_id: str) -> Path:
+        """Return the file with a random policy's returns in an environment."""
         return self.root / "environments" / f"{file_name(env_id)}.json"
 
     @property
     def environment_log(self) -> Path:
-        """What environments print in commands; in training it goes to the cohort's log.txt."""
+        """File for what environments print in commands. In training it goes to the cohort's log.txt."""
         return self.root / "environments" / "log.txt"
 
     def standing(self, status: Mapping[str, Any], steps: int) -> str:
-        """`standing_at`, and of a run that has not ended whether a process trains it at this moment."""
+        """Return `standing_at`, or "running" for a run that has not ended and that a process is training."""
         standing = standing_at(status, steps)
         if standing in (*ENDED, "damaged") or has_raised(status):
             return standing
         return "running" if "cohort" in status and locks.is_taken(self.cohort_lock(status["cohort"])) else standing
 
     def check_writable(self, name: str) -> None:
-        """Refuse a folder that an experiment's results cannot be written to, before anything is trained."""
+        """Raise InputError if an experiment's results cannot be written to the folder."""
         for folder in (self.root, self.root / "runs", self.root / "cohorts", self.experiment(name)):
             try:
                 existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
@@ -100,30 +104,30 @@ class Store:
 
     @contextlib.contextmanager
     def planner(self) -> Iterator[str]:
-        """A name under which this process plans cohorts to be trained; `is_alive` until it ends, however it does."""
+        """Yield a name under which this process plans cohorts. It is alive (`is_alive`) until the process ends."""
         folder = self.locks / "planners"
-        with contextlib.ExitStack() as life:
+        with contextlib.ExitStack() as stack:
             with self.planning():
                 folder.mkdir(exist_ok=True)
                 for name in self.planner_names():
                     if not self.is_alive(name):
                         (folder / name).unlink()
                 path = folder / uuid.uuid4().hex
-                life.callback(path.unlink, missing_ok=True)
-                locks.hold(life.enter_context(open(path, "a", encoding="utf-8")))
+                stack.callback(path.unlink, missing_ok=True)
+                locks.hold(stack.enter_context(open(path, "a", encoding="utf-8")))
             yield path.name
 
     def planner_names(self) -> list[str]:
-        """Those that planned here, dead ones included."""
+        """Return the names of all planners, dead ones included."""
         folder = self.locks / "planners"
         return os.listdir(folder) if folder.exists() else []
 
     def is_alive(self, planner: str) -> bool:
-        """Whether the process that goes by this name still runs."""
+        """Return whether the process that planned under this name is running."""
         return locks.is_taken(self.locks / "planners" / Path(planner).name)
 
     def identity(self) -> str:
-        """A name that this folder has wherever it is mounted. Call it while `planning()` is held."""
+        """Return a name of this folder that is the same on every mount. Call it while `planning()` is held."""
         path = self.locks / "identity"
         if not path.exists():
             write_text(path, uuid.uuid4().hex)
@@ -131,45 +135,45 @@ class Store:
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:
-        """The right to decide who trains what here, and to drop what a plan may count on; held for moments."""
+        """Hold the lock for planning, and for deleting files that a plan may need. Hold it only briefly."""
         with locks.locked(self.locks / "planning"):
             if self.check_layout() != LAYOUT:
                 write_json(self.root / "store.json", {"layout": LAYOUT})
             yield
 
     def check_layout(self) -> int | None:
-        """The folder's layout, if it says; InputError when it is one that this version does not know."""
+        """Return the version of the folder's layout, None for a new folder; InputError if it is newer than LAYOUT."""
         path = self.root / "store.json"
         try:
             layout = read_json(path).get("layout") if path.exists() else None
         except InputError as error:
-            raise InputError(f"{error}; delete it, and it is written again") from None
+            raise InputError(f"{error}; delete the file, and it is written again") from None
         if isinstance(layout, int) and layout > LAYOUT:
             raise InputError(
-                f"{path}: written by a newer sac_bench (layout {layout}; this one knows {LAYOUT}); "
+                f"{path}: written by a newer sac_bench (layout {layout}; this version supports {LAYOUT}); "
                 "upgrade, or use another --results"
             )
         return layout
 
 
 def standing_at(status: Mapping[str, Any], steps: int) -> str:
-    """Where a run stands for who wants `steps` of it: it has ended there once it has them, whatever came after.
+    """Return a run's status with respect to `steps`: a run with that many steps has ended, even if it was continued.
 
-    "not started", "interrupted", "failed", "to be continued" (it finished at fewer steps), "damaged", "finished",
-    "diverged".
+    One of "not started", "interrupted", "failed", "to be continued" (it finished with fewer steps), "damaged",
+    "finished", "diverged".
     """
-    known = status["status"]
-    if known in ("new", "planned"):
+    name = status["status"]
+    if name in ("new", "planned"):
         return "not started"
-    if known == "diverged":
+    if name == "diverged":
         return "finished" if status["steps"] > steps else "diverged"
-    if known != "damaged" and status["steps"] >= steps:
+    if name != "damaged" and status["steps"] >= steps:
         return "finished"
-    return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(known, "interrupted")
+    return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(name, "interrupted")
 
 
 def has_raised(status: Mapping[str, Any]) -> bool:
-    """Whether a run failed because its environment raised, alone in its cohort: it is trained again only when asked."""
+    """Return whether a run failed because its own environment raised. It is retrained only on request."""
     return status["status"] == "failed" and status.get("raised_at") is not None
 
 
@@ -178,7 +182,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, Any] = {}  # what this object wrote: its owner's word, whatever befalls the file
+        self._known: dict[str, Any] = {}  # what this object wrote, in case the file is damaged
 
     @property
     def id(self) -> str:
@@ -190,11 +194,11 @@ class RunDirectory:
 
     @property
     def weights(self) -> Path:
-        """What runs that start from this one begin with: its parameters at the last steps at which it finished."""
+        """File with the parameters at the end of training, from which other runs can start."""
         return self.path / "weights.safetensors"
 
     def spec(self) -> RunSpec:
-        """What the run is; InputError when that is missing or damaged."""
+        """Return the run's spec; InputError if it is missing or damaged."""
         path = self.path / "spec.json"
         try:
             return RunSpec.from_dict(read_json(path))
@@ -202,20 +206,21 @@ class RunDirectory:
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from None
 
     def differences(self) -> list[str]:
-        """How what trained this run differs from what would train its spec now: versions, sources (spec/run.py)."""
+        """Return how versions and sources differ between the training of this run and now (spec/run.py)."""
         return self.spec().differences_from(read_json(self.path / "spec.json"))
 
     def status(self) -> dict[str, Any]:
-        """Where the run stands: {"status": ..., "steps": how many are saved, ...}.
+        """Return the run's status: {"status": ..., "steps": number of saved steps, ...}.
 
-        "new" (never planned), "planned", "started", "failed", "finished", "diverged"; "damaged" when this file or, of
-        a run that has ended, a table, the policy or the weights are not what was written: "reason" names it.
+        "status" is "new" (never planned), "planned", "started", "failed", "finished", "diverged" or "damaged". A run
+        is damaged if this file was changed or, after its end, a table, the policy or the weights; "reason" names the
+        file.
         """
         path = self.path / "status.json"
         try:
             status = read_json(path)
             if not (isinstance(status.get("status"), str) and isinstance(status.get("steps"), int)):
-                raise InputError(f"{path}: damaged: it has no status or no steps")
+                raise InputError(f"{path}: damaged: status or steps is missing")
         except FileNotFoundError:
             if not (self.path / "evaluations.csv").exists():
                 return {"status": "new", "steps": 0}
@@ -234,7 +239,7 @@ class RunDirectory:
         return status
 
     def plan(self, spec: RunSpec, cohort: str) -> None:
-        """A run to be trained from the start."""
+        """Write the spec and status of a run to be trained from the start."""
         write_json(self.path / "spec.json", spec.as_dict())
         write_json(self.path / "status.json", {"status": "planned", "steps": 0, "cohort": cohort})
 
@@ -244,38 +249,38 @@ class RunDirectory:
         write_json(self.path / "status.json", self._known)
 
     def end(self, status: str, **more: Any) -> None:
-        """Finished or diverged: from now on the tables, the policy and the weights are what they are."""
+        """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights."""
         policy, weights = (fingerprint(path) if path.exists() else None for path in (self.policy, self.weights))
         self.update(status=status, tables=self.fingerprints(), policy=policy, weights=weights, **more)
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows to a table and sync it. A table keeps the columns of its first row."""
         if not rows:
             return
         with open(self.path / f"{table}.csv", "a+", newline="", encoding="utf-8") as file:
-            # One that an earlier version began keeps the columns that it has.
             file.seek(0)
-            known = next(csv.reader(file), None)
+            header = next(csv.reader(file), None)
             file.seek(0, os.SEEK_END)
-            columns = known or list(rows[0])
+            columns = header or list(rows[0])
             writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
-            if known is None:
+            if header is None:
                 writer.writeheader()
             writer.writerows(rows)
             file.flush()
             os.fsync(file.fileno())
 
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """What the tables are now."""
+        """Return the tables' fingerprints."""
         return {name: fingerprint(path) for name in TABLES if (path := self.path / f"{name}.csv").exists()}
 
     def check_tables(self, tables: Mapping[str, Fingerprint]) -> None:
-        """InputError unless the tables begin with what they were then."""
+        """Raise InputError unless the tables start with content of these fingerprints."""
         for name in TABLES:
             if name in tables:
                 check(self.path / f"{name}.csv", tables[name], grown=True)
 
     def cut_back(self, tables: Mapping[str, Fingerprint]) -> None:
-        """Drop what was written to the tables since they were so."""
+        """Drop what was written to the tables after these fingerprints were taken."""
         for name in TABLES:
             path = self.path / f"{name}.csv"
             if name in tables:
@@ -284,16 +289,17 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
     def log(self, line: str) -> None:
+        """Append a line to the run's log."""
         with open(self.path / "log.txt", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table's whole lines: one without its end is being written, or was cut. InputError when it is none."""
+        """Return a table without a last line that is incomplete; InputError if the file is damaged."""
         try:
             lines, _, _ = (self.path / f"{name}.csv").read_bytes().rpartition(b"\n")
             table = pd.read_csv(io.BytesIO(lines))
             if not pd.api.types.is_integer_dtype(table["step"]):
-                raise ValueError("its steps are not whole numbers")
+                raise ValueError("its steps are not integers")
             return table
         except (FileNotFoundError, pd.errors.EmptyDataError):
             return pd.DataFrame()
@@ -302,7 +308,7 @@ class RunDirectory:
 
 
 def _plain(identifier: Any) -> str:
-    """An id, from a file or a command line, which must not lead out of the folder."""
+    """Return an id from a file or a command line; InputError if it is malformed and could lead out of the folder."""
     if not (isinstance(identifier, str) and _ID.fullmatch(identifier)):
-        raise InputError(f"{identifier!r} is not an id, which is 16 hexadecimal digits")
+        raise InputError(f"{identifier!r} is not an id (16 hexadecimal digits)")
     return identifier

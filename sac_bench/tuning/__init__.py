@@ -1,1 +1,1 @@
-"""Hyperparameters found by search, and whether what was found holds on seeds that the search never saw."""
+"""Hyperparameter search, and the check of its winner on seeds that the search did not use."""

@@ -1,4 +1,4 @@
-"""Figures of a study, as SVG and PNG: from what study.json holds."""
+"""Draws the figures of a study from study.json, as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ from matplotlib.figure import Figure
 from sac_bench.report.figures.style import PALETTE, house_style, write_figure
 
 About = dict[str, Any]
-"""What study.json holds (tuning/report.py)."""
-PRUNED: dict[str, Any] = {"color": "0.65", "marker": "x", "linestyle": "none", "markersize": 4.5}
-COMPLETE: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4.5}
+"""The content of study.json (tuning/report.py)."""
+PRUNED_STYLE: dict[str, Any] = {"color": "0.65", "marker": "x", "linestyle": "none", "markersize": 4.5}
+COMPLETE_STYLE: dict[str, Any] = {"color": PALETTE[0], "marker": "o", "linestyle": "none", "markersize": 4.5}
 
 
 def write_figures(about: About, folder: Path) -> list[Path]:
-    """All that the trials so far allow; returns the PNG files in the order to show them."""
+    """Write the figures that the trials allow so far, and return the PNG files in the order to show them."""
     folder.mkdir(parents=True, exist_ok=True)
     house_style()
     scored = [trial for trial in about["trials"] if trial["values"]]
     if not scored:
         return []
-    drawn = {"history": history(about), "rungs": rungs(about), "slices": slices(about)}
+    figures = {"history": history(about), "rungs": rungs(about), "slices": slices(about)}
     if any(trial["state"] in ("PRUNED", "COMPLETE") for trial in scored):
-        drawn["cost"] = cost(about)
+        figures["cost"] = cost(about)
     if len(about["space"]) > 1:
-        drawn["parallel"] = parallel(about)
+        figures["parallel"] = parallel(about)
     if about["importances"]:
-        drawn["importances"] = importances(about)
+        figures["importances"] = importances(about)
     order = ["history", "importances", "slices", "parallel", "rungs", "cost"]
-    return [write_figure(drawn[name], folder / name) for name in order if name in drawn]
+    return [write_figure(figures[name], folder / name) for name in order if name in figures]
 
 
 def history(about: About) -> Figure:
-    """Every trial's value by its number, the best so far, the default's."""
+    """Draw every trial's value by its number, the best so far, and the default's value."""
     figure, axis = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
     complete = _of_state(about, "COMPLETE")
     pruned = [trial for trial in _of_state(about, "PRUNED") if trial["values"]]
-    axis.plot([t["number"] for t in pruned], [_last(t) for t in pruned], label="pruned, at its last rung", **PRUNED)
-    axis.plot([t["number"] for t in complete], [t["value"] for t in complete], label="complete", **COMPLETE)
+    axis.plot(
+        [t["number"] for t in pruned], [_last(t) for t in pruned], label="pruned, at its last rung", **PRUNED_STYLE
+    )
+    axis.plot([t["number"] for t in complete], [t["value"] for t in complete], label="complete", **COMPLETE_STYLE)
     if complete:
         so_far = np.maximum.accumulate([t["value"] for t in complete])
         axis.step(
@@ -62,7 +64,7 @@ def history(about: About) -> Figure:
 
 
 def importances(about: About) -> Figure:
-    """What sets better trials apart."""
+    """Draw how important each option is."""
     shares = dict(sorted(about["importances"].items(), key=lambda item: item[1]))
     figure, axis = plt.subplots(figsize=(4.6, 0.32 * len(shares) + 1.2), layout="constrained")
     axis.barh(list(shares), list(shares.values()), color=PALETTE[0])
@@ -71,7 +73,7 @@ def importances(about: About) -> Figure:
 
 
 def slices(about: About) -> Figure:
-    """Value against each searched option, the default's as a line."""
+    """Draw the value against each searched option, with the default as a line."""
     names = list(about["space"])
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
@@ -80,7 +82,7 @@ def slices(about: About) -> Figure:
     )
     for axis, name in zip(axes.flat, names, strict=False):
         place, ticks = _axis_of(about["space"][name])
-        for state, style in (("PRUNED", PRUNED), ("COMPLETE", COMPLETE)):
+        for state, style in (("PRUNED", PRUNED_STYLE), ("COMPLETE", COMPLETE_STYLE)):
             trials = [t for t in _of_state(about, state) if t["values"] and name in t["params"]]
             axis.plot([place(t["params"][name]) for t in trials], [_last(t) for t in trials], **style)
         if ticks is not None:
@@ -97,9 +99,9 @@ def slices(about: About) -> Figure:
             else:
                 axis.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
             axis.tick_params(labelsize=7)
-        own = about["default"].get(name)
-        if own is not None and (ticks is None or place(own) is not None):
-            axis.axvline(place(own), color="gray", linestyle="--", linewidth=0.9)
+        default = about["default"].get(name)
+        if default is not None and (ticks is None or place(default) is not None):
+            axis.axvline(place(default), color="gray", linestyle="--", linewidth=0.9)
         axis.set_xlabel(name)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
@@ -110,7 +112,7 @@ def slices(about: About) -> Figure:
 
 
 def parallel(about: About) -> Figure:
-    """A line a trial through its settings, coloured by its value; pruned ones faint."""
+    """Draw one line per trial through its settings, coloured by its value, gray if it was pruned."""
     names = list(about["space"])
     figure, axis = plt.subplots(figsize=(1.35 * len(names) + 2.0, 3.6), layout="constrained")
     complete = sorted(_of_state(about, "COMPLETE"), key=lambda t: t["value"])
@@ -135,12 +137,12 @@ def parallel(about: About) -> Figure:
 
 
 def rungs(about: About) -> Figure:
-    """Every trial's value at the rungs it reached."""
+    """Draw every trial's value at the rungs that it reached."""
     figure, axis = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
     for trial in about["trials"]:
         at = sorted((int(steps), value) for steps, value in trial["values"].items())
-        going = trial["state"] != "PRUNED"
-        color, width = (PALETTE[0], 1.1) if going else ("0.7", 0.8)
+        kept = trial["state"] != "PRUNED"
+        color, width = (PALETTE[0], 1.1) if kept else ("0.7", 0.8)
         axis.plot(*zip(*at, strict=True), color=color, linewidth=width, marker="o", markersize=3) if at else None
     for rung in about["stages"][:-1]:
         axis.axvline(rung, color="gray", linestyle=":", linewidth=0.8)
@@ -150,18 +152,18 @@ def rungs(about: About) -> Figure:
 
 
 def cost(about: About) -> Figure:
-    """The best value by the transitions spent, beside what it would have been without pruning."""
+    """Draw the best value by the transitions used, and the transitions needed without pruning."""
     figure, axis = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
     trials = [trial for trial in about["trials"] if trial["values"] and trial["state"] in ("PRUNED", "COMPLETE")]
-    spent = np.cumsum([trial["steps"] for trial in trials])
+    used = np.cumsum([trial["steps"] for trial in trials])
     best = np.fmax.accumulate([np.nan if t["value"] is None else t["value"] for t in trials])
-    axis.step(spent, best, where="post", color="black", label="best complete trial")
+    axis.step(used, best, where="post", color="black", label="best complete trial")
     whole = about["stages"][-1] * about["runs_per_trial"] * len(trials)
-    axis.axvline(whole, color="gray", linestyle="--", linewidth=0.9, label="all of these trials, none pruned")
+    axis.axvline(whole, color="gray", linestyle="--", linewidth=0.9, label="these trials without pruning")
     axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-    saved = 1 - spent[-1] / whole
+    saved = 1 - used[-1] / whole
     axis.set(
-        xlabel="transitions trained, of all trials in the order asked",
+        xlabel="transitions trained, all trials in order",
         ylabel=_value_label(about),
         title=f"cost: {saved:.0%} saved by pruning",
     )
@@ -174,7 +176,7 @@ def _of_state(about: About, state: str) -> list[dict[str, Any]]:
 
 
 def _last(trial: dict[str, Any]) -> float:
-    """A trial's value where it ended."""
+    """Return a trial's value at its last rung or the end."""
     return float(trial["values"][max(trial["values"], key=int)])
 
 
@@ -183,7 +185,7 @@ def _value_label(about: About) -> str:
 
 
 def _axis_of(dimension: dict[str, Any]) -> tuple[Any, list[str] | None]:
-    """(where a value lies on an axis, the names of its ticks where it is a choice)."""
+    """Return (function from a value to its position on an axis, names of the ticks for a choice or None)."""
     if "choices" not in dimension:
         return (lambda value: value), None
     labels = [_label(choice) for choice in dimension["choices"]]
@@ -191,18 +193,18 @@ def _axis_of(dimension: dict[str, Any]) -> tuple[Any, list[str] | None]:
 
 
 def _heights(about: About, trial: dict[str, Any]) -> list[float]:
-    """Each setting between 0 and 1."""
-    found = []
+    """Return a trial's settings, each scaled to the range from 0 to 1."""
+    heights = []
     for name, dimension in about["space"].items():
         value = trial["params"].get(name)
         if "choices" in dimension:
             place, ticks = _axis_of(dimension)
-            found.append((place(value) or 0) / max(1, len(ticks or []) - 1))
+            heights.append((place(value) or 0) / max(1, len(ticks or []) - 1))
         else:
-            over = math.log if dimension.get("log") else float
-            low, high = over(dimension["low"]), over(dimension["high"])
-            found.append((over(value) - low) / (high - low) if value is not None else math.nan)
-    return found
+            scale = math.log if dimension.get("log") else float
+            low, high = scale(dimension["low"]), scale(dimension["high"])
+            heights.append((scale(value) - low) / (high - low) if value is not None else math.nan)
+    return heights
 
 
 def _ends(dimension: dict[str, Any]) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""Whether what a search found holds: its best trials and the default on seeds that the search never saw.
+"""Checks the result of a search: its best trials and the default on held-out seeds, which the search did not use.
 
-The winner is the search's best trial, chosen before it is trained there: so its difference from the default has an
-honest interval. The other trials shown are not candidates; to take the best of them by their held-out scores would be
-to search again.
+The winner is the search's best trial, chosen before it is trained on held-out seeds, so the interval of its difference
+from the default is unbiased. The other trials are shown for information only: choosing among them by held-out scores
+would be another search.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import tomli_w
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval
 from sac_bench.tuning.score import Scores, normalised, objective_value
@@ -21,7 +22,7 @@ from sac_bench.tuning.space import Params
 from sac_bench.tuning.study import DEFAULT, Study
 from sac_bench.tuning.trials import Trial, as_json
 
-NOT_KNOWN = Estimate(math.nan, math.nan, math.nan)
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -31,71 +32,72 @@ class Contender:
     name: str
     params: Params
     searched: float
-    """By the study's objective on the search's seeds, at the same steps as all."""
+    """Value by the study's objective on the search's seeds, at the study's steps."""
     held_out: float
-    """By the same objective on held-out seeds."""
+    """Value by the same objective on held-out seeds."""
     mean: Estimate
-    """Over held-out seeds, each the mean over environments, with its 95% interval (Student's t)."""
+    """Mean over held-out seeds of the means over environments, with 95% interval (Student's t)."""
     difference: Estimate
-    """From the default, with its 95% interval (Welch's t); NaN for the default itself."""
+    """Difference from the default, with 95% interval (Welch's t); NaN for the default itself."""
     diverged: int
-    searched_difference: Estimate = NOT_KNOWN
-    """As `difference`, on the search's seeds. Of the winner it is too high on average: the search chose it by them."""
+    searched_difference: Estimate = UNKNOWN
+    """Like `difference`, on the search's seeds. Biased upward for the winner, which was chosen by them."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What of the search's gain is left."""
+    """The comparison of the best trials with the default."""
 
     contenders: tuple[Contender, ...]
-    """The default, then the search's best trials, best first: the second is the winner."""
+    """The default, then the search's best trials, best first; the second is the winner."""
 
     @staticmethod
     def from_dict(known: Mapping[str, Any]) -> Verdict:
-        """The inverse of `as_dict`; earlier versions wrote no differences on the search's seeds."""
+        """Return the verdict from the result of `as_dict`; `searched_difference` may be missing."""
         contenders: list[dict[str, Any]] = known["contenders"]
         estimates = [{name: _estimate(one[name]) for name in ESTIMATES if name in one} for one in contenders]
         return Verdict(tuple(Contender(**(one | own)) for one, own in zip(contenders, estimates, strict=True)))
 
     @property
     def winner(self) -> Contender:
+        """The search's best trial."""
         return self.contenders[1]
 
     @property
     def gain(self) -> float:
-        """By which the winner was above the default in the search, by the study's objective."""
+        """How much higher the winner's value was than the default's in the search."""
         return self.winner.searched - self.contenders[0].searched
 
     @property
     def share(self) -> float:
-        """Of the difference in the search, what is there on held-out seeds; NaN unless both are shown to be above 0."""
+        """The held-out difference over the one in the search; NaN unless both intervals are above 0."""
         won = self.winner
         shown = won.searched_difference.low > 0 and won.difference.low > 0
         return won.difference.value / won.searched_difference.value if shown else math.nan
 
     def answer(self) -> str:
-        """Whether the winner really beats the default, in a sentence or two."""
+        """Return in one or two sentences whether the winner beats the default."""
         won, gap = self.winner, self.winner.difference
         if not math.isfinite(gap.low):
-            said = f"{won.name} differs from the default by {signed(gap.value)}; one seed has no interval"
+            answer = f"{won.name} differs from the default by {signed(gap.value)}; one seed has no interval"
         elif gap.low > 0:
-            said = f"{won.name} beats the default on held-out seeds: {_in_words(gap)}"
+            answer = f"{won.name} beats the default on held-out seeds: {_in_words(gap)}"
         elif gap.high < 0:
-            said = f"{won.name} is worse than the default on held-out seeds: {_in_words(gap)}"
+            answer = f"{won.name} is worse than the default on held-out seeds: {_in_words(gap)}"
         else:
-            said = f"It is not shown that {won.name} beats the default: {_in_words(gap)} on held-out seeds"
+            answer = f"It is not shown that {won.name} beats the default: {_in_words(gap)} on held-out seeds"
         if self.gain <= 0:
-            return f"{said}. The search found nothing above the default ({signed(self.gain)} on its own seeds)."
-        before = won.searched_difference
-        searched = _in_words(before) if math.isfinite(before.low) else f"{signed(self.gain)}, without an interval"
-        said = f"{said}. On the search's own seeds, by which it was chosen: {searched}"
+            return f"{answer}. The search found nothing above the default ({signed(self.gain)} on its own seeds)."
+        gap = won.searched_difference
+        searched = _in_words(gap) if math.isfinite(gap.low) else f"{signed(self.gain)}, without an interval"
+        answer = f"{answer}. On the search's own seeds, by which it was chosen: {searched}"
         if math.isnan(self.share):
-            return f"{said}."
+            return f"{answer}."
         kept = f"about {self.share:.0%} of that is" if self.share < 1 else "all of that is"
-        return f"{said}; {kept} there on held-out seeds."
+        return f"{answer}; {kept} there on held-out seeds."
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it, NaN as null."""
+        """Return JSON values, with null for NaN."""
         own = asdict(self) | {"gain": self.gain, "share": self.share, "answer": self.answer()}
         dumped = json.loads(json.dumps(own), parse_constant=lambda _: None)
         assert isinstance(dumped, dict)
@@ -114,12 +116,12 @@ def _in_words(gap: Estimate) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference for a reader: "+1,234.5", "-0.0123"."""
+    """Format a difference: "+1,234.5", "-0.0123"."""
     return f"{value:+,.1f}" if abs(value) >= 10 else f"{value:+.3g}"
 
 
 def best(trials: Sequence[Trial], top: int) -> list[Trial]:
-    """The complete trials of highest value, of equal settings the first, of equal values the earlier."""
+    """Return the complete trials with the highest values; of trials with equal settings, only the first."""
     ranked = sorted((t for t in trials if t.value is not None), key=lambda t: (-(t.value or 0.0), t.number))
     return list({as_json(trial.params): trial for trial in reversed(ranked)}.values())[::-1][:top]
 
@@ -132,14 +134,17 @@ def verdict(
     worst_searched: Mapping[str, float],
     worst: Mapping[str, float],
 ) -> Verdict:
-    """From scores {variant: scores} of the default and the chosen trials, best first: on the search's seeds, and on
-    held-out ones.
+    """Return the verdict on the chosen trials, best first.
 
-    `worst` {env: what a diverged run enters with}, there and here.
+    searched, held_out: {variant: scores} of the default and the chosen trials on the search's and on held-out seeds.
+    worst_searched, worst: {env: value of a diverged run} for each.
     """
-    before = {name: seed_values(study, scores, worst_searched) for name, scores in searched.items()}
+    searched_per_seed = {name: seed_values(study, scores, worst_searched) for name, scores in searched.items()}
     per_seed = {name: seed_values(study, scores, worst) for name, scores in held_out.items()}
-    value_of = lambda scores, worst: objective_value(scores, worst, study.scale, study.aggregate, study.quantile)
+
+    def value_of(scores: Scores, worst: Mapping[str, float]) -> float:
+        return objective_value(scores, worst, study.scale, study.aggregate, study.quantile)
+
     contenders = []
     for trial in [None, *chosen]:
         name = trial.name if trial else DEFAULT
@@ -151,16 +156,18 @@ def verdict(
                 searched=(trial.value or 0.0) if trial else value_of(searched[DEFAULT], worst_searched),
                 held_out=value_of(scores, worst),
                 mean=mean_interval(values),
-                difference=difference_interval(values, per_seed[DEFAULT]) if trial else NOT_KNOWN,
+                difference=difference_interval(values, per_seed[DEFAULT]) if trial else UNKNOWN,
                 diverged=sum(run.diverged for runs in scores.values() for run in runs),
-                searched_difference=difference_interval(before[name], before[DEFAULT]) if trial else NOT_KNOWN,
+                searched_difference=difference_interval(searched_per_seed[name], searched_per_seed[DEFAULT])
+                if trial
+                else UNKNOWN,
             )
         )
     return Verdict(tuple(contenders))
 
 
 def seed_values(study: Study, scores: Scores, worst: Mapping[str, float]) -> np.ndarray:
-    """A value a seed [S]: the mean over environments, on the study's scale."""
+    """Return one value per seed [S]: the mean over environments, on the study's scale."""
     per_env = [
         [normalised(worst[env] if run.diverged else run.value, env, study.scale) for run in runs]
         for env, runs in scores.items()
@@ -169,10 +176,10 @@ def seed_values(study: Study, scores: Scores, worst: Mapping[str, float]) -> np.
 
 
 def best_file(study: Study, winner: Contender) -> str:
-    """An experiment file of the default and the winner on the held-out seeds: all of its runs are there already."""
+    """Return an experiment file with the default and the winner on held-out seeds, whose runs all exist already."""
     tables: dict[str, Any] = {
         "name": f"{study.name}-best",
-        "question": f"What {winner.name} of the study {study.name} gets, beside the default it started from.",
+        "question": f"What {winner.name} of the study {study.name} gets, compared with the default it started from.",
         "algorithm": study.algorithm,
         "envs": list(study.envs),
         "seeds": list(study.held_out_seeds),
@@ -180,41 +187,16 @@ def best_file(study: Study, winner: Contender) -> str:
         "reference": DEFAULT,
         "base": dict(study.base),
         "on": {env: table for env, table in study.on.items() if env in study.envs and table},
-        "variants": {DEFAULT: _only(study, study.start), "best": _only(study, study.overrides(winner.params))},
+        "variants": {DEFAULT: _only(study, study.start), "best": _only(study, study.changes(winner.params))},
     }
     tables = {key: value for key, value in tables.items() if value != {}}
-    return f"# The winner of the study {study.name}: sac-bench run this file, or copy [variants.best].\n" + toml(tables)
+    return (
+        f"# The winner of the study {study.name}. Use it with sac-bench run, or copy [variants.best].\n"
+        + tomli_w.dumps(tables)
+    )
 
 
 def _only(study: Study, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A variant's table, of its environments the study's."""
+    """Return a variant's table, limited to the study's environments."""
     on = {env: table for env, table in overrides.get("on", {}).items() if env in study.envs and table}
     return {key: value for key, value in overrides.items() if key != "on"} | ({"on": on} if on else {})
-
-
-def toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Tables as TOML, plain values first."""
-    plain = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
-    text = "".join(f"{line}\n" for line in plain)
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            inner = toml(value, (*path, key))
-            header = ".".join(map(_key, (*path, key)))
-            has_own = not value or any(not isinstance(part, Mapping) for part in value.values())
-            text += (f"\n[{header}]\n" if has_own else "") + inner
-    return text
-
-
-def _key(name: str) -> str:
-    bare = name and all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
-    return name if bare else _value(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(value)

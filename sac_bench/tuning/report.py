@@ -1,4 +1,4 @@
-"""A study's page: from study.json alone, which the tuner writes (`describe`), its tables, figures and report."""
+"""Writes a study's tables, figures and report from study.json alone, which the tuner writes (`describe`)."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from sac_bench.tuning.trials import Trial
 FILE = "study.json"
 RULES = (
     "A run's score: {objective} of {acting}. A trial's value: {aggregate} over {runs} runs (seeds and "
-    "environments together{scaled}). A run that diverged enters with the worst score that any run of the study had "
-    "there by then, or a random policy's if that is lower. "
+    "environments together{scaled}). A run that diverged counts as the worst score of any run of the study on that "
+    "environment so far, or as a random policy's return if that is lower. "
     "Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
-    "unpaired; on the search's seeds the winner's is too high on average, because it was chosen by them. The winner "
-    "was chosen by the search alone, before it was trained on a held-out seed."
+    "unpaired. On the search's seeds the winner's difference is biased upward, because it was chosen by them. The "
+    "winner was chosen by the search alone, before it was trained on held-out seeds."
 )
 
 CAPTIONS = {
-    "history": "Every trial's value in the order asked, and the best so far.",
-    "importances": "What sets better trials apart: each option's share.",
+    "history": "Every trial's value in order, and the best so far.",
+    "importances": "How important each option is for good trials.",
     "slices": "Value against each searched option.",
-    "parallel": "A line a trial through its settings, coloured by its value.",
+    "parallel": "One line per trial through its settings, coloured by its value.",
     "rungs": "Values of trials at the rungs they reached.",
-    "cost": "The best value by the transitions spent.",
+    "cost": "The best value by the transitions used.",
 }
-"""Of the figures, by their files' names."""
+"""Captions of the figures, by file name."""
 
 
 def describe(
@@ -59,7 +59,7 @@ def describe(
     failures: Sequence[str] = (),
     verdict: Verdict | None = None,
 ) -> dict[str, Any]:
-    """What study.json holds: plain values, nothing that the report needs is elsewhere."""
+    """Return the content of study.json, as plain values: everything that the report needs."""
     env = study.envs[0]
     default = study.default.configs[env].model_dump(mode="json")
     return {
@@ -99,10 +99,10 @@ def describe(
 
 
 def value_means(study: Study) -> str:
-    """What a trial's value is, for an axis."""
+    """Return the meaning of a trial's value, as a label of an axis."""
     what = {"final": "final score", "area": "mean of the curve"}[study.objective]
-    over = "IQM" if study.aggregate == "iqm" else f"{study.quantile:g} quantile"
-    return f"{what} ({over}{', scaled' if study.scale else ''})"
+    aggregate = "IQM" if study.aggregate == "iqm" else f"{study.quantile:g} quantile"
+    return f"{what} ({aggregate}{', scaled' if study.scale else ''})"
 
 
 def _trial(trial: Trial, study: Study, failed: bool) -> dict[str, Any]:
@@ -124,15 +124,15 @@ def _trial(trial: Trial, study: Study, failed: bool) -> dict[str, Any]:
 
 
 def write_study(folder: Path, about: dict[str, Any]) -> None:
-    """Keep what is known of a study."""
+    """Write study.json."""
     with locks.locked(lock_of(folder, "tables")):
         write_json(folder / FILE, about)
 
 
 def write_report(folder: Path) -> Page:
-    """Tables, figures, report.md and report.html of results/<study>/, from study.json alone.
+    """Write tables, figures, report.md and report.html of results/<study>/ from study.json, and return the page.
 
-    InputError where it is damaged.
+    Raises InputError if study.json is damaged.
     """
     with locks.locked(lock_of(folder, "report")):
         about = read_json(folder / FILE)
@@ -146,23 +146,23 @@ def write_report(folder: Path) -> Page:
             return written(page(about, shown, figures), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
-                f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
+                f"{folder}: its files are not in sac-bench's format: {type(error).__name__}: {error}"
             ) from None
 
 
 def trials_table(about: dict[str, Any]) -> pd.DataFrame:
-    """A row a trial: where it ended, its value at every stage, its settings, its cost."""
+    """Return one row per trial: state, value at every stage, settings and cost."""
     rows = []
     for trial in about["trials"]:
         row = {key: trial[key] for key in ("number", "state", "value")}
         row |= {f"value_at_{steps}": trial["values"].get(str(steps)) for steps in about["stages"]}
-        row |= {name: _whole(trial["params"].get(name)) for name in about["space"]}
+        row |= {name: _cell(trial["params"].get(name)) for name in about["space"]}
         rows.append(row | {key: trial[key] for key in ("bracket", "diverged", "steps", "seconds")})
     return pd.DataFrame(rows)
 
 
 def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
-    """For a reader: the best first, rounded."""
+    """Return the table for readers: best trials first, values rounded."""
     if not len(table):
         return table
     last = pd.Series([max(map(int, trial["values"]), default=0) for trial in about["trials"]], index=table.index)
@@ -176,45 +176,45 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
 
 
 def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Page:
-    """What the report says."""
+    """Return the report's page."""
     states = Counter(trial["state"].lower() for trial in about["trials"])
-    judged = about["verdict"]
+    verdict = about["verdict"]
     return Page(
         title=about["name"],
         question=about["question"],
         superseded=superseded_versions({about["algorithm"]: about["version"]}),
-        answer=(Verdict.from_dict(judged).answer() if judged else unchecked(about),),
+        answer=(Verdict.from_dict(verdict).answer() if verdict else unchecked(about),),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
         sections=sections(
-            ("The best trials on held-out seeds", _checked(about) if judged else []),
+            ("The best trials on held-out seeds", _checked(about) if verdict else []),
             ("Runs that failed", [Points(tuple(about.get("failures", ())))] * bool(about.get("failures"))),
-            ("How trials are judged", [text(_rules(about))]),
+            ("How trials are evaluated", [text(_rules(about))]),
             ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
-            ("Trials", [Grid(trials), text("All of it: ", Link("tables/trials.csv", "tables/trials.csv"))]),
+            ("Trials", [Grid(trials), text("Complete table: ", Link("tables/trials.csv", "tables/trials.csv"))]),
             ("Settings", _settings(about)),
         ),
     )
 
 
 def unchecked(about: dict[str, Any]) -> str:
-    """Why no trial is checked on held-out seeds."""
+    """Return why no trial was checked on held-out seeds."""
     states = Counter(trial["state"] for trial in about["trials"])
     failed = states["FAILED"]
     if failed and failed == len(about["trials"]):
-        said = f"Every trial failed ({failed} of {failed})"
+        reason = f"Every trial failed ({failed} of {failed})"
     elif failed:
-        said = f"{failed} of {len(about['trials'])} trials failed"
+        reason = f"{failed} of {len(about['trials'])} trials failed"
     elif about.get("failures"):
-        said = "Runs of the default, or of the best trials on held-out seeds, failed"
+        reason = "Runs of the default, or of the best trials on held-out seeds, failed"
     else:
-        return "No trial is checked on held-out seeds yet: the same command goes on."
-    return f"{said}, so nothing is checked on held-out seeds. The same command tries again."
+        return "No trial was checked on held-out seeds yet. Run the same command to continue."
+    return f"{reason}, so nothing was checked on held-out seeds. Run the same command to try again."
 
 
 def failures(runs: pd.DataFrame) -> list[str]:
-    """Why runs failed, a line a reason, of rows as in Results.runs."""
+    """Return one line per reason why runs failed, from rows as in Results.runs."""
     failed = runs[runs["status"] == "failed"].fillna({"reason": "no reason recorded"})
     return [
         f"{', '.join(dict.fromkeys(of['variant']))} ({len(of)} run{'s' * (len(of) > 1)}): {reason}"
@@ -229,7 +229,7 @@ def _checked(about: dict[str, Any]) -> list[Block]:
         text(
             "The winner as an experiment file: ",
             Link("best.toml", "best.toml"),
-            " (`sac-bench run` trains nothing of it again). The held-out runs: ",
+            " (`sac-bench run` does not train its runs again). The held-out runs: ",
             Link(held_out, f"../{held_out}/report", to_page=True),
             ".",
         ),
@@ -253,7 +253,7 @@ def _rules(about: dict[str, Any]) -> str:
 
 
 def _settings(about: dict[str, Any]) -> list[Block]:
-    """What was searched, how, with which command and at what cost."""
+    """Return tables of the search space, the settings, the command and the cost."""
     space = {
         "option": list(about["space"]),
         "searched": [_range(dimension) for dimension in about["space"].values()],
@@ -262,9 +262,9 @@ def _settings(about: dict[str, Any]) -> list[Block]:
     settings = {name: json.dumps(value) for name, value in about["settings"].items()}
     settings |= {
         "command": about["command"],
-        "trials are in": about["storage"],
-        "the last command trained for": f"{about['training_seconds']:.0f} s",
-        "and took itself": f"{about['own_seconds']:.1f} s",
+        "storage": about["storage"],
+        "training time of the last command": f"{about['training_seconds']:.0f} s",
+        "other time of the last command": f"{about['own_seconds']:.1f} s",
     }
     return [
         Grid(pd.DataFrame(space)),
@@ -273,17 +273,17 @@ def _settings(about: dict[str, Any]) -> list[Block]:
 
 
 def contenders(about: dict[str, Any]) -> pd.DataFrame:
-    """The default and the best trials: their values in the search, and on held-out seeds with intervals."""
+    """Return a table of the default and the best trials: values in the search, and on held-out seeds with intervals."""
     rows = []
     for i, one in enumerate(about["verdict"]["contenders"]):
-        mean, gap, before = one["mean"], one["difference"], one.get("searched_difference")
+        mean, gap, searched = one["mean"], one["difference"], one.get("searched_difference")
         rows.append(
             {
                 "trial": one["name"] + (" (the winner)" if i == 1 else ""),
                 "settings": ", ".join(f"{key} = {_shown(value)}" for key, value in one["params"].items()),
                 "in the search": _number(one["searched"]),
-                "difference there [95% CI]": _interval(before, signed)
-                if i and before and before[0] is not None
+                "difference there [95% CI]": _interval(searched, signed)
+                if i and searched and searched[0] is not None
                 else "",
                 "held out": _number(one["held_out"]),
                 "mean [95% CI]": _interval(mean, _number),
@@ -313,8 +313,8 @@ def _range(dimension: dict[str, Any]) -> str:
     return f"{_shown(dimension['low'])} to {_shown(dimension['high'])}" + (", logarithmic" if dimension["log"] else "")
 
 
-def _whole(value: Any) -> Any:
-    """As a table's cell holds it, nothing rounded."""
+def _cell(value: Any) -> Any:
+    """Return a value for a cell of the CSV file, not rounded."""
     return json.dumps(value) if isinstance(value, list | bool) else value
 
 

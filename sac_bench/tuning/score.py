@@ -1,4 +1,4 @@
-"""What a trial is worth: from the evaluations of its runs to one number. Pure functions."""
+"""Computes the value of a trial from the evaluations of its runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sac_bench.analysis.statistics import area_score, iqm, run_score
 
 @dataclass(frozen=True)
 class RunScore:
-    """One run's value by the study's objective; of one that diverged, its lowest evaluation while it was finite.
+    """One run's value by the study's objective.
 
-    NaN where a diverged run was never evaluated.
+    For a diverged run: its lowest finite evaluation, or NaN if there is none.
     """
 
     value: float
@@ -24,19 +24,20 @@ class RunScore:
 
 
 Scores = Mapping[str, Sequence[RunScore]]
-"""{env: the runs of a trial there, in the order of seeds}, all at the same steps."""
+"""{env: scores of a trial's runs, in the order of seeds}, all at the same steps."""
 
 
 def run_value(steps: ArrayLike, returns: ArrayLike, total: int, objective: str) -> float:
-    """Returns [T] of what scores the algorithm, evaluated at `steps` [T] <= total -> one number.
+    """Return one number for returns [T] of evaluations at `steps` [T] <= total.
 
-    "final": the mean over the last tenth of `total` steps; "area": the area under the curve over its width.
+    objective: "final" for the mean over the last tenth of `total` steps, "area" for the area under the curve over its
+    width.
     """
     return run_score(steps, returns, total) if objective == "final" else area_score(steps, returns)
 
 
 def scored(steps: ArrayLike, returns: ArrayLike, total: int, objective: str, diverged: bool) -> RunScore:
-    """A run's score; a return that is not finite is divergence too."""
+    """Return a run's score. A run with a return that is not finite counts as diverged."""
     values = np.asarray(returns, dtype=float)
     if diverged or not len(values) or not np.isfinite(values).all():
         finite = values[np.isfinite(values)]
@@ -45,22 +46,21 @@ def scored(steps: ArrayLike, returns: ArrayLike, total: int, objective: str, div
 
 
 def worst_seen(trials: Iterable[Scores], floor: Mapping[str, float]) -> dict[str, float]:
-    """{env: what a diverged run enters with}: the lowest score of any run there that did not diverge, or `floor`
-    {env: a random policy's return}, whichever is lower.
+    """Return {env: value of a diverged run}: the lowest score of a run that did not diverge, or the floor if lower.
 
-    Where all diverged and no floor is known: the lowest evaluation of any of them, or 0.
+    floor: {env: a random policy's return}. If all runs diverged and there is no floor: their lowest evaluation, or 0.
     """
-    known: dict[str, list[float]] = {}
-    last_words: dict[str, list[float]] = {}
+    finite: dict[str, list[float]] = {}
+    of_diverged: dict[str, list[float]] = {}
     for scores in trials:
         for env, runs in scores.items():
-            known.setdefault(env, [floor[env]] if env in floor else []).extend(r.value for r in runs if not r.diverged)
-            last_words.setdefault(env, []).extend(r.value for r in runs if r.diverged and math.isfinite(r.value))
-    return {env: min(known[env] or last_words[env] or [0.0]) for env in known}
+            finite.setdefault(env, [floor[env]] if env in floor else []).extend(r.value for r in runs if not r.diverged)
+            of_diverged.setdefault(env, []).extend(r.value for r in runs if r.diverged and math.isfinite(r.value))
+    return {env: min(finite[env] or of_diverged[env] or [0.0]) for env in finite}
 
 
 def normalised(value: float, env: str, scale: Mapping[str, tuple[float, float]]) -> float:
-    """A return on the study's scale, where it has one."""
+    """Return `value` on the study's scale, if it has one for `env`."""
     low, high = scale.get(env, (0.0, 1.0))
     return (value - low) / (high - low)
 
@@ -72,8 +72,11 @@ def objective_value(
     aggregate: str,
     quantile: float,
 ) -> float:
-    """A trial's value: the interquartile mean (of fewer than four runs, the mean) or a quantile over seeds and
-    environments together. Diverged runs enter with the worst seen."""
+    """Return a trial's value over the runs of all seeds and environments together.
+
+    aggregate: "iqm" for the interquartile mean (the mean of fewer than four runs), or else the quantile. Diverged runs
+    count as `worst`.
+    """
     values = [
         normalised(worst[env] if run.diverged else run.value, env, scale)
         for env, runs in scores.items()

@@ -1,4 +1,4 @@
-"""What a search may choose: named dimensions, each a range or a list of choices."""
+"""The search space: named dimensions, each a range or a list of choices."""
 
 from __future__ import annotations
 
@@ -18,50 +18,52 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.spec.toml import validate
 
 Params = dict[str, Any]
-"""Options by name, as an experiment file would have them."""
+"""Values of options by name, as in an experiment file."""
 MAX_GRID_VALUES = 1000
-"""Whole numbers in a range, up to which each is tried before anything is trained."""
+"""Largest number of integers in a range that are all validated before training."""
 CORNERS = 4096
+"""Largest number of corners of a space that are validated before training."""
 INSIDE = 256
-"""Settings from inside a space that are tried before anything is trained."""
+"""Number of random settings from a space that are validated before training."""
 LARGEST = 2**53
+"""Largest integer up to which all integers are exact as floats."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One option that is searched."""
+    """One searched option."""
 
     name: str
 
     @property
     def distribution(self) -> BaseDistribution:
-        """As Optuna has it."""
+        """The same range for Optuna."""
         raise NotImplementedError
 
     def ends(self) -> list[Any]:
-        """The values that bound all others."""
+        """Return the ends of the range, or all choices."""
         raise NotImplementedError
 
     def probes(self) -> list[Any]:
-        """Values to try the config with; all there are where they are few."""
+        """Return values to validate the config with: all if there are few."""
         return self.ends()
 
-    def drawn(self, chosen: random.Random) -> Any:
-        """Any value."""
+    def draw(self, generator: random.Random) -> Any:
+        """Return a random value."""
         raise NotImplementedError
 
     def value(self, stored: Any) -> Any:
-        """An option's value, of what Optuna keeps."""
+        """Return the option's value for the value that Optuna stores."""
         return stored
 
     def suggest(self, trial: optuna.Trial) -> None:
-        """Have the sampler say a value, or what it said before; the trial keeps it."""
+        """Make the sampler choose a value, which the trial stores; a stored one is kept."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class FloatRange(Dimension):
-    """Numbers from `low` to `high`, even in their logarithm with `log`."""
+    """Numbers from `low` to `high`, uniform in the logarithm if `log`."""
 
     low: float
     high: float
@@ -75,9 +77,9 @@ class FloatRange(Dimension):
     def ends(self) -> list[Any]:
         return [self.low, self.distribution.high]
 
-    def drawn(self, chosen: random.Random) -> float:
+    def draw(self, generator: random.Random) -> float:
         over, back = (math.log, math.exp) if self.log else (float, float)
-        value = back(chosen.uniform(over(self.low), over(self.high)))
+        value = back(generator.uniform(over(self.low), over(self.high)))
         if self.step is not None:
             value = self.low + self.step * math.floor((value - self.low) / self.step)
         return min(max(value, self.low), self.distribution.high)
@@ -88,7 +90,7 @@ class FloatRange(Dimension):
 
 @dataclass(frozen=True)
 class IntRange(Dimension):
-    """Whole numbers from `low` to `high`, every `step`."""
+    """Integers from `low` to `high` in steps of `step`."""
 
     low: int
     high: int
@@ -106,8 +108,8 @@ class IntRange(Dimension):
         values = range(self.low, self.high + 1, self.step)
         return list(values) if len(values) <= MAX_GRID_VALUES else self.ends()
 
-    def drawn(self, chosen: random.Random) -> int:
-        return chosen.randrange(self.low, self.high + 1, self.step)
+    def draw(self, generator: random.Random) -> int:
+        return generator.randrange(self.low, self.high + 1, self.step)
 
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_int(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
@@ -115,7 +117,7 @@ class IntRange(Dimension):
 
 @dataclass(frozen=True)
 class Choice(Dimension):
-    """One of some values, lists included."""
+    """One of several values, which may be lists."""
 
     choices: tuple[Any, ...]
 
@@ -133,8 +135,8 @@ class Choice(Dimension):
     def value(self, stored: Any) -> Any:
         return self.choices[self._stored.index(stored)]
 
-    def drawn(self, chosen: random.Random) -> Any:
-        return chosen.choice(self.choices)
+    def draw(self, generator: random.Random) -> Any:
+        return generator.choice(self.choices)
 
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_categorical(self.name, self._stored)
@@ -169,42 +171,46 @@ KINDS: dict[str, type[_Table]] = {"float": _Float, "int": _Int, "categorical": _
 
 
 def parse(name: str, table: Any, where: str) -> Dimension:
-    """A dimension from its table in [space]; InputError naming the file, the option and the key."""
+    """Return a dimension from its table in [space]; InputError with file, option and key if it is invalid."""
     place = f"{where}: [space] {name}"
     if not isinstance(table, dict):
-        raise InputError(f'{place}: wants a table as {{type = "float", low = 0.1, high = 1.0}}, not {table!r}')
+        raise InputError(
+            f'{place}: must be a table, for example {{type = "float", low = 0.1, high = 1.0}}, not {table!r}'
+        )
     kind = table.get("type")
     if kind is None:
-        raise InputError(f"{place}: type: is missing; there are {', '.join(KINDS)}")
+        raise InputError(f"{place}: type: is required; available: {', '.join(KINDS)}")
     if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(kind, KINDS) if isinstance(kind, str) else ""
-        raise InputError(f"{place}: type: unknown type {kind!r}{hint or '; there are ' + ', '.join(KINDS)}")
+        raise InputError(f"{place}: type: unknown type {kind!r}{hint or '; available: ' + ', '.join(KINDS)}")
     read = validate(KINDS[kind], {key: value for key, value in table.items() if key != "type"}, place)
     if isinstance(read, _Categorical):
-        if any(one == other for one, other in itertools.combinations(read.choices, 2)):  # 1, 1.0 and true are
-            raise InputError(f"{place}: choices: one is there twice")
+        if any(one == other for one, other in itertools.combinations(read.choices, 2)):  # 1, 1.0 and true are equal
+            raise InputError(f"{place}: choices: a choice is duplicated")
         return Choice(name, tuple(read.choices))
     assert isinstance(read, (_Float, _Int))
     if read.low > read.high:
-        raise InputError(f"{place}: low: {read.low:g} is above high = {read.high:g}")
+        raise InputError(f"{place}: low: {read.low:g} must be below high = {read.high:g}")
     if read.low == read.high:
-        raise InputError(f"{place}: low: {read.low:g} is also high, which leaves nothing to search; put it into [base]")
+        raise InputError(f"{place}: low: {read.low:g} equals high; move the option to [base]")
     if read.log and read.low <= 0:
-        raise InputError(f"{place}: low: {read.low:g} has no logarithm; log = true wants low above 0")
+        raise InputError(f"{place}: low: must be above 0 for log = true, not {read.low:g}")
     if read.log and "step" in read.model_fields_set:
-        raise InputError(f"{place}: step: goes with log = false only")
+        raise InputError(f"{place}: step: requires log = false")
     if read.step is not None and (read.high - read.low) / read.step > LARGEST:
         raise InputError(f"{place}: step: {read.step:g} is too small for low = {read.low:g} to high = {read.high:g}")
     if read.step is not None and read.step > read.high - read.low:
-        raise InputError(f"{place}: step: {read.step:g} is more than from low = {read.low:g} to high = {read.high:g}")
+        raise InputError(
+            f"{place}: step: {read.step:g} is larger than the range from low = {read.low:g} to high = {read.high:g}"
+        )
     return type(read).made(name, **read.model_dump())
 
 
 def probes(space: Sequence[Dimension]) -> Iterator[Params]:
-    """Settings to try the config with, all of which a search might ask for.
+    """Yield settings that a search could propose, to validate the config with.
 
-    Every end, or value where there are few, with the others at their first; then the corners, or many of them where
-    there are too many; then some from inside.
+    First each dimension's probes with the other dimensions at their first end, then the corners (a random selection if
+    there are more than CORNERS), then random settings.
     """
     first = {dimension.name: dimension.ends()[0] for dimension in space}
     for dimension in space:
@@ -212,10 +218,10 @@ def probes(space: Sequence[Dimension]) -> Iterator[Params]:
             yield first | {dimension.name: value}
     ends = [dimension.ends() for dimension in space]
     corners: Iterator[Sequence[Any]] = itertools.product(*ends)
-    chosen = random.Random(0)
+    generator = random.Random(0)
     if math.prod(map(len, ends)) > CORNERS:
-        corners = ([chosen.choice(values) for values in ends] for _ in range(CORNERS))
+        corners = ([generator.choice(values) for values in ends] for _ in range(CORNERS))
     for corner in corners:
         yield dict(zip(first, corner, strict=True))
     for _ in range(INSIDE):
-        yield {dimension.name: dimension.drawn(chosen) for dimension in space}
+        yield {dimension.name: dimension.draw(generator) for dimension in space}

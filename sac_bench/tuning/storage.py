@@ -1,4 +1,4 @@
-"""Where trials are kept: a journal in the study's folder, or a database; opened, named and complained of."""
+"""Opens the storage of trials, a journal in the study's folder or a database, and reports its errors."""
 
 from __future__ import annotations
 
@@ -24,47 +24,50 @@ from sac_bench.store import locks
 JOURNAL = "journal.log"
 HEARTBEAT_SECONDS = 30
 DEAD_AFTER_SECONDS = 180
-"""Without a heartbeat in a database, for an owner in another folder."""
+"""Time without a heartbeat in a database after which an owner in another folder is considered dead."""
 CONNECT_SECONDS = 10
 DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
-"""Modules that speak to a database, the one that its plain URL means first."""
+"""Drivers of databases; the first is SQLAlchemy's default."""
 ATTEMPTS = 4
-_MAKING_TABLES = (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.InternalError)
-"""What a new database tells of several processes that make its tables at once: all but one try again."""
+_CONCURRENT_CREATION_ERRORS = (
+    sqlalchemy.exc.IntegrityError,
+    sqlalchemy.exc.ProgrammingError,
+    sqlalchemy.exc.InternalError,
+)
+"""Raised if several processes create the tables of a new database at once: all but one must retry."""
 
 
 class KernelLock(BaseJournalFileLock):
-    """The journal's lock, which ends with its process; a line that one killed while writing left half is cut off."""
+    """The journal's lock, which ends with its process. It cuts off an incomplete line that a killed process left."""
 
     def __init__(self, journal: Path) -> None:
         self._journal, self._path = journal, journal.with_name(f".{journal.name}.lock")
         self._held = contextlib.ExitStack()
 
     def acquire(self) -> bool:
-        """Wait for it."""
+        """Wait for the lock."""
         self._held.enter_context(locks.locked(self._path))
         with open(self._journal, "rb+") as file:
-            whole = file.read().rfind(b"\n") + 1 if not _ends_a_line(file) else None
-            if whole is not None:
-                file.truncate(whole)
+            complete = file.read().rfind(b"\n") + 1 if not _ends_a_line(file) else None
+            if complete is not None:
+                file.truncate(complete)
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._held.close()
 
 
 def _ends_a_line(file: Any) -> bool:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 1))
-    ended = size == 0 or file.read(1) == b"\n"
+    complete = size == 0 or file.read(1) == b"\n"
     file.seek(0)
-    return bool(ended)
+    return bool(complete)
 
 
 def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
-    """A journal in the study's folder, or a database; InputError that names a host that cannot be reached, and never
-    its password."""
+    """Open the database of a URL, or a journal in the study's folder; InputError without password if that fails."""
     if url is None:
         path = folder / JOURNAL
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,43 +79,45 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise InputError(
-            "--storage: wants a URL as sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or "
-            "mysql://...; a journal in the study's folder is the default"
+            "--storage: must be a URL such as sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or "
+            "mysql://...; the default is a journal in the study's folder"
         ) from None
     parsed = _with_driver(parsed)
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise InputError("--storage sqlite://: is in memory, where nothing is left to go on from; sqlite:///FILE")
-    waits = {"connect_timeout": CONNECT_SECONDS} if parsed.get_backend_name() in DRIVERS else {"timeout": 60}
-    for left in reversed(range(ATTEMPTS)):
+        raise InputError("--storage sqlite://: is in memory and would be lost; use sqlite:///FILE")
+    timeouts = {"connect_timeout": CONNECT_SECONDS} if parsed.get_backend_name() in DRIVERS else {"timeout": 60}
+    for attempts_left in reversed(range(ATTEMPTS)):
         try:
             return RDBStorage(
                 parsed.render_as_string(hide_password=False),
-                engine_kwargs={"connect_args": waits, "pool_pre_ping": True},
+                engine_kwargs={"connect_args": timeouts, "pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=DEAD_AFTER_SECONDS,
             )
-        except Exception as error:  # drivers raise what they like
-            at_once = isinstance(error, _MAKING_TABLES) or "already exists" in str(error)  # the last: MySQL, SQLite
-            if left and at_once:
+        except Exception as error:  # drivers raise any exception
+            concurrent = isinstance(error, _CONCURRENT_CREATION_ERRORS) or "already exists" in str(
+                error
+            )  # the last: MySQL, SQLite
+            if attempts_left and concurrent:
                 time.sleep(1.0)
                 continue
-            raise InputError(f"--storage {shown(parsed)}: cannot be used: {said(error, parsed)}") from None
+            raise InputError(f"--storage {shown(parsed)}: cannot be used: {reason(error, parsed)}") from None
     raise AssertionError
 
 
 def shown(url: sqlalchemy.URL) -> str:
-    """A URL without its password, wherever in it that stands."""
+    """Return a URL without its password, also if that is an argument."""
     hidden = {key: "***" if "pass" in key.lower() else value for key, value in url.query.items()}
     return url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def place(url: str | None) -> str:
-    """What a storage is called where it is told of: "journal", or its URL with the driver that is used."""
+    """Return the name of a storage for reports: "journal", or the URL with its driver and without password."""
     return "journal" if url is None else shown(_with_driver(sqlalchemy.make_url(url)))
 
 
 def hidden_in(text: str, url: str | None) -> str:
-    """A command line that names a storage, without its password."""
+    """Return a command line without the password of its storage URL."""
     if url is None:
         return text
     try:
@@ -123,19 +128,21 @@ def hidden_in(text: str, url: str | None) -> str:
 
 
 @contextlib.contextmanager
-def telling_of(url: str | None) -> Iterator[None]:
-    """Tell what a database refuses in the midst of a study as InputError, in a line and without its password."""
+def database_errors(url: str | None) -> Iterator[None]:
+    """Convert database errors in the block to an InputError of one line without the password."""
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         if url is None:
             raise
         parsed = sqlalchemy.make_url(url)
-        raise InputError(f"--storage {shown(parsed)}: {said(error, parsed)}; the same command continues") from None
+        raise InputError(
+            f"--storage {shown(parsed)}: {reason(error, parsed)}; run the same command to continue"
+        ) from None
 
 
-def said(error: BaseException, url: sqlalchemy.URL) -> str:
-    """What a driver says is amiss, in a line, without the password."""
+def reason(error: BaseException, url: sqlalchemy.URL) -> str:
+    """Return a driver's error message in one line, without the password."""
     if isinstance(error, ImportError) and error.name:
         return f"the package {error.name} is not installed"
     cause = getattr(error, "orig", None) or error.__cause__ or error
@@ -149,7 +156,7 @@ def said(error: BaseException, url: sqlalchemy.URL) -> str:
 
 
 def _with_driver(url: sqlalchemy.URL) -> sqlalchemy.URL:
-    """With the driver that is installed, where the URL names none."""
+    """Return the URL with an installed driver if it names none; InputError if none is installed."""
     if url.drivername not in DRIVERS:
         return url
     for module in DRIVERS[url.drivername]:

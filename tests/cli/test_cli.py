@@ -235,7 +235,7 @@ def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_fi
 BAD = [
     (["run", "nothing.toml"], "nothing.toml: no such file"),
     (["run", "tinny.toml"], "did you mean 'tiny.toml'"),
-    (["run", "tiny.toml", "--device", "tpu"], "--device tpu: wants auto, cpu or cuda"),
+    (["run", "tiny.toml", "--device", "tpu"], "--device tpu: must be auto, cpu or cuda"),
     (["run", "tiny.toml", "--device", "cuda"], "no CUDA device"),
     (["run", "tiny.toml", "--variant", "vnetwork"], "did you mean 'v-network'"),
     (["run", "tiny.toml", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'"),

@@ -1,4 +1,4 @@
-"""Policies from files: they act as their runs did, and files that are not what was written are refused."""
+"""Loaded policies act as their runs did, and damaged files are refused."""
 
 import numpy as np
 import pytest

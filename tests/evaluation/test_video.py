@@ -1,4 +1,4 @@
-"""Videos of policies: what is shown is what the policy does, and what cannot be drawn is told in one line."""
+"""Videos of policies: what is shown is what the policy does, and what cannot be rendered is told in one line."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import load_policy
-from sac_bench.evaluation.video import OF_ENVPOOL, check_out, find_gl, find_run, steps_a_second, watch
+from sac_bench.evaluation.video import ENVPOOL_RATES, check_out, find_gl, find_run, steps_per_second, watch
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
 from sac_bench.store.store import RunDirectory
@@ -27,7 +27,7 @@ RUN = "0" * 16
 
 
 def policy_of(env_id, folder):
-    """A policy with its initial weights, as a run saves it."""
+    """Save a policy with its initial weights as a run does, and load it."""
     config, env = tiny(), describe(env_id)
     made = cohort([config], [0], dims=(env.observation_dim, env.action_dim))
     run = RunDirectory(folder / "runs" / RUN)
@@ -56,7 +56,7 @@ def test_a_gif_shows_what_the_policy_does(tmp_path, sample):
     assert [episode.length for episode in watched] == [200, 200]
     np.testing.assert_allclose([episode.score for episode in watched], expected, rtol=1e-5)
     with Image.open(tmp_path / "new" / "a.gif") as gif:
-        assert gif.n_frames == 200  # every second of 400: 30 a second are more than a gif has
+        assert gif.n_frames == 200  # every second of 400: 30 per second exceed a gif's rate
         assert gif.size == (240, 240)
         first = np.asarray(gif.convert("RGB"))
         gif.seek(20)
@@ -74,7 +74,7 @@ def test_mujoco_is_drawn_where_there_is_egl(tmp_path):
         pytest.skip(str(error))
     watched = watch(policy_of("Hopper-v5", tmp_path), tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as gif:
-        assert gif.n_frames == -(-watched[0].length // 5)  # 125 steps a second, 25 frames
+        assert gif.n_frames == -(-watched[0].length // 5)  # 125 steps and 25 frames per second
         assert len(np.unique(np.asarray(gif.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
@@ -109,7 +109,7 @@ def test_where_nothing_can_draw_one_line_says_what_to_install(tmp_path, env_id, 
     )
     assert refused.returncode == 2
     assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
-    assert f"{env_id} cannot be drawn" in refused.stderr
+    assert f"{env_id} cannot be rendered" in refused.stderr
     assert "apt install libegl1" in refused.stderr
     assert not list(tmp_path.glob("*a.gif"))
 
@@ -137,18 +137,18 @@ def test_runs_are_found_by_name(tmp_path):
 
 
 def test_only_videos_are_written(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"a\.avi: wants a name that ends in \.mp4 or \.gif"):
+    with pytest.raises(InputError, match=r"a\.avi: must end in \.mp4 or \.gif"):
         check_out(tmp_path / "a.avi")
     monkeypatch.setattr("sac_bench.evaluation.video.has_ffmpeg", lambda: False)
     with pytest.raises(InputError, match="pip install imageio-ffmpeg, or use"):
         check_out(tmp_path / "a.mp4")
 
 
-@pytest.mark.parametrize("name", OF_ENVPOOL)
+@pytest.mark.parametrize("name", ENVPOOL_RATES)
 def test_environments_are_shown_at_gymnasiums_speed(name):
     newest = [
         i
         for i in gymnasium.registry
         if i.startswith(f"{name.removesuffix('Continuous')}-v") or i.startswith(f"{name}-v")
     ]
-    assert steps_a_second(f"{name}-v9") == steps_a_second(f"gymnasium:{newest[-1]}") == OF_ENVPOOL[name]
+    assert steps_per_second(f"{name}-v9") == steps_per_second(f"gymnasium:{newest[-1]}") == ENVPOOL_RATES[name]

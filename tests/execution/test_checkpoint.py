@@ -1,4 +1,4 @@
-"""Checkpoints through their files: for every shape of a cohort, and when files are not what was written."""
+"""Checkpoints on disk: for several shapes of a cohort, and with damaged files."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ def directories(tmp_path, members):
 
 
 def saved_to(steps, trained, directory, runs):
-    """Train and save segment by segment, with a row a segment in every run's table."""
+    """Train and save segment by segment, with one row per segment in every run's table."""
     while trained.steps < steps or trained._pool is None:
         trained.train()
         for run in runs:
@@ -52,7 +52,7 @@ def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_env
     saved_to(400, original, directory, runs)
     restored = trainer(members, num_envs)
     assert directory.restore(restored, runs) == []
-    directory.go_on(runs)
+    directory.drop_later(runs)
     assert restored.steps == 400
     for trained in (original, restored):
         trained.train()
@@ -91,7 +91,7 @@ NEWEST = [
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A cohort saved at 400 and 600 steps, and its folder, to be copied."""
+    """A cohort saved at 400 and 600 steps, and its folder."""
     folder = tmp_path_factory.mktemp("original")
     directory, runs = directories(folder, 2)
     trained = trainer(2)
@@ -111,7 +111,7 @@ def copied(original, tmp_path):
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, original, copied):
     directory, runs = copied
     expected = [run.path.joinpath("evaluations.csv").read_bytes() for run in runs]
-    if name == "evaluations.csv":  # of a table, what was there at the checkpoint before must be whole
+    if name == "evaluations.csv":  # the part of the previous checkpoint must be intact
         path = runs[1].path / name
         kept, last = path.read_bytes()[:-8], path.read_bytes()[-8:]
         path.write_bytes(last)
@@ -121,13 +121,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, orig
         harm(directory.path / name)
 
     restored = trainer(2)
-    complaints = directory.restore(restored, runs)
-    directory.go_on(runs)
+    problems = directory.restore(restored, runs)
+    directory.drop_later(runs)
     assert restored.steps == 400
     if name == NEWEST[0] and harm is Path.unlink:
-        assert complaints == []  # never committed, as far as anybody can tell
+        assert problems == []  # it looks like one that was never committed
     else:
-        assert [name in complaint for complaint in complaints] == [True]
+        assert [name in problem for problem in problems] == [True]
     saved_to(600, restored, directory, runs)
     assert_same(original[0], restored)
     assert [run.path.joinpath("evaluations.csv").read_bytes() for run in runs] == expected
@@ -144,8 +144,8 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
     (runs[0].path / "episodes.csv").write_text("step,episode\n800,0\n")
     restored = trainer(2)
     directory.restore(restored, runs)
-    assert runs[0].path.joinpath("evaluations.csv").read_bytes() != whole  # nothing is dropped before it is sure
-    directory.go_on(runs)
+    assert runs[0].path.joinpath("evaluations.csv").read_bytes() != whole  # nothing is dropped yet
+    directory.drop_later(runs)
     restored.close()
     assert restored.steps == 600
     assert runs[0].path.joinpath("evaluations.csv").read_bytes() == whole
@@ -155,17 +155,17 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
 
 def test_where_no_checkpoint_is_whole_all_that_is_amiss_is_said_with_the_way_out(copied):
     directory, runs = copied
-    assert directory.complaints(runs) == []
-    flip(directory.path / "rows-000000000000-000000000200.safetensors")  # both stand on it
+    assert directory.problems(runs) == []
+    flip(directory.path / "rows-000000000000-000000000200.safetensors")  # both need it
     with pytest.raises(InputError, match=r"rows-000000000000-000000000200.*damaged.*--retrain"):
         directory.restore(trainer(2), runs)
-    assert len(directory.complaints(runs)) == 2
-    assert len(runs[0].table("evaluations")) == 4  # nothing is destroyed by looking
+    assert len(directory.problems(runs)) == 2
+    assert len(runs[0].table("evaluations")) == 4  # checking destroys nothing
 
 
 def test_two_generations_are_kept_and_the_rows_that_they_need(tmp_path):
     directory, runs = directories(tmp_path, 1)
-    trained = trainer(1, replay_capacity=200, pool_episodes=1)  # 200 steps fill the replay, and a pool's life
+    trained = trainer(1, replay_capacity=200, pool_episodes=1)  # 200 steps fill the replay and use up a pool
     saved_to(800, trained, directory, runs)
     trained.close()
     assert sorted(path.name for path in directory.path.iterdir()) == [
@@ -193,11 +193,11 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, m
     monkeypatch.setattr(original, "checkpoint", older)
     directory.save(original, runs)
     original.close()
-    assert directory.complaints(runs) == []
+    assert directory.problems(runs) == []
     with pytest.raises(InputError, match=r"another version of sac_bench.*--retrain"):
         directory.restore(trainer(1), runs)
-    assert "another version of sac_bench" in directory.complaints(runs)[0]  # so that --retrain starts anew
-    directory.start_anew()
+    assert "another version of sac_bench" in directory.problems(runs)[0]  # so --retrain starts from the beginning
+    directory.clear()
     assert list(directory.path.iterdir()) == []
 
 
@@ -208,5 +208,5 @@ def test_files_are_named_within_the_folder(copied):
         (state,) = [name for name in commit["files"] if name.startswith("state")]
         commit["files"]["../cohort/" + state] = commit["files"].pop(state)
         write_json(path, commit)
-    with pytest.raises(InputError, match="is not a name of a file here"):
+    with pytest.raises(InputError, match="is not the name of a file in this folder"):
         directory.restore(trainer(2), runs)

@@ -1,4 +1,4 @@
-"""An environment that raises, or gives what is no number, ends its own run and no other; workers in this process."""
+"""An environment that raises or returns NaN ends its own run only; workers run in this process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pool_episodes = 8
 
 
 class Frail(gymnasium.Env):
-    """Walks on a line; `harm` may do anything at its steps and resets."""
+    """Walks on a line. `harm` may do anything at its steps and resets."""
 
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -66,7 +66,7 @@ EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[
 
 @pytest.fixture(autouse=True)
 def harm(monkeypatch):
-    """Sets what the environments of this test do."""
+    """A function that sets what the environments of this test do."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
     return lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbe
 
 @pytest.mark.parametrize("killed_at", [130, 190, 210])
 def test_a_cohort_with_a_failed_run_goes_on_after_a_kill(killed_at, harm, tmp_path, undisturbed):
-    """The environment raises only once: a second time it would go on elsewhere, and be seen to differ."""
+    """The environment raises only once, so a repetition that differs would be noticed."""
     raised, seed = [], derived_seeds(0, "training environments", killed_at // 160, 1)[0]
 
     def fails(env, method):
@@ -217,11 +217,11 @@ def test_a_cohort_of_which_all_failed_ends(steps, harm, tmp_path):
     store, planned = plan(tmp_path)
     assert (planned.cohorts, len(planned.raised)) == ((), 3)
     (cohort,) = store.cohort_ids()
-    assert not CohortDirectory(store.cohort(cohort)).saved()  # what was kept to go on is freed
+    assert not CohortDirectory(store.cohort(cohort)).saved()  # the checkpoints are freed
 
 
 def test_what_a_backend_raises_for_all_environments_fails_all(monkeypatch, tmp_path):
-    """EnvPool steps all at once, so that its exceptions are nobody's."""
+    """EnvPool steps all environments at once, so its exceptions belong to none of them."""
 
     class Backend(gymnasium.vector.SyncVectorEnv):
         steps = 0
@@ -308,7 +308,7 @@ def test_what_the_environment_gives_that_is_not_finite_is_named(at, told, bad, h
 
 
 def test_what_no_transition_uses_may_be_anything(harm, tmp_path):
-    """An episode that terminates bootstraps nothing: its last observation is never learned from."""
+    """A terminated episode does not bootstrap, so nothing is learned from its last observation."""
 
     class Ends(Frail):
         def step(self, action):

@@ -1,6 +1,6 @@
-"""What befalls machines: workers that die, signals, full and read-only disks, several commands at once.
+"""Faults: workers that die, signals, full and read-only disks, several commands at once.
 
-Real commands and processes. The environment does the harm where it can, at a step of its choosing.
+Real commands and processes. Where possible, the environment causes the fault at a chosen step.
 """
 
 import os
@@ -23,13 +23,13 @@ from tests.conftest import sac_bench_environment
 
 LINE = """
 import gymnasium, numpy as np, os, signal, pathlib, psutil, subprocess, sys
-HARM = compile(pathlib.Path("harm").read_text(), "harm", "exec")  # in a file of its own: it is no part of runs' ids
+HARM = compile(pathlib.Path("harm").read_text(), "harm", "exec")  # in its own file, which is not part of run ids
 class Line(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
     made = 0
     def __init__(self):
-        self.steps, self.place = 0, Line.made  # 0 is the one that is looked at, 1 the first to learn from
+        self.steps, self.place = 0, Line.made  # 0 is only inspected; 1 is the first to train with
         Line.made += 1
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -68,7 +68,7 @@ def prepare(folder, harm="pass", scale="1", experiment=EXPERIMENT):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """What an undisturbed command leaves."""
+    """The results of an undisturbed command."""
     folder = tmp_path_factory.mktemp("reference")
     prepare(folder)
     subprocess.run(
@@ -82,7 +82,7 @@ def reference(tmp_path_factory):
 
 
 def comparable(results: Path) -> dict[str, object]:
-    """What must be equal to the bit: every run's tables without the clock, and its policy."""
+    """Return what must be bit-identical: every run's tables without times, and its policy."""
     found: dict[str, object] = {}
     for run in sorted((results / "runs").iterdir()):
         for name in ("evaluations", "episodes", "training"):
@@ -107,13 +107,13 @@ def start(folder, *arguments, program=("-m", "sac_bench.cli.main")):
 
 
 def listen():
-    """Take signals as in a shell's foreground, though the tests run in its background or under nohup."""
+    """Handle signals as in a shell's foreground, even if the tests run in the background or under nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def wait_for(process, condition, most=120.0):
-    deadline = time.monotonic() + most
+def wait_for(process, condition, timeout=120.0):
+    deadline = time.monotonic() + timeout
     while not condition():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
@@ -124,7 +124,7 @@ def read_until(process, words):
     for line in process.stdout:
         if words in line:
             return line
-    raise AssertionError(f"{words!r} was never said: {process.stderr.read()}")
+    raise AssertionError(f"{words!r} was never printed: {process.stderr.read()}")
 
 
 DIE = """
@@ -140,7 +140,7 @@ def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_pa
     prepare(tmp_path, DIE.replace("TIMES", "2"))
     ran = command(*RUN)
     assert ran.returncode == 0, ran.stderr + ran.stdout
-    assert ran.stdout.count("worker killed by SIGKILL; starts again from its last segment") == 2
+    assert ran.stdout.count("worker killed by SIGKILL; restarted from its last segment") == 2
     assert comparable(tmp_path / "results") == reference
     log = next(tmp_path.glob("results/runs/*/log.txt")).read_text()
     assert [log.count(f"step {step}:") for step in (0, 100, 200, 300)] == [1, 1, 1, 1]
@@ -168,7 +168,7 @@ def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(c
     prepare(tmp_path, r"if self.steps == 250 and self.place == 1: raise MemoryError('no room\nfor more')")
     ran = command(*RUN)
     assert ran.returncode == 1
-    assert ran.stdout.count("worker MemoryError: no room for more; starts again") == 1
+    assert ran.stdout.count("worker MemoryError: no room for more; restarted") == 1
     assert set(sac_bench.load_results("line", tmp_path / "results").runs["reason"]) == {"MemoryError: no room for more"}
 
 
@@ -178,7 +178,7 @@ def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command,
     assert ran.returncode == 1, ran.stderr + ran.stdout
     reason = "ValueError: the arm broke (environment's step(), training, step 250)"
     assert f"failed: 1 run of cohort {next((tmp_path / 'results' / 'cohorts').iterdir()).name}: {reason}" in ran.stdout
-    assert "starts again" not in ran.stdout
+    assert "restarted" not in ran.stdout
     assert "1 finished, 1 failed (at 200 steps)" in ran.stdout
     runs = sac_bench.load_results("line", tmp_path / "results").runs.set_index("seed")
     assert runs["status"].to_dict() == {0: "finished", 1: "failed"}
@@ -266,7 +266,7 @@ def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(co
 
 @pytest.mark.slow
 def test_a_process_that_an_environment_forked_holds_nothing_up(command, tmp_path, reference):
-    """It has the worker's lock and the pipe that the command listens to."""
+    """It holds the worker's lock and the pipe that the command reads."""
     fork = "if self.steps == 1 and self.place == 1 and os.fork() == 0: signal.pause()\n"
     prepare(tmp_path, fork + DIE.replace("TIMES", "1"))
     ran = command(*RUN)
@@ -332,9 +332,9 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     process = start(tmp_path, *RUN, program=["-c", PATIENT])
     wait_for(process, (tmp_path / "hung").exists)
     process.send_signal(signal.SIGINT)
-    read_until(process, "once more stops at once")
+    read_until(process, "press Ctrl-C again to stop at once")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)  # it would wait for days
+    _, errors = process.communicate(timeout=60)  # otherwise it would wait for days
     assert process.returncode == 130
     assert "Traceback" not in errors
 
@@ -347,8 +347,8 @@ def test_workers_end_once_nobody_listens(tmp_path):
     process.kill()
     process.communicate()
     (cohort,) = tmp_path.glob("results/cohorts/*")
-    with locks.locked(Store(tmp_path / "results").cohort_lock(cohort.name)):  # given back by the worker's end
-        assert "nobody listens any more" in (cohort / "log.txt").read_text()
+    with locks.locked(Store(tmp_path / "results").cohort_lock(cohort.name)):  # the lock ends with the worker
+        assert "the command is gone" in (cohort / "log.txt").read_text()
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(com
     assert full.returncode == 1, full.stderr + full.stdout
     assert "No space left on device" in full.stdout + full.stderr
     assert "Traceback" not in full.stdout + full.stderr
-    assert "starts again" not in full.stdout  # which would not help
+    assert "restarted" not in full.stdout  # a restart would not help
     remount("size=64m")
     again = command(*RUN, "--results", folder)
     assert again.returncode == 0, again.stderr + again.stdout
@@ -437,9 +437,9 @@ def test_a_lost_replay_is_told_and_not_trained_again_unasked(command, tmp_path, 
         path.unlink()
     failed = command(*RUN)
     assert failed.returncode == 1
-    assert "no checkpoint is whole; --retrain trains its runs again" in failed.stdout
-    assert "starts again" not in failed.stdout
-    assert "0 new, 2 reused" in command(*RUN, "--steps", "200", "--dry-run").stdout  # what was finished still is
+    assert "no checkpoint is intact; --retrain trains its runs again" in failed.stdout
+    assert "restarted" not in failed.stdout
+    assert "0 new, 2 reused" in command(*RUN, "--steps", "200", "--dry-run").stdout  # finished runs stay finished
     assert command(*RUN, "--retrain").returncode == 0
     assert comparable(tmp_path / "results") == reference
 

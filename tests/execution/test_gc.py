@@ -1,14 +1,14 @@
-"""What gc frees, and what it must not."""
+"""What gc frees, and what it must keep."""
 
 import json
 
 import pandas as pd
 import pytest
+from sac_bench.results.results import collect
 
 from sac_bench.execution import gc
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.results.results import collect
 from sac_bench.spec.experiment import load
 from sac_bench.store import locks
 from sac_bench.store.atomic import BESIDE
@@ -17,7 +17,7 @@ from sac_bench.store.store import Store
 
 @pytest.fixture
 def store(experiment_file, tmp_path):
-    """Planned and listed runs, in two cohorts with a checkpoint each; everybody is dead."""
+    """Planned and listed runs in two cohorts with a checkpoint each, and no live process."""
     store, experiment = Store(tmp_path / "results"), load(experiment_file)
     plan = make_plan(experiment, store, 1, 8e9)
     write(plan, store)
@@ -49,7 +49,7 @@ def test_what_crashes_left_is(store):
         f"{BESIDE}1-status.json",
         "checkpoint.safetensors",
     }
-    with locks.take(store.cohort_lock(cohort.name)):  # somebody trains it now
+    with locks.take(store.cohort_lock(cohort.name)):  # a process trains it
         assert found(store) == set()
     gc.free(gc.find(store))
     assert found(store) == set()
@@ -58,13 +58,13 @@ def test_what_crashes_left_is(store):
 def test_a_replay_that_outlived_its_finished_runs_is_unless_it_is_to_be_kept(store):
     for run_id in store.run_ids():
         store.run(run_id).update(status="finished", steps=400)
-    assert {why for _, why in found(store)} == {"replays of finished runs that were not to be kept"}
+    assert {why for _, why in found(store)} == {"replays of finished runs"}
     assert len(found(store)) == 4
     with store.planner() as alive:
         for cohort in store.cohort_ids():
             directory = CohortDirectory(store.cohort(cohort))
             directory.write_plan(directory.plan()["runs"], 400, False, [alive])
-        assert found(store) == set()  # its worker is about to drop them itself
+        assert found(store) == set()  # its worker will drop them
     assert len(found(store)) == 4
     for cohort in store.cohort_ids():
         directory = CohortDirectory(store.cohort(cohort))

@@ -1,4 +1,4 @@
-"""What the machine is asked for is what it gives."""
+"""Precision of products, memory, and the folder of compiled code."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_products_called_float32_have_its_error():
 
 
 def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
-    # What a CPU with AMX does with "medium": bfloat16 inside.
+    # A CPU with AMX uses bfloat16 internally with "medium".
     def rounded(a, b):
         if a.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium":
             return torch.matmul(a.bfloat16().float(), b.bfloat16().float())
@@ -55,7 +55,7 @@ print(made - before, memory() - made)
 
 
 def test_memory_grows_with_what_is_filled():
-    """A million Humanoid-v5 transitions are 1.37 GiB; of them 20,000 are 28 MiB."""
+    """A million Humanoid-v5 transitions take 1.37 GiB; 20,000 of them take 28 MiB."""
     out = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout
     made, filled = map(float, out.split())
     assert made < 20

@@ -1,11 +1,12 @@
-"""What is trained, reused and continued, and how runs become cohorts."""
+"""Which runs are trained, reused and continued, and how they are grouped into cohorts."""
 
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.plan import duration, make_plan, superseded, write
+from sac_bench.execution.cost import duration
+from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.spec.experiment import load
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import Store
@@ -76,12 +77,10 @@ def test_memory_bounds_a_cohort(experiment_file, tmp_path):
 
 def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_path):
     experiment = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000)
-    refusal = (
-        r"would take 3\.5 GB, 2\.9 GB of it for 1,000,000 transitions each, and each of 2 workers may take 2\.2 GB; "
-    )
+    refusal = r"needs 3\.5 GB, 2\.9 GB of it for 1,000,000 transitions each, and each of 2 workers may use 2\.2 GB; "
     with pytest.raises(InputError, match=refusal + "use --workers 1 or lower replay_capacity"):
         make_plan(experiment, Store(tmp_path), 2, 2.2 * GIGABYTE)
-    with pytest.raises(InputError, match=r"each of 1 workers may take 2\.2 GB; lower replay_capacity"):
+    with pytest.raises(InputError, match=r"each of 1 workers may use 2\.2 GB; lower replay_capacity"):
         make_plan(experiment, Store(tmp_path), 1, 2.2 * GIGABYTE)
     smaller = load(
         experiment_file,
@@ -197,7 +196,7 @@ def test_the_checkpoints_of_an_older_layout_are_not_read_and_not_forgotten_unask
         (store.cohort(cohort.id) / "checkpoint.safetensors").write_bytes(b"older")
         for spec in cohort.runs:
             store.run(spec.id).update(status="interrupted", steps=200)
-    with pytest.raises(InputError, match=r"stands at 200 steps, and there is no checkpoint of this version"):
+    with pytest.raises(InputError, match=r"has 200 steps, and there is no checkpoint in"):
         plan_of(experiment_file, store)
     assert all(cohort.is_new for cohort in plan_of(experiment_file, store, retrain=True).cohorts)
 
@@ -263,7 +262,7 @@ def test_a_damaged_run_of_a_cohort_that_is_trained_now_is_not_trained_beside_it(
             directory = CohortDirectory(store.cohort(cohort))
             directory.write_plan(directory.plan()["runs"], 400, False, [alive])
         (store.run(store.run_ids()[0]).path / "status.json").write_text("{")
-        with pytest.raises(InputError, match="another process trains its cohort now"):
+        with pytest.raises(InputError, match="another process is training its cohort"):
             plan_of(experiment_file, store, retrain=True)
     assert plan_of(experiment_file, store, retrain=True).cohorts
 

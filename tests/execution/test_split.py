@@ -1,4 +1,4 @@
-"""Going on with some of a cohort: the same bytes as in the whole, in a narrower program."""
+"""Split cohorts: the same bytes as in the whole cohort."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SIZES = {"layers = [8]": "layers = [64, 64]", "batch_size = 4": "batch_size = 64
 
 
 def planned(tmp_path, name, steps):
-    """Four runs of one cohort trained to `steps` with the replay kept: (store, planner's cohort, run ids)."""
+    """Train four runs of one cohort to `steps` and keep the replay; return (store, cohort, run ids)."""
     text = EXPERIMENT
     for old, new in SIZES.items():
         text = text.replace(old, new)
@@ -29,7 +29,7 @@ def planned(tmp_path, name, steps):
 
 
 def train(store, tmp_path, steps, runs=None):
-    """In this process, the runs of the file or, of them, those of these seeds."""
+    """Train the file's runs in this process, or only the cohorts `runs`."""
     experiment = load(tmp_path / "e.toml", variants=["sac"], steps=steps, seeds=4)
     with store.planning():
         plan = make_plan(experiment, store, 1, 8e9)
@@ -64,20 +64,22 @@ def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(surv
     assert same == runs
     ids = [runs[m] for m in survivors]
     with store.planning():
-        (narrower,) = split_cohort(store, ids, "me", "cpu")
-        assert split_cohort(store, ids, "me", "cpu") == []  # done is done
+        (new_cohort,) = split_cohort(store, ids, "me", "cpu")
+        assert split_cohort(store, ids, "me", "cpu") == []  # it is split only once
         release(store, cohort, "me")
-    assert split_cohort(store, ids, "me", "cpu") == []  # a slot is no reason to copy again
-    width = len(members(CohortDirectory(store.cohort(narrower))))
+    assert split_cohort(store, ids, "me", "cpu") == []  # an empty slot is no reason to split again
+    width = len(members(CohortDirectory(store.cohort(new_cohort))))
     assert width == len(ids)
     assert not list(store.cohort(cohort).glob("*.safetensors"))
-    Worker(store, narrower, 800, "cpu", 1).train()
+    Worker(store, new_cohort, 800, "cpu", 1).train()
     for m, run_id in enumerate(runs):
         status = store.run(run_id).status()
-        assert (status["steps"], status["cohort"]) == ((800, narrower) if m in survivors else (400, cohort))
+        assert (status["steps"], status["cohort"]) == ((800, new_cohort) if m in survivors else (400, cohort))
         if m in survivors:
             assert_same(bytes_of(store, run_id), bytes_of(whole, run_id))
-            assert f"goes on in cohort {narrower} of width {width}" in (store.run(run_id).path / "log.txt").read_text()
+            assert (
+                f"continues in cohort {new_cohort} of width {width}" in (store.run(run_id).path / "log.txt").read_text()
+            )
 
 
 def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):

@@ -1,4 +1,4 @@
-"""What a worker leaves alone, keeps and writes down; in this process, from plans on disk."""
+"""What a worker keeps, records and does not touch; in this process, from plans on disk."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sac_bench.errors import InputError
-from sac_bench.execution import worker
+from sac_bench.execution import provenance, worker
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.spec.experiment import load
@@ -15,7 +15,7 @@ from sac_bench.store.store import Store
 
 @pytest.fixture
 def planned(experiment_file, tmp_path, monkeypatch):
-    """A store with two runs in one cohort, to be trained to 300 steps."""
+    """A store with two runs in one cohort, planned for 300 steps."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
     store = Store(tmp_path / "results")
     experiment = load(experiment_file, variants=["sac"], steps=300, settings=["eval_every=100", "eval_episodes=1"])
@@ -32,7 +32,7 @@ def train(store, steps):
 
 def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
     store = planned
-    assert train(store, 200).saved()  # the plan on disk wants 300
+    assert train(store, 200).saved()  # the plan on disk has 300
     assert {store.run(run_id).status()["steps"] for run_id in store.run_ids()} == {200}
     directory = train(store, 300)
     assert not directory.saved()
@@ -43,12 +43,12 @@ def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
 def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
     store = planned
     train(store, 200)
-    mine, others = (store.run(run_id) for run_id in store.run_ids())
+    own, others = (store.run(run_id) for run_id in store.run_ids())
     others.update(cohort="0" * 16, status="started")
     before = {path.name: path.read_bytes() for path in others.path.iterdir()}
     train(store, 300)
     assert {path.name: path.read_bytes() for path in others.path.iterdir()} == before
-    assert mine.table("evaluations")["step"].max() == 300
+    assert own.table("evaluations")["step"].max() == 300
 
 
 def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_way(planned, monkeypatch):
@@ -59,7 +59,7 @@ def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_wa
     assert set(stage) == {"since", "device", "compiled", "threads", "products", "versions", "commit"}
     assert (stage["since"], stage["compiled"], stage["threads"]) == (0, False, 1)
     assert "torch" in stage["versions"]
-    monkeypatch.setattr(worker, "_device_name", lambda device: "another machine")
+    monkeypatch.setattr(provenance, "device_name", lambda device: "another machine")
     train(store, 300)
     stages = store.run(store.run_ids()[0]).status()["conditions"]
     assert [(s["since"], s["device"] == "another machine") for s in stages] == [(0, False), (200, True)]
@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
     train(store, 300)
     log = (store.run(store.run_ids()[0]).path / "log.txt").read_text()
     assert "state-000000000200.safetensors: damaged: cut to 0 of" in log
-    assert "goes on from the checkpoint before, at step 100" in log
+    assert "resumes from the previous checkpoint, at step 100" in log
     assert [log.count(f"step {step}:") for step in (100, 200, 300)] == [1, 2, 1]
 
 
@@ -89,8 +89,8 @@ def test_what_was_trained_is_not_started_anew_unasked(planned):
 def test_a_kill_while_going_on_harms_nothing_that_had_ended(planned, monkeypatch):
     store = planned
     directory = train(store, 200)
-    (directory.path / "state-000000000200.safetensors").write_bytes(b"")  # it falls back, and is killed meanwhile
-    for moment in ("restore", "go_on"):
+    (directory.path / "state-000000000200.safetensors").write_bytes(b"")  # it falls back to step 100 and is killed
+    for moment in ("restore", "drop_later"):
         with monkeypatch.context() as patch:
             patch.setattr(CohortDirectory, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
@@ -105,7 +105,7 @@ def test_sigterm_waits_for_what_is_begun():
 import os, signal
 from sac_bench.execution.worker import termination
 signal.signal(signal.SIGTERM, termination)
-with termination.waits():
+with termination.deferred():
     os.kill(os.getpid(), signal.SIGTERM)
     print("saved", flush=True)
 print("and went on", flush=True)

@@ -1,4 +1,4 @@
-"""From TOML to runs: ids, variants, and every way the input can be wrong."""
+"""From TOML to runs: ids, variants, and every kind of invalid input."""
 
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_pat
 
 
 def test_id_is_of_what_differs_from_the_defaults():
-    # So a new option orphans no stored result; these two do when they change, and want new SEMANTICS.
+    # A new option leaves stored results valid. A changed default does not, and requires a new `semantics`.
     identity = RunSpec("sac", SACConfig(tau=0.01, layers=(256, 256)), "HalfCheetah-v5", 0).identity()
     assert identity.pop("backend").startswith("envpool ")
     assert identity == {"algorithm": "sac", "semantics": 3, "env": "HalfCheetah-v5", "seed": 0, "config": {"tau": 0.01}}
@@ -187,7 +187,7 @@ BAD_FILES = {
         EXPERIMENT.replace("tau = [", "taus = ["),
         "[sweep] taus: sac has no such option; did you mean 'tau'?",
     ),
-    "missing": (EXPERIMENT.replace('envs = ["InvertedPendulum-v5"]', ""), "envs: is missing"),
+    "missing": (EXPERIMENT.replace('envs = ["InvertedPendulum-v5"]', ""), "envs: is required"),
     "wrong type": (EXPERIMENT.replace("steps = 400", 'steps = "many"'), "steps: "),
     "wrong type of option": (EXPERIMENT.replace("batch_size = 4", 'batch_size = "4"'), "batch_size: "),
     "a bool is no number": (EXPERIMENT.replace("batch_size = 4", "batch_size = true"), "batch_size: "),
@@ -208,7 +208,7 @@ BAD_FILES = {
         "did you mean 'InvertedPendulum-v5'?",
     ),
     "discrete actions": (EXPERIMENT.replace("InvertedPendulum-v5", "CartPole-v1"), "only continuous ones"),
-    "environment twice": (EXPERIMENT.replace('envs = ["', 'envs = ["InvertedPendulum-v5", "'), "is there twice"),
+    "environment twice": (EXPERIMENT.replace('envs = ["', 'envs = ["InvertedPendulum-v5", "'), "is duplicated"),
     "no such reference": (
         EXPERIMENT.replace('reference = "sac"', 'reference = "sacc"'),
         "no variant 'sacc'; did you mean",
@@ -218,15 +218,15 @@ BAD_FILES = {
         "reference: no variant ''",
     ),
     "unknown algorithm": (EXPERIMENT.replace("seeds = 2", 'seeds = 2\nalgorithm = "sca"'), "unknown algorithm 'sca'"),
-    "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "two variants named 'tau=1'"),
+    "duplicate variants": (EXPERIMENT + '\n[variants."tau=1"]\n', "the variant 'tau=1' is duplicated"),
     "duplicate tables": (EXPERIMENT + "\n[variants.sac]\n", "not valid TOML"),
     "a name that is a path": (EXPERIMENT.replace('"tiny"', '"../../tiny"'), "not a plain name"),
-    "a name of the store's own": (EXPERIMENT.replace('"tiny"', '"runs"'), "a folder of the store's own"),
-    "the same in capitals": (EXPERIMENT.replace('"tiny"', '"Runs"'), "a folder of the store's own"),
+    "a name of the store's own": (EXPERIMENT.replace('"tiny"', '"runs"'), "is reserved for a folder of the store"),
+    "the same in capitals": (EXPERIMENT.replace('"tiny"', '"Runs"'), "is reserved for a folder of the store"),
     "a variant that is a path": (EXPERIMENT.replace("v-network", '"a/b"'), "not a plain name"),
-    "seed too large": (EXPERIMENT.replace("seeds = 2", "seeds = [5000000000]"), "seeds: 5000000000 is not between"),
-    "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is there twice"),
-    "no seeds": (EXPERIMENT.replace("seeds = 2", "seeds = 0"), "wants 1 to 10000"),
+    "seed too large": (EXPERIMENT.replace("seeds = 2", "seeds = [5000000000]"), "seeds: 5000000000 must be between"),
+    "seed twice": (EXPERIMENT.replace("seeds = 2", "seeds = [1, 1]"), "seed is duplicated"),
+    "no seeds": (EXPERIMENT.replace("seeds = 2", "seeds = 0"), "seeds: must be between 1 and 10000"),
     "steps that allow no update": (EXPERIMENT.replace("steps = 400", "steps = 100"), "allows no update"),
     "steps no multiple of num_envs": (
         EXPERIMENT.replace("steps = 400", "steps = 402").replace("[8]", "[8]\nnum_envs = 4"),
@@ -267,10 +267,10 @@ def test_bad_input_files_that_are_none(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("tau", "wants KEY=VALUE"),
+        ("tau", "must be KEY=VALUE"),
         ("taux=1", "did you mean 'tau'"),
         ("tau=2", "less than or equal to 1"),
-        ("=1", "wants KEY"),
+        ("=1", "must be KEY"),
         ("tau=1\ngamma=1", r"tau: input should be a valid number, not '1\\ngamma=1'"),
     ],
 )
@@ -354,7 +354,7 @@ def test_variants_may_have_algorithms_and_environments_options_of_their_own(seve
     assert variants["td3"].steps == {
         "HalfCheetah-v5": 200000,
         "Humanoid-v5": 200000,
-    }  # a variant's own word is the last
+    }  # a variant's value takes precedence
     assert {spec.algorithm for _, spec in load(several()).runs()} == {"sac", "td3"}
 
 
@@ -372,7 +372,7 @@ def test_steps_may_stand_with_an_algorithms_options(several):
 def test_a_rate_that_is_annealed_away_before_the_end_is_refused(several):
     file = several(('algorithm = "td3"', 'algorithm = "ppo"\nanneal_steps = 200000'))
     load(file)
-    with pytest.raises(InputError, match="variant 'ppo': steps = 204800 go on where nothing is learned") as refused:
+    with pytest.raises(InputError, match="variant 'ppo': steps = 204800 is more than anneal_steps = 200000") as refused:
         load(
             several(
                 ('algorithm = "td3"\nsteps = 200000', 'algorithm = "ppo"\nanneal_steps = 200000\nsteps = 204800'),
@@ -387,7 +387,7 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
     assert variants["td3"].configs["HalfCheetah-v5"].policy_delay == 1
     assert variants["sac"].configs["HalfCheetah-v5"].gamma == 0.5
     assert set(load(several(), envs=["Hopper-v5"]).variants["v1"].configs) == {"Hopper-v5"}
-    with pytest.raises(InputError, match="--set policy_delay: no variant asked for"):
+    with pytest.raises(InputError, match="--set policy_delay: none of the requested variants"):
         load(several(), settings=["policy_delay=1"], variants=["sac"])
     with pytest.raises(InputError, match="--set rollouts: unknown key"):
         load(several(), settings=["rollouts=1"])
@@ -398,7 +398,7 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
     [
         (
             ('algorithm = "td3"', 'algorithm = "td3"\ntemperature = 0.1'),
-            "[variants.td3] temperature: td3 has no such option, an option of sac; it has num_envs, ",
+            "[variants.td3] temperature: td3 has no such option, an option of sac; available: num_envs, ",
         ),
         (("[base]", "[base]\nvalue_network = true"), "[base] value_network: td3 has no such option"),
         (("policy_delay = 4", "temperature = 1.0"), "[base.td3] temperature: td3 has no such option"),
@@ -407,22 +407,25 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
             "[on.Humanoid-v5] policy_delay: sac has no such option, an option of td3",
         ),
         (("gamma = 0.8", "policy_delay = 1"), "[variants.v1.on.Humanoid-v5] policy_delay: sac has no such option"),
-        (("[on.Humanoid-v5]", "[on.Humanoid-v4]"), "[on.Humanoid-v4]: not one of envs; did you mean 'Humanoid-v5'?"),
-        (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: not one of envs"),
+        (
+            ("[on.Humanoid-v5]", "[on.Humanoid-v4]"),
+            "[on.Humanoid-v4]: must be one of envs; did you mean 'Humanoid-v5'?",
+        ),
+        (("v1.on.Humanoid-v5]", "v1.on.Hopper-v5]"), "[variants.v1.on.Hopper-v5]: must be one of envs"),
         (
             ('algorithm = "td3"', 'algorithm = "tdd3"'),
-            "unknown algorithm 'tdd3'; did you mean 'td3'? (one's own needs --import MODULE)",
+            "unknown algorithm 'tdd3'; did you mean 'td3'? (a custom one requires --import MODULE)",
         ),
         (('algorithm = "td3"', "algorithm = 3"), "unknown algorithm 3"),
         (
             ("[base.td3]\npolicy_delay = 4", "[base.tdd]\nx = 4"),
             "[base.tdd]: unknown algorithm 'tdd'; did you mean 'td3'?",
         ),
-        (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: has its place at the top of the file"),
-        (("tau = [0.1]", 'algorithm = ["td3"]'), "[sweep] algorithm: has its place at the top of the file"),
+        (("[base]", '[base]\nalgorithm = "td3"'), "[base] algorithm: belongs at the top of the file"),
+        (("tau = [0.1]", 'algorithm = ["td3"]'), "[sweep] algorithm: belongs at the top of the file"),
         (("policy_delay = 4", "policy_delay = 0"), "[base.td3]: policy_delay: "),
         (("[base.td3]", "[base.ppo]\nepochs = 0\n[base.td3]"), "[base.ppo]: epochs: "),  # though no variant is of PPO
-        (("[base.td3]", "[base.ppo]\nsteps = 0\n[base.td3]"), "[base.ppo] steps: wants a whole number"),
+        (("[base.td3]", "[base.ppo]\nsteps = 0\n[base.td3]"), "[base.ppo] steps: must be an integer"),
         (("gamma = 0.8", "gamma = 8"), "[variants.v1.on.Humanoid-v5]: gamma: "),
         (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
     ],

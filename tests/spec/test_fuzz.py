@@ -1,6 +1,6 @@
-"""Whatever a file or a command line holds: exit code 0, or 2 with one line that says where; nothing is written.
+"""For any file or command line: exit code 0, or 2 with a one-line message that names the place; nothing is written.
 
-SAC_BENCH_FUZZ=3000 tries that many cases a test, new ones every time; by default they are few and always the same.
+SAC_BENCH_FUZZ=3000 tries that many random cases per test. By default there are few, always the same.
 """
 
 import copy
@@ -32,7 +32,7 @@ FUZZ = settings(
 
 
 def sac_bench(*arguments, **files):
-    """The command, in this process, in a folder that holds tiny.toml and these: its exit code and standard error."""
+    """Run the command in this process, in a folder with tiny.toml and these files; return exit code and stderr."""
     files = {name + ".toml": content for name, content in ({"tiny": EXPERIMENT.encode()} | files).items()}
     output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -41,7 +41,7 @@ def sac_bench(*arguments, **files):
         patch.chdir(folder)
         patch.setattr(cli, "_train", None)  # fails where anything would be trained
         patch.setattr(sys, "argv", ["sac-bench", *arguments])
-        patch.setattr(sys, "path", sys.path[:])  # which --import adds to
+        patch.setattr(sys, "path", sys.path[:])  # --import changes it
         patch.setattr(sys, "stdout", output)
         patch.setattr(sys, "stderr", errors)
         with pytest.raises(SystemExit) as ended:
@@ -51,7 +51,7 @@ def sac_bench(*arguments, **files):
 
 
 def check(code, errors, *words):
-    """The promise; `words` are in a refusal."""
+    """Check exit code and message; a message must contain `words`."""
     assert code in (0, 2), (code, errors)
     if code == 2:
         assert errors.startswith("sac-bench: "), errors
@@ -153,7 +153,7 @@ VALUES = st.one_of(
 
 
 def toml(value):
-    """A value as TOML has it, tables inline and strings escaped throughout."""
+    """Format a value as TOML, with inline tables and fully escaped strings."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -166,7 +166,7 @@ def toml(value):
 
 
 def mutated(place, value):
-    """The plain experiment with another value at a place, as the bytes of a file."""
+    """Return the plain experiment with another value at a place, as the bytes of a file."""
     changed = copy.deepcopy(PLAIN)
     table = changed
     for key in place[:-1]:
@@ -178,7 +178,7 @@ def mutated(place, value):
 @FUZZ
 @given(st.sampled_from(KNOWN), VALUES)
 def test_a_key_of_another_value(place, value):
-    # In place of a whole table, another may be right in itself, and lack what the rest counts on.
+    # A replaced table may be valid in itself and lack what other tables need.
     words = () if len(place) == 1 and isinstance(value, dict) else place[-1:]
     check(*sac_bench("run", "--dry-run", "odd.toml", odd=mutated(place, value)), "odd.toml: ", *words)
 
@@ -279,7 +279,7 @@ def test_absurd_sizes_are_refused_at_once(case):
 
 # -- command lines -----------------------------------------------------------------------------------------------------
 
-# No slashes: a path of chance must not lead out of the test's folder. Nothing of chance is imported, nor run.
+# No slashes: a random path must not lead out of the test's folder. Nothing random is imported or run.
 WORDS = st.one_of(
     st.text(st.characters(exclude_characters="\x00/", exclude_categories=["Cs"]), max_size=20),
     st.sampled_from([name for name in NAMES if "\x00" not in name and "/" not in name]),

@@ -1,4 +1,4 @@
-"""Runs that start from others' weights: what a file may say, in what order they are trained, what they begin with."""
+"""Warm starts: what a file may contain, the order of training, and the initial weights."""
 
 import shutil
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sac_bench.results.results import collect
 from safetensors.torch import load_file
 
 import sac_bench
@@ -13,7 +14,6 @@ from sac_bench.errors import InputError
 from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.warm_start import settle
-from sac_bench.results.results import collect
 from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
@@ -46,7 +46,7 @@ learning_starts = 0
 
 @pytest.fixture
 def file(tmp_path):
-    """Writes the experiment with changes; its path."""
+    """A function that writes the experiment with changes and returns its path."""
     path = tmp_path / "tuned.toml"
 
     def written(*changes):
@@ -67,7 +67,7 @@ def store(tmp_path, monkeypatch):
 
 
 def carry_out(plan, store):
-    """Train a plan's cohorts; what trained them."""
+    """Train a plan's cohorts and return their workers."""
     write(plan, store)
     workers = [worker.Worker(store, cohort.id, cohort.steps, "cpu", 1) for cohort in plan.cohorts]
     for made in workers:
@@ -85,7 +85,7 @@ def variants_of(plan, path):
     return [sorted(names[spec.id] for spec in cohort.runs) for cohort in plan.cohorts]
 
 
-# -- what a file says -----------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def test_a_start_is_in_the_id_of_a_run_and_no_other_id_changes(file):
@@ -107,9 +107,9 @@ def test_the_start_may_be_on_an_environment_that_is_not_asked_for(file):
     loaded = load(path, variants=["tuned"])
     tuned = loaded.variants["tuned"]
     assert {spec.env for _, spec in loaded.runs()} == set(tuned.configs) == set(tuned.steps) == {"InvertedPendulum-v5"}
-    assert tuned.start.run(0).env == "InvertedPendulum-v4"
-    assert (tuned.start.run(0).config.tau, tuned.configs["InvertedPendulum-v5"].tau) == (0.1, 0.005)
-    assert load(path, steps=500).variants["tuned"].start.steps == 500
+    assert tuned.parent.run(0).env == "InvertedPendulum-v4"
+    assert (tuned.parent.run(0).config.tau, tuned.configs["InvertedPendulum-v5"].tau) == (0.1, 0.005)
+    assert load(path, steps=500).variants["tuned"].parent.steps == 500
     assert tuned.overrides["start"] == {"variant": "sac", "env": "InvertedPendulum-v4"}
 
 
@@ -120,7 +120,7 @@ def test_no_chain_is_longer_than_a_plan_bears(file, order):
         for i in range(1200)
     ]
     assert load(file(("[variants.tuned]", "".join(tables[:10][::order]) + "[variants.tuned]")), seeds=1).runs()
-    with pytest.raises(InputError, match="start: at most 10 starts, one from the other"):
+    with pytest.raises(InputError, match="start: a chain of starts must not be longer than 10"):
         load(file(("[variants.tuned]", "".join(tables[::order]) + "[variants.tuned]")), seeds=1)
 
 
@@ -128,18 +128,18 @@ def test_no_chain_is_longer_than_a_plan_bears(file, order):
     ("change", "words"),
     [
         (('variant = "sac"', 'variant = "sc"'), "[variants.tuned] start: no variant 'sc'; did you mean 'sac'?"),
-        (('variant = "sac"', 'variant = "tuned"'), "start: goes round in a circle: tuned from tuned"),
+        (('variant = "sac"', 'variant = "tuned"'), "start: is circular: tuned from tuned"),
         (('"InvertedPendulum-v5" }', '"InvertedPendulum-v55" }'), "[variants.tuned] start: env: "),
-        ((', env = "InvertedPendulum-v5" }', " }"), "[variants.tuned] start: env: is missing"),
+        ((', env = "InvertedPendulum-v5" }', " }"), "[variants.tuned] start: env: is required"),
         (('v5" }', 'v5", seed = 3 }'), "[variants.tuned] start: seed: unknown key"),
         (('v5" }', 'v5", steps = 0 }'), "[variants.tuned] start: steps: "),
-        (('{ variant = "sac", env = "InvertedPendulum-v5" }', '"sac"'), "start: wants { variant = NAME, env = ID }"),
-        (("[base]", '[base]\nstart = "sac"'), "[base] start: has its place in [variants.NAME]"),
-        (("[variants.tuned]", '[sweep]\nstart = ["sac"]\n[variants.tuned]'), "[sweep] start: has its place in"),
+        (('{ variant = "sac", env = "InvertedPendulum-v5" }', '"sac"'), "start: must be { variant = NAME, env = ID }"),
+        (("[base]", '[base]\nstart = "sac"'), "[base] start: belongs in [variants.NAME]"),
+        (("[variants.tuned]", '[sweep]\nstart = ["sac"]\n[variants.tuned]'), "[sweep] start: belongs in"),
         (
             ('v5" }', 'v5", steps = 150 }'),
-            "'tuned' starts from 'sac' on InvertedPendulum-v5 at 150 steps, and that is "
-            "trained to 200; a run keeps the weights of its end",
+            "'tuned' starts from 'sac' on InvertedPendulum-v5 at 150 steps, but that is "
+            "trained to 200; a run keeps only the weights of its end",
         ),
         (('InvertedPendulum-v5" }', 'InvertedPendulum-v4", steps = 100 }'), "'sac': steps = 100 allows no update"),
         (
@@ -149,7 +149,7 @@ def test_no_chain_is_longer_than_a_plan_bears(file, order):
         ),
         (("gamma = 0.9", "layers = [9]"), "does not fit: params/actor/0/weight is [4, 8] in 'sac' and [4, 9] here"),
         (("gamma = 0.9", "value_network = true"), "params/value/0/weight is nothing in 'sac' and [4, 8] here"),
-        (("gamma = 0.9", 'algorithm = "td3"'), "'sac' is of sac and 'tuned' of td3; weights go on in the same"),
+        (("gamma = 0.9", 'algorithm = "td3"'), "'sac' uses sac and 'tuned' uses td3; a warm start requires the same"),
     ],
 )
 def test_starts_that_cannot_be_are_refused_by_name(file, change, words):
@@ -166,16 +166,16 @@ def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp
         'name = "s"\nexperiment = "tuned.toml"\nvariant = "tuned"\nsteps = 300\ntrials = 2\nseeds = 1\n'
         '[space]\ntau = { type = "float", low = 0.1, high = 0.2 }\n'
     )
-    with pytest.raises(InputError, match="'tuned' starts from other runs' weights"):
+    with pytest.raises(InputError, match="'tuned' has a warm start"):
         study.load(path)
 
 
-# -- in what order, and what they begin with --------------------------------------------------------------------
+# -- order of training, and initial weights --------------------------------------------------------------------
 
 
 def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file, store):
     path = file()
-    first = planned(path, store, variants=["tuned"])  # what it starts from is trained though not asked for
+    first = planned(path, store, variants=["tuned"])  # the parent is trained though it is not requested
     assert variants_of(first, path) == [["sac", "sac"]]
     assert len(first.waiting) == 2
     (parents,) = carry_out(first, store)
@@ -183,19 +183,19 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     then = planned(path, store)
     assert (variants_of(then, path), then.waiting, len(then.reused)) == ([["tuned", "tuned"]], (), 2)
     (children,) = carry_out(then, store)
-    begun = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
+    started = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
     for m, spec in enumerate(then.cohorts[0].runs):
-        begun.trainer.cohort.start(m, *worker.starting.read(store, spec.start))
+        started.trainer.cohort.start(m, *worker.warm_start.read(store, spec.start))
         saved = load_file(store.run(spec.start.run).weights)
         ended = parents.trainer.cohort.weights(m)
-        for name, leaf in begun.trainer.cohort.weights(m).items():
+        for name, leaf in started.trainer.cohort.weights(m).items():
             assert torch.equal(leaf, saved[name]), name
             assert torch.equal(leaf, ended[name]), name
         policy = sac_bench.load_policy(spec.start.run, store.root)
         assert torch.equal(policy._policy["actor"][0].weight, saved["params/actor/0/weight"])
     weights = [store.run(spec.start.run).weights.read_bytes() for spec in then.cohorts[0].runs]
     assert weights[0] != weights[1]
-    # Before its first update a child does what its parent would: the same environments and noise, step 0.
+    # Before its first update a child acts as its parent: same environments and noise, step 0.
     as_parents = evaluate(parents.trainer.cohort, parents.trainer.env, parents.trainer.seeds, 0, 1, 1, False)
     for m, run in enumerate(children.runs):
         rows = run.table("episodes").query("step == 0")
@@ -234,9 +234,9 @@ def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_fa
     (parents,) = carry_out(plan, store)
     parents.runs[0].end("diverged", steps=200)
     assert settle(plan.waiting, store)
-    told = {v.name: store.run(s.id).status() for v, s in load(path).runs() if s.seed == 0 and v.name != "sac"}
-    assert told["tuned"]["reason"] == f"not started: its start, run {parents.runs[0].id}, diverged"
-    assert told["last"]["reason"].endswith("has not started")
+    statuses = {v.name: store.run(s.id).status() for v, s in load(path).runs() if s.seed == 0 and v.name != "sac"}
+    assert statuses["tuned"]["reason"] == f"not started: its parent, run {parents.runs[0].id}, diverged"
+    assert statuses["last"]["reason"].endswith("has not started")
     plan = planned(path, store)
     assert variants_of(plan, path) == [["tuned"]]
     assert {(spec.seed, spec.config.gamma) for spec in plan.waiting} == {(0, 0.9), (0, 0.99), (1, 0.99)}
@@ -253,10 +253,10 @@ def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
     path = file()
     carry_out(planned(path, store, variants=["sac"]), store)
     runs = [store.run(spec.id) for variant, spec in load(path).runs() if variant.name == "sac"]
-    for run in runs:  # as they ended before weights were kept
+    for run in runs:  # a finished run without weights
         run.update(weights=None)
         run.weights.unlink()
-    with pytest.raises(InputError, match=r"which others start from at 200 steps, ended before .* --retrain"):
+    with pytest.raises(InputError, match=r"the parent of other runs at 200 steps, has no weights on disk; --retrain"):
         planned(path, store)
     assert not planned(path, store, variants=["sac"], retrain=True).cohorts
     again = planned(path, store, retrain=True)
@@ -271,7 +271,7 @@ def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
 def test_a_run_that_went_on_is_no_start_at_its_former_end(file, store):
     path = file()
     carry_out(planned(path, store, variants=["sac"], steps=300), store)
-    with pytest.raises(InputError, match="from at 200 steps, went on, and has the weights of step 300"):
+    with pytest.raises(InputError, match="at 200 steps, has the weights of step 300 only"):
         planned(path, store)
     assert not planned(path, store, variants=["sac"]).cohorts
 
@@ -282,7 +282,7 @@ def test_gc_keeps_what_listed_runs_start_from(file, store):
     carry_out(planned(path, store, variants=["tuned"]), store)
     collect(store, experiment)
     assert gc.UNLISTED not in {item.why for item in gc.find(store)}
-    (store.root / "tuned" / "runs.csv").write_text("run_id\n")
+    (store.root / "tuned" / "runs.csv").write_text("run_id,start\n")
     assert [item.why for item in gc.find(store)].count(gc.UNLISTED) == 2
 
 
@@ -300,7 +300,7 @@ def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bi
         ran = command("run", path.name, "--import", "line", "--workers", "1")
         assert ran.returncode == 0, ran.stderr + ran.stdout
         assert "2 new, 0 reused, 0 to be continued, 2 after those they start from" in ran.stdout
-        assert ran.stdout.count("starts again from its last segment") == deaths
+        assert ran.stdout.count("restarted from its last segment") == deaths
         weights = {p.parent.name: p.read_bytes() for p in tmp_path.glob("results/runs/*/weights.safetensors")}
         found.append(comparable(tmp_path / "results") | weights)
         report = (tmp_path / "results" / "tuned" / "report.md").read_text()

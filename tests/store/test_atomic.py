@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, and known by what they hold."""
+"""Files that are replaced atomically and verified by SHA-256."""
 
 import errno
 import os

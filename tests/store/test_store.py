@@ -1,4 +1,4 @@
-"""Run directories: files that are cut, half-written, missing, or lead out of the folder."""
+"""Run directories with files that are cut, incomplete or missing, and ids that lead out of the folder."""
 
 import pytest
 from sac_bench.results.results import load_results
@@ -20,7 +20,7 @@ def test_tables_are_cut_back_to_what_they_were(tmp_path):
     run.append("training", rows(200))
     with open(tmp_path / "evaluations.csv", "a", encoding="utf-8") as file:
         file.write("300,3")
-    assert run.table("evaluations")["step"].tolist() == [0, 100, 200]  # a line without its end does not count
+    assert run.table("evaluations")["step"].tolist() == [0, 100, 200]  # an incomplete line is ignored
     run.check_tables(was)
     run.cut_back(was)
     assert run.table("evaluations")["step"].tolist() == [0, 100]
@@ -87,7 +87,6 @@ def test_its_owner_knows_a_runs_status_whatever_befalls_the_file(tmp_path):
         ("new", 0, "not started"),
         ("planned", 0, "not started"),
         ("started", 50, "interrupted"),
-        ("queued", 50, "interrupted"),  # of an older layout
         ("started", 100, "finished"),
         ("failed", 50, "failed"),
         ("failed", 100, "finished"),

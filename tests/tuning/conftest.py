@@ -1,4 +1,4 @@
-"""A study of seconds, and workers inside the test's process."""
+"""A study that takes seconds, and workers inside the test's process."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def study_file(tmp_path: Path) -> Path:
 
 
 class InProcess:
-    """Stands in for the engine: trains a plan's cohorts here, one after another."""
+    """Replaces the engine: trains a plan's cohorts in this process, one after another."""
 
     trained: ClassVar[list[tuple[str, int]]] = []
     fails: ClassVar[list[str]] = []
     """Runs whose workers fail."""
     diverge: ClassVar[list[str]] = []
-    """Runs that diverge at once, where they are only pretended."""
+    """Runs that diverge at once, if training is simulated."""
 
     def __init__(self, plan, store, **_):
         self.plan, self.store = plan, store
@@ -80,7 +80,7 @@ class InProcess:
 
 
 class Pretended(InProcess):
-    """Without training: a run's return at any step is known."""
+    """Simulates training: a run's return at any step is known."""
 
     @staticmethod
     def returned(spec, steps):
@@ -106,7 +106,7 @@ class Pretended(InProcess):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Real training, inside this process."""
+    """Use real training, inside this process."""
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     monkeypatch.setattr(training, "Engine", InProcess)
     monkeypatch.setattr(training, "Display", lambda *_: None)
@@ -117,7 +117,7 @@ def in_process(monkeypatch):
 
 @pytest.fixture
 def pretended(in_process, monkeypatch):
-    """No training and no figures: for what decides."""
+    """Use simulated training and no figures."""
     monkeypatch.setattr(training, "Engine", Pretended)
     monkeypatch.setattr(tuning, "write_experiment_report", lambda folder: None)
     monkeypatch.setattr(report, "write_figures", lambda about, folder: [])
@@ -126,7 +126,7 @@ def pretended(in_process, monkeypatch):
 
 @pytest.fixture
 def carry_out(in_process, tmp_path):
-    """`tune` a file's study in results/ of the test's folder."""
+    """A function that tunes a file's study in the test's folder."""
 
     def run(path: Path, results: str = "results", storage: str | None = None, trials: int | None = None) -> bool:
         return tuning.tune(

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: on loopback, in a temporary folder, run by a user other than root."""
+"""A real PostgreSQL server for tests: on loopback, in a temporary folder, not run as root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PASSWORD = "s3cret"
 
 
 def available() -> bool:
-    """Whether the server's programs are here (Debian's package postgresql)."""
+    """Return whether the server's programs are installed (Debian's package postgresql)."""
     return _binaries() is not None
 
 
@@ -25,7 +25,7 @@ def _binaries() -> Path | None:
 
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
-    """Its URL, password included, while it serves."""
+    """Run a server and yield its URL with the password."""
     binaries = _binaries()
     assert binaries is not None
     as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []

@@ -1,4 +1,4 @@
-"""`sac-bench tune` in a process of its own, with pretended training: python -m tests.tuning.pretending FILE RESULTS [URL] [--fail]"""
+"""`sac-bench tune` in its own process, with simulated training: python -m tests.tuning.pretending FILE RESULTS [URL] [--fail]"""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from tests.tuning.conftest import Pretended
 
 
 class Slow(Pretended):
-    """Takes long enough for others to come by."""
+    """Takes long enough for other processes to interfere."""
 
     def train(self, cohort):
         time.sleep(0.2)

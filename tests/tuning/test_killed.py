@@ -1,4 +1,4 @@
-"""The command and its workers killed with SIGKILL, and the same command again."""
+"""The command and its workers are killed with SIGKILL, then the same command runs again."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def start(study_file, tmp_path):
 
 
 def wait_for_steps(tmp_path, process, more_than):
-    """Until a segment beyond this is saved."""
+    """Wait until a segment beyond these steps is saved."""
     deadline = time.monotonic() + 120
     while not any(steps > more_than for steps in steps_of(tmp_path)):
         assert process.poll() is None, process.stdout.read()
@@ -72,8 +72,8 @@ def test_worker_and_tuner_killed_and_the_same_command_ends_with_the_same_trials(
     before = steps_of(tmp_path)
     assert 100 < max(before) < 800
     again = start(study_file, tmp_path)
-    told, _ = again.communicate(timeout=200)
-    assert again.returncode == 0, told
+    output, _ = again.communicate(timeout=200)
+    assert again.returncode == 0, output
     store = Store(tmp_path / "results")
     with store.planner() as planner:
         trials = Trials(load(study_file), store, planner).all()
@@ -82,6 +82,6 @@ def test_worker_and_tuner_killed_and_the_same_command_ends_with_the_same_trials(
         (1, "COMPLETE", [800]),
     ]
     logs = [path.read_text() for path in store.root.glob("runs/*/log.txt")]
-    # A segment is recorded once a training process that reached it: none was begun anew from step 0.
+    # Each segment is logged by every process that reached it: no run was restarted from step 0.
     assert all(log.count("step 0:") == 1 for log in logs)
     assert (store.root / "tiny-study" / "best.toml").exists()

@@ -1,4 +1,4 @@
-"""What a trial is worth, by numbers that can be checked by hand."""
+"""Values of trials, with numbers that can be checked by hand."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sac_bench.tuning.held_out import Verdict, best, seed_values, verdict
-from sac_bench.tuning.pruning import bracket, goes_on
+from sac_bench.tuning.pruning import bracket, continues
 from sac_bench.tuning.score import RunScore, objective_value, run_value, scored, worst_seen
 from sac_bench.tuning.study import load
 from sac_bench.tuning.trials import Trial
@@ -37,7 +37,7 @@ def test_diverged_runs_enter_with_the_worst_seen():
         {"a": [RunScore(1.0, diverged=True), RunScore(8.0)], "b": [RunScore(5.0), RunScore(6.0)]},
     ]
     worst = worst_seen(trials, {})
-    assert worst == {"a": 4.0, "b": -3.0}  # not 1, the last word of one that diverged
+    assert worst == {"a": 4.0, "b": -3.0}  # not 1, the score of a run that diverged
     assert objective_value(trials[1], worst, {}, "iqm", 0.25) == np.mean([5.0, 6.0])  # of 4, 8, 5, 6 the middle two
     assert objective_value(trials[0], worst, {}, "lower-quantile", 0.25) == np.quantile([10, 4, -3, -3], 0.25)
 
@@ -58,10 +58,10 @@ def test_few_runs_are_averaged_and_several_environments_are_put_on_one_scale():
 
 def test_the_best_share_goes_on_and_the_best_always():
     values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    assert [goes_on(v, values, 3) for v in values] == [False] * 5 + [True] * 2
-    assert goes_on(1.0, [1.0], 3)
-    assert [goes_on(v, [1.0, 2.0], 3) for v in (1.0, 2.0)] == [False, True]
-    assert goes_on(2.0, [2.0, 2.0, 2.0], 3)  # equal ones are not told apart
+    assert [continues(v, values, 3) for v in values] == [False] * 5 + [True] * 2
+    assert continues(1.0, [1.0], 3)
+    assert [continues(v, [1.0, 2.0], 3) for v in (1.0, 2.0)] == [False, True]
+    assert continues(2.0, [2.0, 2.0, 2.0], 3)  # equal ones are not told apart
 
 
 def test_hyperband_spreads_trials_over_its_brackets_by_their_shares():
@@ -88,11 +88,11 @@ def runs(*values):
 
 
 def judged(study, winner, default=(10.0, 12.0, 14.0), searched=(30.0, 32.0, 34.0), own=(11.0, 12.0, 13.0)):
-    """The verdict on a winner's held-out scores; `searched` and `own` are its and the default's in the search."""
-    before = {"default": runs(*own), "trial-0007": runs(*searched)}
+    """Return the verdict on a winner; `searched` and `own` are its and the default's scores in the search."""
+    in_search = {"default": runs(*own), "trial-0007": runs(*searched)}
     held_out = {"default": runs(*default), "trial-0007": runs(*winner)}
     value = float(np.mean(searched))
-    return verdict(study, [trial(7, value)], before, held_out, {ENV: 0.0}, {ENV: 0.0})
+    return verdict(study, [trial(7, value)], in_search, held_out, {ENV: 0.0}, {ENV: 0.0})
 
 
 def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(study_file):

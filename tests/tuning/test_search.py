@@ -1,14 +1,14 @@
-"""The search, with workers inside this process: what is trained, pruned, continued after any death, and counted."""
+"""The search, with workers inside this process: what is trained, pruned, continued after a crash, and counted."""
 
 import json
 import re
 
 import optuna
 import pytest
+from sac_bench.results.results import load_results
 
 from sac_bench.errors import InputError
 from sac_bench.execution import gc
-from sac_bench.results.results import load_results
 from sac_bench.spec.experiment import load as load_experiment
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
@@ -32,7 +32,7 @@ def known(tmp_path, study_file, results="results"):
 
 @pytest.fixture
 def by_rate(monkeypatch):
-    """Networks this small are equally bad: let the higher rate be the better."""
+    """Score by the learning rate: networks this small are equally bad."""
     score = lambda self, variant, seeds, objective: {
         env: [RunScore(config.actor_lr)] * len(seeds) for env, config in variant.configs.items()
     }
@@ -91,7 +91,7 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
 
 
 class Killed(BaseException):
-    """What stands for SIGKILL: no handler of the tuner's may see it."""
+    """Simulates SIGKILL: no handler of the tuner may catch it."""
 
 
 @pytest.mark.parametrize("at", range(1, 26, 3))
@@ -111,7 +111,7 @@ def test_a_tuner_that_dies_at_any_write_is_continued_and_nothing_is_counted_twic
         return call
 
     with monkeypatch.context() as patch:
-        for name in ("_own", "score", "report", "let_go_on", "end"):
+        for name in ("_set_owner", "score", "report", "keep", "end"):
             patch.setattr(Trials, name, dying(getattr(Trials, name)))
         patch.setattr(optuna.Study, "ask", dying(optuna.Study.ask))
         died = False
@@ -144,7 +144,7 @@ def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, p
     store = Store(tmp_path / "results")
     with store.planner() as planner:
         trials = Trials(study, store, planner)
-        (number,) = trials.ask(1)
+        (number,) = trials.request(1)
         (params,) = [trial.params for trial in trials.all() if trial.number == number]
     (config,) = study.variant("t", params, 300).configs.values()
     pretended.fails.append(RunSpec("sac", config, "InvertedPendulum-v5", 0).id)
@@ -172,7 +172,7 @@ def test_a_study_of_sql_is_scored_by_sampled_actions(study_file, carry_out, pret
 
 
 class Everything:
-    """Contains what you ask for."""
+    """Contains every value."""
 
     def __contains__(self, _):
         return True
@@ -183,7 +183,10 @@ def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process
     assert not carry_out(study_file)  # exit code 1
     folder = tmp_path / "results" / "tiny-study"
     told = (folder / "report.md").read_text(encoding="utf-8")
-    assert "Every trial failed (2 of 2), so nothing is checked on held-out seeds. The same command tries again." in told
+    assert (
+        "Every trial failed (2 of 2), so nothing was checked on held-out seeds. Run the same command to try again."
+        in told
+    )
     assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
     assert "nan" not in told
     assert "None" not in told
@@ -217,7 +220,7 @@ def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretende
     study, store = load(study_file), Store(tmp_path / "results")
     with store.planner() as planner:
         trials = Trials(study, store, planner)
-        trials.ask(2)
+        trials.request(2)
         first, second = trials.all()
     (config,) = study.variant("t", first.params, 300).configs.values()
     pretended.diverge.append(RunSpec("sac", config, "InvertedPendulum-v5", 1).id)
@@ -296,7 +299,7 @@ def test_settings_that_the_config_refuses_are_closed_and_others_asked(
 
 
 def test_a_tuner_that_lost_its_trial_leaves_it_to_who_took_it(study_file, carry_out, pretended, tmp_path, monkeypatch):
-    """As after a laptop's sleep: another has taken the trial over, and ended it, while this one trained."""
+    """As after a laptop's sleep: another tuner took the trial over and ended it while this one trained."""
     train, store = pretended.train, Store(tmp_path / "results")
 
     def slow(self, cohort):
@@ -322,7 +325,7 @@ def test_a_tuner_that_lost_its_trial_leaves_it_to_who_took_it(study_file, carry_
 def test_another_definition_under_the_same_name_is_refused(study_file, carry_out, pretended):
     assert carry_out(study_file, trials=1)
     study_file.write_text(STUDY.replace("high = 1e-2", "high = 2e-2"))
-    with pytest.raises(ValueError, match="has a study 'tiny-study' of another space"):
+    with pytest.raises(ValueError, match="has a study 'tiny-study' with another space"):
         carry_out(study_file)
 
 

@@ -1,4 +1,4 @@
-"""Where trials are kept: journals and databases, shared, cut, unreachable; and who owns a trial."""
+"""Storages of trials: journals and databases, shared, cut or unreachable; and owners of trials."""
 
 import json
 import shlex
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def tuner(study_file, results, *url, fail=False):
-    """A process that tunes with pretended training, which may fail for every trial."""
+    """Start a process that tunes with simulated training, which fails for every trial if `fail`."""
     more = ["--fail"] if fail else []
     command = [sys.executable, "-m", "tests.tuning.pretending", str(study_file), str(results), *url, *more]
     return subprocess.Popen(command, cwd=ROOT, env=sac_bench_environment(), stderr=subprocess.PIPE, text=True)
@@ -66,12 +66,12 @@ def test_two_processes_share_a_journal(study_file, tmp_path):
 def test_a_line_that_a_killed_process_left_half_is_cut_off(study_file, tmp_path):
     store = Store(tmp_path / "results")
     with store.planner() as planner:
-        Trials(load(study_file), store, planner).ask(1)
+        Trials(load(study_file), store, planner).request(1)
         journal = store.experiment("tiny-study") / "journal.log"
         with open(journal, "ab") as file:
             file.write(b'{"op_code": 4, "worker_')
         trials = Trials(load(study_file), store, planner)
-        assert trials.ask(1) == [1]
+        assert trials.request(1) == [1]
         assert [trial.number for trial in trials.all()] == [0, 1]
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
@@ -79,7 +79,7 @@ def test_a_line_that_a_killed_process_left_half_is_cut_off(study_file, tmp_path)
 def test_a_living_tuners_trials_are_left_alone_and_a_dead_ones_taken_over_once(study_file, tmp_path):
     store, study = Store(tmp_path / "results"), load(study_file)
     with store.planner() as dead:
-        asked = Trials(study, store, dead).ask(2)
+        asked = Trials(study, store, dead).request(2)
         with store.planner() as other:
             assert Trials(study, store, other).take_over() == []
     with store.planner() as one, store.planner() as two:
@@ -93,7 +93,7 @@ def test_by_a_database_a_silent_owner_of_another_folder_is_dead(study_file, tmp_
     url, study = f"sqlite:///{tmp_path}/study.db", load(study_file)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
     with there.planner() as planner:
-        asked = Trials(study, there, planner, url).ask(1)
+        asked = Trials(study, there, planner, url).request(1)
     with here.planner() as planner:
         trials = Trials(study, here, planner, url)
         assert trials.take_over() == []  # it may live: no lock tells here
@@ -112,12 +112,12 @@ def test_trials_beyond_the_number_that_several_folders_asked_for_are_closed_unus
 
         def both(study_, *arguments):
             monkeypatch.setattr(optuna.Study, "ask", ask)
-            second.ask(1)  # between the count and the question of the first
+            second.request(1)  # between the count and the question of the first
             return ask(study_, *arguments)
 
-        assert first.ask(1) == [0]
+        assert first.request(1) == [0]
         monkeypatch.setattr(optuna.Study, "ask", both)
-        assert first.ask(1) == []
+        assert first.request(1) == []
         assert [trial.number for trial in first.all()] == [0, 1]
 
 
@@ -132,13 +132,13 @@ def test_a_study_of_another_maker_is_left_alone(study_file, tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     optuna.create_study(study_name="tiny-study", storage=url).optimize(lambda trial: 0.0, n_trials=1)
     store = Store(tmp_path / "results")
-    with store.planner() as planner, pytest.raises(InputError, match="that sac-bench did not make"):
+    with store.planner() as planner, pytest.raises(InputError, match="that was not made by sac-bench"):
         Trials(load(study_file), store, planner, url)
 
 
 BAD = {
     "in memory": ("sqlite://", "is in memory"),
-    "no URL": ("nonsense", "wants a URL as sqlite:///FILE"),
+    "no URL": ("nonsense", "must be a URL such as sqlite:///FILE"),
     "a closed port": (
         "postgresql+psycopg://me:{secret}@127.0.0.1:{port}/db",
         "--storage postgresql+psycopg://me:***@127.0.0.1:",

@@ -1,0 +1,89 @@
+"""A rough model of what training costs: seconds, arithmetic and bytes."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from torch.utils._pytree import tree_leaves
+
+from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.config import TrainingConfig
+from sac_bench.envs.pool import describe
+from sac_bench.spec.run import RunSpec
+from sac_bench.training.cohort import training_width
+from sac_bench.training.replay import row_width
+
+# One core, measured on an AMD EPYC of the Zen 4 generation (results/record/benchmark).
+UPDATE_OVERHEAD_SECONDS = 1.1e-3
+"""Cost of a step and its update besides arithmetic, shared by a cohort's members."""
+FLOPS_PER_SECOND = 1e11
+START_SECONDS = 25.0
+PROCESS_BYTES = 600e6
+
+
+def training_seconds(spec: RunSpec, runs: int, done: int, steps: int, device: str) -> float:
+    """Return the rough time to train a cohort of `runs` such runs from `done` to `steps` steps, on one CPU core."""
+    config = spec.config
+    m, left = training_width(runs, device, compiled=True), steps - done
+    updates = config.updates_due(steps) - config.updates_due(done)
+    per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(spec) / FLOPS_PER_SECOND
+    evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
+    env_steps = m * (left + evaluations * describe(spec.env).max_episode_steps)
+    return START_SECONDS + updates * per_update + env_steps * env_step_seconds(spec.env)
+
+
+def env_step_seconds(env_id: str) -> float:
+    """Return the rough time of one step of one environment on one core. It grows with the size of the body."""
+    return 8e-5 + 1.1e-6 * describe(env_id).observation_dim
+
+
+@functools.cache
+def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[int, int]:
+    """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
+    env = describe(env_id)
+    learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
+    state = learner.shape_of_state(config.number_tensors())
+    return sum(leaf.numel() for leaf in tree_leaves(state["params"])), sum(
+        leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)
+    )
+
+
+def update_flops(spec: RunSpec) -> float:
+    """Arithmetic of one update."""
+    parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
+    return 2.0 * spec.config.batch_size * parameters * spec.config.passes
+
+
+def cohort_bytes(runs: int, spec: RunSpec, steps: int, device: str) -> float:
+    """Return the peak memory in bytes of so many such runs in one process."""
+    return PROCESS_BYTES + training_width(runs, device, compiled=True) * member_bytes(spec, steps)
+
+
+def member_bytes(spec: RunSpec, steps: int) -> float:
+    """Return one member's peak memory in bytes: its filled replay, its state, and what an update needs."""
+    _, state = state_bytes(spec.algorithm, spec.config, spec.env)
+    segment = replay_bytes(spec, min(steps, spec.config.eval_every))  # copied for saving
+    return replay_bytes(spec, steps) + 3 * segment + 2 * state + update_bytes(spec)
+
+
+def replay_bytes(spec: RunSpec, steps: int) -> float:
+    """Return the bytes of the transitions that one member keeps."""
+    env = describe(spec.env)
+    return min(spec.config.capacity, steps) * 4 * row_width(env.observation_dim, env.action_dim)
+
+
+def update_bytes(spec: RunSpec) -> float:
+    """Return an upper bound in bytes on one member's batches, activations and gradients: twice each network's."""
+    env, config = describe(spec.env), spec.config
+    parameters, _ = state_bytes(spec.algorithm, config, spec.env)
+    networks = 2 + getattr(config, "critics", 1)
+    width = sum(getattr(config, "layers", ())) + env.observation_dim + env.action_dim
+    return config.scratch_bytes + (config.dtype.itemsize) * (2 * parameters + 2 * networks * config.rows * width)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words: "45 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,135 @@
+"""Writes a cohort's progress to its runs' directories: rows of tables, statuses, policies and weights."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save
+
+from sac_bench.algorithms.pytree import named_tensors
+from sac_bench.envs.guard import Stop
+from sac_bench.store.atomic import write_atomically
+from sac_bench.store.store import RunDirectory
+from sac_bench.training.evaluate import POLICIES
+from sac_bench.training.trainer import Segment, Trainer
+
+SECONDS = ("wall_seconds", "share_seconds", "evaluation_seconds", "saving_seconds")
+
+
+class Recorder:
+    """Writes what a trainer's members did.
+
+    runs: the cohort's runs, in member order; own_runs: those of them that this cohort still trains. A run that was
+    trained again in another cohort keeps its slot here, and nothing of it is written.
+    """
+
+    def __init__(self, trainer: Trainer, runs: Sequence[RunDirectory], own_runs: Sequence[RunDirectory]) -> None:
+        self._trainer, self._runs, self._own_runs = trainer, runs, own_runs
+
+    def active_runs(self) -> list[RunDirectory]:
+        """Return the runs that have not stopped."""
+        return [run for run, stopped in zip(self._runs, self._trainer.progress.stopped, strict=True) if not stopped]
+
+    def start(self, conditions: Mapping[str, Any], resumed: bool, about: Mapping[str, Any]) -> None:
+        """Mark the active runs as started, and note the conditions if they differ from those recorded last."""
+        for run in self.active_runs():
+            stages = run.status().get("conditions", []) if resumed else []
+            if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
+                stages = [*stages, {"since": self._trainer.steps, **conditions}]
+            run.update(
+                **about, status="started", conditions=stages, reason=None, raised_at=None, **self._steps_and_seconds()
+            )
+
+    def record(self, segment: Segment) -> None:
+        """Append a segment's rows to the active runs' tables, and end the runs that stopped in it."""
+        for member, run in enumerate(self._runs):
+            if not self._trainer.progress.stopped[member]:
+                self._record(member, run, segment)
+
+    def update_steps(self) -> None:
+        """Write to the active runs' statuses how many steps are saved. Call it after the checkpoint is committed."""
+        for run in self.active_runs():
+            run.update(**self._steps_and_seconds())
+
+    def write_weights(self) -> None:
+        """Write the weights that other runs can start from."""
+        for member, run in enumerate(self._runs):
+            if not self._trainer.progress.stopped[member]:
+                tensors, steps = self._trainer.cohort.weights(member), str(self._trainer.steps)
+                write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
+
+    def finish(self) -> None:
+        """Mark the active runs as finished."""
+        for run in self.active_runs():
+            run.end("finished")
+
+    def log(self, line: str) -> None:
+        """Write a line to the log of every own run, and to standard error."""
+        print(line, file=sys.stderr, flush=True)
+        for run in self._own_runs:
+            run.log(f"{_now()} {line}")
+
+    def _steps_and_seconds(self) -> dict[str, Any]:
+        progress = self._trainer.progress
+        return {"steps": self._trainer.steps} | {name: round(getattr(progress, name), 3) for name in SECONDS}
+
+    def _record(self, member: int, run: RunDirectory, segment: Segment) -> None:
+        """Append a segment's rows to a run's tables, or end the run if it stopped."""
+        metrics = {name: float(values[member]) for name, values in segment.metrics.items()}
+        cells = {name: value if math.isfinite(value) else "" for name, value in metrics.items()}
+        wall = round(self._trainer.progress.wall_seconds, 3)
+        if stop := segment.stops.get(member):
+            self._stop(run, stop, cells)
+            self._trainer.progress.stopped[member] = True
+            return
+        evaluations, episodes = [], []
+        for p, policy in enumerate(POLICIES):
+            returns, lengths = segment.episodes.returns[member, p], segment.episodes.lengths[member, p]
+            evaluations.append(
+                {
+                    "step": segment.steps,
+                    "policy": policy,
+                    "return_mean": float(returns.mean()),
+                    "return_std": float(returns.std()),
+                    "length_mean": float(lengths.mean()),
+                    "episodes": len(returns),
+                    "wall_seconds": wall,
+                }
+            )
+            episodes += [
+                {"step": segment.steps, "policy": policy, "episode": e, "return": float(returns[e]), "length": int(n)}
+                for e, n in enumerate(lengths)
+            ]
+        finished = segment.training_returns[member]
+        training: dict[str, Any] = {"step": segment.steps, "episodes": len(finished)}
+        training["return_mean"] = float(np.mean(finished)) if finished else ""
+        run.append("evaluations", evaluations)
+        run.append("episodes", episodes)
+        run.append("training", [training | cells])
+        mean, sampled = (row["return_mean"] for row in evaluations)
+        run.log(
+            f"{_now()} step {segment.steps}: return {mean:.1f} (mean action), {sampled:.1f} (sampled); {wall:.0f} s"
+        )
+        policy = self._trainer.cohort.learner.policy(self._trainer.cohort.state)
+        tensors = {name: leaf[member].cpu().contiguous() for name, leaf in named_tensors(policy).items()}
+        write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))
+
+    def _stop(self, run: RunDirectory, stop: Stop, cells: Mapping[str, Any]) -> None:
+        """End one run of a cohort that continues. A failed run stays at its last segment."""
+        run.log(f"{_now()} {stop.status}: {stop.reason}\n{stop.log}".rstrip())
+        if stop.status == "failed":
+            print(f"run {run.id} failed: {stop.reason}\n{stop.log}", file=sys.stderr, flush=True)
+            run.update(status="failed", reason=stop.reason, raised_at=stop.step)
+            return
+        run.append("training", [{"step": stop.step, "episodes": "", "return_mean": "", **cells}])
+        last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
+        run.end("diverged", **self._steps_and_seconds() | {"steps": stop.step}, reason=stop.reason, last_finite=last)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
