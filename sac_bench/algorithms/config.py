@@ -77,6 +77,17 @@ class TrainingConfig(BaseModel):
         return 5
 
     @property
+    def networks(self) -> int:
+        """Networks whose activations an update holds at once, at most: for estimates."""
+        return 3
+
+    @property
+    def hidden_units(self) -> int:
+        """Units of a network's hidden layers, the sum of all fields of type `Layers`: for estimates."""
+        fields = type(self).model_fields.items()
+        return sum(sum(getattr(self, name)) for name, field in fields if field.annotation == tuple[int, ...])
+
+    @property
     def rows(self) -> int:
         """Inputs that an update puts through a network at once, at most: for estimates."""
         return self.batch_size

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam, adam_init, clipped
 from sac_bench.algorithms.config import Activation, Layers, PerMember, RolloutConfig, option
+from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_orthogonal, mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.running_stats import LIMIT, deviation, merged, nothing_seen, standardized
@@ -319,15 +320,15 @@ def update(structure: Structure, state: State, numbers: Hyperparameters, batch: 
 
 
 METRICS = (
-    "loss",
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "approx_kl",
-    "clip_fraction",
-    "value",
-    "advantage_std",
-    "stopped",
+    Metric("loss", "loss", drawn=False, topic="loss"),
+    Metric("policy_loss", "policy loss", drawn=False, topic="loss"),
+    VALUE_LOSS,
+    ENTROPY,
+    Metric("approx_kl", "KL of an update", "log"),
+    Metric("clip_fraction", "share of ratios clipped"),
+    Metric("value", "V of a minibatch", drawn=False, topic="V"),
+    Metric("advantage_std", "spread of advantages"),
+    Metric("stopped", "share of updates skipped", drawn=False),
 )
 
 
@@ -352,7 +353,7 @@ def learner(config: PPOConfig, observation_dim: int, action_dim: int) -> Learner
         action_dim=a,
         update_noise={},
         batch_size=config.batch_size,
-        metrics=METRICS,
+        metrics=names(METRICS),
         prepare=partial(prepare, structure),
         weights=weights,
         start=start,

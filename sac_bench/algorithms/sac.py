@@ -20,10 +20,16 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms import gradients
 from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import (
+    ACTOR_LOSS,
+    CRITIC_LOSS,
+    Q_TARGET,
+    SATURATION,
     Networks,
+    Q,
     bellman_target,
     critic_loss,
     dropout,
@@ -32,7 +38,7 @@ from sac_bench.algorithms.critics import (
     pooled,
     q_values,
 )
-from sac_bench.algorithms.gradients import gradient_spread
+from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
@@ -125,6 +131,10 @@ class SACConfig(ReplayConfig):
     log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
 
     @property
+    def networks(self) -> int:
+        return 2 + self.critics  # and the policy and V, or the policy's target
+
+    @property
     def scratch_bytes(self) -> int:
         units = self.batch_size * sum(self.layers) if self.dropout else 0
         return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # what masks are drawn from, and they
@@ -203,6 +213,16 @@ def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
+TEMPERATURE = Metric("temperature", "temperature", "log", topic="policy")
+TEMPERATURE_LOSS = Metric("temperature_loss", "temperature loss", drawn=False, topic="loss")
+V = Metric("v", "V of replayed states\n(units of return)", "symlog", 1, topic="V")
+METRICS = (CRITIC_LOSS, ACTOR_LOSS, TEMPERATURE_LOSS, Q, Q_TARGET, TEMPERATURE, ENTROPY, SATURATION)
+"""What every update reports, in the order of training.csv."""
+VALUE_METRICS = (VALUE_LOSS, V)
+"""What an update reports of a V network."""
+POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
+"""Those of updates that move the policy."""
+
 
 def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers: Hyperparameters) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
@@ -222,7 +242,7 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers
         "updates": torch.zeros((), dtype=torch.int64),
     }
     if config.actor_delay > 1:
-        state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in OF_POLICY}
+        state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in POLICY_METRICS}
     if config.target_policy:
         state["target_policy"] = tree_map(torch.clone, params["actor"])
     if config.normalize_observations:
@@ -326,7 +346,7 @@ def update(
     else:
         metrics |= state["of_policy"]
     if "of_policy" in state:
-        new["of_policy"] = {name: metrics[name] for name in OF_POLICY}
+        new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
 
     online = {name: part for name, part in followed(params).items() if name in state}
     targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], numbers)
@@ -357,20 +377,19 @@ def diagnose(nets: Networks, state: State, numbers: Hyperparameters, batch: Batc
         observation = standardized(observation, state["normalizer"])
     params, alpha, found = state["params"], temperature(state["params"], numbers), {}
     sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
-    for name, by_score in (("score_function", True), ("reparameterised", False)):
+    for metric, by_score in ((gradients.VARIANCE_SCORE_FUNCTION, True), (gradients.VARIANCE_REPARAMETERISED, False)):
         loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
         gradient = lambda z, loss=loss: loss(params["critic"], observation, z, alpha, numbers)[0]
-        variance, squared_norm = gradient_spread(gradient, noise["gradient"], max(1, ROWS // len(observation)))
-        found[f"gradient_variance_{name}"] = sampled * variance
-    return found | {"gradient_squared_norm": sampled * squared_norm}
+        variance, squared_norm = gradients.gradient_spread(
+            gradient, noise["gradient"], max(1, ROWS // len(observation))
+        )
+        found[metric.name] = sampled * variance
+    return found | {gradients.SQUARED_NORM.name: sampled * squared_norm}
 
 
-OF_POLICY = ("actor_loss", "temperature_loss", "entropy", "saturation")
 GRADIENTS = 32  # that a variance is measured over
 ROWS = 8192  # of their batches that are taken through the networks at once
 MOST_ROWS = 32 * ROWS  # of them all; larger batches have fewer gradients
-DIAGNOSED = ("gradient_variance_reparameterised", "gradient_variance_score_function", "gradient_squared_norm")
-METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "temperature", "entropy", "saturation")
 
 
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
@@ -403,7 +422,6 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
             for name, critics in passes.items()
             for i, units in enumerate(hidden)
         }
-    metrics: tuple[str, ...] = METRICS + (("value_loss", "v") if config.value_network else ())
     return Learner(
         data="replay",
         init=partial(init, config, nets, a),
@@ -417,9 +435,11 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         update_uniforms=update_uniforms,
         extra_noise=extra_noise,
         batch_size=b,
-        metrics=metrics,
+        metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
-        diagnosis=Diagnosis(partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, DIAGNOSED),
+        diagnosis=Diagnosis(
+            partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, names(gradients.METRICS)
+        ),
         weights=weights,
         start=start,
     )

@@ -23,7 +23,19 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled
+from sac_bench.algorithms.critics import (
+    ACTOR_LOSS,
+    CRITIC_LOSS,
+    Q_TARGET,
+    SATURATION,
+    Networks,
+    Q,
+    bellman_target,
+    critic_loss,
+    follow,
+    pooled,
+)
+from sac_bench.algorithms.metric import Metric, names
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, Shapes, State
 
@@ -83,6 +95,10 @@ class SQLConfig(ReplayConfig):
     @property
     def fixed_particles(self) -> int:
         return self.kernel_particles - self.updated_particles
+
+    @property
+    def networks(self) -> int:
+        return 2 + self.critics  # and the sampler, with fixed and updated particles
 
     @property
     def passes(self) -> int:
@@ -294,7 +310,9 @@ def update(nets: Networks, fixed: int, state: State, numbers: Hyperparameters, b
     return new, metrics
 
 
-METRICS = ("critic_loss", "actor_loss", "q", "q_target", "soft_value", "bandwidth", "saturation")
+SOFT_VALUE = Metric("soft_value", "soft V, next states\n(units of return)", "symlog", 1, topic="V")
+BANDWIDTH = Metric("bandwidth", "kernel's bandwidth", "log")
+METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SOFT_VALUE, BANDWIDTH, SATURATION)
 
 
 def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner:
@@ -314,6 +332,6 @@ def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner
         action_dim=a,
         update_noise=noise,
         batch_size=b,
-        metrics=METRICS,
+        metrics=names(METRICS),
         start=start,
     )

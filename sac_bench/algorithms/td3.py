@@ -19,7 +19,20 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
+from sac_bench.algorithms.critics import (
+    ACTOR_LOSS,
+    CRITIC_LOSS,
+    Q_TARGET,
+    SATURATION,
+    Networks,
+    Q,
+    bellman_target,
+    critic_loss,
+    polyak,
+    pooled,
+    q_values,
+)
+from sac_bench.algorithms.metric import names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Value
 
@@ -75,6 +88,10 @@ class TD3Config(ReplayConfig):
         ge=0,
         lt=1,
     )
+
+    @property
+    def networks(self) -> int:
+        return 2 + self.critics  # and the policy and its target
 
 
 class DDPGConfig(TD3Config):
@@ -227,7 +244,7 @@ def value(nets: Networks, state: State, numbers: Hyperparameters, observation: T
     return pooled(q, numbers["pessimism"]), torch.zeros_like(q[0])
 
 
-METRICS = ("critic_loss", "actor_loss", "q", "q_target", "saturation")
+METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SATURATION)
 
 
 def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner:
@@ -247,7 +264,7 @@ def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner
         action_dim=a,
         update_noise={"target_policy": (config.batch_size, a)},
         batch_size=config.batch_size,
-        metrics=METRICS,
+        metrics=names(METRICS),
         value=Value(partial(value, exact), "mean"),
         start=start,
     )

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sac_bench.algorithms import gradients
+from sac_bench.algorithms.metric import names
 from sac_bench.analysis.scores import equal_steps
 from sac_bench.analysis.statistics import run_score
 from sac_bench.report.tables import scores
@@ -26,7 +28,7 @@ def measured(results: Results, about: dict[str, Any], side: Side, env: str) -> p
         table = _of(scores(results, about), side, env)
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
-    if side.measure.startswith("gradient_variance_"):
+    if side.measure in names(gradients.VARIANCES):
         return np.log10(_late_metric(results, about, side, env))
     rows = _of(results.examinations, side, env)
     return rows[rows["examination"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()

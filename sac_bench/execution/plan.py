@@ -132,9 +132,8 @@ def update_bytes(spec: RunSpec) -> float:
     """One member's batches, activations and gradients: no more than twice of each network's, rarely all at once."""
     env, config = describe(spec.env), spec.config
     parameters, _ = state_bytes(spec.algorithm, config, spec.env)
-    networks = 2 + getattr(config, "critics", 1)
-    width = sum(getattr(config, "layers", ())) + env.observation_dim + env.action_dim
-    return config.scratch_bytes + (config.dtype.itemsize) * (2 * parameters + 2 * networks * config.rows * width)
+    width = config.hidden_units + env.observation_dim + env.action_dim
+    return config.scratch_bytes + config.dtype.itemsize * (2 * parameters + 2 * config.networks * config.rows * width)
 
 
 def make_plan(

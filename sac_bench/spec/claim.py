@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from sac_bench.algorithms import gradients
 from sac_bench.errors import InputError, nearest
 from sac_bench.evaluation.robustness import EXAMINATIONS, check
 
@@ -26,8 +27,8 @@ MEASURES = {
     "sampled": Measure("score of sampled actions"),
     "area": Measure("mean return over the whole curve"),
     "spread": Measure("distance of a seed's score from the median seed's", True, False),
-    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False, False),
-    "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False, False),
+    gradients.VARIANCE_REPARAMETERISED.name: Measure("log10 variance of the reparameterised gradient", False, False),
+    gradients.VARIANCE_SCORE_FUNCTION.name: Measure("log10 variance of the score function's gradient", False, False),
     **{
         name: Measure(one.description, one.unit == "return", one.unit == "return" and not name.startswith("lost"))
         for name, one in EXAMINATIONS.items()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sac_bench.training.cohort import Cohort
+from sac_bench.algorithms.metric import Metric, names
 
+if TYPE_CHECKING:
+    from sac_bench.training.cohort import Cohort
+
+Q_BIAS = Metric("q_bias", "Q less Monte-Carlo return\n(units of return)", "symlog", 1, zero=True, topic="Q")
+MONTE_CARLO = Metric("monte_carlo", "Monte-Carlo return\n(discounted)", "symlog", 1, topic="Q")
+METRICS = (Q_BIAS, MONTE_CARLO)
 REST = 0.01
 """A truncated episode counts where what is missing of its discounted return has at most this weight."""
 ROWS = 256  # that Q is asked of at once: always as many, since products of another size may differ in their last bits
@@ -39,7 +47,7 @@ class QBiasTracker:
         They are over the states from which G is known, all of them or but for `REST`; NaN where there is none.
         """
         if not self._reward:
-            return dict.fromkeys(("q_bias", "monte_carlo"), torch.full((len(lengths),), torch.nan))
+            return dict.fromkeys(names(METRICS), torch.full((len(lengths),), torch.nan))
         if self._waiting:
             self._ask()
         value, steps = self._cohort.learner.value, len(self._reward)
@@ -50,7 +58,7 @@ class QBiasTracker:
         gamma = numbers["gamma"][:, None]
         paid = returns_to_go(reward, lengths, gamma) + bonuses_to_go(bonus, lengths, gamma, value.steps)
         known = is_known(steps, lengths, terminated, gamma)
-        return {"q_bias": _means(q - paid, known), "monte_carlo": _means(paid, known)}
+        return {Q_BIAS.name: _means(q - paid, known), MONTE_CARLO.name: _means(paid, known)}
 
     def _ask(self) -> None:
         steps = self._waiting + self._waiting[-1:] * (self._together - len(self._waiting))
