@@ -64,9 +64,7 @@ BUGS = [
         "-alpha * sample.log_pi - climbed",
         UPDATE,
     ),
-    Bug(
-        "sign of the target entropy", SAC, '-numbers["target_entropy_scale"]', 'numbers["target_entropy_scale"]', UPDATE
-    ),
+    Bug("sign of the target entropy", SAC, '-hyper["target_entropy_scale"]', 'hyper["target_entropy_scale"]', UPDATE),
     Bug("no tanh term in the log-density", NETWORKS, "(log_normal - log_squash)", "log_normal", UPDATE),
     Bug("the same, by what is learned", NETWORKS, "(log_normal - log_squash)", "log_normal", ANSWERS),
     Bug("terminal states bootstrap", CRITICS, 'final = batch["terminated"] +', "final =", UPDATE),
@@ -105,12 +103,12 @@ BUGS = [
         "",
         DATA,
     ),
-    Bug("n-step bootstrap discounted once", CRITICS, "+ gamma * (1 -", '+ numbers["gamma"] * (1 -', UPDATE),
+    Bug("n-step bootstrap discounted once", CRITICS, "+ gamma * (1 -", '+ hyper["gamma"] * (1 -', UPDATE),
     Bug(
         "the reward's scale applied to the bootstrap too",
         CRITICS,
         "+ gamma * (1 -",
-        '+ numbers["reward_scale"] * gamma * (1 -',
+        '+ hyper["reward_scale"] * gamma * (1 -',
         UPDATE,
     ),
     Bug(
@@ -124,7 +122,7 @@ BUGS = [
         "target updated before it is used",
         SAC,
         '    has_value = "value" in params\n',
-        '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": follow(state["target"], params["critic"], 0 * state["target_in"], numbers)[0]}\n',
+        '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": follow(state["target"], params["critic"], 0 * state["target_in"], hyper)[0]}\n',
         UPDATE,
     ),
     Bug("tau on the wrong side", CRITICS, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),
@@ -145,8 +143,8 @@ BUGS = [
     Bug(
         "V learns without the entropy",
         SAC,
-        'soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)\n        metrics',
-        'pooled(q, numbers["pessimism"])\n        metrics',
+        'soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)\n        metrics',
+        'pooled(q, hyper["pessimism"])\n        metrics',
         UPDATE,
     ),
     Bug(
@@ -159,15 +157,15 @@ BUGS = [
     Bug(
         "the temperature's loss on alpha where log alpha is meant",
         SAC,
-        'numbers["temperature_objective"] > 0',
-        'numbers["temperature_objective"] > -1',
+        'hyper["temperature_objective"] > 0',
+        'hyper["temperature_objective"] > -1',
         UPDATE,
     ),
-    Bug("a fixed temperature is learned", SAC, '-numbers["learn_temperature"] * weight', "-weight", UPDATE),
+    Bug("a fixed temperature is learned", SAC, '-hyper["learn_temperature"] * weight', "-weight", UPDATE),
     Bug(
         "one temperature to start from for all members",
         SAC,
-        '    params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()\n',
+        '    params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()\n',
         '    params["temperature"] = torch.tensor(config.temperature or 1.0, dtype=config.dtype).log()\n',
         UPDATE,
     ),
@@ -398,11 +396,11 @@ BUGS = [
         "if False:",
         "tests/execution/test_gc.py",
     ),
-    Bug("truncated episodes never bootstrap", CRITICS, '(1 - numbers["bootstrap_truncated"]) *', "", UPDATE),
+    Bug("truncated episodes never bootstrap", CRITICS, '(1 - hyper["bootstrap_truncated"]) *', "", UPDATE),
     Bug(
         "losses sampled where they are to be deterministic",
         SAC,
-        'numbers["stochastic_updates"] * noise[name]',
+        'hyper["stochastic_updates"] * noise[name]',
         "noise[name]",
         UPDATE,
     ),
@@ -418,7 +416,7 @@ BUGS = [
     Bug(
         "noise goes on where an episode begins", TD3, "torch.where(started[:, None] > 0, 0.0, before)", "before", UPDATE
     ),
-    Bug("noise forgets", TD3, 'numbers["noise_correlation"] * before', "0 * before", UPDATE),
+    Bug("noise forgets", TD3, 'hyper["noise_correlation"] * before', "0 * before", UPDATE),
     Bug("weight decay on the policy", TD3, 'descend("actor", 0.0,', 'descend("actor", 0.01,', UPDATE),
     Bug("every update moves the policy", COHORT, "% self.learner.period == 0", "% 1 == 0", DATA),
     Bug("the delay is counted from zero", COHORT, "(number + 1) % self", "(number + 2) % self", DATA),
@@ -434,7 +432,7 @@ BUGS = [
     Bug("advantages run across the end of an episode", PPO, '["gae_lambda"] * (1 - done)', '["gae_lambda"]', OF_PPO),
     Bug("the last state of a terminated episode counts", PPO, "* (1 - final) * next_value", "* next_value", OF_PPO),
     Bug("returns are advantages", PPO, '"return": advantage + value', '"return": advantage', OF_PPO),
-    Bug("entropy is avoided", PPO, '- numbers["entropy_coefficient"]', '+ numbers["entropy_coefficient"]', OF_PPO),
+    Bug("entropy is avoided", PPO, '- hyper["entropy_coefficient"]', '+ hyper["entropy_coefficient"]', OF_PPO),
     Bug("a member that stopped stays so", PPO, 'torch.zeros_like(state["stopped"])', 'state["stopped"]', OF_PPO),
     Bug("the running return outlives its episode", PPO, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
     Bug("every minibatch is the first", ROLLOUT, "(moment.step % batches)", "(0 * moment.step)", OF_PPO),
@@ -636,8 +634,8 @@ BUGS = [
     Bug(
         "a start's temperature goes on where it was not learned",
         SAC,
-        'numbers["learn_temperature"] * before["learn_temperature"] > 0',
-        'numbers["learn_temperature"] > 0',
+        'hyper["learn_temperature"] * before["learn_temperature"] > 0',
+        'hyper["learn_temperature"] > 0',
         STARTS,
     ),
     Bug(

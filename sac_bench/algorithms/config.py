@@ -127,7 +127,7 @@ class TrainingConfig(BaseModel):
         """The fields that two runs must share to train in one program."""
         return self.model_dump(mode="json", exclude=set(self.per_member_fields()))
 
-    def numbers(self) -> dict[str, float]:
+    def hyperparameters(self) -> dict[str, float]:
         """The per-member fields as numbers, switches as 0 or 1, choices by their place."""
         values = {}
         for name in self.per_member_fields():
@@ -138,9 +138,9 @@ class TrainingConfig(BaseModel):
             values[name] = float(value)
         return values
 
-    def number_tensors(self) -> dict[str, torch.Tensor]:
+    def hyperparameter_tensors(self) -> dict[str, torch.Tensor]:
         """The per-member fields of one learner, scalars []."""
-        return {name: torch.tensor(value, dtype=self.dtype) for name, value in self.numbers().items()}
+        return {name: torch.tensor(value, dtype=self.dtype) for name, value in self.hyperparameters().items()}
 
 
 class ReplayConfig(TrainingConfig):

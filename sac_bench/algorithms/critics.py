@@ -82,7 +82,7 @@ def expected_pool(q: Tensor, drawn: int, pessimism: Tensor) -> Tensor:
     return (1 - pessimism) * q.mean(0) + pessimism * lowest
 
 
-def bellman_target(batch: Batch, next_value: Tensor, numbers: Hyperparameters) -> Tensor:
+def bellman_target(batch: Batch, next_value: Tensor, hyper: Hyperparameters) -> Tensor:
     """sum_j gamma^j c r_j + gamma^k V(s_k), bootstrapped unless the episode terminated ([1] eq. 8, [2] eq. 5).
 
     A truncated episode bootstraps, unless the config has it taken for a terminated one.
@@ -94,9 +94,9 @@ def bellman_target(batch: Batch, next_value: Tensor, numbers: Hyperparameters) -
     for j, reward in enumerate(batch["reward"].unbind(-1)):
         within = batch["length"] > j
         rewards = rewards + torch.where(within, gamma * reward, 0.0)
-        gamma = torch.where(within, gamma * numbers["gamma"], gamma)
-    final = batch["terminated"] + (1 - numbers["bootstrap_truncated"]) * batch["truncated"]
-    return numbers["reward_scale"] * rewards + gamma * (1 - final) * next_value
+        gamma = torch.where(within, gamma * hyper["gamma"], gamma)
+    final = batch["terminated"] + (1 - hyper["bootstrap_truncated"]) * batch["truncated"]
+    return hyper["reward_scale"] * rewards + gamma * (1 - final) * next_value
 
 
 def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor, masks: Sequence[Tensor] = ()):
@@ -110,11 +110,11 @@ def polyak(target: Any, online: Any, tau: Tensor) -> Any:
     return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
 
 
-def follow(target: Any, online: Any, waits: Tensor, numbers: Hyperparameters) -> tuple[Any, Tensor]:
+def follow(target: Any, online: Any, waits: Tensor, hyper: Hyperparameters) -> tuple[Any, Tensor]:
     """A target that takes a step every `target_period` updates, and how many are left until its next one.
 
     `waits` [] is what was left before this update.
     """
     waits = waits - 1
-    tau = torch.where(waits <= 0, numbers["tau"], 0.0)
-    return polyak(target, online, tau), torch.where(waits <= 0, numbers["target_period"], waits)
+    tau = torch.where(waits <= 0, hyper["tau"], 0.0)
+    return polyak(target, online, tau), torch.where(waits <= 0, hyper["target_period"], waits)

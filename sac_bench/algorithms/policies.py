@@ -59,19 +59,19 @@ def init_policy(draw: Draw, nets: Networks, action_dim: int, layer_norm: bool, s
     return {"mean": network, "log_std": network[-1].bias.new_zeros(action_dim)}
 
 
-def bounded(nets: Networks, log_std: Tensor, numbers: Hyperparameters) -> Tensor:
+def bounded(nets: Networks, log_std: Tensor, hyper: Hyperparameters) -> Tensor:
     """log sigma between its bounds: clipped to them, or a tanh that spans them (denisyarats/pytorch_sac, CleanRL)."""
-    low, high = numbers["log_std_min"], numbers["log_std_max"]
+    low, high = hyper["log_std_min"], hyper["log_std_max"]
     if nets.tanh_log_std:
         return low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
     return torch.clamp(log_std, low, high)
 
 
-def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, numbers: Hyperparameters) -> Sample:
+def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, hyper: Hyperparameters) -> Sample:
     """observation [B, D], normal noise [B, A] (of a mixture [B, A + 1]) -> one action in each state."""
     if nets.components > 1:
-        return mixture(nets, actor, observation, noise, numbers)
-    mean, log_std = gaussian(nets, actor, observation, numbers)
+        return mixture(nets, actor, observation, noise, hyper)
+    mean, log_std = gaussian(nets, actor, observation, hyper)
     action, log_pi = squashed_gaussian(mean, log_std, noise)
     if not nets.score_function:
         return Sample(action, log_pi, torch.tanh(mean), None)
@@ -79,22 +79,22 @@ def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, num
     return Sample(action.detach(), log_pi.detach(), torch.tanh(mean), gaussian_log_prob(mean, log_std, u))
 
 
-def gaussian(nets: Networks, actor: Actor, observation: Tensor, numbers: Hyperparameters) -> tuple[Tensor, Tensor]:
+def gaussian(nets: Networks, actor: Actor, observation: Tensor, hyper: Hyperparameters) -> tuple[Tensor, Tensor]:
     """observation [B, D] -> mean and log sigma of u, [B, A] each."""
     if isinstance(actor, dict):
         mean = nets.forward(actor["mean"], observation)
-        return mean, bounded(nets, actor["log_std"], numbers).expand_as(mean)
+        return mean, bounded(nets, actor["log_std"], hyper).expand_as(mean)
     mean, log_std = nets.forward(actor, observation).chunk(2, dim=-1)
-    return mean, bounded(nets, log_std, numbers)
+    return mean, bounded(nets, log_std, hyper)
 
 
 def components(
-    nets: Networks, actor: Actor, observation: Tensor, numbers: Hyperparameters
+    nets: Networks, actor: Actor, observation: Tensor, hyper: Hyperparameters
 ) -> tuple[Tensor, Tensor, Tensor]:
     """observation [B, D] -> log weights [B, K], means and log sigmas [B, K, A] of a mixture."""
     weights, gaussians = nets.forward(actor, observation).tensor_split([nets.components], dim=-1)
     mean, log_std = gaussians.unflatten(-1, (nets.components, -1)).chunk(2, dim=-1)
-    return weights.log_softmax(-1), mean, bounded(nets, log_std, numbers)
+    return weights.log_softmax(-1), mean, bounded(nets, log_std, hyper)
 
 
 def chosen(log_weight: Tensor, normal: Tensor) -> Tensor:
@@ -109,12 +109,12 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
     return (torch.arange(like.shape[-1], device=like.device) == index[..., None]).to(like.dtype)
 
 
-def mixture(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, numbers: Hyperparameters) -> Sample:
+def mixture(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, hyper: Hyperparameters) -> Sample:
     """A mixture of K squashed Gaussians (the first policy of [1]'s code, haarnoja/sac gmm.py, there by score function).
 
     The last of the noise chooses the component, the others draw in it. The mean action is the likeliest component's.
     """
-    log_weight, mean, log_std = components(nets, actor, observation, numbers)
+    log_weight, mean, log_std = components(nets, actor, observation, hyper)
     choice = chosen(log_weight, noise[..., -1])
     of = lambda which, x: (which[..., None] * x).sum(-2)
     u = of(choice, mean) + torch.exp(of(choice, log_std)) * noise[..., :-1]

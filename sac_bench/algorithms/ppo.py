@@ -130,15 +130,13 @@ def discounted_sums(x: Tensor, factor: Tensor) -> Tensor:
     return x
 
 
-def advantages(
-    reward: Tensor, value: Tensor, next_value: Tensor, final: Tensor, done: Tensor, numbers: Hyperparameters
-):
+def advantages(reward: Tensor, value: Tensor, next_value: Tensor, final: Tensor, done: Tensor, hyper: Hyperparameters):
     """A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V(s_{t+1}) - V(s_t) ([2] eq. 16); all [T, N].
 
     `done` is 1 where an episode ends, where the sum does, too; `final` where its last state counts for nothing.
     """
-    delta = reward + numbers["gamma"] * (1 - final) * next_value - value
-    return discounted_sums(delta, numbers["gamma"] * numbers["gae_lambda"] * (1 - done))
+    delta = reward + hyper["gamma"] * (1 - final) * next_value - value
+    return discounted_sums(delta, hyper["gamma"] * hyper["gae_lambda"] * (1 - done))
 
 
 def running_returns(reward: Tensor, done: Tensor, carried: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,9 +150,9 @@ def running_returns(reward: Tensor, done: Tensor, carried: Tensor, gamma: Tensor
     return returns, returns[-1] * (1 - done[-1])
 
 
-def normalized(observation: Tensor, statistics: dict[str, Tensor], numbers: Hyperparameters) -> Tensor:
+def normalized(observation: Tensor, statistics: dict[str, Tensor], hyper: Hyperparameters) -> Tensor:
     """Observations [..., D] as the networks see them."""
-    return torch.where(numbers["normalize_observations"] > 0, standardized(observation, statistics), observation)
+    return torch.where(hyper["normalize_observations"] > 0, standardized(observation, statistics), observation)
 
 
 def evaluated(structure: Structure, params: dict[str, Any], observation: Tensor, action: Tensor):
@@ -164,24 +162,24 @@ def evaluated(structure: Structure, params: dict[str, Any], observation: Tensor,
     return gaussian_log_prob(mean, params["actor"]["log_std"], action), value
 
 
-def loss(params: dict[str, Any], structure: Structure, batch: Batch, numbers: Hyperparameters):
+def loss(params: dict[str, Any], structure: Structure, batch: Batch, hyper: Hyperparameters):
     """-L^CLIP + c1 (V - return)^2 - c2 entropy ([1] eq. 7 and 9), without a factor of 1/2 -> loss [], metrics."""
     log_prob, value = evaluated(structure, params, batch["observation"], batch["action"])
     advantage = batch["advantage"]
     std = advantage.std()
     scaled = (advantage - advantage.mean()) / (std + 1e-8)
-    advantage = torch.where(numbers["normalize_advantage"] > 0, scaled, advantage)
+    advantage = torch.where(hyper["normalize_advantage"] > 0, scaled, advantage)
 
     log_ratio = log_prob - batch["log_prob"]
-    ratio, clip = torch.exp(log_ratio), numbers["clip"]
+    ratio, clip = torch.exp(log_ratio), hyper["clip"]
     policy_loss = -torch.minimum(ratio * advantage, torch.clamp(ratio, 1 - clip, 1 + clip) * advantage).mean()
 
-    bound = numbers["clip_value"]
+    bound = hyper["clip_value"]
     near = batch["value"] + torch.clamp(value - batch["value"], -bound, bound)
     value_loss = ((torch.where(bound > 0, near, value) - batch["return"]) ** 2).mean()
 
     entropy = (params["actor"]["log_std"] + 0.5 * math.log(2 * math.pi * math.e)).sum()
-    total = policy_loss + numbers["value_coefficient"] * value_loss - numbers["entropy_coefficient"] * entropy
+    total = policy_loss + hyper["value_coefficient"] * value_loss - hyper["entropy_coefficient"] * entropy
     return total, {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
@@ -193,18 +191,18 @@ def loss(params: dict[str, Any], structure: Structure, batch: Batch, numbers: Hy
     }
 
 
-def annealed(structure: Structure, updates: Tensor, numbers: Hyperparameters) -> Tensor:
+def annealed(structure: Structure, updates: Tensor, hyper: Hyperparameters) -> Tensor:
     """Adam's rate after that many updates: its full value in the first rollout's, and 0 after `anneal_steps`."""
     steps = structure.rollout * torch.div(updates, structure.updates_per_rollout, rounding_mode="floor")
-    over = numbers["anneal_steps"]
+    over = hyper["anneal_steps"]
     left = 1 - steps / torch.where(over > 0, over, 1.0)
-    return numbers["learning_rate"] * torch.where(over > 0, left.clamp(min=0), 1.0)
+    return hyper["learning_rate"] * torch.where(over > 0, left.clamp(min=0), 1.0)
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(structure: Structure, draw: Draw, numbers: Hyperparameters) -> State:
+def init(structure: Structure, draw: Draw, hyper: Hyperparameters) -> State:
     """One learner's parameters, optimizer state and running statistics."""
     mean = init_orthogonal(draw, "actor", structure.actor, 0.01)
     bias = mean[-1].bias
@@ -236,27 +234,27 @@ def weights(state: State) -> State:
     return {"params": state["params"], "normalizer": statistics}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights."""
     return state | weights | {"normalizer": state["normalizer"] | weights["normalizer"]}
 
 
-def act(structure: Structure, policy: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(structure: Structure, policy: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], mean action [N, A]."""
     actor = policy["actor"]
-    mean = structure.forward(actor["mean"], normalized(observation, policy["normalizer"], numbers))
+    mean = structure.forward(actor["mean"], normalized(observation, policy["normalizer"], hyper))
     return mean + torch.exp(actor["log_std"]) * noise, mean
 
 
-def prepare(structure: Structure, state: State, numbers: Hyperparameters, transitions: Batch) -> tuple[State, Batch]:
+def prepare(structure: Structure, state: State, hyper: Hyperparameters, transitions: Batch) -> tuple[State, Batch]:
     """A rollout's transitions [T * N, ...], the N of one step side by side -> (state, samples [T * N, ...]).
 
     Observations are normalised as they were when they were acted on; rewards by statistics this rollout is part of.
     """
     params, normalizer = state["params"], state["normalizer"]
     by_env = lambda x: x.unflatten(0, (-1, structure.num_envs))
-    observation = normalized(transitions["observation"], normalizer["observation"], numbers)
-    next_observation = normalized(transitions["next_observation"], normalizer["observation"], numbers)
+    observation = normalized(transitions["observation"], normalizer["observation"], hyper)
+    next_observation = normalized(transitions["next_observation"], normalizer["observation"], hyper)
     log_prob, value = evaluated(structure, params, observation, transitions["action"])
     next_value = structure.forward(params["critic"], next_observation).squeeze(-1)
 
@@ -265,13 +263,13 @@ def prepare(structure: Structure, state: State, numbers: Hyperparameters, transi
         for name in ("reward", "terminated", "truncated")
     )
     done = torch.maximum(terminated, truncated)
-    returns, running = running_returns(raw, done, normalizer["running_return"], numbers["gamma"])
+    returns, running = running_returns(raw, done, normalizer["running_return"], hyper["gamma"])
     of_returns = merged(normalizer["return"], returns.flatten())
     scaled = (raw / deviation(of_returns)).clamp(-LIMIT, LIMIT)
-    reward = torch.where(numbers["normalize_rewards"] > 0, scaled, raw)
+    reward = torch.where(hyper["normalize_rewards"] > 0, scaled, raw)
 
-    final = terminated + (1 - numbers["bootstrap_truncated"]) * truncated
-    advantage = advantages(reward, by_env(value), by_env(next_value), final, done, numbers).flatten()
+    final = terminated + (1 - hyper["bootstrap_truncated"]) * truncated
+    advantage = advantages(reward, by_env(value), by_env(next_value), final, done, hyper).flatten()
     new = {
         "normalizer": {
             "observation": merged(normalizer["observation"], transitions["observation"]),
@@ -291,19 +289,19 @@ def prepare(structure: Structure, state: State, numbers: Hyperparameters, transi
     return state | new, samples
 
 
-def update(structure: Structure, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+def update(structure: Structure, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
     """One step of Adam on one minibatch -> (state, metrics of scalars []).
 
     A learner that stopped keeps its parameters until the next rollout; its metrics are still those of the minibatch.
     """
-    gradient, (total, metrics) = grad_and_value(loss, has_aux=True)(state["params"], structure, batch, numbers)
-    limit = 1.5 * numbers["target_kl"]
+    gradient, (total, metrics) = grad_and_value(loss, has_aux=True)(state["params"], structure, batch, hyper)
+    limit = 1.5 * hyper["target_kl"]
     stopped = state["stopped"] | ((limit > 0) & (metrics["approx_kl"] > limit))
     params, moments = adam(
         state["params"],
-        clipped(gradient, numbers["max_grad_norm"]),
+        clipped(gradient, hyper["max_grad_norm"]),
         state["adam"],
-        annealed(structure, state["updates"], numbers),
+        annealed(structure, state["updates"], hyper),
         ADAM_EPSILON,
     )
     kept = lambda old, new: torch.where(stopped, old, new)

@@ -30,7 +30,7 @@ def parameters(state: State) -> State:
 class Value:
     """A learner's Q, to be compared with the returns that its policy gets.
 
-    of(state, numbers, observation [N, D], noise [N, noise_dim]) -> (Q [N], bonus [N]) of the actions that `act` gives
+    of(state, hyper, observation [N, D], noise [N, noise_dim]) -> (Q [N], bonus [N]) of the actions that `act` gives
     for this noise. Q estimates the sum of gamma^k reward_scale r_k and, at every `steps`th step from then on, of
     gamma^k bonus_k; `gamma` and `reward_scale` are among the numbers. Both are NaN where no evaluation shows that.
     policy: the one that Q is of, the mean action's or the sampled actions'.
@@ -45,7 +45,7 @@ class Value:
 class Diagnosis:
     """What is found out about a learner at each evaluation, on a batch of its replay.
 
-    of(state, numbers, batch, noise) -> {name: []}, with the names of `names`; noise is standard normal, of the shapes
+    of(state, hyper, batch, noise) -> {name: []}, with the names of `names`; noise is standard normal, of the shapes
     of `noise`.
     """
 
@@ -58,23 +58,23 @@ class Diagnosis:
 class Learner:
     """One learner's functions. The cohort gives every tensor a leading member axis by `torch.func.vmap`.
 
-    init(draw, numbers) -> state
+    init(draw, hyper) -> state
     policy(state) -> what acting reads: the tensors that are saved as a run's policy
-    act(policy, numbers, observation [N, D], noise [N, noise_dim]) -> (sampled action [N, A], mean action [N, A])
-    update(state, numbers, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
+    act(policy, hyper, observation [N, D], noise [N, noise_dim]) -> (sampled action [N, A], mean action [N, A])
+    update(state, hyper, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
 
     An update's noise is standard normal, `update_noise`, and uniform in [0, 1), `update_uniforms`; an action's is
     normal, one number a dimension and `extra_noise` more.
 
     Of every `period` updates the last is made by `update` and the others, where there are any, by `between`.
-    explore(policy, numbers, observation, noise, carried, started [N]) -> (action [N, A], carried), where the actions to
+    explore(policy, hyper, observation, noise, carried, started [N]) -> (action [N, A], carried), where the actions to
     learn from are not those that `act` samples; `started` is 1 where an episode begins.
-    With data = "rollout", prepare(state, numbers, transitions) -> (state, samples) is called when `rollout`
+    With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called when `rollout`
     transitions are there, all of them in order, row by row; batches are parts of the samples.
 
     `value` and, with data = "replay", `diagnosis` are what evaluations measure beside returns, where they are given.
     weights(state) -> what a run that starts from this one begins with, saved at a run's end
-    start(state, weights, numbers, before) -> a state that `init` made, with such weights of a learner whose numbers
+    start(state, weights, hyper, before) -> a state that `init` made, with such weights of a learner whose numbers
     were `before`, and targets equal to them; None where an algorithm's runs cannot start from others.
     """
 
@@ -105,7 +105,7 @@ class Learner:
         """Standard normal numbers that an action is drawn with."""
         return self.action_dim + self.extra_noise
 
-    def shape_of_state(self, numbers: Hyperparameters) -> State:
+    def shape_of_state(self, hyper: Hyperparameters) -> State:
         """A state of this learner's structure and shapes that takes no memory (torch's meta device)."""
-        dtype = next(iter(numbers.values())).dtype
-        return self.init(lambda name, shape: torch.empty(shape, dtype=dtype, device="meta"), numbers)
+        dtype = next(iter(hyper.values())).dtype
+        return self.init(lambda name, shape: torch.empty(shape, dtype=dtype, device="meta"), hyper)

@@ -193,22 +193,22 @@ def actor_loss(
     observation: Tensor,
     noise: Tensor,
     alpha: Tensor,
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
     masks: Sequence[Tensor] = (),
 ):
     """J_pi = E [alpha log pi(a|s) - Q(s, a)] ([1] eq. 10 and 12, [2] eq. 7 and 9) -> loss [], (log pi, a)."""
-    sample = policy(nets, actor, observation, noise, numbers)
+    sample = policy(nets, actor, observation, noise, hyper)
     q = q_values(nets, critic, observation, sample.action, masks)
-    climbed = torch.where(numbers["actor_objective"] > 0, q[0], pooled(q, numbers["pessimism"]))
-    climbed = torch.where(numbers["actor_objective"] > 1, q.mean(0), climbed)
+    climbed = torch.where(hyper["actor_objective"] > 0, q[0], pooled(q, hyper["pessimism"]))
+    climbed = torch.where(hyper["actor_objective"] > 1, q.mean(0), climbed)
     cost = alpha * sample.log_pi - climbed
     return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
 
 
-def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, numbers: Hyperparameters):
+def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, hyper: Hyperparameters):
     """J(alpha) = -alpha E [log pi + target entropy] ([2] eq. 18), or log alpha for alpha as softlearning 01cd86e."""
-    weight = torch.where(numbers["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
-    return -numbers["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
+    weight = torch.where(hyper["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
+    return -hyper["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
@@ -224,21 +224,21 @@ POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
 """Those of updates that move the policy."""
 
 
-def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers: Hyperparameters) -> State:
+def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: Hyperparameters) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
     of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
     params: dict[str, Any] = {
         "actor": init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std),
         "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics),
     }
-    params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()
+    params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()
     if config.value_network:
         params["value"] = init_mlp(draw, "value", nets.value, layer_norm=of_critics)
     state = {
         "params": params,
         "target": tree_map(torch.clone, params["value" if config.value_network else "critic"]),
         "adam": {name: adam_init(p) for name, p in params.items()},
-        "target_in": numbers["target_period"].clone(),  # updates until the target's next step
+        "target_in": hyper["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
     if config.actor_delay > 1:
@@ -261,9 +261,9 @@ def weights(state: State) -> State:
     return {name: state[name] for name in ("params", "normalizer") if name in state}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights; its alpha, too, where both learn it."""
-    both = numbers["learn_temperature"] * before["learn_temperature"] > 0
+    both = hyper["learn_temperature"] * before["learn_temperature"] > 0
     own, params = state["params"]["temperature"], weights["params"]
     params = params | {"temperature": torch.where(both, params["temperature"], own)}
     targets = {name: tree_map(torch.clone, part) for name, part in followed(params).items() if name in state}
@@ -275,11 +275,11 @@ def followed(params: State) -> State:
     return {"target": params["value" if "value" in params else "critic"], "target_policy": params["actor"]}
 
 
-def act(nets: Networks, acting: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] (of a mixture [N, A + 1]) -> sampled action [N, A], mean action [N, A]."""
     if "normalizer" in acting:
         observation = standardized(observation, acting["normalizer"])
-    sample = policy(nets, acting["actor"], observation, noise, numbers)
+    sample = policy(nets, acting["actor"], observation, noise, hyper)
     return sample.action, sample.mean
 
 
@@ -291,13 +291,13 @@ def drawn_critics(nets: Networks, target: Network, noise: dict[str, Tensor]) -> 
     return tree_map(lambda leaf: leaf[few], target)
 
 
-def temperature(params: dict[str, Any], numbers: Hyperparameters) -> Tensor:
+def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
     """alpha []."""
-    return torch.where(numbers["learn_temperature"] > 0, params["temperature"].exp(), numbers["temperature"])
+    return torch.where(hyper["learn_temperature"] > 0, params["temperature"].exp(), hyper["temperature"])
 
 
 def update(
-    nets: Networks, moves_policy: bool, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ):
     """One update: (V), Q, if it `moves_policy` policy and temperature, targets -> (state, metrics of scalars []).
 
@@ -310,38 +310,38 @@ def update(
         seen = {name: standardized(batch[name], new["normalizer"]) for name in ("observation", "next_observation")}
         batch = batch | seen
     observation, next_observation = batch["observation"], batch["next_observation"]
-    spread = {name: numbers["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
-    masks = lambda name: dropout(noise, name, numbers["dropout_rate"])
-    alpha = temperature(params, numbers)
-    backup_alpha = alpha * numbers["entropy_in_backup"]
+    spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
+    masks = lambda name: dropout(noise, name, hyper["dropout_rate"])
+    alpha = temperature(params, hyper)
+    backup_alpha = alpha * hyper["entropy_in_backup"]
     has_value = "value" in params
 
     def descend(name: str, loss: Callable, *arguments: Any) -> Any:
         gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
         return extras
 
     if has_value:
-        sample = policy(nets, params["actor"], observation, spread["policy"], numbers)
+        sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
         q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
-        v_target = soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)
+        v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
         metrics["v"] = descend("value", value_loss, nets, observation, v_target).mean()
         next_value = v_values(nets, state["target"], next_observation)
     else:
         actor = state.get("target_policy", params["actor"])
-        sample = policy(nets, actor, next_observation, spread["next_policy"], numbers)
+        sample = policy(nets, actor, next_observation, spread["next_policy"], hyper)
         critics = drawn_critics(nets, state["target"], noise)
         q = q_values(nets, critics, next_observation, sample.action, masks("target"))
-        next_value = soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)
+        next_value = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
 
-    target = bellman_target(batch, next_value, numbers)
+    target = bellman_target(batch, next_value, hyper)
     q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
     if moves_policy:
         log_pi, action = descend(
-            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, numbers, masks("actor")
+            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
         )
-        target_entropy = -numbers["target_entropy_scale"] * action.shape[-1]
-        descend("temperature", temperature_loss, log_pi, target_entropy, numbers)
+        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1]
+        descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
         metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
     else:
         metrics |= state["of_policy"]
@@ -349,12 +349,12 @@ def update(
         new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
 
     online = {name: part for name, part in followed(params).items() if name in state}
-    targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], numbers)
+    targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], hyper)
     metrics |= {"q": q.mean(), "q_target": target.mean(), "temperature": alpha}
     return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
-def value(nets: Networks, state: State, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
+def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise as in `act` -> Q [N], as targets pool it, and -alpha log pi [N] of sampled actions.
 
     The latter is 0 where the targets leave entropy out; both are NaN where they are those of mean actions.
@@ -362,24 +362,24 @@ def value(nets: Networks, state: State, numbers: Hyperparameters, observation: T
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
     params = state["params"]
-    sample = policy(nets, params["actor"], observation, noise, numbers)
+    sample = policy(nets, params["actor"], observation, noise, hyper)
     q = q_values(nets, params["critic"], observation, sample.action)
-    sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
-    bonus = -temperature(params, numbers) * numbers["entropy_in_backup"] * sample.log_pi
-    return sampled * expected_pool(q, nets.target_critics or nets.critics, numbers["pessimism"]), sampled * bonus
+    sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
+    bonus = -temperature(params, hyper) * hyper["entropy_in_backup"] * sample.log_pi
+    return sampled * expected_pool(q, nets.target_critics or nets.critics, hyper["pessimism"]), sampled * bonus
 
 
-def diagnose(nets: Networks, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+def diagnose(nets: Networks, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
     """How the policy's gradient on a batch varies with the actions drawn, noise["gradient"] [K, B, A], by both
     estimators of `policies` ([2] section 4.2); NaN where losses take mean actions. Dropout is off."""
     observation = batch["observation"]
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
-    params, alpha, found = state["params"], temperature(state["params"], numbers), {}
-    sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
+    params, alpha, found = state["params"], temperature(state["params"], hyper), {}
+    sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
     for metric, by_score in ((gradients.VARIANCE_SCORE_FUNCTION, True), (gradients.VARIANCE_REPARAMETERISED, False)):
         loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
-        gradient = lambda z, loss=loss: loss(params["critic"], observation, z, alpha, numbers)[0]
+        gradient = lambda z, loss=loss: loss(params["critic"], observation, z, alpha, hyper)[0]
         variance, squared_norm = gradients.gradient_spread(
             gradient, noise["gradient"], max(1, ROWS // len(observation))
         )

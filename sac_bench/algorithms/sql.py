@@ -197,7 +197,7 @@ def sampler_loss(
     noise: Tensor,
     x: Tensor,
     score: Tensor,
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
 ):
     """-direction . y summed over updated particles y: its gradient is [1] eq. 14, the direction through the sampler.
 
@@ -206,8 +206,8 @@ def sampler_loss(
     """
     u = sample(nets, actor, observation, noise)
     action = torch.tanh(u)
-    y = torch.where(numbers["particles_in"] > 0, u, action)
-    direction, h = svgd_direction(x, score, y.detach(), numbers["bandwidth_min"])
+    y = torch.where(hyper["particles_in"] > 0, u, action)
+    direction, h = svgd_direction(x, score, y.detach(), hyper["bandwidth_min"])
     return -(direction * y).sum(), (action, h)
 
 
@@ -218,7 +218,7 @@ def sampler_gradient(
     observation: Tensor,
     noise: Tensor,
     fixed: int,
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
 ):
     """The sampler's gradient for any q(action [B, K, A]) -> Q [B, K], of whose particles the first `fixed` are fixed.
 
@@ -227,16 +227,16 @@ def sampler_gradient(
     u = sample(nets, actor, observation, noise[:, :fixed])
     action = torch.tanh(u)
     dq = grad(lambda a: q(a).sum())(action)
-    x = torch.where(numbers["particles_in"] > 0, u, action)
-    toward = score(dq, action, numbers["particles_in"])
+    x = torch.where(hyper["particles_in"] > 0, u, action)
+    toward = score(dq, action, hyper["particles_in"])
     gradient = grad_and_value(sampler_loss, has_aux=True)
-    return gradient(actor, nets, observation, noise[:, fixed:], x, toward, numbers)
+    return gradient(actor, nets, observation, noise[:, fixed:], x, toward, hyper)
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
+def init(nets: Networks, draw: Draw, hyper: Hyperparameters) -> State:
     """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
     params = {
         "actor": init_mlp(draw, "actor", nets.actor),
@@ -246,7 +246,7 @@ def init(nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
         "params": params,
         "target": tree_map(torch.clone, params["critic"]),
         "adam": {name: adam_init(p) for name, p in params.items()},
-        "target_in": numbers["target_period"].clone(),  # updates until the target's next step
+        "target_in": hyper["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
 
@@ -256,12 +256,12 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"]["critic"])}
 
 
-def act(nets: Networks, params: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(nets: Networks, params: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> sampled action [N, A], action at xi = 0 [N, A].
 
     The sampler has no mean. Its action at xi = 0 takes the place; it need not be a likely one. The authors evaluate
@@ -272,26 +272,26 @@ def act(nets: Networks, params: dict[str, Any], numbers: Hyperparameters, observ
     return sampled, at_zero
 
 
-def update(nets: Networks, fixed: int, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+def update(nets: Networks, fixed: int, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
     """One update of Q, sampler and target ([1] Algorithm 1) -> (state, metrics of scalars [])."""
     params, adam_state = dict(state["params"]), dict(state["adam"])
     observation = batch["observation"]
 
     def descend(name: str, gradient: Any) -> None:
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
 
     uniform = uniform_actions(noise["value"])[None]  # the same for every state of a batch, as the authors'
-    next_q = pooled(q_particles(nets, state["target"], batch["next_observation"], uniform), numbers["pessimism"])
+    next_q = pooled(q_particles(nets, state["target"], batch["next_observation"], uniform), hyper["pessimism"])
     next_value = soft_value(next_q, uniform.shape[-1])
-    target = bellman_target(batch, next_value, numbers)
+    target = bellman_target(batch, next_value, hyper)
     gradient, (q_loss, q) = grad_and_value(critic_loss, has_aux=True)(params["critic"], nets, batch, target)
     descend("critic", gradient)
 
     def q_of(action: Tensor) -> Tensor:
-        return pooled(q_particles(nets, params["critic"], observation, action), numbers["pessimism"])
+        return pooled(q_particles(nets, params["critic"], observation, action), hyper["pessimism"])
 
     gradient, (actor_loss, (action, h)) = sampler_gradient(
-        nets, params["actor"], q_of, observation, noise["particles"], fixed, numbers
+        nets, params["actor"], q_of, observation, noise["particles"], fixed, hyper
     )
     descend("actor", gradient)
 
@@ -304,7 +304,7 @@ def update(nets: Networks, fixed: int, state: State, numbers: Hyperparameters, b
         "bandwidth": h.mean(),
         "saturation": (action.abs() > 0.99).to(q.dtype).mean(),
     }
-    new_target, target_in = follow(state["target"], params["critic"], state["target_in"], numbers)
+    new_target, target_in = follow(state["target"], params["critic"], state["target_in"], hyper)
     updates = state["updates"] + 1
     new = {"params": params, "target": new_target, "adam": adam_state, "target_in": target_in, "updates": updates}
     return new, metrics

@@ -119,10 +119,10 @@ def policy(nets: Networks, actor: Network, observation: Tensor) -> Tensor:
     return torch.tanh(nets.forward(actor, observation))
 
 
-def smoothed(action: Tensor, noise: Tensor, numbers: Hyperparameters) -> Tensor:
+def smoothed(action: Tensor, noise: Tensor, hyper: Hyperparameters) -> Tensor:
     """The target policy's actions [B, A], with clipped noise ([1] eq. 14; N(0, 1) noise [B, A])."""
-    bound = numbers["target_noise_clip"]
-    return (action + (numbers["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
+    bound = hyper["target_noise_clip"]
+    return (action + (hyper["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
 
 
 def squared_error(critic: Network, nets: Networks, batch: Batch, target: Tensor):
@@ -138,19 +138,19 @@ def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Ten
     return -q_values(nets, first, observation, action).mean(), action
 
 
-def exploration(noise: Tensor, before: Tensor, started: Tensor, numbers: Hyperparameters) -> Tensor:
+def exploration(noise: Tensor, before: Tensor, started: Tensor, hyper: Hyperparameters) -> Tensor:
     """rho * before + sigma * N(0, 1), from zero where an episode begins; noise, before [N, A], started [N].
 
     With rho = 1 - theta this is the Ornstein-Uhlenbeck process of [2], section 7, in steps of one.
     """
     before = torch.where(started[:, None] > 0, 0.0, before)
-    return numbers["noise_correlation"] * before + numbers["exploration_noise"] * noise
+    return hyper["noise_correlation"] * before + hyper["exploration_noise"] * noise
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(config: TD3Config, nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
+def init(config: TD3Config, nets: Networks, draw: Draw, hyper: Hyperparameters) -> State:
     """One learner's parameters, targets, optimizer state and exploration noise."""
     params: dict[str, Any] = {
         "actor": init_mlp(draw, "actor", nets.actor),
@@ -172,34 +172,34 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
     """A new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"])}
 
 
-def act(nets: Networks, acting: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D], noise [N, A] -> actions with exploration noise, each with its own, and mu(s); both [N, A]."""
     mean = policy(nets, acting["actor"], observation)
-    spread = numbers["exploration_noise"] / torch.sqrt(1 - numbers["noise_correlation"] ** 2)
+    spread = hyper["exploration_noise"] / torch.sqrt(1 - hyper["noise_correlation"] ** 2)
     return (mean + spread * noise).clamp(-1, 1), mean
 
 
 def explore(
     nets: Networks,
     acting: dict[str, Any],
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
     observation: Tensor,
     noise: Tensor,
     before: Tensor,
     started: Tensor,
 ):
     """The actions [N, A] to learn from, and the noise [N, A] to go on with."""
-    noise = exploration(noise, before, started, numbers)
+    noise = exploration(noise, before, started, hyper)
     return (policy(nets, acting["actor"], observation) + noise).clamp(-1, 1), noise
 
 
 def update(
-    nets: Networks, moves_policy: bool, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ):
     """One update of the critics and, if it `moves_policy`, of policy and targets -> (state, metrics of scalars []).
 
@@ -211,18 +211,18 @@ def update(
     def descend(name: str, decay: Tensor | float, loss: Callable, *arguments: Any) -> Any:
         gradient, (value, extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
         gradient = tree_map(lambda g, p: g + decay * p, gradient, params[name])
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
         return value, extras
 
-    next_action = smoothed(policy(nets, target["actor"], next_observation), noise["target_policy"], numbers)
-    next_q = pooled(q_values(nets, target["critic"], next_observation, next_action), numbers["pessimism"])
-    aim = bellman_target(batch, next_q, numbers)
-    loss, q = descend("critic", numbers["critic_weight_decay"], squared_error, nets, batch, aim)
+    next_action = smoothed(policy(nets, target["actor"], next_observation), noise["target_policy"], hyper)
+    next_q = pooled(q_values(nets, target["critic"], next_observation, next_action), hyper["pessimism"])
+    aim = bellman_target(batch, next_q, hyper)
+    loss, q = descend("critic", hyper["critic_weight_decay"], squared_error, nets, batch, aim)
     of_actor = state["of_actor"]
     if moves_policy:
         of_policy, action = descend("actor", 0.0, actor_loss, nets, params["critic"], observation)
         of_actor = {"actor_loss": of_policy, "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
-        target = polyak(target, params, numbers["tau"])
+        target = polyak(target, params, hyper["tau"])
     new = {
         "params": params,
         "target": target,
@@ -234,14 +234,14 @@ def update(
     return new, {"critic_loss": loss, "q": q.mean(), "q_target": aim.mean()} | of_actor
 
 
-def value(nets: Networks, state: State, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
+def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
     """observation [N, D] -> Q(s, mu(s)) [N] as targets pool it, and nothing that counts beside rewards.
 
     Targets smooth the policy, which evaluations do not.
     """
     params = state["params"]
     q = q_values(nets, params["critic"], observation, policy(nets, params["actor"], observation))
-    return pooled(q, numbers["pessimism"]), torch.zeros_like(q[0])
+    return pooled(q, hyper["pessimism"]), torch.zeros_like(q[0])
 
 
 METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SATURATION)

@@ -98,7 +98,7 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
     """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
-    state = learner.shape_of_state(config.number_tensors())
+    state = learner.shape_of_state(config.hyperparameter_tensors())
     return sum(leaf.numel() for leaf in tree_leaves(state["params"])), sum(
         leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)
     )

@@ -165,7 +165,7 @@ def _sizes(env: str) -> tuple[int, int]:
 def _shapes(algorithm: str, config: TrainingConfig, env: str) -> dict[str, tuple[int, ...]]:
     """{name: shape} of what a run ends with."""
     learner = ALGORITHMS[algorithm].learner(config, *_sizes(env))
-    tensors = named_tensors(learner.weights(learner.shape_of_state(config.number_tensors())))
+    tensors = named_tensors(learner.weights(learner.shape_of_state(config.hyperparameter_tensors())))
     return {name: tuple(leaf.shape) for name, leaf in tensors.items()}
 
 

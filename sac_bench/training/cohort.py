@@ -47,7 +47,7 @@ class Cohort:
     def __init__(
         self,
         learner: Learner,
-        numbers: Sequence[dict[str, float]],
+        hyperparameters: Sequence[dict[str, float]],
         seeds: Sequence[int],
         gather: Gather,
         num_envs: int = 1,
@@ -57,13 +57,12 @@ class Cohort:
     ) -> None:
         self.learner, self.dtype, self.device = learner, dtype, torch.device(device)
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self.device)
-        self.numbers: Hyperparameters = {
-            name: torch.tensor([n[name] for n in numbers], dtype=dtype, device=self.device) for name in numbers[0]
+        self.hyper: Hyperparameters = {
+            name: torch.tensor([values[name] for values in hyperparameters], dtype=dtype, device=self.device)
+            for name in hyperparameters[0]
         }
         members = [
-            learner.init(
-                partial(_initial_draw, seed, dtype), {name: values[m] for name, values in self.numbers.items()}
-            )
+            learner.init(partial(_initial_draw, seed, dtype), {name: values[m] for name, values in self.hyper.items()})
             for m, seed in enumerate(seeds)
         ]
         self.state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
@@ -113,9 +112,9 @@ class Cohort:
         state = self._of_member(m)
         like = lambda leaf: leaf.to(self.device, self.dtype)
         begun = with_tensors(self.learner.weights(state), {name: like(leaf) for name, leaf in weights.items()})
-        numbers = {name: values[m] for name, values in self.numbers.items()}
+        hyper = {name: values[m] for name, values in self.hyper.items()}
         assert self.learner.start is not None
-        new = self.learner.start(state, begun, numbers, {name: like(value) for name, value in before.items()})
+        new = self.learner.start(state, begun, hyper, {name: like(value) for name, value in before.items()})
         tree_map(lambda old, new: old.copy_(new), state, new)
 
     def _of_member(self, m: int) -> State:
@@ -124,7 +123,7 @@ class Cohort:
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""
-        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
+        return self._act(self.learner.policy(self.state), self.hyper, observation, noise)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
@@ -134,7 +133,7 @@ class Cohort:
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
+        return self._explore(policy, carried, self.hyper, self.seeds, observation, started, step, warm)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)
@@ -144,7 +143,7 @@ class Cohort:
         """What the updates that are due now learn from: the memory, or what the learners make of a whole rollout."""
         if self.learner.data == "replay":
             return memory
-        samples = self._prepare(self.state, self.numbers, self.seeds, memory)
+        samples = self._prepare(self.state, self.hyper, self.seeds, memory)
         if self._samples is None:
             self._samples = samples
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
@@ -153,7 +152,7 @@ class Cohort:
     def update(self, data: Data, number: int = 0) -> None:
         """One update of every member, on a batch of its own, after `number` others."""
         made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
-        made_by(self.state, self.numbers, self.seeds, self.record, data)
+        made_by(self.state, self.hyper, self.seeds, self.record, data)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [M, N, D], normal noise [M, N, noise_dim] -> the learners' Q and bonus, [M, N] each."""
@@ -167,18 +166,18 @@ class Cohort:
         drawn = partial(Draws, dtype=self.dtype, device=self.device, prefix="diagnosis/")
         noise = drawn(diagnosis.noise)
 
-        def of_one(state: State, numbers: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
+        def of_one(state: State, hyper: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
             moment = noise.at(seed[None], step)
-            return diagnosis.of(state, numbers, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
+            return diagnosis.of(state, hyper, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
 
         batch = self._gather(drawn({"replay": (self.learner.batch_size,)}).at(self.seeds, step), data)
         batch = {name: part.to(self.dtype) for name, part in batch.items()}
         return self._one_by_one(of_one, batch, self.seeds)
 
     def _one_by_one(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """function(state, numbers, *arguments) of each member by itself, stacked: the width changes no bit of it."""
+        """function(state, hyper, *arguments) of each member by itself, stacked: the width changes no bit of it."""
         with torch.no_grad():
-            everything = (self.state, self.numbers, *arguments)
+            everything = (self.state, self.hyper, *arguments)
             found = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
         return tree_map(lambda *leaves: torch.stack(leaves), *found)
 
@@ -206,12 +205,12 @@ class Cohort:
             found = {f"parameter {name}": leaf[m] for name, leaf in named_tensors(self.state["params"]).items()}
         return [name for name, values in found.items() if not values.isfinite().all()]
 
-    def _prepare_all(self, state: State, numbers: Hyperparameters, seeds: Tensor, memory: Data) -> Data:
+    def _prepare_all(self, state: State, hyper: Hyperparameters, seeds: Tensor, memory: Data) -> Data:
         order = self._order_draws.at(seeds, state["updates"][0]).integers("order", 2**31)
         order = order.argsort(dim=-1, stable=True).flatten(1)
         newest = {name: part.to(self.dtype) for name, part in whole(memory, self.learner.rollout).items()}
         assert self.learner.prepare is not None
-        new, samples = torch.func.vmap(self.learner.prepare)(state, numbers, newest)
+        new, samples = torch.func.vmap(self.learner.prepare)(state, hyper, newest)
         tree_map(lambda old, new: old.copy_(new), state, new)
         return {"samples": samples, "order": order}
 
@@ -219,7 +218,7 @@ class Cohort:
         self,
         made_by: Callable[..., Any],
         state: State,
-        numbers: Hyperparameters,
+        hyper: Hyperparameters,
         seeds: Tensor,
         record: tuple[Tensor, Tensor, Tensor, Tensor],
         data: Data,
@@ -230,7 +229,7 @@ class Cohort:
         if self._uniform_draws is not None:
             moment = self._uniform_draws.at(seeds, state["updates"][0])
             noise |= {name: moment.uniform(f"update/{name}") for name in self.learner.update_uniforms}
-        new, metrics = torch.func.vmap(made_by)(state, numbers, batch, noise)
+        new, metrics = torch.func.vmap(made_by)(state, hyper, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
         sums, counts, healthy, last = record
         found = torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
@@ -243,7 +242,7 @@ class Cohort:
         self,
         policy: Any,
         carried: Any,
-        numbers: Hyperparameters,
+        hyper: Hyperparameters,
         seeds: Tensor,
         observation: Tensor,
         started: Tensor,
@@ -253,15 +252,15 @@ class Cohort:
         moment = self._explore_draws.at(seeds, step)
         noise = moment.normal("explore")
         if self.learner.explore is None:
-            action, _ = self._act_all(policy, numbers, observation, noise)
+            action, _ = self._act_all(policy, hyper, observation, noise)
         else:
             explore, seen = torch.func.vmap(self.learner.explore), observation.to(self.dtype)
-            action, new = explore(policy, numbers, seen, noise, carried, started.to(self.dtype))
+            action, new = explore(policy, hyper, seen, noise, carried, started.to(self.dtype))
             tree_map(lambda old, new: old.copy_(new), carried, new)
         return torch.where(warm, action.nan_to_num(0.0), 2 * moment.uniform("warmup") - 1).to(torch.float32)
 
-    def _act_all(self, policy: Any, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-        return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
+    def _act_all(self, policy: Any, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+        return torch.func.vmap(self.learner.act)(policy, hyper, observation.to(self.dtype), noise)
 
 
 def _of_member(member: int, leaf: Tensor) -> Tensor:

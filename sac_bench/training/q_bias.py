@@ -53,9 +53,9 @@ class QBiasTracker:
         value, steps = self._cohort.learner.value, len(self._reward)
         assert value is not None
         q, bonus = np.concatenate(self._found, axis=1)[:, :steps].astype(np.float64)
-        numbers = {name: self._cohort.numbers[name].cpu().double().numpy() for name in ("gamma", "reward_scale")}
-        reward = numbers["reward_scale"][:, None] * np.stack(self._reward).astype(np.float64)
-        gamma = numbers["gamma"][:, None]
+        hyper = {name: self._cohort.hyper[name].cpu().double().numpy() for name in ("gamma", "reward_scale")}
+        reward = hyper["reward_scale"][:, None] * np.stack(self._reward).astype(np.float64)
+        gamma = hyper["gamma"][:, None]
         paid = returns_to_go(reward, lengths, gamma) + bonuses_to_go(bonus, lengths, gamma, value.steps)
         known = is_known(steps, lengths, terminated, gamma)
         return {Q_BIAS.name: _means(q - paid, known), MONTE_CARLO.name: _means(paid, known)}

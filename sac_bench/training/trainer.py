@@ -84,12 +84,12 @@ class Trainer:
         copied = [*specs, *[spec] * (width - m)]
         self.members, self.seeds = m, [s.seed for s in copied]
         """How many count, and the seeds of all that train: a lone run may have a copy."""
-        numbers = [s.config.numbers() for s in copied]
+        hyperparameters = [s.config.hyperparameters() for s in copied]
         if isinstance(self.config, ReplayConfig):
             gather: Gather = partial(sample, n_step=self.config.n_step)
         else:
             gather = partial(minibatch, size=learner.batch_size)
-        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled)
+        self.cohort = Cohort(learner, hyperparameters, self.seeds, gather, n, self.config.dtype, device, compiled)
         self.replay = Replay(
             width, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )

@@ -11,7 +11,7 @@ def test_estimates_count_every_network_that_is_trained(name):
     algorithm = ALGORITHMS[name]
     for critics in (1, 2, 10) if "critics" in algorithm.config.model_fields else (None,):
         config = algorithm.config(**{} if critics is None else {"critics": critics})
-        params = algorithm.learner(config, 3, 1).shape_of_state(config.number_tensors())["params"]
+        params = algorithm.learner(config, 3, 1).shape_of_state(config.hyperparameter_tensors())["params"]
         networks = {key: part for key, part in params.items() if key in ("actor", "critic", "value")}
         assert config.networks >= len(networks) - 1 + (critics or 1)
         assert config.hidden_units == sum(config.layers)

@@ -128,7 +128,7 @@ def test_parity_with_stable_baselines3(overrides, monkeypatch):
     for _ in range(10):
         batch, noise = problem.batch(), problem.noise()
         theirs = peer.update(problem, batch, noise)
-        problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, noise)
+        problem.state, metrics = problem.learner.update(problem.state, problem.hyper, batch, noise)
         assert float(metrics["critic_loss"]) == pytest.approx(theirs["critic_loss"], rel=0, abs=1e-9)
         assert float(metrics["actor_loss"]) == pytest.approx(theirs["actor_loss"], rel=0, abs=1e-9)
         assert float(metrics["temperature"]) == pytest.approx(theirs["ent_coef"], rel=0, abs=1e-9)

@@ -27,10 +27,10 @@ def made(precision="float32", **overrides):
 def said(trained, params, member, observation, noise):
     """Sampled and mean actions of one member's policy, by its own mathematics."""
     nets = trained.cohort.learner.update.args[0]
-    numbers = {name: values[member] for name, values in trained.cohort.numbers.items()}
+    hyper = {name: values[member] for name, values in trained.cohort.hyper.items()}
     x = torch.as_tensor(observation).to(trained.cohort.dtype)
     actor = tree_map(lambda leaf: leaf[member], params["actor"])
-    action, _, mean, _ = sac.policy(nets, actor, x, noise, numbers)
+    action, _, mean, _ = sac.policy(nets, actor, x, noise, hyper)
     return action.numpy(), mean.numpy()
 
 
