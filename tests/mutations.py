@@ -215,8 +215,8 @@ BUGS = [
     Bug(
         "one minibatch for all members",
         REPLAY,
-        "    place = lambda row",
-        "    row, env = row[:1].expand_as(row), env[:1].expand_as(env)\n    place = lambda row",
+        "    def place(row: Tensor)",
+        "    row, env = row[:1].expand_as(row), env[:1].expand_as(env)\n\n    def place(row: Tensor)",
         DATA,
     ),
     Bug(
@@ -346,7 +346,7 @@ BUGS = [
         "_of_any_length(torch.ones(m, ring",
         "tests/execution/test_machine.py",
     ),
-    Bug("figures after a member diverged are counted", COHORT, "healthy &= found.isfinite().all(1)", "pass", UPDATE),
+    Bug("figures after a member diverged are counted", COHORT, "healthy &= values.isfinite().all(1)", "pass", UPDATE),
     Bug("means of figures that are already cleared", COHORT, '.to("cpu", copy=True)', ".cpu()", UPDATE),
     Bug("a member diverges where its segment began", TRAINER, "+ int(finite_updates[m]) + 1", "+ 1", DATA),
     Bug("a damaged checkpoint is believed", CHECKPOINT, "check(self.path / name, fingerprint)", "pass", SAVED),
@@ -464,7 +464,7 @@ BUGS = [
         "a mixture's density is its chosen component's",
         POLICIES,
         "log_density(u) - log_slope",
-        "gaussian_log_prob(of(choice, mean), of(choice, log_std), u) - log_slope",
+        "gaussian_log_prob(select(choice, mean), select(choice, log_std), u) - log_slope",
         UPDATE,
     ),
     Bug(

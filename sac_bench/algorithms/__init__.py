@@ -1,4 +1,4 @@
-"""The algorithms by name. An algorithm is a config class, a function that makes its learner, and its semantics."""
+"""The algorithms by name. An algorithm is a config class, a function that makes its learner, and a version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Algorithm:
 
     @property
     def definition(self) -> sources.Definition:
-        """What it is made of, where it is not one of sac_bench's."""
+        """The sources of a user-defined algorithm; empty for those of sac_bench."""
         return {} if SHIPPED.get(self.name) is self else sources.of_algorithm(self.config, self.learner)
 
 
@@ -40,14 +40,14 @@ ALGORITHMS: dict[str, Algorithm] = {}
 
 
 def register(algorithm: Algorithm) -> None:
-    """Make an algorithm known by its name; ValueError where that is taken or no plain word.
+    """Register an algorithm by name; raise ValueError if the name is taken or is not an identifier.
 
-    A module of one's own that calls this is loaded by `--import MODULE` (docs/algorithms.md has an example).
+    `--import MODULE` loads a user's module that calls this (example in docs/algorithms.md).
     """
     if not algorithm.name.isidentifier():
-        raise ValueError(f"an algorithm's name is a plain word, not {algorithm.name!r}")
+        raise ValueError(f"an algorithm's name must be an identifier, not {algorithm.name!r}")
     if algorithm.name in ALGORITHMS:
-        raise ValueError(f"there is an algorithm {algorithm.name!r} already")
+        raise ValueError(f"an algorithm {algorithm.name!r} is already registered")
     ALGORITHMS[algorithm.name] = algorithm
 
 

@@ -1,4 +1,4 @@
-"""How much a gradient varies with the noise that it is estimated from."""
+"""The variance of a gradient over the noise that it is estimated from."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ METRICS = (*VARIANCES, SQUARED_NORM)
 
 
 def gradient_spread(gradient: Callable[[Tensor], Any], noise: Tensor, together: int) -> tuple[Tensor, Tensor]:
-    """gradient(noise [...]) -> a pytree, for each of noise [K, ...], `together` at once.
+    """Evaluate gradient(noise [...]) -> pytree for each of noise [K, ...], `together` at a time.
 
-    -> the trace of its covariance [], unbiased (the sum over parameters of the K gradients' variance), and the squared
-    norm [] of their mean.
+    Return the trace of the K gradients' covariance [] (unbiased: their variance, summed over parameters) and the
+    squared norm [] of their mean.
     """
     each = torch.func.vmap(gradient, chunk_size=together)(noise)
     flat = torch.cat([leaf.flatten(1) for leaf in tree_leaves(each)], dim=1)

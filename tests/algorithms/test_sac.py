@@ -93,10 +93,10 @@ def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"stochastic_updates": False, "gradient_estimator": "score-function"}, "want stochastic_updates = true"),
-        ({"stochastic_updates": False, "mixture": 2}, "want stochastic_updates = true"),
-        ({"mixture": 2, "state_dependent_std": False}, "mixture = 2 has its deviations from the network"),
-        ({"critics": 3, "target_critics": 4}, "target_critics = 4 is more than critics = 3"),
+        ({"stochastic_updates": False, "gradient_estimator": "score-function"}, "require stochastic_updates = true"),
+        ({"stochastic_updates": False, "mixture": 2}, "require stochastic_updates = true"),
+        ({"mixture": 2, "state_dependent_std": False}, "mixture = 2 requires state_dependent_std = true"),
+        ({"critics": 3, "target_critics": 4}, "target_critics = 4 is above critics = 3"),
         ({"value_network": True, "target_critics": 1}, "value_network = true learns from V's"),
         ({"value_network": True, "target_policy": True}, "value_network = true learns from V's"),
     ],

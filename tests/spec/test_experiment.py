@@ -197,7 +197,7 @@ BAD_FILES = {
     "infinite": (EXPERIMENT.replace("[0.005, 1.0]", "[inf]"), "tau: "),
     "negative steps": (EXPERIMENT.replace("steps = 400", "steps = -400"), "steps: "),
     "no critics": (EXPERIMENT.replace("value_network = true", "critics = 0"), "critics: "),
-    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants 1 to 64 layers"),
+    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: must be 1 to 64 layers"),
     "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
     "learn from temperature 0": (
         EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"),
