@@ -26,7 +26,7 @@ from sac_bench.algorithms.config import Activation, Layers, PerMember, RolloutCo
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_orthogonal, mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
-from sac_bench.algorithms.running_stats import LIMIT, deviation, merged, nothing_seen, standardized
+from sac_bench.algorithms.running_stats import LIMIT, deviation, empty_statistics, merged, standardized
 
 VERSION = 2
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
@@ -214,8 +214,8 @@ def init(structure: Structure, draw: Draw, hyper: Hyperparameters) -> State:
         "params": params,
         "adam": adam_init(params),
         "normalizer": {
-            "observation": nothing_seen(bias, structure.actor[0]),
-            "return": nothing_seen(bias),
+            "observation": empty_statistics(bias, structure.actor[0]),
+            "return": empty_statistics(bias),
             "running_return": bias.new_zeros(structure.num_envs),
         },
         "stopped": torch.zeros((), dtype=torch.bool),

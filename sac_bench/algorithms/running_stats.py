@@ -11,7 +11,7 @@ VARIANCE_EPSILON = 1e-8  # added to running variances, as Gymnasium and Stable-B
 LIMIT = 10.0  # bound of standardised values, as in both
 
 
-def nothing_seen(like: Tensor, *shape: int) -> Statistics:
+def empty_statistics(like: Tensor, *shape: int) -> Statistics:
     """Return statistics of no data: mean 0, variance 1, count 0, with the type and device of `like`."""
     return {"mean": like.new_zeros(shape), "var": like.new_ones(shape), "count": like.new_zeros(())}
 

@@ -42,7 +42,7 @@ from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
-from sac_bench.algorithms.running_stats import merged, nothing_seen, standardized
+from sac_bench.algorithms.running_stats import empty_statistics, merged, standardized
 
 VERSION = 3
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
@@ -248,7 +248,7 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
     if config.target_policy:
         state["target_policy"] = tree_map(torch.clone, params["actor"])
     if config.normalize_observations:
-        state["normalizer"] = nothing_seen(params["temperature"], nets.actor[0])
+        state["normalizer"] = empty_statistics(params["temperature"], nets.actor[0])
     return state
 
 

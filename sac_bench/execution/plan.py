@@ -95,7 +95,7 @@ def env_step_seconds(env_id: str) -> float:
 
 @functools.cache
 def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[int, int]:
-    """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
+    """Return the number of weights and biases and the bytes of the whole state of one learner, allocating nothing."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
     state = learner.shape_of_state(config.hyperparameter_tensors())
@@ -105,7 +105,7 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
 
 
 def update_flops(spec: RunSpec) -> float:
-    """Arithmetic of one update."""
+    """Return the floating-point operations of one update of one run, approximately."""
     parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
     return 2.0 * spec.config.batch_size * parameters * spec.config.passes
 

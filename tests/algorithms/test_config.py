@@ -1,4 +1,4 @@
-"""What an algorithm's config says of its networks, for estimates of memory."""
+"""Properties of configs from which memory is estimated."""
 
 import pytest
 

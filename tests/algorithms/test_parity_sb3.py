@@ -19,7 +19,7 @@ from tests.algorithms.problem import A, B, D, Problem
 
 
 class Spaces(gymnasium.Env):
-    """All that SB3 wants of an environment here: its spaces."""
+    """The only attributes of an environment that SB3 requires here: its spaces."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (D,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (A,), np.float32)

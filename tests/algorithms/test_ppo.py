@@ -154,7 +154,7 @@ def test_prepared_samples_are_a_loops(bootstrap, normalize):
 
 def test_reward_normalisation_is_that_of_stable_baselines3():
     class Envs:
-        """What VecNormalize wants of environments: to be stepped."""
+        """The only method of environments that VecNormalize requires."""
 
         num_envs, observation_space, action_space, render_mode = N, None, None, None
 

@@ -54,7 +54,7 @@ class Point(gymnasium.Env):
 
 @pytest.fixture
 def registered():
-    """Registers an environment under a name of its own, and forgets it afterwards."""
+    """Register an environment under a unique name, and remove it afterwards."""
     names = []
 
     def register(entry_point=Point, max_episode_steps=20, **arguments):

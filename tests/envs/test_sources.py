@@ -202,7 +202,7 @@ def test_a_run_that_was_planned_before_an_edit_is_not_trained_after_it(lab, comm
 
 @pytest.mark.slow
 def test_half_trained_runs_are_not_continued_after_an_edit(lab, command):
-    """Those of before stay as they were, with their checkpoint; undoing the edit continues them."""
+    """Earlier runs and their checkpoint do not change; undoing the edit continues them."""
     envs = ENVS.replace("return np.zeros(1, np.float32), scales", "die(); return np.zeros(1, np.float32), scales")
     die = """
 import os, pathlib

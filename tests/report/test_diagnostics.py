@@ -1,4 +1,4 @@
-"""What the panels on the why show, and that results of before still have theirs."""
+"""The panels of diagnostics, also for results of earlier versions."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -201,7 +201,7 @@ BAD_FILES = {
     "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
     "learn from temperature 0": (
         EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"),
-        "temperature = 0 cannot be learned",
+        "temperature = 0 is too low",
     ),
     "unknown environment": (
         EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),

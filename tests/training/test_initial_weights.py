@@ -15,7 +15,7 @@ PPO = {"layers": [8], "rollout": 8, "batch_size": 4}
 
 
 def trained(config, seeds=(0, 1), updates=6):
-    """A cohort with weights of its own: after some updates, or with those of PPO, which wants rollouts, moved."""
+    """Return a cohort with distinct weights: after some updates or, for PPO, which requires rollouts, perturbed."""
     made = cohort([config] * len(seeds), seeds)
     if config.algorithm != "ppo":
         return train(made, config, updates)
