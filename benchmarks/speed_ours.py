@@ -76,7 +76,7 @@ def count_flops(trainer: Trainer) -> int:
     fill(trainer, config.batch_size)
     rows = trainer.replay.memory()
     with FlopCounterMode(display=False) as counter:
-        cohort._update_all(cohort.learner.update, cohort.state, cohort.numbers, cohort.seeds, cohort.record, rows)
+        cohort._update_all(cohort.learner.update, cohort.state, cohort.hyper, cohort.seeds, cohort.record, rows)
     return counter.get_total_flops() // cohort.size
 
 

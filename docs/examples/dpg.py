@@ -43,28 +43,28 @@ def actor_loss(actor, nets, critic, observation):
     return -q_values(nets, critic, observation, policy(nets, actor, observation)).mean(), ()
 
 
-def init(nets, draw, numbers):
+def init(nets, draw, hyper):
     params = {"actor": init_mlp(draw, "actor", nets.actor), "critic": init_mlp(draw, "critic", nets.critic, 1)}
     adam_state = {name: adam_init(network) for name, network in params.items()}
     return {"params": params, "adam": adam_state, "updates": torch.zeros((), dtype=torch.int64)}
 
 
-def act(nets, acting, numbers, observation, noise):
+def act(nets, acting, hyper, observation, noise):
     """Sampled and mean actions [N, A]."""
     mean = policy(nets, acting["actor"], observation)
-    return (mean + numbers["exploration_noise"] * noise).clamp(-1, 1), mean
+    return (mean + hyper["exploration_noise"] * noise).clamp(-1, 1), mean
 
 
-def update(nets, state, numbers, batch, noise):
+def update(nets, state, hyper, batch, noise):
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
 
     def descend(name, loss, *arguments):
         gradient, (metrics[f"{name}_loss"], _) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
 
     next_action = policy(nets, params["actor"], batch["next_observation"])
     next_q = q_values(nets, params["critic"], batch["next_observation"], next_action)[0]
-    descend("critic", critic_loss, nets, batch, bellman_target(batch, next_q, numbers))
+    descend("critic", critic_loss, nets, batch, bellman_target(batch, next_q, hyper))
     descend("actor", actor_loss, nets, params["critic"], batch["observation"])
     return {"params": params, "adam": adam_state, "updates": state["updates"] + 1}, metrics
 

@@ -16,7 +16,7 @@ AdamState = dict[str, Any]
 
 
 def adam_init(params: Params) -> AdamState:
-    """First and second moments, zeros like the parameters, and beta1^t, beta2^t []."""
+    """Return the initial state: first and second moments (zeros), and beta1^t and beta2^t, 1 []."""
     one = tree_leaves(params)[0].new_ones(())
     return {
         "m": tree_map(torch.zeros_like, params),
@@ -27,7 +27,7 @@ def adam_init(params: Params) -> AdamState:
 
 
 def clipped(gradient: Params, max_norm: Tensor) -> Params:
-    """A gradient scaled to a norm, over all its tensors, of `max_norm` [] at most, as torch does; 0 leaves it alone."""
+    """Scale a gradient to a global norm of at most `max_norm` [], as torch does; 0 does not scale."""
     norm = torch.stack([(g * g).sum() for g in tree_leaves(gradient)]).sum().sqrt()
     scale = torch.where(max_norm > 0, (max_norm / (norm + 1e-6)).clamp(max=1.0), 1.0)
     return tree_map(lambda g: g * scale, gradient)
@@ -36,9 +36,9 @@ def clipped(gradient: Params, max_norm: Tensor) -> Params:
 def adam(
     params: Params, gradient: Params, state: AdamState, learning_rate: Tensor, epsilon: float = EPSILON
 ) -> tuple[Params, AdamState]:
-    """One step of Adam (arXiv 1412.6980, algorithm 1); learning_rate [].
+    """Return parameters and state after one step of Adam (arXiv 1412.6980, algorithm 1); learning_rate [].
 
-    The powers of beta are carried along: beta**t, a scalar, would be computed anew for every parameter.
+    The state holds the powers of beta, since compiled code would recompute beta**t for every parameter.
     """
     beta1_power, beta2_power = BETA1 * state["beta1_power"], BETA2 * state["beta2_power"]
     m = tree_map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state["m"], gradient)

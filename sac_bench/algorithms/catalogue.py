@@ -1,6 +1,6 @@
-"""Every algorithm's options in words, for `sac-bench list algorithms` and docs/algorithms.md.
+"""Tables of every algorithm's options, for `sac-bench list algorithms` and docs/algorithms.md.
 
-python -m sac_bench.algorithms.catalogue docs/algorithms.md    # writes the tables of options into it anew
+python -m sac_bench.algorithms.catalogue docs/algorithms.md    # updates the tables in this file
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEADER = ("option", "default", "values", "in a cohort", "meaning", "default's so
 
 
 def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
-    """A row an option, in the columns of HEADER."""
+    """Return one row for each option, in the columns of HEADER."""
     per_member = algorithm.config.per_member_fields()
     rows: list[tuple[str, ...]] = []
     for key, field in algorithm.config.model_fields.items():
@@ -37,14 +37,14 @@ def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
 
 
 def filled(document: str) -> str:
-    """A document with the table of each algorithm between <!-- options: NAME --> and <!-- end -->."""
+    """Return the document with each algorithm's table between <!-- options: NAME --> and <!-- end -->."""
 
-    def table(found: re.Match[str]) -> str:
-        algorithm = ALGORITHMS[found[1]]
+    def table(match: re.Match[str]) -> str:
+        algorithm = ALGORITHMS[match[1]]
         rows: list[tuple[str, ...]] = [HEADER, ("---",) * len(HEADER)]
         rows += [(f"`{key}`", f"`{default}`", *rest) for key, default, *rest in options(algorithm)]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-        return "\n".join([f"<!-- options: {found[1]} -->", *lines, "<!-- end -->"])
+        return "\n".join([f"<!-- options: {match[1]} -->", *lines, "<!-- end -->"])
 
     return re.sub(r"<!-- options: (\w+) -->.*?<!-- end -->", table, document, flags=re.DOTALL)
 

@@ -1,7 +1,7 @@
-"""What every algorithm's config shares, and how a field says whether it may differ inside a cohort.
+"""The options that algorithms share.
 
-`PerMember[T]` marks a number that each member of a cohort may set for itself: it becomes a tensor with one
-entry a member. Every other field is structure: runs that differ in one train in different programs.
+A field of type `PerMember[T]` is a hyperparameter: it may differ between the members of a cohort and becomes a tensor
+with one entry for each. Every other field is structure: runs that differ in one train in different programs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PerMember = Annotated[T, _PER_MEMBER]
 
 def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
     if not 1 <= len(layers) <= 64 or min(layers) < 1 or max(layers) > 65536:
-        raise ValueError("wants 1 to 64 layers, each of 1 to 65536 units")
+        raise ValueError("must be 1 to 64 layers, each of 1 to 65536 units")
     return layers
 
 
@@ -31,72 +31,85 @@ Precision = Literal["float32", "bfloat16", "float64"]
 
 
 def option(default: Any, description: str, source: str, **bounds: Any) -> Any:
-    """A config field: its default, meaning, where the default comes from, and the values it may take."""
+    """Declare a config field: its default, meaning, the default's source, and bounds (`ge`, `gt`, `le`, `lt`)."""
     return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
 
 
 class TrainingConfig(BaseModel):
-    """How a run is fed and judged, whatever the algorithm. Steps are transitions of one run."""
+    """Options of every algorithm. Steps are transitions of one run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    num_envs: int = option(1, "environments a run steps at once", "arXiv 1812.05905, one", ge=1, le=4096)
+    num_envs: int = option(1, "parallel environments of a run", "arXiv 1812.05905, one", ge=1, le=4096)
     eval_every: int = option(
-        10000, "steps between evaluations; also how often a run saves", "this project: within 5% of the time", ge=1
+        10000, "steps between evaluations, and between checkpoints", "this project: within 5% of the time", ge=1
     )
     eval_episodes: int = option(
-        5, "episodes per evaluation, for the mean action and for the sampled one", "this project", ge=1, le=1000
+        5, "episodes per evaluation, for mean and for sampled actions each", "this project", ge=1, le=1000
     )
     pool_episodes: int = option(
-        50, "full-length episodes after which a run's environments are made anew", "this project", ge=1, le=100000
+        50, "full-length episodes after which a run's environments are recreated", "this project", ge=1, le=100000
     )
     precision: Precision = option(
-        "float32", "floating-point type; bfloat16 is for an update's hidden products only", "every implementation"
+        "float32",
+        "floating-point type; bfloat16 applies only to the hidden layers' products in updates",
+        "every implementation",
     )
 
     batch_size: int = option(256, "transitions per update", "arXiv 1812.05905, table 1", ge=1, le=65536)
     bootstrap_truncated: PerMember[bool] = option(
         True,
-        "value the state in which a time limit ends an episode; false: as if it had terminated, a common bug",
+        "bootstrap where a time limit ends an episode; false: treat it as terminated, a common bug",
         "arXiv 1712.00378, section 3",
     )
 
     @property
     def random_steps(self) -> int:
-        """Transitions of uniformly random actions that a run begins with."""
+        """Transitions at the start of a run whose actions are uniformly random."""
         return 0
 
     @property
     def capacity(self) -> int:
-        """Transitions that are kept."""
+        """Transitions that the replay keeps."""
         raise NotImplementedError
 
     @property
     def passes(self) -> int:
-        """About how often an update takes a batch through every network, backward included: for estimates."""
+        """Approximate passes of a batch through every network in an update, backward included: for estimates."""
         return 5
 
     @property
+    def networks(self) -> int:
+        """Largest number of networks whose activations an update holds at once: for estimates."""
+        return 3
+
+    @property
+    def hidden_units(self) -> int:
+        """Units of a network's hidden layers, the sum of all fields of type `Layers`: for estimates."""
+        fields = type(self).model_fields.items()
+        return sum(sum(getattr(self, name)) for name, field in fields if field.annotation == tuple[int, ...])
+
+    @property
     def rows(self) -> int:
-        """Inputs that an update puts through a network at once, at most: for estimates."""
+        """Largest number of inputs that an update passes through a network at once: for estimates."""
         return self.batch_size
 
     @property
     def learns_until(self) -> int | None:
-        """Transitions after which nothing is learned any more, if there is such a number."""
+        """Transitions after which learning ends, or None."""
         return None
 
     @property
     def scratch_bytes(self) -> int:
-        """What else an update holds meanwhile, whatever its networks: for estimates."""
+        """Memory of an update besides its networks, in bytes: for estimates."""
         return 0
 
     def updates_due(self, steps: int) -> int:
-        """Updates that must have been made after `steps` transitions."""
+        """Return how many updates must have been made after `steps` transitions."""
         raise NotImplementedError
 
     def steps_of_update(self, number: int) -> int:
-        """Transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
+        """Return the transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
         raise NotImplementedError
 
     def is_evaluated(self, steps: Any, last: int) -> Any:
@@ -104,7 +117,7 @@ class TrainingConfig(BaseModel):
         return (steps % self.eval_every == 0) | (steps == last)
 
     def describe_start(self) -> str:
-        """The options that say when the first update is made, and what a user may do about it."""
+        """Return the options that determine when the first update is made, and how a user can change that."""
         raise NotImplementedError
 
     @property
@@ -113,15 +126,15 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def per_member_fields(cls) -> list[str]:
-        """Names of the numbers that may differ between the members of a cohort, in order."""
+        """Return the names of the hyperparameters, which may differ between the members of a cohort, in order."""
         return [name for name, field in cls.model_fields.items() if _PER_MEMBER in field.metadata]
 
     def structure(self) -> dict[str, Any]:
-        """The fields that two runs must share to train in one program."""
+        """Return the fields that two runs must share to train in one program."""
         return self.model_dump(mode="json", exclude=set(self.per_member_fields()))
 
-    def numbers(self) -> dict[str, float]:
-        """The per-member fields as numbers, switches as 0 or 1, choices by their place."""
+    def hyperparameters(self) -> dict[str, float]:
+        """Return the per-member fields as numbers: switches as 0 or 1, choices as their index."""
         values = {}
         for name in self.per_member_fields():
             value = getattr(self, name)
@@ -131,13 +144,13 @@ class TrainingConfig(BaseModel):
             values[name] = float(value)
         return values
 
-    def number_tensors(self) -> dict[str, torch.Tensor]:
-        """The per-member fields of one learner, scalars []."""
-        return {name: torch.tensor(value, dtype=self.dtype) for name, value in self.numbers().items()}
+    def hyperparameter_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the hyperparameters of one learner as scalars []."""
+        return {name: torch.tensor(value, dtype=self.dtype) for name, value in self.hyperparameters().items()}
 
 
 class ReplayConfig(TrainingConfig):
-    """What the algorithms that learn from a replay share."""
+    """Options of the algorithms that learn from a replay."""
 
     learning_starts: int = option(
         10000,
@@ -145,9 +158,9 @@ class ReplayConfig(TrainingConfig):
         "softlearning 13cf187: 10 full episodes",
         ge=0,
     )
-    replay_capacity: int = option(1_000_000, "transitions kept", "arXiv 1812.05905, table 1", ge=1)
+    replay_capacity: int = option(1_000_000, "transitions that the replay keeps", "arXiv 1812.05905, table 1", ge=1)
     utd: float = option(1.0, "updates per transition", "arXiv 1812.05905, table 1: 1 gradient step", gt=0, le=1000)
-    n_step: int = option(1, "rewards summed before bootstrapping", "arXiv 1812.05905, eq. 3", ge=1, le=100)
+    n_step: int = option(1, "rewards that are summed before bootstrapping", "arXiv 1812.05905, eq. 3", ge=1, le=100)
 
     @property
     def random_steps(self) -> int:
@@ -158,12 +171,12 @@ class ReplayConfig(TrainingConfig):
         return self.replay_capacity
 
     def updates_due(self, steps: int) -> int:
-        """floor(utd * (steps - learning_starts))."""
+        """Return floor(utd * (steps - learning_starts))."""
         return max(0, int(Fraction(str(self.utd)) * (steps - self.learning_starts)))
 
     def describe_start(self) -> str:
         return (
-            f"learning_starts = {self.learning_starts}, utd = {self.utd:g}; wants more steps or an earlier start "
+            f"learning_starts = {self.learning_starts}, utd = {self.utd:g}; increase steps or lower learning_starts "
             "(--set learning_starts=N)"
         )
 
@@ -182,16 +195,16 @@ class ReplayConfig(TrainingConfig):
 
 
 class RolloutConfig(TrainingConfig):
-    """What the algorithms share that learn from what their present policy did, and then forget it."""
+    """Options of the algorithms that learn from rollouts of the current policy and then discard them."""
 
     rollout: int = option(
         2048,
-        "transitions, of all a run's environments together, between updates",
+        "transitions between updates, summed over a run's environments",
         "arXiv 1707.06347, table 3",
         ge=2,
         le=10**7,
     )
-    epochs: int = option(10, "times every transition of a rollout is used", "arXiv 1707.06347, table 3", ge=1, le=1000)
+    epochs: int = option(10, "passes over the transitions of a rollout", "arXiv 1707.06347, table 3", ge=1, le=1000)
     batch_size: int = option(64, "transitions per update", "arXiv 1707.06347, table 3", ge=2, le=65536)
 
     @property
@@ -204,19 +217,19 @@ class RolloutConfig(TrainingConfig):
 
     @property
     def scratch_bytes(self) -> int:
-        return 48 * self.epochs * self.rollout  # the order of minibatches and how it is drawn
+        return 48 * self.epochs * self.rollout  # drawing the order of the minibatches
 
     @property
     def updates_per_rollout(self) -> int:
-        """Minibatches of all epochs."""
+        """Minibatches in all epochs of one rollout."""
         return self.epochs * self.rollout // self.batch_size
 
     def updates_due(self, steps: int) -> int:
-        """Every minibatch of every rollout that is whole."""
+        """Return the number of minibatches in all complete rollouts."""
         return steps // self.rollout * self.updates_per_rollout
 
     def describe_start(self) -> str:
-        return f"rollout = {self.rollout}; wants more steps or a shorter rollout (--set rollout=N)"
+        return f"rollout = {self.rollout}; increase steps or shorten the rollout (--set rollout=N)"
 
     def steps_of_update(self, number: int) -> int:
         return math.ceil(number / self.updates_per_rollout) * self.rollout
@@ -230,7 +243,7 @@ class RolloutConfig(TrainingConfig):
 
 
 def require_multiple(name: str, value: int, of: int, other: str = "num_envs") -> None:
-    """Refuse a count of transitions that whole vector steps (or minibatches) cannot reach, naming the nearest."""
+    """Raise ValueError, with the nearest valid values, if `value` is not a multiple of `of`, the value of `other`."""
     if value % of:
         below = value - value % of
         nearest = f"{below} or {below + of}" if below else f"{below + of}"
@@ -238,7 +251,7 @@ def require_multiple(name: str, value: int, of: int, other: str = "num_envs") ->
 
 
 def describe_bounds(field: Any) -> str:
-    """A field's permitted values in words, for `sac-bench list`."""
+    """Return a field's permitted values as text, for `sac-bench list`."""
     words = []
     for part in field.metadata:
         for key, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):

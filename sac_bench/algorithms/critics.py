@@ -1,4 +1,4 @@
-"""What the algorithms that learn Q functions share: critics, their Bellman targets and target networks.
+"""Critics, Bellman targets and target networks: shared by the algorithms that learn Q functions.
 
 [1] arXiv 1801.01290, [2] arXiv 1812.05905. One learner: a batch of B transitions, C critics, A action dimensions in
 [-1, 1], D observation dimensions.
@@ -15,13 +15,20 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms.metric import Metric
 from sac_bench.algorithms.networks import Network, Sizes, mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters
+
+CRITIC_LOSS = Metric("critic_loss", "critic loss\n(units of return²)", "log", 2, topic="loss")
+ACTOR_LOSS = Metric("actor_loss", "actor loss", drawn=False, topic="loss")
+Q = Metric("q", "Q of replayed pairs\n(units of return)", "symlog", 1, topic="Q")
+Q_TARGET = Metric("q_target", "targets of Q\n(units of return)", "symlog", 1, drawn=False, topic="Q")
+SATURATION = Metric("saturation", "share of actions\nbeyond 0.99", topic="policy")
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The sizes of one learner's networks."""
+    """The structure of one learner's networks."""
 
     actor: Sizes
     critic: Sizes
@@ -30,84 +37,82 @@ class Networks:
     activation: str
     precision: str = "float32"
     components: int = 1
-    """Gaussians that the policy mixes."""
+    """Gaussians in the policy's mixture."""
     score_function: bool = False
-    """The policy's gradient is by its score function."""
+    """Whether the policy's gradient is the score-function estimate."""
     tanh_log_std: bool = False
-    """A tanh spans the bounds of the policy's log sigma, where it is else clipped."""
+    """Whether a tanh maps the policy's log sigma to its bounds; otherwise it is clipped."""
     target_critics: int = 0
-    """Critics drawn for each target; 0: all of them."""
+    """Critics drawn for each target; 0: all."""
 
     def forward(self, network: Network, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
-        """x [B, in] -> [B, out] in these networks' activation and precision; of an ensemble [C, B, out]."""
+        """Evaluate a network in this activation and precision: x [B, in] -> [B, out], of an ensemble [C, B, out]."""
         return mlp(network, x, self.activation, self.precision, masks)
 
 
 def q_values(
     nets: Networks, critic: Network, observation: Tensor, action: Tensor, masks: Sequence[Tensor] = ()
 ) -> Tensor:
-    """observation [B, D], action [B, A] -> Q [C, B]; `masks` [C, B, units], one a hidden layer, drop units."""
+    """Return Q [C, B] of observation [B, D], action [B, A]; dropout masks [C, B, units], one for each hidden layer."""
     x = torch.cat([observation, action], dim=-1)
     return nets.forward(critic, x, masks).squeeze(-1)
 
 
 def dropout(noise: dict[str, Tensor], name: str, rate: Tensor) -> list[Tensor]:
-    """What a pass of the critics multiplies its hidden units with: 0, or 1 / (1 - rate) for those that stay.
+    """Return the dropout masks of a pass of the critics: 0 for dropped units, 1 / (1 - rate) for the others.
 
-    The pass's uniform noise is under dropout/`name`/0, 1, ..., [C, B, units] each; where there is none, nothing drops.
+    The uniform noise of pass `name` is under dropout/`name`/0, 1, ..., [C, B, units] each; without it, nothing drops.
     """
     drawn = [uniform for key, uniform in noise.items() if key.startswith(f"dropout/{name}/")]
     return [(uniform >= rate).to(uniform.dtype) / (1 - rate) for uniform in drawn]
 
 
 def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
-    """Q [C, B] -> [B]: from the mean of the critics (0) to their minimum (1; [2] section 6)."""
+    """Pool Q [C, B] -> [B], from the mean of the critics (pessimism 0) to their minimum (1; [2] section 6)."""
     return (1 - pessimism) * q.mean(0) + pessimism * q.amin(0)
 
 
 def expected_pool(q: Tensor, drawn: int, pessimism: Tensor) -> Tensor:
-    """What `pooled` gives on average of as many of the critics, drawn without replacement: Q [C, B] -> [B].
+    """Return the expectation of `pooled` over `drawn` critics, drawn without replacement: Q [C, B] -> [B].
 
-    The i-th lowest is the minimum of those drawn if it is one of them, and the others are from above it.
+    The i-th lowest critic is the minimum if it is drawn and all others are drawn from those above it.
     """
     chances = [math.comb(len(q) - 1 - i, drawn - 1) / math.comb(len(q), drawn) for i in range(len(q))]
     lowest = (q.new_tensor(chances)[:, None] * q.sort(0).values).sum(0)
     return (1 - pessimism) * q.mean(0) + pessimism * lowest
 
 
-def bellman_target(batch: Batch, next_value: Tensor, numbers: Hyperparameters) -> Tensor:
-    """sum_j gamma^j c r_j + gamma^k V(s_k), bootstrapped unless the episode terminated ([1] eq. 8, [2] eq. 5).
+def bellman_target(batch: Batch, next_value: Tensor, hyper: Hyperparameters) -> Tensor:
+    """Return sum_j gamma^j c r_j + gamma^k V(s_k) [B], bootstrapped unless terminated ([1] eq. 8, [2] eq. 5).
 
-    A truncated episode bootstraps, unless the config has it taken for a terminated one.
-
-    Rewards [B, n] are zero after the window's end; k [B] is its length. With n > 1 the entropies of the
-    steps between are left out, as in every n-step SAC.
+    A truncated episode bootstraps, unless `bootstrap_truncated` is 0. Rewards [B, n] are zero after the end of the
+    window, whose length is k [B]. With n > 1 the entropies of intermediate steps are left out, as in every n-step SAC.
     """
     gamma, rewards = torch.ones_like(next_value), torch.zeros_like(next_value)
     for j, reward in enumerate(batch["reward"].unbind(-1)):
         within = batch["length"] > j
         rewards = rewards + torch.where(within, gamma * reward, 0.0)
-        gamma = torch.where(within, gamma * numbers["gamma"], gamma)
-    final = batch["terminated"] + (1 - numbers["bootstrap_truncated"]) * batch["truncated"]
-    return numbers["reward_scale"] * rewards + gamma * (1 - final) * next_value
+        gamma = torch.where(within, gamma * hyper["gamma"], gamma)
+    final = batch["terminated"] + (1 - hyper["bootstrap_truncated"]) * batch["truncated"]
+    return hyper["reward_scale"] * rewards + gamma * (1 - final) * next_value
 
 
 def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor, masks: Sequence[Tensor] = ()):
-    """J_Q = 1/2 E (Q_i - target)^2, summed over the critics ([1] eq. 7, [2] eq. 5) -> loss [], Q [C, B]."""
+    """Return J_Q = 1/2 E (Q_i - target)^2 [], summed over the critics ([1] eq. 7, [2] eq. 5), and Q [C, B]."""
     q = q_values(nets, critic, batch["observation"], batch["action"], masks)
     return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
 
 
 def polyak(target: Any, online: Any, tau: Tensor) -> Any:
-    """(1 - tau) target + tau online, network by network, exact at tau = 1 ([2] Algorithm 1)."""
+    """Return (1 - tau) target + tau online for each tensor, exact at tau = 1 ([2] Algorithm 1)."""
     return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)
 
 
-def follow(target: Any, online: Any, waits: Tensor, numbers: Hyperparameters) -> tuple[Any, Tensor]:
-    """A target that takes a step every `target_period` updates, and how many are left until its next one.
+def follow(target: Any, online: Any, waits: Tensor, hyper: Hyperparameters) -> tuple[Any, Tensor]:
+    """Move a target every `target_period` updates; return it and the updates left until its next step.
 
-    `waits` [] is what was left before this update.
+    `waits` [] is the number left before this update.
     """
     waits = waits - 1
-    tau = torch.where(waits <= 0, numbers["tau"], 0.0)
-    return polyak(target, online, tau), torch.where(waits <= 0, numbers["target_period"], waits)
+    tau = torch.where(waits <= 0, hyper["tau"], 0.0)
+    return polyak(target, online, tau), torch.where(waits <= 0, hyper["target_period"], waits)

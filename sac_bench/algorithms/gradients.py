@@ -1,4 +1,4 @@
-"""How much a gradient varies with the noise that it is estimated from."""
+"""The variance of a gradient over the noise that it is estimated from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms.metric import Metric
+
+VARIANCE_REPARAMETERISED = Metric(
+    "gradient_variance_reparameterised", "gradient's variance\nif reparameterised", "log", 2, topic="gradient"
+)
+VARIANCE_SCORE_FUNCTION = Metric(
+    "gradient_variance_score_function", "gradient's variance\nby score function", "log", 2, topic="gradient"
+)
+SQUARED_NORM = Metric(
+    "gradient_squared_norm", "squared norm of\nthe mean gradient", "log", 2, drawn=False, topic="gradient"
+)
+VARIANCES = (VARIANCE_REPARAMETERISED, VARIANCE_SCORE_FUNCTION)
+METRICS = (*VARIANCES, SQUARED_NORM)
+
 
 def gradient_spread(gradient: Callable[[Tensor], Any], noise: Tensor, together: int) -> tuple[Tensor, Tensor]:
-    """gradient(noise [...]) -> a pytree, for each of noise [K, ...], `together` at once.
+    """Evaluate gradient(noise [...]) -> pytree for each of noise [K, ...], `together` at a time.
 
-    -> the trace of its covariance [], unbiased (the sum over parameters of the K gradients' variance), and the squared
-    norm [] of their mean.
+    Return the trace of the K gradients' covariance [] (unbiased: their variance, summed over parameters) and the
+    squared norm [] of their mean.
     """
     each = torch.func.vmap(gradient, chunk_size=together)(noise)
     flat = torch.cat([leaf.flatten(1) for leaf in tree_leaves(each)], dim=1)

@@ -1,7 +1,7 @@
 """Multilayer perceptrons and the squashed Gaussian, written for one learner.
 
-A network is a tuple of layers. An ensemble of C networks is one, too, its tensors led by an axis of C, so that a
-layer of all of them is one batched product.
+A network is a tuple of layers. In an ensemble of C networks, every tensor has a leading axis of C, so that one batched
+product computes a layer of all of them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,43 @@ Draw = Callable[[str, tuple[int, ...]], Tensor]
 Sizes = tuple[int, ...]
 """Units of every layer, input and output included."""
 
-# torch's own elu, silu, gelu and softplus compute, eagerly, the last elements of a tensor by other functions than the
-# rest, so that a member's digits would depend on its place in the cohort. These do not.
+# Eager torch computes the last elements of a tensor by other functions than the rest in its elu, silu, gelu and
+# softplus, so a member's digits would depend on its place in the cohort. These do not.
+
+
+def elu(x: Tensor) -> Tensor:
+    """Return x where x > 0, else exp(x) - 1."""
+    return torch.where(x > 0, x, torch.expm1(x.clamp(max=0)))
+
+
+def silu(x: Tensor) -> Tensor:
+    """Return x sigmoid(x)."""
+    return 0.5 * x * (1 + torch.tanh(0.5 * x))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return x Phi(x)."""
+    return 0.5 * x * (1 + torch.erf(math.sqrt(0.5) * x))
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "tanh": torch.tanh,
-    "elu": lambda x: torch.where(x > 0, x, torch.expm1(x.clamp(max=0))),
-    "silu": lambda x: 0.5 * x * (1 + torch.tanh(0.5 * x)),
-    "gelu": lambda x: 0.5 * x * (1 + torch.erf(math.sqrt(0.5) * x)),
+    "elu": elu,
+    "silu": silu,
+    "gelu": gelu,
 }
 
 
 class Layer(NamedTuple):
-    """weight [in, out], bias [out]; of an ensemble [C, in, out] and [C, out]."""
+    """A linear layer: weight [in, out], bias [out]; of an ensemble [C, in, out], [C, out]."""
 
     weight: Tensor
     bias: Tensor
 
 
 class NormalizedLayer(NamedTuple):
-    """A layer whose outputs are normalised over its units (arXiv 1607.06450), then scaled and shifted [out]."""
+    """A linear layer followed by layer normalisation (arXiv 1607.06450) with gain and shift [out]."""
 
     weight: Tensor
     bias: Tensor
@@ -52,10 +69,10 @@ NORM_EPSILON = 1e-5  # torch.nn.LayerNorm's
 
 
 def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None, layer_norm: bool = False) -> Network:
-    """Weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), layer by layer; with `layer_norm` hidden ones normalise.
+    """Return a network with weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    This is torch.nn.Linear's default, which Stable-Baselines3, CleanRL and Spinning Up train SAC with. Network i of an
-    ensemble is the same however many there are.
+    With `layer_norm`, hidden layers are normalised. The distribution is torch.nn.Linear's default, as in SAC of
+    Stable-Baselines3, CleanRL and Spinning Up. Network i of an ensemble does not depend on the ensemble's size.
     """
     names, many = ([name], ()) if ensemble is None else ([f"{name}/{i}" for i in range(ensemble)], (ensemble,))
     network: list[Layer | NormalizedLayer] = []
@@ -70,7 +87,7 @@ def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None, l
 
 
 def init_orthogonal(draw: Draw, name: str, sizes: Sizes, last_gain: float) -> Network:
-    """Orthogonal weights, of gain sqrt(2) in hidden layers and `last_gain` in the last, and biases of 0.
+    """Return a network with orthogonal weights, gain sqrt(2) (in the last layer `last_gain`), and zero biases.
 
     arXiv 1312.6120, section 3; gains as in OpenAI Baselines, Stable-Baselines3 and CleanRL.
     """
@@ -89,14 +106,14 @@ def init_orthogonal(draw: Draw, name: str, sizes: Sizes, last_gain: float) -> Ne
 
 
 SMALL_PRODUCT = 4096
-"""Multiplications up to which torch chooses the library by how many products it makes at once."""
+"""Multiplications up to which torch chooses the library by the number of products in a batch."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x [(C,) B, in], weight [(C,) in, out] -> x @ weight [(C,) B, out], whose bits no neighbour changes.
+    """Return x @ weight [(C,) B, out] of x [(C,) B, in], weight [(C,) in, out], whose bits no neighbour changes.
 
-    Libraries make small products, and those with one row or column, differently by how many they are given at once,
-    or by where they stand in memory; as sums of products they are what compiled code makes of them, always the same.
+    Libraries compute small products, and those with one row or column, by different methods that depend on the batch
+    size or memory alignment. These are written as sums of products, as compiled code computes them.
     """
     rows, columns = x.shape[-2], weight.shape[-1]
     small = rows * x.shape[-1] * columns <= SMALL_PRODUCT or rows == 1 or columns == 1
@@ -109,13 +126,13 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 def mlp(
     network: Network, x: Tensor, activation: str, precision: str = "float32", masks: Sequence[Tensor] = ()
 ) -> Tensor:
-    """x [B, in] -> [B, out]; of an ensemble [C, B, out].
+    """Evaluate a network: x [B, in] -> [B, out]; of an ensemble [C, B, out].
 
-    `masks` [(C,) B, units], one a hidden layer, drop units: each hidden layer is a product, dropout, normalisation and
-    the activation, in the order of DroQ (arXiv 2110.02034, section 3).
+    `masks` [(C,) B, units], one for each hidden layer, drop units. A hidden layer is a product, dropout, normalisation
+    and the activation, in the order of DroQ (arXiv 2110.02034, section 3).
 
-    With precision "bfloat16" the products of the hidden layers take and give bfloat16 and sum in float32; the last
-    layer's, whose output is a value or a distribution, keeps float32.
+    With precision "bfloat16", hidden layers multiply in bfloat16 and sum in float32. The last layer, whose output is a
+    value or a distribution, uses float32.
     """
     if network[0].weight.ndim == 3:
         x = x.expand(len(network[0].weight), *x.shape)
@@ -135,12 +152,12 @@ def mlp(
 
 
 def log_slope(u: Tensor) -> Tensor:
-    """log(d tanh(u) / du) = log(1 - tanh(u)^2), exact far in the tails, its gradient too."""
+    """Return log(d tanh(u) / du) = log(1 - tanh(u)^2), which is exact in the tails, as is its gradient."""
     return 2 * (math.log(2) - u.abs() - torch.log1p(torch.exp(-2 * u.abs())))
 
 
 def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """a = tanh(u), u = mean + exp(log_std) * noise, and its exact log-density.
+    """Return a = tanh(u), u = mean + exp(log_std) * noise, and its exact log-density.
 
     mean, log_std, noise [..., A] -> a [..., A] in (-1, 1), log pi(a) [...].
     arXiv 1801.01290, appendix C, eq. 21.
@@ -152,6 +169,6 @@ def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Ten
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
-    """log N(a; mean, exp(log_std)^2), summed over A; mean, action [..., A], log_std like them or [A] -> [...]."""
+    """Return log N(a; mean, exp(log_std)^2) [...]; mean, action [..., A], log_std [..., A] or [A]."""
     z = (action - mean) * torch.exp(-log_std)
     return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -1,4 +1,4 @@
-"""What an algorithm is to the trainer: pure functions of one learner, and what they learn from."""
+"""The interface between algorithms and the trainer: pure functions of one learner, and their data."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from torch import Tensor
 from sac_bench.algorithms.networks import Draw
 
 State = dict[str, Any]
-"""A learner's tensors: parameters, targets, optimizer moments, buffers, and `updates`, its count of updates. What
-exploration carries from step to step is under `exploration`, if it carries anything."""
+"""A learner's tensors: parameters, targets, optimizer moments, buffers, and `updates`, the number of updates. The state
+of exploration, if it has one, is under `exploration`."""
 Hyperparameters = dict[str, Tensor]
 """The per-member config fields, each a scalar []."""
 Batch = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
-"""Noise by name: each name is a stream of its own, one draw of that shape an update."""
+"""Noise by name: each name is a separate stream, with one draw of that shape in each update."""
 
 
 def parameters(state: State) -> State:
-    """All that most learners hand on to a run that starts from theirs."""
+    """Return the parameters: what most learners pass on to a run that starts from their weights."""
     return {"params": state["params"]}
 
 
 @dataclass(frozen=True)
 class Value:
-    """A learner's Q, to be compared with the returns that its policy gets.
+    """A learner's Q, which evaluations compare with the returns of its policy.
 
-    of(state, numbers, observation [N, D], noise [N, noise_dim]) -> (Q [N], bonus [N]) of the actions that `act` gives
-    for this noise. Q estimates the sum of gamma^k reward_scale r_k and, at every `steps`th step from then on, of
-    gamma^k bonus_k; `gamma` and `reward_scale` are among the numbers. Both are NaN where no evaluation shows that.
-    policy: the one that Q is of, the mean action's or the sampled actions'.
+    of(state, hyper, observation [N, D], noise [N, noise_dim]) -> (Q [N], bonus [N]) of the actions that `act` returns
+    for this noise. Q estimates the sum of gamma^k reward_scale r_k and, at every `steps`th later step, of
+    gamma^k bonus_k; `gamma` and `reward_scale` must be hyperparameters. Both are NaN if no evaluation measures that.
+    policy: the policy of which Q is the value, "mean" or "sample"d actions.
     """
 
     of: Callable[..., tuple[Tensor, Tensor]]
@@ -43,10 +43,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is found out about a learner at each evaluation, on a batch of its replay.
+    """What is measured of a learner at each evaluation, on a batch of its replay.
 
-    of(state, numbers, batch, noise) -> {name: []}, with the names of `names`; noise is standard normal, of the shapes
-    of `noise`.
+    of(state, hyper, batch, noise) -> {name: []}, with the names of `names`; the noise is standard normal, with the
+    shapes in `noise`.
     """
 
     of: Callable[..., dict[str, Tensor]]
@@ -58,24 +58,24 @@ class Diagnosis:
 class Learner:
     """One learner's functions. The cohort gives every tensor a leading member axis by `torch.func.vmap`.
 
-    init(draw, numbers) -> state
-    policy(state) -> what acting reads: the tensors that are saved as a run's policy
-    act(policy, numbers, observation [N, D], noise [N, noise_dim]) -> (sampled action [N, A], mean action [N, A])
-    update(state, numbers, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
+    init(draw, hyper) -> state
+    policy(state) -> the tensors that acting needs, which are saved as a run's policy
+    act(policy, hyper, observation [N, D], noise [N, noise_dim]) -> (sampled action [N, A], mean action [N, A])
+    update(state, hyper, batch, noise) -> (state, metrics {name: []}), with the names of `metrics`
 
-    An update's noise is standard normal, `update_noise`, and uniform in [0, 1), `update_uniforms`; an action's is
-    normal, one number a dimension and `extra_noise` more.
+    The noise of an update is standard normal (`update_noise`) or uniform in [0, 1) (`update_uniforms`). That of an
+    action is normal, one number for each dimension and `extra_noise` more.
 
-    Of every `period` updates the last is made by `update` and the others, where there are any, by `between`.
-    explore(policy, numbers, observation, noise, carried, started [N]) -> (action [N, A], carried), where the actions to
-    learn from are not those that `act` samples; `started` is 1 where an episode begins.
-    With data = "rollout", prepare(state, numbers, transitions) -> (state, samples) is called when `rollout`
-    transitions are there, all of them in order, row by row; batches are parts of the samples.
+    The last of every `period` updates is made by `update`, the others by `between`.
+    explore(policy, hyper, observation, noise, carried, started [N]) -> (action [N, A], carried) replaces the sampled
+    actions of `act` in training; `started` is 1 where an episode begins.
+    With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called after every `rollout`
+    transitions, with all of them in order, row by row; batches are parts of the samples.
 
-    `value` and, with data = "replay", `diagnosis` are what evaluations measure beside returns, where they are given.
-    weights(state) -> what a run that starts from this one begins with, saved at a run's end
-    start(state, weights, numbers, before) -> a state that `init` made, with such weights of a learner whose numbers
-    were `before`, and targets equal to them; None where an algorithm's runs cannot start from others.
+    Evaluations also measure `value` and, with data = "replay", `diagnosis`, if they are given.
+    weights(state) -> the weights saved at a run's end, from which other runs can start
+    start(state, weights, hyper, before) -> an initial state with such weights, of a learner whose hyperparameters were
+    `before`, and targets equal to them; None if runs of an algorithm cannot start from others.
     """
 
     data: Literal["replay", "rollout"]
@@ -102,10 +102,10 @@ class Learner:
 
     @property
     def noise_dim(self) -> int:
-        """Standard normal numbers that an action is drawn with."""
+        """Standard normal numbers needed to sample an action."""
         return self.action_dim + self.extra_noise
 
-    def shape_of_state(self, numbers: Hyperparameters) -> State:
-        """A state of this learner's structure and shapes that takes no memory (torch's meta device)."""
-        dtype = next(iter(numbers.values())).dtype
-        return self.init(lambda name, shape: torch.empty(shape, dtype=dtype, device="meta"), numbers)
+    def shape_of_state(self, hyper: Hyperparameters) -> State:
+        """Return a state with this learner's structure and shapes that takes no memory (torch's meta device)."""
+        dtype = next(iter(hyper.values())).dtype
+        return self.init(lambda name, shape: torch.empty(shape, dtype=dtype, device="meta"), hyper)

@@ -11,18 +11,18 @@ from sac_bench.errors import InputError
 
 
 def named_tensors(tree: Any) -> dict[str, Tensor]:
-    """Every tensor of a pytree, contiguous, by its path."""
+    """Return every tensor of a pytree, contiguous, by its path."""
     return {_name(path): leaf.contiguous() for path, leaf in tree_flatten_with_path(tree)[0]}
 
 
 def with_tensors(tree: Any, tensors: dict[str, Tensor]) -> Any:
-    """A pytree of `tree`'s structure with the tensors of these names; InputError when one is missing or misshapen."""
+    """Return a pytree with `tree`'s structure and these tensors; raise InputError if one is missing or misshapen."""
 
     def named(path: tuple[Any, ...], leaf: Tensor) -> Tensor:
-        found = tensors.get(_name(path))
-        if found is None or found.shape != leaf.shape:
-            raise InputError(f"saved by another version of sac_bench: {_name(path)} is not as it is now")
-        return found
+        tensor = tensors.get(_name(path))
+        if tensor is None or tensor.shape != leaf.shape:
+            raise InputError(f"saved by another version of sac_bench: {_name(path)} is missing or has another shape")
+        return tensor
 
     return tree_map_with_path(named, tree)
 

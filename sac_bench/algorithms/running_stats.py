@@ -1,4 +1,4 @@
-"""Running mean and variance of what a learner has seen, written for one learner."""
+"""Running mean and variance of a learner's data, written for one learner."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 Statistics = dict[str, Tensor]
 """mean and var [...], count []."""
 VARIANCE_EPSILON = 1e-8  # added to running variances, as Gymnasium and Stable-Baselines3 do
-LIMIT = 10.0  # of what is standardised, either way, as there
+LIMIT = 10.0  # bound of standardised values, as in both
 
 
-def nothing_seen(like: Tensor, *shape: int) -> Statistics:
-    """Statistics of nothing: mean 0 and variance 1, of the type and device of `like`."""
+def empty_statistics(like: Tensor, *shape: int) -> Statistics:
+    """Return statistics of no data: mean 0, variance 1, count 0, with the type and device of `like`."""
     return {"mean": like.new_zeros(shape), "var": like.new_ones(shape), "count": like.new_zeros(())}
 
 
 def merged(statistics: Statistics, x: Tensor) -> Statistics:
-    """Mean, variance and count of all before and of x [K, ...] (Chan, Golub & LeVeque 1979)."""
+    """Return the statistics after adding x [K, ...] (Chan, Golub & LeVeque 1979)."""
     count = statistics["count"] + len(x)
     share = len(x) / count
     mean, delta = x.mean(0), x.mean(0) - statistics["mean"]
@@ -30,9 +30,10 @@ def merged(statistics: Statistics, x: Tensor) -> Statistics:
 
 
 def deviation(statistics: Statistics) -> Tensor:
+    """Return the standard deviation [...], with VARIANCE_EPSILON added to the variance."""
     return torch.sqrt(statistics["var"] + VARIANCE_EPSILON)
 
 
 def standardized(x: Tensor, statistics: Statistics) -> Tensor:
-    """x [..., D] by its mean and deviation, within the limits."""
+    """Standardise x [..., D] by mean and deviation, clipped to LIMIT."""
     return ((x - statistics["mean"]) / deviation(statistics)).clamp(-LIMIT, LIMIT)

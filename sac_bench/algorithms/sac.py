@@ -1,10 +1,10 @@
-"""Soft Actor-Critic, every published form of it that the config can name.
+"""Soft Actor-Critic in its published forms, which the config selects.
 
 [1] arXiv 1801.01290: with a V network and a fixed temperature (Algorithm 1).
 [2] arXiv 1812.05905: without the V network, with a learned temperature (Algorithm 1). The defaults.
 
-What its policies are: `policies`. Everything here is written for one learner: a batch of B transitions, C critics, A
-action dimensions in [-1, 1], D observation dimensions. `training.cohort` lifts it to M members.
+`policies` has its policies. Everything here is written for one learner: a batch of B transitions, C critics, A action
+dimensions in [-1, 1], D observation dimensions. `training.cohort` lifts it to M members.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms import gradients
 from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
 from sac_bench.algorithms.critics import (
+    ACTOR_LOSS,
+    CRITIC_LOSS,
+    Q_TARGET,
+    SATURATION,
     Networks,
+    Q,
     bellman_target,
     critic_loss,
     dropout,
@@ -32,14 +38,14 @@ from sac_bench.algorithms.critics import (
     pooled,
     q_values,
 )
-from sac_bench.algorithms.gradients import gradient_spread
+from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
-from sac_bench.algorithms.running_stats import merged, nothing_seen, standardized
+from sac_bench.algorithms.running_stats import empty_statistics, merged, standardized
 
 VERSION = 3
-"""Raised whenever the numbers that SAC computes for a config change, a changed default included; in every run's id."""
+"""Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 
 class SACConfig(ReplayConfig):
@@ -50,40 +56,44 @@ class SACConfig(ReplayConfig):
     layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "1812.05905, table 1")
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1812.05905, table 1")
     critics: int = option(2, "number of Q networks", "1812.05905, section 6", ge=1, le=64)
-    value_network: bool = option(False, "a separate V network with its own target", "1812.05905, section 4.2")
+    value_network: bool = option(False, "train a V network with its own target", "1812.05905, section 4.2")
     target_critics: int = option(
         0,
-        "critics drawn for each update's Q targets; 0: all",
+        "critics drawn for the Q targets of each update; 0: all",
         "1812.05905 (2101.05982: 2 of 10)",
         ge=0,
         le=64,
     )
     target_policy: bool = option(
-        False, "an average of the policy, moving as the critics' targets do, acts in the Q targets", "1812.05905: none"
+        False, "use a target policy, averaged like the critics' targets, in the Q targets", "1812.05905: none"
     )
     actor_delay: int = option(
-        1, "updates for each one that moves policy and temperature", "1812.05905, Algorithm 1", ge=1, le=1000
+        1, "critic updates per update of policy and temperature", "1812.05905, Algorithm 1", ge=1, le=1000
     )
     gradient_estimator: Literal["reparameterised", "score-function"] = option(
-        "reparameterised", "the policy's gradient: through its actions, or by their likelihood", "1812.05905, eq. 9"
+        "reparameterised",
+        "gradient of the policy: through its actions, or by their likelihood",
+        "1812.05905, eq. 9",
     )
-    mixture: int = option(1, "Gaussians that the policy mixes", "1812.05905, appendix C", ge=1, le=64)
+    mixture: int = option(1, "Gaussians in the policy's mixture", "1812.05905, appendix C", ge=1, le=64)
     state_dependent_std: bool = option(
-        True, "log sigma is an output of the network; false: a parameter that begins at 0", "1812.05905, appendix C"
+        True, "log sigma is an output of the network; false: a parameter, initially 0", "1812.05905, appendix C"
     )
     log_std_form: Literal["clipped", "tanh"] = option(
-        "clipped", "log sigma is clipped to its bounds, or a tanh spans them", "softlearning gaussian_policy.py"
+        "clipped", "clip log sigma to its bounds, or map it to them by a tanh", "softlearning gaussian_policy.py"
     )
     layer_norm: Literal["none", "critics", "all"] = option(
         "none",
-        "networks whose hidden layers are normalised, with gain and shift",
+        "networks with layer normalisation in the hidden layers, with gain and shift",
         "1812.05905 (2110.02034: critics)",
     )
     dropout: bool = option(
-        False, "critics drop hidden units, each pass its own, targets included", "1812.05905 (2110.02034: true)"
+        False, "dropout in the critics and their targets, drawn anew for each pass", "1812.05905 (2110.02034: true)"
     )
     normalize_observations: bool = option(
-        False, "observations by the mean and deviation of all batches so far, clipped to 10", "1812.05905: none"
+        False,
+        "standardise observations by the mean and deviation of all batches so far, clipped to 10",
+        "1812.05905: none",
     )
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "1812.05905, table 1", gt=0, le=1)
@@ -94,65 +104,67 @@ class SACConfig(ReplayConfig):
     tau: PerMember[float] = option(0.005, "step of the target average; 1 copies", "1812.05905, table 1", gt=0, le=1)
     target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1, le=10**7)
     dropout_rate: PerMember[float] = option(
-        0.01, "share of hidden units dropped, where `dropout` is on", "2110.02034, section 4", ge=0, lt=1
+        0.01, "share of hidden units dropped, if `dropout` is true", "2110.02034, section 4", ge=0, lt=1
     )
     reward_scale: PerMember[float] = option(1.0, "factor on every reward", "1812.05905: none", gt=0, le=1e6)
-    learn_temperature: PerMember[bool] = option(True, "learn alpha by [2] eq. 18", "1812.05905, section 5")
+    learn_temperature: PerMember[bool] = option(True, "learn alpha ([2] eq. 18)", "1812.05905, section 5")
     temperature: PerMember[float] = option(
         1.0,
-        "alpha: where it starts if learned, else its fixed value",
+        "alpha: initial value if learned, else fixed value",
         "softlearning sac.py, log alpha = 0",
         ge=0,
         le=1e6,
     )
     temperature_objective: PerMember[Literal["log-alpha", "alpha"]] = option(
-        "log-alpha", "[2] eq. 18 with log alpha in the place of alpha, or as printed", "softlearning sac.py"
+        "log-alpha", "[2] eq. 18 with log alpha instead of alpha, or as printed", "softlearning sac.py"
     )
     target_entropy_scale: PerMember[float] = option(
-        1.0, "target entropy is minus this times dim(A), for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100
+        1.0, "the target entropy is -dim(A) times this, for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100
     )
-    entropy_in_backup: PerMember[bool] = option(True, "entropy counts in the value targets", "1812.05905, eq. 3")
+    entropy_in_backup: PerMember[bool] = option(True, "include the entropy in the value targets", "1812.05905, eq. 3")
     pessimism: PerMember[float] = option(
         1.0, "critics pooled as (1 - p) mean + p min", "1812.05905, section 6: min", ge=0, le=1
     )
     actor_objective: PerMember[Literal["pooled", "first", "mean"]] = option(
-        "pooled", "the actor climbs the pooled critics, the first one or their mean", "1812.05905, section 6"
+        "pooled", "critics that the policy maximises: pooled, the first, or their mean", "1812.05905, section 6"
     )
     stochastic_updates: PerMember[bool] = option(
-        True, "losses take sampled actions; false: mean actions, a deterministic policy", "1812.05905, eq. 5 and 9"
+        True, "use sampled actions in losses; false: mean actions, a deterministic policy", "1812.05905, eq. 5 and 9"
     )
     log_std_min: PerMember[float] = option(-20.0, "lower bound of log sigma", "softlearning gaussian_policy.py", ge=-80)
     log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
 
     @property
+    def networks(self) -> int:
+        return 2 + self.critics  # and the policy and V, or the policy's target
+
+    @property
     def scratch_bytes(self) -> int:
         units = self.batch_size * sum(self.layers) if self.dropout else 0
-        return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # what masks are drawn from, and they
+        return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
         if self.learn_temperature and self.temperature < 1e-6:
             raise ValueError(
-                f"temperature = {self.temperature:g} cannot be learned from; set learn_temperature = false or start at "
-                "1e-6 or above"
+                f"temperature = {self.temperature:g} is too low an initial value; set learn_temperature = false, or "
+                "temperature to at least 1e-6"
             )
         if self.log_std_min > self.log_std_max:
             raise ValueError(f"log_std_min = {self.log_std_min} is above log_std_max = {self.log_std_max}")
         if not self.stochastic_updates and (self.learn_temperature or self.temperature > 0):
             raise ValueError(
-                "stochastic_updates = false leaves no entropy to weigh: set learn_temperature = false, temperature = 0"
+                "stochastic_updates = false leaves no entropy: set learn_temperature = false and temperature = 0"
             )
         if not self.stochastic_updates and (self.gradient_estimator == "score-function" or self.mixture > 1):
-            raise ValueError("gradient_estimator = score-function and mixture > 1 want stochastic_updates = true")
+            raise ValueError("gradient_estimator = score-function and mixture > 1 require stochastic_updates = true")
         if self.mixture > 1 and not self.state_dependent_std:
-            raise ValueError(
-                f"mixture = {self.mixture} has its deviations from the network: set state_dependent_std = true"
-            )
+            raise ValueError(f"mixture = {self.mixture} requires state_dependent_std = true")
         if self.target_critics > self.critics:
-            raise ValueError(f"target_critics = {self.target_critics} is more than critics = {self.critics}")
+            raise ValueError(f"target_critics = {self.target_critics} is above critics = {self.critics}")
         if self.value_network and (self.target_critics or self.target_policy):
             raise ValueError(
-                "target_critics and target_policy are of targets made by Q's; value_network = true learns from V's"
+                "target_critics and target_policy require value_network = false, since they apply to targets from Q"
             )
         return self
 
@@ -161,17 +173,17 @@ class SACConfig(ReplayConfig):
 
 
 def v_values(nets: Networks, value: Network, observation: Tensor) -> Tensor:
-    """observation [B, D] -> V [B]."""
+    """Return V [B] of observation [B, D]."""
     return nets.forward(value, observation).squeeze(-1)
 
 
 def soft_value(q: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
-    """V(s) = Q(s, a) - alpha log pi(a|s) for a ~ pi; all [B] ([2] eq. 3)."""
+    """Return V(s) = Q(s, a) - alpha log pi(a|s) for a ~ pi; all [B] ([2] eq. 3)."""
     return q - alpha * log_pi
 
 
 def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor):
-    """J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 ([1] eq. 5) -> loss [], V [B]."""
+    """Return J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 [] ([1] eq. 5), and V [B]."""
     v = v_values(nets, value, observation)
     return 0.5 * ((v - target) ** 2).mean(), v
 
@@ -183,67 +195,77 @@ def actor_loss(
     observation: Tensor,
     noise: Tensor,
     alpha: Tensor,
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
     masks: Sequence[Tensor] = (),
 ):
-    """J_pi = E [alpha log pi(a|s) - Q(s, a)] ([1] eq. 10 and 12, [2] eq. 7 and 9) -> loss [], (log pi, a)."""
-    sample = policy(nets, actor, observation, noise, numbers)
+    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a)."""
+    sample = policy(nets, actor, observation, noise, hyper)
     q = q_values(nets, critic, observation, sample.action, masks)
-    climbed = torch.where(numbers["actor_objective"] > 0, q[0], pooled(q, numbers["pessimism"]))
-    climbed = torch.where(numbers["actor_objective"] > 1, q.mean(0), climbed)
+    climbed = torch.where(hyper["actor_objective"] > 0, q[0], pooled(q, hyper["pessimism"]))
+    climbed = torch.where(hyper["actor_objective"] > 1, q.mean(0), climbed)
     cost = alpha * sample.log_pi - climbed
     return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
 
 
-def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, numbers: Hyperparameters):
-    """J(alpha) = -alpha E [log pi + target entropy] ([2] eq. 18), or log alpha for alpha as softlearning 01cd86e."""
-    weight = torch.where(numbers["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
-    return -numbers["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
+def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, hyper: Hyperparameters):
+    """Return J(alpha) = -alpha E [log pi + target entropy] [] ([2] eq. 18); with log alpha: softlearning 01cd86e."""
+    weight = torch.where(hyper["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
+    return -hyper["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
+TEMPERATURE = Metric("temperature", "temperature", "log", topic="policy")
+TEMPERATURE_LOSS = Metric("temperature_loss", "temperature loss", drawn=False, topic="loss")
+V = Metric("v", "V of replayed states\n(units of return)", "symlog", 1, topic="V")
+METRICS = (CRITIC_LOSS, ACTOR_LOSS, TEMPERATURE_LOSS, Q, Q_TARGET, TEMPERATURE, ENTROPY, SATURATION)
+"""Metrics of every update, in the order of training.csv."""
+VALUE_METRICS = (VALUE_LOSS, V)
+"""Metrics of a V network."""
+POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
+"""Metrics that only updates of the policy compute."""
 
-def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, numbers: Hyperparameters) -> State:
-    """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
+
+def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: Hyperparameters) -> State:
+    """Return one learner's initial state. Critic i does not depend on the number of critics."""
     of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
     params: dict[str, Any] = {
         "actor": init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std),
         "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics),
     }
-    params["temperature"] = torch.where(numbers["temperature"] > 0, numbers["temperature"], 1.0).log()
+    params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()
     if config.value_network:
         params["value"] = init_mlp(draw, "value", nets.value, layer_norm=of_critics)
     state = {
         "params": params,
         "target": tree_map(torch.clone, params["value" if config.value_network else "critic"]),
         "adam": {name: adam_init(p) for name, p in params.items()},
-        "target_in": numbers["target_period"].clone(),  # updates until the target's next step
+        "target_in": hyper["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
     if config.actor_delay > 1:
-        state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in OF_POLICY}
+        state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in POLICY_METRICS}
     if config.target_policy:
         state["target_policy"] = tree_map(torch.clone, params["actor"])
     if config.normalize_observations:
-        state["normalizer"] = nothing_seen(params["temperature"], nets.actor[0])
+        state["normalizer"] = empty_statistics(params["temperature"], nets.actor[0])
     return state
 
 
 def acting(state: State) -> dict[str, Any]:
-    """What acting reads of a state, and what a run's policy is."""
+    """Return the part of a state that acting needs: a run's policy."""
     normalizer = {"normalizer": state["normalizer"]} if "normalizer" in state else {}
     return {"actor": state["params"]["actor"]} | normalizer
 
 
 def weights(state: State) -> State:
-    """What a run hands on: parameters, and what it knows of observations."""
+    """Return what a run passes on: parameters and the statistics of observations."""
     return {name: state[name] for name in ("params", "normalizer") if name in state}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
-    """A new state with another learner's weights; its alpha, too, where both learn it."""
-    both = numbers["learn_temperature"] * before["learn_temperature"] > 0
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+    """Return a new state with another learner's weights, including its alpha if both learn it."""
+    both = hyper["learn_temperature"] * before["learn_temperature"] > 0
     own, params = state["params"]["temperature"], weights["params"]
     params = params | {"temperature": torch.where(both, params["temperature"], own)}
     targets = {name: tree_map(torch.clone, part) for name, part in followed(params).items() if name in state}
@@ -251,37 +273,37 @@ def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperp
 
 
 def followed(params: State) -> State:
-    """What each target follows."""
+    """Return the networks that each target follows."""
     return {"target": params["value" if "value" in params else "critic"], "target_policy": params["actor"]}
 
 
-def act(nets: Networks, acting: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-    """observation [N, D], noise [N, A] (of a mixture [N, A + 1]) -> sampled action [N, A], mean action [N, A]."""
+def act(nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+    """Return sampled and mean actions [N, A] of observation [N, D], noise [N, A] (of a mixture [N, A + 1])."""
     if "normalizer" in acting:
         observation = standardized(observation, acting["normalizer"])
-    sample = policy(nets, acting["actor"], observation, noise, numbers)
+    sample = policy(nets, acting["actor"], observation, noise, hyper)
     return sample.action, sample.mean
 
 
 def drawn_critics(nets: Networks, target: Network, noise: dict[str, Tensor]) -> Network:
-    """Those of the target critics that an update asks, all or a random few (REDQ: arXiv 2101.05982, Algorithm 1)."""
+    """Return the target critics of an update: all, or a random subset (REDQ: arXiv 2101.05982, Algorithm 1)."""
     if not nets.target_critics:
         return target
-    few = noise["target_critics"].argsort()[: nets.target_critics]
-    return tree_map(lambda leaf: leaf[few], target)
+    subset = noise["target_critics"].argsort()[: nets.target_critics]
+    return tree_map(lambda leaf: leaf[subset], target)
 
 
-def temperature(params: dict[str, Any], numbers: Hyperparameters) -> Tensor:
-    """alpha []."""
-    return torch.where(numbers["learn_temperature"] > 0, params["temperature"].exp(), numbers["temperature"])
+def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
+    """Return alpha []."""
+    return torch.where(hyper["learn_temperature"] > 0, params["temperature"].exp(), hyper["temperature"])
 
 
 def update(
-    nets: Networks, moves_policy: bool, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ):
-    """One update: (V), Q, if it `moves_policy` policy and temperature, targets -> (state, metrics of scalars []).
+    """Update (V), Q, then policy and temperature if `moves_policy`, then targets; return state and metrics [].
 
-    The policy's metrics are those of its last update, 0 before the first.
+    Metrics of the policy are those of its last update, 0 before the first.
     """
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
     new = state | {"updates": state["updates"] + 1}
@@ -290,91 +312,97 @@ def update(
         seen = {name: standardized(batch[name], new["normalizer"]) for name in ("observation", "next_observation")}
         batch = batch | seen
     observation, next_observation = batch["observation"], batch["next_observation"]
-    spread = {name: numbers["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
-    masks = lambda name: dropout(noise, name, numbers["dropout_rate"])
-    alpha = temperature(params, numbers)
-    backup_alpha = alpha * numbers["entropy_in_backup"]
+    spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
+    alpha = temperature(params, hyper)
+    backup_alpha = alpha * hyper["entropy_in_backup"]
     has_value = "value" in params
+
+    def masks(name: str) -> list[Tensor]:
+        return dropout(noise, name, hyper["dropout_rate"])
 
     def descend(name: str, loss: Callable, *arguments: Any) -> Any:
         gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
         return extras
 
     if has_value:
-        sample = policy(nets, params["actor"], observation, spread["policy"], numbers)
+        sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
         q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
-        v_target = soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)
+        v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
         metrics["v"] = descend("value", value_loss, nets, observation, v_target).mean()
         next_value = v_values(nets, state["target"], next_observation)
     else:
         actor = state.get("target_policy", params["actor"])
-        sample = policy(nets, actor, next_observation, spread["next_policy"], numbers)
+        sample = policy(nets, actor, next_observation, spread["next_policy"], hyper)
         critics = drawn_critics(nets, state["target"], noise)
         q = q_values(nets, critics, next_observation, sample.action, masks("target"))
-        next_value = soft_value(pooled(q, numbers["pessimism"]), sample.log_pi, backup_alpha)
+        next_value = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
 
-    target = bellman_target(batch, next_value, numbers)
+    target = bellman_target(batch, next_value, hyper)
     q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
     if moves_policy:
         log_pi, action = descend(
-            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, numbers, masks("actor")
+            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
         )
-        target_entropy = -numbers["target_entropy_scale"] * action.shape[-1]
-        descend("temperature", temperature_loss, log_pi, target_entropy, numbers)
+        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1]
+        descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
         metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
     else:
         metrics |= state["of_policy"]
     if "of_policy" in state:
-        new["of_policy"] = {name: metrics[name] for name in OF_POLICY}
+        new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
 
     online = {name: part for name, part in followed(params).items() if name in state}
-    targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], numbers)
+    targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], hyper)
     metrics |= {"q": q.mean(), "q_target": target.mean(), "temperature": alpha}
     return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
-def value(nets: Networks, state: State, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-    """observation [N, D], noise as in `act` -> Q [N], as targets pool it, and -alpha log pi [N] of sampled actions.
+def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+    """Return Q [N], pooled as in targets, and -alpha log pi [N] of sampled actions; noise as in `act`.
 
-    The latter is 0 where the targets leave entropy out; both are NaN where they are those of mean actions.
+    The latter is 0 if the targets leave out the entropy. Both are NaN if losses use mean actions.
     """
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
     params = state["params"]
-    sample = policy(nets, params["actor"], observation, noise, numbers)
+    sample = policy(nets, params["actor"], observation, noise, hyper)
     q = q_values(nets, params["critic"], observation, sample.action)
-    sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
-    bonus = -temperature(params, numbers) * numbers["entropy_in_backup"] * sample.log_pi
-    return sampled * expected_pool(q, nets.target_critics or nets.critics, numbers["pessimism"]), sampled * bonus
+    sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
+    bonus = -temperature(params, hyper) * hyper["entropy_in_backup"] * sample.log_pi
+    return sampled * expected_pool(q, nets.target_critics or nets.critics, hyper["pessimism"]), sampled * bonus
 
 
-def diagnose(nets: Networks, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
-    """How the policy's gradient on a batch varies with the actions drawn, noise["gradient"] [K, B, A], by both
-    estimators of `policies` ([2] section 4.2); NaN where losses take mean actions. Dropout is off."""
+def diagnose(nets: Networks, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+    """Return the variance of the policy's gradient on a batch over sampled actions, by both estimators of `policies`.
+
+    noise["gradient"] is [K, B, A] ([2] section 4.2). NaN if losses use mean actions. Dropout is off.
+    """
     observation = batch["observation"]
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
-    params, alpha, found = state["params"], temperature(state["params"], numbers), {}
-    sampled = torch.where(numbers["stochastic_updates"] > 0, 1.0, torch.nan)
-    for name, by_score in (("score_function", True), ("reparameterised", False)):
+    params, alpha, results = state["params"], temperature(state["params"], hyper), {}
+    sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
+    for metric, by_score in ((gradients.VARIANCE_SCORE_FUNCTION, True), (gradients.VARIANCE_REPARAMETERISED, False)):
         loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
-        gradient = lambda z, loss=loss: loss(params["critic"], observation, z, alpha, numbers)[0]
-        variance, squared_norm = gradient_spread(gradient, noise["gradient"], max(1, ROWS // len(observation)))
-        found[f"gradient_variance_{name}"] = sampled * variance
-    return found | {"gradient_squared_norm": sampled * squared_norm}
+
+        def gradient(z: Tensor, loss: Callable = loss) -> Any:
+            return loss(params["critic"], observation, z, alpha, hyper)[0]
+
+        variance, squared_norm = gradients.gradient_spread(
+            gradient, noise["gradient"], max(1, ROWS // len(observation))
+        )
+        results[metric.name] = sampled * variance
+    return results | {gradients.SQUARED_NORM.name: sampled * squared_norm}
 
 
-OF_POLICY = ("actor_loss", "temperature_loss", "entropy", "saturation")
-GRADIENTS = 32  # that a variance is measured over
-ROWS = 8192  # of their batches that are taken through the networks at once
-MOST_ROWS = 32 * ROWS  # of them all; larger batches have fewer gradients
-DIAGNOSED = ("gradient_variance_reparameterised", "gradient_variance_score_function", "gradient_squared_norm")
-METRICS = ("critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "temperature", "entropy", "saturation")
+GRADIENTS = 32  # gradients whose variance is measured
+ROWS = 8192  # inputs that are passed through the networks at once for them
+MOST_ROWS = 32 * ROWS  # inputs in total: larger batches have fewer gradients
 
 
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
-    """SAC as the trainer sees it."""
+    """Return SAC's learner for these dimensions."""
     d, a, b = observation_dim, action_dim, config.batch_size
     hidden = config.layers
     heads = outputs(a, config.mixture, config.state_dependent_std)
@@ -403,7 +431,6 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
             for name, critics in passes.items()
             for i, units in enumerate(hidden)
         }
-    metrics: tuple[str, ...] = METRICS + (("value_loss", "v") if config.value_network else ())
     return Learner(
         data="replay",
         init=partial(init, config, nets, a),
@@ -417,9 +444,11 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         update_uniforms=update_uniforms,
         extra_noise=extra_noise,
         batch_size=b,
-        metrics=metrics,
+        metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
-        diagnosis=Diagnosis(partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, DIAGNOSED),
+        diagnosis=Diagnosis(
+            partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, names(gradients.METRICS)
+        ),
         weights=weights,
         start=start,
     )

@@ -1,7 +1,7 @@
 """Soft Q-learning: a soft Q function, and a network that samples from exp(Q).
 
-[1] arXiv 1702.08165 (Algorithm 1; appendix C for its expectations). Defaults, and what the paper leaves open, are the
-authors' code's: github haarnoja/softqlearning 6f51eac. alpha = 1 throughout: reward_scale is its inverse.
+[1] arXiv 1702.08165 (Algorithm 1; appendix C for its expectations). Defaults, and details that the paper leaves open,
+follow the authors' code, github haarnoja/softqlearning 6f51eac. alpha is 1 throughout; reward_scale is its inverse.
 
 Everything here is written for one learner: a batch of B transitions, C critics, A action dimensions in [-1, 1], D
 observation dimensions; K particles, actions of one state. `training.cohort` lifts it to M members.
@@ -23,12 +23,24 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, follow, pooled
+from sac_bench.algorithms.critics import (
+    ACTOR_LOSS,
+    CRITIC_LOSS,
+    Q_TARGET,
+    SATURATION,
+    Networks,
+    Q,
+    bellman_target,
+    critic_loss,
+    follow,
+    pooled,
+)
+from sac_bench.algorithms.metric import Metric, names
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, Shapes, State
 
 VERSION = 2
-"""Raised whenever the numbers that SQL computes for a config change, a changed default included; in every run's id."""
+"""Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 SQUASH_EPSILON = 1e-6  # the authors' EPS, in log(1 - a^2 + EPS)
 
@@ -36,7 +48,7 @@ CODE = "softqlearning 6f51eac, mujoco_all_sql.py"
 
 
 class SQLConfig(ReplayConfig):
-    """Defaults are those of the authors' code. Their reward scales, one for each environment, are an experiment's."""
+    """Defaults are those of the authors' code, except reward scales, which experiments set for each environment."""
 
     algorithm: ClassVar[str] = "sql"
 
@@ -50,9 +62,11 @@ class SQLConfig(ReplayConfig):
     layers: Layers = option((128, 128), "units of each hidden layer, sampler and critics", CODE)
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "softqlearning 6f51eac, nn.py")
     critics: int = option(1, "number of Q networks", CODE, ge=1, le=64)
-    value_particles: int = option(16, "uniform actions that V averages exp(Q) over", CODE, ge=1, le=4096)
-    kernel_particles: int = option(16, "actions a state that the sampler is trained with", CODE, ge=3, le=4096)
-    kernel_update_ratio: float = option(0.5, "share of them that are moved; the others say where to", CODE, gt=0, lt=1)
+    value_particles: int = option(16, "uniform actions over which V averages exp(Q)", CODE, ge=1, le=4096)
+    kernel_particles: int = option(16, "actions per state for the sampler's updates", CODE, ge=3, le=4096)
+    kernel_update_ratio: float = option(
+        0.5, "share of kernel_particles that are moved; the others determine the direction", CODE, gt=0, lt=1
+    )
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the sampler", CODE, gt=0, le=1)
     critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", CODE, gt=0, le=1)
@@ -66,27 +80,31 @@ class SQLConfig(ReplayConfig):
         1.0, "critics pooled as (1 - p) mean + p min", "this project: the authors have one", ge=0, le=1
     )
     bandwidth_min: PerMember[float] = option(
-        1e-3, "the kernel's least bandwidth", "softqlearning 6f51eac, kernel.py", gt=0, le=1e6
+        1e-3, "smallest bandwidth of the kernel", "softqlearning 6f51eac, kernel.py", gt=0, le=1e6
     )
     particles_in: PerMember[Literal["actions", "presquash"]] = option(
         "actions",
-        "space the particles move in: of actions a (the sampler tends to exp(Q) prod(1 - a^2)) or of atanh a "
-        "(to exp(Q))",
+        "space in which particles move: actions a (the sampler tends to exp(Q) prod(1 - a^2)) or atanh a (to exp(Q))",
         "softqlearning 6f51eac, sql.py",
     )
 
     @property
     def updated_particles(self) -> int:
-        """Particles that are moved, rounded down like the authors'."""
+        """Particles that are moved, rounded down as in the authors' code."""
         return int(self.kernel_particles * self.kernel_update_ratio)
 
     @property
     def fixed_particles(self) -> int:
+        """Particles that determine the direction."""
         return self.kernel_particles - self.updated_particles
 
     @property
+    def networks(self) -> int:
+        return 2 + self.critics  # and the sampler, with fixed and updated particles
+
+    @property
     def passes(self) -> int:
-        # Critic: particles of V, 3 of its loss, fixed particles there and back. Sampler: all there, the updated back.
+        # Critic: V's particles, 3 for its loss, fixed particles forward and backward. Sampler: all, updated backward.
         return (self.value_particles + 3 + 3 * self.kernel_particles) // 2
 
     @property
@@ -98,8 +116,8 @@ class SQLConfig(ReplayConfig):
         if self.updated_particles < 1 or self.fixed_particles < 2:
             raise ValueError(
                 f"kernel_particles = {self.kernel_particles} and kernel_update_ratio = {self.kernel_update_ratio:g} "
-                f"make {self.updated_particles} updated and {self.fixed_particles} fixed particles; wants at least 1 "
-                "and 2"
+                f"make {self.updated_particles} updated and {self.fixed_particles} fixed particles; at least 1 and "
+                "2 are required"
             )
         return self
 
@@ -108,13 +126,17 @@ class SQLConfig(ReplayConfig):
 
 
 def joined(nets: Networks, network: Network, observation: Tensor, other: Tensor) -> Tensor:
-    """A network of [observation, other] for K others a state, its first product split so that states are not repeated.
+    """Evaluate a network of [observation, other] for K others in each state -> [B, K, out].
 
-    observation [B, D], other [B, K, A], or [1, K, A] for the same ones in every state -> [B, K, out].
+    observation [B, D], other [B, K, A], or [1, K, A] if they are the same in every state. The first layer's product is
+    split, so that states are not repeated.
     """
     first, d = network[0], observation.shape[-1]
     precise = torch.bfloat16 if nets.precision == "bfloat16" else first.weight.dtype
-    by_first = lambda x, weight: product(x.to(precise), weight.to(precise)).to(first.bias.dtype)
+
+    def by_first(x: Tensor, weight: Tensor) -> Tensor:
+        return product(x.to(precise), weight.to(precise)).to(first.bias.dtype)
+
     of_other = by_first(other.flatten(0, 1), first.weight[d:]).unflatten(0, other.shape[:2])
     hidden = by_first(observation, first.weight[:d])[:, None] + of_other + first.bias
     output = mlp(network[1:], ACTIVATIONS[nets.activation](hidden).flatten(0, 1), nets.activation, nets.precision)
@@ -122,30 +144,30 @@ def joined(nets: Networks, network: Network, observation: Tensor, other: Tensor)
 
 
 def q_particles(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:
-    """observation [B, D], action [B, K, A] or [1, K, A] -> Q [C, B, K]."""
+    """Return Q [C, B, K] of observation [B, D], action [B, K, A] or [1, K, A]."""
     return torch.vmap(lambda one: joined(nets, one, observation, action).squeeze(-1))(critic)
 
 
 def uniform_actions(noise: Tensor) -> Tensor:
-    """Standard normals -> uniform on [-1, 1]: 2 Phi(z) - 1, exact to the type's rounding."""
+    """Map standard normal noise z to uniform actions in [-1, 1], 2 Phi(z) - 1, exact to the type's rounding."""
     return torch.erf(noise / math.sqrt(2))
 
 
 def soft_value(q: Tensor, action_dim: int) -> Tensor:
-    """V(s) = log mean_k exp Q(s, a_k) + A log 2, a_k uniform, its density 2^-A ([1] eq. 10): Q [B, K] -> V [B]."""
+    """Return V(s) = log mean_k exp Q(s, a_k) + A log 2 [B] of Q [B, K]; a_k uniform, density 2^-A ([1] eq. 10)."""
     return torch.logsumexp(q, -1) - math.log(q.shape[-1]) + action_dim * math.log(2)
 
 
 def sample(nets: Networks, actor: Network, observation: Tensor, noise: Tensor) -> Tensor:
-    """u = f(s, xi), whose tanh is the action: observation [B, D], noise [B, K, A] -> [B, K, A]."""
+    """Return u = f(s, xi) [B, K, A], whose tanh is the action: observation [B, D], noise [B, K, A]."""
     return joined(nets, actor, observation, noise)
 
 
 def kernel(x: Tensor, y: Tensor, bandwidth_min: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """kappa = exp(-|x - y|^2 / h), h = median |x - y|^2 / log Kx, at least bandwidth_min ([1] appendix D.1).
+    """Return kappa = exp(-|x - y|^2 / h), h = median |x - y|^2 / log Kx, at least bandwidth_min ([1] appendix D.1).
 
-    x [B, Kx, A], y [B, Ky, A] -> kappa [B, Kx, Ky], its gradient in x [B, Kx, Ky, A], h [B]. Of an even number of
-    distances the median is the lower of the middle two, as the authors'.
+    x [B, Kx, A], y [B, Ky, A] -> kappa [B, Kx, Ky], its gradient in x [B, Kx, Ky, A], h [B]. The median of an even
+    number of distances is the lower of the middle two, as in the authors' code.
     """
     difference = x[:, :, None] - y[:, None]
     distance = (difference**2).sum(-1)
@@ -155,7 +177,7 @@ def kernel(x: Tensor, y: Tensor, bandwidth_min: Tensor) -> tuple[Tensor, Tensor,
 
 
 def svgd_direction(x: Tensor, score: Tensor, y: Tensor, bandwidth_min: Tensor) -> tuple[Tensor, Tensor]:
-    """mean_x [kappa(x, y) grad log p(x) + grad_x kappa(x, y)] ([1] eq. 13), the Stein variational gradient at y.
+    """Return mean_x [kappa(x, y) grad log p(x) + grad_x kappa(x, y)] ([1] eq. 13), the Stein variational gradient at y.
 
     x and score = grad log p(x) [B, Kx, A], y [B, Ky, A] -> direction [B, Ky, A], h [B].
     """
@@ -164,11 +186,11 @@ def svgd_direction(x: Tensor, score: Tensor, y: Tensor, bandwidth_min: Tensor) -
 
 
 def score(dq: Tensor, action: Tensor, presquash: Tensor) -> Tensor:
-    """grad log p at particles whose actions and dQ/da are [..., A].
+    """Return grad log p [..., A] at particles, of their actions and dQ/da [..., A].
 
-    In the space of actions log p(a) = Q(s, a) + sum log(1 - a^2 + 1e-6), the authors'. What SVGD tends to is therefore
-    exp(Q) prod(1 - a^2), not exp(Q): the correction for tanh is that of a density over u = atanh a. With u as the
-    space, log p(u) = Q(s, tanh u) + sum log(1 - tanh(u)^2), whose actions have the density exp(Q).
+    In the space of actions, log p(a) = Q(s, a) + sum log(1 - a^2 + 1e-6), as in the authors' code. SVGD therefore tends
+    to exp(Q) prod(1 - a^2), not exp(Q): the correction for tanh belongs to a density over u = atanh a. In the space of
+    u, log p(u) = Q(s, tanh u) + sum log(1 - tanh(u)^2), whose actions have the density exp(Q).
     """
     slope = 1 - action**2
     return torch.where(presquash > 0, slope * dq - 2 * action, dq - 2 * action / (slope + SQUASH_EPSILON))
@@ -181,17 +203,17 @@ def sampler_loss(
     noise: Tensor,
     x: Tensor,
     score: Tensor,
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
 ):
-    """-direction . y summed over updated particles y: its gradient is [1] eq. 14, the direction through the sampler.
+    """Return -direction . y [], summed over updated particles y and states, whose gradient is [1] eq. 14.
 
-    A sum over states, too, as the authors'. observation [B, D], noise [B, Ky, A], x and score [B, Kx, A] ->
+    The sum over states is as in the authors' code. observation [B, D], noise [B, Ky, A], x and score [B, Kx, A] ->
     loss [], (actions [B, Ky, A], h [B]).
     """
     u = sample(nets, actor, observation, noise)
     action = torch.tanh(u)
-    y = torch.where(numbers["particles_in"] > 0, u, action)
-    direction, h = svgd_direction(x, score, y.detach(), numbers["bandwidth_min"])
+    y = torch.where(hyper["particles_in"] > 0, u, action)
+    direction, h = svgd_direction(x, score, y.detach(), hyper["bandwidth_min"])
     return -(direction * y).sum(), (action, h)
 
 
@@ -202,26 +224,26 @@ def sampler_gradient(
     observation: Tensor,
     noise: Tensor,
     fixed: int,
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
 ):
-    """The sampler's gradient for any q(action [B, K, A]) -> Q [B, K], of whose particles the first `fixed` are fixed.
+    """Return the sampler's gradient for any q(action [B, K, A]) -> Q [B, K]; the first `fixed` particles are fixed.
 
     observation [B, D], noise [B, K, A] -> gradient like actor, (loss [], (actions [B, Ky, A], h [B])).
     """
     u = sample(nets, actor, observation, noise[:, :fixed])
     action = torch.tanh(u)
     dq = grad(lambda a: q(a).sum())(action)
-    x = torch.where(numbers["particles_in"] > 0, u, action)
-    toward = score(dq, action, numbers["particles_in"])
+    x = torch.where(hyper["particles_in"] > 0, u, action)
+    toward = score(dq, action, hyper["particles_in"])
     gradient = grad_and_value(sampler_loss, has_aux=True)
-    return gradient(actor, nets, observation, noise[:, fixed:], x, toward, numbers)
+    return gradient(actor, nets, observation, noise[:, fixed:], x, toward, hyper)
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
-    """One learner's parameters, targets and optimizer state. Critic i starts the same however many there are."""
+def init(nets: Networks, draw: Draw, hyper: Hyperparameters) -> State:
+    """Return one learner's initial state. Critic i does not depend on the number of critics."""
     params = {
         "actor": init_mlp(draw, "actor", nets.actor),
         "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
@@ -230,75 +252,77 @@ def init(nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
         "params": params,
         "target": tree_map(torch.clone, params["critic"]),
         "adam": {name: adam_init(p) for name, p in params.items()},
-        "target_in": numbers["target_period"].clone(),  # updates until the target's next step
+        "target_in": hyper["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
 
 
 def acting(state: State) -> dict[str, Any]:
-    """What acting reads of a state, and what a run's policy is."""
+    """Return the part of a state that acting needs: a run's policy."""
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
-    """A new state with another learner's weights."""
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+    """Return a new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"]["critic"])}
 
 
-def act(nets: Networks, params: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-    """observation [N, D], noise [N, A] -> sampled action [N, A], action at xi = 0 [N, A].
+def act(nets: Networks, params: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+    """Return sampled actions and actions at xi = 0, [N, A] each, of observation [N, D], noise [N, A].
 
-    The sampler has no mean. Its action at xi = 0 takes the place; it need not be a likely one. The authors evaluate
-    with sampled actions.
+    The sampler has no mean. Its action at xi = 0 replaces it, which need not be a likely one. The authors evaluate with
+    sampled actions.
     """
     both = torch.stack([noise, torch.zeros_like(noise)], 1)
     sampled, at_zero = torch.tanh(sample(nets, params["actor"], observation, both)).unbind(1)
     return sampled, at_zero
 
 
-def update(nets: Networks, fixed: int, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
-    """One update of Q, sampler and target ([1] Algorithm 1) -> (state, metrics of scalars [])."""
+def update(nets: Networks, fixed: int, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+    """Update Q, sampler and target ([1] Algorithm 1); return state and metrics []."""
     params, adam_state = dict(state["params"]), dict(state["adam"])
     observation = batch["observation"]
 
     def descend(name: str, gradient: Any) -> None:
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
 
-    uniform = uniform_actions(noise["value"])[None]  # the same for every state of a batch, as the authors'
-    next_q = pooled(q_particles(nets, state["target"], batch["next_observation"], uniform), numbers["pessimism"])
+    uniform = uniform_actions(noise["value"])[None]  # the same for every state, as in the authors' code
+    next_q = pooled(q_particles(nets, state["target"], batch["next_observation"], uniform), hyper["pessimism"])
     next_value = soft_value(next_q, uniform.shape[-1])
-    target = bellman_target(batch, next_value, numbers)
+    target = bellman_target(batch, next_value, hyper)
     gradient, (q_loss, q) = grad_and_value(critic_loss, has_aux=True)(params["critic"], nets, batch, target)
     descend("critic", gradient)
 
     def q_of(action: Tensor) -> Tensor:
-        return pooled(q_particles(nets, params["critic"], observation, action), numbers["pessimism"])
+        return pooled(q_particles(nets, params["critic"], observation, action), hyper["pessimism"])
 
     gradient, (actor_loss, (action, h)) = sampler_gradient(
-        nets, params["actor"], q_of, observation, noise["particles"], fixed, numbers
+        nets, params["actor"], q_of, observation, noise["particles"], fixed, hyper
     )
     descend("actor", gradient)
 
     metrics = {
         "critic_loss": q_loss,
-        "actor_loss": actor_loss / action[..., 0].numel(),  # a particle's
+        "actor_loss": actor_loss / action[..., 0].numel(),  # per particle
         "q": q.mean(),
         "q_target": target.mean(),
         "soft_value": next_value.mean(),
         "bandwidth": h.mean(),
         "saturation": (action.abs() > 0.99).to(q.dtype).mean(),
     }
-    new_target, target_in = follow(state["target"], params["critic"], state["target_in"], numbers)
+    new_target, target_in = follow(state["target"], params["critic"], state["target_in"], hyper)
     updates = state["updates"] + 1
     new = {"params": params, "target": new_target, "adam": adam_state, "target_in": target_in, "updates": updates}
     return new, metrics
 
 
-METRICS = ("critic_loss", "actor_loss", "q", "q_target", "soft_value", "bandwidth", "saturation")
+SOFT_VALUE = Metric("soft_value", "soft V, next states\n(units of return)", "symlog", 1, topic="V")
+BANDWIDTH = Metric("bandwidth", "kernel's bandwidth", "log")
+METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SOFT_VALUE, BANDWIDTH, SATURATION)
 
 
 def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner:
-    """SQL as the trainer sees it."""
+    """Return SQL's learner for these dimensions."""
     d, a, b = observation_dim, action_dim, config.batch_size
     hidden = config.layers
     nets = Networks(
@@ -314,6 +338,6 @@ def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner
         action_dim=a,
         update_noise=noise,
         batch_size=b,
-        metrics=METRICS,
+        metrics=names(METRICS),
         start=start,
     )

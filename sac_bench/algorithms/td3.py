@@ -3,7 +3,7 @@
 [1] arXiv 1802.09477: TD3 (Algorithm 1); its authors' code is sfujim/TD3. [2] arXiv 1509.02971: DDPG (Algorithm 1).
 
 Everything here is written for one learner: a batch of B transitions, C critics, A action dimensions in [-1, 1], D
-observation dimensions. The policy is deterministic; what explores is noise added to its actions.
+observation dimensions. The policy is deterministic; exploration adds noise to its actions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,25 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam, adam_init
 from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
-from sac_bench.algorithms.critics import Networks, bellman_target, critic_loss, polyak, pooled, q_values
+from sac_bench.algorithms.critics import (
+    ACTOR_LOSS,
+    CRITIC_LOSS,
+    Q_TARGET,
+    SATURATION,
+    Networks,
+    Q,
+    bellman_target,
+    critic_loss,
+    polyak,
+    pooled,
+    q_values,
+)
+from sac_bench.algorithms.metric import names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Value
 
 VERSION = 2
-"""Raised whenever the numbers that TD3 or DDPG computes for a config change; in every run's id."""
+"""Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 
 class TD3Config(ReplayConfig):
@@ -39,14 +52,14 @@ class TD3Config(ReplayConfig):
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1802.09477, appendix C")
     critics: int = option(2, "number of Q networks", "1802.09477, section 4.2", ge=1, le=64)
     policy_delay: int = option(
-        2, "critic updates for each one of the policy and the targets", "1802.09477, section 5.2", ge=1, le=1000
+        2, "critic updates per update of policy and targets", "1802.09477, section 5.2", ge=1, le=1000
     )
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
     critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
     critic_weight_decay: PerMember[float] = option(
         0.0,
-        "L2 penalty of the Q networks, as a part of their gradient",
+        "L2 penalty of the Q networks, added to their gradient",
         "1802.09477: none (1509.02971: 1e-2)",
         ge=0,
         le=1,
@@ -63,31 +76,35 @@ class TD3Config(ReplayConfig):
         0.2, "standard deviation of the noise on the target policy's actions", "1802.09477, section 5.3", ge=0, le=2
     )
     target_noise_clip: PerMember[float] = option(
-        0.5, "bound of that noise", "1802.09477, section 5.3: (-0.5, 0.5)", ge=0, le=2
+        0.5, "bound of the target policy's noise", "1802.09477, section 5.3: (-0.5, 0.5)", ge=0, le=2
     )
     exploration_noise: PerMember[float] = option(
-        0.1, "sigma of the noise on the actions to learn from", "1802.09477, section 6.1: N(0, 0.1)", ge=0, le=2
+        0.1, "sigma of the noise on the actions in training", "1802.09477, section 6.1: N(0, 0.1)", ge=0, le=2
     )
     noise_correlation: PerMember[float] = option(
         0.0,
-        "rho in noise = rho * noise before + sigma * N(0, 1): 0 is Gaussian, 1 - theta Ornstein-Uhlenbeck",
+        "rho in noise_t = rho noise_{t-1} + sigma N(0, 1): 0 is Gaussian, 1 - theta Ornstein-Uhlenbeck",
         "1802.09477, section 6.1: uncorrelated (1509.02971: theta 0.15, sigma 0.2)",
         ge=0,
         lt=1,
     )
 
+    @property
+    def networks(self) -> int:
+        return 2 + self.critics  # and the policy and its target
+
 
 class DDPGConfig(TD3Config):
-    """DDPG in TD3's settings: one critic, no smoothing, no delay (1802.09477's "our DDPG", sfujim/TD3 OurDDPG.py).
+    """DDPG with TD3's settings: one critic, no smoothing, no delay ("our DDPG" of 1802.09477, sfujim/TD3 OurDDPG.py).
 
-    docs/algorithms.md has the settings of the DDPG paper as a variant.
+    A variant in docs/algorithms.md has the settings of the DDPG paper.
     """
 
     algorithm: ClassVar[str] = "ddpg"
 
     critics: int = option(1, "number of Q networks", "1509.02971, Algorithm 1", ge=1, le=64)
     policy_delay: int = option(
-        1, "critic updates for each one of the policy and the targets", "1509.02971, Algorithm 1", ge=1, le=1000
+        1, "critic updates per update of policy and targets", "1509.02971, Algorithm 1", ge=1, le=1000
     )
     target_noise: PerMember[float] = option(
         0.0, "standard deviation of the noise on the target policy's actions", "1509.02971: none", ge=0, le=2
@@ -98,43 +115,43 @@ class DDPGConfig(TD3Config):
 
 
 def policy(nets: Networks, actor: Network, observation: Tensor) -> Tensor:
-    """mu(s): observation [B, D] -> action [B, A] in [-1, 1]."""
+    """Return mu(s): observation [B, D] -> action [B, A] in [-1, 1]."""
     return torch.tanh(nets.forward(actor, observation))
 
 
-def smoothed(action: Tensor, noise: Tensor, numbers: Hyperparameters) -> Tensor:
-    """The target policy's actions [B, A], with clipped noise ([1] eq. 14; N(0, 1) noise [B, A])."""
-    bound = numbers["target_noise_clip"]
-    return (action + (numbers["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
+def smoothed(action: Tensor, noise: Tensor, hyper: Hyperparameters) -> Tensor:
+    """Add clipped noise to the target policy's actions [B, A] ([1] eq. 14); noise [B, A] is N(0, 1)."""
+    bound = hyper["target_noise_clip"]
+    return (action + (hyper["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
 
 
 def squared_error(critic: Network, nets: Networks, batch: Batch, target: Tensor):
-    """E (Q_i - target)^2, summed over the critics ([1] Algorithm 1) -> loss [], Q [C, B]."""
+    """Return E (Q_i - target)^2 [], summed over the critics ([1] Algorithm 1), and Q [C, B]."""
     half, q = critic_loss(critic, nets, batch, target)
     return 2 * half, q
 
 
 def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Tensor):
-    """-E Q_1(s, mu(s)), whose gradient is [2] eq. 6 with the first critic -> loss [], action [B, A]."""
+    """Return -E Q_1(s, mu(s)) [], whose gradient is [2] eq. 6 with the first critic, and actions [B, A]."""
     action = policy(nets, actor, observation)
     first = tree_map(lambda leaf: leaf[:1], critic)
     return -q_values(nets, first, observation, action).mean(), action
 
 
-def exploration(noise: Tensor, before: Tensor, started: Tensor, numbers: Hyperparameters) -> Tensor:
-    """rho * before + sigma * N(0, 1), from zero where an episode begins; noise, before [N, A], started [N].
+def exploration(noise: Tensor, before: Tensor, started: Tensor, hyper: Hyperparameters) -> Tensor:
+    """Return rho * before + sigma * N(0, 1) [N, A]; `before` [N, A] is 0 where `started` [N] is 1.
 
     With rho = 1 - theta this is the Ornstein-Uhlenbeck process of [2], section 7, in steps of one.
     """
     before = torch.where(started[:, None] > 0, 0.0, before)
-    return numbers["noise_correlation"] * before + numbers["exploration_noise"] * noise
+    return hyper["noise_correlation"] * before + hyper["exploration_noise"] * noise
 
 
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def init(config: TD3Config, nets: Networks, draw: Draw, numbers: Hyperparameters) -> State:
-    """One learner's parameters, targets, optimizer state and exploration noise."""
+def init(config: TD3Config, nets: Networks, draw: Draw, hyper: Hyperparameters) -> State:
+    """Return one learner's initial state."""
     params: dict[str, Any] = {
         "actor": init_mlp(draw, "actor", nets.actor),
         "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
@@ -151,42 +168,42 @@ def init(config: TD3Config, nets: Networks, draw: Draw, numbers: Hyperparameters
 
 
 def acting(state: State) -> dict[str, Any]:
-    """What acting reads of a state, and what a run's policy is."""
+    """Return the part of a state that acting needs: a run's policy."""
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, numbers: Hyperparameters, before: Hyperparameters) -> State:
-    """A new state with another learner's weights."""
+def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+    """Return a new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"])}
 
 
-def act(nets: Networks, acting: dict[str, Any], numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-    """observation [N, D], noise [N, A] -> actions with exploration noise, each with its own, and mu(s); both [N, A]."""
+def act(nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+    """Return actions with independent exploration noise, and mu(s), [N, A] each; noise [N, A] is N(0, 1)."""
     mean = policy(nets, acting["actor"], observation)
-    spread = numbers["exploration_noise"] / torch.sqrt(1 - numbers["noise_correlation"] ** 2)
+    spread = hyper["exploration_noise"] / torch.sqrt(1 - hyper["noise_correlation"] ** 2)
     return (mean + spread * noise).clamp(-1, 1), mean
 
 
 def explore(
     nets: Networks,
     acting: dict[str, Any],
-    numbers: Hyperparameters,
+    hyper: Hyperparameters,
     observation: Tensor,
     noise: Tensor,
     before: Tensor,
     started: Tensor,
 ):
-    """The actions [N, A] to learn from, and the noise [N, A] to go on with."""
-    noise = exploration(noise, before, started, numbers)
+    """Return the actions [N, A] in training, and the noise [N, A] to carry to the next step."""
+    noise = exploration(noise, before, started, hyper)
     return (policy(nets, acting["actor"], observation) + noise).clamp(-1, 1), noise
 
 
 def update(
-    nets: Networks, moves_policy: bool, state: State, numbers: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ):
-    """One update of the critics and, if it `moves_policy`, of policy and targets -> (state, metrics of scalars []).
+    """Update the critics and, if `moves_policy`, policy and targets; return state and metrics [].
 
-    The policy's metrics are those of its last update, 0 before the first.
+    Metrics of the policy are those of its last update, 0 before the first.
     """
     params, target, adam_state = dict(state["params"]), state["target"], dict(state["adam"])
     observation, next_observation = batch["observation"], batch["next_observation"]
@@ -194,18 +211,18 @@ def update(
     def descend(name: str, decay: Tensor | float, loss: Callable, *arguments: Any) -> Any:
         gradient, (value, extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
         gradient = tree_map(lambda g, p: g + decay * p, gradient, params[name])
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], numbers[f"{name}_lr"])
+        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
         return value, extras
 
-    next_action = smoothed(policy(nets, target["actor"], next_observation), noise["target_policy"], numbers)
-    next_q = pooled(q_values(nets, target["critic"], next_observation, next_action), numbers["pessimism"])
-    aim = bellman_target(batch, next_q, numbers)
-    loss, q = descend("critic", numbers["critic_weight_decay"], squared_error, nets, batch, aim)
+    next_action = smoothed(policy(nets, target["actor"], next_observation), noise["target_policy"], hyper)
+    next_q = pooled(q_values(nets, target["critic"], next_observation, next_action), hyper["pessimism"])
+    q_target = bellman_target(batch, next_q, hyper)
+    loss, q = descend("critic", hyper["critic_weight_decay"], squared_error, nets, batch, q_target)
     of_actor = state["of_actor"]
     if moves_policy:
         of_policy, action = descend("actor", 0.0, actor_loss, nets, params["critic"], observation)
         of_actor = {"actor_loss": of_policy, "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
-        target = polyak(target, params, numbers["tau"])
+        target = polyak(target, params, hyper["tau"])
     new = {
         "params": params,
         "target": target,
@@ -214,24 +231,24 @@ def update(
         "of_actor": of_actor,
         "updates": state["updates"] + 1,
     }
-    return new, {"critic_loss": loss, "q": q.mean(), "q_target": aim.mean()} | of_actor
+    return new, {"critic_loss": loss, "q": q.mean(), "q_target": q_target.mean()} | of_actor
 
 
-def value(nets: Networks, state: State, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-    """observation [N, D] -> Q(s, mu(s)) [N] as targets pool it, and nothing that counts beside rewards.
+def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+    """Return Q(s, mu(s)) [N], pooled as in targets, and a bonus of 0 [N]; observation [N, D].
 
     Targets smooth the policy, which evaluations do not.
     """
     params = state["params"]
     q = q_values(nets, params["critic"], observation, policy(nets, params["actor"], observation))
-    return pooled(q, numbers["pessimism"]), torch.zeros_like(q[0])
+    return pooled(q, hyper["pessimism"]), torch.zeros_like(q[0])
 
 
-METRICS = ("critic_loss", "actor_loss", "q", "q_target", "saturation")
+METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SATURATION)
 
 
 def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner:
-    """TD3, or DDPG, as the trainer sees it."""
+    """Return the learner of TD3 or DDPG for these dimensions."""
     d, a, hidden = observation_dim, action_dim, config.layers
     nets = Networks((d, *hidden, a), (d + a, *hidden, 1), (), config.critics, config.activation, config.precision)
     exact = Networks(nets.actor, nets.critic, (), config.critics, config.activation)
@@ -247,7 +264,7 @@ def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner
         action_dim=a,
         update_noise={"target_policy": (config.batch_size, a)},
         batch_size=config.batch_size,
-        metrics=METRICS,
+        metrics=names(METRICS),
         value=Value(partial(value, exact), "mean"),
         start=start,
     )

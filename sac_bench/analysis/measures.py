@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from sac_bench.algorithms import gradients
+from sac_bench.algorithms.metric import names
 from sac_bench.analysis.scores import equal_steps, scores
 from sac_bench.analysis.statistics import run_score
 from sac_bench.results.load import Results
@@ -23,7 +25,7 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         table = _of(scores(results), side, env)
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
-    if side.measure.startswith("gradient_variance_"):
+    if side.measure in names(gradients.VARIANCES):
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.robustness, side, env)
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()

@@ -1,4 +1,4 @@
-"""The suite's own tasks, as Gymnasium environments: "gymnasium:ID" wherever an environment is named."""
+"""The suite's own tasks, registered with Gymnasium and selected as "gymnasium:ID"."""
 
 import gymnasium
 

@@ -1,4 +1,4 @@
-"""What an environment must declare, and what the methods of one of Gymnasium's must return."""
+"""Checks of an environment's declared spaces, and of the return values of a Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gymnasium import spaces
 from sac_bench.errors import InputError
 
 MAX_EPISODE_STEPS = 100_000
-"""An evaluation plays whole episodes, and a random policy is measured by 100 of them."""
+"""Evaluations play whole episodes, and a random policy's score takes 100 of them."""
 MAX_ACTION = 1e9
-"""Larger bounds are placeholders for none: uniform actions between them would be useless."""
+"""Larger bounds are placeholders for no bounds: uniform actions within them would be useless."""
 _PARTS = {
     "reset": ("observation", "info"),
     "step": ("observation", "reward", "terminated", "truncated", "info"),
@@ -26,7 +26,7 @@ _FINITE_BOUNDS = (
 
 
 def check_declared(env_id: str, actions: Any, observations: Any, limit: int | None) -> None:
-    """InputError unless an environment with these spaces and this limit of steps can be trained on."""
+    """Raise InputError unless an environment with these spaces and this step limit can be trained on."""
     where = f"environment {env_id!r}"
     if not isinstance(actions, spaces.Box):
         raise InputError(f"{where} has {type(actions).__name__} actions; only continuous ones are supported")
@@ -44,7 +44,7 @@ def check_declared(env_id: str, actions: Any, observations: Any, limit: int | No
         raise InputError(f"{where} has actions of shape {actions.shape}; at least one number is required")
     bound = float(np.maximum(np.abs(actions.low), np.abs(actions.high)).max())
     if not bound <= MAX_ACTION:
-        kind = "unbounded actions" if np.isinf(bound) else f"action bounds of {bound:.3g}, which is as good as none"
+        kind = "unbounded actions" if np.isinf(bound) else f"action bounds of {bound:.3g}, in effect unbounded"
         raise InputError(f"{where} has {kind}: {_FINITE_BOUNDS}")
     if not limit:
         raise InputError(
@@ -59,14 +59,14 @@ def check_declared(env_id: str, actions: Any, observations: Any, limit: int | No
 
 
 def leaves(observations: Any) -> list[Any]:
-    """The spaces whose observations are joined into one vector, in that order."""
+    """Return the spaces whose observations are concatenated to one vector, in that order."""
     return list(observations.values()) if isinstance(observations, spaces.Dict) else [observations]
 
 
 class Checked(gymnasium.Wrapper):
-    """Gives observations of the declared type, rewards and flags as Python's scalars, and no infos.
+    """A wrapper that returns observations of the declared type, rewards and flags as Python scalars, and empty infos.
 
-    Raises InputError where a return value is not as declared, with what was returned and what is required.
+    Raises InputError, with what was returned and what is required, if a return value is not as declared.
     """
 
     def __init__(self, env: gymnasium.Env, env_id: str) -> None:
@@ -94,9 +94,9 @@ class Checked(gymnasium.Wrapper):
         space = self._space
         if not isinstance(space, spaces.Dict):
             return self._leaf(method, "observation", observation, space)
-        found = list(observation) if isinstance(observation, Mapping) else None
-        if found is None or not set(space) <= set(found):
-            form = _form(observation) if found is None else f"a dict with the keys {found}"
+        keys = list(observation) if isinstance(observation, Mapping) else None
+        if keys is None or not set(space) <= set(keys):
+            form = _form(observation) if keys is None else f"a dict with the keys {keys}"
             raise _fault(self._id, method, "observation", form, f"a dict with the keys {list(space)}")
         return {key: self._leaf(method, f"observation[{key!r}]", observation[key], leaf) for key, leaf in space.items()}
 
@@ -120,7 +120,7 @@ class Checked(gymnasium.Wrapper):
 
 
 def check_parts(env_id: str, method: str, result: Any) -> None:
-    """InputError unless this is the tuple that `reset` or `step` must return."""
+    """Raise InputError unless this is the tuple that `reset` or `step` must return."""
     parts = _PARTS[method]
     if not isinstance(result, tuple) or len(result) != len(parts):
         form = f"a tuple of {len(result)}" if isinstance(result, tuple) else _form(result)
@@ -132,15 +132,16 @@ def _fault(env_id: str, method: str, part: str, form: str, must: str) -> InputEr
 
 
 def _as_array(value: Any) -> np.ndarray | None:
-    """None for what is no array of numbers."""
+    """Return the value as an array, or None if it is not an array of numbers."""
     try:
         array = np.asarray(value)
-    except Exception:  # of a library's tensor, or a list whose rows differ in length
+    except Exception:  # a library's tensor, or a list whose rows differ in length
         return None
     return array if array.dtype.kind in "biufc" else None
 
 
 def _form(value: Any) -> str:
+    """Describe a value in an error message."""
     array = _as_array(value)
     if array is None:
         return f"{value!r:.60} of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""An environment that raises is replaced by one that stands still, so that the others of its pool go on."""
+"""Replace an environment that raises by a stand-in, so that the others of its pool continue."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from gymnasium.vector.utils import batch_space, create_empty_array, iterate
 from sac_bench.errors import InputError, one_line
 
 Raised = (Exception, SystemExit)
-"""What an environment may raise, beside MemoryError: that is the process's trouble, which starting again may cure."""
+"""Errors of an environment. MemoryError is excluded: it concerns the process, and a restart may fix it."""
 Fails = Callable[[int, str, BaseException], None]
-"""Called with the place of an environment in its pool, its method, and what that raised; may raise itself."""
+"""Called with an environment's index in its pool, the method, and the error; may raise itself."""
 
 
 def raise_at_once(place: int, method: str, error: BaseException) -> None:
-    """For pools in which no environment can be spared."""
-    if isinstance(error, SystemExit):  # which would end the command without a word
+    """Raise the error, for pools that require every environment."""
+    if isinstance(error, SystemExit):  # would end the command without a message
         raise RuntimeError(f"the environment's {method} calls sys.exit({error.code!r})") from error
     raise error
 
 
 class Stop(NamedTuple):
-    """Why one member of a cohort ends while the others go on."""
+    """Why one member of a cohort stops while the others continue."""
 
     status: str
     """"failed" or "diverged"."""
     step: int
     reason: str
     log: str = ""
-    """More than a line, where there is more to say."""
+    """Details of more than one line, such as a traceback."""
 
 
 def failed(error: BaseException, method: str, step: int, where: str) -> Stop:
-    """The stop of a member whose environment raised."""
+    """Return the stop of a member whose environment raised."""
     reason = f"{in_full(error)} (environment's {method}, {where}, step {step})"
     log = "".join(traceback.format_exception(error)).encode(errors="backslashreplace").decode()
     return Stop("failed", step, reason, log)
 
 
 def diverged(step: int, what: str) -> Stop:
-    """The stop of a member of which `what` was the first that was not a finite number."""
+    """Return the stop of a member of which `what` was the first to be non-finite."""
     return Stop("diverged", step, f"NaN or infinity at step {step}: {what}")
 
 
 def in_full(error: BaseException) -> str:
-    """An exception's name, unless it is ours, and all of its message, in one line."""
+    """Return an exception's name (unless it is InputError) and whole message, in one line."""
     name = "" if isinstance(error, InputError) else type(error).__name__
     try:
         message = " ".join(str(error).split())
-    except Exception:  # of an exception of one's own
+    except Exception:  # of a user-defined exception
         message = "(its message cannot be read)"
     return one_line(": ".join(filter(None, (name, message))))
 
 
 class StandIn(gymnasium.Env):
-    """Observes zeros, pays nothing and never ends."""
+    """An environment whose observations and rewards are zero and whose episodes never end."""
 
     def __init__(self, observations: spaces.Space, actions: spaces.Space) -> None:
         self.observation_space, self.action_space = observations, actions
@@ -75,7 +75,7 @@ class StandIn(gymnasium.Env):
 
 
 class Guarded(gymnasium.Wrapper):
-    """An environment; once it raises, `fails` is called and a stand-in takes its place. Its infos are dropped."""
+    """An environment with empty infos; once it raises, `fails` is called and a stand-in replaces it."""
 
     def __init__(self, make: Callable[[], Any], stand_in: Callable[[], StandIn], place: int, fails: Fails) -> None:
         self._stand_in, self._place, self._fails = stand_in, place, fails
@@ -109,7 +109,7 @@ class Guarded(gymnasium.Wrapper):
         return observation, reward, terminated, truncated, {}
 
     def close(self) -> None:
-        """What was found stands, even where ending the environment fails."""
+        """Close the environment; an error is only logged, since it does not affect the results."""
         try:
             self.env.close()
         except Raised as error:

@@ -1,4 +1,4 @@
-"""MuJoCo environments whose bodies are heavier than they were."""
+"""MuJoCo environments with heavier bodies."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sac_bench.errors import InputError
 
 
 def heavier(env: gymnasium.Env, factor: float) -> gymnasium.Env:
-    """The environment with all masses and inertias of its bodies multiplied, and all that MuJoCo derives from them.
+    """Multiply the masses and inertias of all bodies by `factor`, and update what MuJoCo derives from them.
 
-    What is given to joints (armature, damping) and motors stays. InputError where it is none of Gymnasium's MuJoCo
-    environments.
+    Joint armature and damping, and motors, do not change. Raises InputError unless it is a MuJoCo environment of
+    Gymnasium.
     """
     model = getattr(env.unwrapped, "model", None)
     if not isinstance(model, mujoco.MjModel):
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        raise InputError(f"{name}: not one of Gymnasium's MuJoCo environments, only their masses can be changed")
+        raise InputError(f"{name}: not one of Gymnasium's MuJoCo environments; masses can be changed only in these")
     model.body_mass *= factor
     model.body_inertia *= factor
     mujoco.mj_setConst(model, mujoco.MjData(model))
@@ -31,7 +31,7 @@ def heavier(env: gymnasium.Env, factor: float) -> gymnasium.Env:
 
 
 def half_cheetah(**options: Any) -> gymnasium.Env:
-    """HalfCheetah-v5 of twice the mass: the same observations, actions and rewards, for policies trained on it."""
+    """Return HalfCheetah-v5 with twice the mass and the same observations, actions and rewards."""
     return heavier(HalfCheetahEnv(**options), 2.0)
 
 

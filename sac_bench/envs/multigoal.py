@@ -1,7 +1,7 @@
-"""The point that may go to any of four goals, of arXiv 1702.08165, section 5.1: its four best paths are equally good.
+"""A point that can go to any of four goals by equally good paths (arXiv 1702.08165, section 5.1).
 
-Constants are the authors' (github haarnoja/softqlearning, environments/multigoal.py; the limit of 30 steps is of
-examples/multigoal_sql.py).
+Constants are those of the authors' code (github haarnoja/softqlearning, environments/multigoal.py; the limit of 30
+steps is from examples/multigoal_sql.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MultiGoal(gymnasium.Env):
         return np.array((self._x, self._y), np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        u, v = (min(max(a, -1.0), 1.0) for a in action.tolist())  # plain numbers: NumPy's take ten times as long
+        u, v = (min(max(a, -1.0), 1.0) for a in action.tolist())  # Python numbers: NumPy scalars take ten times as long
         x, y = min(max(self._x + u, -BOUND), BOUND), min(max(self._y + v, -BOUND), BOUND)
         self._x, self._y = x, y
         squared = min((x - goal_x) ** 2 + (y - goal_y) ** 2 for goal_x, goal_y in GOALS)
@@ -45,7 +45,7 @@ class MultiGoal(gymnasium.Env):
 
 
 def goal_shares(last: NDArray[np.floating], reached: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Shares [4] of the episodes E that ended at each goal: last positions [E, 2], whether there was a goal [E]."""
+    """Return the shares [4] of E episodes that ended at each goal; last positions [E, 2], goal reached [E]."""
     distance = np.linalg.norm(last[:, None] - np.array(GOALS), axis=-1)
     return np.bincount(distance.argmin(1)[reached], minlength=len(GOALS)) / len(last)
 

@@ -1,6 +1,6 @@
-"""What environments print goes to a log: the terminal belongs to the command.
+"""Redirect the output of environments to a log, so that the terminal shows only the command's output.
 
-It is captured at the file descriptors, so C libraries and child processes are captured too.
+Capturing file descriptors includes the output of C libraries and child processes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _log: _Log | None = None
 
 
 class _Log:
-    """A file that is made once there is something to write, in the temporary folder unless `keep_in` names another."""
+    """A file that is created when there is output, in the temporary folder unless `keep_in` sets a path."""
 
     def __init__(self) -> None:
-        self.wanted: Path | None = None
+        self.requested: Path | None = None
         self.path: Path | None = None
         self.is_open = False
 
@@ -33,14 +33,14 @@ class _Log:
             return
         text.seek(0)
         if self.path is None:
-            self.path = self.wanted or _temporary()
+            self.path = self.requested or _temporary()
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as file:
             file.write(f"--- {title}\n".encode())
             shutil.copyfileobj(text, file)
 
     def keep_in(self, path: Path) -> None:
-        before, self.wanted, self.path = self.path, path, None
+        before, self.requested, self.path = self.path, path, None
         if before is not None:
             with open(before, "rb") as text:
                 self.add("before the plan", text)
@@ -49,7 +49,7 @@ class _Log:
 
 @contextlib.contextmanager
 def logged() -> Iterator[None]:
-    """For a command: what is captured meanwhile goes to a log, whose name is printed at the end."""
+    """Write captured output to a log during a command, and print the log's name at the end."""
     global _log
     _log = log = _Log()
     try:
@@ -61,17 +61,17 @@ def logged() -> Iterator[None]:
 
 
 def keep_in(path: Path) -> None:
-    """Use this file as the command's log, also for what was captured before."""
+    """Use this file as the command's log, including for output captured before."""
     if _log is not None:
         _log.keep_in(path)
 
 
 @contextlib.contextmanager
 def captured(title: str) -> Iterator[None]:
-    """Send what is written to standard output and standard error meanwhile to the command's log.
+    """Redirect standard output and standard error to the command's log.
 
-    Standard input is empty meanwhile, because nobody would see the question. A crash of the process is shown on the
-    terminal. Does nothing where no command runs: a worker's output goes to its own log, a library's user sees it.
+    Standard input is empty, since nobody would see a prompt. A crash of the process is shown on the terminal. Outside a
+    command this does nothing: a worker has its own log, and a library's user sees the output.
     """
     log = _log
     if log is None or log.is_open:

@@ -1,8 +1,7 @@
 """Environments behind one contract: every vector step is one transition of every environment.
 
-EnvPool ids are written as they are ("HalfCheetah-v5", "HumanoidWalk-v1"), any registered Gymnasium
-environment, those in this package too, as "gymnasium:ID". Actions come in [-1, 1] and reach the environment in its own
-bounds.
+EnvPool ids have no prefix ("HalfCheetah-v5", "HumanoidWalk-v1"). Registered Gymnasium environments, including those of
+this package, are "gymnasium:ID". Actions in [-1, 1] are scaled to the environment's bounds.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import gymnasium
 import numpy as np
 
 from sac_bench.envs import (
-    sources,  # which imports our tasks: they are registered in every process that has environments
+    sources,  # importing it registers our tasks in every process that has environments
 )
 from sac_bench.envs.contract import Checked, check_declared, leaves
 from sac_bench.envs.guard import Fails, Guarded, StandIn, raise_at_once
@@ -37,7 +36,7 @@ warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What the trainer and the record need to know of an environment."""
+    """An environment's properties, for training and for the record."""
 
     id: str
     backend: str
@@ -47,10 +46,10 @@ class EnvSpec:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     definition: sources.Definition = field(default_factory=dict, hash=False)
-    """What a user's own environment is made of."""
+    """The sources of a user-defined environment; empty for others."""
 
     def scaled(self, action: np.ndarray) -> np.ndarray:
-        """Actions [..., A] in [-1, 1] -> float64 in the environment's own bounds, clipped to them."""
+        """Scale actions [..., A] from [-1, 1] to the environment's bounds, clipped, in float64."""
         low, high = self._bounds
         return np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
 
@@ -60,8 +59,11 @@ class EnvSpec:
 
 
 class Step(NamedTuple):
-    """One vector step of K environments. `observation` is what to act on next, after the reset of the finished
-    ones; `final_observation` is what the action led to, and differs from it only where an episode ended."""
+    """One vector step of K environments.
+
+    `observation` is that for the next action, after finished environments were reset. `final_observation` is the result
+    of the action, and differs from it only where an episode ended.
+    """
 
     observation: np.ndarray  # [K, D] float32
     final_observation: np.ndarray  # [K, D] float32
@@ -71,12 +73,12 @@ class Step(NamedTuple):
 
 
 class Pool:
-    """K environments with a seed each, stepped together; finished ones are reset at once and alone.
+    """K environments with a seed each, stepped together; each is reset as soon as it has finished.
 
-    wrapper: what each of Gymnasium's environments is changed by (EnvPool's cannot be). One that is `drawn` can give
-    pictures of itself. Those at the places `idle` stand still from the start, where the backend can do that.
-    What an environment raises goes to `fails` (guard.py), and it stands still from then on. EnvPool's cannot be told
-    apart: all of them do.
+    wrapper: applied to each Gymnasium environment (EnvPool's cannot be wrapped). drawn: whether `picture` is available.
+    idle: indices of environments that are replaced by stand-ins from the start, if the backend supports it. An error of
+    an environment is passed to `fails` (guard.py), and a stand-in replaces it. EnvPool does not report which one
+    failed: all are replaced.
     """
 
     def __init__(
@@ -96,26 +98,26 @@ class Pool:
             self._env = _make(env_id, len(seeds), seeds, threads, wrapper, idle, fails, **more)
         except Exception as error:
             self._env = self._all_idle("__init__()", error, len(seeds))
-        # EnvPool takes its seeds when it is made, Gymnasium when it is reset.
+        # EnvPool takes its seeds when it is created, Gymnasium when it is reset.
         self._reset_options = {"seed": seeds} if env_id.startswith(GYMNASIUM_PREFIX) else {}
         space = _single_action_space(self._env)
         self._action_dtype, self._action_shape = space.dtype, (len(seeds), *space.shape)
 
     def reset(self) -> np.ndarray:
-        """Start every environment: observations [K, D]."""
-        return flatten(self._ask("reset", **self._reset_options)[0])
+        """Reset every environment; return observations [K, D]."""
+        return flatten(self._call("reset", **self._reset_options)[0])
 
     def step(self, action: np.ndarray) -> Step:
-        """Take actions [K, A] in [-1, 1]; the observation returned is never written to again."""
+        """Step with actions [K, A] in [-1, 1]; the returned observation is never written to again."""
         scaled = self._spec.scaled(action).astype(self._action_dtype).reshape(self._action_shape)
-        raw, reward, terminated, truncated, _ = self._ask("step", scaled)
+        raw, reward, terminated, truncated, _ = self._call("step", scaled)
         final = flatten(raw)
         terminated, truncated = np.array(terminated, dtype=bool), np.array(truncated, dtype=bool)
         truncated &= ~terminated
         done = terminated | truncated
         observation = final
         if done.any():
-            restarted, info = self._ask("reset", options={"reset_mask": done})
+            restarted, info = self._call("reset", options={"reset_mask": done})
             rows = flatten(restarted)
             observation = final.copy()
             if len(rows) == len(done):
@@ -124,15 +126,15 @@ class Pool:
                 observation[np.asarray(info["env_id"])] = rows
         return Step(observation, final, np.array(reward, dtype=np.float32), terminated, truncated)
 
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         try:
             return getattr(self._env, method)(*arguments, **options)
-        except Exception as error:  # of all together: of one alone it is told where that is made
+        except Exception as error:  # of the whole pool: Guarded handles errors of single environments
             self._env = self._all_idle(f"{method}()", error, self._action_shape[0])
             return getattr(self._env, method)(*arguments, **options)
 
     def _all_idle(self, method: str, error: Exception, count: int) -> Any:
-        """Stand-ins for all environments, which have all failed."""
+        """Report all environments as failed and return stand-ins for them."""
         if isinstance(error, MemoryError):
             raise error
         for place in range(count):
@@ -140,19 +142,19 @@ class Pool:
         return _in_turn([functools.partial(_stand_in, self._spec.id)] * count)
 
     def picture(self) -> np.ndarray:
-        """The first environment as it is now, [height, width, 3] uint8; the backend's own error where it cannot."""
+        """Return a picture of the first environment, [height, width, 3] uint8, or raise the backend's error."""
         return np.asarray(self._env.render()[0])
 
     def close(self) -> None:
-        """End the environments and give their memory back to the system."""
+        """Close the environments and return their memory to the system."""
         self._env.close()
         del self._env
         if hasattr(_LIBC, "malloc_trim"):
-            _LIBC.malloc_trim(0)  # glibc keeps what is freed: without this 600 pools of 20 Hoppers keep 100 MB
+            _LIBC.malloc_trim(0)  # glibc keeps freed memory: 100 MB after 600 pools of 20 Hoppers
 
 
 def flatten(observation: Any) -> np.ndarray:
-    """A batch of observations, arrays or dicts of arrays, as float32 [K, D]."""
+    """Return a batch of observations, arrays or dicts of arrays, as float32 [K, D]."""
     if isinstance(observation, dict):
         parts = [np.asarray(part, dtype=np.float32).reshape(len(part), -1) for part in observation.values()]
         return np.concatenate(parts, axis=1)
@@ -162,15 +164,17 @@ def flatten(observation: Any) -> np.ndarray:
 
 @functools.cache
 def describe(env_id: str) -> EnvSpec:
-    """An environment's dimensions, limits and backend version; InputError when it cannot be trained on."""
+    """Return an environment's properties; raise InputError if it cannot be trained on."""
     if env_id.startswith(GYMNASIUM_PREFIX):
         name = env_id.removeprefix(GYMNASIUM_PREFIX)
         module, colon, bare = name.rpartition(":")
-        if colon:  # Gymnasium would import it, and what a file says is never run
+        if colon:  # Gymnasium would import the module, but experiment files must not run code
             raise InputError(f"{env_id!r} names a module: write {GYMNASIUM_PREFIX + bare!r}, and --import {module}")
         if name not in gymnasium.registry:
             hint = nearest(name, gymnasium.registry)
-            raise InputError(f"unknown Gymnasium environment {name!r}{hint} (one's own needs --import MODULE)")
+            raise InputError(
+                f"unknown Gymnasium environment {name!r}{hint} (user-defined ones require --import MODULE)"
+            )
         backend = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
     else:
         known = envpool_ids()
@@ -178,11 +182,11 @@ def describe(env_id: str) -> EnvSpec:
             registered = f"; Gymnasium has it: 'gymnasium:{env_id}'" if env_id in gymnasium.registry else ""
             raise InputError(f"unknown environment {env_id!r}{registered or nearest(env_id, known)}")
         backend = f"envpool {version('envpool')}"
-    with told_in_one_line(env_id, "cannot be made"):
+    with errors_as_input_error(env_id, "cannot be made"):
         space, observations, limit, definition = _declared(env_id)
     check_declared(env_id, space, observations, limit)
-    if not env_id.startswith(GYMNASIUM_PREFIX):  # which was made to see all this
-        with told_in_one_line(env_id, "cannot be made"):
+    if not env_id.startswith(GYMNASIUM_PREFIX):  # Gymnasium's was created by _declared
+        with errors_as_input_error(env_id, "cannot be made"):
             _make(env_id, 1, [0], 1).close()
     return EnvSpec(
         id=env_id,
@@ -197,34 +201,34 @@ def describe(env_id: str) -> EnvSpec:
 
 
 def alone(env_id: str) -> gymnasium.Env:
-    """One of Gymnasium's environments, wrapped as in a pool."""
+    """Create one Gymnasium environment, wrapped as in a pool."""
     with _quiet_mujoco():
         return _one(env_id, None)
 
 
 def _declared(env_id: str) -> tuple[Any, Any, Any, sources.Definition]:
-    """An environment's action space, observation space, limit of steps or None, and what it is made of if a user's."""
+    """Return an environment's action space, observation space, step limit (or None) and definition."""
     if env_id.startswith(GYMNASIUM_PREFIX):
         env = alone(env_id)
         definition = sources.of_environment(gymnasium.spec(env_id.removeprefix(GYMNASIUM_PREFIX)), env)
-        wrong = _is_solved_wrongly(env.unwrapped)
+        is_faulty = _has_solver_fault(env.unwrapped)
         env.close()
-        if wrong:
+        if is_faulty:
             raise InputError(
                 f"environment {env_id!r}: MuJoCo 4.0.0's Newton solver computes wrong accelerations for models with a "
-                "sparse constraint Jacobian (from 60 degrees of freedom on, if the model does not say); install "
-                'another version (4.0.1 is right), or write <option jacobian="dense"/> into the model'
+                "sparse constraint Jacobian (by default from 60 degrees of freedom on); install "
+                'another version (4.0.1 is correct), or write <option jacobian="dense"/> into the model'
             )
-        limit = env.spec.max_episode_steps if env.spec else None  # as registered, or of a TimeLimit of its own
+        limit = env.spec.max_episode_steps if env.spec else None  # as registered, or from its own TimeLimit
         return env.action_space, env.observation_space, limit, definition
     import envpool
 
-    spec = envpool.make_spec(env_id)  # VizDoom's write files, or crash, when they are made
+    spec = envpool.make_spec(env_id)  # without creating it: VizDoom's then write files, or crash
     return spec.action_space, spec.observation_space, getattr(spec.config, "max_episode_steps", None), {}
 
 
-def _is_solved_wrongly(env: gymnasium.Env) -> bool:
-    """Whether MuJoCo 4.0.0's fault in the sparse Cholesky factorization (its issue 3767) changes an environment."""
+def _has_solver_fault(env: gymnasium.Env) -> bool:
+    """Return whether MuJoCo 4.0.0's fault in sparse Cholesky factorization (its issue 3767) affects an environment."""
     import mujoco
 
     models = [value for value in getattr(env, "__dict__", {}).values() if isinstance(value, mujoco.MjModel)]
@@ -234,10 +238,14 @@ def _is_solved_wrongly(env: gymnasium.Env) -> bool:
 
 
 @contextmanager
-def told_in_one_line(env_id: str, fault: str) -> Iterator[None]:
-    """Whatever a third party's code raises is an InputError; what it prints is captured, its warnings are not shown."""
+def errors_as_input_error(env_id: str, fault: str) -> Iterator[None]:
+    """Turn any error of third-party code into an InputError, capture its output and hide its warnings."""
     try:
-        with chdir("."), captured(env_id), warnings.catch_warnings(action="ignore"):  # it may change the folder
+        with (
+            chdir("."),
+            captured(env_id),
+            warnings.catch_warnings(action="ignore"),
+        ):  # it may change the working directory
             yield
     except InputError:
         raise
@@ -247,7 +255,7 @@ def told_in_one_line(env_id: str, fault: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_mujoco() -> Iterator[None]:
-    """Its compiler says of each HalfCheetah, on standard error and in ./MUJOCO_LOG.TXT, that the file is an old one."""
+    """Suppress MuJoCo's warnings: it writes one per HalfCheetah, about an old file, also to ./MUJOCO_LOG.TXT."""
     import mujoco
 
     before = mujoco.get_mju_user_warning()
@@ -260,7 +268,7 @@ def _quiet_mujoco() -> Iterator[None]:
 
 @functools.cache
 def envpool_ids() -> frozenset[str]:
-    """Every id EnvPool knows."""
+    """Return all ids of EnvPool."""
     import envpool
 
     return frozenset(envpool.list_all_envs())
@@ -271,7 +279,7 @@ def _single_action_space(env: Any) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What kind of error it is and what it says first."""
+    """Return an error's type and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -288,7 +296,10 @@ def _make(
     if env_id.startswith(GYMNASIUM_PREFIX):
         stand_in = functools.partial(_stand_in, env_id)
         one = functools.partial(_one, env_id, wrapper, **more)
-        guarded = lambda place: functools.partial(Guarded, one, stand_in, place, fails)
+
+        def guarded(place: int) -> Callable[[], Guarded]:
+            return functools.partial(Guarded, one, stand_in, place, fails)
+
         with _quiet_mujoco():
             return _in_turn([stand_in if place in idle else guarded(place) for place in range(count)])
     if wrapper:
@@ -299,19 +310,19 @@ def _make(
 
 
 def _one(env_id: str, wrapper: Wrapper | None, **more: Any) -> Checked:
-    """One of Gymnasium's environments, that is checked at every step."""
+    """Create one Gymnasium environment, which is checked at every step."""
     env = gymnasium.make(env_id.removeprefix(GYMNASIUM_PREFIX), **more)
     return Checked(wrapper(env) if wrapper else env, env_id)
 
 
 def _in_turn(makers: Sequence[Callable[[], Any]]) -> gymnasium.vector.SyncVectorEnv:
-    """Gymnasium's environments as one, stepped one after the other."""
+    """Return a vector environment that steps Gymnasium environments one after the other."""
     return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
 
 
 @functools.cache
 def _spaces(env_id: str) -> tuple[Any, Any]:
-    """An environment's spaces of observations and actions."""
+    """Return an environment's observation and action space."""
     actions, observations, *_ = _declared(env_id)
     return observations, actions
 

@@ -1,11 +1,11 @@
-"""What a user's own environment or algorithm is made of, so that a run's id changes with it.
+"""The definition of a user-defined environment or algorithm, which is part of a run's id.
 
-A definition is a JSON object: what was registered, the SHA-256 of every source and asset file, the versions of
-installed packages. It is empty for what sac_bench and Gymnasium ship: their versions are in the id already.
+A definition is a JSON object: what was registered, the SHA-256 of every source and asset file, and the versions of
+installed packages. It is empty for environments and algorithms of sac_bench and Gymnasium: the id has their versions.
 
-Sources are the modules that define the environment, its base classes and wrappers, and what those import, as far as
-`import` statements say and the files are neither the standard library's nor an installed package's. They are read from
-disk; nothing is imported. Line endings do not count, nor does the folder that the files are in.
+Sources are the modules that define the environment, its base classes and wrappers, and the modules that these import by
+`import` statements, except those of the standard library and of installed packages. They are read from disk; nothing is
+imported. Line endings and the folder of the files do not count.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ RECORDED = frozenset({"sac_bench", "gymnasium", "mujoco", "envpool", "numpy", "t
 """Packages whose versions are recorded with every run."""
 MODELS = (".xml", ".mjcf", ".urdf")
 ASSETS = (*MODELS, ".sdf", ".usd", ".usda", ".usdc", ".usdz", ".obj", ".stl", ".msh", ".dae", ".ply", ".npy", ".npz")
-"""Suffixes of files that an attribute of an environment may name. Others may be what it writes."""
+"""Suffixes of the files that an environment's attributes may name. Other files may be its output."""
 LOG = ".log"
-"""Of files that keyword arguments name, and that the environment writes: they do not count."""
+"""Suffix of output files named by keyword arguments, which do not count."""
 _OURS = ("gymnasium", "sac_bench")
 _SHIPPED = {name: copy.deepcopy(spec) for name, spec in gymnasium.registry.items()}
 _STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def of_environment(spec: Any, env: Any) -> Definition:
-    """Of a registered Gymnasium environment (its EnvSpec) and one that was made from it."""
+    """Return the definition of a registered Gymnasium environment, from its EnvSpec and an instance."""
     if spec == _SHIPPED.get(spec.id) and _module(spec.entry_point).partition(".")[0] in _OURS:
         return {}
     reader = _Reader()
@@ -72,7 +72,7 @@ def of_environment(spec: Any, env: Any) -> Definition:
 
 @functools.cache
 def of_algorithm(config: type, learner: Callable[..., Any]) -> Definition:
-    """Of a registered algorithm that sac_bench does not ship."""
+    """Return the definition of a user-defined algorithm."""
     reader = _Reader()
     registered = {"config": reader.plain(config), "learner": reader.plain(learner)}
     reader.modules += [base.__module__ for base in config.__mro__]
@@ -80,15 +80,15 @@ def of_algorithm(config: type, learner: Callable[..., Any]) -> Definition:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What the first definition has that the second has not, in words that follow "trained with"."""
+    """Describe what differs in the first definition, in words that follow "trained with"."""
     if not (before and now):
         return ["sources that were not recorded"] if now else ["another definition"] if before else []
-    found = [f"another version of {', '.join(changed)}"] if (changed := _changed(before, now, "files")) else []
+    words = [f"another version of {', '.join(changed)}"] if (changed := _changed(before, now, "files")) else []
     for part in ("packages", "registered"):
         for key in _changed(before, now, part):
-            was, is_ = (json.dumps(one[part].get(key)).strip('"') for one in (before, now))
-            found.append(f"{key} {was} (now {is_})")
-    return found
+            old, new = (json.dumps(one[part].get(key)).strip('"') for one in (before, now))
+            words.append(f"{key} {old} (now {new})")
+    return words
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], part: str) -> list[str]:
@@ -96,7 +96,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], part: str) -> li
 
 
 def unreadable(definition: Mapping[str, Any]) -> list[str]:
-    """Modules that have no file to be read: a notebook's, a console's."""
+    """Return the modules without a file, such as those of a notebook or console."""
     return list(definition.get("unreadable", []))
 
 
@@ -104,12 +104,12 @@ def _definition(registered: Definition, reader: _Reader) -> Definition:
     files, packages, missing = _closure(reader.modules)
     for name, sha256 in reader.files:
         files[name] = "+".join(sorted({sha256, *filter(None, files.get(name, "").split("+"))}))
-    found: Definition = {"registered": registered, "files": files, "packages": packages}
-    return found | ({"unreadable": missing} if missing else {})
+    definition: Definition = {"registered": registered, "files": files, "packages": packages}
+    return definition | ({"unreadable": missing} if missing else {})
 
 
 class _Reader:
-    """Values as JSON, equal in every process; and what modules and files those values name."""
+    """Converts values to JSON that is equal in every process, and collects the modules and files that they name."""
 
     def __init__(self) -> None:
         self.modules: list[str] = []
@@ -117,7 +117,7 @@ class _Reader:
         self._inside: set[int] = set()
 
     def plain(self, value: Any) -> Any:
-        """The value as JSON. What is no number, text or collection: its class and attributes."""
+        """Return the value as JSON: numbers, texts and collections, and of other objects class and attributes."""
         if value is None or isinstance(value, (bool, int)):
             return value
         if isinstance(value, float):
@@ -135,12 +135,12 @@ class _Reader:
             self._inside.discard(id(value))
 
     def asset(self, name: str | Path) -> str | None:
-        """The name of an existing file without its folder, its contents (and what an XML includes) taken in."""
+        """Return an existing file's name without its folder; record its contents and those of files it includes."""
         path = Path(name)
         try:
             if not ((path.is_absolute() and path.exists()) or path.is_file()):
                 return None
-        except (OSError, ValueError):  # a text that is no path
+        except (OSError, ValueError):  # not a path
             return None
         if path.is_file() and path.suffix.lower() != LOG and not _is_installed(path):
             whole = path.resolve()
@@ -179,28 +179,28 @@ class _Reader:
         return re.sub(r" at 0x[0-9a-f]+", "", repr(value), flags=re.IGNORECASE)
 
     def _named(self, value: Any) -> Any:
-        """A class or function: its name, and what a function holds that its source does not show."""
+        """Return the name of a class or function, with the state of a function that its source does not show."""
         self.modules.append(value.__module__ or "builtins")
         name = f"{value.__module__}.{value.__qualname__}"
         if isinstance(value, type):
             return name
         cells = []
         for cell in getattr(value, "__closure__", None) or ():
-            with contextlib.suppress(ValueError):  # an empty one
+            with contextlib.suppress(ValueError):  # an empty cell
                 cells.append(cell.cell_contents)
         held = [getattr(value, of, None) for of in ("__self__", "__defaults__", "__kwdefaults__")] + [cells]
         return [name, *map(self.plain, held)] if any(part is not None and part != [] for part in held) else name
 
 
 def _state(value: Any) -> Any:
-    """What an object of a library is made of, where neither its attributes nor its text say so; None for others."""
+    """Return a library object's state if neither its attributes nor its text contain it, else None."""
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
     if isinstance(value, np.random.RandomState):
         return value.get_state(legacy=False)
     if isinstance(value, random.Random):
         return value.getstate()
-    if isinstance(value, (gymnasium.Space, logging.Logger)):  # whose attributes change as they are used
+    if isinstance(value, (gymnasium.Space, logging.Logger)):  # their attributes change with use
         return repr(value)
     if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "tolist"):
         return [str(getattr(value, "dtype", "")), value.tolist()]
@@ -208,7 +208,7 @@ def _state(value: Any) -> Any:
 
 
 def _is_of_a_module(path: Path) -> bool:
-    """Whether a file is in the folder of an imported module, or below it."""
+    """Return whether a file is in the folder of an imported module, or below it."""
     folders = {
         Path(file).resolve().parent
         for module in list(sys.modules.values())
@@ -218,7 +218,7 @@ def _is_of_a_module(path: Path) -> bool:
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """An environment's wrappers, from outside, and itself."""
+    """Yield an environment's wrappers, the outermost first, and the environment."""
     while isinstance(env, gymnasium.Wrapper):
         yield env
         env = env.env
@@ -233,8 +233,8 @@ def _module(entry_point: Any) -> str:
 
 
 def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Sources {file: SHA-256} that the modules `roots` reach by imports; installed packages {name: version} among the
-    roots; roots without a file."""
+    """Return the sources {file: SHA-256} that the modules `roots` reach by imports, the installed packages
+    {name: version} among the roots, and the roots without a file."""
     sources: dict[str, str] = {}
     packages: dict[str, str] = {}
     missing = []
@@ -265,11 +265,11 @@ def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """How a new process would find a module. Nothing is imported, not even what the module is in."""
+    """Find a module as a new process would, without importing it or its parent packages."""
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top) if top else None
-    except ValueError:  # __main__, and modules made by hand
+    except ValueError:  # __main__, and modules without a spec
         return None
     for i, _ in enumerate(rest):
         if spec is None or spec.submodule_search_locations is None:
@@ -279,7 +279,7 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 def _local_file(spec: ModuleSpec) -> Path | None:
-    """A module's file, unless it is the standard library's or an installed package's."""
+    """Return a module's file, or None if it belongs to the standard library or an installed package."""
     if not spec.has_location or not spec.origin:
         return None
     path = Path(spec.origin)
@@ -296,7 +296,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def _imports(name: str, source: bytes, package: bool) -> Iterator[str]:
-    """What may be modules in a module's import statements."""
+    """Yield the names in a module's import statements that may be modules."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -313,7 +313,7 @@ def _imports(name: str, source: bytes, package: bool) -> Iterator[str]:
 
 
 def _of_file(path: Path) -> str:
-    """Sixteen hexadecimal digits of a file's SHA-256; of a text with line feeds only and without a byte order mark."""
+    """Return 16 hexadecimal digits of a file's SHA-256; texts are normalised to line feeds, without byte order mark."""
     data = path.read_bytes()
     if b"\0" not in data:
         data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -325,9 +325,9 @@ def _sha256(data: bytes) -> str:
 
 
 def _with_included(path: Path) -> list[Path]:
-    """A file and, of an XML model, the files that it names (MuJoCo's and URDF's attributes), and so on."""
-    found, folders = [path], [path.parent]
-    for file in found:  # which grows
+    """Return a file and, for an XML model (MuJoCo, URDF), the files that it names, recursively."""
+    files, folders = [path], [path.parent]
+    for file in files:  # grows in the loop
         if file.suffix.lower() not in MODELS:
             continue
         try:
@@ -339,5 +339,5 @@ def _with_included(path: Path) -> list[Path]:
         names = [element.attrib[key] for key in ("file", "filename") for element in elements if key in element.attrib]
         for name in names:
             places = dict.fromkeys((folder / name).resolve() for folder in [file.parent, *folders])
-            found += [place for place in places if place.is_file() and place not in found]
-    return found
+            files += [place for place in places if place.is_file() and place not in files]
+    return files

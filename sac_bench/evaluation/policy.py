@@ -31,7 +31,7 @@ class Policy:
         learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
         self.spec, self.steps = spec, steps
         self._learner, self._policy, self._env = learner, policy, env
-        self._numbers = spec.config.number_tensors()
+        self._numbers = spec.config.hyperparameter_tensors()
 
     def act(
         self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
@@ -86,5 +86,5 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
     spec = directory.spec()
     env = describe(spec.env)
     learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
-    policy = learner.policy(learner.shape_of_state(spec.config.number_tensors()))
+    policy = learner.policy(learner.shape_of_state(spec.config.hyperparameter_tensors()))
     return Policy(spec, with_tensors(policy, tensors), steps)

@@ -43,7 +43,7 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
     """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
-    state = learner.shape_of_state(config.number_tensors())
+    state = learner.shape_of_state(config.hyperparameter_tensors())
     return sum(leaf.numel() for leaf in tree_leaves(state["params"])), sum(
         leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)
     )
@@ -77,9 +77,8 @@ def update_bytes(spec: RunSpec) -> float:
     """Return an upper bound in bytes on one member's batches, activations and gradients: twice each network's."""
     env, config = describe(spec.env), spec.config
     parameters, _ = state_bytes(spec.algorithm, config, spec.env)
-    networks = 2 + getattr(config, "critics", 1)
-    width = sum(getattr(config, "layers", ())) + env.observation_dim + env.action_dim
-    return config.scratch_bytes + (config.dtype.itemsize) * (2 * parameters + 2 * networks * config.rows * width)
+    width = config.hidden_units + env.observation_dim + env.action_dim
+    return config.scratch_bytes + config.dtype.itemsize * (2 * parameters + 2 * config.networks * config.rows * width)
 
 
 def duration(seconds: float) -> str:

@@ -79,7 +79,7 @@ def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], Hyperparame
     check(run.weights, run.status()["weights"])
     with safe_open(run.weights, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors, run.spec().config.number_tensors()
+    return tensors, run.spec().config.hyperparameter_tensors()
 
 
 def _has_finished(start: WarmStart, store: Store) -> bool:

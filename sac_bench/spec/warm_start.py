@@ -174,7 +174,7 @@ def _sizes(env: str) -> tuple[int, int]:
 def _shapes(algorithm: str, config: TrainingConfig, env: str) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of the weights at the end of a run."""
     learner = ALGORITHMS[algorithm].learner(config, *_sizes(env))
-    tensors = named_tensors(learner.weights(learner.shape_of_state(config.number_tensors())))
+    tensors = named_tensors(learner.weights(learner.shape_of_state(config.hyperparameter_tensors())))
     return {name: tuple(leaf.shape) for name, leaf in tensors.items()}
 
 

@@ -1,7 +1,7 @@
-"""Runs of one structure as one program: every tensor leads with the member axis M.
+"""Runs of one structure as one program: every tensor has a leading member axis M.
 
-The number of operations of an update does not depend on M, and members never mix: a member's tensors are
-functions of its own numbers, seed and data.
+The number of operations of an update does not depend on M. Members never mix: a member's tensors are a function of its
+own hyperparameters, seed and data.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
-from sac_bench.training.cuda_graph import CudaGraphed
+from sac_bench.training.cuda_graph import CudaGraphFunction
 from sac_bench.training.inductor import use_vector_functions
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
 
 Data = Any
-"""What the learners learn from: a pytree of tensors."""
+"""Training data: a pytree of tensors."""
 Gather = Callable[[Moment, Data], Batch]
 
 
 def training_width(members: int, device: torch.device | str, compiled: bool) -> int:
-    """How many members a cohort of so many trains: at least two in compiled code for a CPU.
+    """Return how many members a cohort of `members` runs trains: at least two in compiled code for a CPU.
 
-    There code for one member sums in another order than code for two and more, which agree (docs/correctness.md). So a
-    lone run trains beside a copy of itself, and its bytes do not depend on being alone.
+    That code sums in another order for one member than for two or more, which agree (docs/correctness.md). A single run
+    therefore trains beside a copy of itself, so that its bytes do not depend on the cohort's width.
     """
     return max(2, members) if compiled and torch.device(device).type == "cpu" else members
 
 
 class Cohort:
-    """M learners of one structure, their numbers and their seeds, on one device.
+    """M learners of one structure, their hyperparameters and seeds, on one device.
 
-    state: pytree of [M, ...], whose tensors are updated in place; numbers: {name: [M]}; seeds: [M].
-    gather(moment, data) makes an update's batches {name: [M, B, ...]} from what the learners learn from and the
-    update's draws, of which "replay" is [M, B]. With `compiled`, an update is one graph, draws and batches
-    included, and so is acting; eager is the reference they are checked against.
+    state: pytree of [M, ...], whose tensors are updated in place; hyper: {name: [M]}; seeds: [M].
+    gather(moment, data) -> batches {name: [M, B, ...]} of an update, from the training data and the update's draws, of
+    which "replay" is [M, B]. With `compiled`, an update, including draws and batches, is one graph, and so is acting.
+    Eager execution is the reference in tests.
     """
 
     def __init__(
         self,
         learner: Learner,
-        numbers: Sequence[dict[str, float]],
+        hyperparameters: Sequence[dict[str, float]],
         seeds: Sequence[int],
         gather: Gather,
         num_envs: int = 1,
@@ -57,13 +57,12 @@ class Cohort:
     ) -> None:
         self.learner, self.dtype, self.device = learner, dtype, torch.device(device)
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self.device)
-        self.numbers: Hyperparameters = {
-            name: torch.tensor([n[name] for n in numbers], dtype=dtype, device=self.device) for name in numbers[0]
+        self.hyper: Hyperparameters = {
+            name: torch.tensor([values[name] for values in hyperparameters], dtype=dtype, device=self.device)
+            for name in hyperparameters[0]
         }
         members = [
-            learner.init(
-                partial(_initial_draw, seed, dtype), {name: values[m] for name, values in self.numbers.items()}
-            )
+            learner.init(partial(_initial_draw, seed, dtype), {name: values[m] for name, values in self.hyper.items()})
             for m, seed in enumerate(seeds)
         ]
         self.state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
@@ -71,8 +70,8 @@ class Cohort:
         """Members [M] none of whose metrics was ever NaN or infinite."""
         self._sums = torch.zeros(self.size, len(learner.metrics), dtype=dtype, device=self.device)
         self._counts = torch.zeros(self.size, dtype=torch.int64, device=self.device)
-        self._found = torch.zeros_like(self._sums)  # the last metrics, or the first that were not finite
-        self.record = (self._sums, self._counts, self.healthy, self._found)
+        self._last = torch.zeros_like(self._sums)  # the last metrics, or the first non-finite ones
+        self.record = (self._sums, self._counts, self.healthy, self._last)
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
@@ -98,95 +97,98 @@ class Cohort:
 
     @property
     def size(self) -> int:
+        """Number of members M, copies included."""
         return len(self.seeds)
 
     def weights(self, m: int) -> dict[str, Tensor]:
-        """What a run that starts from member m begins with, by name, on the CPU."""
-        handed_on = named_tensors(self.learner.weights(self._of_member(m)))
-        return {name: leaf.cpu().clone() for name, leaf in handed_on.items()}
+        """Return the weights of member m from which another run can start, by name, on the CPU."""
+        weights = named_tensors(self.learner.weights(self._of_member(m)))
+        return {name: leaf.cpu().clone() for name, leaf in weights.items()}
 
     def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
-        """Have member m, before its first update, begin with the `weights` of a learner whose numbers were `before`.
+        """Set the initial weights of member m to those of a learner whose hyperparameters were `before`.
 
-        Raises InputError where they do not fit.
+        Call it before the first update. Raises InputError if the weights do not fit.
         """
         state = self._of_member(m)
-        like = lambda leaf: leaf.to(self.device, self.dtype)
-        begun = with_tensors(self.learner.weights(state), {name: like(leaf) for name, leaf in weights.items()})
-        numbers = {name: values[m] for name, values in self.numbers.items()}
+
+        def converted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: leaf.to(self.device, self.dtype) for name, leaf in tensors.items()}
+
+        initial = with_tensors(self.learner.weights(state), converted(weights))
+        hyper = {name: values[m] for name, values in self.hyper.items()}
         assert self.learner.start is not None
-        new = self.learner.start(state, begun, numbers, {name: like(value) for name, value in before.items()})
+        new = self.learner.start(state, initial, hyper, converted(before))
         tree_map(lambda old, new: old.copy_(new), state, new)
 
     def _of_member(self, m: int) -> State:
-        """Views of one member's tensors."""
+        """Return views of one member's tensors."""
         return tree_map(lambda leaf: leaf[m], self.state)
 
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations [M, N, D], normal noise [M, N, noise_dim] -> sampled and mean actions [M, N, A]."""
-        return self._act(self.learner.policy(self.state), self.numbers, observation, noise)
+        """Return sampled and mean actions [M, N, A] of observation [M, N, D], normal noise [M, N, noise_dim]."""
+        return self._act(self.learner.policy(self.state), self.hyper, observation, noise)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
-        """Observations [M, N, D], vector step [] -> float32 actions [M, N, A] to learn from, each with its own noise.
+        """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at vector step [].
 
-        They are the policies' where `warm` [] is true, and uniform before; `started` [M, N] is 1 where an episode
-        begins. A member that diverged acts with zeros: its slot stays, its numbers no longer count.
+        They are the policies' if `warm` [] is true, else uniform; `started` [M, N] is 1 where an episode begins. The
+        actions of a diverged member are zeros: it keeps its place, but its results no longer count.
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        return self._explore(policy, carried, self.numbers, self.seeds, observation, started, step, warm)
+        return self._explore(policy, carried, self.hyper, self.seeds, observation, started, step, warm)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
         compiled = torch.compile(update, fullgraph=True)
-        return CudaGraphed(compiled) if self.device.type == "cuda" else compiled
+        return CudaGraphFunction(compiled) if self.device.type == "cuda" else compiled
 
     def prepare(self, memory: Data) -> Data:
-        """What the updates that are due now learn from: the memory, or what the learners make of a whole rollout."""
+        """Return the data of the updates that are due: the memory, or what `Learner.prepare` makes of a rollout."""
         if self.learner.data == "replay":
             return memory
-        samples = self._prepare(self.state, self.numbers, self.seeds, memory)
+        samples = self._prepare(self.state, self.hyper, self.seeds, memory)
         if self._samples is None:
             self._samples = samples
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
         return self._samples
 
     def update(self, data: Data, number: int = 0) -> None:
-        """One update of every member, on a batch of its own, after `number` others."""
+        """Make update `number` (counted from 0) of every member, each on its own batch."""
         made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
-        made_by(self.state, self.numbers, self.seeds, self.record, data)
+        made_by(self.state, self.hyper, self.seeds, self.record, data)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations [M, N, D], normal noise [M, N, noise_dim] -> the learners' Q and bonus, [M, N] each."""
+        """Return Q and bonus [M, N] (`Value.of`) of observation [M, N, D], normal noise [M, N, noise_dim]."""
         assert self.learner.value is not None
         return self._one_by_one(self.learner.value.of, observation.to(self.dtype), noise)
 
     def diagnose(self, data: Data, steps: int) -> dict[str, Tensor]:
-        """The learners' diagnosis {name: [M]} after `steps` transitions, on batches and noise drawn for it alone."""
+        """Return the diagnosis {name: [M]} after `steps` transitions, on separately drawn batches and noise."""
         diagnosis, step = self.learner.diagnosis, torch.tensor(steps, device=self.device)
         assert diagnosis is not None
         drawn = partial(Draws, dtype=self.dtype, device=self.device, prefix="diagnosis/")
         noise = drawn(diagnosis.noise)
 
-        def of_one(state: State, numbers: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
+        def of_one(state: State, hyper: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
             moment = noise.at(seed[None], step)
-            return diagnosis.of(state, numbers, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
+            return diagnosis.of(state, hyper, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
 
         batch = self._gather(drawn({"replay": (self.learner.batch_size,)}).at(self.seeds, step), data)
         batch = {name: part.to(self.dtype) for name, part in batch.items()}
         return self._one_by_one(of_one, batch, self.seeds)
 
     def _one_by_one(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """function(state, numbers, *arguments) of each member by itself, stacked: the width changes no bit of it."""
+        """Stack function(state, hyper, *arguments) of each member, computed separately: no bit depends on the width."""
         with torch.no_grad():
-            everything = (self.state, self.numbers, *arguments)
-            found = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
-        return tree_map(lambda *leaves: torch.stack(leaves), *found)
+            everything = (self.state, self.hyper, *arguments)
+            results = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
+        return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
     def pop_metrics(self) -> tuple[dict[str, Tensor], Tensor]:
-        """(means {name: [M]}, updates [M] they are over) since the last call, on the CPU.
+        """Return the metrics' means {name: [M]} since the last call, and the number of updates [M], on the CPU.
 
-        Only updates count in which a member was healthy: the means are of its last finite figures, and NaN where
-        there are none.
+        Updates count while a member is healthy. A mean over no updates is NaN.
         """
         counts = self._counts.to("cpu", copy=True)
         means = self._sums.cpu() / counts[:, None]
@@ -195,23 +197,23 @@ class Cohort:
         return dict(zip(self.learner.metrics, means.unbind(1), strict=True)), counts
 
     def finite(self) -> Tensor:
-        """Which members are healthy and have parameters without NaN or infinity: bool [M] on the CPU."""
+        """Return which members are healthy and have finite parameters: bool [M] on the CPU."""
         ok = [p.reshape(self.size, -1).isfinite().all(1) for p in tree_leaves(self.state["params"])]
         return torch.stack([*ok, self.healthy]).all(0).cpu()
 
     def not_finite(self, m: int) -> list[str]:
-        """The metrics of member m that were the first to be NaN or infinite, or else its parameters that are."""
-        found = dict(zip(self.learner.metrics, self._found[m], strict=True))
+        """Return the names of member m's first non-finite metrics, or of its non-finite parameters."""
+        values = dict(zip(self.learner.metrics, self._last[m], strict=True))
         if self.healthy[m]:
-            found = {f"parameter {name}": leaf[m] for name, leaf in named_tensors(self.state["params"]).items()}
-        return [name for name, values in found.items() if not values.isfinite().all()]
+            values = {f"parameter {name}": leaf[m] for name, leaf in named_tensors(self.state["params"]).items()}
+        return [name for name, value in values.items() if not value.isfinite().all()]
 
-    def _prepare_all(self, state: State, numbers: Hyperparameters, seeds: Tensor, memory: Data) -> Data:
+    def _prepare_all(self, state: State, hyper: Hyperparameters, seeds: Tensor, memory: Data) -> Data:
         order = self._order_draws.at(seeds, state["updates"][0]).integers("order", 2**31)
         order = order.argsort(dim=-1, stable=True).flatten(1)
         newest = {name: part.to(self.dtype) for name, part in whole(memory, self.learner.rollout).items()}
         assert self.learner.prepare is not None
-        new, samples = torch.func.vmap(self.learner.prepare)(state, numbers, newest)
+        new, samples = torch.func.vmap(self.learner.prepare)(state, hyper, newest)
         tree_map(lambda old, new: old.copy_(new), state, new)
         return {"samples": samples, "order": order}
 
@@ -219,7 +221,7 @@ class Cohort:
         self,
         made_by: Callable[..., Any],
         state: State,
-        numbers: Hyperparameters,
+        hyper: Hyperparameters,
         seeds: Tensor,
         record: tuple[Tensor, Tensor, Tensor, Tensor],
         data: Data,
@@ -230,20 +232,20 @@ class Cohort:
         if self._uniform_draws is not None:
             moment = self._uniform_draws.at(seeds, state["updates"][0])
             noise |= {name: moment.uniform(f"update/{name}") for name in self.learner.update_uniforms}
-        new, metrics = torch.func.vmap(made_by)(state, numbers, batch, noise)
+        new, metrics = torch.func.vmap(made_by)(state, hyper, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
         sums, counts, healthy, last = record
-        found = torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
-        last.copy_(torch.where(healthy[:, None], found, last))
-        healthy &= found.isfinite().all(1)
-        sums += torch.where(healthy[:, None], found, 0.0)
+        values = torch.stack([metrics[name] for name in self.learner.metrics], dim=1)
+        last.copy_(torch.where(healthy[:, None], values, last))
+        healthy &= values.isfinite().all(1)
+        sums += torch.where(healthy[:, None], values, 0.0)
         counts += healthy
 
     def _explore_all(
         self,
         policy: Any,
         carried: Any,
-        numbers: Hyperparameters,
+        hyper: Hyperparameters,
         seeds: Tensor,
         observation: Tensor,
         started: Tensor,
@@ -253,19 +255,19 @@ class Cohort:
         moment = self._explore_draws.at(seeds, step)
         noise = moment.normal("explore")
         if self.learner.explore is None:
-            action, _ = self._act_all(policy, numbers, observation, noise)
+            action, _ = self._act_all(policy, hyper, observation, noise)
         else:
-            explore, seen = torch.func.vmap(self.learner.explore), observation.to(self.dtype)
-            action, new = explore(policy, numbers, seen, noise, carried, started.to(self.dtype))
+            explore, observation = torch.func.vmap(self.learner.explore), observation.to(self.dtype)
+            action, new = explore(policy, hyper, observation, noise, carried, started.to(self.dtype))
             tree_map(lambda old, new: old.copy_(new), carried, new)
         return torch.where(warm, action.nan_to_num(0.0), 2 * moment.uniform("warmup") - 1).to(torch.float32)
 
-    def _act_all(self, policy: Any, numbers: Hyperparameters, observation: Tensor, noise: Tensor):
-        return torch.func.vmap(self.learner.act)(policy, numbers, observation.to(self.dtype), noise)
+    def _act_all(self, policy: Any, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+        return torch.func.vmap(self.learner.act)(policy, hyper, observation.to(self.dtype), noise)
 
 
 def _of_member(member: int, leaf: Tensor) -> Tensor:
-    """[M, ...] -> [...], where libraries find it like any other tensor: some sum otherwise where memory is askew."""
+    """Return one member's tensor, [M, ...] -> [...], aligned to 64 bytes, since some libraries' sums depend on that."""
     own = leaf[member]
     return own if own.data_ptr() % 64 == 0 else own.clone()
 

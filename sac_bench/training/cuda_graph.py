@@ -1,4 +1,4 @@
-"""CUDA graphs: a function's kernels recorded once and launched as one from then on."""
+"""CUDA graphs: record a function's kernels once, then launch them together."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 
-class CudaGraphed:
-    """A function that only changes CUDA tensors it is given, recorded on its fourth call with the same ones.
+class CudaGraphFunction:
+    """A function whose only effect is on the CUDA tensors it is passed, recorded on its fourth call with the same ones.
 
-    "The same" are tensors at the same addresses: they are what a recording reads and writes. The calls before it run
-    the function as it is, which compiles it and lets libraries allocate what they keep. A call with other tensors, as
-    after a buffer has grown, starts over.
+    Tensors are the same if their addresses and shapes are, since a recording reads and writes these addresses. The
+    first three calls run the function itself, which compiles it and lets libraries allocate their workspaces. A call
+    with other tensors, for example after a buffer has grown, starts over.
     """
 
     WARM_UP = 3
 
     def __init__(self, function: Callable[..., None]) -> None:
         self._function = function
-        self._arguments: Any = None  # kept, so that no other tensor can come to lie where one of them does
+        self._arguments: Any = None  # kept, so that no other tensor can get their addresses
         self._calls = 0
         self._graph: Any = None
 
     def __call__(self, *arguments: Any) -> None:
-        """The function's effect on its arguments, pytrees of tensors."""
+        """Apply the function to its arguments, pytrees of tensors."""
         if _places(arguments) != _places(self._arguments):
             self._arguments, self._calls, self._graph = arguments, 0, None
         if self._graph is not None:

@@ -1,4 +1,4 @@
-"""How good the policies of a cohort are: whole episodes in environments of their own."""
+"""Evaluation of a cohort's policies: whole episodes in separate environments."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sac_bench.training.q_bias import QBiasTracker
 from sac_bench.training.random import Draws, derived_seeds
 
 POLICIES = ("mean", "sample")
-"""The mean action, and actions sampled from the policy (each algorithm's `act` says what these are)."""
+"""The mean action, and actions sampled from the policy, as each algorithm's `act` defines them."""
 
 
 class Episodes(NamedTuple):
-    """Undiscounted returns and lengths, [M, policies, episodes], and what Q was worth there, {name: [M]}."""
+    """Undiscounted returns and lengths [M, policies, episodes], and the bias of Q on them, {name: [M]}."""
 
     returns: np.ndarray
     lengths: np.ndarray
     bias: dict[str, Tensor]
     not_finite: dict[int, str]
-    """{member: which of observation, action and reward was the first that was not finite}, where one was."""
+    """{member: the first non-finite quantity, "observation", "action" or "reward"} of members that had one."""
 
     def of_first(self, members: int) -> Episodes:
-        """The same without the members after the first so many."""
+        """Return the episodes of the first `members` members."""
         bias = {name: values[:members] for name, values in self.bias.items()}
         return Episodes(self.returns[:members], self.lengths[:members], bias, self.not_finite)
 
@@ -48,13 +48,13 @@ def evaluate(
     idle: Collection[int] = (),
     fails: Fails = raise_at_once,
 ) -> Episodes:
-    """`episodes` episodes of every member by each policy, as they stand after `steps` transitions.
+    """Play `episodes` episodes of every member by each policy, after `steps` transitions.
 
-    Both policies start from the same states, drawn from (run seed, steps): what an evaluation finds depends on
-    nothing before it, so nothing of it needs saving. The pool is made for it and closed after it.
+    Both policies start from the same states, drawn from (run seed, steps). An evaluation depends on no earlier one, so
+    nothing of it needs saving. Its pool is created for it and then closed.
 
-    The members `idle` are left out, and so are those of which an environment raises, from then on: `fails` is called
-    with the member.
+    Members in `idle` are skipped. A member whose environment raises is skipped from then on, and `fails` is called with
+    its index.
     """
     m, e = cohort.size, episodes
     starts = [derived_seeds(seed, "evaluation environments", steps, e) * len(POLICIES) for seed in seeds]
@@ -79,8 +79,11 @@ def evaluate(
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     terminated = np.zeros(m * 2 * e, dtype=bool)
     value = cohort.learner.value
-    watch, half = (QBiasTracker(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
-    part = lambda x: x.reshape(m, 2, e)[:, half]
+    tracker, half = (QBiasTracker(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
+
+    def of_value(x: np.ndarray) -> np.ndarray:  # the episodes of the policy whose Q is measured
+        return x.reshape(m, 2, e)[:, half]
+
     observation = pool.reset()
     while running.any():
         check("observation", observation)
@@ -97,21 +100,21 @@ def evaluate(
         lengths += running
         terminated |= running & step.terminated
         running &= ~(step.terminated | step.truncated)
-        if watch:
-            watch.add(shaped.unflatten(1, (2, e))[:, half], one, part(step.reward))
+        if tracker:
+            tracker.add(shaped.unflatten(1, (2, e))[:, half], one, of_value(step.reward))
         observation = step.observation
     pool.close()
-    bias = watch.bias(part(lengths), part(terminated)) if watch else {}
+    bias = tracker.bias(of_value(lengths), of_value(terminated)) if tracker else {}
     return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e), bias, not_finite)
 
 
 def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
-    """Returns [episodes] of uniformly random actions, from fixed seeds."""
+    """Return the returns [episodes] of uniformly random actions, from fixed seeds."""
     seeds = derived_seeds(0, "random policy environments", 0, episodes)
     generator = np.random.default_rng(0)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
     with (
-        contextlib.chdir("."),  # the environment may change the folder
+        contextlib.chdir("."),  # the environment may change the working directory
         captured(f"{env.id}, random policy"),
         contextlib.closing(Pool(env.id, seeds, threads=1)) as pool,
     ):

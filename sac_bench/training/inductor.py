@@ -1,8 +1,8 @@
-"""Compiled code for CPUs computes an element by the same functions wherever the element stands.
+"""Make compiled code for CPUs compute every element by the same functions, whatever its position.
 
-Inductor computes most elements 16 at a time by the functions of at::vec, and those that do not fill a vector by the
-C library's, whose last digit can differ. Which elements these are depends on the shape, and so on the cohort's width.
-Here scalar code calls the functions of at::vec too (docs/correctness.md).
+Inductor computes most elements 16 at a time by the functions of at::vec, and the rest, which do not fill a vector, by
+those of the C library, whose last digit can differ. Which elements these are depends on the shape, and so on the
+cohort's width. Here scalar code calls the functions of at::vec, too (docs/correctness.md).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ INEXACT = (
     "erf",
     "erfc",
 )
-"""Functions of one number whose last digit IEEE 754 leaves open; sums, products, quotients and roots are exact."""
+"""Unary functions whose last digit IEEE 754 leaves open; sums, products, quotients and roots are exact."""
 CACHE_TAG = "sac_bench-vector-functions-3"
-"""Compiled code is cached by its graph; this keeps code with these functions apart from code without."""
+"""Compiled code is cached by its graph; this tag separates code with these functions from code without."""
 
 
 @functools.cache
 def use_vector_functions() -> None:
-    """Have all code that is compiled for a CPU from now on in this process use the functions of at::vec."""
+    """Make all code that this process compiles for a CPU from now on use the functions of at::vec."""
     for name in INEXACT:
         setattr(CppOverrides, name, staticmethod(functools.partial(_by_vector, name)))
     setattr(CppOverrides, "sigmoid", staticmethod(_sigmoid))  # noqa: B010 - mypy refuses the assignment
@@ -47,7 +47,7 @@ def use_vector_functions() -> None:
 
 
 def _by_vector(function: str, x: object) -> str:
-    """C++ for function(x) of one float or double."""
+    """Return C++ code for function(x) of one float or double."""
     return (
         f"[](auto a) {{ using Vec = at::vec::Vectorized<decltype(a)>; __at_align__ decltype(a) lanes[Vec::size()]; "
         f"Vec(a).{function}().store(lanes); return lanes[0]; }}({x})"

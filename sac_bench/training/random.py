@@ -1,8 +1,8 @@
 """Counter-based random numbers: Threefry-2x32-20 on (seed, stream, step, index).
 
-Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). A draw is a pure
-function of its counter, so a run's noise does not depend on who shares its cohort, and the whole state of
-the generator is a step counter. Words are held as int64 because torch has no full set of uint32 operations.
+Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). A draw is a pure function of its
+counter, so a run's noise does not depend on the other members of its cohort, and the generator's only state is a step
+counter. Words are int64 because torch lacks some uint32 operations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def threefry2x32(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Twenty rounds of Threefry on 32-bit words (int64 tensors in [0, 2^32), broadcast together)."""
+    """Return twenty rounds of Threefry on 32-bit words (int64 tensors in [0, 2^32), broadcast together)."""
     keys = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     x0 = (counter[0] + keys[0]) & _MASK
     x1 = (counter[1] + keys[1]) & _MASK
@@ -36,19 +36,19 @@ def threefry2x32(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> 
 
 
 def stream_of(purpose: str) -> int:
-    """The 32-bit key word of a purpose ("replay", "explore", "init/actor/0", ...)."""
+    """Return the 32-bit key word of a purpose ("replay", "explore", "init/actor/0", ...)."""
     return zlib.crc32(purpose.encode())
 
 
 def _words(seeds: Tensor, streams: Tensor, step: Tensor, index: Tensor) -> Tensor:
-    """seeds [M], streams [W], step [], index [W] -> int64 words [M, 2W]; a counter's two words side by side."""
+    """Return int64 words [M, 2W], two adjacent ones for each counter, of seeds [M], streams [W], step [], index [W]."""
     step = (step & _MASK).reshape(1, 1)
     w0, w1 = threefry2x32((seeds[:, None], streams[None, :]), (step, index[None, :]))
     return torch.stack([w0, w1], dim=-1).flatten(1)
 
 
 def _normals(words: Tensor, dtype: torch.dtype) -> Tensor:
-    """Words [M, 2W] -> standard normals [M, 2W], Box-Muller on each counter's two words."""
+    """Map words [M, 2W] to standard normals [M, 2W]: Box-Muller on each counter's two words."""
     w0, w1 = words.unflatten(1, (-1, 2)).unbind(-1)
     radius = torch.sqrt(-2.0 * torch.log((w0 + 1).to(dtype) * 2.0**-32))
     angle = w1.to(dtype) * (2.0 * math.pi * 2.0**-32)
@@ -56,7 +56,7 @@ def _normals(words: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _uniforms(words: Tensor, dtype: torch.dtype) -> Tensor:
-    """Words -> [0, 1) in steps of 2^-24, exact in float32."""
+    """Map words to [0, 1) in steps of 2^-24, exact in float32."""
     return (words >> 8).to(dtype) * 2.0**-24
 
 
@@ -73,8 +73,8 @@ def _moment_function(compiled: bool) -> Callable[..., tuple[Tensor, Tensor]]:
 class Draws:
     """All random numbers of one moment (an update, a vector step) for every member, in one pass.
 
-    `shapes` names each draw by its purpose; a purpose, `prefix` before it, is a stream of its own, so adding a draw
-    leaves the others as they were, and a longer draw begins with a shorter one's numbers.
+    shapes: {purpose: shape} of the draws. A purpose, preceded by `prefix`, is a separate stream, so adding a draw does
+    not change the others, and a longer draw starts with the numbers of a shorter one.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class Draws:
             at += 2 * n
 
     def at(self, seeds: Tensor, step: Tensor) -> Moment:
-        """The draws of counter `step` [] for seeds [M]."""
+        """Return the draws of counter `step` [] for seeds [M]."""
         words, normals = self._function(seeds, self._streams, step, self._index, self._dtype)
         return Moment(self, step, words, normals)
 
 
 class Moment:
-    """One moment's draws; each method gives [M, *shape] for a purpose."""
+    """The draws of one moment; each method returns [M, *shape] for a purpose."""
 
     def __init__(self, draws: Draws, step: Tensor, words: Tensor, normals: Tensor) -> None:
         self.step = step
@@ -115,25 +115,25 @@ class Moment:
         return flat[:, start : start + math.prod(shape)].unflatten(1, shape)
 
     def normal(self, name: str) -> Tensor:
-        """Standard normal."""
+        """Return standard normal draws."""
         return self._piece(self._normals, name)
 
     def uniform(self, name: str) -> Tensor:
-        """Uniform in [0, 1)."""
+        """Return uniform draws in [0, 1)."""
         return _uniforms(self._piece(self._words, name), self._draws._dtype)
 
     def integers(self, name: str, high: Tensor | int) -> Tensor:
-        """Uniform in [0, high) by multiply-and-shift, high <= 2^31; its bias is below high / 2^32."""
+        """Return uniform draws in [0, high), high <= 2^31, by multiply-and-shift; the bias is below high / 2^32."""
         return (self._piece(self._words, name) * high) >> 32
 
 
 def uniform(seed: int, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """One run's uniform draws in [0, 1) for a purpose of its own, such as its initial weights."""
+    """Return one run's uniform draws in [0, 1) for a purpose, such as its initial weights."""
     moment = Draws({purpose: shape}, dtype).at(torch.tensor([seed]), torch.tensor(0))
     return moment.uniform(purpose)[0]
 
 
 def derived_seeds(seed: int, purpose: str, index: int, count: int) -> list[int]:
-    """`count` seeds in [0, 2^31) for (run seed, purpose, index): neighbours share none but by chance."""
+    """Return `count` seeds in [0, 2^31) for (run seed, purpose, index), which neighbours share only by chance."""
     moment = Draws({purpose: (count,)}).at(torch.tensor([seed]), torch.tensor(index))
     return moment.integers(purpose, 2**31)[0].tolist()

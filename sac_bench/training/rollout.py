@@ -1,4 +1,4 @@
-"""The newest transitions of M runs as a whole, and the minibatches of what learners make of them."""
+"""Whole rollouts of M runs, and minibatches of the samples that learners make of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from sac_bench.training.replay import Memory, transitions
 
 
 def whole(memory: Memory, count: int) -> Batch:
-    """The last `count` transitions of every member [M, count, ...] as `transitions` has them, the oldest first, those
-    of one vector step side by side. There must be that many."""
+    """Return the last `count` transitions of every member, [M, count, ...], in the form of `transitions`.
+
+    The oldest come first; those of one vector step are adjacent. The memory must hold that many.
+    """
     m, ring, n = memory["rows"].shape[:3]
     filled = memory["written"].clamp(max=ring - 1) * n
     newest = filled - count + torch.arange(count, device=filled.device)
@@ -21,7 +23,7 @@ def whole(memory: Memory, count: int) -> Batch:
 
 
 def minibatch(moment: Moment, data: dict[str, Any], size: int) -> Batch:
-    """The batches {name: [M, size, ...]} of update `moment.step`: the next `size` of a shuffled epoch.
+    """Return the batches {name: [M, size, ...]} of update `moment.step`: the next `size` of a shuffled epoch.
 
     data: samples {name: [M, count, ...]} and order [M, epochs * count], a permutation of the samples for each epoch.
     """

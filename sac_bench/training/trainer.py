@@ -1,8 +1,7 @@
 """The training loop: environments -> replay -> updates -> evaluation, for one cohort, one segment at a time.
 
-All members are in lock-step: a vector step is one transition of every environment of every member. What a
-segment leaves behind is a function of the runs' specs alone, so a trainer restored from a checkpoint goes on
-to the same bytes.
+All members are in lock-step: a vector step is one transition of every environment of every member. The result of a
+segment depends only on the runs' specs, so a trainer restored from a checkpoint produces the same bytes.
 """
 
 from __future__ import annotations
@@ -38,27 +37,26 @@ Chunks = Sequence[tuple[int, Callable[[], dict[str, Tensor]]]]
 
 @dataclass
 class Segment:
-    """What a segment found, for every member: plain numbers, ready to be written."""
+    """The results of a segment for every member."""
 
     steps: int
     episodes: Episodes
     metrics: dict[str, Tensor]
-    """{name: [M]}: means over the segment's updates while they were finite, NaN where none was; and what was measured
-    at its end."""
+    """{name: [M]}: means over the segment's finite updates (NaN if there are none), and measures of its evaluation."""
     training_returns: list[list[float]]
     stops: dict[int, Stop]
-    """Members that diverged or failed in it, and why: their figures from then on count for nothing."""
+    """Members that diverged or failed in it, and why. Their later results do not count."""
 
 
 @dataclass
 class Progress:
-    """Where a cohort stands; saved with it."""
+    """A cohort's progress, which is saved with it."""
 
     vector_steps: int = 0
     updates: int = 0
     wall_seconds: float = 0.0
     share_seconds: float = 0.0
-    """A member's part of them: of every second, one over the width that the cohort had then."""
+    """A member's share of `wall_seconds`: each second divided by the cohort's width at that time."""
     evaluation_seconds: float = 0.0
     saving_seconds: float = 0.0
     stopped: list[bool] = field(default_factory=list)
@@ -83,41 +81,44 @@ class Trainer:
         width = training_width(m, device, compiled)
         copied = [*specs, *[spec] * (width - m)]
         self.members, self.seeds = m, [s.seed for s in copied]
-        """How many count, and the seeds of all that train: a lone run may have a copy."""
-        numbers = [s.config.numbers() for s in copied]
+        """The number of runs, and the seeds of all members: a single run may train with a copy."""
+        hyperparameters = [s.config.hyperparameters() for s in copied]
         if isinstance(self.config, ReplayConfig):
             gather: Gather = partial(sample, n_step=self.config.n_step)
         else:
             gather = partial(minibatch, size=learner.batch_size)
-        self.cohort = Cohort(learner, numbers, self.seeds, gather, n, self.config.dtype, device, compiled)
+        self.cohort = Cohort(learner, hyperparameters, self.seeds, gather, n, self.config.dtype, device, compiled)
         self.replay = Replay(
             width, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )
         self.progress = Progress(stopped=[False] * m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
         self._pool: Pool | None = None
-        self._stops: dict[int, Stop] = {}  # members that ended in this segment
+        self._stops: dict[int, Stop] = {}  # members that stopped in this segment
         self._returns = np.zeros(m * n)
         self._saved_rows = 0
 
     @property
     def steps(self) -> int:
-        """Transitions of each run so far."""
+        """Transitions per run so far."""
         return self.progress.vector_steps * self.config.num_envs
 
     def next_stop(self) -> int:
-        """Where the current segment ends: the next multiple of `eval_every`, or the end."""
+        """Return the step at which the current segment ends: the next multiple of `eval_every`, or the last step."""
         every = self.config.eval_every
         return min(self.target_steps, (self.steps // every + 1) * every)
 
     def train(self, report: Callable[[int, float | None], None] = lambda steps, last: None) -> Segment:
-        """Train to the end of the segment and evaluate there. Before the first step, only evaluate."""
+        """Train to the end of the segment and evaluate. Before the first step, only evaluate.
+
+        `report` is called with the steps and the mean of the members' last training returns, about twice a second.
+        """
         finished: list[list[float]] = [[] for _ in range(self.members)]
         began, updates = time.perf_counter(), self.progress.updates
         if self._pool is None:
             self._open_pool()
             if self.steps == 0:
-                return self._judge(finished, began, updates)
+                return self._evaluate(finished, began, updates)
         stop = self.next_stop()
         reported = time.perf_counter()
         while self.steps < stop and not (self._stops and all(self._stopped())):
@@ -128,7 +129,7 @@ class Trainer:
                 of_all = zip(finished, self._stopped(), strict=True)
                 last = [returns[-1] for returns, stopped in of_all if returns and not stopped]
                 report(self.steps, float(np.mean(last)) if last else None)
-        return self._judge(finished, began, updates)
+        return self._evaluate(finished, began, updates)
 
     # -- one vector step ----------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class Trainer:
             finished[k // self.config.num_envs].append(float(self._returns[k]))
             self._returns[k] = 0.0
         if self.progress.vector_steps % self._pool_rows == 0:
-            # A pool is made anew now and then, so that replaying it on resume stays short: a truncation.
+            # Recreating the pool bounds the replay of actions on resume. The cut is a truncation.
             self._pool.close()
             self._pool = self._make_pool()
             step = step._replace(observation=self._pool.reset(), truncated=~step.terminated)
@@ -154,7 +155,7 @@ class Trainer:
         self.replay.add(action, step)
 
     def _actions(self) -> np.ndarray:
-        """Actions [M*N, A]: uniform for `random_steps`, then the policies'."""
+        """Return actions [M*N, A]: uniform for `random_steps`, then the policies'."""
         step = self.replay.clock()
         warm = step >= self.config.random_steps // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
@@ -168,7 +169,7 @@ class Trainer:
             self.cohort.update(data, self.progress.updates)
             self.progress.updates += 1
 
-    def _judge(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:
+    def _evaluate(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:
         started = time.perf_counter()
         metrics, finite_updates = self.cohort.pop_metrics()
         finite = self.cohort.finite()[: self.members].numpy()
@@ -196,26 +197,26 @@ class Trainer:
         self.progress.wall_seconds += now - began
         self.progress.share_seconds += (now - began) / self.members
         stops, self._stops = {m: stop for m, stop in self._stops.items() if m < self.members}, {}
-        found = {name: values[: self.members] for name, values in (metrics | measured).items()}
-        return Segment(self.steps, episodes.of_first(self.members), found, finished, stops)
+        recorded = {name: values[: self.members] for name, values in (metrics | measured).items()}
+        return Segment(self.steps, episodes.of_first(self.members), recorded, finished, stops)
 
     def _measured(self, episodes: Episodes) -> dict[str, Tensor]:
-        """{name: [M]}, on the CPU, of Q and of the learners' diagnoses; NaN for members that diverged."""
-        finite, found = self.cohort.finite(), dict(episodes.bias)
+        """Return the bias of Q and the diagnoses {name: [M]} on the CPU; NaN for members that diverged."""
+        finite, values = self.cohort.finite(), dict(episodes.bias)
         if diagnosis := self.cohort.learner.diagnosis:
-            found |= dict.fromkeys(diagnosis.names, torch.full(finite.shape, torch.nan))
+            values |= dict.fromkeys(diagnosis.names, torch.full(finite.shape, torch.nan))
             if self.replay.written:
-                found |= self.cohort.diagnose(self.replay.memory(), self.steps)
-        return {name: torch.where(finite, of.cpu(), torch.nan) for name, of in found.items()}
+                values |= self.cohort.diagnose(self.replay.memory(), self.steps)
+        return {name: torch.where(finite, value.cpu(), torch.nan) for name, value in values.items()}
 
-    # -- members that end while the others go on ----------------------------------------------------------------
+    # -- members that stop while the others continue ------------------------------------------------------------
 
     def _stopped(self) -> list[bool]:
-        """Which members have ended, in this segment or before."""
+        """Return which members have stopped, in this segment or before."""
         return [stopped or m in self._stops for m, stopped in enumerate(self.progress.stopped)]
 
     def _fails(self, where: str, width: int = 1) -> Fails:
-        """What to do where an environment raises, of which each member has `width`."""
+        """Return a function that stops the member whose environment raises; each member has `width` environments."""
 
         def fails(place: int, method: str, error: BaseException) -> None:
             self._stops.setdefault(place // width, failed(error, method, self.steps, where))
@@ -223,7 +224,7 @@ class Trainer:
         return fails
 
     def _check_finite(self, what: str, values: np.ndarray) -> None:
-        """End members that the environments gave values [M*N, ...] that are not finite."""
+        """Stop members whose environments returned non-finite values [M*N, ...]."""
         if not np.isfinite(values).all():
             for m in np.flatnonzero(~np.isfinite(values.reshape(self.members, -1)).all(1)).tolist():
                 self._stops.setdefault(m, diverged(self.steps, what))
@@ -252,9 +253,9 @@ class Trainer:
     # -- saving -------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-        """(state tensors by name, the rows added since the last checkpoint, progress in plain values)."""
-        state = named_tensors(self._counting(self.cohort.state))
-        state["observation"] = self._counting(self.replay.newest).flatten(0, 1)
+        """Return state tensors by name, the rows added since the last checkpoint, and progress as plain values."""
+        state = named_tensors(self._without_copies(self.cohort.state))
+        state["observation"] = self._without_copies(self.replay.newest).flatten(0, 1)
         tensors = {name: leaf.to("cpu", copy=True).contiguous() for name, leaf in state.items()}
         tensors["returns"] = torch.as_tensor(self._returns).clone()
         rows = {}
@@ -265,22 +266,22 @@ class Trainer:
         return tensors, rows, asdict(self.progress)
 
     def rows_needed_from(self) -> int:
-        """The oldest row that restoring would read: still in the replay, or an action of the present pool."""
+        """Return the oldest row that restoring reads: one in the replay, or an action of the current pool."""
         return min(self.replay.written - self.replay.filled, self._pool_start())
 
     def restore(self, tensors: dict[str, Tensor], chunks: Chunks, progress: dict[str, Any]) -> None:
-        """Go on from a checkpoint; `chunks` are (first row, loader) of the rows saved, oldest first.
+        """Continue from a checkpoint; `chunks` are (first row, loader) of the saved rows, oldest first.
 
-        The environments are made anew and their actions since they were made sent again: their state is a
-        function of seeds and actions only. Raises InputError if they end up elsewhere than they were.
+        The environments are recreated and their actions replayed, since their state is a function of seeds and actions.
+        Raises InputError if they reach another state.
         """
         try:
             self.progress = Progress(**progress)
         except TypeError:
-            raise InputError("saved by another version of sac_bench: its progress is not as it is now") from None
+            raise InputError("saved by another version of sac_bench: its progress has other fields") from None
         self.cohort.healthy.copy_(~torch.tensor(self.progress.stopped))
-        saved = with_tensors(self._counting(self.cohort.state), tensors)
-        tree_map(lambda leaf, of_member: leaf.copy_(of_member), self.cohort.state, saved)
+        saved = with_tensors(self._without_copies(self.cohort.state), tensors)
+        tree_map(lambda leaf, value: leaf.copy_(value), self.cohort.state, saved)
         m, n, copies = self.members, self.config.num_envs, self.cohort.size // self.members
         pool = self._make_pool()
         observation = pool.reset()
@@ -298,26 +299,28 @@ class Trainer:
         if not chunks:
             self.replay.start(tensors["observation"].numpy())
         if self.replay.written != self.progress.vector_steps:
-            raise InputError(f"{self.replay.written} rows were saved of {self.progress.vector_steps}")
+            raise InputError(f"{self.replay.written} of {self.progress.vector_steps} rows were saved")
         self._returns = tensors["returns"].numpy().copy()
         self._check_replayed(observation, tensors["observation"].numpy())
         self._pool, self._saved_rows = pool, self.replay.written
 
     def _check_replayed(self, observation: np.ndarray, recorded: np.ndarray) -> None:
-        """Of the members that go on: an environment that raised shows zeros."""
+        """Compare the observations of running members; those of an environment that raised are zeros."""
         if (observation == recorded).all():
             return
         alive = ~np.repeat(self._stopped(), self.config.num_envs)
         if not np.array_equal(observation[alive], recorded[alive], equal_nan=True):
-            raise InputError(f"{self.env.id} did not replay to where it was: it depends on more than seeds and actions")
+            raise InputError(
+                f"{self.env.id} did not replay to the same state: it depends on more than seeds and actions"
+            )
 
     def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
-        """Have member m begin with another learner's weights (`Cohort.start`)."""
+        """Start member m, and its copies, from another learner's weights (`Cohort.start`)."""
         for place in range(m, self.cohort.size, self.members):
             self.cohort.start(place, weights, before)
 
-    def _counting(self, tree: Any) -> Any:
-        """Tensors without what is of copies."""
+    def _without_copies(self, tree: Any) -> Any:
+        """Return tensors without the members that are copies."""
         return tree_map(lambda leaf: leaf[: self.members], tree)
 
     def close(self) -> None:

@@ -37,9 +37,9 @@ class Problem:
         self.config: Any = ALGORITHMS[algorithm].config.model_validate(settings)
         self.learner = ALGORITHMS[algorithm].learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
-        self.numbers: Hyperparameters = self.config.number_tensors()
+        self.hyper: Hyperparameters = self.config.hyperparameter_tensors()
         self.state: State = self.learner.init(
-            lambda name, shape: uniform(1, name, shape, self.config.dtype), self.numbers
+            lambda name, shape: uniform(1, name, shape, self.config.dtype), self.hyper
         )
         self._generator = torch.Generator().manual_seed(0)
 
@@ -66,7 +66,7 @@ class Problem:
         own = self.learner
         made_by = own.update if (number + 1) % own.period == 0 else own.between
         assert made_by is not None
-        return made_by(self.state, self.numbers, batch, noise)
+        return made_by(self.state, self.hyper, batch, noise)
 
     def samples(self) -> Batch:
         """What a rollout's transitions become, the probabilities of its actions some way off those of today's policy."""

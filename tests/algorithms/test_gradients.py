@@ -52,13 +52,13 @@ def test_sac_measures_the_variance_of_its_actors_gradient(structure):
     config = tiny(precision="float64", **structure)
     trained = train(cohort([config], [5]), config, 3)
     data, learner = batch(config, (D, A), 5, 99), trained.learner
-    nets, state, numbers = (
+    nets, state, hyper = (
         learner.update.args[0],
-        *(tree_map(lambda leaf: leaf[0], tree) for tree in (trained.state, trained.numbers)),
+        *(tree_map(lambda leaf: leaf[0], tree) for tree in (trained.state, trained.hyper)),
     )
     noise = torch.randn(*learner.diagnosis.noise["gradient"], generator=torch.Generator().manual_seed(1)).double()
     assert len(noise) == 32
-    found = learner.diagnosis.of(state, numbers, data, {"gradient": noise})
+    found = learner.diagnosis.of(state, hyper, data, {"gradient": noise})
     observation = data["observation"]
     if "normalizer" in state:
         observation = sac.standardized(observation, state["normalizer"])
@@ -68,7 +68,7 @@ def test_sac_measures_the_variance_of_its_actors_gradient(structure):
         for z in noise:
             actor = tree_map(lambda leaf: leaf.clone().requires_grad_(), state["params"]["actor"])
             loss, _ = sac.actor_loss(
-                actor, replace(nets, score_function=by_score), state["params"]["critic"], observation, z, alpha, numbers
+                actor, replace(nets, score_function=by_score), state["params"]["critic"], observation, z, alpha, hyper
             )
             gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, tree_leaves(actor))]))
         mean = sum(gradients) / 32

@@ -105,19 +105,19 @@ def test_parity_with_the_papers(axis):
 
 def losses(problem: Problem):
     """{name: (our loss of parameters, the parameters)} on one batch."""
-    batch, noise, params, numbers = problem.batch(), problem.noise(), problem.state["params"], problem.numbers
+    batch, noise, params, hyper = problem.batch(), problem.noise(), problem.state["params"], problem.hyper
     nets, target, alpha = problem.nets, problem.normal(16), torch.tensor(0.7, dtype=torch.float64)
     s = batch["observation"]
     yield "critic", lambda p: sac.critic_loss(p, nets, batch, target)[0], params["critic"]
     yield "value", lambda p: sac.value_loss(p, nets, s, target)[0], params["value"]
     yield (
         "actor",
-        lambda p: sac.actor_loss(p, nets, params["critic"], s, noise["policy"], alpha, numbers)[0],
+        lambda p: sac.actor_loss(p, nets, params["critic"], s, noise["policy"], alpha, hyper)[0],
         params["actor"],
     )
     yield (
         "temperature",
-        lambda p: sac.temperature_loss(p, target, torch.tensor(-2.0), numbers)[0],
+        lambda p: sac.temperature_loss(p, target, torch.tensor(-2.0), hyper)[0],
         params["temperature"],
     )
 

@@ -111,7 +111,7 @@ def test_parity_with_stable_baselines3(overrides, monkeypatch):
     for _ in range(12):
         batch = problem.samples()
         theirs = peer.train([batch])
-        problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, {})
+        problem.state, metrics = problem.learner.update(problem.state, problem.hyper, batch, {})
         for name, value in {
             "loss": theirs["train/loss"],
             "policy_loss": theirs["train/policy_gradient_loss"],
@@ -139,7 +139,7 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
         problem.state = problem.state | {"stopped": torch.zeros((), dtype=torch.bool)}
         flags = []
         for batch in batches:
-            problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, {})
+            problem.state, metrics = problem.learner.update(problem.state, problem.hyper, batch, {})
             assert all(value.isfinite() for value in metrics.values())
             flags.append(bool(metrics["stopped"]))
         assert flags == sorted(flags)  # once stopped, stopped
@@ -159,7 +159,7 @@ def test_advantages_are_those_of_stable_baselines3s_buffer():
         setattr(buffer, name, np.zeros((steps, envs)))
     buffer.rewards[:], buffer.values[:], buffer.episode_starts[1:] = reward[:-1], value[:-1], done[:-1]
     buffer.compute_returns_and_advantage(torch.as_tensor(value[-1]), done[-1])
-    numbers = {"gamma": torch.tensor(0.97, dtype=torch.float64), "gae_lambda": torch.tensor(0.9, dtype=torch.float64)}
-    ours = ppo.advantages(*map(torch.as_tensor, (reward[:-1], value[:-1], value[1:], done, done)), numbers)
+    hyper = {"gamma": torch.tensor(0.97, dtype=torch.float64), "gae_lambda": torch.tensor(0.9, dtype=torch.float64)}
+    ours = ppo.advantages(*map(torch.as_tensor, (reward[:-1], value[:-1], value[1:], done, done)), hyper)
     np.testing.assert_allclose(ours.numpy(), buffer.advantages, rtol=0, atol=1e-10)
     assert done.any()

@@ -19,7 +19,7 @@ from tests.algorithms.problem import A, B, D, Problem
 
 
 class Spaces(gymnasium.Env):
-    """All that SB3 wants of an environment here: its spaces."""
+    """The only attributes of an environment that SB3 requires here: its spaces."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (D,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (A,), np.float32)
@@ -128,7 +128,7 @@ def test_parity_with_stable_baselines3(overrides, monkeypatch):
     for _ in range(10):
         batch, noise = problem.batch(), problem.noise()
         theirs = peer.update(problem, batch, noise)
-        problem.state, metrics = problem.learner.update(problem.state, problem.numbers, batch, noise)
+        problem.state, metrics = problem.learner.update(problem.state, problem.hyper, batch, noise)
         assert float(metrics["critic_loss"]) == pytest.approx(theirs["critic_loss"], rel=0, abs=1e-9)
         assert float(metrics["actor_loss"]) == pytest.approx(theirs["actor_loss"], rel=0, abs=1e-9)
         assert float(metrics["temperature"]) == pytest.approx(theirs["ent_coef"], rel=0, abs=1e-9)

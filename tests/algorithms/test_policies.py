@@ -22,7 +22,7 @@ def sampled(noise):
     gaussians = [x for mean, std in zip(MEANS, STDS, strict=True) for x in (mean, math.log(std))]
     bias = torch.tensor([math.log(w) for w in WEIGHTS] + gaussians, dtype=torch.float64)
     actor = (Layer(torch.zeros(D, 9, dtype=torch.float64), bias),)
-    return policies.policy(problem.nets, actor, torch.zeros(len(noise), D, dtype=noise.dtype), noise, problem.numbers)
+    return policies.policy(problem.nets, actor, torch.zeros(len(noise), D, dtype=noise.dtype), noise, problem.hyper)
 
 
 def density():
@@ -70,7 +70,7 @@ def gradients(estimator, structure, repeats=40_000, batch=3):
 
     def loss(parameters, noise):
         one = network(parameters, actor)
-        return sac.actor_loss(one, problem.nets, critic, observation, noise, alpha, problem.numbers)[0]
+        return sac.actor_loss(one, problem.nets, critic, observation, noise, alpha, problem.hyper)[0]
 
     return vmap(grad(loss), (None, 0))(vector(actor), noise)
 

@@ -43,15 +43,15 @@ def test_advantages_and_running_returns_are_a_loops(steps, envs, ends, gamma, la
     for t in reversed(range(steps)):
         delta = reward[t] + gamma * (1 - final[t]) * next_value[t] - value[t]
         ahead = expected[t] = delta + gamma * lam * (1 - done[t]) * ahead
-    numbers = dict(zip(("gamma", "gae_lambda"), doubles(gamma, lam), strict=True))
+    hyper = dict(zip(("gamma", "gae_lambda"), doubles(gamma, lam), strict=True))
     tensors = [torch.as_tensor(x) for x in (reward, value, next_value, final, done)]
-    np.testing.assert_allclose(ppo.advantages(*tensors, numbers).numpy(), expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(ppo.advantages(*tensors, hyper).numpy(), expected, rtol=0, atol=1e-10)
 
     carried = running = generator.normal(size=envs)
     for t in range(steps):
         expected[t] = running = reward[t] + gamma * running
         running = running * (1 - done[t])
-    returns, carry = ppo.running_returns(tensors[0], tensors[-1], torch.as_tensor(carried), numbers["gamma"])
+    returns, carry = ppo.running_returns(tensors[0], tensors[-1], torch.as_tensor(carried), hyper["gamma"])
     np.testing.assert_allclose(returns.numpy(), expected, rtol=0, atol=1e-10)
     np.testing.assert_allclose(carry.numpy(), running, rtol=0, atol=1e-10)
 
@@ -131,7 +131,7 @@ def test_prepared_samples_are_a_loops(bootstrap, normalize):
         seen = np.concatenate([seen, data["observation"]])
 
         state = state | {"stopped": torch.ones((), dtype=torch.bool)}
-        state, samples = problem.learner.prepare(state, problem.numbers, sent)
+        state, samples = problem.learner.prepare(state, problem.hyper, sent)
         expected = {
             "observation": scale(data["observation"]),
             "action": data["action"],
@@ -154,7 +154,7 @@ def test_prepared_samples_are_a_loops(bootstrap, normalize):
 
 def test_reward_normalisation_is_that_of_stable_baselines3():
     class Envs:
-        """What VecNormalize wants of environments: to be stepped."""
+        """The only method of environments that VecNormalize requires."""
 
         num_envs, observation_space, action_space, render_mode = N, None, None, None
 
@@ -174,7 +174,7 @@ def test_reward_normalisation_is_that_of_stable_baselines3():
     for _ in range(20):
         peer.step_wait()
     problem = Problem("ppo", num_envs=N, rollout=60, batch_size=20, eval_every=60, gae_lambda=0.0)
-    state, samples = problem.learner.prepare(problem.state, problem.numbers, sent)
+    state, samples = problem.learner.prepare(problem.state, problem.hyper, sent)
     np.testing.assert_allclose(float(state["normalizer"]["return"]["var"]), peer.ret_rms.var, rtol=1e-12)
     np.testing.assert_allclose(state["normalizer"]["running_return"].numpy(), peer.returns, atol=1e-10)
     # With lambda = 0 the reward of a terminated step is its return; SB3 casts to float32.
@@ -186,22 +186,22 @@ def test_reward_normalisation_is_that_of_stable_baselines3():
 def test_normalised_observations_and_rewards_are_clipped_at_ten():
     problem = Problem("ppo", num_envs=N, rollout=48, eval_every=48, gae_lambda=0.0, gamma=0.0)
     sent = rollout(16, 0)
-    problem.state, _ = problem.learner.prepare(problem.state, problem.numbers, sent)
+    problem.state, _ = problem.learner.prepare(problem.state, problem.hyper, sent)
     # One value far off among K is sqrt(K) deviations away.
     for seed in range(1, 21):
-        problem.state, _ = problem.learner.prepare(problem.state, problem.numbers, rollout(16, seed))
+        problem.state, _ = problem.learner.prepare(problem.state, problem.hyper, rollout(16, seed))
     sent["observation"][0], sent["reward"][7] = 1e6, -1e6
-    _, samples = problem.learner.prepare(problem.state, problem.numbers, sent)
+    _, samples = problem.learner.prepare(problem.state, problem.hyper, sent)
     assert samples["observation"][0].tolist() == [10.0] * D
     assert float(samples["return"][7]) == pytest.approx(-10.0, abs=1e-12)
 
 
 def test_acting_normalises_by_the_states_statistics_and_adds_noise_of_the_policys_deviation():
     problem = Problem("ppo", num_envs=N, rollout=48, eval_every=48)
-    problem.state, _ = problem.learner.prepare(problem.state, problem.numbers, sent := rollout(16, 0))
+    problem.state, _ = problem.learner.prepare(problem.state, problem.hyper, sent := rollout(16, 0))
     problem.state["params"]["actor"]["log_std"][:] = torch.tensor([0.5, -1.0])
     x, noise, seen = problem.normal(4, D) * 5, problem.normal(4, A), sent["observation"].numpy()
-    sampled, mean = problem.learner.act(problem.learner.policy(problem.state), problem.numbers, x, noise)
+    sampled, mean = problem.learner.act(problem.learner.policy(problem.state), problem.hyper, x, noise)
     scaled = np.clip((x.numpy() - seen.mean(0)) / seen.std(0), -10, 10)
     np.testing.assert_allclose(mean.numpy(), forward(problem.state["params"]["actor"]["mean"], scaled), atol=1e-8)
     expected = mean + torch.tensor([math.exp(0.5), math.exp(-1.0)]) * noise
@@ -210,13 +210,13 @@ def test_acting_normalises_by_the_states_statistics_and_adds_noise_of_the_policy
 
 def test_rate_falls_rollout_by_rollout():
     problem = Problem("ppo", rollout=32, epochs=2, anneal_steps=80, learning_rate=0.5)
-    rates = [float(ppo.annealed(problem.nets, torch.tensor(u), problem.numbers)) for u in range(16)]
+    rates = [float(ppo.annealed(problem.nets, torch.tensor(u), problem.hyper)) for u in range(16)]
     assert rates == pytest.approx([0.5] * 4 + [0.3] * 4 + [0.1] * 4 + [0.0] * 4)
     never = Problem("ppo", learning_rate=0.5)
-    assert float(ppo.annealed(never.nets, torch.tensor(10**9), never.numbers)) == 0.5
+    assert float(ppo.annealed(never.nets, torch.tensor(10**9), never.hyper)) == 0.5
     # The update takes it: at a rate of 0 nothing moves.
     problem.state["updates"] += 12
-    new, _ = problem.learner.update(problem.state, problem.numbers, problem.samples(), {})
+    new, _ = problem.learner.update(problem.state, problem.hyper, problem.samples(), {})
     assert torch.equal(new["params"]["critic"][0].weight, problem.state["params"]["critic"][0].weight)
 
 
@@ -235,6 +235,6 @@ def test_initial_weights_are_orthogonal_and_of_their_gain():
 
 def test_shape_of_state_takes_no_memory_and_has_the_states_shapes():
     problem = Problem("ppo", layers=[8, 4])
-    shapes = problem.learner.shape_of_state(problem.numbers)
+    shapes = problem.learner.shape_of_state(problem.hyper)
     assert tree_map(lambda leaf: leaf.shape, shapes) == tree_map(lambda leaf: leaf.shape, problem.state)
     assert all(leaf.device.type == "meta" for leaf in tree_leaves((shapes["params"], shapes["adam"])))

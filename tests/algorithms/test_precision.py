@@ -34,12 +34,12 @@ def test_bfloat16_state_and_metrics_are_float32_and_near_those_of_float32():
     for precision in ("float32", "bfloat16"):
         config = SACConfig(layers=(64, 64), batch_size=64, precision=precision)
         made = learner(config, *DIMS)
-        numbers = config.number_tensors()
-        state = made.init(draw, numbers)
+        hyper = config.hyperparameter_tensors()
+        state = made.init(draw, hyper)
         for update in range(5):
             generator = torch.Generator().manual_seed(update)
             noise = {name: torch.randn(shape, generator=generator) for name, shape in made.update_noise.items()}
-            state, metrics[precision] = made.update(state, numbers, batch(config, DIMS, 0, update), noise)
+            state, metrics[precision] = made.update(state, hyper, batch(config, DIMS, 0, update), noise)
         states[precision] = state
         assert {leaf.dtype for leaf in tree_leaves((state["params"], state["target"], state["adam"]))} == {
             torch.float32
@@ -57,8 +57,8 @@ def test_bfloat16_state_and_metrics_are_float32_and_near_those_of_float32():
 
 def test_bfloat16_runs_act_in_float32():
     acts = [learner(SACConfig(precision=precision), *DIMS) for precision in ("float32", "bfloat16")]
-    numbers = SACConfig().number_tensors()
-    params = acts[0].init(draw, numbers)["params"]
+    hyper = SACConfig().hyperparameter_tensors()
+    params = acts[0].init(draw, hyper)["params"]
     observation, noise = torch.randn(7, DIMS[0]), torch.randn(7, DIMS[1])
-    one, other = (made.act(params, numbers, observation, noise) for made in acts)
+    one, other = (made.act(params, hyper, observation, noise) for made in acts)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))

@@ -28,23 +28,23 @@ def test_n_step_target_discounts_by_the_windows_length():
         "terminated": torch.tensor([0.0, 0.0, 1.0]),
         "truncated": torch.tensor([0.0, 1.0, 0.0]),
     }
-    numbers = {"gamma": torch.tensor(0.5), "reward_scale": torch.tensor(10.0), "bootstrap_truncated": torch.tensor(1.0)}
-    target = critics.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), numbers)
+    hyper = {"gamma": torch.tensor(0.5), "reward_scale": torch.tensor(10.0), "bootstrap_truncated": torch.tensor(1.0)}
+    target = critics.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), hyper)
     assert target.tolist() == [10 * (1 + 1 + 1) + 1, 10 * (1 + 1) + 2, 10]
-    numbers["bootstrap_truncated"] = torch.tensor(0.0)
-    target = critics.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), numbers)
+    hyper["bootstrap_truncated"] = torch.tensor(0.0)
+    target = critics.bellman_target(batch, torch.tensor([8.0, 8.0, 8.0]), hyper)
     assert target.tolist() == [10 * (1 + 1 + 1) + 1, 10 * (1 + 1), 10]
 
 
 def updated(problem):
-    return problem.learner.update(problem.state, problem.numbers, problem.batch(), problem.noise())
+    return problem.learner.update(problem.state, problem.hyper, problem.batch(), problem.noise())
 
 
 def test_shapes_of_one_learner():
     problem = Problem(critics=3, value_network=True)
     batch, noise = problem.batch(), problem.noise()
     action, log_pi, mean, _ = sac.policy(
-        problem.nets, problem.state["params"]["actor"], batch["observation"], noise["policy"], problem.numbers
+        problem.nets, problem.state["params"]["actor"], batch["observation"], noise["policy"], problem.hyper
     )
     assert (action.shape, log_pi.shape, mean.shape) == ((B, A), (B,), (B, A))
     assert critics.q_values(problem.nets, problem.state["params"]["critic"], batch["observation"], action).shape == (
@@ -53,7 +53,7 @@ def test_shapes_of_one_learner():
     )
     assert sac.v_values(problem.nets, problem.state["params"]["value"], batch["observation"]).shape == (B,)
     zeros = torch.zeros(4, D, dtype=torch.float64), torch.zeros(4, A, dtype=torch.float64)
-    sampled, mean = problem.learner.act(problem.state["params"], problem.numbers, *zeros)
+    sampled, mean = problem.learner.act(problem.state["params"], problem.hyper, *zeros)
     assert torch.equal(sampled, mean)
     _, metrics = updated(problem)
     assert set(metrics) == set(problem.learner.metrics)
@@ -93,12 +93,12 @@ def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"stochastic_updates": False, "gradient_estimator": "score-function"}, "want stochastic_updates = true"),
-        ({"stochastic_updates": False, "mixture": 2}, "want stochastic_updates = true"),
-        ({"mixture": 2, "state_dependent_std": False}, "mixture = 2 has its deviations from the network"),
-        ({"critics": 3, "target_critics": 4}, "target_critics = 4 is more than critics = 3"),
-        ({"value_network": True, "target_critics": 1}, "value_network = true learns from V's"),
-        ({"value_network": True, "target_policy": True}, "value_network = true learns from V's"),
+        ({"stochastic_updates": False, "gradient_estimator": "score-function"}, "require stochastic_updates = true"),
+        ({"stochastic_updates": False, "mixture": 2}, "require stochastic_updates = true"),
+        ({"mixture": 2, "state_dependent_std": False}, "mixture = 2 requires state_dependent_std = true"),
+        ({"critics": 3, "target_critics": 4}, "target_critics = 4 is above critics = 3"),
+        ({"value_network": True, "target_critics": 1}, "require value_network = false"),
+        ({"value_network": True, "target_policy": True}, "require value_network = false"),
     ],
 )
 def test_what_has_no_meaning_together_is_refused(settings, words):
@@ -114,15 +114,15 @@ def test_observations_are_normalised_by_all_batches_so_far_in_updates_and_in_act
         batch = problem.batch()
         batch["observation"] = 5 * batch["observation"] + offset
         seen.append(batch["observation"])
-        problem.state, _ = problem.learner.update(problem.state, problem.numbers, batch, problem.noise())
+        problem.state, _ = problem.learner.update(problem.state, problem.hyper, batch, problem.noise())
     everything = torch.cat(seen)
     kept = problem.state["normalizer"]
     torch.testing.assert_close(kept["mean"], everything.mean(0))
     torch.testing.assert_close(kept["var"], everything.var(0, correction=0))
     policy, noise = problem.learner.policy(problem.state), torch.zeros(B, A, dtype=torch.float64)
     scaled = ((seen[0] - everything.mean(0)) / everything.std(0, correction=0)).clamp(-10, 10)
-    _, mean = problem.learner.act(policy, problem.numbers, seen[0], noise)
-    _, expected = problem.learner.act({"actor": policy["actor"]}, problem.numbers, scaled, noise)
+    _, mean = problem.learner.act(policy, problem.hyper, seen[0], noise)
+    _, expected = problem.learner.act({"actor": policy["actor"]}, problem.hyper, scaled, noise)
     torch.testing.assert_close(mean, expected)
 
 

@@ -66,7 +66,7 @@ def test_soft_value_of_a_constant_q():
     problem = Problem("sql")
     problem.state["target"] = tree_map(torch.zeros_like, problem.state["target"])
     problem.state["target"][-1].bias[:] = 1.5
-    _, metrics = problem.learner.update(problem.state, problem.numbers, problem.batch(), problem.noise())
+    _, metrics = problem.learner.update(problem.state, problem.hyper, problem.batch(), problem.noise())
     assert float(metrics["soft_value"]) == pytest.approx(1.5 + A * math.log(2), abs=1e-12)
 
 
@@ -126,7 +126,7 @@ def test_samplers_update_is_the_direction_through_the_sampler(space):
     """Adam's first moment after one update, against finite differences with NumPy's direction held fixed."""
     problem = Problem("sql", activation="tanh", kernel_particles=7, particles_in=space, critics=2, reward_scale=5.0)
     batch, noise, actor = problem.batch(), problem.noise(), problem.state["params"]["actor"]
-    new, metrics = problem.learner.update(problem.state, problem.numbers, batch, noise)
+    new, metrics = problem.learner.update(problem.state, problem.hyper, batch, noise)
     fixed, observation = problem.config.fixed_particles, batch["observation"]
     assert (fixed, problem.config.updated_particles) == (4, 3)
 
@@ -139,7 +139,7 @@ def test_samplers_update_is_the_direction_through_the_sampler(space):
     q = lambda a: torch.stack(
         [q_values(problem.nets, new["params"]["critic"], observation, a[:, k]).amin(0) for k in range(fixed)]
     ).sum()
-    score = sql.score(grad(q)(action), action, problem.numbers["particles_in"]).numpy()
+    score = sql.score(grad(q)(action), action, problem.hyper["particles_in"]).numpy()
     into = torch.tanh if space == "actions" else lambda u: u
     pairs = [slow_direction(x[:fixed], s, x[fixed:], 1e-3) for x, s in zip(into(u).numpy(), score, strict=True)]
     direction = torch.from_numpy(np.stack([d for d, _ in pairs]))
@@ -206,7 +206,7 @@ def test_critics_updates_are_numpys(tau, n_step):
     slow = SlowCritic(problem.state["params"]["critic"])
     for _ in range(6):
         batch, noise = problem.batch(), problem.noise()
-        problem.state, _ = problem.learner.update(problem.state, problem.numbers, batch, noise)
+        problem.state, _ = problem.learner.update(problem.state, problem.hyper, batch, noise)
         # A uniform draw is the normal's CDF, spread over [-1, 1].
         actions = [[math.erfc(-z / math.sqrt(2)) - 1 for z in row] for row in noise["value"].tolist()]
         slow.update({name: part.numpy() for name, part in batch.items()}, np.array(actions), problem.config)
@@ -220,7 +220,7 @@ def test_the_target_is_copied_every_period():
     problem = Problem("sql", target_period=3)
     first = vector(problem.state["target"])
     for update in range(1, 7):
-        problem.state, _ = problem.learner.update(problem.state, problem.numbers, problem.batch(), problem.noise())
+        problem.state, _ = problem.learner.update(problem.state, problem.hyper, problem.batch(), problem.noise())
         same = torch.equal(vector(problem.state["target"]), vector(problem.state["params"]["critic"]))
         assert same == (update % 3 == 0)
         assert update > 2 or torch.equal(vector(problem.state["target"]), first)
@@ -233,7 +233,7 @@ def test_acting_takes_its_noise_and_evaluation_none():
     problem = Problem("sql")
     observation, noise = normal(5, D), normal(5, A, seed=1)
     policy = problem.learner.policy(problem.state)
-    sampled, at_zero = problem.learner.act(policy, problem.numbers, observation, noise)
+    sampled, at_zero = problem.learner.act(policy, problem.hyper, observation, noise)
     actor = problem.state["params"]["actor"]
     rows = lambda xi: torch.tanh(problem.nets.forward(actor, torch.cat([observation, xi], -1)))
     torch.testing.assert_close(sampled, rows(noise))
@@ -242,7 +242,7 @@ def test_acting_takes_its_noise_and_evaluation_none():
 
 def test_metrics_are_those_announced():
     problem = Problem("sql")
-    _, metrics = problem.learner.update(problem.state, problem.numbers, problem.batch(), problem.noise())
+    _, metrics = problem.learner.update(problem.state, problem.hyper, problem.batch(), problem.noise())
     assert set(metrics) == set(problem.learner.metrics)
     assert all(metric.shape == () for metric in metrics.values())
 

@@ -10,15 +10,15 @@ from tests.algorithms.problem import A, D, Problem, vector
 
 
 def test_target_actions_are_smoothed_by_noise_that_is_clipped_and_stay_in_bounds():
-    numbers = {"target_noise": torch.tensor(0.5), "target_noise_clip": torch.tensor(0.3)}
+    hyper = {"target_noise": torch.tensor(0.5), "target_noise_clip": torch.tensor(0.3)}
     action, noise = torch.tensor([[0.0, 0.0, 0.9, -0.9]]), torch.tensor([[0.2, -4.0, 1.0, -1.0]])
-    assert td3.smoothed(action, noise, numbers)[0].tolist() == pytest.approx([0.1, -0.3, 1.0, -1.0])
+    assert td3.smoothed(action, noise, hyper)[0].tolist() == pytest.approx([0.1, -0.3, 1.0, -1.0])
 
 
 def test_exploration_noise_is_the_ornstein_uhlenbeck_recursion_and_starts_from_zero():
-    numbers = {"noise_correlation": torch.tensor(0.85), "exploration_noise": torch.tensor(0.2)}
+    hyper = {"noise_correlation": torch.tensor(0.85), "exploration_noise": torch.tensor(0.2)}
     before, noise = torch.tensor([[1.0, -1.0], [5.0, 5.0]]), torch.tensor([[1.0, 2.0], [3.0, -1.0]])
-    after = td3.exploration(noise, before, torch.tensor([0.0, 1.0]), numbers)
+    after = td3.exploration(noise, before, torch.tensor([0.0, 1.0]), hyper)
     assert after[0].tolist() == pytest.approx([0.85 + 0.2, -0.85 + 0.4])
     assert after[1].tolist() == pytest.approx([0.6, -0.2])
 
@@ -37,9 +37,9 @@ def test_exploration_is_the_policy_with_noise_of_the_stationary_spread_in_bounds
     policy, carried = own.policy(problem.state), problem.state["exploration"]
     started, noises = torch.zeros(4000, dtype=torch.float64), []
     for _ in range(40):
-        action, carried = own.explore(policy, problem.numbers, observation, problem.normal(4000, A), carried, started)
+        action, carried = own.explore(policy, problem.hyper, observation, problem.normal(4000, A), carried, started)
         noises.append(carried)
-    sampled, mean = own.act(policy, problem.numbers, observation, problem.normal(4000, A))
+    sampled, mean = own.act(policy, problem.hyper, observation, problem.normal(4000, A))
     assert torch.equal(action, (mean + carried).clamp(-1, 1))
     assert float(carried.std()) == pytest.approx(spread, rel=0.05)
     assert float((sampled - mean).clamp(-0.5, 0.5).std()) == pytest.approx(

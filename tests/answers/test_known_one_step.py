@@ -128,7 +128,7 @@ def test_known_at_the_optimum_every_action_has_the_same_soft_value():
     bias = torch.tensor([M, np.log(S)], dtype=torch.float64)
     actor = (Layer(torch.zeros(1, 2, dtype=torch.float64), bias),)  # weights 0: the biases are the policy
     noise = torch.linspace(-3, 3, 101, dtype=torch.float64)[:, None]
-    action, log_pi, *_ = sac.policy(nets, actor, torch.zeros(101, 1, dtype=torch.float64), noise, problem.numbers)
+    action, log_pi, *_ = sac.policy(nets, actor, torch.zeros(101, 1, dtype=torch.float64), noise, problem.hyper)
     q = 0.7 * (1 + log_density(action[:, 0].numpy(), M, S))
     value = sac.soft_value(torch.from_numpy(q), log_pi, torch.tensor(0.7, dtype=torch.float64))
     np.testing.assert_allclose(value.numpy(), 0.7, rtol=0, atol=1e-9)

@@ -29,13 +29,13 @@ def trained_sampler(space, updates=3000):
     config = SQLConfig.model_validate(
         {"layers": [64, 64], "batch_size": 4, "kernel_particles": 128, "particles_in": space}
     )
-    learner, numbers = sql.learner(config, 1, 2), config.number_tensors()
+    learner, hyper = sql.learner(config, 1, 2), config.hyperparameter_tensors()
     nets = learner.update.args[0]
-    actor = learner.init(lambda name, shape: uniform(0, name, shape, torch.float32), numbers)["params"]["actor"]
+    actor = learner.init(lambda name, shape: uniform(0, name, shape, torch.float32), hyper)["params"]["actor"]
     state, generator, observation = adam_init(actor), torch.Generator().manual_seed(0), torch.zeros(4, 1)
     for i in range(updates):
         noise = torch.randn(4, 128, 2, generator=generator)
-        gradient, _ = sql.sampler_gradient(nets, actor, energy, observation, noise, config.fixed_particles, numbers)
+        gradient, _ = sql.sampler_gradient(nets, actor, energy, observation, noise, config.fixed_particles, hyper)
         actor, state = adam(actor, gradient, state, torch.tensor(1e-3 * min(1.0, 2 * (1 - i / updates))))
     noise = torch.randn(1, 200_000, 2, generator=generator)
     return torch.tanh(sql.sample(nets, actor, observation[:1], noise))[0].numpy()

@@ -54,7 +54,7 @@ class Point(gymnasium.Env):
 
 @pytest.fixture
 def registered():
-    """Registers an environment under a name of its own, and forgets it afterwards."""
+    """Register an environment under a unique name, and remove it afterwards."""
     names = []
 
     def register(entry_point=Point, max_episode_steps=20, **arguments):
@@ -87,8 +87,8 @@ LARGEST = float(np.finfo(np.float32).max)
     [
         (spaces.Box(-10, 10, (1,), np.int64), "int64; only continuous"),
         (spaces.Box(0, 1, (1,), np.bool_), "bool; only continuous"),
-        (spaces.Box(-LARGEST, LARGEST, (2,), np.float32), "3.4e+38, which is as good as none"),
-        (spaces.Box(0, np.iinfo(np.int32).max, (2,), np.float64), "2.15e+09, which is as good as none"),
+        (spaces.Box(-LARGEST, LARGEST, (2,), np.float32), "3.4e+38, in effect unbounded"),
+        (spaces.Box(0, np.iinfo(np.int32).max, (2,), np.float64), "2.15e+09, in effect unbounded"),
         (spaces.Box(-np.inf, 1, (2,), np.float32), "unbounded"),
         (spaces.Box(-1, 1, (0,), np.float32), "shape (0,)"),
     ],

@@ -45,7 +45,7 @@ def test_contract_papers_humanoid_has_21_actions_and_gymnasiums_17():
 
 
 class Chain(gymnasium.Env):
-    """An environment of one's own, with a dictionary of observations and a limit."""
+    """A user-defined environment, with a dictionary of observations and a step limit."""
 
     observation_space = gymnasium.spaces.Dict(
         {"b": gymnasium.spaces.Box(-9, 9, (2, 2)), "a": gymnasium.spaces.Box(-9, 9, ())}

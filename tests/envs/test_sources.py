@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+from sac_bench.results.results import measure_random_policies
 
 from sac_bench.algorithms import ALGORITHMS, Algorithm
 from sac_bench.envs import sources
@@ -20,7 +21,6 @@ from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
 from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.execution.worker import Worker
-from sac_bench.results.results import measure_random_policies
 from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
@@ -202,7 +202,7 @@ def test_a_run_that_was_planned_before_an_edit_is_not_trained_after_it(lab, comm
 
 @pytest.mark.slow
 def test_half_trained_runs_are_not_continued_after_an_edit(lab, command):
-    """Those of before stay as they were, with their checkpoint; undoing the edit continues them."""
+    """Earlier runs and their checkpoint do not change; undoing the edit continues them."""
     envs = ENVS.replace("return np.zeros(1, np.float32), scales", "die(); return np.zeros(1, np.float32), scales")
     die = """
 import os, pathlib

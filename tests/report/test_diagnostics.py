@@ -1,4 +1,4 @@
-"""What the panels on the why show, and that results of before still have theirs."""
+"""The panels of diagnostics, also for results of earlier versions."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,4 +37,15 @@ def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
 
 def test_results_without_what_is_measured_now_have_their_panels():
     assert list(panels(with_training(q=1.0, temperature=0.2))) == ["temperature", "q"]
+    plt.close("all")
+
+
+def test_a_metric_that_no_algorithm_declares_comes_last_under_its_name():
+    found = panels(with_training(wobble=3.0, bandwidth=1.0, q_target=1.0, q=1.0))
+    assert {name: axis.get_ylabel().split("\n")[0] for name, axis in found.items()} == {
+        "q": "Q of replayed pairs",
+        "bandwidth": "kernel's bandwidth",
+        "wobble": "wobble",
+    }
+    assert list(found) == ["q", "bandwidth", "wobble"]
     plt.close("all")

@@ -122,7 +122,7 @@ def test_id_is_of_what_differs_from_the_defaults():
     assert identity.pop("backend").startswith("envpool ")
     assert identity == {"algorithm": "sac", "semantics": 3, "env": "HalfCheetah-v5", "seed": 0, "config": {"tau": 0.01}}
     assert digest(identity) == "c1ceba69c3c6a578"
-    defaults = SACConfig().numbers() | SACConfig().structure()
+    defaults = SACConfig().hyperparameters() | SACConfig().structure()
     assert defaults.items() >= DEFAULTS.items()
 
 
@@ -131,8 +131,8 @@ def test_numbers_may_differ_in_a_cohort_and_structure_may_not():
     assert len({RunSpec("sac", c, "Hopper-v5", s).structure() for s, c in enumerate(same)}) == 1
     for other in (tiny(critics=1), tiny(value_network=True), tiny(batch_size=8), tiny(layers=[9]), tiny(utd=2.0)):
         assert RunSpec("sac", other, "Hopper-v5", 0).structure() != RunSpec("sac", tiny(), "Hopper-v5", 0).structure()
-    assert tiny(actor_objective="first", learn_temperature=False).numbers()["actor_objective"] == 1.0
-    assert all(isinstance(v, float) for v in tiny().numbers().values())
+    assert tiny(actor_objective="first", learn_temperature=False).hyperparameters()["actor_objective"] == 1.0
+    assert all(isinstance(v, float) for v in tiny().hyperparameters().values())
 
 
 def test_every_default_names_its_source():
@@ -197,11 +197,11 @@ BAD_FILES = {
     "infinite": (EXPERIMENT.replace("[0.005, 1.0]", "[inf]"), "tau: "),
     "negative steps": (EXPERIMENT.replace("steps = 400", "steps = -400"), "steps: "),
     "no critics": (EXPERIMENT.replace("value_network = true", "critics = 0"), "critics: "),
-    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: wants 1 to 64 layers"),
+    "no layers": (EXPERIMENT.replace("[8]", "[]"), "layers: must be 1 to 64 layers"),
     "unknown activation": (EXPERIMENT.replace("[8]", '[8]\nactivation = "rellu"'), "activation: "),
     "learn from temperature 0": (
         EXPERIMENT.replace("[8]", "[8]\ntemperature = 0.0"),
-        "temperature = 0 cannot be learned",
+        "temperature = 0 is too low",
     ),
     "unknown environment": (
         EXPERIMENT.replace("InvertedPendulum-v5", "InvertedPendulun-v5"),

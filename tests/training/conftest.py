@@ -1,41 +1,5 @@
-"""Pools that remember, in the place of those that training and evaluation make."""
+"""Fixtures of these tests."""
 
-from __future__ import annotations
+from tests.recording import recorded
 
-import numpy as np
-import pytest
-
-from sac_bench.envs.pool import Pool
-from sac_bench.training import evaluate, trainer
-
-
-class Recording(Pool):
-    """A pool that keeps its seeds, what it showed, [K, D], what it was then sent, [K, A], and what it paid, [K]."""
-
-    made: list[Recording]
-
-    def __init__(self, env_id, seeds, threads=1, **more):
-        super().__init__(env_id, seeds, threads, **more)
-        self.seeds, self.shown, self.sent, self.paid = list(seeds), [], [], []
-        self.made.append(self)
-
-    def reset(self):
-        self.shown.append(super().reset())
-        return self.shown[-1]
-
-    def step(self, action):
-        self.sent.append(np.array(action))
-        step = super().step(action)
-        self.shown.append(step.observation)
-        self.paid.append(step.reward)
-        return step
-
-
-@pytest.fixture
-def recorded(monkeypatch):
-    """The pools that training and evaluation make, in two lists."""
-    lists = []
-    for module in (trainer, evaluate):
-        lists.append([])
-        monkeypatch.setattr(module, "Pool", type("Recorder", (Recording,), {"made": lists[-1]}))
-    return lists
+__all__ = ["recorded"]

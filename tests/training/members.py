@@ -19,8 +19,8 @@ def cohort(
 ) -> Cohort:
     """Members of one structure; `dims` are those of observations and actions."""
     made = ALGORITHMS[configs[0].algorithm].learner(configs[0], *dims)
-    numbers, dtype = [c.numbers() for c in configs], configs[0].dtype
-    return Cohort(made, numbers, seeds, lambda moment, batches: batches, dtype=dtype, compiled=compiled)
+    hyper, dtype = [c.hyperparameters() for c in configs], configs[0].dtype
+    return Cohort(made, hyper, seeds, lambda moment, batches: batches, dtype=dtype, compiled=compiled)
 
 
 def batch(config: ReplayConfig, dims: tuple[int, int], seed: int, update: int) -> dict[str, Tensor]:
@@ -44,7 +44,7 @@ def train(
     poison: int | None = None,
     dims: tuple[int, int] = (D, A),
 ) -> Cohort:
-    """That many updates; the member `poison` gets rewards that are NaN."""
+    """Make that many updates; the rewards of member `poison` are NaN."""
     for update in range(updates):
         batches = [batch(config, dims, seed, update) for seed in trained.seeds.tolist()]
         if poison is not None:

@@ -27,10 +27,10 @@ def made(precision="float32", **overrides):
 def said(trained, params, member, observation, noise):
     """Sampled and mean actions of one member's policy, by its own mathematics."""
     nets = trained.cohort.learner.update.args[0]
-    numbers = {name: values[member] for name, values in trained.cohort.numbers.items()}
+    hyper = {name: values[member] for name, values in trained.cohort.hyper.items()}
     x = torch.as_tensor(observation).to(trained.cohort.dtype)
     actor = tree_map(lambda leaf: leaf[member], params["actor"])
-    action, _, mean, _ = sac.policy(nets, actor, x, noise, numbers)
+    action, _, mean, _ = sac.policy(nets, actor, x, noise, hyper)
     return action.numpy(), mean.numpy()
 
 
@@ -88,7 +88,7 @@ def test_evaluation_acts_as_its_policies_say(recorded):
 
 
 def test_noise_that_remembers_starts_anew_with_every_episode(recorded, monkeypatch):
-    """Hopper falls within tens of steps, and a pool is made anew every 25 vector steps."""
+    """Hopper falls within tens of steps, and a pool is recreated every 25 vector steps."""
     config = tiny("td3", num_envs=N, noise_correlation=0.9, exploration_noise=0.2)
     trained = trainer.Trainer([RunSpec("td3", config, "Hopper-v5", seed) for seed in SEEDS], 400, compiled=False)
     trained._pool_rows = 25

@@ -175,7 +175,7 @@ def test_cohort_drops_units_anew_for_every_update_pass_critic_layer_and_member()
         moment = made._uniform_draws.at(made.seeds, torch.tensor(update))
         drawn = {name: moment.uniform(f"update/{name}") for name in made.learner.update_uniforms}
         for name in ("target", "critic", "actor"):
-            for m, rate in enumerate(made.numbers["dropout_rate"]):
+            for m, rate in enumerate(made.hyper["dropout_rate"]):
                 masks = dropout({key: values[m] for key, values in drawn.items()}, name, rate)
                 assert [tuple(mask.shape) for mask in masks] == [(2, 32, 64), (2, 32, 32)]
                 kept = torch.cat([mask.flatten() for mask in masks]) > 0

@@ -28,7 +28,7 @@ EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 
 
 def assert_compiled_is_eager(configs, dims, updates):
-    """Parameters, targets and metrics after `updates` agree as float32 can; acting too."""
+    """Parameters, targets and metrics after `updates` agree within float32's precision; so do actions."""
     seeds = list(range(len(configs)))
     compiled, eager = (
         train(cohort(configs, seeds, flag, dims), configs[0], updates, dims=dims) for flag in (True, False)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from sac_bench.training.cuda_graph import CudaGraphed
+from sac_bench.training.cuda_graph import CudaGraphFunction
 
 
 class Recording:
@@ -50,20 +50,20 @@ def add_one(runs):
 
 def test_graphed_has_the_functions_effect_on_every_call(cuda):
     runs, state = [], {"x": torch.zeros(3)}
-    graphed = CudaGraphed(add_one(runs))
+    graphed = CudaGraphFunction(add_one(runs))
     for count in range(1, 9):
         graphed(state)
         assert state["x"].tolist() == [count] * 3
-    assert len(runs) == CudaGraphed.WARM_UP
+    assert len(runs) == CudaGraphFunction.WARM_UP
 
 
 def test_graphed_records_anew_when_a_buffer_moved(cuda):
     runs, state = [], {"x": torch.zeros(3)}
-    graphed = CudaGraphed(add_one(runs))
+    graphed = CudaGraphFunction(add_one(runs))
     for _ in range(6):
         graphed(state)
     state = {"x": torch.zeros(3)}
     for count in range(1, 9):
         graphed(state)
         assert state["x"].tolist() == [count] * 3
-    assert len(runs) == 2 * CudaGraphed.WARM_UP
+    assert len(runs) == 2 * CudaGraphFunction.WARM_UP

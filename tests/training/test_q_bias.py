@@ -76,7 +76,7 @@ def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
     nets, width = trained.cohort.learner.act.args[0], trained.cohort.learner.noise_dim
     rewards = np.stack(pool.paid)
     for m, seed in enumerate(SEEDS):
-        numbers = {name: values[m] for name, values in trained.cohort.numbers.items()}
+        hyper = {name: values[m] for name, values in trained.cohort.hyper.items()}
         params = tree_map(lambda leaf, m=m: leaf[m], trained.cohort.state["params"])
         alpha, q_less_paid = config.temperature * config.entropy_in_backup, []
         for e in range(episodes):
@@ -88,9 +88,9 @@ def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
                 seen = torch.as_tensor(pool.shown[t][place : place + 1]).double()
                 if config.normalize_observations:
                     seen = (seen / (1 + 1e-8) ** 0.5).clamp(-10, 10)
-                sample = sac.policy(nets, params["actor"], seen, noise, numbers)
+                sample = sac.policy(nets, params["actor"], seen, noise, hyper)
                 np.testing.assert_allclose(sample.action[0], pool.sent[t][place], rtol=0, atol=1e-6)
-                q.append(float(pooled(q_values(nets, params["critic"], seen, sample.action), numbers["pessimism"])))
+                q.append(float(pooled(q_values(nets, params["critic"], seen, sample.action), hyper["pessimism"])))
                 log_pi.append(float(sample.log_pi))
             for t in range(length):
                 paid = sum(0.9 ** (k - t) * config.reward_scale * rewards[k, place] for k in range(t, length))

@@ -38,7 +38,7 @@ def config(**overrides) -> PPOConfig:
 def cohort(configs, seeds, compiled=False) -> Cohort:
     made = learner(configs[0], D, A)
     gather = partial(minibatch, size=configs[0].batch_size)
-    return Cohort(made, [c.numbers() for c in configs], seeds, gather, N, configs[0].dtype, compiled=compiled)
+    return Cohort(made, [c.hyperparameters() for c in configs], seeds, gather, N, configs[0].dtype, compiled=compiled)
 
 
 def filled(seeds, rows, capacity=64) -> Replay:
@@ -84,7 +84,7 @@ def test_minibatches_take_every_sample_once_an_epoch():
     orders = []
     for rollout in range(2):
         made.state["updates"] += rollout * UPDATES
-        data = made._prepare_all(made.state, made.numbers, made.seeds, filled([0, 1, 1], 16).memory())
+        data = made._prepare_all(made.state, made.hyper, made.seeds, filled([0, 1, 1], 16).memory())
         orders.append(data["order"])
         taken = []
         for update in range(rollout * UPDATES, (rollout + 1) * UPDATES):

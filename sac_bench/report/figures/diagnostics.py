@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib.pyplot as plt
 import matplotlib.ticker
@@ -11,8 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sac_bench.algorithms import gradients
+from sac_bench.algorithms.metric import Metric, names
 from sac_bench.report.figures.style import line_style
 from sac_bench.results.load import Results
+from sac_bench.training.metrics import metrics
 
 READING = (
     "Q of replayed pairs is a mean over updates; soft ones count entropy. Q less its Monte-Carlo return is a mean over "
@@ -21,83 +24,39 @@ READING = (
     "gradient's variance is that of the policy's on one batch, summed over parameters, by both estimators and on equal "
     "axes, whichever trained. Runs recorded by earlier versions have neither."
 )
-ESTIMATORS = ("gradient_variance_reparameterised", "gradient_variance_score_function")
+ESTIMATORS = names(gradients.VARIANCES)
 COLUMNS = 2
 
 
-class Metric(NamedTuple):
-    """How a column of the training table is drawn."""
-
-    label: str
-    scale: str = "linear"
-    rewards: int = 0
-    """It is in units of the scaled reward to this power, and is shown in the environment's own."""
-    zero: bool = False
-    """Its axis shows where zero is."""
-
-
-METRICS = {
-    "temperature": Metric("temperature", "log"),
-    "entropy": Metric("entropy of the policy\n(nats)"),
-    "saturation": Metric("share of actions\nbeyond 0.99"),
-    "q": Metric("Q of replayed pairs\n(units of return)", "symlog", 1),
-    "q_bias": Metric("Q less Monte-Carlo return\n(units of return)", "symlog", 1, zero=True),
-    "monte_carlo": Metric("Monte-Carlo return\n(discounted)", "symlog", 1),
-    "gradient_variance_reparameterised": Metric("gradient's variance\nif reparameterised", "log", 2),
-    "gradient_variance_score_function": Metric("gradient's variance\nby score function", "log", 2),
-    "v": Metric("V of replayed states\n(units of return)", "symlog", 1),
-    "soft_value": Metric("soft V, next states\n(units of return)", "symlog", 1),
-    "critic_loss": Metric("critic loss\n(units of return²)", "log", 2),
-    "value_loss": Metric("value loss\n(its own units)", "log"),
-    "approx_kl": Metric("KL of an update", "log"),
-    "clip_fraction": Metric("share of ratios clipped"),
-    "advantage_std": Metric("spread of advantages"),
-    "bandwidth": Metric("kernel's bandwidth", "log"),
-}
-"""In the order in which they are shown; a metric of one's own algorithm comes after them."""
-LEFT_OUT = {
-    "run_id",
-    "variant",
-    "env",
-    "seed",
-    "step",
-    "episodes",
-    "return_mean",
-    "q_target",
-    "actor_loss",
-    "policy_loss",
-    "temperature_loss",
-    "loss",
-    "value",
-    "stopped",
-    "gradient_squared_norm",
-}
-"""Of little use beside the others; all of it is in training.csv."""
+LABELS = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean"}
+"""Columns of the training table that are no metrics."""
 
 
 def measured(results: Results, env: str, variants: list[str]) -> list[str]:
-    """The metrics that some run of these variants has on an environment, in order."""
+    """Return the names of the metrics that some run of these variants has on an environment, in drawing order."""
     rows = results.training
     if not len(rows):
         return []
     numbers = rows[(rows["env"] == env) & rows["variant"].isin(variants)].select_dtypes("number")
-    there = [name for name in numbers.columns if name not in LEFT_OUT and numbers[name].notna().any()]
-    return sorted(there, key=lambda name: list(METRICS).index(name) if name in METRICS else len(METRICS))
+    defined = metrics()
+    undrawn = LABELS | {name for name, metric in defined.items() if not metric.drawn}
+    shown = [name for name in numbers.columns if name not in undrawn and numbers[name].notna().any()]
+    return sorted(shown, key=lambda name: list(defined).index(name) if name in defined else len(defined))
 
 
 def why(results: Results, env: str, variants: list[str]) -> Figure:
     """A panel a metric, a line a variant."""
-    names = measured(results, env, variants)
-    rows = -(-len(names) // COLUMNS)
+    drawn_names = measured(results, env, variants)
+    rows = -(-len(drawn_names) // COLUMNS)
     figure, axes = plt.subplots(
         rows, COLUMNS, figsize=(3.8 * COLUMNS, 1.9 * rows + 0.8), squeeze=False, layout="constrained"
     )
     drawn: dict[str, Any] = {}
-    for axis, name in zip(axes.flat, names, strict=False):
+    for axis, name in zip(axes.flat, drawn_names, strict=False):
         for i, variant in enumerate(variants):
             _line(axis, metric_curves(results, env, variant, name), variant, line_style(i, variant, results.manifest))
         drawn |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        metric = METRICS.get(name, Metric(name))
+        metric = _definition(name)
         _steps(axis)
         _values(axis, metric.scale)
         if metric.zero:
@@ -106,8 +65,8 @@ def why(results: Results, env: str, variants: list[str]) -> Figure:
             axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         axis.tick_params(labelsize=7)
         axis.set_ylabel(metric.label, fontsize=8)
-    _alike([axis for axis, name in zip(axes.flat, names, strict=False) if name in ESTIMATORS])
-    for axis in axes.flat[len(names) :]:
+    _alike([axis for axis, name in zip(axes.flat, drawn_names, strict=False) if name in ESTIMATORS])
+    for axis in axes.flat[len(drawn_names) :]:
         axis.set_visible(False)
     there = [variant for variant in variants if variant in drawn]
     columns = max(1, int(7.6 / (0.55 + 0.075 * max(map(len, there), default=0))))
@@ -118,12 +77,17 @@ def why(results: Results, env: str, variants: list[str]) -> Figure:
     return figure
 
 
+def _definition(name: str) -> Metric:
+    """Return a metric's definition; an undeclared one is drawn under its name."""
+    return metrics().get(name, Metric(name, name))
+
+
 def metric_curves(results: Results, env: str, variant: str, name: str) -> pd.DataFrame:
-    """A metric [seeds, steps] of a variant's runs as far as each went, in the environment's units of reward."""
+    """Return a metric [seeds, steps] of a variant's runs as far as each went, in the environment's units of reward."""
     rows = results.training
     rows = rows[(rows["env"] == env) & (rows["variant"] == variant) & (rows["step"] > 0)]
     scale = results.manifest.option(variant, env, "reward_scale", 1.0)
-    values = rows.assign(value=rows[name] / scale ** METRICS.get(name, Metric(name)).rewards)
+    values = rows.assign(value=rows[name] / scale ** _definition(name).rewards)
     return values.pivot_table(index="seed", columns="step", values="value").replace([np.inf, -np.inf], np.nan)
 
 

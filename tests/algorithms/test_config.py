@@ -1,0 +1,26 @@
+"""Properties of configs from which memory is estimated."""
+
+import pytest
+
+from sac_bench.algorithms import ALGORITHMS, SHIPPED
+from sac_bench.algorithms.config import Layers, ReplayConfig, option
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_estimates_count_every_network_that_is_trained(name):
+    algorithm = ALGORITHMS[name]
+    for critics in (1, 2, 10) if "critics" in algorithm.config.model_fields else (None,):
+        config = algorithm.config(**{} if critics is None else {"critics": critics})
+        params = algorithm.learner(config, 3, 1).shape_of_state(config.hyperparameter_tensors())["params"]
+        networks = {key: part for key, part in params.items() if key in ("actor", "critic", "value")}
+        assert config.networks >= len(networks) - 1 + (critics or 1)
+        assert config.hidden_units == sum(config.layers)
+
+
+def test_estimates_know_the_layers_of_a_new_algorithm():
+    class Config(ReplayConfig):
+        layers: Layers = option((64, 32), "units", "a test")
+        value_layers: Layers = option((8,), "units", "a test")
+
+    assert (Config().networks, Config().hidden_units) == (3, 104)
+    assert ReplayConfig().hidden_units == 0
