@@ -68,7 +68,7 @@ def keep_in(path: Path) -> None:
 
 @contextlib.contextmanager
 def captured(title: str) -> Iterator[None]:
-    """Redirect standard output and standard error to the command's log.
+    """Redirect standard output and standard error to the command's log, and keep the working folder.
 
     Standard input is empty, since nobody would see a prompt. A crash of the process is shown on the terminal. Outside a
     command this does nothing: a worker has its own log, and a library's user sees the output.
@@ -90,7 +90,8 @@ def captured(title: str) -> Iterator[None]:
             if 2 in terminal:
                 faulthandler.enable(terminal[2])
             log.is_open = True
-            yield
+            with contextlib.chdir(os.curdir):  # restored at the end: an environment may change it
+                yield
         finally:
             log.is_open = False
             faulthandler.disable()

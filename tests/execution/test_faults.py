@@ -268,7 +268,7 @@ def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(co
 def test_a_process_that_an_environment_forked_holds_nothing_up(command, tmp_path, reference):
     """It holds the worker's lock and the pipe that the command reads."""
     fork = "if self.steps == 1 and self.place == 1 and os.fork() == 0: signal.pause()\n"
-    prepare(tmp_path, fork + DIE.replace("TIMES", "1"))
+    prepare(tmp_path, fork + textwrap.dedent(DIE.replace("TIMES", "1")))
     ran = command(*RUN)
     assert ran.returncode == 0, ran.stderr + ran.stdout
     assert comparable(tmp_path / "results") == reference
