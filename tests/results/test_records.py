@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
+from sac_bench.results.results import about, load_results, superseded
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.cli import main as cli
-from sac_bench.results.results import about, load_results, superseded
 from sac_bench.store.atomic import read_json, write_json
 
 RECORD = Path(__file__).parents[2] / "results" / "record"

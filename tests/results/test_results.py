@@ -10,11 +10,11 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+from sac_bench.results.results import about, collect, conditions, load_results, measure_random_policies
 
 from sac_bench.errors import InputError
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.report.experiment import judge, write_report
-from sac_bench.results.results import about, collect, conditions, load_results, measure_random_policies
 from sac_bench.spec.claim import from_plain
 from sac_bench.spec.experiment import load
 from sac_bench.store.atomic import read_json, write_json
