@@ -19,6 +19,7 @@ from sac_bench.analysis.claims import (
 from sac_bench.analysis.measures import measured
 from sac_bench.analysis.statistics import unpaired
 from sac_bench.spec.claim import Claim, Side, expectation
+from tests.made_up import results_of
 
 NOISE = np.array([-1.0, 0.5, -0.5, 1.0, 0.0, 0.25])
 ENVS = ("Hopper-v5", "Ant-v5")

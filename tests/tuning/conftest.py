@@ -9,11 +9,13 @@ import pytest
 from rich.console import Console
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.execution import train
 from sac_bench.execution.checkpoint import CohortDirectory
+from sac_bench.execution.train import Workers
 from sac_bench.execution.worker import Worker
 from sac_bench.store.atomic import write_json
 from sac_bench.store.store import Store
-from sac_bench.tuning import report, training
+from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.study import load
 
@@ -108,8 +110,8 @@ class Pretended(InProcess):
 def in_process(monkeypatch):
     """Real training, inside this process."""
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setattr(training, "Engine", InProcess)
-    monkeypatch.setattr(training, "Display", lambda *_: None)
+    monkeypatch.setattr(train, "Engine", InProcess)
+    monkeypatch.setattr(train, "Display", lambda *_: None)
     for name in ("trained", "fails", "diverge"):
         monkeypatch.setattr(InProcess, name, [])
     return InProcess
@@ -118,7 +120,7 @@ def in_process(monkeypatch):
 @pytest.fixture
 def pretended(in_process, monkeypatch):
     """No training and no figures: for what decides."""
-    monkeypatch.setattr(training, "Engine", Pretended)
+    monkeypatch.setattr(train, "Engine", Pretended)
     monkeypatch.setattr(tuning, "write_experiment_report", lambda folder: None)
     monkeypatch.setattr(report, "write_figures", lambda about, folder: [])
     return Pretended
@@ -132,10 +134,8 @@ def carry_out(in_process, tmp_path):
         return tuning.tune(
             load(path, trials),
             Store(tmp_path / results),
+            Workers("cpu", 1),
             storage=storage,
-            device="cpu",
-            workers=1,
-            imports=[],
             retrain=False,
             console=Console(quiet=True),
             command="sac-bench tune",
