@@ -35,14 +35,10 @@ def manifest_of(about: Mapping[str, Any]) -> Manifest:
 
 
 def _variant(given: Mapping[str, Any], variant: Mapping[str, Any], configs: Mapping[str, Any]) -> dict[str, Any]:
-    algorithm = ALGORITHMS[variant.get("algorithm", "sac")]
-    return {
-        "algorithm": algorithm.name,
-        "version": algorithm.version,
-        "scored_by": algorithm.scored_by,
-        "steps": dict.fromkeys(given["envs"], 100),
-        "configs": configs,
-    } | dict(variant)
+    filled = {"algorithm": "sac", "steps": dict.fromkeys(given["envs"], 100), "configs": configs} | dict(variant)
+    if algorithm := ALGORITHMS.get(filled["algorithm"]):
+        filled = {"version": algorithm.version, "scored_by": algorithm.scored_by} | filled
+    return filled
 
 
 def results_of(

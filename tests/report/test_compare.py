@@ -161,4 +161,4 @@ def test_what_is_no_result_is_told(command, tmp_path):
         load_side("precison", RECORD)
     refused = command("compare", RECORD / "precision", RECORD / "precision", "--out", "x.pdf")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "x.pdf: wants a name that ends in .html or .md" in refused.stderr
+    assert "--out x.pdf: must end in .html or .md" in refused.stderr

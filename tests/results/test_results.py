@@ -25,6 +25,11 @@ from sac_bench.store.store import Store
 from sac_bench.tuning.training import random_returns
 
 
+def evaluation(step):
+    row = {"step": step, "policy": "mean", "return_mean": step / 10}
+    return row | dict.fromkeys(("return_std", "length_mean", "episodes", "wall_seconds"), 1.0)
+
+
 @pytest.fixture
 def gathered(experiment_file, tmp_path):
     store, experiment = Store(tmp_path / "results"), load(experiment_file, variants=["sac"])
@@ -32,7 +37,7 @@ def gathered(experiment_file, tmp_path):
     for run_id in store.run_ids():
         run = store.run(run_id)
         for step in (0, 200, 400):
-            run.append("evaluations", [{"step": step, "policy": "mean", "return_mean": step / 10}])
+            run.append("evaluations", [evaluation(step)])
         run.update(status="started", steps=200)
     return store, experiment
 
@@ -46,7 +51,7 @@ def test_rows_that_are_not_saved_yet_do_not_count(gathered):
 def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
     store, experiment = gathered
     for run_id in store.run_ids():
-        store.run(run_id).append("evaluations", [{"step": 500, "policy": "mean", "return_mean": 0.0}])
+        store.run(run_id).append("evaluations", [evaluation(500)])
         store.run(run_id).update(steps=600)
     longer = replace(
         experiment, variants={n: replace(v, steps=dict.fromkeys(v.steps, 600)) for n, v in experiment.variants.items()}
