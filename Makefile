@@ -1,43 +1,47 @@
-# Everything here sets itself up: Python 3.11 or newer, make and pip are enough.
+# Every target installs what it needs. Requires Python 3.11 or newer, make and pip.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# What a run may be given: make ablation-humanoid SEEDS=5 STEPS=1000000 DEVICE=cuda WORKERS=4 ARGS=--keep-replay
+# Options of run targets: make ablation-humanoid SEEDS=5 STEPS=1000000 DEVICE=cuda WORKERS=4 ARGS=--keep-replay
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
-	sac-settings redq tune figures pages test test-slow mutations parity parity-td3 precision benchmark benchmark-aggregate \
+	sac-settings redq tune figures pages test test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
 	oracle docs lint clean
 
 help:
-	@echo "make ablation              the five axes of SAC, small networks, minutes on a laptop"
-	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid)"
-	@echo "                           each takes SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
-	@echo "make comparison-quick      SAC against TD3, DDPG, PPO and SQL, small networks, minutes on a laptop"
-	@echo "make comparison            the same at full size on five MuJoCo tasks; make sac-settings: SAC's published forms"
-	@echo "make claims-quick          twenty published claims about SAC, each with a verdict: small networks, 1 to 1.5 hours;"
-	@echo "                           make claims: at full size, months on a laptop (sac-bench run experiments/claims/X.toml: one)"
-	@echo "make redq                  REDQ and DroQ, 20 updates a step, as configurations of SAC: days"
-	@echo "make tune                  a search for SAC's rates with small networks, checked on held-out seeds: minutes;"
+	@echo "make ablation              five axes of SAC with small networks: minutes on a laptop"
+	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
+	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
+	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: minutes on a laptop"
+	@echo "make comparison            the same at full size on five MuJoCo tasks"
+	@echo "make sac-settings          the settings that the papers call SAC"
+	@echo "make claims-quick          twenty published claims about SAC, each with a verdict, small networks: 1 to 1.5 hours"
+	@echo "make claims                the same at full size: months on a laptop"
+	@echo "                           (one claim: sac-bench run experiments/claims/X.toml)"
+	@echo "make redq                  REDQ and DroQ, 20 updates per step, as configurations of SAC: days"
+	@echo "make tune                  search for SAC's learning rates with small networks, checked on held-out seeds: minutes;"
 	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="
-	@echo "make figures               tables, figures, reports and their index again from results/, without training"
-	@echo "make pages                 and look at them in a headless Chromium, if there is one"
-	@echo "make parity, parity-td3    SAC (TD3, DDPG) here and in Stable-Baselines3, trained under the same settings"
-	@echo "make precision             float32 against bfloat16 products: does SAC learn the same?"
-	@echo "make soak                  kills, corrupts and fills the disk for ten minutes, then compares with an undisturbed run;"
-	@echo "                           make soak-tune does it to tuners that share a study (ARGS=--postgresql: in a database)"
-	@echo "make benchmark             speed and memory against Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda);"
-	@echo "                           make benchmark-aggregate: of the statistics, with 10,000 runs"
-	@echo "make test, make lint       checks; make test-slow: every structure compiled, rarer faults,"
-	@echo "                           make mutations plants bugs and names the test that catches each"
-	@echo "make clean                 removes the virtual environment and the compiled code"
+	@echo "make figures               rebuild tables, figures, reports and the index from results/ without training"
+	@echo "make pages                 the same, then check the pages in a headless Chromium, if installed"
+	@echo "make parity, parity-td3    train SAC (TD3, DDPG) here and in Stable-Baselines3 with the same settings"
+	@echo "make precision             compare SAC with float32 and with bfloat16 products"
+	@echo "make soak                  kill, corrupt and fill the disk for ten minutes, then compare with an undisturbed run"
+	@echo "make soak-tune             the same for tuners that share a study (ARGS=--postgresql: in a database)"
+	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
+	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
+	@echo "make test                  quick tests: at most 4 minutes"
+	@echo "make test-all              all tests except soaks: also every compiled structure and rarer faults"
+	@echo "make mutations             plant bugs and name the test that catches each"
+	@echo "make lint                  formatting, style and types"
+	@echo "make clean                 remove the virtual environment and compiled code"
 
 setup: $(READY)
 
-# The pins are exact; torch brings what its build needs (CUDA libraries where there is a GPU build).
+# Versions are pinned exactly. torch installs the libraries of its own build (CUDA for a GPU build).
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("sac_bench needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
@@ -54,14 +58,14 @@ ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 comparison comparison-quick sac-settings redq: $(READY)
 	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
 
-# Runs that claims share are trained once; the same command continues.
+# Runs shared by several claims are trained once. The same command continues after an interruption.
 claims: $(READY)
 	$(BIN)/sac-bench run experiments/claims $(OPTIONS)
 
 claims-quick: $(READY)
 	$(BIN)/sac-bench run experiments/claims --quick $(OPTIONS)
 
-# experiments/tuning/*.toml; the journal in results/<study>/ unless STORAGE= names a database.
+# Runs experiments/tuning/$(STUDY).toml. Trials go to a journal in results/<study>/, or to the database in STORAGE=.
 STUDY ?= sac-quick
 tune: $(READY)
 	$(BIN)/sac-bench tune experiments/tuning/$(STUDY).toml $(if $(STORAGE),--storage '$(STORAGE)') \
@@ -70,24 +74,25 @@ tune: $(READY)
 figures: $(READY)
 	$(BIN)/sac-bench report --all
 
-# Every page in results/ in a headless browser (Debian: apt install chromium); pictures of them in build/pages.
+# Checks every page in results/ in a headless browser (Debian: apt install chromium); screenshots go to build/pages.
 pages: figures
 	$(BIN)/python -m tests.report.test_browser results/index.html results/*/report.html --pictures build/pages
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
 
-# Compiled against eager for every structure in experiments/, compiled cohorts of several widths, the rarer faults.
-test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 -m slow
+# Also compares compiled and eager code for every structure in experiments/, and tests compiled cohorts of several
+# widths and rarer faults.
+test-all: $(READY)
+	$(BIN)/python -m pytest -n 2 -m ""
 
-# Writes results/soak; what it leaves out where disks cannot be mounted (not root) is the full disk.
+# Writes results/soak. Without root it skips the full disk, because it cannot mount one.
 # Then trains cohorts of 1 to 32 members and compares every byte of the runs they share (20 minutes).
 soak: $(READY)
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m tests.training.widths --updates 2000
 
-# A study and its tuners, killed; ARGS=--postgresql has its trials in a server's database.
+# Kills a study and its tuners. ARGS=--postgresql stores the trials in a database server.
 soak-tune: $(READY)
 	$(BIN)/python -m tests.tuning.soak $(ARGS)
 
@@ -95,21 +100,21 @@ soak-tune: $(READY)
 mutations: $(READY)
 	$(BIN)/python tests/mutations.py
 
-# Our SAC and Stable-Baselines3's, trained under the same settings (about two hours on two cores).
+# Trains this SAC and Stable-Baselines3's with the same settings (about two hours on two cores).
 parity: $(READY)
 	$(BIN)/python benchmarks/parity.py
 
 parity-td3: $(READY)
 	$(BIN)/python benchmarks/parity.py benchmarks/parity-td3.toml --out results/record/parity/td3-ddpg
 
-# The tables of options in docs/algorithms.md.
+# Rewrites the tables of options in docs/algorithms.md.
 docs: $(READY)
 	$(BIN)/python -m sac_bench.algorithms.catalogue docs/algorithms.md
 
 precision: $(READY)
 	$(BIN)/sac-bench run experiments/precision.toml $(OPTIONS)
 
-# The peers have an environment of their own: JAX is not for ours. On a GPU ours are measured alone.
+# Peers have a separate environment because they require JAX. On a GPU, only this project is measured.
 PEERS := $(VENV)-peers
 $(PEERS)/.ready: benchmarks/peers.lock
 	$(PYTHON) -m venv $(PEERS)
@@ -120,11 +125,11 @@ benchmark: $(READY) $(if $(filter cuda,$(DEVICE)),,$(PEERS)/.ready)
 	$(BIN)/python benchmarks/speed.py $(if $(filter cuda,$(DEVICE)),--device cuda --out results/benchmark-cuda,--peers $(PEERS)/bin/python)
 	$(if $(filter cuda,$(DEVICE)),,$(BIN)/python benchmarks/speed_algorithms.py --peers $(PEERS)/bin/python)
 
-# 10,000 runs of 100 evaluations, aggregated with 2,000 resamples: seconds and memory.
+# Measures time and memory for aggregating 10,000 runs of 100 evaluations with 2,000 resamples.
 benchmark-aggregate: $(READY)
 	$(BIN)/python benchmarks/aggregate.py
 
-# rliable's numbers, which our statistics are tested against, made anew.
+# Recomputes rliable's numbers, which the tests of our statistics use.
 oracle: $(READY)
 	$(BIN)/python tests/analysis/oracle_rliable.py
 

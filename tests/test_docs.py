@@ -41,8 +41,9 @@ def test_every_link_of_a_document_leads_somewhere():
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
 
 
-def test_the_experiment_in_the_readme_is_one(tmp_path):
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("document", ["README.md", "docs/experiments.md"])
+def test_the_experiment_in_the_readme_is_one(tmp_path, document):
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     (tmp_path / "my.toml").write_text(block)
     experiment = load(tmp_path / "my.toml")
     assert {v.algorithm for v in experiment.variants.values()} == {"sac", "td3"}
