@@ -94,7 +94,8 @@ class Pretended(InProcess):
             run = self.store.run(spec.id)
             steps = 100 if spec.id in self.diverge else cohort.steps
             for step in range(run.status()["steps"] + 100 * bool(run.status()["steps"]), steps + 1, 100):
-                row = {"step": step, "return_mean": self.returned(spec, step), "wall_seconds": 1.0}
+                row = {"step": step, "return_mean": self.returned(spec, step), "return_std": 0.0}
+                row |= {"length_mean": 1.0, "episodes": 1, "wall_seconds": 1.0}
                 scored_by = ALGORITHMS[spec.algorithm].scored_by
                 other = {"return_mean": -row["return_mean"], "policy": "sample" if scored_by == "mean" else "mean"}
                 run.append("evaluations", [row | {"policy": scored_by}, row | other])
