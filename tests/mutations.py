@@ -42,7 +42,8 @@ COHORT, ADAM, EVALUATE = "training/cohort.py", "algorithms/adam.py", "training/e
 CHECKPOINT, WORKER, RECORDER, PLAN, ENGINE = (
     f"execution/{name}.py" for name in ("checkpoint", "worker", "recorder", "plan", "engine")
 )
-STORE, RESULTS, GARBAGE, FIGURES = "store/store.py", "results/results.py", "execution/gc.py", "report/figures/curves.py"
+STORE, GARBAGE, FIGURES = "store/store.py", "execution/gc.py", "report/figures/curves.py"
+COLLECT, LOAD = "results/collect.py", "results/load.py"
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
@@ -372,13 +373,13 @@ BUGS = [
     Bug("tables of finished runs are not looked at", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
     Bug(
         "rows that are not saved yet count",
-        RESULTS,
+        COLLECT,
         'table["step"] <= runs.loc[i, "steps"]]',
         'table["step"] >= 0]',
         STORED,
     ),
     Bug(
-        "altered tables of an experiment are read", RESULTS, 'check(folder / f"{table}.csv", expected)', "pass", STORED
+        "altered tables of an experiment are read", LOAD, 'check(folder / f"{table}.csv", fingerprint)', "pass", STORED
     ),
     Bug("ids may point outside the folder", STORE, "_ID.fullmatch(identifier)", "True", STORED),
     Bug(
@@ -571,8 +572,8 @@ BUGS = [
     Bug(
         "every variant is scored at its own last step",
         "analysis/scores.py",
-        "max(set.intersection(*found)",
-        "max(set.union(*found)",
+        "max(set.intersection(*steps)",
+        "max(set.union(*steps)",
         "tests/analysis/test_scores.py",
     ),
     Bug(
@@ -635,8 +636,8 @@ BUGS = [
     Bug(
         "robustness measure of an earlier policy is kept",
         EXAMINATIONS,
-        '(known[name]["policy"], known[name]["version"]) == (policy, examination.version)',
-        'known[name]["version"] == examination.version',
+        '(known[name]["policy"], known[name]["version"]) == (policy, one.version)',
+        'known[name]["version"] == one.version',
         EXAMINED,
     ),
     Bug(
@@ -717,7 +718,7 @@ BUGS = [
     Bug("claim without Holm's correction", CLAIMS, "speaking_for = holm([", "speaking_for = np.array([", CLAIMED),
     Bug(
         "margin applies to spread",
-        "spec/claim.py",
+        "spec/measures.py",
         "median seed's\", True, False)",
         "median seed's\", True, True)",
         CLAIMED,

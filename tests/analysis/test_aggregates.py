@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from sac_bench.analysis.aggregates import aggregates, presented, table
+from tests.made_up import manifest_of
 
 SCALED = {
     "Hopper-v5": {"sac": np.array([0.5, 1.0, 1.5, 1.0]), "one-q": np.array([0.0, 0.2, 0.4, 0.2])},
     "Ant-v5": {"sac": np.array([1.0, 1.0, 1.0, 1.0]), "one-q": np.array([1.0, 2.0, 2.0, 3.0]), "new": np.ones(4)},
 }
-ABOUT = {"reference": "sac", "variants": {"sac": {}, "one-q": {}, "new": {}}}
+MANIFEST = manifest_of({"reference": "sac", "variants": {"sac": {}, "one-q": {}, "new": {}}})
 
 
 def test_each_variant_that_is_everywhere_has_its_aggregates():
-    found = aggregates(SCALED, ABOUT).set_index("variant")
+    found = aggregates(SCALED, MANIFEST).set_index("variant")
     assert list(found.index) == ["sac", "one-q"]
     sac, one_q = found.loc["sac"], found.loc["one-q"]
     assert (sac["runs"], sac["environments"]) == (8, 2)
@@ -27,7 +28,7 @@ def test_each_variant_that_is_everywhere_has_its_aggregates():
 
 
 def test_a_program_and_a_reader_get_the_same():
-    found = aggregates(SCALED, ABOUT)
+    found = aggregates(SCALED, MANIFEST)
     flat, shown = table(found).set_index("variant"), presented(found).set_index("variant")
     assert flat.loc["one-q", "mean"] == pytest.approx(1.1)
     assert shown.loc["one-q", "mean"].startswith("1.10 [")
@@ -36,4 +37,4 @@ def test_a_program_and_a_reader_get_the_same():
 
 
 def test_without_a_common_scale_there_are_no_rows():
-    assert len(table(aggregates({}, ABOUT))) == 0
+    assert len(table(aggregates({}, MANIFEST))) == 0

@@ -1,7 +1,6 @@
 """Claims judged on made-up runs: every relation's outcomes, pairs, spread, growth, and the words for all together."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -19,15 +18,15 @@ from sac_bench.analysis.claims import (
 )
 from sac_bench.analysis.measures import measured
 from sac_bench.analysis.statistics import unpaired
-from sac_bench.results.results import Results
-from sac_bench.spec.claim import MEASURES, Claim, Side, expectation
+from sac_bench.spec.claim import Claim, Side, expectation
+from tests.made_up import results_of
 
 NOISE = np.array([-1.0, 0.5, -0.5, 1.0, 0.0, 0.25])
 ENVS = ("Hopper-v5", "Ant-v5")
 
 
-def made_up(finals, sampled=None, statuses=None):
-    """Results and what is known of them, of {(variant, env): final returns [S]}; a random policy gets 0."""
+def made_up(finals, sampled=None, statuses=None, **more):
+    """Results of {(variant, env): final returns [S]}; a random policy gets 0. `more`: fields of the manifest."""
     runs, evaluations, training = [], [], []
     for (variant, env), values in finals.items():
         for seed, value in enumerate(values):
@@ -49,17 +48,15 @@ def made_up(finals, sampled=None, statuses=None):
         "envs": envs,
         "reference": variants[0],
         "random": {env: {"return_mean": 0.0} for env in envs},
-        "variants": {name: {"algorithm": "sac", "steps": dict.fromkeys(envs, 100)} for name in variants},
-        "config": {},
+        "variants": {name: {} for name in variants},
     }
-    return Results(*map(pd.DataFrame, (runs, evaluations, [], training))), about
+    return results_of(about | more, runs, evaluations, training=training)
 
 
 def judged(expect, a, b, margin=0.1, **more):
     finals = {("a", "Hopper-v5"): a, ("b", "Hopper-v5"): b}
-    results, about = made_up(finals, **more)
-    expected = tuple(expectation(text, "ab", MEASURES) for text in expect)
-    return comparisons(Claim("", "", expected, margin), results, about)
+    expected = tuple(expectation(text, "ab") for text in expect)
+    return comparisons(Claim("", "", expected, margin), made_up(finals, **more))
 
 
 @pytest.mark.parametrize(
@@ -133,10 +130,10 @@ def test_no_worse_is_a_one_sided_t_test_against_the_margin():
 
 
 def test_holm_is_over_all_of_a_claims_comparisons():
-    results, about = made_up({(v, e): 10 * NOISE + shift for v, shift in (("a", 20), ("b", 0)) for e in ENVS})
-    expected = (expectation("a > b", "ab", MEASURES),)
-    both = comparisons(Claim("", "", expected), results, about)
-    alone = comparisons(Claim("", "", expected), results, about | {"envs": ["Ant-v5"]})
+    finals = {(v, e): 10 * NOISE + shift for v, shift in (("a", 20), ("b", 0)) for e in ENVS}
+    expected = (expectation("a > b", "ab"),)
+    both = comparisons(Claim("", "", expected), made_up(finals))
+    alone = comparisons(Claim("", "", expected), made_up(finals, envs=["Ant-v5"]))
     assert both[1].p == pytest.approx(2 * alone[0].p)
 
 
@@ -165,12 +162,12 @@ def test_gradient_variances_are_compared_by_their_order_of_magnitude():
 
 
 def test_areas_and_runs_that_diverged():
-    results, about = made_up({("a", "Hopper-v5"): 100 + NOISE}, statuses={("a", 2): "diverged", ("a", 3): "failed"})
-    area = measured(results, about, Side("a", "area"), "Hopper-v5")
+    results = made_up({("a", "Hopper-v5"): 100 + NOISE}, statuses={("a", 2): "diverged", ("a", 3): "failed"})
+    area = measured(results, Side("a", "area"), "Hopper-v5")
     assert area[0] == pytest.approx((100 + NOISE[0]) / 2)
     assert area[2] == 0  # as a random policy
     assert 3 not in area.index
-    assert 2 not in measured(results, about, Side("a", "gradient_variance_score_function"), "Hopper-v5").index
+    assert 2 not in measured(results, Side("a", "gradient_variance_score_function"), "Hopper-v5").index
 
 
 def test_growth_is_a_difference_of_differences_in_gains():
@@ -180,9 +177,8 @@ def test_growth_is_a_difference_of_differences_in_gains():
         ("a", "Ant-v5"): 1000 + NOISE,
         ("b", "Ant-v5"): 500 + NOISE[::-1],
     }
-    results, about = made_up(finals)
-    claim = Claim("", "", (expectation("a > b", "ab", MEASURES),), 0.05, ENVS)
-    *_, growth = comparisons(claim, results, about)
+    claim = Claim("", "", (expectation("a > b", "ab"),), 0.05, ENVS)
+    *_, growth = comparisons(claim, made_up(finals))
     assert growth.difference.value == pytest.approx(0.5 - 0.1, abs=0.01)
     parts = [NOISE.var(ddof=1) / 6 / gain**2 for gain in (1000, 1000, 100, 100)]
     assert growth.difference.error == pytest.approx(np.sqrt(sum(parts)), rel=0.01)
@@ -191,9 +187,8 @@ def test_growth_is_a_difference_of_differences_in_gains():
 
 
 def test_without_a_random_policys_return_there_is_no_margin():
-    results, about = made_up({(v, "Hopper-v5"): 100 + NOISE for v in "ab"})
-    expected = (expectation("a ~ b", "ab", MEASURES),)
-    (one,) = comparisons(Claim("", "", expected, 0.1), results, about | {"random": {}})
+    results = made_up({(v, "Hopper-v5"): 100 + NOISE for v in "ab"}, random={})
+    (one,) = comparisons(Claim("", "", (expectation("a ~ b", "ab"),), 0.1), results)
     assert (one.margin, one.told) == (None, "no word (the gain is not known)")
     assert len(grid([one])) == 1
 

@@ -1,39 +1,35 @@
 """What a run's score is of: the policy that its algorithm names, at steps that are the same for all it is compared with."""
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.measures import measured
-from sac_bench.analysis.scores import equal_steps, note, scored_by
+from sac_bench.analysis.scores import equal_steps, note, scored_by, scores
 from sac_bench.report.compare import Side, compare
 from sac_bench.report.compare import page as page_of_two
 from sac_bench.report.figures.curves import learning_curves
-from sac_bench.report.tables import final_performance, presented, rules, scores
-from sac_bench.results.results import Results
+from sac_bench.report.tables import final_performance, presented, rules
 from sac_bench.spec.claim import Side as Measure
+from tests.made_up import results_of
 
 ENV = "Hopper-v5"
 
 
-def experiment(variants, seeds=5, statuses=(), success_return=None):
-    """Of {name: (algorithm, steps, eval_every)}: a run's return at a step is the step, of sampled actions 1000 more."""
+def experiment(variants, seeds=5, statuses=(), success_return=None, **options):
+    """Of {name: (algorithm, steps, eval_every)}: a run's return at a step is the step, of sampled actions 1000 more.
+
+    `options`: {name: options of its config}.
+    """
     statuses = dict(statuses)
     about = {
-        "name": "made-up",
-        "question": "",
         "envs": [ENV],
         "seeds": list(range(seeds)),
         "reference": next(iter(variants)),
         "success_return": success_return,
-        "command": "",
         "random": {ENV: {"return_mean": -5.0}},
-        "variants": {
-            name: {"algorithm": a, "overrides": {}, "steps": {ENV: steps}, "swept": None}
-            for name, (a, steps, _) in variants.items()
-        },
-        "config": {name: {ENV: {"eval_every": every}} for name, (_, _, every) in variants.items()},
+        "variants": {name: {"algorithm": a, "steps": {ENV: steps}} for name, (a, steps, _) in variants.items()},
+        "config": {name: {ENV: {"eval_every": n} | options.get(name, {})} for name, (_, _, n) in variants.items()},
     }
     runs, evaluations, episodes, training = [], [], [], []
     for name, (algorithm, steps, every) in variants.items():
@@ -46,49 +42,50 @@ def experiment(variants, seeds=5, statuses=(), success_return=None):
                 for policy, more in (("mean", seed), ("sample", 1000 + seed)):
                     evaluations.append(labels | {"step": step, "policy": policy, "return_mean": step + more})
                     episodes.append(labels | {"step": step, "policy": policy, "episode": 0, "return": step + more})
-    return Results(*map(pd.DataFrame, (runs, evaluations, episodes, training))), about
+    return results_of(about, runs, evaluations, episodes, training)
 
 
-def mean_scores(results, about):
-    return scores(results, about).groupby("variant")["score"].mean().to_dict()
+def mean_scores(results):
+    return scores(results).groupby("variant")["score"].mean().to_dict()
 
 
 LONG = {"sac": ("sac", 100, 10), "ppo": ("ppo", 500, 50)}
 
 
 def test_all_are_scored_at_the_steps_that_all_were_evaluated_at():
-    results, about = experiment(LONG)
-    assert equal_steps(about) == {(ENV, "sac"): 100, (ENV, "ppo"): 100}
-    assert mean_scores(results, about) == {"sac": 102, "ppo": 102}  # PPO got 502 in the end
-    final = final_performance(results, about)
+    results = experiment(LONG)
+    assert equal_steps(results.manifest) == {(ENV, "sac"): 100, (ENV, "ppo"): 100}
+    assert mean_scores(results) == {"sac": 102, "ppo": 102}  # PPO got 502 in the end
+    final = final_performance(results)
     assert set(final["scored_at"]) == {100}
     assert final.set_index("variant").loc["ppo", ["difference", "verdict"]].to_list() == [0, "undecided"]
     assert final["area"].tolist() == [52, 52]
-    assert list(presented(final, about)["trained to"]) == ["100 steps", "500 steps"]
-    assert measured(results, about, Measure("ppo", "area"), ENV).mean() == 52
-    assert measured(results, about, Measure("ppo", "gradient_variance_reparameterised"), ENV).mean() == 10
+    assert list(presented(final, results.manifest)["trained to"]) == ["100 steps", "500 steps"]
+    assert measured(results, Measure("ppo", "area"), ENV).mean() == 52
+    assert measured(results, Measure("ppo", "gradient_variance_reparameterised"), ENV).mean() == 10
 
 
 def test_what_was_not_evaluated_there_has_no_score_and_is_named():
-    results, about = experiment({"sac": ("sac", 30, 10), "ppo": ("ppo", 500, 50)})
-    table = final_performance(results, about).set_index("variant")
+    results = experiment({"sac": ("sac", 30, 10), "ppo": ("ppo", 500, 50)})
+    table = final_performance(results).set_index("variant")
     assert table["scored_at"].tolist() == [30, 30]
     assert table.loc["ppo", "seeds"] == 0
     assert table.loc["ppo", "ended_otherwise"] == "5 not evaluated at 30 steps (left out)"
-    assert note(about).startswith("On Hopper-v5 scores are those at 30 steps, where the shortest trainings end;")
-    assert "`ppo` was trained to 500 steps and not evaluated at 30: it has no score here." in note(about)
+    assert note(results.manifest).startswith(
+        "On Hopper-v5 scores are those at 30 steps, where the shortest trainings end;"
+    )
+    assert "`ppo` was trained to 500 steps and not evaluated at 30: it has no score here." in note(results.manifest)
 
 
 def test_the_note_says_which_steps_and_that_a_schedule_is_longer():
-    _, about = experiment(LONG)
-    about["config"]["ppo"][ENV]["anneal_steps"] = 500
-    assert note(about) == (
-        "On Hopper-v5 scores are those at 100 steps, the most that all were evaluated at; learning curves go on "
-        "beyond. `ppo` was trained to 500 steps, with a learning rate that falls to 0 over 500, of which 100 are the "
+    manifest = experiment(LONG, ppo={"anneal_steps": 500}).manifest
+    assert note(manifest) == (
+        "On Hopper-v5 scores are those at 100 steps, the most that all were evaluated at; learning curves "
+        "continue beyond. `ppo` was trained to 500 steps, with a learning rate that falls to 0 over 500, of which 100 are the "
         "beginning."
     )
-    assert rules(about)[0] == note(about)
-    assert note(experiment({"sac": ("sac", 100, 10), "ppo": ("ppo", 100, 50)})[1]) == ""
+    assert rules(manifest)[0] == note(manifest)
+    assert note(experiment({"sac": ("sac", 100, 10), "ppo": ("ppo", 100, 50)}).manifest) == ""
 
 
 @pytest.mark.parametrize(
@@ -96,36 +93,34 @@ def test_the_note_says_which_steps_and_that_a_schedule_is_longer():
     [("diverged", 400, 5), ("failed", 300, 5), ("interrupted", 100, 5), ("failed", 50, 4)],
 )
 def test_what_became_of_a_run_after_the_steps_of_its_score_does_not_count(status, reached, seeds):
-    results, about = experiment(LONG, statuses={("ppo", 0): (status, reached)})
-    ppo = final_performance(results, about).set_index("variant").loc["ppo"]
+    results = experiment(LONG, statuses={("ppo", 0): (status, reached)})
+    ppo = final_performance(results).set_index("variant").loc["ppo"]
     assert ppo["seeds"] == seeds
     assert ppo["diverged"] == 0
     assert ppo["score"] == (102 if seeds == 5 else 102.5)
 
 
 def test_a_run_that_diverged_by_then_enters_as_random():
-    results, about = experiment(LONG, statuses={("ppo", 0): ("diverged", 100)})
-    ppo = final_performance(results, about).set_index("variant").loc["ppo"]
+    results = experiment(LONG, statuses={("ppo", 0): ("diverged", 100)})
+    ppo = final_performance(results).set_index("variant").loc["ppo"]
     assert ppo["diverged"] == 1
     assert ppo["score"] == pytest.approx((-5 + 101 + 102 + 103 + 104) / 5)
 
 
 def test_sql_is_scored_by_sampled_actions_everywhere():
-    results, about = experiment({"sql": ("sql", 100, 10)}, success_return=1050)
+    results = experiment({"sql": ("sql", 100, 10)}, success_return=1050)
     assert ALGORITHMS["sql"].scored_by == "sample"
-    assert scored_by(about, "sql") == "sample"
-    row = final_performance(results, about).iloc[0]
+    assert scored_by(results.manifest, "sql") == "sample"
+    row = final_performance(results).iloc[0]
     assert (row["score"], row["worst_episode"], row["success_share"]) == (1102, 1100, 1)
-    figure = learning_curves(results, about, ENV, {"variants": ["sql"]})
+    figure = learning_curves(results, ENV, {"variants": ["sql"]})
     assert figure.axes[0].get_ylabel().startswith("return, sampled actions")
     assert figure.axes[0].lines[0].get_ydata()[-1] == 1102
     plt.close(figure)
 
 
 def test_two_results_of_other_lengths_are_compared_at_equal_steps(tmp_path):
-    sides = [
-        Side(tmp_path / name, *experiment({"sac": ("sac", steps, 10)})) for name, steps in (("a", 100), ("b", 300))
-    ]
+    sides = [Side(tmp_path / name, experiment({"sac": ("sac", steps, 10)})) for name, steps in (("a", 100), ("b", 300))]
     (row,) = compare(*sides).to_dict("records")
     assert (row["score_a"], row["score_b"], row["scored_at"]) == (102, 102, 100)
     for side in sides:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sac_bench.cli.main import _command_line
+from sac_bench.cli.common import command_line
 from sac_bench.errors import InputError
 from sac_bench.spec.toml import read
 from sac_bench.store.atomic import write_text
@@ -78,7 +78,7 @@ def test_what_no_text_can_hold_is_escaped_and_a_command_is_kept_as_typed(tmp_pat
     write_text(tmp_path / "x.md", as_read)
     assert (tmp_path / "x.md").read_text(encoding="utf-8") == r"gr\udcc3\udcb6\udcc3\udc9fe.toml"
     monkeypatch.setattr("sys.argv", ["sac-bench", "run", as_read])
-    assert _command_line() == "sac-bench run 'größe.toml'"
+    assert command_line() == "sac-bench run 'größe.toml'"
 
 
 def test_messages_are_shown_in_a_locale_without_utf8(in_ascii, tmp_path):

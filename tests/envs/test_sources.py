@@ -19,6 +19,7 @@ from sac_bench.algorithms import ALGORITHMS, Algorithm
 from sac_bench.envs import sources
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
+from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.execution.worker import Worker
 from sac_bench.spec.experiment import load

@@ -1,4 +1,4 @@
-"""Examinations: known losses of known policies, kept until the policy or the definition changes, the same to the bit."""
+"""Robustness: known losses of known policies, kept until the policy or the definition changes, the same to the bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
 from sac_bench.evaluation import robustness
-from sac_bench.evaluation.robustness import EXAMINATIONS, Examined, check, entropy, examine
+from sac_bench.evaluation.robustness import MEASURING, MeasuredPolicy, entropy, measure
+from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import RunDirectory, Store
@@ -89,7 +90,7 @@ class Acting:
 
 
 def measured(name, *policy, **options):
-    return EXAMINATIONS[name].measure(Examined(Acting(*policy, **options)))
+    return MEASURING[name](MeasuredPolicy(Acting(*policy, **options)))
 
 
 def always(*action):
@@ -124,7 +125,7 @@ def test_a_policy_that_ignores_everything_loses_nothing_to_what_it_observes():
 
 def test_known_returns_of_episodes_that_end_at_different_times():
     env = register(Lasting, LIMIT)
-    played = Examined(Acting(env, always(0.0))).played(robustness.CALM)
+    played = MeasuredPolicy(Acting(env, always(0.0))).played(robustness.CALM)
     pool = Pool(env, derived_seeds(0, "examination/environments", 0, 10))
     lasting = pool.reset()[:, 0]
     pool.close()
@@ -183,17 +184,17 @@ def made(root, env, run_seed=0, weights_seed=0):
     return Store(root), run
 
 
-MUJOCO = [name for name in EXAMINATIONS if not name.startswith("goal")]
+MUJOCO = [name for name in MEASURING if not name.startswith("goal")]
 
 
 def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
     store, run = made(tmp_path / "a", "Hopper-v5")
-    first = examine(store, run.id, MUJOCO, threads=2)
+    first = measure(store, run.id, MUJOCO, threads=2)
     store, run = made(tmp_path / "b", "Hopper-v5")
     torch.set_num_threads(2)
     try:
         torch.set_float32_matmul_precision("highest")
-        again = {name: examine(store, run.id, [name])[name] for name in reversed(MUJOCO)}
+        again = {name: measure(store, run.id, [name])[name] for name in reversed(MUJOCO)}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -210,64 +211,68 @@ def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
 
 def test_what_the_masses_are_compared_with_is_the_environment_undisturbed(tmp_path):
     store, run = made(tmp_path, "gymnasium:Hopper-v5")
-    found = examine(store, run.id, ["undisturbed", "unchanged-mass", "mass"])
+    found = measure(store, run.id, ["undisturbed", "unchanged-mass", "mass"])
     assert found["undisturbed"] == found["unchanged-mass"] != found["mass"]
 
 
 def test_a_value_is_kept_until_the_policy_or_the_definition_changes(tmp_path, monkeypatch):
     store, run = made(tmp_path, "Hopper-v5")
-    names, path = ["undisturbed", "action-noise"], run.path / "examinations.json"
-    first = examine(store, run.id, names)
+    names, path = ["undisturbed", "action-noise"], run.path / "robustness.json"
+    first = measure(store, run.id, names)
     known = read_json(path)
     assert {name: entry["value"] for name, entry in known.items()} == first
     for entry in known.values():
         entry["value"] += 1
     write_json(path, known)
     kept = {name: value + 1 for name, value in first.items()}
-    assert examine(store, run.id, names) == kept
+    assert measure(store, run.id, names) == kept
 
-    newer = replace(EXAMINATIONS["action-noise"], version=2)
-    monkeypatch.setitem(robustness.EXAMINATIONS, "action-noise", newer)
-    assert examine(store, run.id, names) == kept | {"action-noise": first["action-noise"]}
+    newer = replace(ROBUSTNESS["action-noise"], version=2)
+    monkeypatch.setitem(ROBUSTNESS, "action-noise", newer)
+    assert measure(store, run.id, names) == kept | {"action-noise": first["action-noise"]}
     assert read_json(path)["action-noise"]["version"] == 2
 
     made(tmp_path, "Hopper-v5", weights_seed=1)
-    other = examine(store, run.id, names)
+    other = measure(store, run.id, names)
     assert not set(other.values()) & (set(first.values()) | set(kept.values()))
     elsewhere, _ = made(tmp_path / "b", "Hopper-v5", weights_seed=1)
-    assert other == examine(elsewhere, run.id, names)
+    assert other == measure(elsewhere, run.id, names)
 
     path.write_text(path.read_text().replace("value", "volue"))
-    assert examine(store, run.id, names) == other
+    assert measure(store, run.id, names) == other
 
 
 def test_start_states_are_the_runs_own(tmp_path):
     store, run = made(tmp_path, "Hopper-v5")
     _, other = made(tmp_path, "Hopper-v5", run_seed=1)
-    assert examine(store, run.id, ["undisturbed"]) != examine(store, other.id, ["undisturbed"])
+    assert measure(store, run.id, ["undisturbed"]) != measure(store, other.id, ["undisturbed"])
 
 
 def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_path):
     store, run = made(tmp_path, "Hopper-v5")
     run.end("diverged", steps=200)
-    assert all(map(math.isnan, examine(store, run.id, MUJOCO).values()))
+    assert all(map(math.isnan, measure(store, run.id, MUJOCO).values()))
     run.update(status="started")
-    with pytest.raises(InputError, match=f"^run {run.id} cannot be examined: it has not finished$"):
-        examine(store, run.id, MUJOCO)
+    with pytest.raises(InputError, match=f"^run {run.id} cannot be measured: it has not finished$"):
+        measure(store, run.id, MUJOCO)
     with pytest.raises(InputError, match="it has not finished"):
-        examine(store, "0" * 16, MUJOCO)
+        measure(store, "0" * 16, MUJOCO)
     run.end("finished")
     run.policy.write_bytes(b"")
     with pytest.raises(InputError, match=r"policy\.safetensors: damaged: cut"):
-        examine(store, run.id, MUJOCO)
-    assert not (run.path / "examinations.json").exists()
+        measure(store, run.id, MUJOCO)
+    assert not (run.path / "robustness.json").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "env", "words"),
     [
-        ("acton-noise", "Hopper-v5", "no examination 'acton-noise'; did you mean 'action-noise'?"),
-        ("goals", "Hopper-v5", "examination 'goals': Hopper-v5: goals are counted in gymnasium:MultiGoal-v0 only"),
+        ("acton-noise", "Hopper-v5", "no robustness measure 'acton-noise'; did you mean 'action-noise'?"),
+        (
+            "goals",
+            "Hopper-v5",
+            "robustness measure 'goals': Hopper-v5: goals are counted in gymnasium:MultiGoal-v0 only",
+        ),
         ("mass", "HumanoidWalk-v1", "and it has none of this name"),
         ("lost-to-mass", "Pendulum-v1", "Pendulum-v1: not one of Gymnasium's MuJoCo environments"),
         ("unchanged-mass", "HalfCheetah-v3", "'gymnasium:HalfCheetah-v3' cannot be made"),
@@ -275,7 +280,7 @@ def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_
 )
 def test_what_cannot_be_examined_is_told_in_a_line(name, env, words):
     with pytest.raises(InputError) as told:
-        check(["undisturbed", name], env)
+        check_robustness(["undisturbed", name], env)
     assert words in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -305,7 +310,7 @@ def test_runs_on_the_multi_goal_task_are_examined_as_they_were_trained(command, 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     store = Store(tmp_path / "results")
     for run_id in store.run_ids():
-        found = examine(store, run_id, ["undisturbed", "goals", "goal-entropy"])
+        found = measure(store, run_id, ["undisturbed", "goals", "goal-entropy"])
         assert -30 * 110 < found["undisturbed"] < 0
         assert 0 <= found["goal-entropy"] <= math.log(4)
         assert found["goals"] in range(5)

@@ -13,14 +13,16 @@ from PIL import Image
 from safetensors.torch import save
 
 from sac_bench.algorithms.pytree import named_tensors
+from sac_bench.cli.video import find_run
 from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import load_policy
-from sac_bench.evaluation.video import ENVPOOL_RATES, check_out, find_gl, find_run, steps_per_second, watch
+from sac_bench.evaluation.video import ENVPOOL_RATES, check_out, find_gl, steps_per_second, watch
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
 from sac_bench.store.store import RunDirectory
 from tests.conftest import sac_bench_environment, tiny
+from tests.made_up import results_of, write_results
 from tests.training.members import cohort
 
 RUN = "0" * 16
@@ -115,13 +117,10 @@ def test_where_nothing_can_draw_one_line_says_what_to_install(tmp_path, env_id, 
 
 
 def test_runs_are_found_by_name(tmp_path):
-    (tmp_path / "x").mkdir()
     rows = [("sac", "A-v1", 0), ("sac", "A-v1", 10), ("sac", "A-v1", 1), ("sac-2", "gymnasium:b/C-v1", 0)]
     runs = pd.DataFrame(rows, columns=["variant", "env", "seed"]).assign(run_id=["a", "b", "c", "d"])
-    for table in ("evaluations", "episodes", "training"):
-        (tmp_path / "x" / f"{table}.csv").write_text("")
-    runs.to_csv(tmp_path / "x" / "runs.csv", index=False)
-    (tmp_path / "x" / "experiment.json").write_text("{}")
+    about = {"reference": "sac", "variants": {"sac": {}, "sac-2": {}}}
+    write_results(tmp_path / "x", results_of(about, runs.to_dict("records")))
     for name, run in (
         ("x/sac", "a"),
         ("x/sac/A-v1/1", "c"),

@@ -1,12 +1,11 @@
 """Several algorithms in one experiment: the comparison's table and figures from made-up rows."""
 
-import json
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from sac_bench.results.results import Results
 
 from sac_bench.analysis.statistics import bootstrap_iqm
 from sac_bench.report.baselines import comparison, presented_comparison, without_published
@@ -16,6 +15,7 @@ from sac_bench.report.figures.comparison import comparison_curves, published_mar
 from sac_bench.report.figures.style import comparison_styles
 from sac_bench.report.page import Link
 from sac_bench.report.tables import final_performance
+from tests.made_up import manifest_of, results_of, write_results
 
 M = 1_000_000
 ENVS = ["gymnasium:HalfCheetah-v5", "Hopper-v5"]
@@ -64,18 +64,17 @@ def made_up(about, statuses=()):
                         "wall_seconds": 30.0,
                         "cohort_size": 3,
                         "device": "cpu",
-                        "versions": "v",
                         "commit": "c",
                     }
                 )
                 for step in range(0, steps + 1, M // 2):
                     row = {"step": step, "return_mean": step / steps * final}
                     evaluations += [labels | row | {"policy": policy} for policy in ("mean", "sample")]
-    return Results(*map(pd.DataFrame, (runs, evaluations, [], [])))
+    return results_of(about, runs, evaluations)
 
 
-def table_of(about, statuses=()):
-    return comparison(final_performance(made_up(about, statuses), about), about)
+def table_of(results):
+    return comparison(final_performance(results), results.manifest)
 
 
 def cells(shown, column):
@@ -83,8 +82,8 @@ def cells(shown, column):
 
 
 def test_our_cells_say_score_interval_seeds_and_steps():
-    about = about_of()
-    shown = presented_comparison(table_of(about, {("v1", 0): "failed", ("ppo", 1): "diverged"}), about)
+    results = made_up(about_of(), {("v1", 0): "failed", ("ppo", 1): "diverged"})
+    shown = presented_comparison(table_of(results), results.manifest)
     hopper = cells(shown, "Hopper-v5")
     half = 4.302653 * 100 / 3**0.5  # t of two degrees of freedom
     assert hopper["sac"] == f"1100 [{1100 - half:.0f}, {1100 + half:.0f}] (3)"
@@ -92,14 +91,14 @@ def test_our_cells_say_score_interval_seeds_and_steps():
     assert hopper["v1 (sac)"].endswith("(2 of 3)")
     assert hopper["ppo"].startswith("65 [")  # a third of 300 and of 300, and -5: at the steps of the others
     assert hopper["ppo"].endswith("(3, 1 diverged)")
-    one = about_of(variants=("sac", "v1"))
-    assert cells(presented_comparison(table_of(one), one), "Hopper-v5")["v1 (sac)"].endswith("] (3)")
+    one = made_up(about_of(variants=("sac", "v1")))
+    assert cells(presented_comparison(table_of(one), one.manifest), "Hopper-v5")["v1 (sac)"].endswith("] (3)")
 
 
 def test_published_rows_stand_where_task_algorithm_and_steps_agree():
-    about = about_of()
-    table = table_of(about)
-    shown = presented_comparison(table, about)
+    results = made_up(about_of())
+    table = table_of(results)
+    shown = presented_comparison(table, results.manifest)
     cheetah, hopper = (cells(shown, env) for env in ENVS)
     simbav2 = "published SAC, simbav2 (final evaluation, HalfCheetah-v4, 1M steps, 10 seeds)"
     assert cheetah[simbav2] == "11321 ± 1108 (10)"
@@ -111,17 +110,17 @@ def test_published_rows_stand_where_task_algorithm_and_steps_agree():
     assert "3M steps" not in names  # our PPO is scored at 1M, as the others
     elsewhere = table[(table["kind"] == "published") & ~table["near"]]
     assert {("PPO", 3 * M), ("SAC", 3 * M)} <= set(zip(elsewhere["algorithm"], elsewhere["steps"], strict=True))
-    assert without_published(table, about) == (
+    assert without_published(table, results.manifest) == (
         "No comparable published score within 2% of the steps: Hopper-v5 (1M steps)."
     )
 
 
 def test_scores_of_one_source_share_a_row():
-    about = about_of(["Hopper-v4", "Ant-v4"])
-    shown = presented_comparison(table_of(about), about)
+    results = made_up(about_of(["Hopper-v4", "Ant-v4"]))
+    shown = presented_comparison(table_of(results), results.manifest)
     row = "published SAC, simbav2 (final evaluation, v4, 1M steps, 10 seeds)"
-    assert [cells(shown, env)[row] for env in about["envs"]] == ["2787 ± 868 (10)", "5734 ± 674 (10)"]
-    assert without_published(table_of(about), about) == ""
+    assert [cells(shown, env)[row] for env in results.manifest.envs] == ["2787 ± 868 (10)", "5734 ± 674 (10)"]
+    assert without_published(table_of(results), results.manifest) == ""
 
 
 def drawn(axis, label):
@@ -141,8 +140,7 @@ def markers(axis):
 
 
 def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
-    about = about_of()
-    figure = comparison_curves(made_up(about, {("v1", 0): "failed"}), about, "range")
+    figure = comparison_curves(made_up(about_of(), {("v1", 0): "failed"}), "range")
     axis = figure.axes[1]
     assert [list(part) for part in drawn(axis, "sac")] == [[0, M / 2, M], [0, 550, 1100]]
     assert [list(part) for part in drawn(axis, "v1")] == [[0, M / 2, M], [0, 375, 750]]
@@ -160,8 +158,7 @@ def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
 
 
 def test_the_other_has_the_iqm_and_its_bootstrap_interval():
-    about = about_of()
-    figure = comparison_curves(made_up(about), about, "iqm")
+    figure = comparison_curves(made_up(about_of()), "iqm")
     finals = np.array([[0, 500, 1000], [0, 550, 1100], [0, 600, 1200]])
     middle, low, high = bootstrap_iqm(finals)
     assert drawn(figure.axes[1], "sac")[1] == pytest.approx(middle)
@@ -170,8 +167,7 @@ def test_the_other_has_the_iqm_and_its_bootstrap_interval():
 
 
 def test_markers_only_of_comparable_tasks_within_the_panel():
-    about = about_of()
-    figure = comparison_curves(made_up(about), about, "range")
+    figure = comparison_curves(made_up(about_of()), "range")
     cheetah, hopper = figure.axes
     assert markers(cheetah) == {
         "SAC simbav2 v4": [(300_000, 8592.72), (M, 11320.94), (3 * M, 14297.7)],
@@ -181,31 +177,27 @@ def test_markers_only_of_comparable_tasks_within_the_panel():
     (bar,) = [c for c in cheetah.containers if c.get_label() == "PPO flashsac v4"]
     assert bar.lines[2][0].get_segments()[0][:, 1] == pytest.approx([3516.68 - 1168.98, 3516.68 + 1168.98])
     plt.close(figure)
-    short = about_of(variants=("sac", "v1"))
+    short = manifest_of(about_of(variants=("sac", "v1")))
     assert set(published_marks(short, ENVS[0], "range")["steps"]) == {300_000, M}
     assert "SAC rlox v4 (IQM)" in set(published_marks(short, ENVS[0], "iqm")["name"])
-    assert published_marks(about_of(algorithms=("sql",)), ENVS[0], "iqm").empty
+    assert published_marks(manifest_of(about_of(algorithms=("sql",))), ENVS[0], "iqm").empty
 
 
 def test_a_variant_has_a_colour_and_an_algorithm_its_dashes():
-    styles = comparison_styles(about_of())
+    styles = comparison_styles(manifest_of(about_of()))
     assert list(styles) == ["sac", "v1", "ppo"]
     assert len({str(style["color"]) for style in styles.values()}) == 3
     assert styles["sac"]["linestyle"] == styles["v1"]["linestyle"] != styles["ppo"]["linestyle"]
 
 
-def write(folder, about, results):
-    folder.mkdir()
-    for name, table in results._asdict().items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "experiment.json").write_text(json.dumps(about))
+def write(folder, results):
+    write_results(folder, results)
     write_report(folder)
     return (folder / "report.md").read_text()
 
 
 def test_the_report_compares_and_cites(tmp_path):
-    about = about_of()
-    report = write(tmp_path / "made-up", about, made_up(about))
+    report = write(tmp_path / "made-up", made_up(about_of()))
     assert report.index("## Final performance") < report.index("## Learning curves") < report.index("## Comparison")
     assert "| 11321 ± 1108 (10)" in report
     assert "- simbav2: SimbaV2 (Lee et al. 2025, arXiv 2502.15280)" in report
@@ -225,29 +217,26 @@ def test_the_report_compares_and_cites(tmp_path):
 
 
 def test_one_algorithm_has_no_comparison(tmp_path):
-    about = about_of(algorithms=("sac",))
-    report = write(tmp_path / "made-up", about, made_up(about))
+    report = write(tmp_path / "made-up", made_up(about_of(algorithms=("sac",))))
     assert "## Comparison" not in report
     assert not list((tmp_path / "made-up").rglob("comparison*"))
     assert "curves-Hopper-v5" in report
 
 
 def test_without_sweeps_the_curves_are_the_comparisons_alone(tmp_path):
-    about = about_of(["Hopper-v5"], variants=("sac", "ppo"))
-    results = made_up(about)
-    drawn = write_figures(results, about, final_performance(results, about), tmp_path)
+    results = made_up(about_of(["Hopper-v5"], variants=("sac", "ppo")))
+    drawn = write_figures(results, final_performance(results), tmp_path)
     assert [picture.path.stem for picture in drawn["curves"]] == ["comparison-range", "comparison-iqm"]
 
 
 def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
-    about = about_of()
-    results = made_up(about, {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
+    results = made_up(about_of(), {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
     begun = results.evaluations[results.evaluations["env"] == ENVS[0]]
-    results = results._replace(evaluations=begun)
-    figure = comparison_curves(results, about, "iqm")
+    results = replace(results, evaluations=begun)
+    figure = comparison_curves(results, "iqm")
     assert [line.get_label() for line in figure.axes[1].lines] == ["random policy", "scored here"]
     plt.close(figure)
-    shown = presented_comparison(comparison(final_performance(results, about), about), about)
+    shown = presented_comparison(table_of(results), results.manifest)
     assert cells(shown, "Hopper-v5")["ppo"] == "(0 of 3)"
 
 

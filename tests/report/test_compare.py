@@ -1,7 +1,7 @@
 """Two results beside each other: what differs by hand, which runs are the same, and the command."""
 
 import copy
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from sac_bench.report.compare import (
     settings_that_differ,
     write_page,
 )
-from sac_bench.results.results import Results
+from sac_bench.results.manifest import load_manifest, write_manifest
+from tests.made_up import results_of
 from tests.report.test_page import Parsed
 from tests.report.test_tables import ABOUT, row_of
 
@@ -31,7 +32,7 @@ ENV = "Hopper-v5"
 SCORES = {"sac": [100.0, 110, 120, 130, 140], "one-q": [90.0, 80, 70, 60, 50], "tau=1": [0.0, 10, 20, 30, 40]}
 
 
-def side(more=(), ids="", name="a"):
+def side(more=(), ids="", name="a", about=ABOUT):
     """Five seeds a variant, evaluated at 50 and 100; `more` is added to a variant's scores, `ids` to its runs' ids."""
     runs, evaluations = [], []
     for variant, scores in SCORES.items():
@@ -42,9 +43,7 @@ def side(more=(), ids="", name="a"):
                 for policy in ("mean", "sample"):
                     row = {"step": step, "policy": policy, "return_mean": score * step, "wall_seconds": seed}
                     evaluations.append(of | row)
-    tables = [pd.DataFrame(rows) for rows in (runs, evaluations)]
-    about = copy.deepcopy(ABOUT) | {"name": name, "seeds": [0, 1, 2, 3, 4]}
-    return Side(Path(name), Results(*tables, pd.DataFrame(), pd.DataFrame()), about)
+    return Side(Path(name), results_of(about | {"name": name, "seeds": [0, 1, 2, 3, 4]}, runs, evaluations))
 
 
 def test_differences_are_b_less_a_by_welch_and_holm_goes_over_what_is_not_the_same():
@@ -80,9 +79,8 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     rows.loc[(rows["variant"] == "one-q") & (rows["seed"] == 1) & (rows["step"] == 100), "return_mean"] += 1e-9
     rows.loc[(rows["variant"] == "one-q") & (rows["seed"] == 3), "return_mean"] += 1e-9
     b.results.runs.loc[b.results.runs["run_id"] == "tau=12", ["steps", "status"]] = 50, "interrupted"
-    b = Side(
-        b.folder, b.results._replace(evaluations=rows[~((rows["run_id"] == "tau=12") & (rows["step"] == 100))]), b.about
-    )
+    kept = rows[~((rows["run_id"] == "tau=12") & (rows["step"] == 100))]
+    b = Side(b.folder, replace(b.results, evaluations=kept))
     table = compare(a, b).set_index("variant")
     assert table["same_runs"].to_dict() == {
         "sac": "5 identical",
@@ -98,14 +96,16 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
 
 
 def test_what_else_differs():
-    a, b = side(), side()
-    b.about["config"]["one-q"][ENV]["tau"] = 0.01
-    for variant in b.about["config"].values():
+    about = copy.deepcopy(ABOUT)
+    about["config"]["one-q"][ENV]["tau"] = 0.01
+    for variant in about["config"].values():
         variant[ENV]["dropout"] = False
-    b.about["variants"]["sac"]["steps"][ENV] = 200
+    about["variants"]["sac"]["steps"][ENV] = 200
+    about["variants"]["two-q"] = about["variants"].pop("tau=1")
+    about["config"]["two-q"] = about["config"].pop("tau=1")
+    a, b = side(), side(about=about)
     b.results.runs["commit"] = "d"
     b.results.runs.loc[0, "device"] = "cuda"
-    b.about["variants"]["two-q"] = b.about["variants"].pop("tau=1")
     assert settings_that_differ(a, b).to_numpy().tolist() == [
         ["steps", "100", "200", f"sac on {ENV}"],
         ["dropout", "no such option", "false", "everywhere"],
@@ -116,7 +116,8 @@ def test_what_else_differs():
     assert settings_that_differ(a, a).empty
     assert conditions_that_differ(a, a).empty
     for variant in ("sac", "one-q"):
-        del b.about["variants"][variant]
+        del about["variants"][variant]
+    b = side(about=about)
     with pytest.raises(InputError, match="nothing to compare: a has sac, one-q, tau=1 on Hopper-v5; a has two-q"):
         compare(a, b)
 
@@ -128,9 +129,7 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     other.mkdir(parents=True)
     for file in one.glob("*.csv"):
         (other / file.name).write_bytes(file.read_bytes())
-    about = json.loads((one / "experiment.json").read_text())
-    about = {key: value for key, value in about.items() if key not in ("sha256", "tables")}
-    (other / "experiment.json").write_text(json.dumps(about))
+    write_manifest(other, load_manifest(one).model_copy(update={"tables": {}}))
     a, b = load_side(str(one), RECORD), load_side("again", tmp_path / "results")
     assert compare(a, b)["identical"].all()
     assert write_page(a, b, None).answer == ("All runs that both have are the same to the bit.",)
@@ -162,4 +161,4 @@ def test_what_is_no_result_is_told(command, tmp_path):
         load_side("precison", RECORD)
     refused = command("compare", RECORD / "precision", RECORD / "precision", "--out", "x.pdf")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "x.pdf: wants a name that ends in .html or .md" in refused.stderr
+    assert "--out x.pdf: must end in .html or .md" in refused.stderr

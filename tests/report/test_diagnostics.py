@@ -1,5 +1,7 @@
 """The panels of diagnostics, also for results of earlier versions."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -10,12 +12,12 @@ from tests.report.test_tables import ABOUT, made_up
 def with_training(**columns):
     results = made_up()
     training = results.evaluations[["run_id", "variant", "env", "seed", "step"]].drop_duplicates()
-    return results._replace(training=training.assign(**columns))
+    return replace(results, training=training.assign(**columns))
 
 
 def panels(results):
     env, variants = ABOUT["envs"][0], list(ABOUT["variants"])
-    figure = why(results, ABOUT, env, variants)
+    figure = why(results, env, variants)
     return dict(zip(measured(results, env, variants), figure.axes, strict=False))
 
 

@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.report.experiment import write_report
 from sac_bench.report.index import write_index
 from sac_bench.report.page import Grid, Link, Page, Picture, drawing, markdown, render, sections, text
-from sac_bench.results.results import Results
 from sac_bench.tuning import report as of_study
-from tests.report.test_tables import ABOUT, made_up
+from tests.made_up import results_of, write_results
+from tests.report.test_tables import ABOUT, MANIFEST, made_up
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -55,12 +56,8 @@ class Parsed(HTMLParser):
             self.words += data
 
 
-def write(folder, about, results):
-    """An experiment's folder as a run leaves it."""
-    folder.mkdir(parents=True)
-    for name, table in results._asdict().items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "experiment.json").write_text(json.dumps(about))
+def write(folder, results):
+    write_results(folder, results)
     return write_report(folder)
 
 
@@ -73,15 +70,14 @@ def harmed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "harmed"
     about = json.loads(json.dumps(ABOUT).replace("one-q", "<b>one-q</b>"))
     about |= {"question": NASTY, "command": f"sac-bench run '{NASTY}.toml'"}
-    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed"})
-    for table in results:
-        if "variant" in table:
-            table["variant"] = table["variant"].replace("one-q", "<b>one-q</b>")
+    results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed"}, about)
+    for table in (results.runs, results.evaluations, results.episodes):
+        table["variant"] = table["variant"].replace("one-q", "<b>one-q</b>")
     training = results.evaluations[["run_id", "variant", "env", "seed", "step"]].drop_duplicates()
     training = training.assign(temperature=0.1, q=training["step"] * 2.0, own_metric=1.0)
-    results = results._replace(runs=results.runs.assign(reason=None), training=training)
+    results = replace(results, runs=results.runs.assign(reason=None), training=training)
     results.runs.loc[results.runs["status"] == "failed", "reason"] = NASTY
-    page = write(folder, about, results)
+    page = write(folder, results)
     return folder, page, (folder / "report.html").read_text()
 
 
@@ -161,6 +157,7 @@ STUDY = {
     "name": "made-up-study",
     "question": "Which <rate>?",
     "algorithm": "sac",
+    "version": ALGORITHMS["sac"].version,
     "envs": ["Hopper-v5"],
     "seeds": [0],
     "held_out_seeds": [1000, 1001],
@@ -248,7 +245,7 @@ def test_a_study_that_is_not_checked_yet_says_so():
 def test_nothing_trained_yet_has_a_page_too(tmp_path):
     everyone = {(variant, seed): "not started" for variant in ABOUT["variants"] for seed in range(3)}
     runs = made_up(everyone).runs.assign(wall_seconds=float("nan"), cohort_size=float("nan"), device=None)
-    write(tmp_path / "none", ABOUT, Results(runs, *(pd.DataFrame() for _ in range(3))))
+    write(tmp_path / "none", results_of(MANIFEST, runs.to_dict("records")))
     words = Parsed((tmp_path / "none" / "report.html").read_text()).words
     assert "9 not started" in words
     assert "9 of them missing" in words

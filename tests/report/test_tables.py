@@ -3,18 +3,20 @@
 import copy
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
-from sac_bench.results.results import Results
 from scipy import stats
 
 from sac_bench.analysis.differences import answer, differences
+from sac_bench.analysis.scores import scores
 from sac_bench.report.experiment import write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.curves import curves_of
 from sac_bench.report.figures.style import panels, sweeps
-from sac_bench.report.tables import final_performance, presented, scores
+from sac_bench.report.tables import final_performance, presented
+from tests.made_up import manifest_of, results_of, write_results
 
 ABOUT = {
     "name": "made-up",
@@ -35,7 +37,10 @@ ABOUT = {
 FINAL = {"sac": [100.0, 110.0, 120.0], "one-q": [90.0, 80.0, 70.0], "tau=1": [0.0, 10.0, 20.0]}
 
 
-def made_up(statuses=()):
+MANIFEST = manifest_of(ABOUT)
+
+
+def made_up(statuses=(), about=ABOUT):
     """Three seeds a variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
     statuses, runs, evaluations, episodes = dict(statuses), [], [], []
     for variant, finals in FINAL.items():
@@ -51,7 +56,6 @@ def made_up(statuses=()):
                     "wall_seconds": 30.0,
                     "cohort_size": 3,
                     "device": "cpu",
-                    "versions": "v",
                     "commit": "c",
                 }
             )
@@ -62,7 +66,7 @@ def made_up(statuses=()):
                     episodes += [
                         labels | {"step": step, "policy": policy, "episode": e, "return": final + e} for e in (0, 1)
                     ]
-    return Results(*map(pd.DataFrame, (runs, evaluations, episodes, [])))
+    return results_of(about, runs, evaluations, episodes)
 
 
 def row_of(table, variant):
@@ -72,15 +76,15 @@ def row_of(table, variant):
 def test_a_variant_without_a_mean_action_is_scored_by_sampled_ones():
     about = copy.deepcopy(ABOUT)
     about["variants"]["one-q"]["scored_by"] = "sample"  # half the return, in made_up
-    table, ours = final_performance(made_up(), about), row_of(final_performance(made_up(), ABOUT), "one-q")
+    table, ours = final_performance(made_up(about=about)), row_of(final_performance(made_up()), "one-q")
     assert row_of(table, "one-q")["score"] == ours["score"] / 2 == row_of(table, "one-q")["sampled_score"]
-    assert row_of(table, "sac")["score"] == row_of(final_performance(made_up(), ABOUT), "sac")["score"]
-    curves = [curves_of(made_up(), which, "Hopper-v5", "one-q") for which in (ABOUT, about)]
+    assert row_of(table, "sac")["score"] == row_of(final_performance(made_up()), "sac")["score"]
+    curves = [curves_of(made_up(about=which), "Hopper-v5", "one-q") for which in (ABOUT, about)]
     assert (curves[0] / 2).equals(curves[1])
 
 
 def test_final_performance_and_the_difference_from_the_reference():
-    table = final_performance(made_up(), ABOUT)
+    table = final_performance(made_up())
     one_q = row_of(table, "one-q")
     assert one_q["score"] == 80
     assert one_q["difference"] == -30
@@ -91,30 +95,31 @@ def test_final_performance_and_the_difference_from_the_reference():
 
 def test_diverged_enters_as_random_failed_is_counted_missing():
     results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed", ("tau=1", 2): "running"})
-    table = final_performance(results, ABOUT)
+    table = final_performance(results)
     assert row_of(table, "one-q")["score"] == pytest.approx((18 + 80 + 70) / 3)
     assert (row_of(table, "one-q")["diverged"], row_of(table, "one-q")["missing"]) == (1, 0)
     assert (row_of(table, "tau=1")["seeds"], row_of(table, "tau=1")["missing"]) == (1, 2)
-    shown = presented(table, ABOUT)
+    shown = presented(table, MANIFEST)
     assert row_of(shown, "tau=1")["seeds"] == "1 of 3"
     assert row_of(shown, "one-q")["did not finish"] == "1 diverged (as random)"
     assert row_of(shown, "tau=1")["did not finish"] == "1 failed (left out), 1 running (left out)"
     assert row_of(shown, "sac (reference)")["did not finish"] == ""
-    assert scores(results, ABOUT)["score"].isna().sum() == 2
+    assert scores(results)["score"].isna().sum() == 2
 
 
 def test_share_of_successful_episodes_and_the_worst():
-    table = final_performance(made_up(), ABOUT | {"success_return": 110.0})
+    results = made_up(about=ABOUT | {"success_return": 110.0})
+    table = final_performance(results)
     sac = row_of(table, "sac")
     assert sac["worst_episode"] == 100
     assert sac["success_share"] == pytest.approx(3 / 6)  # 111, 120, 121 of 100, 101, 110, 111, 120, 121
-    shown = presented(table, ABOUT | {"success_return": 110.0})
+    shown = presented(table, results.manifest)
     assert row_of(shown, "sac (reference)")["episodes above 110"] == "50%"
 
 
 def test_swept_values_have_a_panel_of_their_own_with_the_reference():
-    assert sweeps(ABOUT) == {"tau": {"tau=1": 1.0, "sac": 0.005}}
-    assert panels(ABOUT) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
+    assert sweeps(MANIFEST) == {"tau": {"tau=1": 1.0, "sac": 0.005}}
+    assert panels(MANIFEST) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
 
 
 def five_seeds(**scores):
@@ -131,7 +136,7 @@ def test_differences_have_the_verdicts_of_one_table():
     table = five_seeds(
         **{"sac": [100, 102, 101, 99, 98], "one-q": [90, 91, 92, 89, 88], "tau=1": [99, 104, 99, 101, 100]}
     )
-    found = differences(table, ABOUT).set_index("variant")
+    found = differences(table, MANIFEST).set_index("variant")
     assert found["verdict"].to_dict() == {"one-q": "worse", "tau=1": "undecided"}
     assert found.loc["one-q", "difference"] == -10
     assert found.loc["one-q", "seed_correlation"] == pytest.approx(0.9)
@@ -143,18 +148,18 @@ def test_differences_have_the_verdicts_of_one_table():
 
 def test_below_five_seeds_a_difference_gets_no_word():
     table = five_seeds(**{"sac": [100, 102, 101, 99, 98], "one-q": [1, 2, 3, 4, None], "tau=1": [1, 2, 3, 4, 5]})
-    found = differences(table, ABOUT).set_index("variant")
+    found = differences(table, MANIFEST).set_index("variant")
     assert found["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
     assert pd.isna(found.loc["one-q", "p_holm"])
     assert found.loc["one-q", "difference"] == -97.5
 
 
 def test_the_answer_is_the_verdicts_in_words():
-    (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"}), ABOUT), ABOUT)
+    (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"})), MANIFEST.envs, "sac")
     assert three == ("On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out)).")
-    final = final_performance(made_up(), ABOUT)
+    final = final_performance(made_up())
     final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
-    (said,) = answer(final, ABOUT)
+    (said,) = answer(final, MANIFEST.envs, "sac")
     assert said == (
         "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds a side would decide): tau=1 (23 seeds)."
     )
@@ -162,10 +167,7 @@ def test_the_answer_is_the_verdicts_in_words():
 
 def test_figures_and_report_from_the_csv_files_alone(tmp_path):
     folder = tmp_path / "made-up"
-    folder.mkdir()
-    for name, table in made_up({("one-q", 0): "failed"})._asdict().items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "experiment.json").write_text(json.dumps(ABOUT))
+    write_results(folder, made_up({("one-q", 0): "failed"}))
     write_report(folder)
     report = (folder / "report.md").read_text()
     for words in (
@@ -186,22 +188,23 @@ def test_figures_and_report_from_the_csv_files_alone(tmp_path):
 
 def test_nothing_finished_still_gives_a_table(tmp_path):
     everyone = {(variant, seed): "failed" for variant in FINAL for seed in range(3)}
-    table = final_performance(made_up(everyone), ABOUT)
+    table = final_performance(made_up(everyone))
     assert (table["seeds"] == 0).all()
-    presented(table, ABOUT)
+    presented(table, MANIFEST)
     partly = everyone | {("sac", seed): "finished" for seed in range(3)}
     two = copy.deepcopy(ABOUT) | {"envs": ["Hopper-v5", "Ant-v5"]}
     for variant in two["variants"].values():
         variant["steps"]["Ant-v5"] = 100
-    drawn = write_figures(made_up(partly), two, final_performance(made_up(partly), two), tmp_path)
+    results = made_up(partly, two)
+    drawn = write_figures(results, final_performance(results), tmp_path)
     assert {section for section, pictures in drawn.items() if pictures} == {
         "curves",
         "scores",
         "profile",
         "sensitivity",
     }
-    empty = Results(made_up(everyone).runs, *(pd.DataFrame() for _ in range(3)))
-    assert not any(write_figures(empty, ABOUT, final_performance(empty, ABOUT), tmp_path / "none").values())
+    empty = replace(made_up(everyone), evaluations=pd.DataFrame(), episodes=pd.DataFrame())
+    assert not any(write_figures(empty, final_performance(empty), tmp_path / "none").values())
 
 
 def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
@@ -209,23 +212,20 @@ def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
     runs, evaluations = results.runs, results.evaluations
     runs.loc[(runs["variant"] == "one-q") & (runs["seed"] == 0), "steps"] = 70
     gone = (evaluations["variant"] == "one-q") & (evaluations["seed"] == 0) & (evaluations["step"] == 100)
-    results = results._replace(evaluations=evaluations[~gone])
-    curves = curves_of(results, ABOUT, "Hopper-v5", "one-q")
+    results = replace(results, evaluations=evaluations[~gone])
+    curves = curves_of(results, "Hopper-v5", "one-q")
     assert curves.columns.tolist() == [0, 50, 100]
     assert curves.loc[0].tolist() == [0.0, 45.0, 18.0]
     assert curves.loc[1].tolist() == [0.0, 40.0, 80.0]
-    assert curves_of(results, ABOUT, "Hopper-v5", "tau=1").index.tolist() == [0, 2]
+    assert curves_of(results, "Hopper-v5", "tau=1").index.tolist() == [0, 2]
 
 
 def test_what_users_write_is_escaped_in_reports(tmp_path):
     folder = tmp_path / "x"
-    folder.mkdir()
     about = ABOUT | {"question": "Is <script>alert(1)</script> & run?", "command": "sac-bench run '<b>.toml'"}
-    (folder / "experiment.json").write_text(json.dumps(about))
-    for name, table in zip(Results._fields, made_up({("one-q", 1): "failed"}), strict=True):
-        if name == "runs":
-            table["reason"] = "<img src=x onerror=alert(1)>"
-        table.to_csv(folder / f"{name}.csv", index=False)
+    results = made_up({("one-q", 1): "failed"}, about)
+    results.runs["reason"] = "<img src=x onerror=alert(1)>"
+    write_results(folder, results)
     write_report(folder)
     report = (folder / "report.md").read_text()
     assert "Is &lt;script&gt;alert(1)&lt;/script&gt; &amp; run?" in report
@@ -237,9 +237,10 @@ def test_environments_whose_ids_look_alike_have_figures_of_their_own(tmp_path):
     about = json.loads(json.dumps(ABOUT).replace('"Hopper-v5": ', '"gymnasium:lab/Reach-v0": ')) | {"envs": envs}
     for place in (*(v["steps"] for v in about["variants"].values()), *about["config"].values(), about["random"]):
         place |= dict.fromkeys(envs, place[envs[0]])
-    tables = [pd.concat([table.assign(env=env) for env in envs]) if len(table) else table for table in made_up()]
-    results = Results(*tables)
-    pictures = write_figures(results, about, final_performance(results, about), tmp_path)
+    results = made_up(about=about)
+    tables = {name: getattr(results, name) for name in ("runs", "evaluations", "episodes")}
+    results = replace(results, **{name: pd.concat([t.assign(env=env) for env in envs]) for name, t in tables.items()})
+    pictures = write_figures(results, final_performance(results), tmp_path)
     paths = [picture.path.name.casefold() for section in pictures.values() for picture in section]
     assert len(set(paths)) == len(paths)
     assert sum(name.startswith("curves-") for name in paths) == 3

@@ -9,9 +9,13 @@ import pytest
 from rich.console import Console
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.cli import main as cli
-from sac_bench.results.results import about, load_results, superseded
-from sac_bench.store.atomic import read_json, write_json
+from sac_bench.cli import common, inspect
+from sac_bench.cli.report import report
+from sac_bench.results.load import load_results
+from sac_bench.results.manifest import load_manifest, write_manifest
+from sac_bench.results.versions import superseded
+from sac_bench.store.atomic import read_json
+from tests.made_up import manifest_of
 
 RECORD = Path(__file__).parents[2] / "results" / "record"
 RESULTS = sorted(path.parent for path in RECORD.rglob("experiment.json"))
@@ -48,24 +52,24 @@ def test_one_id_has_one_result_in_all_records(records):
 
 def _is_current(run_id, records):
     """Whether this version of its algorithm trained a run, by the records that have it."""
-    for folder, results in records.items():
+    for results in records.values():
         for name in results.runs.loc[results.runs["run_id"] == run_id, "variant"]:
-            variant = about(folder)["variants"][name]
-            return variant["semantics"] == ALGORITHMS[variant["algorithm"]].version
+            variant = results.manifest.variants[name]
+            return variant.version == ALGORITHMS[variant.algorithm].version
     raise AssertionError(run_id)
 
 
 def test_every_record_says_which_versions_trained_it():
     for folder in RESULTS:
-        assert all(variant["semantics"] >= 1 for variant in about(folder)["variants"].values())
+        assert all(variant.version >= 1 for variant in load_manifest(folder).variants.values())
         study = folder / "study.json"
-        assert not study.exists() or read_json(study)["semantics"] >= 1
+        assert not study.exists() or read_json(study)["version"] >= 1
 
 
 def test_a_pair_that_disagrees_is_found(records):
     results = next(iter(records.values()))
     altered = results.evaluations.assign(return_mean=results.evaluations["return_mean"] + 1)
-    pairs, differing = shared({"a": results, "b": results._replace(evaluations=altered)})
+    pairs, differing = shared({"a": results, "b": replace(results, evaluations=altered)})
     assert pairs == len(differing) == results.runs["run_id"].nunique()
     assert shared({"a": results, "b": results, "c": results}) == (3 * pairs, set())
 
@@ -80,12 +84,9 @@ def test_a_pair_that_disagrees_is_found(records):
 )
 def test_what_another_version_trained_is_labelled(version, words, monkeypatch):
     known = ALGORITHMS["sac"].version
-    recorded = {
-        "variants": {
-            "a": {"algorithm": "sac"} | ({} if version is None else {"semantics": known}),
-            "own": {"algorithm": "of-a-module-that-is-not-there", "semantics": 7},
-        }
-    }
+    missing = {"algorithm": "of-a-module-that-is-not-there", "version": 7}
+    variants = {"a": {"version": None if version is None else known}, "own": missing}
+    recorded = manifest_of({"reference": "a", "variants": variants})
     monkeypatch.setitem(ALGORITHMS, "sac", replace(ALGORITHMS["sac"], version=known + (version or 0)))
     assert superseded(recorded) == words.format(known=known, now=known + (version or 0))
 
@@ -98,10 +99,10 @@ def old_record(tmp_path):
     (source,) = (folder for folder in RESULTS if folder.name == "precision")
     for path in source.glob("*.csv"):
         (folder / path.name).write_bytes(path.read_bytes())
-    described = read_json(source / "experiment.json") | {"name": "old"}
-    for variant in described["variants"].values():
-        variant["semantics"] = ALGORITHMS["sac"].version - 1
-    write_json(folder / "experiment.json", described)
+    recorded = load_manifest(source)
+    older = {"version": ALGORITHMS["sac"].version - 1}
+    variants = {name: variant.model_copy(update=older) for name, variant in recorded.variants.items()}
+    write_manifest(folder, recorded.model_copy(update={"name": "old", "variants": variants}))
     return folder
 
 
@@ -111,24 +112,28 @@ def test_a_record_without_its_store_stands_as_recorded(command, old_record):
     assert "5 finished" in found.stdout
     assert "10 finished\n" in found.stdout
     assert "not started" not in found.stdout
-    assert "10 of 10 runs are not in results/record/runs; they stand as in results/record/old/runs.csv" in found.stdout
+    assert (
+        "10 of 10 runs are not in results/record/runs; their status is that of results/record/old/runs.csv"
+        in found.stdout
+    )
     version = ALGORITHMS["sac"].version
     label = f"superseded: trained by version {version - 1} of sac (this is version {version})"
     assert label in found.stdout
 
 
 def test_a_result_is_named_by_its_folder_too_and_listed(old_record, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=200))
-    cli.status(str(old_record), results=tmp_path / "elsewhere", import_=[])
+    for module in (common, inspect):
+        monkeypatch.setattr(module, "console", Console(width=200))
+    inspect.status(str(old_record), results=tmp_path / "elsewhere", import_=[])
     assert "10 finished\n" in capsys.readouterr().out
-    cli.list_("results", results=tmp_path / "results", import_=[])
+    inspect.list_("results", results=tmp_path / "results", import_=[])
     listed = capsys.readouterr().out
     assert "record/old" in listed
     assert "superseded: trained by version" in listed
 
 
 def test_a_record_that_is_superseded_says_so_on_its_page_and_in_the_index(old_record):
-    cli.report(results=old_record.parent)
+    report(results=old_record.parent)
     version = ALGORITHMS["sac"].version
     label = f"uperseded: trained by version {version - 1} of sac (this is version {version})"
     for path in (old_record / "report.md", old_record / "report.html", old_record.parent / "index.html"):

@@ -12,14 +12,22 @@ import pandas as pd
 import pytest
 
 from sac_bench.errors import InputError
+from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.report.experiment import judge, write_report
-from sac_bench.results.results import about, collect, conditions, load_results, measure_random_policies
-from sac_bench.spec.claim import from_plain
+from sac_bench.results.collect import collect, conditions
+from sac_bench.results.load import load_results
+from sac_bench.results.manifest import RandomPolicy, load_manifest, write_manifest
+from sac_bench.spec.claim import Claim
 from sac_bench.spec.experiment import load
-from sac_bench.store.atomic import read_json, write_json
+from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
 from sac_bench.tuning.training import random_returns
+
+
+def evaluation(step):
+    row = {"step": step, "policy": "mean", "return_mean": step / 10}
+    return row | dict.fromkeys(("return_std", "length_mean", "episodes", "wall_seconds"), 1.0)
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def gathered(experiment_file, tmp_path):
     for run_id in store.run_ids():
         run = store.run(run_id)
         for step in (0, 200, 400):
-            run.append("evaluations", [{"step": step, "policy": "mean", "return_mean": step / 10}])
+            run.append("evaluations", [evaluation(step)])
         run.update(status="started", steps=200)
     return store, experiment
 
@@ -43,7 +51,7 @@ def test_rows_that_are_not_saved_yet_do_not_count(gathered):
 def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
     store, experiment = gathered
     for run_id in store.run_ids():
-        store.run(run_id).append("evaluations", [{"step": 500, "policy": "mean", "return_mean": 0.0}])
+        store.run(run_id).append("evaluations", [evaluation(500)])
         store.run(run_id).update(steps=600)
     longer = replace(
         experiment, variants={n: replace(v, steps=dict.fromkeys(v.steps, 600)) for n, v in experiment.variants.items()}
@@ -69,15 +77,21 @@ def test_tables_that_are_not_what_was_written_are_told(gathered):
     collect(store, experiment)
     path = store.root / "tiny" / "evaluations.csv"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(InputError, match=r"evaluations\.csv: damaged: cut .*sac-bench run .* writes it again"):
+    with pytest.raises(InputError, match=r"evaluations\.csv: damaged: cut .*run the experiment again to rewrite it"):
         load_results("tiny", store.root)
     collect(store, experiment)
     assert len(load_results("tiny", store.root).evaluations) == 4
 
 
 def test_conditions_that_changed_on_the_way_are_all_told():
-    one = {"since": 0, "device": "a", "compiled": True, "threads": 1, "products": "p", "versions": "v", "commit": "c"}
+    one = {"since": 0, "device": "a", "compiled": True, "threads": 1, "products": "p", "commit": "c"}
+    one["versions"] = "torch 2.13.0+cpu, numpy 2.4.6"
     assert conditions({"conditions": [one]})["device"] == "a"
+    assert [conditions({"conditions": [one]})[name] for name in ("torch", "numpy", "python")] == [
+        "2.13.0+cpu",
+        "2.4.6",
+        None,
+    ]
     changed = conditions({"conditions": [one, one | {"since": 200, "device": "b"}]})
     assert changed["device"] == "a; then b"
     assert changed["compiled"] is True
@@ -132,28 +146,13 @@ def test_published_results_are_readable(name, tmp_path):
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("claims/*/experiment.json")))
 def test_published_claims_come_out_as_recorded(name, tmp_path):
     (tmp_path / "tables").mkdir()
-    judge(load_results(name, RECORD / "claims"), about(RECORD / "claims" / name), tmp_path / "tables")
+    results = load_results(name, RECORD / "claims")
+    judge(results, tmp_path / "tables")
     recorded, now = (pd.read_csv(f / "tables" / "claim.csv") for f in (RECORD / "claims" / name, tmp_path))
     pd.testing.assert_frame_equal(now, recorded)
-    assert load(CLAIMS / f"{name.removesuffix('-quick')}.toml", quick=True).claim == from_plain(
-        about(RECORD / "claims" / name)["claim"], about(RECORD / "claims" / name)["variants"]
+    assert load(CLAIMS / f"{name.removesuffix('-quick')}.toml", quick=True).claim == Claim.from_plain(
+        results.manifest.claim.model_dump(), results.manifest.variants
     )
-
-
-def test_a_description_of_when_an_experiment_had_one_algorithm_is_readable(tmp_path):
-    shutil.copytree(RECORD / "ablation-quick", tmp_path / "old")
-    now = about(tmp_path / "old")
-    steps = {name: next(iter(v["steps"].values())) for name, v in now["variants"].items()}
-    variants = {
-        n: {"overrides": v["overrides"], "steps": steps[n], "swept": v["swept"]} for n, v in now["variants"].items()
-    }
-    config = {name: next(iter(configs.values())) for name, configs in now["config"].items()}
-    write_json(tmp_path / "old" / "experiment.json", now | {"algorithm": "sac", "variants": variants, "config": config})
-    found = about(tmp_path / "old")
-    assert found["config"] == now["config"]
-    assert {v["algorithm"] for v in found["variants"].values()} == {"sac"}
-    assert {n: v["steps"] for n, v in found["variants"].items()} == {n: v["steps"] for n, v in now["variants"].items()}
-    write_report(tmp_path / "old")
 
 
 class Unpaid(gymnasium.Env):
@@ -180,11 +179,11 @@ def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_pa
     assert "NaN" not in text
     assert random_returns(store, [env]) == {}
     shutil.copytree(RECORD / "ablation-quick", tmp_path / "known")
-    known = about(tmp_path / "known")
-    first = known["envs"][0]
-    known["random"][first] = read_json(store.environment(env))
-    write_json(tmp_path / "known" / "experiment.json", known)
-    assert math.isnan(about(tmp_path / "known")["random"][first]["return_mean"])
+    known = load_manifest(tmp_path / "known")
+    first = known.envs[0]
+    measured = RandomPolicy.model_validate(read_json(store.environment(env)))
+    write_manifest(tmp_path / "known", known.model_copy(update={"random": known.random | {first: measured}}))
+    assert math.isnan(load_manifest(tmp_path / "known").random_return(first))
     write_report(tmp_path / "known")
     report = (tmp_path / "known" / "report.md").read_text()
     assert f"{first} not finite" in report

@@ -4,7 +4,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.results import tensorboard
-from sac_bench.results.results import load_results
+from sac_bench.results.load import load_results
 from tests.report.test_compare import RECORD
 
 

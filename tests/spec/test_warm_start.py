@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sac_bench.results.results import collect
 from safetensors.torch import load_file
 
 import sac_bench
@@ -14,6 +13,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.warm_start import settle
+from sac_bench.results.collect import collect
 from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store

@@ -1,9 +1,9 @@
 """Run directories with files that are cut, incomplete or missing, and ids that lead out of the folder."""
 
 import pytest
-from sac_bench.results.results import load_results
 
 from sac_bench.errors import InputError
+from sac_bench.results.load import load_results
 from sac_bench.store.atomic import read_json, write_atomically, write_json
 from sac_bench.store.store import LAYOUT, RunDirectory, Store, standing_at
 

@@ -9,11 +9,13 @@ import pytest
 from rich.console import Console
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.execution import train
 from sac_bench.execution.checkpoint import CohortDirectory
+from sac_bench.execution.train import Workers
 from sac_bench.execution.worker import Worker
 from sac_bench.store.atomic import write_json
 from sac_bench.store.store import Store
-from sac_bench.tuning import report, training
+from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.study import load
 
@@ -92,7 +94,8 @@ class Pretended(InProcess):
             run = self.store.run(spec.id)
             steps = 100 if spec.id in self.diverge else cohort.steps
             for step in range(run.status()["steps"] + 100 * bool(run.status()["steps"]), steps + 1, 100):
-                row = {"step": step, "return_mean": self.returned(spec, step), "wall_seconds": 1.0}
+                row = {"step": step, "return_mean": self.returned(spec, step), "return_std": 0.0}
+                row |= {"length_mean": 1.0, "episodes": 1, "wall_seconds": 1.0}
                 scored_by = ALGORITHMS[spec.algorithm].scored_by
                 other = {"return_mean": -row["return_mean"], "policy": "sample" if scored_by == "mean" else "mean"}
                 run.append("evaluations", [row | {"policy": scored_by}, row | other])
@@ -108,8 +111,8 @@ class Pretended(InProcess):
 def in_process(monkeypatch):
     """Use real training, inside this process."""
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setattr(training, "Engine", InProcess)
-    monkeypatch.setattr(training, "Display", lambda *_: None)
+    monkeypatch.setattr(train, "Engine", InProcess)
+    monkeypatch.setattr(train, "Display", lambda *_: None)
     for name in ("trained", "fails", "diverge"):
         monkeypatch.setattr(InProcess, name, [])
     return InProcess
@@ -118,7 +121,7 @@ def in_process(monkeypatch):
 @pytest.fixture
 def pretended(in_process, monkeypatch):
     """Use simulated training and no figures."""
-    monkeypatch.setattr(training, "Engine", Pretended)
+    monkeypatch.setattr(train, "Engine", Pretended)
     monkeypatch.setattr(tuning, "write_experiment_report", lambda folder: None)
     monkeypatch.setattr(report, "write_figures", lambda about, folder: [])
     return Pretended
@@ -132,10 +135,8 @@ def carry_out(in_process, tmp_path):
         return tuning.tune(
             load(path, trials),
             Store(tmp_path / results),
+            Workers("cpu", 1),
             storage=storage,
-            device="cpu",
-            workers=1,
-            imports=[],
             retrain=False,
             console=Console(quiet=True),
             command="sac-bench tune",

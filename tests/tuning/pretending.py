@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sac_bench.execution import train
+from sac_bench.execution.train import Workers
 from sac_bench.store.store import Store
-from sac_bench.tuning import report, training
+from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning
 from sac_bench.tuning.study import load
 from tests.tuning.conftest import Pretended
@@ -29,18 +31,16 @@ class Slow(Pretended):
 
 
 if __name__ == "__main__":
-    training.Engine = Slow
-    training.Display = lambda *_: None
+    train.Engine = Slow
+    train.Display = lambda *_: None
     tuning.write_experiment_report = lambda folder: None
     report.write_figures = lambda about, folder: []
     file, results, *url = [word for word in sys.argv[1:] if word != "--fail"]
     ended = tuning.tune(
         load(file),
         Store(Path(results)),
+        Workers("cpu", 1),
         storage=(url or [None])[0],
-        device="cpu",
-        workers=1,
-        imports=[],
         retrain=False,
         console=Console(quiet=True),
         command="sac-bench tune",

@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from sac_bench.execution.train import Workers
 from sac_bench.store.store import Store
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.study import Study, load
@@ -156,12 +157,12 @@ class Disturbed:
 
 def undisturbed(study: Study, store: Store, trials: Trials, planner: str, other: Store) -> None:
     """Train the study's runs and its held-out runs, each variant on its own, in another folder."""
-    search = Search(study, trials, Training(store, planner, "cpu", 1, [], False, Console(quiet=True)))
+    search = Search(study, trials, Training(store, planner, Workers("cpu", 1), False, Console(quiet=True)))
     listed = search.listed()
     best = json.loads((store.experiment(study.name) / "study.json").read_text())["verdict"]["contenders"][1]["name"]
     held_out = [listed.variants["default"], listed.variants[best]]
     with other.planner() as own:
-        training = Training(other, own, "cpu", 1, [], False, Console(quiet=True))  # one thread: bytes depend on it
+        training = Training(other, own, Workers("cpu", 1), False, Console(quiet=True))  # one thread: bytes depend on it
         training.train(listed, 0, splits=True)
         training.train(study.experiment(held_out, "held-out", study.held_out_seeds), 0, splits=True)
 

@@ -1,0 +1,22 @@
+"""What is quick to import: reading results needs no torch, and checking experiment files no simulator."""
+
+import subprocess
+import sys
+
+import pytest
+
+SIMULATION = ("torch", "gymnasium", "mujoco", "envpool")
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import sac_bench", ("pandas", "torch")),
+        ("from sac_bench import load_results", SIMULATION),
+        ("import sac_bench.spec.toml, sac_bench.spec.includes, sac_bench.spec.measures", SIMULATION),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(statement, unwanted):
+    program = f"{statement}; import sys; print([name for name in {unwanted!r} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert ran.stdout.strip() == "[]"
