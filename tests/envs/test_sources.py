@@ -13,7 +13,6 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
-from sac_bench.results.results import measure_random_policies
 
 from sac_bench.algorithms import ALGORITHMS, Algorithm
 from sac_bench.envs import sources
