@@ -97,7 +97,9 @@ def bellman_target(batch: Batch, next_value: Tensor, hyper: Hyperparameters) -> 
     return hyper["reward_scale"] * rewards + gamma * (1 - final) * next_value
 
 
-def critic_loss(critic: Network, nets: Networks, batch: Batch, target: Tensor, masks: Sequence[Tensor] = ()):
+def critic_loss(
+    critic: Network, nets: Networks, batch: Batch, target: Tensor, masks: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
     """Return J_Q = 1/2 E (Q_i - target)^2 [], summed over the critics ([1] eq. 7, [2] eq. 5), and Q [C, B]."""
     q = q_values(nets, critic, batch["observation"], batch["action"], masks)
     return 0.5 * ((q - target) ** 2).mean(-1).sum(), q

@@ -130,7 +130,9 @@ def discounted_sums(x: Tensor, factor: Tensor) -> Tensor:
     return x
 
 
-def advantages(reward: Tensor, value: Tensor, next_value: Tensor, final: Tensor, done: Tensor, hyper: Hyperparameters):
+def advantages(
+    reward: Tensor, value: Tensor, next_value: Tensor, final: Tensor, done: Tensor, hyper: Hyperparameters
+) -> Tensor:
     """Return A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V(s_{t+1}) - V(s_t) ([2] eq. 16); all [T, N].
 
     `done` is 1 where an episode ends and the sum is cut; `final` is 1 where the next state's value counts as 0.
@@ -155,14 +157,18 @@ def normalized(observation: Tensor, statistics: dict[str, Tensor], hyper: Hyperp
     return torch.where(hyper["normalize_observations"] > 0, standardized(observation, statistics), observation)
 
 
-def evaluated(structure: Structure, params: dict[str, Any], observation: Tensor, action: Tensor):
+def evaluated(
+    structure: Structure, params: dict[str, Any], observation: Tensor, action: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return log pi(a|s) [B], V(s) [B] of normalised observation [B, D], action [B, A]."""
     mean = structure.forward(params["actor"]["mean"], observation)
     value = structure.forward(params["critic"], observation).squeeze(-1)
     return gaussian_log_prob(mean, params["actor"]["log_std"], action), value
 
 
-def loss(params: dict[str, Any], structure: Structure, batch: Batch, hyper: Hyperparameters):
+def loss(
+    params: dict[str, Any], structure: Structure, batch: Batch, hyper: Hyperparameters
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return -L^CLIP + c1 (V - return)^2 - c2 entropy [] ([1] eq. 7 and 9), without a factor of 1/2, and metrics."""
     log_prob, value = evaluated(structure, params, batch["observation"], batch["action"])
     advantage = batch["advantage"]
@@ -239,7 +245,9 @@ def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperpar
     return state | weights | {"normalizer": state["normalizer"] | weights["normalizer"]}
 
 
-def act(structure: Structure, policy: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(
+    structure: Structure, policy: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return sampled and mean actions [N, A] of observation [N, D], noise [N, A]."""
     actor = policy["actor"]
     mean = structure.forward(actor["mean"], normalized(observation, policy["normalizer"], hyper))
@@ -292,7 +300,9 @@ def prepare(structure: Structure, state: State, hyper: Hyperparameters, transiti
     return state | new, samples
 
 
-def update(structure: Structure, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+def update(
+    structure: Structure, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+) -> tuple[State, dict[str, Tensor]]:
     """Take one step of Adam on a minibatch; return state and metrics [].
 
     A learner that stopped keeps its parameters until the next rollout; its metrics are still those of the minibatch.

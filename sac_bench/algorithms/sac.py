@@ -182,7 +182,7 @@ def soft_value(q: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
     return q - alpha * log_pi
 
 
-def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor):
+def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 [] ([1] eq. 5), and V [B]."""
     v = v_values(nets, value, observation)
     return 0.5 * ((v - target) ** 2).mean(), v
@@ -197,7 +197,7 @@ def actor_loss(
     alpha: Tensor,
     hyper: Hyperparameters,
     masks: Sequence[Tensor] = (),
-):
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a)."""
     sample = policy(nets, actor, observation, noise, hyper)
     q = q_values(nets, critic, observation, sample.action, masks)
@@ -207,7 +207,9 @@ def actor_loss(
     return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
 
 
-def temperature_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, hyper: Hyperparameters):
+def temperature_loss(
+    log_alpha: Tensor, log_pi: Tensor, target_entropy: Tensor, hyper: Hyperparameters
+) -> tuple[Tensor, Tensor]:
     """Return J(alpha) = -alpha E [log pi + target entropy] [] ([2] eq. 18); with log alpha: softlearning 01cd86e."""
     weight = torch.where(hyper["temperature_objective"] > 0, log_alpha.exp(), log_alpha)
     return -hyper["learn_temperature"] * weight * (log_pi + target_entropy).mean(), log_alpha
@@ -277,7 +279,9 @@ def followed(params: State) -> State:
     return {"target": params["value" if "value" in params else "critic"], "target_policy": params["actor"]}
 
 
-def act(nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(
+    nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return sampled and mean actions [N, A] of observation [N, D], noise [N, A] (of a mixture [N, A + 1])."""
     if "normalizer" in acting:
         observation = standardized(observation, acting["normalizer"])
@@ -300,7 +304,7 @@ def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
 
 def update(
     nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
-):
+) -> tuple[State, dict[str, Tensor]]:
     """Update (V), Q, then policy and temperature if `moves_policy`, then targets; return state and metrics [].
 
     Metrics of the policy are those of its last update, 0 before the first.
@@ -320,7 +324,7 @@ def update(
     def masks(name: str) -> list[Tensor]:
         return dropout(noise, name, hyper["dropout_rate"])
 
-    def descend(name: str, loss: Callable, *arguments: Any) -> Any:
+    def descend(name: str, loss: Callable[..., Any], *arguments: Any) -> Any:
         gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
         params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
         return extras
@@ -358,7 +362,9 @@ def update(
     return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
-def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+def value(
+    nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return Q [N], pooled as in targets, and -alpha log pi [N] of sampled actions; noise as in `act`.
 
     The latter is 0 if the targets leave out the entropy. Both are NaN if losses use mean actions.
@@ -373,7 +379,9 @@ def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Ten
     return sampled * expected_pool(q, nets.target_critics or nets.critics, hyper["pessimism"]), sampled * bonus
 
 
-def diagnose(nets: Networks, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+def diagnose(
+    nets: Networks, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the variance of the policy's gradient on a batch over sampled actions, by both estimators of `policies`.
 
     noise["gradient"] is [K, B, A] ([2] section 4.2). NaN if losses use mean actions. Dropout is off.
@@ -386,7 +394,7 @@ def diagnose(nets: Networks, state: State, hyper: Hyperparameters, batch: Batch,
     for metric, by_score in ((gradients.VARIANCE_SCORE_FUNCTION, True), (gradients.VARIANCE_REPARAMETERISED, False)):
         loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
 
-        def gradient(z: Tensor, loss: Callable = loss) -> Any:
+        def gradient(z: Tensor, loss: Callable[..., Any] = loss) -> Any:
             return loss(params["critic"], observation, z, alpha, hyper)[0]
 
         variance, squared_norm = gradients.gradient_spread(

@@ -204,7 +204,7 @@ def sampler_loss(
     x: Tensor,
     score: Tensor,
     hyper: Hyperparameters,
-):
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return -direction . y [], summed over updated particles y and states, whose gradient is [1] eq. 14.
 
     The sum over states is as in the authors' code. observation [B, D], noise [B, Ky, A], x and score [B, Kx, A] ->
@@ -225,7 +225,7 @@ def sampler_gradient(
     noise: Tensor,
     fixed: int,
     hyper: Hyperparameters,
-):
+) -> Any:
     """Return the sampler's gradient for any q(action [B, K, A]) -> Q [B, K]; the first `fixed` particles are fixed.
 
     observation [B, D], noise [B, K, A] -> gradient like actor, (loss [], (actions [B, Ky, A], h [B])).
@@ -267,7 +267,9 @@ def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperpar
     return state | weights | {"target": tree_map(torch.clone, weights["params"]["critic"])}
 
 
-def act(nets: Networks, params: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(
+    nets: Networks, params: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return sampled actions and actions at xi = 0, [N, A] each, of observation [N, D], noise [N, A].
 
     The sampler has no mean. Its action at xi = 0 replaces it, which need not be a likely one. The authors evaluate with
@@ -278,7 +280,9 @@ def act(nets: Networks, params: dict[str, Any], hyper: Hyperparameters, observat
     return sampled, at_zero
 
 
-def update(nets: Networks, fixed: int, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]):
+def update(
+    nets: Networks, fixed: int, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+) -> tuple[State, dict[str, Tensor]]:
     """Update Q, sampler and target ([1] Algorithm 1); return state and metrics []."""
     params, adam_state = dict(state["params"]), dict(state["adam"])
     observation = batch["observation"]

@@ -125,13 +125,13 @@ def smoothed(action: Tensor, noise: Tensor, hyper: Hyperparameters) -> Tensor:
     return (action + (hyper["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
 
 
-def squared_error(critic: Network, nets: Networks, batch: Batch, target: Tensor):
+def squared_error(critic: Network, nets: Networks, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return E (Q_i - target)^2 [], summed over the critics ([1] Algorithm 1), and Q [C, B]."""
     half, q = critic_loss(critic, nets, batch, target)
     return 2 * half, q
 
 
-def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Tensor):
+def actor_loss(actor: Network, nets: Networks, critic: Network, observation: Tensor) -> tuple[Tensor, Tensor]:
     """Return -E Q_1(s, mu(s)) [], whose gradient is [2] eq. 6 with the first critic, and actions [B, A]."""
     action = policy(nets, actor, observation)
     first = tree_map(lambda leaf: leaf[:1], critic)
@@ -177,7 +177,9 @@ def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperpar
     return state | weights | {"target": tree_map(torch.clone, weights["params"])}
 
 
-def act(nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+def act(
+    nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return actions with independent exploration noise, and mu(s), [N, A] each; noise [N, A] is N(0, 1)."""
     mean = policy(nets, acting["actor"], observation)
     spread = hyper["exploration_noise"] / torch.sqrt(1 - hyper["noise_correlation"] ** 2)
@@ -192,7 +194,7 @@ def explore(
     noise: Tensor,
     before: Tensor,
     started: Tensor,
-):
+) -> tuple[Tensor, Tensor]:
     """Return the actions [N, A] in training, and the noise [N, A] to carry to the next step."""
     noise = exploration(noise, before, started, hyper)
     return (policy(nets, acting["actor"], observation) + noise).clamp(-1, 1), noise
@@ -200,7 +202,7 @@ def explore(
 
 def update(
     nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
-):
+) -> tuple[State, dict[str, Tensor]]:
     """Update the critics and, if `moves_policy`, policy and targets; return state and metrics [].
 
     Metrics of the policy are those of its last update, 0 before the first.
@@ -208,7 +210,7 @@ def update(
     params, target, adam_state = dict(state["params"]), state["target"], dict(state["adam"])
     observation, next_observation = batch["observation"], batch["next_observation"]
 
-    def descend(name: str, decay: Tensor | float, loss: Callable, *arguments: Any) -> Any:
+    def descend(name: str, decay: Tensor | float, loss: Callable[..., Any], *arguments: Any) -> Any:
         gradient, (value, extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
         gradient = tree_map(lambda g, p: g + decay * p, gradient, params[name])
         params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
@@ -234,7 +236,9 @@ def update(
     return new, {"critic_loss": loss, "q": q.mean(), "q_target": q_target.mean()} | of_actor
 
 
-def value(nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor):
+def value(
+    nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return Q(s, mu(s)) [N], pooled as in targets, and a bonus of 0 [N]; observation [N, D].
 
     Targets smooth the policy, which evaluations do not.

@@ -33,7 +33,8 @@ from sac_bench.analysis.verdicts import (
     shift_power,
 )
 from sac_bench.results.load import Results
-from sac_bench.spec.claim import MEASURES, Claim, Expectation, Relation, Side
+from sac_bench.spec.claim import Claim, Expectation, Relation, Side
+from sac_bench.spec.measures import MEASURES
 
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
 
