@@ -19,22 +19,12 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 from sac_bench.training.evaluate import evaluate
 from sac_bench.tuning import study
+from tests.conftest import small
 from tests.execution.test_faults import DIE, comparable, prepare
 
-EXPERIMENT = """
-name = "tuned"
-envs = ["InvertedPendulum-v5"]
-seeds = 2
-steps = 200
-
-[base]
-layers = [8]
-batch_size = 4
-learning_starts = 100
-eval_every = 100
-eval_episodes = 1
-utd = 0.1
-
+EXPERIMENT = (
+    small("tuned")
+    + """
 [variants.sac]
 
 [variants.tuned]
@@ -42,6 +32,7 @@ start = { variant = "sac", env = "InvertedPendulum-v5" }
 gamma = 0.9
 learning_starts = 0
 """
+)
 
 
 @pytest.fixture
