@@ -12,7 +12,7 @@ import sac_bench
 from sac_bench.errors import InputError
 from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.execution.warm_start import settle
+from sac_bench.execution.warm_start import read, settle
 from sac_bench.results.collect import collect
 from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
@@ -176,7 +176,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     (children,) = carry_out(then, store)
     begun = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
     for m, spec in enumerate(then.cohorts[0].runs):
-        begun.trainer.cohort.start(m, *worker.starting.read(store, spec.start))
+        begun.trainer.cohort.start(m, *read(store, spec.start))
         saved = load_file(store.run(spec.start.run).weights)
         ended = parents.trainer.cohort.weights(m)
         for name, leaf in begun.trainer.cohort.weights(m).items():
