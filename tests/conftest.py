@@ -101,3 +101,24 @@ def experiment_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(EXPERIMENT)
     return path
+
+
+def small(
+    name: str, env: str = "InvertedPendulum-v5", seeds: int = 2, steps: int = 200, utd: float = 0.1, question: str = ""
+) -> str:
+    """An experiment of seconds, as TOML; it ends with [base]."""
+    return f"""
+name = "{name}"
+question = "{question}"
+envs = ["{env}"]
+seeds = {seeds}
+steps = {steps}
+
+[base]
+layers = [8]
+batch_size = 4
+learning_starts = 100
+eval_every = 100
+eval_episodes = 1
+utd = {utd}
+"""

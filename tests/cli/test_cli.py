@@ -257,7 +257,7 @@ BAD = [
     (["run", "tiny.toml", "--results", "/proc/nowhere"], "--results /proc/nowhere: cannot be written to"),
     (["status", "tinny"], "no such experiment"),
     (["report", "tinny"], "no results there yet"),
-    (["report", "tiny", "--all"], "wants names or --all"),
+    (["report", "tiny", "--all"], "give names or --all, not both"),
     (["gc", "--results", "nowhere"], "--results nowhere: no runs there"),
     (["list", "enviroments"], "did you mean 'environments'"),
 ]

@@ -11,26 +11,12 @@ from sac_bench.cli.common import command_line
 from sac_bench.errors import InputError
 from sac_bench.spec.toml import read
 from sac_bench.store.atomic import write_text
-from tests.conftest import sac_bench_environment
+from tests.conftest import sac_bench_environment, small
 from tests.tuning.conftest import STUDY
 
 PACKAGE = Path(__file__).parents[2] / "sac_bench"
 QUESTION = "Läuft es? → 日本"
-EXPERIMENT = f"""
-name = "tiny"
-question = "{QUESTION}"
-envs = ["InvertedPendulum-v5"]
-seeds = 1
-steps = 200
-[base]
-layers = [8]
-batch_size = 4
-learning_starts = 100
-eval_every = 100
-eval_episodes = 1
-utd = 0.1
-[variants.sac]
-"""
+EXPERIMENT = small("tiny", seeds=1, question=QUESTION) + "[variants.sac]\n"
 
 
 @pytest.fixture

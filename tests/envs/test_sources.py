@@ -24,7 +24,7 @@ from sac_bench.execution.worker import Worker
 from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
-from tests.conftest import tiny
+from tests.conftest import small, tiny
 
 ENVS = """
 import gymnasium, numpy as np
@@ -45,19 +45,7 @@ class Louder(gymnasium.RewardWrapper):
 gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10)
 """
 
-TOML = """
-name = "reach"
-envs = ["gymnasium:lab/Reach-v0"]
-seeds = 2
-steps = 200
-[base]
-layers = [8]
-batch_size = 4
-learning_starts = 100
-eval_every = 100
-eval_episodes = 1
-utd = 0.05
-"""
+TOML = small("reach", "gymnasium:lab/Reach-v0", utd=0.05)
 
 RUN = ["run", "reach.toml", "--import", "lab.envs", "--workers", "1"]
 

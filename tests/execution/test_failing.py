@@ -14,21 +14,9 @@ from sac_bench.execution.plan import make_plan, write
 from sac_bench.spec.experiment import load
 from sac_bench.store.store import Store
 from sac_bench.training.random import derived_seeds
+from tests.conftest import small
 
-EXPERIMENT = """
-name = "frail"
-envs = ["gymnasium:Frail-v0"]
-seeds = 3
-steps = 300
-[base]
-layers = [8]
-batch_size = 4
-learning_starts = 100
-eval_every = 100
-eval_episodes = 1
-utd = 0.2
-pool_episodes = 8
-"""
+EXPERIMENT = small("frail", "gymnasium:Frail-v0", seeds=3, steps=300, utd=0.2) + "pool_episodes = 8\n"
 
 
 class Frail(gymnasium.Env):

@@ -19,7 +19,7 @@ import pytest
 import sac_bench
 from sac_bench.store import locks
 from sac_bench.store.store import Store
-from tests.conftest import sac_bench_environment
+from tests.conftest import sac_bench_environment, small
 
 LINE = """
 import gymnasium, numpy as np, os, signal, pathlib, psutil, subprocess, sys
@@ -43,19 +43,7 @@ class Line(gymnasium.Env):
 gymnasium.register("Line-v0", Line, max_episode_steps=20)
 """
 
-EXPERIMENT = """
-name = "line"
-envs = ["gymnasium:Line-v0"]
-seeds = 2
-steps = 300
-[base]
-layers = [8]
-batch_size = 4
-learning_starts = 100
-eval_every = 100
-eval_episodes = 1
-utd = 0.2
-"""
+EXPERIMENT = small("line", "gymnasium:Line-v0", steps=300, utd=0.2)
 
 RUN = ["run", "line.toml", "--import", "line", "--workers", "1"]
 

@@ -4,6 +4,7 @@ SAC_BENCH_FUZZ=3000 tries that many random cases per test. By default there are 
 """
 
 import copy
+import faulthandler
 import io
 import os
 import sys
@@ -41,6 +42,7 @@ def sac_bench(*arguments, **files):
             Path(folder, name).write_bytes(content)
         patch.chdir(folder)
         patch.setattr(run, "train_and_collect", None)  # fails where anything would be trained
+        patch.setattr(faulthandler, "is_enabled", lambda: False)  # it cannot write to the standard error of below
         patch.setattr(sys, "argv", ["sac-bench", *arguments])
         patch.setattr(sys, "path", sys.path[:])  # --import changes it
         patch.setattr(sys, "stdout", output)

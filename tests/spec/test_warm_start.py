@@ -12,29 +12,19 @@ import sac_bench
 from sac_bench.errors import InputError
 from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.execution.warm_start import settle
+from sac_bench.execution.warm_start import read, settle
 from sac_bench.results.collect import collect
 from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 from sac_bench.training.evaluate import evaluate
 from sac_bench.tuning import study
+from tests.conftest import small
 from tests.execution.test_faults import DIE, comparable, prepare
 
-EXPERIMENT = """
-name = "tuned"
-envs = ["InvertedPendulum-v5"]
-seeds = 2
-steps = 200
-
-[base]
-layers = [8]
-batch_size = 4
-learning_starts = 100
-eval_every = 100
-eval_episodes = 1
-utd = 0.1
-
+EXPERIMENT = (
+    small("tuned")
+    + """
 [variants.sac]
 
 [variants.tuned]
@@ -42,6 +32,7 @@ start = { variant = "sac", env = "InvertedPendulum-v5" }
 gamma = 0.9
 learning_starts = 0
 """
+)
 
 
 @pytest.fixture
@@ -185,7 +176,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     (children,) = carry_out(then, store)
     started = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
     for m, spec in enumerate(then.cohorts[0].runs):
-        started.trainer.cohort.start(m, *worker.warm_start.read(store, spec.start))
+        started.trainer.cohort.start(m, *read(store, spec.start))
         saved = load_file(store.run(spec.start.run).weights)
         ended = parents.trainer.cohort.weights(m)
         for name, leaf in started.trainer.cohort.weights(m).items():

@@ -1,0 +1,19 @@
+"""`sac_bench.run`: the use case from Python."""
+
+import sac_bench
+from sac_bench.execution import train
+
+
+def test_run_trains_returns_results_and_reuses_them(experiment_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    options = {"variants": ["sac"], "seeds": 1, "device": "cpu", "workers": 1, "results": tmp_path / "results"}
+    first = sac_bench.run(experiment_file, **options)
+    assert set(first.runs["status"]) == {"finished"}
+    assert set(first.evaluations["step"]) == {0, 200, 400}
+    assert first.manifest.name == "tiny"
+    assert (tmp_path / "results" / "tiny" / "report.html").exists()
+
+    monkeypatch.setattr(train, "Engine", None)  # fails if anything would be trained
+    second = sac_bench.run(experiment_file, **options)
+    assert second.runs.equals(first.runs)
+    assert second.evaluations.equals(first.evaluations)
