@@ -6,6 +6,7 @@ from sac_bench.errors import InputError
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import read_json, write_atomically, write_json
 from sac_bench.store.store import LAYOUT, RunDirectory, Store, standing_at
+from tests.made_up import results_of, write_results
 
 
 def rows(*steps):
@@ -144,9 +145,9 @@ def test_a_planner_is_alive_until_it_ends(tmp_path):
 
 
 def test_a_variant_may_be_called_null(tmp_path):
-    write_atomically(tmp_path / "e" / "experiment.json", b"{}")
-    for name in ("runs", "evaluations", "episodes", "training"):
-        write_atomically(tmp_path / "e" / f"{name}.csv", b"run_id,variant,wall_seconds\n0123,null,\n")
+    about = {"reference": "null", "variants": {"null": {}}}
+    row = [{"run_id": "0123", "variant": "null", "env": "Hopper-v5", "seed": 0}]
+    write_results(tmp_path / "e", results_of(about, row, row, row, row))
     runs = load_results("e", tmp_path).runs
     assert runs["variant"].tolist() == ["null"]
     assert runs["run_id"].tolist() == ["0123"]
