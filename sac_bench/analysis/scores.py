@@ -17,7 +17,7 @@ import pandas as pd
 from sac_bench.analysis.statistics import area_score, run_score
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.store import standing_at
+from sac_bench.store.run import standing_at
 
 Steps = Mapping[tuple[str, str], int]
 """{(environment, variant): the steps at which its runs are scored}."""

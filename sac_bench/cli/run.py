@@ -70,7 +70,8 @@ def run(
         from sac_bench.results.collect import runs_of
         from sac_bench.spec.experiment import ExperimentGroup, load
         from sac_bench.spec.includes import files as experiment_files
-        from sac_bench.store.store import ENDED, Store
+        from sac_bench.store.run import ENDED
+        from sac_bench.store.store import Store
 
         if tensorboard:
             events.check_installed()

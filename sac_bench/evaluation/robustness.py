@@ -31,7 +31,8 @@ from sac_bench.evaluation.policy import Policy, load_policy
 from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, read_json, write_json
-from sac_bench.store.store import RunDirectory, Store
+from sac_bench.store.run import RunDirectory
+from sac_bench.store.store import Store
 from sac_bench.training.random import derived_seeds
 
 FILE = "robustness.json"

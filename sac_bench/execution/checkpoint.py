@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sac_bench.errors import InputError
 from sac_bench.store.atomic import Fingerprint, check, read_json, write_atomically, write_json
-from sac_bench.store.store import RunDirectory
+from sac_bench.store.run import RunDirectory
 from sac_bench.training.replay import rows_of
 from sac_bench.training.trainer import Trainer
 

@@ -23,7 +23,8 @@ from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Display
 from sac_bench.execution.work import Work
 from sac_bench.store import locks
-from sac_bench.store.store import ENDED, Store, has_raised, standing_at
+from sac_bench.store.run import ENDED, has_raised, standing_at
+from sac_bench.store.store import Store
 
 KILL_SECONDS = 5.0
 """Time that a guardian has to kill its worker before it is killed itself."""

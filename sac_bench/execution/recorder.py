@@ -14,7 +14,7 @@ from safetensors.torch import save
 from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.guard import Stop
 from sac_bench.store.atomic import write_atomically
-from sac_bench.store.store import RunDirectory
+from sac_bench.store.run import RunDirectory
 from sac_bench.training.evaluate import POLICIES
 from sac_bench.training.trainer import Segment, Trainer
 

@@ -12,7 +12,8 @@ from sac_bench.errors import InputError
 from sac_bench.spec import warm_start
 from sac_bench.spec.run import RunSpec, WarmStart
 from sac_bench.store.atomic import check, write_json
-from sac_bench.store.store import ENDED, Store, standing_at
+from sac_bench.store.run import ENDED, standing_at
+from sac_bench.store.store import Store
 
 
 def with_parents(runs: warm_start.Runs, store: Store) -> warm_start.Runs:

@@ -34,7 +34,8 @@ from sac_bench.execution.machine import cannot_compile, fastest_float32_products
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
 from sac_bench.store.atomic import finite
-from sac_bench.store.store import ENDED, RunDirectory, Store
+from sac_bench.store.run import ENDED, RunDirectory
+from sac_bench.store.store import Store
 from sac_bench.training.trainer import Segment, Trainer
 
 NO_RESTART = 2

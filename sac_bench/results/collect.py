@@ -18,7 +18,7 @@ from sac_bench.spec.claim import robustness_measures
 from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
-from sac_bench.store.store import TABLES as RUN_TABLES
+from sac_bench.store.run import TABLES as RUN_TABLES
 from sac_bench.store.store import Store
 
 

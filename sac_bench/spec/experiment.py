@@ -15,7 +15,6 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.claim import Claim, parse_claim
@@ -23,39 +22,13 @@ from sac_bench.spec.includes import tables
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
-from sac_bench.spec.warm_start import Parent, link_parents, tables_of, with_parents
+from sac_bench.spec.variant import Variant, check_steps
+from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
 RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
 MAX_SEED = 2**32 - 1
 MAX_RUNS = 10_000
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One variant, resolved for every environment.
-
-    overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep; parent:
-    the runs that its runs start from.
-    """
-
-    name: str
-    algorithm: str
-    configs: dict[str, TrainingConfig]
-    steps: dict[str, int]
-    overrides: dict[str, Any]
-    swept: tuple[str, float] | None = None
-    parent: Parent | None = None
-
-    @property
-    def generation(self) -> int:
-        """Number of warm starts in the chain that leads to it."""
-        return 1 + self.parent.variant.generation if self.parent else 0
-
-    def run(self, env: str, seed: int) -> RunSpec:
-        """Return its run on an environment with a seed."""
-        start = self.parent.warm_start(seed) if self.parent else None
-        return RunSpec(self.algorithm, self.configs[env], env, seed, start)
 
 
 @dataclass(frozen=True)
@@ -259,27 +232,6 @@ def _label(value: Any) -> str:
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def check_steps(variant: Variant, where: str) -> None:
-    """Raise InputError for steps that are no multiple of num_envs, or in which nothing is learned."""
-    place = f"{where}: variant {variant.name!r}"
-    for env, config in variant.configs.items():
-        steps = variant.steps[env]
-        try:
-            require_multiple("steps", steps, config.num_envs)
-        except ValueError as error:
-            raise InputError(f"{place}: {error}") from None
-        if config.updates_due(steps) < 1:
-            raise InputError(
-                f"{place}: steps = {steps} allows no update; the first update is at "
-                f"{config.steps_of_update(1)}: {config.describe_start()}"
-            )
-        if config.learns_until is not None and steps > config.learns_until:
-            raise InputError(
-                f"{place}: steps = {steps} is more than anneal_steps = {config.learns_until}, after which nothing is "
-                f"learned; set anneal_steps to {steps}, or to 0"
-            )
 
 
 def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:

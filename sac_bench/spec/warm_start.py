@@ -7,8 +7,8 @@ start = { variant = "sac", env = "HalfCheetah-v5", steps = 20000 }
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,35 +19,12 @@ from sac_bench.envs.checking import check
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.overrides import MAX_STEPS
-from sac_bench.spec.run import RunSpec, WarmStart
+from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
-
-if TYPE_CHECKING:
-    from sac_bench.spec.experiment import Variant
-
-
-@dataclass(frozen=True)
-class Parent:
-    """The parent of a variant: another variant on one environment, with the steps to start from."""
-
-    variant: Variant
-    env: str
-
-    @property
-    def steps(self) -> int:
-        return self.variant.steps[self.env]
-
-    def run(self, seed: int) -> RunSpec:
-        """Return the parent run with this seed."""
-        return self.variant.run(self.env, seed)
-
-    def warm_start(self, seed: int) -> WarmStart:
-        """Return the warm start from the parent run with this seed, for a run's spec."""
-        return WarmStart(self.run(seed).id, self.steps)
-
+from sac_bench.spec.variant import Parent, Variant
 
 LONGEST_CHAIN = 10
-Runs = list[tuple["Variant", RunSpec]]
+Runs = list[tuple[Variant, RunSpec]]
 
 
 class _Table(BaseModel):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from sac_bench.errors import InputError
 from sac_bench.results.collect import collect
-from sac_bench.spec.experiment import Experiment, Variant
+from sac_bench.spec.experiment import Experiment
+from sac_bench.spec.variant import Variant
 from sac_bench.tuning.pruning import bracket, continues
 from sac_bench.tuning.score import objective_value, worst_seen
 from sac_bench.tuning.study import Study

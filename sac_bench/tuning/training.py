@@ -16,10 +16,12 @@ from sac_bench.execution import plan as planning
 from sac_bench.execution.plan import Plan, make_plan
 from sac_bench.execution.split import split_cohort, widths_are_equal
 from sac_bench.execution.train import Workers, carry_out
-from sac_bench.spec.experiment import Experiment, Variant
+from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located
-from sac_bench.store.store import ENDED, Store, standing_at
+from sac_bench.spec.variant import Variant
+from sac_bench.store.run import ENDED, standing_at
+from sac_bench.store.store import Store
 from sac_bench.tuning.score import RunScore, Scores, scored
 
 

@@ -10,7 +10,7 @@ from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
-from sac_bench.store.store import RunDirectory
+from sac_bench.store.run import RunDirectory
 from tests.conftest import tiny
 from tests.training.members import cohort, train
 

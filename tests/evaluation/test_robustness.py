@@ -19,7 +19,8 @@ from sac_bench.evaluation.robustness import MEASURING, MeasuredPolicy, entropy, 
 from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
-from sac_bench.store.store import RunDirectory, Store
+from sac_bench.store.run import RunDirectory
+from sac_bench.store.store import Store
 from sac_bench.training.random import derived_seeds
 from tests.answers.probes import register
 from tests.conftest import tiny

@@ -20,7 +20,7 @@ from sac_bench.evaluation.policy import load_policy
 from sac_bench.evaluation.video import ENVPOOL_RATES, check_out, find_gl, steps_per_second, watch
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
-from sac_bench.store.store import RunDirectory
+from sac_bench.store.run import RunDirectory
 from tests.conftest import sac_bench_environment, tiny
 from tests.made_up import results_of, write_results
 from tests.training.members import cohort

@@ -11,7 +11,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
-from sac_bench.store.store import RunDirectory
+from sac_bench.store.run import RunDirectory
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 

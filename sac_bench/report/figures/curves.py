@@ -14,7 +14,7 @@ from sac_bench.analysis.statistics import bootstrap_iqm
 from sac_bench.report.figures.style import line_style, panel_grid, random_line
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.store import ENDED
+from sac_bench.store.run import ENDED
 
 
 def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) -> Figure:

@@ -1,0 +1,172 @@
+"""A run directory: its spec, status, tables, policy and log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sac_bench.errors import InputError
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.atomic import Fingerprint, check, fingerprint, read_json, write_json
+
+TABLES = ("evaluations", "episodes", "training")
+
+
+ENDED = ("finished", "diverged")
+
+
+def standing_at(status: Mapping[str, Any], steps: int) -> str:
+    """Return a run's status with respect to `steps`: a run with that many steps has ended, even if it was continued.
+
+    One of "not started", "interrupted", "failed", "to be continued" (it finished with fewer steps), "damaged",
+    "finished", "diverged".
+    """
+    name = status["status"]
+    if name in ("new", "planned"):
+        return "not started"
+    if name == "diverged":
+        return "finished" if status["steps"] > steps else "diverged"
+    if name != "damaged" and status["steps"] >= steps:
+        return "finished"
+    return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(name, "interrupted")
+
+
+def has_raised(status: Mapping[str, Any]) -> bool:
+    """Return whether a run failed because its own environment raised. It is retrained only on request."""
+    return status["status"] == "failed" and status.get("raised_at") is not None
+
+
+class RunDirectory:
+    """One run's files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, Any] = {}  # what this object wrote, in case the file is damaged
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def policy(self) -> Path:
+        return self.path / "policy.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """File with the parameters at the end of training, from which other runs can start."""
+        return self.path / "weights.safetensors"
+
+    def spec(self) -> RunSpec:
+        """Return the run's spec; InputError if it is missing or damaged."""
+        path = self.path / "spec.json"
+        try:
+            return RunSpec.from_dict(read_json(path))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from None
+
+    def differences(self) -> list[str]:
+        """Return how versions and sources differ between the training of this run and now (spec/run.py)."""
+        return self.spec().differences_from(read_json(self.path / "spec.json"))
+
+    def status(self) -> dict[str, Any]:
+        """Return the run's status: {"status": ..., "steps": number of saved steps, ...}.
+
+        "status" is "new" (never planned), "planned", "started", "failed", "finished", "diverged" or "damaged". A run
+        is damaged if this file was changed or, after its end, a table, the policy or the weights; "reason" names the
+        file.
+        """
+        path = self.path / "status.json"
+        try:
+            status = read_json(path)
+            if not (isinstance(status.get("status"), str) and isinstance(status.get("steps"), int)):
+                raise InputError(f"{path}: damaged: status or steps is missing")
+        except FileNotFoundError:
+            if not (self.path / "evaluations.csv").exists():
+                return {"status": "new", "steps": 0}
+            return {"status": "damaged", "steps": 0, "reason": f"{path}: missing"}
+        except InputError as error:
+            return {"status": "damaged", "steps": 0, "reason": str(error)}
+        try:
+            if status["status"] in ENDED:
+                for name, expected in status.get("tables", {}).items():
+                    check(self.path / f"{Path(name).name}.csv", expected)
+                for path, name in ((self.policy, "policy"), (self.weights, "weights")):
+                    if status.get(name):
+                        check(path, status[name])
+        except (InputError, AttributeError) as error:
+            return status | {"status": "damaged", "reason": str(error)}
+        return status
+
+    def plan(self, spec: RunSpec, cohort: str) -> None:
+        """Write the spec and status of a run to be trained from the start."""
+        write_json(self.path / "spec.json", spec.as_dict())
+        write_json(self.path / "status.json", {"status": "planned", "steps": 0, "cohort": cohort})
+
+    def update(self, **status: Any) -> None:
+        """Change these entries of the status."""
+        self._known = (self._known or self.status()) | status
+        write_json(self.path / "status.json", self._known)
+
+    def end(self, status: str, **more: Any) -> None:
+        """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights."""
+        policy, weights = (fingerprint(path) if path.exists() else None for path in (self.policy, self.weights))
+        self.update(status=status, tables=self.fingerprints(), policy=policy, weights=weights, **more)
+
+    def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows to a table and sync it. A table keeps the columns of its first row."""
+        if not rows:
+            return
+        with open(self.path / f"{table}.csv", "a+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            header = next(csv.reader(file), None)
+            file.seek(0, os.SEEK_END)
+            columns = header or list(rows[0])
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+            if header is None:
+                writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Return the tables' fingerprints."""
+        return {name: fingerprint(path) for name in TABLES if (path := self.path / f"{name}.csv").exists()}
+
+    def check_tables(self, tables: Mapping[str, Fingerprint]) -> None:
+        """Raise InputError unless the tables start with content of these fingerprints."""
+        for name in TABLES:
+            if name in tables:
+                check(self.path / f"{name}.csv", tables[name], grown=True)
+
+    def cut_back(self, tables: Mapping[str, Fingerprint]) -> None:
+        """Drop what was written to the tables after these fingerprints were taken."""
+        for name in TABLES:
+            path = self.path / f"{name}.csv"
+            if name in tables:
+                os.truncate(path, tables[name]["bytes"])
+            else:
+                path.unlink(missing_ok=True)
+
+    def log(self, line: str) -> None:
+        """Append a line to the run's log."""
+        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table without a last line that is incomplete; InputError if the file is damaged."""
+        try:
+            lines, _, _ = (self.path / f"{name}.csv").read_bytes().rpartition(b"\n")
+            table = pd.read_csv(io.BytesIO(lines))
+            if not pd.api.types.is_integer_dtype(table["step"]):
+                raise ValueError("its steps are not integers")
+            return table
+        except (FileNotFoundError, pd.errors.EmptyDataError):
+            return pd.DataFrame()
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{self.path / name}.csv: damaged: {error}") from None
