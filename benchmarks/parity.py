@@ -35,7 +35,8 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
 from sac_bench.report.tables import markdown
 from sac_bench.results.load import load_results
-from sac_bench.spec.experiment import Experiment, Variant, load
+from sac_bench.spec.experiment import Experiment, load
+from sac_bench.spec.variant import Variant
 from sac_bench.spec.run import RunSpec
 
 OURS, PEER = "sac_bench", "Stable-Baselines3"
