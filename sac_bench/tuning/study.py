@@ -130,7 +130,7 @@ class Study:
         """Return a trial as a variant with `steps` steps; InputError if its config is invalid."""
         resolved = self.overrides.resolve("[space]", self.start, params, by="[space]")
         variant = self._named(name, resolved, steps, params)
-        experiments.check_steps(variant, self.source)
+        check_steps(variant, self.source)
         return variant
 
     def probes(self) -> Iterator[Variant]:
@@ -222,7 +222,7 @@ def load(path: str | Path, trials: int | None = None) -> Study:
         on=base["on"],
         start=start,
     )
-    experiments.check_steps(study.default, where)
+    check_steps(study.default, where)
     _check_rungs(study, where)
     for _ in study.probes():
         pass
