@@ -24,7 +24,7 @@ from sac_bench.spec.experiment import NAME, RESERVED, Experiment
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
 from sac_bench.spec.toml import located, merged, read, validate
-from sac_bench.spec.variant import Variant
+from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
 EVALUATION_OPTIONS = ("eval_every", "eval_episodes")
