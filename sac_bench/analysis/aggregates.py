@@ -27,9 +27,9 @@ AGGREGATES = {
     "optimality gap": aggregate_optimality_gap,
 }
 RULES = (
-    "Scores are scaled so that a random policy's is 0 and the reference's mean is 1. IQM: mean of the middle half of all "
-    "runs. Median and mean: over environments, of means over seeds. Optimality gap: how far runs are below 1 on average "
-    "(lower is better). P(better): probability that a run scores above a run of the reference. Intervals: 95% "
+    "Scores are scaled so that a random policy's is 0 and the reference's mean is 1. IQM: mean of the middle half of "
+    "all runs. Median and mean: over environments, of means over seeds. Optimality gap: how far runs are below 1 on "
+    "average (lower is better). P(better): probability that a run scores above a run of the reference. Intervals: 95% "
     "stratified bootstrap (arXiv 2108.13264). With few seeds they are too narrow, and no verdict is based on them."
 )
 

@@ -13,8 +13,8 @@ from sac_bench.results.manifest import Manifest
 
 WORDS = (
     "Verdicts: better or worse if the difference is shown at 5% (two-sided Welch's t test, Holm's correction over the "
-    "whole table), otherwise undecided, with the number of seeds per side that would decide at 80% power if the observed "
-    f"difference and spread were the true ones. There is no verdict below {MIN_SEEDS} seeds per side."
+    "whole table), otherwise undecided, with the number of seeds per side that would decide at 80% power if the "
+    f"observed difference and spread were the true ones. There is no verdict below {MIN_SEEDS} seeds per side."
 )
 CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "

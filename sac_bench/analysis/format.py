@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def score_format(largest: float) -> str:
-    """Return the format of a table's scores, given the largest of their absolute values: ".1f" below 100, else ".0f"."""
+    """Return the format of a table's scores, given their largest absolute value: ".1f" below 100, else ".0f"."""
     return ".1f" if largest < 100 else ".0f"
 
 

@@ -33,7 +33,7 @@ AXIS_MARGIN = 1.3
 
 
 def forest(final: pd.DataFrame, envs: Sequence[str], variants: Sequence[str], reference: str) -> Figure:
-    """Draw differences from the reference, 95% intervals and verdicts: one panel per environment, one row per variant."""
+    """Draw differences, 95% intervals and verdicts: one panel per environment, one row per variant."""
     columns = min(2, len(envs))
     panels = -(-len(envs) // columns)
     size = (5.4 * columns, (0.3 * len(variants) + 1.0) * panels)
