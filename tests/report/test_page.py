@@ -87,7 +87,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
     assert not [source[:80] for source in parsed.loads if not source.startswith("data:")]
     assert not re.search(r"@import|url\((?!#)", page[page.index("<style>") : page.index("</style>")])
     pictures = [of for tag, of in parsed.tags if tag == "img"]
-    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, why of two groups
+    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, diagnostics of two groups
     assert all(of["alt"] and of["src"].startswith("data:image/svg+xml,") for of in pictures)
     assert "script" not in {tag for tag, _ in parsed.tags}
     ids = [of["id"] for _, of in parsed.tags if "id" in of]
@@ -103,7 +103,7 @@ def test_a_page_says_question_answer_and_what_went_wrong(harmed):
         "1 failed (left out)",
         "2 of 3",
         "7 finished, 1 diverged, 1 failed",
-        "3 seeds a variant and environment, 1 of them missing",
+        "3 seeds per variant and environment; missing runs: 1",
         "Runs that did not finish",
         "above 0, Q overestimates",
     ):
@@ -149,7 +149,7 @@ def test_a_drawing_keeps_its_size_and_none_without_one_is_taken(tmp_path):
     assert (drawn.width, drawn.height) == (96, 48)
     assert "x --" not in drawn.source
     (tmp_path / "a.svg").write_text("<svg></svg>")
-    with pytest.raises(ValueError, match="does not say its width"):
+    with pytest.raises(ValueError, match="does not state its width"):
         drawing(Picture(tmp_path / "a.png", "A"))
 
 
@@ -238,7 +238,7 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
 def test_a_study_that_is_not_checked_yet_says_so():
     page = of_study.page(STUDY | {"verdict": None, "trials": []}, pd.DataFrame(), [])
     words = Parsed(render(page, ".html")).words
-    assert "No trial is checked on held-out seeds yet" in words
+    assert "No trial was checked on held-out seeds yet" in words
     assert "none yet" in words
 
 
@@ -248,4 +248,4 @@ def test_nothing_trained_yet_has_a_page_too(tmp_path):
     write(tmp_path / "none", results_of(MANIFEST, runs.to_dict("records")))
     words = Parsed((tmp_path / "none" / "report.html").read_text()).words
     assert "9 not started" in words
-    assert "9 of them missing" in words
+    assert "missing runs: 9" in words
