@@ -39,16 +39,16 @@ from sac_bench.spec.claim import MEASURES, Claim, Expectation, Relation, Side
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
 
 RULES = (
-    "`a > b` is as claimed if a is shown to be higher, and against the claim if a is shown to be lower or equivalent "
-    "within the margin. `a >= b` is as claimed if a is shown to be at most the margin lower, and against the claim if "
-    "a is shown to be lower by more. `a ~ b` is as claimed if the sides are shown to be equivalent within the margin, "
-    "and against the claim if the difference is shown to be larger. All tests are at 5%: Welch's t test, or the paired "
-    "t test for two measures of one variant. Holm's correction is over all environments, separately for the tests for "
-    f"and against the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): n seeds per "
-    "side would decide at 80% power if the observed difference and spread were the true ones. Gain: the reference's "
-    "mean score minus a random policy's, taken as known. Worst: the lowest score of a side's runs. r: Pearson's "
-    "correlation of the sides over shared seeds. By pairs: the paired interval, which takes this correlation into "
-    "account but has fewer degrees of freedom."
+    "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
+    "equivalent within the margin. `a >= b` is as claimed if a is shown to be at most the margin lower, and against "
+    "the claim if a is shown to be lower by more. `a ~ b` is as claimed if the sides are shown to be equivalent within "
+    "the margin, and against the claim if the difference is shown to be larger. All tests are at 5%: Welch's t test, "
+    "or the paired t test for two measures of one variant. Holm's correction is over all comparisons, separately for "
+    f"the tests for and against the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): "
+    "n seeds per side would decide at 80% power if the observed difference and spread were the true ones. Gain: the "
+    "reference's mean score minus a random policy's, taken as known. Worst: the lowest score of a side's runs. r: "
+    "Pearson's correlation of the sides over shared seeds. By pairs: the paired interval, which takes this correlation "
+    "into account but has fewer degrees of freedom."
 )
 NO_INTERVAL = Estimate(float("nan"), float("nan"), float("nan"))
 

@@ -147,7 +147,10 @@ def test_seeds_to_decide_are_the_textbooks():
 def test_seeds_to_decide_are_the_first_that_are_enough(value, deviation, margin):
     seeds = seeds_to_decide(of(value, deviation), margin)
     assume(seeds is not None)
-    power = lambda n: max(difference_power(of(value, deviation, n)), equivalence_power(of(value, deviation, n), margin))
+
+    def power(n):
+        return max(difference_power(of(value, deviation, n)), equivalence_power(of(value, deviation, n), margin))
+
     assert power(seeds) >= 0.8
     assert seeds == 5 or power(seeds - 1) < 0.8
 

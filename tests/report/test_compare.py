@@ -33,7 +33,7 @@ SCORES = {"sac": [100.0, 110, 120, 130, 140], "one-q": [90.0, 80, 70, 60, 50], "
 
 
 def side(more=(), ids="", name="a", about=ABOUT):
-    """Five seeds a variant, evaluated at 50 and 100; `more` is added to a variant's scores, `ids` to its runs' ids."""
+    """Five seeds per variant, evaluated at 50 and 100; `more` is added to a variant's scores, `ids` to its runs' ids."""
     runs, evaluations = [], []
     for variant, scores in SCORES.items():
         for seed, score in enumerate(np.add(scores, dict(more).get(variant, 0.0))):

@@ -1,4 +1,4 @@
-"""Pages as a browser's parser reads them: one file, nothing loaded, everything escaped, what went wrong told."""
+"""Pages as parsed by a browser: one file, nothing loaded, everything escaped, failures reported."""
 
 import json
 import re
@@ -98,7 +98,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
 def test_a_page_says_question_answer_and_what_went_wrong(harmed):
     words = Parsed(harmed[2]).words
     assert words.index(NASTY.replace("`", "")) < words.index("On Hopper-v5, against sac: no verdict below 5 seeds")
-    for said in (
+    for phrase in (
         "1 diverged (as random)",
         "1 failed (left out)",
         "2 of 3",
@@ -107,7 +107,7 @@ def test_a_page_says_question_answer_and_what_went_wrong(harmed):
         "Runs that did not finish",
         "above 0, Q overestimates",
     ):
-        assert said in words, said
+        assert phrase in words, phrase
     finished = Parsed(render(replace(harmed[1], sections=()), ".html")).words
     assert "Runs that did not finish" not in finished
 
@@ -216,21 +216,21 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     monkeypatch.setattr(of_study, "write_figures", lambda about, folder: [])  # tests/tuning/test_search.py draws them
     study = of_study.write_report(folder)
     parsed = Parsed((folder / "report.html").read_text())
-    for said in ("Which <rate>?", BEATS, "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
-        assert said in parsed.words, said
+    for phrase in ("Which <rate>?", BEATS, "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
+        assert phrase in parsed.words, phrase
     assert {"best.toml", "../made-up-study-held-out/report.html", "tables/trials.csv"} <= set(parsed.links)
 
     write_index({"harmed": harmed[1], "made-up-study": study, "broken": "it is <damaged>"}, tmp_path)
     index = Parsed((tmp_path / "index.html").read_text())
     assert {link for link in index.links if "/" in link} == {"harmed/report.html", "made-up-study/report.html"}
-    for said in (
+    for phrase in (
         "1 failed",
         "no verdict below 5 seeds",
         BEATS,
         "No report: it is <damaged>",
         "2 reports; 1 could not be made",
     ):
-        assert said in index.words, said
+        assert phrase in index.words, phrase
     assert not [source for source in index.loads if not source.startswith("data:")]
     assert "(made-up-study/report.md)" in (tmp_path / "index.md").read_text()
 

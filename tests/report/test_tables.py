@@ -41,7 +41,7 @@ MANIFEST = manifest_of(ABOUT)
 
 
 def made_up(statuses=(), about=ABOUT):
-    """Three seeds a variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
+    """Three seeds per variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
     statuses, runs, evaluations, episodes = dict(statuses), [], [], []
     for variant, finals in FINAL.items():
         for seed, final in enumerate(finals):
