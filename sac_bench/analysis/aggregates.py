@@ -86,6 +86,6 @@ def presented(estimates: pd.DataFrame) -> pd.DataFrame:
     shown = estimates[["variant", "runs"]].astype(str)
     for name in (*AGGREGATES, "improvement"):
         shown[{"improvement": "P(better)"}.get(name, name)] = [
-            interval(*one, ".2f") if isinstance(one, tuple) else "" for one in estimates[name]
+            interval(*one, spec=".2f") if isinstance(one, tuple) else "" for one in estimates[name]
         ]
     return shown

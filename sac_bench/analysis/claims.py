@@ -111,20 +111,26 @@ class Comparison:
 
     @property
     def outcome_text(self) -> str:
-        """The outcome as shown, with the seeds per side that would decide."""
+        """The outcome in a sentence, with the seeds that would decide."""
+        return self._with_notes(" per side would decide")
+
+    @property
+    def short_outcome(self) -> str:
+        """The outcome in a table or figure: "undecided (23 seeds)"."""
+        return self._with_notes("")
+
+    def _with_notes(self, after_seeds: str) -> str:
+        name = outcome_name(self.outcome)
         if self.outcome == "no word":
-            return outcome_name(self.outcome) + (
-                " (the gain is not known)" if min(self.difference.seeds) >= MIN_SEEDS else ""
-            )
+            return f"{name} (the gain is not known)" if min(self.difference.seeds) >= MIN_SEEDS else name
         if self.outcome == "as claimed" and self.relation == ">" and self.margin:
-            return self.outcome + (
-                ", within the margin" if equivalence_p(self.difference, self.margin) <= ALPHA else ""
-            )
+            is_small = equivalence_p(self.difference, self.margin) <= ALPHA
+            return f"{name}, within the margin" if is_small else name
         if self.outcome != "undecided":
-            return self.outcome
+            return name
         if self.difference.error == 0:
             return "undecided (the same in every seed)"
-        return f"undecided ({seeds_text(self.seeds_needed)})"
+        return f"undecided ({seeds_text(self.seeds_needed)}{after_seeds})"
 
 
 def outcome_name(outcome: Outcome) -> str:
@@ -230,16 +236,16 @@ def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
             {
                 "environment": one.env,
                 "expected": one.expected,
-                "outcome": one.outcome_text,
+                "outcome": one.short_outcome,
                 "measure": one.label,
                 "a": one.a.text(spec),
                 "b": one.b.text(spec),
-                "a - b [95% CI]": interval(*one.interval, spec),
-                "in gains": interval(*one.normalised, "+.2f") if one.in_gains else "",
+                "a - b [95% CI]": interval(*one.interval, spec=spec),
+                "in gains": interval(*one.normalised, spec="+.2f") if one.in_gains else "",
                 "margin": number(one.margin, spec),
                 "p": number(one.p, ".2g"),
                 "r": number(one.correlation, "+.2f"),
-                "by pairs [95% CI]": "" if one.paired else interval(*one.by_pairs, spec),
+                "by pairs [95% CI]": "" if one.paired else interval(*one.by_pairs, spec=spec),
             }
         )
     shown = pd.DataFrame(rows)

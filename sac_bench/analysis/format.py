@@ -15,7 +15,7 @@ def number(value: float | None, spec: str) -> str:
     return "" if value is None or pd.isna(value) else format(value, spec)
 
 
-def interval(value: float, low: float, high: float, spec: str) -> str:
+def interval(value: float, low: float, high: float, *, spec: str) -> str:
     """Return "80 [55, 105]"; without the bounds if they are NaN, "" if the value is."""
     if pd.isna(value):
         return ""

@@ -160,7 +160,7 @@ def _our_cell(row: dict[str, Any], requested: int, spec: str) -> str:
     counts = [str(row["seeds"]) + (f" of {requested}" if row["seeds"] < requested else "")]
     if row["diverged"]:
         counts.append(f"{row['diverged']} diverged")
-    return f"{interval(row['mean'], row['ci_low'], row['ci_high'], spec)} ({', '.join(counts)})".lstrip()
+    return f"{interval(row['mean'], row['ci_low'], row['ci_high'], spec=spec)} ({', '.join(counts)})".lstrip()
 
 
 def _published_cell(row: dict[str, Any], spec: str) -> str:

@@ -98,7 +98,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
             f"steps_{letter}": side.manifest.variants[place[1]].steps[place[0]] for letter, side in (("a", a), ("b", b))
         } | {"scored_at": at[place]}
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
-        row["ended_otherwise"] = "; ".join(f"{letter}: {text}" for letter, text in ended.items() if text)
+        row["ended_otherwise"] = "; ".join(letter + ": " + str(text) for letter, text in ended.items() if text)
         of_a, of_b = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
         both = of_a.index.intersection(of_b.index)
         difference = unpaired(of_b, of_a)
@@ -239,7 +239,7 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
     spec = score_format(table[["score_a", "score_b"]].abs().max().max())
     rows = []
     for row in table.to_dict("records"):
-        gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec)
+        gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec=spec)
         comparison = (gap, in_words(row), number(row["seed_correlation"], "+.2f"))
         if row["identical"]:
             comparison = ("0", "identical", "")
@@ -248,8 +248,8 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
                 "environment": row["env"],
                 "variant": row["variant"],
                 "seeds": f"{row['seeds_a']}, {row['seeds_b']}",
-                "A [95% CI]": interval(row["score_a"], row["ci_low_a"], row["ci_high_a"], spec),
-                "B [95% CI]": interval(row["score_b"], row["ci_low_b"], row["ci_high_b"], spec),
+                "A [95% CI]": interval(row["score_a"], row["ci_low_a"], row["ci_high_a"], spec=spec),
+                "B [95% CI]": interval(row["score_b"], row["ci_low_b"], row["ci_high_b"], spec=spec),
                 **dict(zip(("B - A [95% CI]", "verdict", "r"), comparison, strict=True)),
                 "same runs": row["same_runs"],
                 "did not finish": row["ended_otherwise"],

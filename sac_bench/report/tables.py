@@ -111,10 +111,10 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
             "seeds": [f"{n} of {seeds}" for n in table["seeds"]],
             "score [95% CI]": [
-                interval(*t, spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
+                interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],
             "difference [95% CI]": [
-                interval(*t, spec)
+                interval(*t, spec=spec)
                 for t in table[["difference", "difference_ci_low", "difference_ci_high"]].itertuples(index=False)
             ],
             "verdict": [in_words(row) for row in table.to_dict("records")],

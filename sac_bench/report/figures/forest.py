@@ -80,7 +80,7 @@ def claim_forest(comparisons: Sequence[Comparison]) -> Figure:
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            _draw(axis, y, one.normalised, limits, one.outcome_text, *LOOKS[one.outcome])
+            _draw(axis, y, one.normalised, limits, one.short_outcome, *LOOKS[one.outcome])
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}, 95% interval", 64))
         axis.grid(visible=False, axis="y")
