@@ -323,7 +323,7 @@ def _growth(claim: Claim, results: Results) -> Comparison:
     )
     a, b = (Mean(one.normalised.value, min(one.difference.seeds), np.nan) for one in (hard, easy))
     return Comparison(
-        f"{claim.grows[1]} minus {claim.grows[0]}",
+        f"{claim.grows[1]} less {claim.grows[0]}",
         f"{claim.expect[0]}, more so",
         ">",
         "differences in gains",
