@@ -1,4 +1,4 @@
-"""Words for differences: by hand, by the errors they make, and by the power they promise."""
+"""Verdicts on differences: computed by hand, error rates and power."""
 
 import math
 import re
@@ -30,7 +30,7 @@ OPPOSITE = {"better": "worse", "worse": "better", "equivalent": "equivalent", "u
 
 
 def of(value, deviation=1.0, n=5):
-    """A difference of two sides alike in spread and seeds."""
+    """Return a difference of two sides with equal spread and seeds."""
     return Difference(value, (deviation**2, deviation**2), (n, n))
 
 
@@ -159,7 +159,7 @@ DRAWS = 2000
 
 
 def error(share):
-    """What a share of the draws may be off by, once in a thousand times."""
+    """Return the deviation from a share of the draws that is exceeded once in a thousand times."""
     return 3.3 * math.sqrt(share * (1 - share) / DRAWS)
 
 

@@ -29,7 +29,7 @@ def test_a_missing_cell_is_empty_whatever_stands_for_it():
 
 
 class Parsed(HTMLParser):
-    """Elements, the text by element, and what would be loaded. AssertionError where tags do not match."""
+    """Elements, text by element, and what would be loaded. AssertionError if tags do not match."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ NASTY = '<img src=x onerror=alert(1)> & "quoted" `code`'
 
 @pytest.fixture(scope="module")
 def harmed(tmp_path_factory):
-    """A page of an experiment with a run that diverged, one that failed, and markup wherever users write."""
+    """A page of an experiment with a diverged run, a failed run, and markup in all text from users."""
     folder = tmp_path_factory.mktemp("results") / "harmed"
     about = json.loads(json.dumps(ABOUT).replace("one-q", "<b>one-q</b>"))
     about |= {"question": NASTY, "command": f"sac-bench run '{NASTY}.toml'"}

@@ -1,4 +1,4 @@
-"""Tables and figures from made-up rows: what counts, what is missing, who is compared with whom."""
+"""Tables and figures from made-up rows: which runs count, missing runs, and comparisons."""
 
 import copy
 import json
@@ -123,7 +123,7 @@ def test_swept_values_have_a_panel_of_their_own_with_the_reference():
 
 
 def five_seeds(**scores):
-    """A table of scores on one environment: {variant: five of them}, NaN where a run does not enter."""
+    """A table of scores on one environment: {variant: five of them}, NaN if a run does not count."""
     rows = [
         {"env": "Hopper-v5", "variant": variant, "seed": seed, "status": "finished", "score": score}
         for variant, values in scores.items()
