@@ -1,4 +1,4 @@
-"""Over all environments together: each variant's aggregate scores on one scale, with stratified bootstrap intervals."""
+"""Aggregate scores of each variant over all environments, with stratified bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis.format import interval
 from sac_bench.analysis.statistics import (
     Estimate,
     aggregate_iqm,
@@ -26,17 +27,17 @@ AGGREGATES = {
     "optimality gap": aggregate_optimality_gap,
 }
 RULES = (
-    "On one scale: 0 is a random policy's score, 1 the reference's mean. IQM: mean of the middle half of all runs; "
-    "median and mean: over environments, of means over seeds; optimality gap: how far runs stay below 1 on average "
-    "(less is better); P(better): the chance that a run scores above one of the reference's. Intervals: 95% stratified "
-    "bootstrap (arXiv 2108.13264), for display: with few seeds they are too narrow, and no verdict stands on them."
+    "Scores are scaled so that a random policy's is 0 and the reference's mean is 1. IQM: mean of the middle half of "
+    "all runs. Median and mean: over environments, of means over seeds. Optimality gap: how far runs are below 1 on "
+    "average (lower is better). P(better): probability that a run scores above a run of the reference. Intervals: 95% "
+    "stratified bootstrap (arXiv 2108.13264). With few seeds they are too narrow, and no verdict is based on them."
 )
 
 
 def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> pd.DataFrame:
-    """A row a variant that has runs in every environment of {environment: {variant: scores on one scale}}.
+    """Return a row per variant that has runs in every environment of {environment: {variant: scaled scores}}.
 
-    Columns: variant, environments, runs; each of AGGREGATES, and improvement (over the reference), as an Estimate.
+    Columns: variant, environments and runs; each of AGGREGATES and improvement (over the reference) as an Estimate.
     """
     rows = []
     reference = [of_env.get(manifest.reference, np.empty(0)) for of_env in scaled.values()]
@@ -54,9 +55,9 @@ def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> 
 
 
 def on_one_scale(scores: pd.DataFrame, manifest: Manifest) -> dict[str, dict[str, np.ndarray]]:
-    """Return {environment: {variant: its runs' scores}}, where a random policy has 0 and the reference's mean is 1.
+    """Return {environment: {variant: its runs' scores}}, scaled: a random policy's is 0, the reference's mean is 1.
 
-    An environment without such a scale is left out: no random policy was measured, or the reference is not above it.
+    Environments without such a scale are omitted: no random policy was measured, or the reference is not above it.
     """
     scaled = {}
     for env in manifest.envs:
@@ -70,25 +71,21 @@ def on_one_scale(scores: pd.DataFrame, manifest: Manifest) -> dict[str, dict[str
     return scaled
 
 
-def table(found: pd.DataFrame) -> pd.DataFrame:
-    """For a program: an estimate's value, _low and _high a column each."""
-    flat = found[["variant", "environments", "runs"]].copy()
+def table(estimates: pd.DataFrame) -> pd.DataFrame:
+    """Return the aggregates for a program: one column each for an estimate's value, _low and _high."""
+    flat = estimates[["variant", "environments", "runs"]].copy()
     for name in (*AGGREGATES, "improvement"):
         column = name.lower().replace(" ", "_")
         for i, end in enumerate(("", "_low", "_high")):
-            flat[column + end] = [one[i] if isinstance(one, tuple) else np.nan for one in found[name]]
+            flat[column + end] = [one[i] if isinstance(one, tuple) else np.nan for one in estimates[name]]
     return flat
 
 
-def presented(found: pd.DataFrame) -> pd.DataFrame:
-    """For a reader: rounded, intervals in brackets."""
-    shown = found[["variant", "runs"]].astype(str)
+def presented(estimates: pd.DataFrame) -> pd.DataFrame:
+    """Return the aggregates for a reader: rounded, intervals in brackets."""
+    shown = estimates[["variant", "runs"]].astype(str)
     for name in (*AGGREGATES, "improvement"):
-        shown[{"improvement": "P(better)"}.get(name, name)] = [_span(one) for one in found[name]]
+        shown[{"improvement": "P(better)"}.get(name, name)] = [
+            interval(*one, spec=".2f") if isinstance(one, tuple) else "" for one in estimates[name]
+        ]
     return shown
-
-
-def _span(one: Any) -> str:
-    if not isinstance(one, tuple):
-        return ""
-    return f"{one[0]:.2f}" + ("" if np.isnan(one[1]) else f" [{one[1]:.2f}, {one[2]:.2f}]")

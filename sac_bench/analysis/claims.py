@@ -1,13 +1,13 @@
-"""Whether what was measured bears a claim out: its comparisons, each with an outcome, and a verdict in a sentence.
+"""Claims: whether the measurements support one. Each comparison gets an outcome, the claim a verdict.
 
-A side against a side by Student's t: of one variant measured in two ways, run by run; of two, unpaired by Welch's.
-A claim's Holm goes over its own comparisons, environments included.
+Two measures of one variant are compared run by run with the paired t test, two variants with Welch's t test. Holm's
+correction is over the claim's own comparisons in all environments.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -15,12 +15,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis.format import interval, number
 from sac_bench.analysis.measures import measured
 from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, unpaired
 from sac_bench.analysis.verdicts import (
     ALPHA,
     MIN_SEEDS,
-    MOST_SEEDS,
     difference_p,
     difference_power,
     equivalence_p,
@@ -30,6 +30,7 @@ from sac_bench.analysis.verdicts import (
     least_seeds,
     noninferiority_p,
     outside_p,
+    seeds_text,
     shift_power,
 )
 from sac_bench.results.load import Results
@@ -39,37 +40,38 @@ from sac_bench.spec.measures import MEASURES
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
 
 RULES = (
-    "`a > b` came out as claimed where a is shown to be more, against the claim where it is shown to be less, or "
-    "else to be equivalent within the margin; `a >= b` as claimed where a is shown to be no less than by the "
-    "margin, against it where less by more than that; `a ~ b` as claimed where equivalent within the margin, "
-    "against it where the difference is shown to be beyond. Tests at 5%: Welch's t, of one variant measured in two "
-    "ways the paired t; after Holm over all that speaks for the claim, and over all that speaks against it, "
-    f"environments included; none below {MIN_SEEDS} seeds a side. Seeds in brackets: a side's that would decide at "
-    "80% power, were the difference and the spread seen the true ones. Gain: the reference's mean score less a "
-    "random policy's, taken as known. Worst: the lowest score of a side's runs. r: Pearson's correlation of the sides "
-    "over equal seeds; by pairs: the interval that takes it into account, with fewer degrees of freedom."
+    "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
+    "equivalent within the margin. `a >= b` is as claimed if a is shown to be at most the margin lower, and against "
+    "the claim if a is shown to be lower by more. `a ~ b` is as claimed if the sides are shown to be equivalent within "
+    "the margin, and against the claim if the difference is shown to be larger. All tests are at 5%: Welch's t test, "
+    "or the paired t test for two measures of one variant. Holm's correction is over all comparisons, separately for "
+    f"the tests for and against the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): "
+    "n seeds per side would decide at 80% power if the observed difference and spread were the true ones. Gain: the "
+    "reference's mean score minus a random policy's, taken as known. Worst: the lowest score of a side's runs. r: "
+    "Pearson's correlation of the sides over shared seeds. By pairs: the paired interval, which takes this correlation "
+    "into account but has fewer degrees of freedom."
 )
-NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
+NO_INTERVAL = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 class Mean(NamedTuple):
-    """A side's mean over its seeds, and the score of the worst where the measure is in units of return."""
+    """A side's mean over its seeds, and the lowest score of its runs (NaN unless the measure is in units of return)."""
 
     value: float
     seeds: int
     worst: float
 
-    def told(self, number: Callable[[float], str]) -> str:
-        """As "1674 (5 seeds, worst 903)"."""
+    def text(self, spec: str) -> str:
+        """Return "1674 (5 seeds, worst 903)", with the mean in the format `spec`."""
         if not self.seeds:
             return "no runs"
         worst = "" if np.isnan(self.worst) else f", worst {self.worst:.0f}"
-        return f"{number(self.value)} ({self.seeds} seeds{worst})"
+        return f"{self.value:{spec}} ({self.seeds} seeds{worst})"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of an expectation on an environment; differences are a - b, in the measure's units."""
+    """The result of an expectation in an environment. Differences are a - b, in the measure's units."""
 
     env: str
     expected: str
@@ -80,22 +82,22 @@ class Comparison:
     difference: Difference
     paired: bool
     in_gains: bool
-    """Whether the measure is in units of return, or of gains already; of other units, `gain` is 1."""
+    """Whether the measure is in units of return or already in gains. For other units, `gain` is 1."""
     gain: float
-    """The reference's mean score less a random policy's; NaN where that is not known or not positive."""
+    """The reference's mean score minus a random policy's; NaN if unknown or not positive."""
     margin: float | None
     correlation: float = float("nan")
-    """Pearson's, of seeds that both sides have."""
-    by_pairs: Estimate = NOTHING
-    """The difference with the paired interval, of those seeds."""
+    """Pearson's correlation over the seeds that both sides have."""
+    by_pairs: Estimate = NO_INTERVAL
+    """The difference with the paired interval, over the same seeds."""
     p: float = float("nan")
-    """Of what the outcome stands on, after Holm; of an undecided one, for the claim."""
+    """The p-value of the outcome after Holm's correction; if undecided, of the test for the claim."""
     outcome: Outcome = "no word"
     seeds_needed: int | None = None
 
     @property
     def is_testable(self) -> bool:
-        """Whether there are seeds enough, and the margin that the relation wants."""
+        """Whether there are enough seeds, and a margin if the relation requires one."""
         known = min(self.difference.seeds) >= MIN_SEEDS and np.isfinite(self.difference.value)
         return bool(known and (self.relation == ">" or self.margin))
 
@@ -105,46 +107,59 @@ class Comparison:
 
     @property
     def normalised(self) -> Estimate:
-        """Difference and interval in units of the gain."""
+        """The difference and its interval in units of the gain."""
         return Estimate(*(float(x) / self.gain for x in self.interval))
 
     @property
-    def told(self) -> str:
-        """The outcome as a reader gets it, with the seeds that would decide."""
-        if self.outcome == "no word" and min(self.difference.seeds) >= MIN_SEEDS:
-            return "no word (the gain is not known)"
+    def outcome_text(self) -> str:
+        """The outcome in a sentence, with the seeds that would decide."""
+        return self._with_notes(" per side would decide")
+
+    @property
+    def short_outcome(self) -> str:
+        """The outcome in a table or figure: "undecided (23 seeds)"."""
+        return self._with_notes("")
+
+    def _with_notes(self, after_seeds: str) -> str:
+        name = outcome_name(self.outcome)
+        if self.outcome == "no word":
+            return f"{name} (the gain is not known)" if min(self.difference.seeds) >= MIN_SEEDS else name
         if self.outcome == "as claimed" and self.relation == ">" and self.margin:
-            return self.outcome + (
-                ", within the margin" if equivalence_p(self.difference, self.margin) <= ALPHA else ""
-            )
+            is_small = equivalence_p(self.difference, self.margin) <= ALPHA
+            return f"{name}, within the margin" if is_small else name
         if self.outcome != "undecided":
-            return self.outcome
+            return name
         if self.difference.error == 0:
             return "undecided (the same in every seed)"
-        return f"undecided ({self.seeds_needed or f'more than {MOST_SEEDS}'} seeds a side would decide)"
+        return f"undecided ({seeds_text(self.seeds_needed)}{after_seeds})"
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """Return an outcome as shown."""
+    return "no verdict" if outcome == "no word" else outcome
 
 
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
-    """Every expectation on every environment, and last, where the claim says so, its growth; judged together."""
-    asked = [_asked(claim, one, results, env) for one in claim.expect for env in results.manifest.envs]
+    """Return one comparison per expectation and environment, then that of the growth, if the claim has one."""
+    untested = [_comparison(claim, one, results, env) for one in claim.expect for env in results.manifest.envs]
     if claim.grows:
-        asked.append(_growth(claim, results))
-    tested = [one if one.is_testable else None for one in asked]
+        untested.append(_growth(claim, results))
+    tested = [one if one.is_testable else None for one in untested]
     speaking_for = holm([p_for(one) if one else np.nan for one in tested])
     against = holm([p_against(one) if one else np.nan for one in tested])
     strictest = ALPHA / max(1, sum(one is not None for one in tested))
-    judged = []
-    for one, p, q in zip(asked, map(float, speaking_for), map(float, against), strict=True):
+    decided = []
+    for one, p, q in zip(untested, map(float, speaking_for), map(float, against), strict=True):
         outcome = outcome_of(p, q)
         uncertain = outcome == "undecided" and one.difference.error > 0
         needed = least_seeds(one.difference, partial(_power, one, strictest)) if uncertain else None
         shown = q if outcome == "against the claim" else p
-        judged.append(replace(one, p=shown, outcome=outcome, seeds_needed=needed))
-    return judged
+        decided.append(replace(one, p=shown, outcome=outcome, seeds_needed=needed))
+    return decided
 
 
 def p_for(one: Comparison) -> float:
-    """The p-value that a comparison comes out as claimed by."""
+    """Return the p-value of the test for the claim."""
     if one.relation == ">":
         return difference_p(one.difference) if one.difference.value > 0 else 1.0
     assert one.margin
@@ -153,7 +168,7 @@ def p_for(one: Comparison) -> float:
 
 
 def p_against(one: Comparison) -> float:
-    """The p-value that it comes out against the claim by."""
+    """Return the p-value of the test against the claim."""
     if one.relation == ">":
         less = difference_p(one.difference) if one.difference.value < 0 else 1.0
         return min(less, equivalence_p(one.difference, one.margin)) if one.margin else less
@@ -163,8 +178,10 @@ def p_against(one: Comparison) -> float:
 
 
 def outcome_of(p: float, q: float) -> Outcome:
-    """Of the p-values for the claim and against it; NaN: not tested. A difference that is shown to be there, and to be
-    within the margin, is as claimed."""
+    """Return the outcome, given the p-values for (p) and against (q) the claim; NaN if not tested.
+
+    A difference that is shown both to exist and to be within the margin is as claimed.
+    """
     if np.isnan(p):
         return "no word"
     if p <= ALPHA:
@@ -173,7 +190,7 @@ def outcome_of(p: float, q: float) -> Outcome:
 
 
 def _power(one: Comparison, alpha: float, planned: Difference) -> float:
-    """The chance to decide a comparison, either way, with a planned difference."""
+    """Return the probability that a comparison is decided, either way, if the planned difference is the true one."""
     if one.relation == ">":
         shown = difference_power(planned, alpha)
         return max(shown, equivalence_power(planned, one.margin, alpha)) if one.margin else shown
@@ -184,12 +201,12 @@ def _power(one: Comparison, alpha: float, planned: Difference) -> float:
     return max(shift_power(planned, sign * (one.margin + planned.value), alpha) for sign in (1, -1))
 
 
-def verdict(found: Sequence[Comparison]) -> str:
-    """A claim's verdict: one or a few words."""
-    count = Counter(one.outcome for one in found)
-    if count["no word"] == len(found):
+def verdict(decided: Sequence[Comparison]) -> str:
+    """Return a claim's verdict in a few words."""
+    count = Counter(one.outcome for one in decided)
+    if count["no word"] == len(decided):
         return f"no verdict: fewer than {MIN_SEEDS} seeds, or no scale"
-    if count["as claimed"] == len(found):
+    if count["as claimed"] == len(decided):
         return "supported"
     if count["as claimed"] and count["against the claim"]:
         return "mixed"
@@ -198,45 +215,47 @@ def verdict(found: Sequence[Comparison]) -> str:
     return "supported in part" if count["as claimed"] else "undecided"
 
 
-def sentences(found: Sequence[Comparison]) -> list[str]:
-    """The verdict, and what it stands on."""
-    told = []
-    for outcome in ("as claimed", "against the claim", "undecided", "no word"):
-        names = [_named(one) for one in found if one.outcome == outcome]
+def sentences(decided: Sequence[Comparison]) -> list[str]:
+    """Return the verdict and the outcomes that it is based on, in sentences."""
+    outcomes: tuple[Outcome, ...] = ("as claimed", "against the claim", "undecided", "no word")
+    lists = []
+    for outcome in outcomes:
+        names = [_named(one) for one in decided if one.outcome == outcome]
         if names:
-            told.append(f"{outcome}: {', '.join(names)}")
-    said = verdict(found)
-    return [f"{said[0].upper()}{said[1:]}. {len(found)} comparison{'s' * (len(found) > 1)}; {'; '.join(told)}."]
+            lists.append(f"{outcome_name(outcome)}: {', '.join(names)}")
+    words = verdict(decided)
+    count = f"{len(decided)} comparison{'s' * (len(decided) > 1)}"
+    return [f"{words[0].upper()}{words[1:]}. {count}; {'; '.join(lists)}."]
 
 
-def grid(found: Sequence[Comparison]) -> pd.DataFrame:
-    """The comparisons for a reader."""
+def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
+    """Return the comparisons as a table for a reader."""
     rows = []
-    for one in found:
-        number = _format(one.interval)
+    for one in decided:
+        spec = _format(one.interval)
         rows.append(
             {
                 "environment": one.env,
                 "expected": one.expected,
-                "outcome": one.told.replace(" a side would decide", ""),
-                "of": one.label,
-                "a": one.a.told(number),
-                "b": one.b.told(number),
-                "a - b [95% CI]": _span(one.interval, number),
-                "in gains": "" if not one.in_gains else _span(one.normalised, "{:+.2f}".format),
-                "margin": "" if one.margin is None else number(one.margin),
-                "p": "" if np.isnan(one.p) else f"{one.p:.2g}",
-                "r": "" if np.isnan(one.correlation) else f"{one.correlation:+.2f}",
-                "by pairs [95% CI]": "" if one.paired else _span(one.by_pairs, number),
+                "outcome": one.short_outcome,
+                "measure": one.label,
+                "a": one.a.text(spec),
+                "b": one.b.text(spec),
+                "a - b [95% CI]": interval(*one.interval, spec=spec),
+                "in gains": interval(*one.normalised, spec="+.2f") if one.in_gains else "",
+                "margin": number(one.margin, spec),
+                "p": number(one.p, ".2g"),
+                "r": number(one.correlation, "+.2f"),
+                "by pairs [95% CI]": "" if one.paired else interval(*one.by_pairs, spec=spec),
             }
         )
     shown = pd.DataFrame(rows)
-    said_once = [name for name in ("environment", "of") if shown[name].nunique() == 1 and len(shown) > 1]
-    return shown.drop(columns=said_once)
+    constant = [name for name in ("environment", "measure") if shown[name].nunique() == 1 and len(shown) > 1]
+    return shown.drop(columns=constant)
 
 
-def table(found: Sequence[Comparison]) -> pd.DataFrame:
-    """The comparisons for a program."""
+def table(decided: Sequence[Comparison]) -> pd.DataFrame:
+    """Return the comparisons as a table for a program."""
     return pd.DataFrame(
         [
             {
@@ -261,12 +280,13 @@ def table(found: Sequence[Comparison]) -> pd.DataFrame:
                 "outcome": one.outcome,
                 "seeds_needed": one.seeds_needed,
             }
-            for one in found
+            for one in decided
         ]
     ).astype({"seeds_needed": "Int64"})
 
 
-def _asked(claim: Claim, expected: Expectation, results: Results, env: str) -> Comparison:
+def _comparison(claim: Claim, expected: Expectation, results: Results, env: str) -> Comparison:
+    """Return what an expectation compares in an environment, without an outcome."""
     sides = (expected.a, expected.b)
     a, b = (measured(results, side, env) for side in sides)
     pairs = expected.a.variant == expected.b.variant
@@ -294,9 +314,9 @@ def _asked(claim: Claim, expected: Expectation, results: Results, env: str) -> C
 
 
 def _growth(claim: Claim, results: Results) -> Comparison:
-    """The first expectation's difference in gains, of the harder environment less that of the easier."""
+    """Compare the first expectation's difference in gains: in the harder environment minus in the easier."""
     assert claim.grows
-    easy, hard = (_asked(claim, claim.expect[0], results, env) for env in claim.grows)
+    easy, hard = (_comparison(claim, claim.expect[0], results, env) for env in claim.grows)
     difference = Difference(
         hard.normalised.value - easy.normalised.value,
         tuple(v / one.gain**2 for one in (hard, easy) for v in one.difference.variances),
@@ -319,7 +339,7 @@ def _growth(claim: Claim, results: Results) -> Comparison:
 
 
 def _gain(results: Results, env: str) -> float:
-    """The reference's mean score less a random policy's; NaN unless that is known and positive."""
+    """Return the reference's mean score minus a random policy's; NaN unless it is known and positive."""
     reference = measured(results, Side(results.manifest.reference), env)
     random = results.manifest.random_return(env)
     gain = float(reference.mean() - random) if len(reference) else float("nan")
@@ -327,16 +347,10 @@ def _gain(results: Results, env: str) -> float:
 
 
 def _named(one: Comparison) -> str:
-    return f"`{one.expected}` on {one.env}{one.told.removeprefix(one.outcome)}"
+    return f"`{one.expected}` on {one.env}{one.outcome_text.removeprefix(outcome_name(one.outcome))}"
 
 
-def _format(interval: Estimate) -> Callable[[float], str]:
-    ends = [abs(x) for x in interval if np.isfinite(x)]
-    return "{:.0f}".format if max(ends, default=0) >= 100 else "{:.2f}".format
-
-
-def _span(interval: Estimate, number: Callable[[float], str]) -> str:
-    if not np.isfinite(interval.value):
-        return ""
-    ends = f" [{number(interval.low)}, {number(interval.high)}]" if np.isfinite(interval.low) else ""
-    return number(interval.value) + ends
+def _format(estimate: Estimate) -> str:
+    """Return the format of a comparison's numbers."""
+    ends = [abs(x) for x in estimate if np.isfinite(x)]
+    return ".0f" if max(ends, default=0) >= 100 else ".2f"

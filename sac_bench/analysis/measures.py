@@ -1,4 +1,4 @@
-"""What is measured of an experiment's runs, a number a run: the sides of a claim's comparisons (spec/claim.py)."""
+"""Measures of runs, one number per run: the sides of a claim's comparisons (spec/claim.py)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sac_bench.spec.claim import Side
 
 
 def measured(results: Results, side: Side, env: str) -> pd.Series:
-    """A side's values [seeds] on an environment, indexed by seed; of runs that do not enter, none.
+    """Return a side's values [seeds] in an environment, indexed by seed, without runs that do not count.
 
-    A run that diverged enters a score or an area with a random policy's return, and nothing else: alike in nothing but
-    that, such runs would have no spread.
+    A diverged run counts in a score or an area, with a random policy's return. It counts in no other measure: the same
+    return for all such runs would hide their spread.
     """
     if side.measure in ("score", "sampled", "area"):
         return _scores(results, side, env)
@@ -38,7 +38,7 @@ def _scores(results: Results, side: Side, env: str) -> pd.Series:
 
 
 def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
-    """The mean of a column of the training table over the last tenth of the steps of a finished run's score."""
+    """Return the means of a column of the training table over the last tenth of the steps of finished runs' scores."""
     rows = _of(results.training, side, env)
     if side.measure not in rows:
         return _nothing()

@@ -1,4 +1,4 @@
-"""Published scores, and which of them may be shown beside an experiment's. Where they come from: docs/published.md."""
+"""Published scores, and which of them may be shown beside an experiment's. Sources: docs/published.md."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ METRICS = {
     "curve_reading": "read off a graph",
 }
 UNCHANGED = ("HalfCheetah", "Swimmer")
-"""Tasks whose v5 is v4's: for the others Gymnasium's version history names changes of reward, model or observation."""
+"""Tasks that are the same in v4 and v5; Gymnasium's version history lists changes to the others."""
 STEPS_TOLERANCE = 0.02
-"""A score counts as one at an experiment's number of steps when its own differs by at most this share."""
+"""The largest relative difference in steps at which a published score counts as one at an experiment's steps."""
 
 
 @functools.cache
@@ -27,17 +27,17 @@ def _read() -> tuple[pd.DataFrame, dict[str, str]]:
 
 
 def published() -> pd.DataFrame:
-    """All published scores: one row an algorithm, environment, number of steps, metric and source."""
+    """Return all published scores: one row per algorithm, environment, number of steps, metric and source."""
     return _read()[0].copy()
 
 
 def citations() -> dict[str, str]:
-    """{source: where its scores were published}."""
+    """Return {source: where its scores were published}."""
     return dict(_read()[1])
 
 
 def comparable(env: str) -> tuple[str, ...]:
-    """The ids whose published scores may be shown beside an environment's: its own and, where v5 is v4, the other."""
+    """Return the ids whose published scores are comparable: the environment's and, if v4 and v5 are the same, both."""
     own = env.removeprefix("gymnasium:")
     task, _, version = own.rpartition("-v")
     if task in UNCHANGED and version in ("4", "5"):
@@ -46,24 +46,24 @@ def comparable(env: str) -> tuple[str, ...]:
 
 
 def family(algorithm: str) -> str:
-    """The name an experiment has for a published algorithm: "sac" for SAC-v1, the one of 2018."""
+    """Return the name of a published algorithm in experiments: "sac" for SAC-v1, that of 2018."""
     return algorithm.lower().partition("-v")[0]
 
 
 def for_env(env: str, *steps: int) -> pd.DataFrame:
-    """The published scores comparable to an environment's; `near` where they are at one of these numbers of steps."""
+    """Return the published scores comparable to an environment's; `near`: at about one of these numbers of steps."""
     rows = published()
     rows = rows[rows["env"].isin(comparable(env))].reset_index(drop=True)
     return rows.assign(near=[any(abs(at - n) <= STEPS_TOLERANCE * n for n in steps) for at in rows["steps"]])
 
 
 def of_algorithm(rows: pd.DataFrame, algorithm: str) -> pd.DataFrame:
-    """The published scores of an algorithm, named as in experiments."""
+    """Return the published scores of an algorithm, named as in experiments."""
     return rows[rows["algorithm"].map(family) == algorithm]
 
 
 def in_words(steps: int) -> str:
-    """As 1M, 300k, 3.072M."""
+    """Return steps as 1M, 300k, 3.072M."""
     for size, unit in ((1_000_000, "M"), (1000, "k")):
         if steps >= size:
             return f"{steps / size:.4g}{unit}"

@@ -1,4 +1,4 @@
-"""Whether runs that stand in two results are the very same: one id can have other numbers, on another machine say."""
+"""Check whether runs that are in two results are identical. One id can have different numbers on different machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from sac_bench.results.load import Results
 
 KEYS = {"evaluations": ["step", "policy"], "episodes": ["step", "policy", "episode"], "training": ["step"]}
-"""What names a row of a run, in each table."""
+"""The columns that identify a row of a run in each table."""
 NOT_COMPARED = ("run_id", "variant", "env", "seed", "wall_seconds")
 
 Rows = dict[str, dict[Any, pd.DataFrame]]
@@ -17,24 +17,24 @@ Rows = dict[str, dict[Any, pd.DataFrame]]
 
 
 class Sameness(NamedTuple):
-    """Of one variant's runs on one environment in two results."""
+    """How one variant's runs in one environment agree in two results."""
 
     same_runs: str
-    """In words: "4 identical, 1 with other numbers from step 2,500 on"; "none" where no id is in both."""
+    """For example "4 identical, 1 with different numbers from step 2,500 on"; "none" if no id is in both."""
     identical: bool
-    """All runs of either are the same in every number."""
+    """Whether all runs of both are the same in every number."""
     deviating: int
-    """Runs with one id and other numbers."""
+    """The number of runs with the same id but different numbers."""
 
 
 def rows_of_runs(results: Results) -> Rows:
-    """A result's rows by run."""
+    """Return a result's rows by run."""
     tables = ((name, getattr(results, name)) for name in KEYS)
     return {name: dict(list(table.groupby(["run_id", "variant"]))) if len(table) else {} for name, table in tables}
 
 
 def same_runs(a: pd.DataFrame, b: pd.DataFrame, rows_a: Rows, rows_b: Rows) -> Sameness:
-    """Of the runs `a` and `b` (rows of Results.runs) of one variant and environment, with all results' rows."""
+    """Compare the runs `a` and `b` (rows of Results.runs) of one variant and environment, given all rows of both."""
     alike, shorter, deviating = 0, [], []
     for run in a.merge(b, on=["run_id", "variant"], suffixes=("_a", "_b")).to_dict("records"):
         step = first_difference(rows_a, rows_b, (run["run_id"], run["variant"]))
@@ -46,21 +46,21 @@ def same_runs(a: pd.DataFrame, b: pd.DataFrame, rows_a: Rows, rows_b: Rows) -> S
             alike += 1
         else:
             shorter.append(min(run["steps_a"], run["steps_b"]))
-    said = [f"{alike} identical"] * bool(alike)
-    said += [f"{len(shorter)} identical up to {min(shorter):,} steps"] if shorter else []
-    said += [f"{len(deviating)} with other numbers from step {min(deviating):,} on"] if deviating else []
-    return Sameness(", ".join(said) or "none", alike == len(a) == len(b), len(deviating))
+    counts = [f"{alike} identical"] * bool(alike)
+    counts += [f"{len(shorter)} identical up to {min(shorter):,} steps"] if shorter else []
+    counts += [f"{len(deviating)} with different numbers from step {min(deviating):,} on"] if deviating else []
+    return Sameness(", ".join(counts) or "none", alike == len(a) == len(b), len(deviating))
 
 
 def first_difference(a: Rows, b: Rows, run: tuple[str, str]) -> int | None:
-    """The first step at which a run's numbers are not the same in two results, of the rows that both have."""
+    """Return the first step at which a run's numbers differ between two results, in the rows that both have."""
     steps: list[int] = []
     for name, keys in KEYS.items():
         if run in a[name] and run in b[name]:
-            mine, other = (side[name][run].set_index(keys) for side in (a, b))
-            rows = mine.index.intersection(other.index)
-            columns = [column for column in mine if column in other and column not in NOT_COMPARED]
-            mine, other = mine.loc[rows, columns], other.loc[rows, columns]
-            same = (mine == other) | (mine.isna() & other.isna())
+            in_a, in_b = (side[name][run].set_index(keys) for side in (a, b))
+            rows = in_a.index.intersection(in_b.index)
+            columns = [column for column in in_a if column in in_b and column not in NOT_COMPARED]
+            in_a, in_b = in_a.loc[rows, columns], in_b.loc[rows, columns]
+            same = (in_a == in_b) | (in_a.isna() & in_b.isna())
             steps += list(rows[~same.all(axis=1)].get_level_values("step"))
     return min(steps, default=None)

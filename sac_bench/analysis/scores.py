@@ -124,9 +124,9 @@ def note(manifest: Manifest) -> str:
             continue
         at = equal_steps(manifest)[env, manifest.reference]
         everybody = all(at in evaluated_at(manifest, env, name) for name in manifest.variants)
-        why = "the most that all were evaluated at" if everybody else "where the shortest trainings end"
+        reason = "the most that all were evaluated at" if everybody else "where the shortest trainings end"
         longer = [_longer(manifest, env, name, at) for name in manifest.variants]
-        sentences += [f"On {env} scores are those{at_words(manifest, env)}, {why}; learning curves continue beyond."]
+        sentences += [f"On {env} scores are those{at_words(manifest, env)}, {reason}; learning curves continue beyond."]
         sentences += [sentence for sentence in longer if sentence]
     return " ".join(sentences)
 

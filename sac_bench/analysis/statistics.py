@@ -1,10 +1,10 @@
-"""Statistics of runs: pure functions of arrays. Seeds are the first axis everywhere.
+"""Statistics of runs: pure functions of arrays. Seeds are always the first axis.
 
-Of one environment, scores are an array [S] and curves [S, T]. Of several, a sequence of such arrays, one an
-environment, which may differ in their seeds; every environment then weighs the same, however many seeds it has.
-Aggregates over environments want scores on one scale: see `normalised`.
+For one environment, scores are an array [S] and curves [S, T]. For several, they are a sequence of such arrays, one per
+environment. The number of seeds may differ; every environment has the same weight. Aggregates over environments require
+scaled scores: see `normalised`.
 
-Bootstrap intervals are for display: with few seeds they are too narrow. Verdicts stand on Student's t
+Bootstrap intervals are for display: with few seeds they are too narrow. Verdicts are based on Student's t
 (sac_bench/analysis/verdicts.py).
 """
 
@@ -22,19 +22,19 @@ LAST_SHARE = 0.1
 """A run's score is the mean of its evaluations in the last tenth of its steps."""
 RESAMPLES = 2000
 BLOCK = 2**15
-"""Numbers in a block of resampled statistics: small enough for a core's cache."""
+"""Numbers in a block of resampled statistics, which must fit a core's cache."""
 
 Array = NDArray[np.float64]
 Runs = Sequence[ArrayLike]
-"""One array [S_e, ...] an environment e: a score or a curve a seed; finite; the axes after the first are the same."""
+"""One finite array [S_e, ...] per environment e, with a score or curve per seed. Only the first axes may differ."""
 Weights = Sequence[Array]
-"""One array [S_e, B] an environment: each seed's share of it in B resamples; a column adds up to 1."""
+"""One array [S_e, B] per environment: each seed's share in B resamples. Each column sums to 1."""
 Aggregate = Callable[[Runs, Weights | None], Array]
-"""A statistic of all runs: [...], or, with weights, of B resamples of them [..., B]."""
+"""A statistic of all runs [...] or, with weights, of B resamples of them [..., B]."""
 
 
 class Estimate(NamedTuple):
-    """A value and its 95% interval; NaN bounds where there are too few seeds for one."""
+    """A value and its 95% interval; the bounds are NaN if there are too few seeds."""
 
     value: float
     low: float
@@ -42,7 +42,7 @@ class Estimate(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Values and their 95% intervals: three arrays of one shape, [] for a single number; NaN as in an Estimate."""
+    """Values and their 95% intervals: three arrays of one shape, [] for one number; NaN as in an Estimate."""
 
     value: Array
     low: Array
@@ -53,7 +53,7 @@ class Band(NamedTuple):
 
 
 def run_score(steps: ArrayLike, returns: ArrayLike, total: int) -> float:
-    """Mean of `returns` [T] evaluated at `steps` [T] > 0.9 total; the last one if there are none there."""
+    """Return the mean of `returns` [T] evaluated at `steps` [T] > 0.9 total, or the last one if there are none."""
     at, values = np.asarray(steps), np.asarray(returns, dtype=float)
     if len(values) == 0:
         return float("nan")
@@ -62,9 +62,9 @@ def run_score(steps: ArrayLike, returns: ArrayLike, total: int) -> float:
 
 
 def area_score(steps: ArrayLike, returns: ArrayLike) -> float:
-    """Area under the curve `returns` [T] at `steps` [T] by the trapezoidal rule, over its width: a mean return.
+    """Return the area under `returns` [T] at `steps` [T] by the trapezoidal rule, divided by its width: a mean return.
 
-    Steps in any order, each once; the only return of a curve of one, NaN of none.
+    Steps may be in any order but must not be duplicated. A single return is its own area; without returns it is NaN.
     """
     at, values = np.asarray(steps, dtype=float), np.asarray(returns, dtype=float)
     if len(values) < 2:
@@ -74,9 +74,10 @@ def area_score(steps: ArrayLike, returns: ArrayLike) -> float:
 
 
 def normalised(scores: ArrayLike, random: float, reference: float) -> Array:
-    """Scores of one environment where a random policy's is 0 and a reference's 1. ValueError unless random < reference.
+    """Scale one environment's scores: a random policy's becomes 0, the reference's 1.
 
-    Aggregates over environments stand and fall with the reference: a table must name it.
+    Aggregates over environments depend on the reference, so a table must name it. Raises ValueError unless random <
+    reference.
     """
     if not random < reference:
         raise ValueError(f"the reference's score, {reference}, must be above a random policy's, {random}")
@@ -87,12 +88,12 @@ def normalised(scores: ArrayLike, random: float, reference: float) -> Array:
 
 
 def iqm(values: ArrayLike) -> Array:
-    """Interquartile mean over the first axis: [S, ...] -> [...]. With fewer than four seeds, the mean."""
+    """Return the interquartile mean over the first axis, [S, ...] -> [...]; with fewer than four seeds, the mean."""
     return np.asarray(stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=0))
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
-    """Mean of `values` [S] with Student's t interval."""
+    """Return the mean of `values` [S] with Student's t interval."""
     x = np.asarray(values, dtype=float)
     if len(x) < 2:
         return Estimate(float(x.mean()) if len(x) else float("nan"), float("nan"), float("nan"))
@@ -102,22 +103,22 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two means, as Student's t sees it; made by `unpaired` or `paired`."""
+    """A difference of two means with what Student's t requires; made by `unpaired` or `paired`."""
 
     value: float
     variances: tuple[float, ...]
-    """Over the seeds of each side; paired, one: of the pairs' differences. NaN of fewer than two seeds."""
+    """Variance over the seeds of each side; if paired, one: of the pairs' differences. NaN below two seeds."""
     seeds: tuple[int, ...]
-    """Of each side; paired, one: the pairs."""
+    """The number of seeds of each side; if paired, one: the number of pairs."""
 
     @property
     def error(self) -> float:
-        """The standard error; NaN where a side has fewer than two seeds."""
+        """The standard error; NaN if a side has fewer than two seeds."""
         return float(np.sqrt(sum(self._squares)))
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom by Welch and Satterthwaite; NaN where the error is NaN or 0."""
+        """The degrees of freedom by Welch and Satterthwaite; NaN if the error is NaN or 0."""
         if not self.error > 0:
             return float("nan")
         shares = [square / sum(self._squares) for square in self._squares]
@@ -128,30 +129,33 @@ class Difference:
         return [v / n if n > 1 else float("nan") for v, n in zip(self.variances, self.seeds, strict=True)]
 
     def tail(self, distance: float) -> float:
-        """The chance that the difference is at least this far above the true one. Without spread, 0, 1/2 or 1."""
+        """Return the probability that the difference is at least this far above the true one.
+
+        Without error, it is 0, 1/2 or 1.
+        """
         if self.error == 0:
             return float(np.heaviside(-distance, 0.5))
         return float(stats.t.sf(distance / self.error, self.freedom))
 
     def interval(self, level: float = 0.95) -> Estimate:
-        """With Student's t interval."""
+        """Return the difference with Student's t interval."""
         half = 0.0 if self.error == 0 else float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.error)
         return Estimate(self.value, self.value - half, self.value + half)
 
     def with_seeds(self, n: int) -> Difference:
-        """As this, had each side n seeds."""
+        """Return the same difference with n seeds on each side."""
         return replace(self, seeds=(n,) * len(self.seeds))
 
 
 def unpaired(a: ArrayLike, b: ArrayLike) -> Difference:
-    """mean(a) - mean(b) of seeds [S] and [S'] that have nothing to do with each other (Welch 1947)."""
+    """Return mean(a) - mean(b) of independent seeds [S] and [S'] (Welch 1947)."""
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     value = float(x.mean() - y.mean()) if len(x) and len(y) else float("nan")
     return Difference(value, (_variance(x), _variance(y)), (len(x), len(y)))
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> Difference:
-    """mean(a) - mean(b), seeds [S] and [S] in the same order, by the differences of the pairs. ValueError otherwise."""
+    """Return mean(a) - mean(b) from the differences of pairs: seeds [S] and [S] in one order. ValueError otherwise."""
     between = np.subtract(*_pairs(a, b))
     return Difference(float(between.mean()) if len(between) else float("nan"), (_variance(between),), (len(between),))
 
@@ -168,12 +172,12 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
 
 
 def difference_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
-    """mean(a) - mean(b), seeds [S] and [S'] unpaired, with Welch's t interval."""
+    """Return mean(a) - mean(b) of unpaired seeds [S] and [S'] with Welch's t interval."""
     return unpaired(a, b).interval(level)
 
 
 def seed_correlation(a: ArrayLike, b: ArrayLike) -> float:
-    """Pearson's correlation of paired seeds [S] and [S] in [-1, 1]; NaN of fewer than three or without spread."""
+    """Return Pearson's correlation of paired seeds [S] and [S]; NaN below three seeds or without spread."""
     x, y = _pairs(a, b)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
@@ -184,26 +188,26 @@ def seed_correlation(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def aggregate_mean(runs: Runs, weights: Weights | None = None) -> Array:
-    """Mean over environments of the means over seeds."""
+    """Return the mean over environments of the means over seeds."""
     return np.asarray(np.mean(_means(runs, weights), axis=0))
 
 
 def aggregate_median(runs: Runs, weights: Weights | None = None) -> Array:
-    """Median over environments of the means over seeds."""
+    """Return the median over environments of the means over seeds."""
     return np.asarray(np.median(_means(runs, weights), axis=0))
 
 
 def aggregate_optimality_gap(runs: Runs, weights: Weights | None = None, target: float = 1.0) -> Array:
-    """How far runs stay below the target on average; one above it counts as at it."""
+    """Return how far runs are below the target on average; runs above it count as at it."""
     return target - aggregate_mean([np.minimum(x, target) for x in runs], weights)
 
 
 def aggregate_iqm(runs: Runs, weights: Weights | None = None) -> Array:
-    """Mean of the middle half of all N runs: floor(N / 4) / N of their weight is cut at each end.
+    """Return the mean of the middle half of all N runs: floor(N / 4) / N of their weight is cut at each end.
 
-    With the same number of seeds everywhere, the 25% trimmed mean of all runs together. Resamples are not sorted one by
-    one: the mean of what is left is the lowest score, plus every gap between neighbours in the sorted scores times the
-    share of what is left that lies above it.
+    If all environments have the same number of seeds, this is the 25% trimmed mean of all runs. Resamples are not
+    sorted one by one: the mean of the remaining weight is the lowest score plus, for every gap between neighbours in
+    the sorted scores, the gap times the share of the remaining weight above it.
     """
     x = np.concatenate(_checked(runs))
     weight = np.concatenate(_weights(runs, weights)) / len(runs)
@@ -221,7 +225,7 @@ def aggregate_iqm(runs: Runs, weights: Weights | None = None) -> Array:
 
 
 def aggregate_improvement(runs: Runs, weights: Weights | None = None) -> Array:
-    """Of scores [S_e] of a in E environments and then of b in the same: see `probability_of_improvement`."""
+    """Return `probability_of_improvement` of a over b, given scores [S_e] of a in E environments, then of b."""
     half = len(runs) // 2
     x, shares = _checked(runs), _weights(runs, weights)
     chances = []
@@ -233,7 +237,7 @@ def aggregate_improvement(runs: Runs, weights: Weights | None = None) -> Array:
 
 
 def _means(runs: Runs, weights: Weights | None) -> Array:
-    """Means over seeds [E, ...], or [E, ..., B] of resamples."""
+    """Return means over seeds [E, ...], or of resamples [E, ..., B]."""
     means = np.array(
         [np.tensordot(x, share, axes=(0, 0)) for x, share in zip(_checked(runs), _weights(runs, weights), strict=True)]
     )
@@ -243,12 +247,12 @@ def _means(runs: Runs, weights: Weights | None) -> Array:
 def _checked(runs: Runs) -> list[Array]:
     arrays = [np.asarray(x, dtype=float) for x in runs]
     if not arrays or not all(map(len, arrays)):
-        raise ValueError("an aggregate needs environments, and at least one seed in each")
+        raise ValueError("an aggregate requires environments with at least one seed each")
     return arrays
 
 
 def _weights(runs: Runs, weights: Weights | None) -> Weights:
-    """Where none are given, each seed's share of its environment, as one resample."""
+    """Return the weights; if there are none, equal weights as one resample."""
     return weights or [np.full((len(x), 1), 1 / len(x)) for x in _checked(runs)]
 
 
@@ -256,9 +260,10 @@ def _weights(runs: Runs, weights: Weights | None) -> Weights:
 
 
 def bootstrap(runs: Runs, aggregate: Aggregate, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0) -> Band:
-    """A statistic of runs with its percentile interval [...]: seeds are drawn anew within each environment.
+    """Return a statistic of runs with its percentile interval [...]: seeds are resampled within each environment.
 
-    Whole curves are drawn. NaN bounds where an environment has fewer than two seeds. ValueError where one has none.
+    Whole curves are resampled. The bounds are NaN if an environment has fewer than two seeds. Raises ValueError if one
+    has none.
     """
     value = aggregate(runs, None)
     if min(map(len, _checked(runs))) < 2:
@@ -269,7 +274,7 @@ def bootstrap(runs: Runs, aggregate: Aggregate, resamples: int = RESAMPLES, leve
 
 
 def _resampled(runs: list[Array], resamples: int, size: int, seed: int) -> Iterator[Weights]:
-    """Weights of the resamples, in blocks for statistics of `size` numbers."""
+    """Yield the weights of the resamples, in blocks for statistics of `size` numbers."""
     random = np.random.default_rng(seed)
     most = max(1, min(BLOCK // size, 100 * BLOCK // sum(map(len, runs))))
     for first in range(0, resamples, most):
@@ -283,21 +288,22 @@ def _resampled(runs: list[Array], resamples: int, size: int, seed: int) -> Itera
 
 
 def bootstrap_iqm(curves: ArrayLike, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0) -> Band:
-    """IQM over seeds of one environment's curves [S, T] and its bootstrap interval: three arrays [T]."""
+    """Return the IQM over seeds of one environment's curves [S, T] with its bootstrap interval: three arrays [T]."""
     return bootstrap([curves], aggregate_iqm, resamples, level, seed)
 
 
 def performance_profile(runs: Runs, thresholds: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Band:
-    """Share of runs with scores [S_e] above each of `thresholds` [T], with its bootstrap interval [T] (section 4.3)."""
+    """Return the share of runs [S_e] that score above each threshold [T], with its bootstrap interval (section 4.3)."""
     above = [x[:, None] > np.asarray(thresholds) for x in _checked(runs)]
     return bootstrap(above, aggregate_mean, resamples, seed=seed)
 
 
 def probability_of_improvement(a: Runs, b: Runs, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """P(a > b) + P(a = b) / 2 of a run of each, the mean over environments, with its bootstrap interval.
+    """Return P(a > b) + P(a = b) / 2 for a run of each, averaged over environments, with its bootstrap interval.
 
-    Scores [S_e] and [S'_e] in the same environments in the same order; Mann and Whitney's U over S_e S'_e. Seeds of
-    the two sides are drawn apart. ValueError where they differ in the number of environments.
+    In each environment it is Mann and Whitney's U over S_e S'_e, for scores [S_e] and [S'_e]. Both have the same
+    environments in the same order, and their seeds are resampled independently. Raises ValueError if the numbers of
+    environments differ.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} environments against {len(b)}")

@@ -1,10 +1,10 @@
-"""Words for differences: better, worse, equivalent, undecided. Pure functions of t statistics.
+"""Verdicts on differences: better, worse, equivalent, undecided. Pure functions of t statistics.
 
-A difference is `unpaired` by default: decided before any result is seen, never by the correlation found. Variants
-trained with the same seeds share initial weights and environments, but need not stay alike: training amplifies small
-differences. Pairing halves the degrees of freedom, so that with five seeds a side it pays only above a correlation of
-about 0.3. Where pairs are positively correlated, Welch's intervals are too wide: words come later, not wrongly. Where
-negatively, they are too narrow. `seed_correlation` is reported so that a reader sees which it is.
+Differences between variants are `unpaired`. This was decided before any result was seen, not by the observed
+correlation. Variants trained with the same seeds share initial weights and environments but may diverge, because
+training amplifies small differences. Pairing halves the degrees of freedom, so with five seeds per side it pays only
+above a correlation of about 0.3. If pairs are positively correlated, Welch's intervals are too wide: verdicts need more
+seeds but are not wrong. If negatively, they are too narrow. `seed_correlation` is reported to show which is the case.
 
 Sources: Holm 1979 (Scandinavian Journal of Statistics 6, p. 65); two one-sided tests, Schuirmann 1987 (Journal of
 Pharmacokinetics and Biopharmaceutics 15, p. 657), and their power, Phillips 1990 (the same, 18, p. 137).
@@ -25,58 +25,63 @@ from sac_bench.analysis.statistics import Array, Difference
 
 Word = Literal["better", "worse", "equivalent", "undecided"]
 MIN_SEEDS = 5
-"""Fewer seeds on a side get no word."""
+"""There is no verdict with fewer seeds on a side."""
 MOST_SEEDS = 1000
-"""Nobody is told to train more than this."""
+"""The most seeds per side that are ever suggested."""
 ALPHA = 0.05
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a table says about one of its differences; p-values are after Holm over the table."""
+    """The verdict on one difference of a table. p-values are after Holm's correction over the table."""
 
     word: Word | None
-    """None below five seeds a side."""
+    """None below five seeds per side."""
     p_difference: float
-    """Of no difference; NaN where there is no word."""
+    """p-value of no difference; NaN without a verdict."""
     p_equivalence: float
-    """Of a difference of the margin or more; NaN where there is no word or no margin."""
+    """p-value of a difference of the margin or more; NaN without a verdict or a margin."""
     seeds_needed: int | None = None
-    """Where undecided: a side's seeds that would decide it at 80% power; None above MOST_SEEDS."""
+    """If undecided: the seeds per side that would decide it at 80% power; None above MOST_SEEDS."""
 
-    def in_words(self) -> str:
-        """As "better", "undecided (23 seeds a side would decide)"; empty where there is no word."""
+    def in_words(self, short: bool = False) -> str:
+        """Return "better" or "undecided (23 seeds per side would decide)", short "undecided (23 seeds)"; "" if none."""
         if self.word != "undecided":
             return self.word or ""
-        return f"undecided ({self.seeds_needed or f'more than {MOST_SEEDS}'} seeds a side would decide)"
+        return f"undecided ({seeds_text(self.seeds_needed)}{'' if short else ' per side would decide'})"
+
+
+def seeds_text(seeds: int | None) -> str:
+    """Return "23 seeds"; for None, "more than 1000 seeds"."""
+    return f"{seeds or f'more than {MOST_SEEDS}'} seeds"
 
 
 def verdicts(differences: Sequence[Difference], margins: Sequence[float | None], alpha: float = ALPHA) -> list[Verdict]:
-    """A table's verdicts: differences from the reference, and each claim's margin, > 0, in units of the score.
+    """Return the verdicts on a table's differences, with each one's margin (> 0, in units of the score) or None.
 
-    Holm goes over all differences of the table with enough seeds, and apart over all equivalences, so that in a whole
-    table at most 5% name a difference where there is none, and at most 5% call equivalent what is not.
+    Holm's correction is over all differences with enough seeds, and separately over all equivalences. The chance that a
+    table has any false difference is at most alpha, and so is the chance that it has any false equivalence.
     """
     enough = [min(d.seeds) >= MIN_SEEDS for d in differences]
-    tested = list(zip(differences, margins, enough, strict=True))
-    different = holm([difference_p(d) if go else np.nan for d, _, go in tested])
-    equal = holm([equivalence_p(d, m) if go and m is not None else np.nan for d, m, go in tested])
-    # The strictest of Holm's steps: seeds that are enough there are enough wherever the p-value falls in the table.
+    cases = list(zip(differences, margins, enough, strict=True))
+    different = holm([difference_p(d) if testable else np.nan for d, _, testable in cases])
+    equal = holm([equivalence_p(d, m) if testable and m is not None else np.nan for d, m, testable in cases])
+    # At Holm's strictest step: seeds that suffice there suffice wherever the p-value ranks in the table.
     strictest = [alpha / max(1, int(np.isfinite(family).sum())) for family in (different, equal)]
     result = []
-    for (d, margin, _), p, q in zip(tested, different, equal, strict=True):
-        said = word(d, float(p), float(q), alpha)
-        needed = seeds_to_decide(d, margin, strictest[0], strictest[1]) if said == "undecided" else None
-        result.append(Verdict(said, float(p), float(q), needed))
+    for (d, margin, _), p, q in zip(cases, different, equal, strict=True):
+        outcome = word(d, float(p), float(q), alpha)
+        needed = seeds_to_decide(d, margin, strictest[0], strictest[1]) if outcome == "undecided" else None
+        result.append(Verdict(outcome, float(p), float(q), needed))
     return result
 
 
 def word(difference: Difference, p_difference: float, p_equivalence: float, alpha: float = ALPHA) -> Word | None:
-    """The word for a - b from its two p-values (NaN: no margin): is a better? None below five seeds a side.
+    """Return whether a is better, from the p-values of a - b (NaN without a margin); None below five seeds per side.
 
-    A difference shown to lie within the margin is equivalent, also where it is shown not to be zero: the margin says
-    from where on a difference matters.
+    A difference that is shown to be within the margin is equivalent even if it is shown not to be zero, because the
+    margin defines which differences matter.
     """
     if min(difference.seeds) < MIN_SEEDS:
         return None
@@ -88,7 +93,7 @@ def word(difference: Difference, p_difference: float, p_equivalence: float, alph
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """p-values [M] adjusted so that comparing each with alpha errs anywhere in the table with at most alpha.
+    """Return p-values [M] adjusted by Holm's method: comparing each with alpha keeps the familywise error within alpha.
 
     NaN stays NaN and does not count.
     """
@@ -101,24 +106,25 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def difference_p(difference: Difference) -> float:
-    """Two-sided p-value of no difference, by Student's t; NaN where there is no error."""
+    """Return the two-sided p-value of no difference, by Student's t; NaN if the standard error is NaN."""
     return 2 * difference.tail(abs(difference.value))
 
 
 def equivalence_p(difference: Difference, margin: float) -> float:
-    """p-value of a difference of `margin` > 0 or more in either direction: the larger of two one-sided ones.
+    """Return the p-value of a difference of `margin` > 0 or more in either direction: the larger of two one-sided ones.
 
-    At most alpha exactly where the interval at level 1 - 2 alpha lies within the margin. ValueError unless margin > 0.
+    It is at most alpha exactly if the interval at level 1 - 2 alpha is within the margin. Raises ValueError unless
+    margin > 0.
     """
     if not margin > 0:
-        raise ValueError(f"a margin of equivalence must be above 0, not {margin}")
+        raise ValueError(f"an equivalence margin must be above 0, not {margin}")
     return difference.tail(margin - abs(difference.value))
 
 
 def noninferiority_p(difference: Difference, margin: float) -> float:
-    """p-value of a difference of -margin or less, one-sided: small where a - b is shown to be no worse than by that.
+    """Return the one-sided p-value of a difference of -margin or less: small if a is shown to be at most that worse.
 
-    ValueError unless margin > 0.
+    Raises ValueError unless margin > 0.
     """
     if not margin > 0:
         raise ValueError(f"a margin must be above 0, not {margin}")
@@ -126,28 +132,31 @@ def noninferiority_p(difference: Difference, margin: float) -> float:
 
 
 def inferiority_p(difference: Difference, margin: float) -> float:
-    """p-value of a difference of -margin or more, one-sided: small where a is shown to be worse by more than that."""
+    """Return the one-sided p-value of a difference of -margin or more: small if a is shown to be worse by more."""
     return difference.tail(-(margin + difference.value))
 
 
 def outside_p(difference: Difference, margin: float) -> float:
-    """p-value of a difference within the margin: small where it is shown to be larger, in either direction."""
+    """Return the p-value of a difference within the margin: small if it is shown to be larger in either direction."""
     return min(1.0, 2 * difference.tail(abs(difference.value) - margin))
 
 
 def shift_power(difference: Difference, beyond: float, alpha: float = ALPHA) -> float:
-    """The chance that a one-sided test shows a distance above 0, were `beyond` and the variances the true ones."""
+    """Return the power of a one-sided test to show a distance above 0, if `beyond` and the variances are true."""
     t = stats.t.isf(alpha, difference.freedom)
     return float(stats.nct.sf(t, difference.freedom, beyond / difference.error))
 
 
 def difference_power(difference: Difference, alpha: float = ALPHA) -> float:
-    """The chance to show this difference in its own direction, were it and its variances the true ones."""
+    """Return the power to show this difference in its own direction, if it and its variances are true."""
     return shift_power(difference, abs(difference.value), alpha / 2)
 
 
 def equivalence_power(difference: Difference, margin: float, alpha: float = ALPHA) -> float:
-    """The chance to show it equivalent, were it and its variances the true ones; a lower bound, close above a half."""
+    """Return the power to show equivalence, if the difference and its variances are true.
+
+    It is a lower bound, close to the power where that is above a half.
+    """
     t = stats.t.isf(alpha, difference.freedom)
     above, below = ((sign * margin - difference.value) / difference.error for sign in (1, -1))
     passes = stats.nct.cdf(-t, difference.freedom, -above) - stats.nct.cdf(t, difference.freedom, -below)
@@ -162,9 +171,10 @@ def seeds_to_decide(
     power: float = POWER,
     most: int = MOST_SEEDS,
 ) -> int | None:
-    """The least number of seeds a side, of five or more, at which either test decides with this power; None above most.
+    """Return the fewest seeds per side, at least five, at which either test decides with this power; None above `most`.
 
-    As if the difference and the variances observed were the true ones: of few seeds a rough guide. 0 variances: five.
+    Assumes that the observed difference and variances are the true ones: with few seeds, a rough guide. Five if the
+    variances are 0.
     """
 
     def best(planned: Difference) -> float:
@@ -177,15 +187,16 @@ def seeds_to_decide(
 def least_seeds(
     difference: Difference, power_of: Callable[[Difference], float], power: float = POWER, most: int = MOST_SEEDS
 ) -> int | None:
-    """The least number of seeds a side, of five or more, at which a test has this power; None above `most`.
+    """Return the fewest seeds per side, at least five, at which a test has this power; None above `most`.
 
-    `power_of` a difference with an error above 0, which it grows with the seeds; without error, five are enough.
+    `power_of` gives the power for a difference with an error above 0 and must grow with the seeds. Five if there is no
+    error.
     """
 
     def decides(n: int) -> bool:
         planned = difference.with_seeds(n)
         return planned.error == 0 or power_of(planned) >= power
 
-    tried = range(MIN_SEEDS, most + 1)
-    found = bisect_left(tried, True, key=decides)
-    return tried[found] if found < len(tried) else None
+    candidates = range(MIN_SEEDS, most + 1)
+    place = bisect_left(candidates, True, key=decides)
+    return candidates[place] if place < len(candidates) else None

@@ -40,14 +40,14 @@ FILE = "robustness.json"
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions a policy is played under.
+    """The conditions under which a policy is played.
 
-    action_noise: standard deviation of Gaussian noise on each action in [-1, 1], clipped after it.
-    observation_noise: of Gaussian noise on what the policy sees, in standard deviations of each number over the same
-    policy's episodes without it.
-    mass: by what masses and inertias of the bodies are multiplied, in Gymnasium's environment of the same name, because
-    EnvPool's cannot be changed; None: the run's own environment.
-    sampled: act by sampled actions, whatever the policy is scored by.
+    action_noise: standard deviation of Gaussian noise on each action in [-1, 1], which is then clipped.
+    observation_noise: standard deviation of Gaussian noise on each observed number, in units of that number's standard
+    deviation over the same policy's episodes without noise.
+    mass: factor on the masses and inertias of the bodies. Uses Gymnasium's environment of the same name, because
+    EnvPool's cannot be changed. None: the run's own environment.
+    sampled: act by sampled actions, whichever actions score the policy.
     """
 
     episodes: int = 10
@@ -58,18 +58,18 @@ class Conditions:
 
 
 class Played(NamedTuple):
-    """E episodes, undiscounted; `deviation` is over all that was observed in them before an action."""
+    """E episodes with undiscounted returns."""
 
     returns: NDArray[np.float64]  # [E]
-    last: NDArray[np.float32]  # [E, D], what the last action led to
+    last: NDArray[np.float32]  # [E, D], the observation after the last action
     terminated: NDArray[np.bool_]  # [E]
-    deviation: NDArray[np.float64]  # [D]
+    deviation: NDArray[np.float64]  # [D], standard deviation over all observations that preceded an action
 
 
 def play(policy: Policy, conditions: Conditions, noise: NDArray[np.float64] | float, threads: int) -> Played:
-    """Whole episodes of a policy, equal to the bit every time; noise: of each observed number [D], standard deviations.
+    """Play whole episodes of a policy, reproducible to the bit. noise: standard deviations on the observed numbers [D].
 
-    One thread makes the products: small ones are no faster on more, and their bits may depend on how many there are.
+    Matrix products use one thread: small ones are no faster with more, and their bits may depend on the number.
     """
     spec, episodes = policy.spec, conditions.episodes
     sampled = conditions.sampled or ALGORITHMS[spec.algorithm].scored_by == "sample"
@@ -116,13 +116,14 @@ def _same_bits() -> Iterator[None]:
 
 
 class MeasuredPolicy:
-    """A policy and the episodes it has played, so that none is played twice."""
+    """A policy and its episodes by conditions, so that none are played twice."""
 
     def __init__(self, policy: Policy, threads: int = 1) -> None:
         self._policy, self._threads = policy, threads
         self._played: dict[Conditions, Played] = {}
 
     def played(self, conditions: Conditions) -> Played:
+        """Return the episodes under some conditions, playing them if necessary."""
         if conditions not in self._played:
             noise: NDArray[np.float64] | float = 0.0
             if conditions.observation_noise:
@@ -151,7 +152,7 @@ def goal_entropy(conditions: Conditions, policy: MeasuredPolicy) -> float:
 
 
 def entropy(shares: NDArray[np.float64]) -> float:
-    """In nats, of shares that are first made to sum to 1; 0 when all are 0."""
+    """Return the entropy in nats of shares, normalised to sum to 1; 0 if all are 0."""
     share = shares[shares > 0] / shares.sum()
     return float(-(share * np.log(share)).sum()) + 0.0  # no -0.0
 
@@ -176,7 +177,7 @@ MEASURING: dict[str, Callable[[MeasuredPolicy], float]] = {
     "goals": partial(goals, SAMPLED),
     "goal-entropy": partial(goal_entropy, SAMPLED),
 }
-"""How each of spec/measures.py's ROBUSTNESS is measured."""
+"""{name of a measure in spec/measures.py's ROBUSTNESS: the function that measures it}."""
 
 
 def measure(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -> dict[str, float]:

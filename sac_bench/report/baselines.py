@@ -1,4 +1,4 @@
-"""The table of several algorithms: variants against environments, and comparable published scores below them."""
+"""The table that compares algorithms: a row per variant and published result, a column per environment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.published import METRICS, STEPS_TOLERANCE, for_env, in_words, of_algorithm
 from sac_bench.analysis.scores import equal_steps, note
 from sac_bench.report.page import markdown
@@ -15,11 +16,11 @@ from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
 LEGEND = (
-    "Cells: mean score [95% interval] (seeds that entered). Published: mean ± standard deviation over seeds (seeds), "
-    "by other code and settings; IQM where it says so. The metrics differ: a final evaluation is the mean over seeds "
-    "of one evaluation at that step; a maximum over the curve is the best of them, higher by construction; a training "
-    "return is of the episodes it trained on, exploration included; ~ was read off a graph. Sources, and what counts "
-    "as comparable: docs/published.md."
+    "Cells: mean score [95% interval] (seeds that count). Published scores: mean ± standard deviation over seeds "
+    "(seeds), or IQM where marked, from other code and settings. The metrics differ: a final evaluation is the mean "
+    "over seeds of one evaluation at that step; a maximum over the curve is the best evaluation, so it is higher by "
+    "construction; a training return is from training episodes, including exploration; ~ marks values read off a "
+    "graph. Sources and the definition of comparable: docs/published.md."
 )
 COLUMNS = (
     "kind",
@@ -43,16 +44,16 @@ COLUMNS = (
 
 
 def beside(manifest: Manifest, env: str) -> pd.DataFrame:
-    """The published scores comparable to an experiment's on an environment, of its algorithms alone.
+    """Return the published scores of an experiment's algorithms that are comparable in an environment.
 
-    `near`: at the steps at which ours are scored.
+    `near`: at about the steps at which the experiment's runs are scored.
     """
     rows = for_env(env, equal_steps(manifest)[env, manifest.reference])
     return pd.concat([of_algorithm(rows, algorithm) for algorithm in manifest.algorithms], ignore_index=True)
 
 
 def comparison(final: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """A row a score: ours, then what is published; `near`: at about our number of steps, so shown to a reader."""
+    """Return a row per score: ours, then published ones. `near`: at about our number of steps, so shown to readers."""
     of_variant = {name: variant.algorithm for name, variant in manifest.variants.items()}
     rows = []
     for row in _records(final):
@@ -75,31 +76,31 @@ def comparison(final: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
 
 
 def presented_comparison(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """A row a variant, then a row a published algorithm, source, metric, version and steps; a column an environment."""
+    """Return the table for a reader: a row per variant, then per set of published scores; a column per environment."""
     shown = table[table["near"]]
     names = {variant: _variant_label(variant, manifest) for variant in manifest.variants}
     published = _published_labels([row for row in _records(shown) if _is_published(row)])
     cells: dict[str, list[str]] = {"variant": list(dict.fromkeys([*names.values(), *published.values()]))}
     for env in manifest.envs:
         of_env = shown[shown["env"] == env]
-        digits = 1 if of_env["mean"].abs().max() < 100 else 0
+        spec = score_format(of_env["mean"].abs().max())
         column = {}
         for row in _records(of_env):
             if _is_published(row):
-                column[published[_published_key(row)]] = _published_cell(row, digits)
+                column[published[_published_key(row)]] = _published_cell(row, spec)
             else:
-                column[names[row["variant"]]] = _our_cell(row, len(manifest.seeds), digits)
+                column[names[row["variant"]]] = _our_cell(row, len(manifest.seeds), spec)
         cells[env] = [column.get(label, "") for label in cells["variant"]]
     return pd.DataFrame(cells)
 
 
 def without_published(table: pd.DataFrame, manifest: Manifest) -> str:
-    """Which environments have no published score beside ours; empty where all have one."""
-    there = set(table.loc[(table["kind"] == "published") & table["near"], "env"])
+    """Return a sentence on the environments without a comparable published score; "" if all have one."""
+    covered = set(table.loc[(table["kind"] == "published") & table["near"], "env"])
     lacking = [
         f"{env} ({in_words(equal_steps(manifest)[env, manifest.reference])} steps)"
         for env in manifest.envs
-        if env not in there
+        if env not in covered
     ]
     return (
         f"No comparable published score within {STEPS_TOLERANCE:.0%} of the steps: {', '.join(lacking)}."
@@ -109,7 +110,7 @@ def without_published(table: pd.DataFrame, manifest: Manifest) -> str:
 
 
 def write_comparison(table: pd.DataFrame, manifest: Manifest, folder: Path) -> None:
-    """comparison.csv with every comparable published score; .md and .tex with those at about our steps."""
+    """Write comparison.csv with all comparable published scores, and .md and .tex with those at about our steps."""
     shown = presented_comparison(table, manifest)
     notes = [text for text in (note(manifest), without_published(table, manifest), LEGEND, RULES) if text]
     write_text(folder / "comparison.csv", table.to_csv(index=False))
@@ -126,19 +127,22 @@ def _is_published(row: dict[str, Any]) -> bool:
 
 
 def _variant_label(variant: str, manifest: Manifest) -> str:
-    """As "ppo", or "v1 (sac)" where the name is not the algorithm's."""
+    """Return "ppo", or "v1 (sac)" if the name is not the algorithm's."""
     algorithm = manifest.variants[variant].algorithm
     return variant if variant == algorithm else f"{variant} ({algorithm})"
 
 
 def _published_key(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What published scores in one row of the table share: all but the task."""
+    """Return what the published scores in one row of the table have in common: everything except the task."""
     version = row["published_env"].rpartition("-")[2]
     return row["algorithm"], row["source"], row["metric"], row["steps"], row["seeds"], version
 
 
 def _published_labels(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
-    """As "published SAC, simbav2 (final evaluation, HalfCheetah-v4, 1M steps, 10 seeds)"; "v4" of several tasks."""
+    """Return labels such as "published SAC, simbav2 (final evaluation, HalfCheetah-v4, 1M steps, 10 seeds)".
+
+    With several tasks, the label has only their version, for example "v4".
+    """
     envs: dict[tuple[Any, ...], set[str]] = {}
     for row in rows:
         envs.setdefault(_published_key(row), set()).add(row["published_env"])
@@ -151,20 +155,18 @@ def _published_labels(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
     return labels
 
 
-def _our_cell(row: dict[str, Any], asked: int, digits: int) -> str:
-    """As "80 [55, 105] (3)"; "(2 of 3)" where some did not enter, "(3, 1 diverged)"."""
-    said = [str(row["seeds"]) + (f" of {asked}" if row["seeds"] < asked else "")]
+def _our_cell(row: dict[str, Any], requested: int, spec: str) -> str:
+    """Return "80 [55, 105] (3)"; "(2 of 3)" if some seeds do not count, "(3, 1 diverged)"."""
+    counts = [str(row["seeds"]) + (f" of {requested}" if row["seeds"] < requested else "")]
     if row["diverged"]:
-        said.append(f"{row['diverged']} diverged")
-    mean = "" if pd.isna(row["mean"]) else f"{row['mean']:.{digits}f} "
-    interval = "" if pd.isna(row["ci_low"]) else f"[{row['ci_low']:.{digits}f}, {row['ci_high']:.{digits}f}] "
-    return f"{mean}{interval}({', '.join(said)})"
+        counts.append(f"{row['diverged']} diverged")
+    return f"{interval(row['mean'], row['ci_low'], row['ci_high'], spec=spec)} ({', '.join(counts)})".lstrip()
 
 
-def _published_cell(row: dict[str, Any], digits: int) -> str:
-    """As "11321 ± 1108 (10)", "10872 IQM (5)", "~10400"."""
-    roughly = "~" if row["metric"] == "curve_reading" else ""
+def _published_cell(row: dict[str, Any], spec: str) -> str:
+    """Return "11321 ± 1108 (10)", "10872 IQM (5)" or "~10400"."""
+    approximate = "~" if row["metric"] == "curve_reading" else ""
     middle = " IQM" if row["spread_kind"] == "iqm" else ""
-    spread = "" if pd.isna(row["spread"]) else f" ± {row['spread']:.{digits}f}"
+    spread = "" if pd.isna(row["spread"]) else f" ± {row['spread']:{spec}}"
     seeds = "" if pd.isna(row["seeds"]) else f" ({row['seeds']})"
-    return f"{roughly}{row['mean']:.{digits}f}{middle}{spread}{seeds}"
+    return f"{approximate}{row['mean']:{spec}}{middle}{spread}{seeds}"

@@ -1,4 +1,4 @@
-"""Two results beside each other: how the scores differ, whether the runs are the very same, what else differs."""
+"""Comparison of two results: how the scores differ, whether the runs are identical, what else differs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sac_bench.analysis.differences import WORDS, answer, in_words
+from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
 from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
 from sac_bench.analysis.statistics import seed_correlation, unpaired
@@ -28,18 +29,19 @@ from sac_bench.results.versions import superseded
 from sac_bench.store.atomic import file_name, write_text
 
 A = "result A"
-"""What B is compared with; no variant has a space in its name."""
+"""The reference's name in texts. It cannot be a variant's, because of the space."""
 PLACE = ["env", "variant"]
 ABSENT = "no such option"
 LEGEND = (
-    "The reference is A. Seeds: those that enter, of A and of B. Same runs: those with one id in both, and whether "
-    "their numbers (but the clock) are equal; where all runs are, nothing is tested, and Holm does not count them."
+    "The reference is A. Seeds: the numbers of seeds that count, in A and in B. Same runs: runs with the same id in "
+    "both, and whether their numbers, except times, are equal. Variants whose runs are all identical are not tested "
+    "and do not count in Holm's correction."
 )
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two."""
+    """One of the two results."""
 
     folder: Path
     results: Results
@@ -58,12 +60,12 @@ class Side:
     def in_words(self) -> str:
         old = superseded(self.manifest)
         standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
-        said = ", ".join(f"{count} {status}" for status, count in standings.items())
-        return f"{self.folder} ({said}{'; ' * bool(old)}{old})"
+        counts = ", ".join(f"{count} {status}" for status, count in standings.items())
+        return f"{self.folder} ({counts}{'; ' * bool(old)}{old})"
 
 
 def load_side(name: str, results: Path) -> Side:
-    """A result by its folder, or by its name in a results folder. InputError where there is none."""
+    """Load a result by its folder, or by its name in a results folder. Raises InputError if there is none."""
     folder = next((f for f in (Path(name), results / name) if (f / FILE).exists()), None)
     if folder is None:
         known = [path.parent.name for path in results.glob(f"*/{FILE}")]
@@ -72,18 +74,14 @@ def load_side(name: str, results: Path) -> Side:
 
 
 def compare(a: Side, b: Side) -> pd.DataFrame:
-    """A row an environment and variant of both: scores, B - A by Welch's t, its verdict, what the runs share.
+    """Return a row per common environment and variant: scores, B - A by Welch's t, its verdict, identical runs.
 
-    Where all runs are the same to the bit there is no verdict, and Holm's correction does not count them. InputError
-    where the two have nothing in common.
+    Variants whose runs are all bitwise identical get no verdict and do not count in Holm's correction. Raises
+    InputError if the results have nothing in common.
     """
     envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     if not (envs and variants):
-        contents = [
-            f"{side.folder} has {', '.join(side.manifest.variants)} on {', '.join(side.manifest.envs)}"
-            for side in (a, b)
-        ]
-        raise InputError(f"nothing to compare: {'; '.join(contents)}")
+        raise InputError(f"nothing to compare: {a.contents()}; {b.contents()}")
     at = steps_compared(a, b)
     steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
     finals = [final_performance(side.results, n).set_index(PLACE) for side, n in steps]
@@ -100,13 +98,13 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
             f"steps_{letter}": side.manifest.variants[place[1]].steps[place[0]] for letter, side in (("a", a), ("b", b))
         } | {"scored_at": at[place]}
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
-        row["ended_otherwise"] = "; ".join(letter + ": " + str(said) for letter, said in ended.items() if said)
-        mine, other = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
-        both = mine.index.intersection(other.index)
-        difference = unpaired(other, mine)
+        row["ended_otherwise"] = "; ".join(letter + ": " + str(text) for letter, text in ended.items() if text)
+        of_a, of_b = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
+        both = of_a.index.intersection(of_b.index)
+        difference = unpaired(of_b, of_a)
         value, low, high = difference.interval()
         row |= {"difference": value, "difference_ci_low": low, "difference_ci_high": high}
-        row |= {"seed_correlation": seed_correlation(other[both], mine[both]), "shared_seeds": len(both)}
+        row |= {"seed_correlation": seed_correlation(of_b[both], of_a[both]), "shared_seeds": len(both)}
         row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
         row |= {"verdict": "", "p_holm": float("nan"), "seeds_needed": None}
         rows.append(row)
@@ -119,7 +117,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
 
 
 def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
-    """{(environment, variant) of both: the most steps at which both evaluated it}."""
+    """Return {(environment, variant) of both: the most steps at which both evaluated it}."""
     envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     places = [(env, variant) for env in envs for variant in variants]
     return {place: common(evaluated_at(side.manifest, *place) for side in (a, b)) for place in places}
@@ -129,16 +127,12 @@ def _common(a: Iterable[str], b: Iterable[str]) -> list[str]:
     return [name for name in a if name in set(b)]
 
 
-def _names(side: Side) -> list[str]:
-    return [*side.manifest.variants, *side.manifest.envs]
-
-
 def _places(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
     return dict(list(table.groupby(PLACE))) if len(table) else {}
 
 
 def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
-    """Algorithm, steps and options of what both have: a row a difference, with the variants that have it."""
+    """Return a row per difference in algorithm, steps or options, with the common variants that have it."""
     where: dict[tuple[str, str, str], list[str]] = {}
     places = [
         (v, e)
@@ -146,9 +140,9 @@ def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
         for e in _common(a.manifest.envs, b.manifest.envs)
     ]
     for variant, env in places:
-        mine, other = (_settings(side.manifest, variant, env) for side in (a, b))
-        for option in dict.fromkeys([*mine, *other]):
-            values = mine.get(option, ABSENT), other.get(option, ABSENT)
+        in_a, in_b = (_settings(side.manifest, variant, env) for side in (a, b))
+        for option in dict.fromkeys([*in_a, *in_b]):
+            values = in_a.get(option, ABSENT), in_b.get(option, ABSENT)
             if values[0] != values[1]:
                 where.setdefault((option, *values), []).append(f"{variant} on {env}")
     rows = [(*what, "everywhere" if len(at) == len(places) else ", ".join(at)) for what, at in where.items()]
@@ -162,19 +156,19 @@ def _settings(manifest: Manifest, variant: str, env: str) -> dict[str, str]:
 
 
 def conditions_that_differ(a: Side, b: Side) -> pd.DataFrame:
-    """Seeds, backend and what runs are trained under (machine, versions, commit, ...): a row where A and B differ."""
+    """Return a row per difference in seeds, backend or conditions (machine, versions, commit, ...)."""
     rows = []
     for what in ("seed", "backend", "cohort_size", *CONDITIONS):
         values = [side.runs.get(what, pd.Series(dtype=object)).dropna().unique() for side in (a, b)]
-        shown = ["; ".join(map(str, sorted(found))) or "unknown" for found in values]
+        shown = ["; ".join(map(str, sorted(distinct))) or "unknown" for distinct in values]
         if shown[0] != shown[1]:
             rows.append((what.replace("_", " "), *shown))
     return pd.DataFrame(rows, columns=["what", "A", "B"])
 
 
 def only_in_one(a: Side, b: Side) -> list[str]:
-    """Variants and environments that the other does not have, a sentence a side."""
-    said = []
+    """Return one sentence per side on the variants and environments that only it has."""
+    sentences = []
     for letter, side, other in (("A", a, b), ("B", b, a)):
         lone = [
             f"`{name}`"
@@ -182,12 +176,12 @@ def only_in_one(a: Side, b: Side) -> list[str]:
             for name in getattr(side.manifest, of)
             if name not in getattr(other.manifest, of)
         ]
-        said += [f"Only in {letter}: {', '.join(lone)}."] if lone else []
-    return said
+        sentences += [f"Only in {letter}: {', '.join(lone)}."] if lone else []
+    return sentences
 
 
 def page(a: Side, b: Side, figures: Path) -> Page:
-    """What the two say beside each other; its pictures are drawn into a folder. InputError as `compare`."""
+    """Return the page that compares two results, with its figures written to a folder. Raises as `compare`."""
     table = compare(a, b)
     settings, conditions = settings_that_differ(a, b), conditions_that_differ(a, b)
     lone = only_in_one(a, b)
@@ -203,66 +197,60 @@ def page(a: Side, b: Side, figures: Path) -> Page:
         summary=f"A: {a.in_words()}. B: {b.in_words()}.",
         sections=sections(
             ("Differences", _pictures(table, figures)),
-            ("Scores", [Grid(presented(table)), *(text(said, small=True) for said in (LEGEND, RULES, WORDS))]),
+            ("Scores", [Grid(presented(table)), *(text(note, small=True) for note in (LEGEND, RULES, WORDS))]),
             ("Only in one", [Points(tuple(lone))] * bool(lone)),
-            ("What else differs", [*(Grid(found) for found in (settings, conditions) if len(found)), *same]),
+            ("Other differences", [*(Grid(rows) for rows in (settings, conditions) if len(rows)), *same]),
         ),
     )
 
 
 def _answers(table: pd.DataFrame) -> list[str]:
-    """On differences, on identical runs, on shared seeds: a sentence each where there is something to say."""
-    said = []
-    open_ = table[~table["identical"]]
-    if len(open_):
-        said += answer(open_, list(open_["env"].unique()), A)
+    """Return the sentences on differences, identical runs, steps and shared seeds that apply."""
+    sentences = []
+    tested = table[~table["identical"]]
+    if len(tested):
+        sentences += answer(tested, list(tested["env"].unique()), A)
     elif len(table):
-        said.append("All runs that both have are the same to the bit.")
-    same = table[table["identical"]] if len(open_) else table[:0]
+        sentences.append("All common runs are bitwise identical.")
+    same = table[table["identical"]] if len(tested) else table[:0]
     for env, rows in same.groupby("env", sort=False):
         names = ", ".join(f"`{variant}`" for variant in rows["variant"])
-        said.append(f"On {env} the same to the bit in both: {names}.")
+        sentences.append(f"On {env}, bitwise identical in both: {names}.")
     if count := int(table["deviating"].sum()):
-        said.append(
-            f"{count} of the runs have one id in both, which stands for settings, seed and backend, and other numbers: "
-            "machine, versions, code or the cohort changed them."
+        sentences.append(
+            f"{count} of the runs have the same id in both, so the same settings, seed and backend, but different "
+            "numbers. The machine, versions, code or cohort changed them."
         )
     for row in table[table["steps_a"] != table["steps_b"]].to_dict("records"):
-        said.append(
+        sentences.append(
             f"`{row['variant']}` on {row['env']} was trained to {row['steps_a']:,} steps in A and to "
             f"{row['steps_b']:,} in B; both are scored at {row['scored_at']:,}."
         )
-    if open_["shared_seeds"].any():
-        said.append(
-            "The two share seeds, and so initial weights and environments' seeds; intervals and verdicts take them as "
-            "independent, and r says how they go together."
+    if tested["shared_seeds"].any():
+        sentences.append(
+            "The results share seeds, and so initial weights and environment seeds. Intervals and verdicts treat them "
+            "as independent; r is their correlation."
         )
-    return said
+    return sentences
 
 
 def presented(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for a reader."""
-    digits = 1 if table[["score_a", "score_b"]].abs().max().max() < 100 else 0
-
-    def number(x: float) -> str:
-        return "" if pd.isna(x) else f"{x:.{digits}f}"
-
-    def span(value: float, low: float, high: float) -> str:
-        return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
-
+    """Return the table for a reader."""
+    spec = score_format(table[["score_a", "score_b"]].abs().max().max())
     rows = []
     for row in table.to_dict("records"):
-        gap = span(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
-        r = row["seed_correlation"]
-        told = ("0", "the same", "") if row["identical"] else (gap, in_words(row), "" if pd.isna(r) else f"{r:+.2f}")
+        gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec=spec)
+        comparison = (gap, in_words(row), number(row["seed_correlation"], "+.2f"))
+        if row["identical"]:
+            comparison = ("0", "identical", "")
         rows.append(
             {
                 "environment": row["env"],
                 "variant": row["variant"],
                 "seeds": f"{row['seeds_a']}, {row['seeds_b']}",
-                "A [95% CI]": span(row["score_a"], row["ci_low_a"], row["ci_high_a"]),
-                "B [95% CI]": span(row["score_b"], row["ci_low_b"], row["ci_high_b"]),
-                **dict(zip(("B - A [95% CI]", "verdict", "r"), told, strict=True)),
+                "A [95% CI]": interval(row["score_a"], row["ci_low_a"], row["ci_high_a"], spec=spec),
+                "B [95% CI]": interval(row["score_b"], row["ci_low_b"], row["ci_high_b"], spec=spec),
+                **dict(zip(("B - A [95% CI]", "verdict", "r"), comparison, strict=True)),
                 "same runs": row["same_runs"],
                 "did not finish": row["ended_otherwise"],
             }
@@ -275,31 +263,34 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
-    """A forest an environment, of what is not the same."""
-    found = []
+    """Draw one forest plot per environment, without what is identical."""
+    pictures = []
     house_style()
     envs = table["env"].unique()
     for env, rows in table[~table["identical"] & table["difference"].notna()].groupby("env", sort=False):
         seeds = rows["seeds_a"].astype(str) + " and " + rows["seeds_b"].astype(str)
         name = f"differences-{file_name(str(env), envs)}"
         path = write_figure(forest(rows.assign(seeds=seeds), [str(env)], list(rows["variant"]), A), folder / name)
-        found.append(Picture(path, f"B less A on {env}, with 95% intervals; right of them the verdicts."))
-    return found
+        pictures.append(Picture(path, f"B minus A on {env} with 95% intervals. Right: verdicts."))
+    return pictures
 
 
 def write_page(a: Side, b: Side, out: Path | None) -> Page:
-    """The page, written as one .html, or as .md with figures/ beside it, or nowhere. InputError for another suffix."""
+    """Return the page; write it to `out`, an .html file or an .md file with figures/ beside it.
+
+    Raises InputError for another suffix, or as `compare`.
+    """
     if out is not None and out.suffix not in (".html", ".md"):
         raise InputError(f"--out {out}: must end in .html or .md")
     with TemporaryDirectory() as scratch:
-        found = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
+        compared = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
         if out is not None:
-            write_text(out, render(found, out.suffix))
-    return found
+            write_text(out, render(compared, out.suffix))
+    return compared
 
 
 def in_text(page: Page) -> str:
-    """A page for a console: without its pictures and small print."""
+    """Return a page for a console, without its figures and small print."""
     parts = [*page.answer, page.summary]
     for section in page.sections:
         for block in section.blocks:

@@ -1,4 +1,4 @@
-"""An experiment's page: the question, the answer, the differences, curves, what is missing, how it was made."""
+"""An experiment's report: question, answer, differences, figures, missing runs, settings and provenance."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ SOURCES = "docs/published.md"
 
 
 def write_report(folder: Path) -> Page:
-    """Tables, figures, report.md and report.html of results/<name>/, from the CSV files there alone.
+    """Write tables, figures, report.md and report.html of results/<name>/, from its CSV files alone; return the page.
 
-    Raises InputError when they are damaged.
+    Raises InputError if they are damaged.
     """
-    with locks.locked(lock_of(folder, "report")):  # two processes may report one experiment
+    with locks.locked(lock_of(folder, "report")):  # two processes may report the same experiment
         results = load_results(folder.name, folder.parent)
         try:
             manifest = results.manifest
@@ -54,11 +54,11 @@ def write_report(folder: Path) -> Page:
             compared = comparison(final, manifest) if len(manifest.algorithms) > 1 else None
             if compared is not None:
                 write_comparison(compared, manifest, folder / "tables")
-            judged = judge(results, folder / "tables")
+            comparisons = judge(results, folder / "tables")
             together = aggregated(results, folder / "tables")
-            pictures = write_figures(results, final, folder / "figures", judged)
+            pictures = write_figures(results, final, folder / "figures", comparisons)
             return written(
-                page(results, final, compared, together, judged, pictures, _sources(folder)), folder / "report"
+                page(results, final, compared, together, comparisons, pictures, _sources(folder)), folder / "report"
             )
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
@@ -67,7 +67,7 @@ def write_report(folder: Path) -> Page:
 
 
 def judge(results: Results, folder: Path) -> list[Comparison]:
-    """A claim's comparisons, written to claim.csv too; none where there is no claim."""
+    """Return a claim's comparisons and write them to claim.csv; none if there is no claim."""
     path = folder / "claim.csv"
     if not results.manifest.claim:
         path.unlink(missing_ok=True)
@@ -76,9 +76,9 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
         claim = Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants)
     except InputError as error:
         raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
-    judged = claims.comparisons(claim, results)
-    write_text(path, claims.table(judged).to_csv(index=False))
-    return judged
+    comparisons = claims.comparisons(claim, results)
+    write_text(path, claims.table(comparisons).to_csv(index=False))
+    return comparisons
 
 
 def page(
@@ -86,12 +86,15 @@ def page(
     final: pd.DataFrame,
     compared: pd.DataFrame | None,
     together: pd.DataFrame,
-    judged: list[Comparison],
+    comparisons: list[Comparison],
     pictures: Pictures,
     sources: str | Link,
 ) -> Page:
-    """What the report says; `compared` where there are several algorithms, `judged` where there is a claim, `sources`
-    of the published scores."""
+    """Return the report's page.
+
+    `compared`: the table of several algorithms, if there are several. `comparisons`: those of the claim, if there is
+    one. `sources`: the document with the sources of published scores.
+    """
     runs = results.runs.drop_duplicates("run_id")
     shown = presented(final, results.manifest)
     if len(results.manifest.envs) == 1:
@@ -101,23 +104,32 @@ def page(
         title=results.manifest.name,
         question=results.manifest.question,
         answer=(
-            *(claims.sentences(judged) if judged else answer(final, results.manifest.envs, results.manifest.reference)),
+            *(
+                claims.sentences(comparisons)
+                if comparisons
+                else answer(final, results.manifest.envs, results.manifest.reference)
+            ),
             *[note(results.manifest)] * bool(note(results.manifest)),
         ),
-        claim=(results.manifest.claim.source, claims.verdict(judged)) if results.manifest.claim and judged else None,
+        claim=(results.manifest.claim.source, claims.verdict(comparisons))
+        if results.manifest.claim and comparisons
+        else None,
         superseded=superseded(results.manifest),
-        summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds a variant and environment, "
-        f"{final['missing'].sum() or 'none'} of them missing.",
+        summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
+        f"missing runs: {final['missing'].sum() or 'none'}.",
         sections=sections(
-            ("The claim", _claimed(results.manifest, judged, pictures["claim"])),
+            ("The claim", _claimed(results.manifest, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
-            ("Final performance", [Grid(shown), *(text(said, small=True) for said in rules(results.manifest))]),
+            ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, results.manifest, sources)),
             ("All environments together", _aggregated(together, pictures["profile"])),
             ("Sensitivity", pictures["sensitivity"]),
-            ("Why", [*pictures["why"], *([text(READING, small=True)] if pictures["why"] else [])]),
+            (
+                "Diagnostics",
+                [*pictures["diagnostics"], *[text(READING, small=True)] * bool(pictures["diagnostics"])],
+            ),
             ("Runs that did not finish", _absent(results.runs)),
             ("Settings", _settings(results.manifest)),
             ("How it was made", _made(runs, results.manifest)),
@@ -126,10 +138,10 @@ def page(
 
 
 def aggregated(results: Results, folder: Path) -> pd.DataFrame:
-    """Scores over all environments, written to aggregates.csv too; empty where there is no scale common to them."""
-    found = aggregates.aggregates(on_one_scale(scores(results), results.manifest), results.manifest)
-    write_text(folder / "aggregates.csv", aggregates.table(found).to_csv(index=False))
-    return found
+    """Return the aggregate scores over all environments and write them to aggregates.csv; empty without a scale."""
+    estimates = aggregates.aggregates(on_one_scale(scores(results), results.manifest), results.manifest)
+    write_text(folder / "aggregates.csv", aggregates.table(estimates).to_csv(index=False))
+    return estimates
 
 
 def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
@@ -138,20 +150,20 @@ def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
     return [Grid(aggregates.presented(together)), text(aggregates.RULES, small=True), *pictures]
 
 
-def _claimed(manifest: Manifest, judged: list[Comparison], pictures: list[Picture]) -> list[Block]:
-    """Where it is made, its comparisons as a figure and as a table, and what the words mean."""
-    if not manifest.claim or not judged:
+def _claimed(manifest: Manifest, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
+    """Return the claim's source, its comparisons as a figure and a table, and the rules of its outcomes."""
+    if not manifest.claim or not comparisons:
         return []
     return [
         text(f"Source: {manifest.claim.source}."),
         *pictures,
-        Grid(claims.grid(judged)),
+        Grid(claims.grid(comparisons)),
         text(claims.RULES, small=True),
     ]
 
 
 def _compared(compared: pd.DataFrame, manifest: Manifest, sources: str | Link) -> list[Block]:
-    """The section on several algorithms: the table, what is not in it, the metrics, the sources."""
+    """Return the section on several algorithms: the table, what is not in it, the metrics and the sources."""
     shown = compared[(compared["kind"] == "published") & compared["near"]]
     before, after = LEGEND.split(SOURCES)
     blocks: list[Block] = [Grid(presented_comparison(compared, manifest))]
@@ -165,21 +177,21 @@ def _compared(compared: pd.DataFrame, manifest: Manifest, sources: str | Link) -
 
 
 def _sources(folder: Path) -> str | Link:
-    """A link from a report in `folder` to the published scores' document, by name alone outside of the project."""
+    """Return a link from a report in `folder` to the published scores' document; outside the project, its name."""
     root = Path(__file__).resolve().parents[2]
     inside = folder.resolve().is_relative_to(root) and (root / SOURCES).exists()
     return Link(SOURCES, Path(os.path.relpath(root / SOURCES, folder.resolve())).as_posix()) if inside else SOURCES
 
 
 def _absent(runs: pd.DataFrame) -> list[Block]:
-    """What diverged, failed or is not there yet, with reasons."""
+    """Return a table of the runs that diverged, failed or are not finished, with reasons."""
     absent = runs[runs["status"] != "finished"]
     columns = ["variant", "env", "seed", "status", "steps", "target_steps", "run_id", "reason"]
     return [Grid(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))] * bool(len(absent))
 
 
 def _settings(manifest: Manifest) -> list[Block]:
-    """All options of the reference, and what every other variant changes."""
+    """Return all options of the reference, and what the other variants change."""
     configs = [manifest.variants[manifest.reference].configs[env] for env in manifest.envs]
     values = [[json.dumps(config.get(option)) for config in configs] for option in configs[0]]
     settings = {"option": list(configs[0]), "value": [_everywhere(manifest.envs, row) for row in values]}
@@ -199,8 +211,8 @@ def _settings(manifest: Manifest) -> list[Block]:
 
 
 def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
-    """The command, the machine, the versions, and what it cost."""
-    # A cohort's time is all its members' time: count it once.
+    """Return the command, the machine, the versions and the training time."""
+    # Each member's row has the whole cohort's time: count it once.
     seconds = (runs["wall_seconds"] / runs["cohort_size"]).sum()
     hours = f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     random = "; ".join(
@@ -219,14 +231,14 @@ def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
         "matrix products": _distinct(runs, "products"),
         "seeds": ", ".join(map(str, manifest.seeds)),
         "transitions": f"{runs['steps'].sum():,}",
-        "time": f"{hours} in all cohorts together (of several on one machine at once)",
+        "time": f"{hours} in total over cohorts, which may have run in parallel on one machine",
         "random policy's return": random or "not measured",
     }
     return [Grid(pd.DataFrame({"what": list(facts), "value": list(facts.values())}))]
 
 
 def _everywhere(envs: Sequence[str], values: list[str]) -> str:
-    """A value of each environment, or the one of all."""
+    """Return the value of each environment, or a single one if all are equal."""
     if len(set(values)) == 1:
         return values[0]
     return "; ".join(f"{env}: {value}" for env, value in zip(envs, values, strict=True))

@@ -1,4 +1,4 @@
-"""The page of all pages in a results folder: every experiment and study with its question and its answer."""
+"""The index of a results folder: every experiment and study with its question and answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "index"
 
 
 def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
-    """index.md and index.html in a folder, from {folder's name: its page, or why it has none}, in that order."""
+    """Write index.md and index.html from {folder's name: its page, or why there is none}, in this order."""
     claims = {name: page for name, page in pages.items() if isinstance(page, Page) and page.claim}
     reported = sum(isinstance(page, Page) for page in pages.values())
     broken = len(pages) - reported
@@ -30,7 +30,7 @@ def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
 
 
 def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
-    """All claims with their verdicts, in one table."""
+    """Return a section with all claims and their verdicts in one table."""
     if not pages:
         return ()
     rows = [
@@ -40,13 +40,17 @@ def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
         if page.claim
     ]
     counted = Counter(row["verdict"] for row in rows)
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
-    return (Section("Claims", (text(f"{len(rows)} claim{'s' * (len(rows) > 1)}: {said}."), Grid(pd.DataFrame(rows)))),)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
+    return (
+        Section("Claims", (text(f"{len(rows)} claim{'s' * (len(rows) > 1)}: {verdicts}."), Grid(pd.DataFrame(rows)))),
+    )
 
 
 def _entry(name: str, page: Page | str) -> Section:
-    """The heading leads to the page; below it, the question, the answer, and how the runs ended."""
+    """Return a page's section: a heading that links to it, the question, the answer and how the runs ended."""
     if isinstance(page, str):
         return Section(name, (text(f"No report: {page}"),))
-    said: list[Block] = [text(words) for words in (page.question, page.superseded, *page.answer) if words]
-    return Section(Link(page.title, f"{quote(name)}/report", to_page=True), (*said, text(page.summary, small=True)))
+    paragraphs: list[Block] = [text(words) for words in (page.question, page.superseded, *page.answer) if words]
+    return Section(
+        Link(page.title, f"{quote(name)}/report", to_page=True), (*paragraphs, text(page.summary, small=True))
+    )

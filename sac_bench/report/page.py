@@ -1,6 +1,6 @@
-"""What a page says, once, and the two ways to write it: Markdown with its figures beside it, and one HTML file.
+"""Pages of reports, written as Markdown with figures beside it and as one HTML file.
 
-The HTML needs no network, no other file and no script: its figures are SVG inside it. Whatever users wrote is escaped.
+The HTML requires no network, other files or scripts: its figures are inline SVG. All text from users is escaped.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from markupsafe import Markup
 from sac_bench.store.atomic import write_text
 
 POINTS = 4 / 3
-"""CSS pixels in a point, in which matplotlib measures."""
+"""CSS pixels per point, matplotlib's unit."""
 SMALLEST = 0.62
-"""A figure is scaled down to this, then it scrolls: its letters stay legible on a phone."""
+"""Figures shrink to this scale at most and then scroll, so that their text is legible on a phone."""
 LONG = 40
-"""Characters from which on a table's cell may be broken into lines."""
+"""Cells of a table may wrap if they have more characters than this."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """To a file, relative to the page, or to another page, whose suffix is that of the one it stands on."""
+    """A link to a file, relative to the page, or to another page, which gets the suffix of the linking page."""
 
     text: str
     target: str
@@ -39,7 +39,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph of words and links; what stands in backticks is code."""
+    """A paragraph of text and links. Text in backticks is code."""
 
     parts: tuple[str | Link, ...]
     small: bool = False
@@ -56,7 +56,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for a reader: strings."""
+    """A table for a reader."""
 
     table: pd.DataFrame
     kind: ClassVar[str] = "grid"
@@ -68,7 +68,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, as PNG and as SVG beside it; what it shows, for those who see it and those who do not."""
+    """A figure, as PNG with an SVG beside it, and its caption, which is also its alternative text."""
 
     path: Path
     caption: str
@@ -86,45 +86,45 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A question and its answer, then the rest."""
+    """A question and its answer, followed by sections."""
 
     title: str
     question: str
     answer: tuple[str, ...]
-    """Sentences, a paragraph each."""
+    """One paragraph per item."""
     summary: str
-    """How many runs, and how they ended."""
+    """How many runs there are and how they ended."""
     sections: tuple[Section, ...]
     claim: tuple[str, str] | None = None
-    """Of a claim's page: where it is made, and its verdict in a word or a few."""
+    """For a claim's page: its source and its verdict."""
     superseded: str = ""
-    """Which other versions of algorithms trained what it reports on (results/versions.py)."""
+    """Which other versions of algorithms trained its runs (results/versions.py)."""
 
 
 def text(*parts: str | Link, small: bool = False) -> Text:
-    """A paragraph."""
+    """Return a paragraph."""
     return Text(parts, small)
 
 
 def written(page: Page, path: Path) -> Page:
-    """Write a page as path.md and path.html; the page again."""
+    """Write a page as path.md and path.html; return it."""
     for suffix in (".md", ".html"):
         write_text(path.with_name(path.name + suffix), render(page, suffix))
     return page
 
 
 def render(page: Page, suffix: str) -> str:
-    """The page in the language of a suffix, ".md" or ".html"."""
+    """Return a page as text in the format of a suffix, ".md" or ".html"."""
     return _templates(suffix).get_template(f"page{suffix}").render(page=page)
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as a string, a missing one empty: what pandas' astype(str) makes of those depends on its version."""
+    """Return a table of strings, "" for missing values, which pandas' astype(str) treats differently by version."""
     return table.astype(object).map(lambda cell: "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell))
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in GitHub's Markdown, where a "|" ends a cell."""
+    """Return a table in GitHub's Markdown, with every "|" in a cell escaped."""
     cells = as_text(table).map(lambda cell: cell.replace("|", "\\|"))
     return str(cells.to_markdown(index=False, disable_numparse=True))
 
@@ -145,7 +145,7 @@ def _templates(suffix: str) -> jinja2.Environment:
         "anchor": anchor,
         "name_of": _name_of,
         "drawing": drawing,
-        "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
+        "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
         "capitalize_first": lambda words: words[:1].upper() + words[1:],
         "class_of": lambda cell: "long" if len(cell) > LONG else "",
     }
@@ -154,15 +154,17 @@ def _templates(suffix: str) -> jinja2.Environment:
 
 
 def _escaped(value: object) -> object:
-    """What users wrote, once: what a macro made of it is escaped already. A ">" between spaces ends no tag, and in code
-    Markdown would show it escaped."""
+    """Escape text for Markdown, but not the output of macros, which is escaped already.
+
+    A ">" between spaces stays: it ends no tag, and in code Markdown would show it escaped.
+    """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return re.sub(r" &gt;(=?) ", r" >\1 ", html.escape(value, quote=False))
 
 
 def _coded(words: str) -> Markup:
-    """Escaped, with what stands in backticks as code."""
+    """Return escaped HTML, with text in backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(words)))
 
 
@@ -171,13 +173,13 @@ def _name_of(title: str | Link) -> str:
 
 
 def anchor(title: str | Link) -> str:
-    """A section's place in its page."""
+    """Return a section's id in its page."""
     return re.sub(r"[^a-z0-9]+", "-", _name_of(title).lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """An SVG to be put into a page."""
+    """An SVG to embed in a page."""
 
     source: str
     """A data URI."""
@@ -186,31 +188,31 @@ class Drawing:
 
     @property
     def least(self) -> int:
-        """The width below which it is not shrunk."""
+        """The smallest width that it may shrink to, in CSS pixels."""
         return round(SMALLEST * self.width)
 
 
 def drawing(picture: Picture) -> Drawing:
-    """A picture's SVG without comments and space between its tags. ValueError where it does not say its size."""
+    """Return a figure's minified SVG. Raises ValueError if it does not state its size."""
     path = picture.path.with_suffix(".svg")
     svg = path.read_text(encoding="utf-8")
     tag = re.search(r"<svg [^>]*>", svg)
     size = dict(re.findall(r'\b(width|height)="([\d.]+)pt"', tag[0])) if tag else {}
     if len(size) < 2:
-        raise ValueError(f"{path} does not say its width and height")
+        raise ValueError(f"{path} does not state its width and height")
     svg = _without_ballast(svg)
     width, height = (round(POINTS * float(size[side])) for side in ("width", "height"))
     return Drawing("data:image/svg+xml," + quote(svg, safe=" ,;:=/()!*+?@$-_.~"), width, height)
 
 
 def _without_ballast(svg: str) -> str:
-    """Return an SVG without comments, white space and names that nothing refers to, with coordinates to 0.01 point."""
+    """Return an SVG without comments, white space and unused ids, with coordinates rounded to 0.01 points."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
     svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
     return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
 
 
-def sections(*found: tuple[str | Link, Sequence[Block]]) -> tuple[Section, ...]:
-    """Those of (title, blocks) that have something to show."""
-    return tuple(Section(title, tuple(blocks)) for title, blocks in found if blocks)
+def sections(*contents: tuple[str | Link, Sequence[Block]]) -> tuple[Section, ...]:
+    """Return the sections of (title, blocks) that have blocks."""
+    return tuple(Section(title, tuple(blocks)) for title, blocks in contents if blocks)

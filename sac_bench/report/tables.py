@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
+from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.page import markdown
@@ -18,34 +19,34 @@ from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
 RULES = (
-    "Score of a run: mean return of the mean action (SQL, which has none: of sampled ones) over the evaluations in the "
-    "last 10% of its steps (the last one before, where there are none); whole curve: the area below it over its width. "
-    "Intervals: 95%, Student's t over seeds; the difference from the reference by Welch's t, unpaired. "
-    "A diverged run enters with the return of a random policy, where that is known (in curves, from where it diverged; "
-    "as no success where successes are counted). A run that failed, is damaged or unfinished does not enter; it is "
-    "counted as left out."
+    "Score of a run: mean return of the mean action (for SQL, which has none, of sampled actions) over the evaluations "
+    "in the last 10% of its steps (if there are none, the last evaluation before). Whole curve: the area under the "
+    "learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the difference from the "
+    "reference Welch's t, unpaired. A diverged run counts with the return of a random policy if that is known (in "
+    "curves from the point where it diverged; as a failure where successes are counted). A run that failed, is damaged "
+    "or is unfinished does not count and is listed as left out."
 )
 
 
 def rules(manifest: Manifest) -> tuple[str, ...]:
-    """What a reader of the final table must know."""
-    said = (RULES, CORRELATION if manifest.claim else f"{WORDS} {CORRELATION}")
-    return (note(manifest), *said) if note(manifest) else said
+    """Return the notes below the final table, one paragraph each."""
+    paragraphs = (RULES, CORRELATION if manifest.claim else f"{WORDS} {CORRELATION}")
+    return (note(manifest), *paragraphs) if note(manifest) else paragraphs
 
 
 def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
-    """One row a variant and environment: seeds, mean score and interval, difference from the reference, verdict.
+    """Return a row per variant and environment: seeds, mean score, interval, difference from the reference, verdict.
 
-    `at` which steps: see `scores`.
+    `at`: the steps to score at, as in `scores`.
     """
     at = at or equal_steps(results.manifest)
-    own, sampled = scores(results, at=at), scores(results, "sample", at)
+    by_default, sampled = scores(results, at=at), scores(results, "sample", at)
     rows = []
     for env in results.manifest.envs:
-        of_env = own[own["env"] == env]
+        of_env = by_default[by_default["env"] == env]
         for variant in results.manifest.variants:
-            mine = of_env[of_env["variant"] == variant]
-            values = entered(own, env, variant)
+            runs = of_env[of_env["variant"] == variant]
+            values = entered(by_default, env, variant)
             score = mean_interval(values)
             row = {
                 "env": env,
@@ -53,23 +54,25 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
                 "steps": results.manifest.variants[variant].steps[env],
                 "scored_at": at[env, variant],
                 "seeds": len(values),
-                "missing": int(mine["score"].isna().sum()),
-                "diverged": int((mine["status"] == "diverged").sum()),
-                "failed": int((mine["status"] == "failed").sum()),
-                "ended_otherwise": _ended_otherwise(mine),
+                "missing": int(runs["score"].isna().sum()),
+                "diverged": int((runs["status"] == "diverged").sum()),
+                "failed": int((runs["status"] == "failed").sum()),
+                "ended_otherwise": _ended_otherwise(runs),
                 "score": score.value,
                 "ci_low": score.low,
                 "ci_high": score.high,
-                "area": float(mine["area"].mean()),
+                "area": float(runs["area"].mean()),
                 "sampled_score": float(np.mean(entered(sampled, env, variant))) if len(values) else float("nan"),
             }
-            rows.append(row | _episodes(results, mine, at[env, variant]))
-    table = pd.DataFrame(rows).merge(differences(own, results.manifest), "left", ["env", "variant"], validate="1:1")
+            rows.append(row | _episodes(results, runs, at[env, variant]))
+    table = pd.DataFrame(rows).merge(
+        differences(by_default, results.manifest), "left", ["env", "variant"], validate="1:1"
+    )
     return table.fillna({"verdict": ""})
 
 
 def _ended_otherwise(runs: pd.DataFrame) -> str:
-    """What became of the runs that did not finish: "1 diverged (as random), 2 failed (left out)"."""
+    """Return how runs ended that did not finish: "1 diverged (as random), 2 failed (left out)"."""
     words = []
     for (standing, out), count in Counter(zip(runs["status"], runs["score"].isna(), strict=True)).items():
         if standing != "finished" or out:
@@ -78,9 +81,10 @@ def _ended_otherwise(runs: pd.DataFrame) -> str:
 
 
 def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, float]:
-    """Minimum and share of success over the last evaluation's episodes, where the file asks for it.
+    """Return the minimum and the share of successes over the episodes of the last evaluation at the scored steps.
 
-    Of one variant's `runs` on an environment, as `scores` has them, at the steps of their score.
+    `runs`: those of one variant in one environment, as `scores` returns them. Empty if the experiment has no
+    success_return.
     """
     threshold = results.manifest.success_return
     if threshold is None or not len(results.episodes) or not len(runs):
@@ -88,8 +92,8 @@ def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, flo
     env, variant = runs[["env", "variant"]].iloc[0]
     seeds = runs.loc[runs["status"] == "finished", "seed"]
     e = policy_rows(results.episodes, scored_by(results.manifest, variant))
-    mine = e[(e["env"] == env) & (e["variant"] == variant) & e["seed"].isin(seeds) & (e["step"] <= steps)]
-    last = mine[mine["step"] == mine.groupby("seed")["step"].transform("max")]
+    own = e[(e["env"] == env) & (e["variant"] == variant) & e["seed"].isin(seeds) & (e["step"] <= steps)]
+    last = own[own["step"] == own.groupby("seed")["step"].transform("max")]
     if not len(last):
         return {"worst_episode": float("nan"), "success_share": float("nan")}
     diverged = int((runs["status"] == "diverged").sum())
@@ -98,54 +102,47 @@ def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, flo
 
 
 def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """The final table for a reader: rounded, intervals in brackets, the reference marked."""
-    digits = 1 if table["score"].abs().max() < 100 else 0
-
-    def number(x: float) -> str:
-        return "" if pd.isna(x) else f"{x:.{digits}f}"
-
-    def span(value: float, low: float, high: float) -> str:
-        return number(value) + ("" if pd.isna(low) else f" [{number(low)}, {number(high)}]")
-
+    """Return the final table for a reader: rounded, intervals in brackets, the reference marked."""
+    spec = score_format(table["score"].abs().max())
     seeds = len(manifest.seeds)
     shown = pd.DataFrame(
         {
             "environment": table["env"],
             "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
             "seeds": [f"{n} of {seeds}" for n in table["seeds"]],
-            "score [95% CI]": [span(*t) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)],
+            "score [95% CI]": [
+                interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
+            ],
             "difference [95% CI]": [
-                span(*t)
+                interval(*t, spec=spec)
                 for t in table[["difference", "difference_ci_low", "difference_ci_high"]].itertuples(index=False)
             ],
             "verdict": [in_words(row) for row in table.to_dict("records")],
-            "r": ["" if pd.isna(r) else f"{r:+.2f}" for r in table["seed_correlation"]],
-            "sampled actions": [number(x) for x in table["sampled_score"]],
-            "whole curve": [number(x) for x in table["area"]],
+            "r": [number(r, "+.2f") for r in table["seed_correlation"]],
+            "sampled actions": [number(x, spec) for x in table["sampled_score"]],
+            "whole curve": [number(x, spec) for x in table["area"]],
         }
     )
-    if manifest.claim:  # the words are those of the claim's own comparisons
+    if manifest.claim:  # the claim's own comparisons have the verdicts
         shown = shown.drop(columns="verdict")
     if table["steps"].nunique() > 1:
         shown.insert(2, "trained to", [f"{n:,} steps" for n in table["steps"]])
     if table["ended_otherwise"].any():
         shown["did not finish"] = table["ended_otherwise"]
     if "worst_episode" in table:
-        shown["worst episode"] = [number(x) for x in table["worst_episode"]]
-        shown[f"episodes above {manifest.success_return:g}"] = [
-            "" if pd.isna(x) else f"{x:.0%}" for x in table["success_share"]
-        ]
+        shown["worst episode"] = [number(x, spec) for x in table["worst_episode"]]
+        shown[f"episodes above {manifest.success_return:g}"] = [number(x, ".0%") for x in table["success_share"]]
     return shown
 
 
 def latex(table: pd.DataFrame, *notes: str) -> str:
-    """A table in LaTeX, and paragraphs in small print below it."""
+    """Return a table in LaTeX, with paragraphs in small print below it."""
     escaped = [note.replace("%", "\\%").replace("_", "\\_").replace("~", "\\textasciitilde{}") for note in notes]
     return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
 
 
 def write_tables(results: Results, folder: Path) -> pd.DataFrame:
-    """tables/final.{csv,md,tex,txt} and tables/scores.csv; returns the final performance."""
+    """Write final.{csv,md,tex,txt} and scores.csv in a folder; return the final performance."""
     folder.mkdir(parents=True, exist_ok=True)
     table = final_performance(results)
     shown = presented(table, results.manifest)

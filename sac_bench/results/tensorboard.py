@@ -1,4 +1,4 @@
-"""An experiment's runs as TensorBoard's event files, made from its CSV tables."""
+"""TensorBoard event files of an experiment's runs, made from its CSV tables."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LABELS = ["run_id", "variant", "env", "seed", "step", "policy", "wall_seconds"]
 
 
 def check_installed() -> None:
-    """InputError without the package tensorboard."""
+    """Raise InputError if the package tensorboard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise InputError("--tensorboard: wants the package tensorboard; pip install tensorboard")
+        raise InputError("--tensorboard requires the package tensorboard: pip install tensorboard")
 
 
 def write_events(folder: Path) -> Path:
-    """Write <folder>/tensorboard/<variant>/<environment>/seed-<n>/ for every run anew; the folder of all.
+    """Replace <folder>/tensorboard/ with a folder <variant>/<environment>/seed-<n>/ per run; return its path.
 
-    `evaluation/mean/return_mean`, `training/critic_loss` and so on: the columns of the CSV tables against steps.
+    The tags are the columns of the CSV tables, such as `evaluation/mean/return_mean` and `training/critic_loss`.
     """
     check_installed()
     from torch.utils.tensorboard import SummaryWriter
@@ -39,13 +39,13 @@ def write_events(folder: Path) -> Path:
         for run in results.runs.to_dict("records"):
             env = file_name(run["env"], envs)
             writer = SummaryWriter(beside / run["variant"] / env / f"seed-{run['seed']}")
-            mine = [_of(table, run) for table in (results.evaluations, results.training)]
-            for policy, rows in mine[0].groupby("policy") if len(mine[0]) else []:
+            evaluations = _of(results.evaluations, run)
+            for policy, rows in evaluations.groupby("policy") if len(evaluations) else []:
                 _add(writer, f"evaluation/{policy}", rows)
-            _add(writer, "training", mine[1])
+            _add(writer, "training", _of(results.training, run))
             writer.close()
         written = folder / FOLDER
-        shutil.rmtree(written, ignore_errors=True)  # events that are written twice would be shown twice
+        shutil.rmtree(written, ignore_errors=True)  # duplicate events would be shown twice
         if beside.exists():
             beside.rename(written)
     finally:
@@ -60,7 +60,7 @@ def _of(table: pd.DataFrame, run: dict[Any, Any]) -> pd.DataFrame:
 
 
 def _add(writer: Any, group: str, rows: pd.DataFrame) -> None:
-    """Every number of the rows at its step; what was not measured is left out."""
+    """Add every number of the rows at its step; missing values are skipped."""
     for column in rows.columns.difference(LABELS, sort=False):
         for step, value in rows[["step", column]].dropna().itertuples(index=False, name=None):
             writer.add_scalar(f"{group}/{column}", value, step)

@@ -1,4 +1,4 @@
-"""Aggregates over environments: a row a variant, on the reference's scale."""
+"""Aggregates over environments: one row per variant, on the reference's scale."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ MANIFEST = manifest_of({"reference": "sac", "variants": {"sac": {}, "one-q": {},
 
 
 def test_each_variant_that_is_everywhere_has_its_aggregates():
-    found = aggregates(SCALED, MANIFEST).set_index("variant")
-    assert list(found.index) == ["sac", "one-q"]
-    sac, one_q = found.loc["sac"], found.loc["one-q"]
+    rows = aggregates(SCALED, MANIFEST).set_index("variant")
+    assert list(rows.index) == ["sac", "one-q"]
+    sac, one_q = rows.loc["sac"], rows.loc["one-q"]
     assert (sac["runs"], sac["environments"]) == (8, 2)
     assert [sac[name].value for name in ("IQM", "median", "mean")] == pytest.approx([1, 1, 1])
     assert sac["optimality gap"].value == pytest.approx((0.5 / 4 + 0) / 2)
@@ -28,8 +28,8 @@ def test_each_variant_that_is_everywhere_has_its_aggregates():
 
 
 def test_a_program_and_a_reader_get_the_same():
-    found = aggregates(SCALED, MANIFEST)
-    flat, shown = table(found).set_index("variant"), presented(found).set_index("variant")
+    estimates = aggregates(SCALED, MANIFEST)
+    flat, shown = table(estimates).set_index("variant"), presented(estimates).set_index("variant")
     assert flat.loc["one-q", "mean"] == pytest.approx(1.1)
     assert shown.loc["one-q", "mean"].startswith("1.10 [")
     assert np.isnan(flat.loc["sac", "improvement"])

@@ -1,4 +1,4 @@
-"""Claims judged on made-up runs: every relation's outcomes, pairs, spread, growth, and the words for all together."""
+"""Outcomes and verdicts of claims on made-up runs: every relation, pairs, spread and growth."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from sac_bench.analysis.claims import (
     Mean,
     comparisons,
     grid,
+    outcome_name,
     outcome_of,
     p_against,
     p_for,
@@ -53,7 +54,7 @@ def made_up(finals, sampled=None, statuses=None, **more):
     return results_of(about | more, runs, evaluations, training=training)
 
 
-def judged(expect, a, b, margin=0.1, **more):
+def compared(expect, a, b, margin=0.1, **more):
     finals = {("a", "Hopper-v5"): a, ("b", "Hopper-v5"): b}
     expected = tuple(expectation(text, "ab") for text in expect)
     return comparisons(Claim("", "", expected, margin), made_up(finals, **more))
@@ -75,44 +76,44 @@ def judged(expect, a, b, margin=0.1, **more):
     ],
 )
 def test_what_is_plain_to_see_is_said(relation, shift, outcome):
-    (one,) = judged([f"a {relation} b"], 100 + NOISE, 100 + shift + NOISE[::-1])
-    assert one.told == outcome
+    (one,) = compared([f"a {relation} b"], 100 + NOISE, 100 + shift + NOISE[::-1])
+    assert one.outcome_text == outcome
     assert one.p < 0.05
 
 
 @pytest.mark.parametrize("relation", ["~", ">="])
 def test_a_difference_that_is_there_but_may_lie_within_the_margin_is_undecided(relation):
-    (one,) = judged([f"a {relation} b"], 100 + 3 * NOISE, 109 + 3 * NOISE[::-1])
+    (one,) = compared([f"a {relation} b"], 100 + 3 * NOISE, 109 + 3 * NOISE[::-1])
     assert one.interval.high < 0
     assert one.outcome == "undecided"
 
 
 def test_seeds_would_decide_against_a_claim_too():
-    (one,) = judged(["a >= b"], 100 + 30 * NOISE, 130 + 30 * NOISE[::-1])
+    (one,) = compared(["a >= b"], 100 + 30 * NOISE, 130 + 30 * NOISE[::-1])
     assert one.outcome == "undecided"
     assert len(NOISE) < one.seeds_needed < 30
 
 
 @pytest.mark.parametrize("relation", [">", "~", ">="])
 def test_what_noise_hides_is_undecided_with_seeds_that_would_decide(relation):
-    (one,) = judged([f"a {relation} b"], 100 + 40 * NOISE, 95 + 40 * NOISE[::-1])
+    (one,) = compared([f"a {relation} b"], 100 + 40 * NOISE, 95 + 40 * NOISE[::-1])
     assert one.outcome == "undecided"
     assert one.seeds_needed > len(NOISE)
 
 
 def test_where_every_seed_is_the_same_more_of_them_would_decide_nothing():
-    (one,) = judged(["a > b"], np.full(6, 4.0), np.full(6, 4.0), margin=None)
-    assert (one.told, one.seeds_needed) == ("undecided (the same in every seed)", None)
+    (one,) = compared(["a > b"], np.full(6, 4.0), np.full(6, 4.0), margin=None)
+    assert (one.outcome_text, one.seeds_needed) == ("undecided (the same in every seed)", None)
 
 
 def test_four_seeds_get_no_word():
-    (one,) = judged(["a > b"], 100 + NOISE[:4], NOISE[:4])
-    assert one.told == "no word"
+    (one,) = compared(["a > b"], 100 + NOISE[:4], NOISE[:4])
+    assert one.outcome_text == "no verdict"
     assert verdict([one]) == "no verdict: fewer than 5 seeds, or no scale"
 
 
 def test_a_difference_its_margin_and_its_gain():
-    (one,) = judged(["a > b"], 200 + NOISE, 150 + 2 * NOISE)
+    (one,) = compared(["a > b"], 200 + NOISE, 150 + 2 * NOISE)
     welch = stats.ttest_ind(200 + NOISE, 150 + 2 * NOISE, equal_var=False)
     assert one.interval == pytest.approx((one.difference.value, *welch.confidence_interval()))
     assert one.gain == pytest.approx(200 + NOISE.mean())
@@ -124,7 +125,7 @@ def test_a_difference_its_margin_and_its_gain():
 
 def test_no_worse_is_a_one_sided_t_test_against_the_margin():
     a, b = 100 + 5 * NOISE, 101 + 5 * NOISE[::-1]
-    (one,) = judged(["a >= b"], a, b)
+    (one,) = compared(["a >= b"], a, b)
     expected = stats.ttest_ind(a + one.margin, b, equal_var=False, alternative="greater").pvalue
     assert one.p == pytest.approx(expected)
 
@@ -140,7 +141,7 @@ def test_holm_is_over_all_of_a_claims_comparisons():
 def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
     of = np.array([100.0, 200.0, 300.0, 400.0, 500.0, 600.0])
     sampled = {("a", "Hopper-v5"): of - 10 + NOISE, ("b", "Hopper-v5"): of}
-    (one,) = judged(["a > a:sampled"], of, of, margin=None, sampled=sampled)
+    (one,) = compared(["a > a:sampled"], of, of, margin=None, sampled=sampled)
     assert one.paired
     assert one.p == pytest.approx(stats.ttest_rel(of, of - 10 + NOISE).pvalue)
     assert one.outcome == "as claimed"
@@ -148,7 +149,7 @@ def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
 
 def test_spread_is_brown_and_forsythes():
     split_cohort, wide = 100 + NOISE, 100 + 30 * NOISE
-    (one,) = judged(["b:spread > a:spread"], split_cohort, wide, margin=None)
+    (one,) = compared(["b:spread > a:spread"], split_cohort, wide, margin=None)
     away = [np.abs(x - np.median(x)) for x in (wide, split_cohort)]
     assert one.p == pytest.approx(stats.ttest_ind(*away, equal_var=False).pvalue)
     assert one.difference.value == pytest.approx(away[0].mean() - away[1].mean())
@@ -156,7 +157,7 @@ def test_spread_is_brown_and_forsythes():
 
 
 def test_gradient_variances_are_compared_by_their_order_of_magnitude():
-    (one,) = judged(["a:gradient_variance_score_function > a:gradient_variance_reparameterised"], NOISE, NOISE)
+    (one,) = compared(["a:gradient_variance_score_function > a:gradient_variance_reparameterised"], NOISE, NOISE)
     assert one.difference.value == pytest.approx(2)
     assert (one.margin, one.outcome) == (None, "as claimed")
 
@@ -189,12 +190,12 @@ def test_growth_is_a_difference_of_differences_in_gains():
 def test_without_a_random_policys_return_there_is_no_margin():
     results = made_up({(v, "Hopper-v5"): 100 + NOISE for v in "ab"}, random={})
     (one,) = comparisons(Claim("", "", (expectation("a ~ b", "ab"),), 0.1), results)
-    assert (one.margin, one.told) == (None, "no word (the gain is not known)")
+    assert (one.margin, one.outcome_text) == (None, "no verdict (the gain is not known)")
     assert len(grid([one])) == 1
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "said"),
+    ("outcomes", "words"),
     [
         (["as claimed"] * 2, "supported"),
         (["as claimed", "undecided"], "supported in part"),
@@ -206,19 +207,19 @@ def test_without_a_random_policys_return_there_is_no_margin():
         (["no word"], "no verdict"),
     ],
 )
-def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, said):
+def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, words):
     shifts = {"as claimed": -50, "against the claim": 50, "undecided": 0}
-    found = []
+    decided = []
     for outcome in outcomes:
         seeds, width = (4, 1) if outcome == "no word" else (6, 60 if outcome == "undecided" else 1)
         values = 100 + width * NOISE[:seeds], 100 + shifts.get(outcome, 0) + width * NOISE[:seeds][::-1]
-        found += judged(["a > b"], *values)
-    assert [one.outcome for one in found] == outcomes
-    assert verdict(found).startswith(said)
-    (sentence,) = sentences(found)
-    assert sentence.lower().startswith(said)
-    assert all(f"{outcome}: `a > b` on Hopper-v5" in sentence for outcome in set(outcomes))
-    assert list(table(found)["outcome"]) == outcomes
+        decided += compared(["a > b"], *values)
+    assert [one.outcome for one in decided] == outcomes
+    assert verdict(decided).startswith(words)
+    (sentence,) = sentences(decided)
+    assert sentence.lower().startswith(words)
+    assert all(f"{outcome_name(outcome)}: `a > b` on Hopper-v5" in sentence for outcome in set(outcomes))
+    assert list(table(decided)["outcome"]) == outcomes
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_an_outcome_is_of_two_p_values(p, q, outcome):
 
 @pytest.mark.parametrize("relation", [">", ">=", "~"])
 def test_of_claims_at_the_edge_of_what_they_say_few_get_a_wrong_word(relation):
-    """Where a - b is exactly what the relation's words part at, each wrong word is said in about 5 of 100."""
+    """Where a - b is at the boundary of the outcomes, each wrong outcome has a probability of about 5%."""
     random, count = np.random.default_rng(0), {"as claimed": 0, "against the claim": 0}
     edge = {">": 0.0, ">=": -10.0, "~": 10.0}[relation]
     for _ in range(400):
@@ -246,21 +247,21 @@ def test_of_claims_at_the_edge_of_what_they_say_few_get_a_wrong_word(relation):
         outcome = outcome_of(p_for(one), p_against(one))
         count[outcome] = count.get(outcome, 0) + 1
     assert count["as claimed"] <= 0.085 * 400
-    if relation != ">":  # none is less by more than the margin; of equal ones it is said that they are
+    if relation != ">":  # equal sides of a > b are rightly shown to be equivalent
         assert count["against the claim"] <= 0.085 * 400
 
 
 def test_spread_has_no_margin_and_runs_that_diverged_have_none():
-    (one,) = judged(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE)
+    (one,) = compared(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE)
     assert (one.margin, one.outcome) == (None, "as claimed")
     diverged = {("b", seed): "diverged" for seed in range(3)}
-    (one,) = judged(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE, statuses=diverged)
+    (one,) = compared(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE, statuses=diverged)
     assert (one.a.seeds, one.outcome) == (3, "no word")
 
 
 def test_sides_have_their_correlation_and_their_interval_by_pairs():
     a = np.array([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
-    (one,) = judged(["a > b"], 100 + a, 90 + a + NOISE)
+    (one,) = compared(["a > b"], 100 + a, 90 + a + NOISE)
     assert one.correlation == pytest.approx(np.corrcoef(a, a + NOISE)[0, 1])
     by_pairs = stats.ttest_rel(100 + a, 90 + a + NOISE).confidence_interval()
     assert one.by_pairs[1:] == pytest.approx(tuple(by_pairs))

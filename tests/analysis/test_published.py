@@ -1,4 +1,4 @@
-"""Published scores: well-formed, cited, and shown only beside what they may be compared with."""
+"""Published scores: well-formed, cited, and shown only beside comparable scores."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run's score is of: the policy that its algorithm names, at steps that are the same for all it is compared with."""
+"""Scores: by the policy that the algorithm names, at the same steps for all variants that are compared."""
 
 import matplotlib.pyplot as plt
 import pytest
@@ -17,8 +17,9 @@ ENV = "Hopper-v5"
 
 
 def experiment(variants, seeds=5, statuses=(), success_return=None, **options):
-    """Of {name: (algorithm, steps, eval_every)}: a run's return at a step is the step, of sampled actions 1000 more.
+    """Return results of {name: (algorithm, steps, eval_every)}.
 
+    A run's return at a step is the step plus its seed; for sampled actions, 1000 more.
     `options`: {name: options of its config}.
     """
     statuses = dict(statuses)

@@ -132,11 +132,11 @@ def test_correlation_of_paired_seeds_by_hand():
 
 DRAWS = 3000
 BINOMIAL_ERROR = 3.3 * math.sqrt(0.05 * 0.95 / DRAWS)
-"""What a share of 5% of the draws may be off by, once in a thousand times."""
+"""Deviation from a share of 5% of the draws that is exceeded once in a thousand times."""
 
 
 def coverage(of, n, spread=1.0, correlation=0.0):
-    """How often the interval of a difference of 0 holds it; `spread`: of the second side, the first's is 1."""
+    """Return how often the interval of a difference of 0 contains 0; `spread`: the second side's, the first's is 1."""
     a, noise = np.random.default_rng(n).normal(size=(2, DRAWS, n))
     b = spread * (correlation * a + math.sqrt(1 - correlation**2) * noise)
     return np.mean([low <= 0 <= high for _, low, high in (of(*pair).interval() for pair in zip(a, b, strict=True))])

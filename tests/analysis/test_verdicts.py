@@ -1,4 +1,4 @@
-"""Words for differences: by hand, by the errors they make, and by the power they promise."""
+"""Verdicts on differences: computed by hand, error rates and power."""
 
 import math
 import re
@@ -30,7 +30,7 @@ OPPOSITE = {"better": "worse", "worse": "better", "equivalent": "equivalent", "u
 
 
 def of(value, deviation=1.0, n=5):
-    """A difference of two sides alike in spread and seeds."""
+    """Return a difference of two sides with equal spread and seeds."""
     return Difference(value, (deviation**2, deviation**2), (n, n))
 
 
@@ -122,11 +122,12 @@ def test_only_claims_with_a_margin_are_tested_for_equivalence():
 
 def test_undecided_says_how_many_seeds_would_decide():
     (alone,) = verdicts([of(1.0)], [None])
-    assert alone.in_words() == "undecided (17 seeds a side would decide)"
+    assert alone.in_words() == "undecided (17 seeds per side would decide)"
     among = verdicts([of(1.0)] * 3, [None] * 3)
     assert among[0].seeds_needed == seeds_to_decide(of(1.0), alpha_difference=0.05 / 3) > 17
     (never,) = verdicts([of(0.0)], [None])
-    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds a side would decide)"
+    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per side would decide)"
+    assert never.in_words(short=True) == f"undecided (more than {MOST_SEEDS} seeds)"
     assert Verdict("better", 0.01, math.nan).in_words() == "better"
     assert Verdict(None, math.nan, math.nan).in_words() == ""
 
@@ -136,7 +137,7 @@ def test_seeds_to_decide_are_the_textbooks():
     assert [seeds_to_decide(of(d)) for d in (0.2, 0.5, 0.8, 1.0)] == [394, 64, 26, 17]
     # Pairs: 199, 34, 10.
     assert [seeds_to_decide(Difference(d, (1.0,), (5,))) for d in (0.2, -0.5, 1.0)] == [199, 34, 10]
-    assert seeds_to_decide(of(9.0)) == 5  # no word below
+    assert seeds_to_decide(of(9.0)) == 5  # no verdict below
     assert seeds_to_decide(of(0.0, 0.0)) == 5
     assert seeds_to_decide(of(0.1), most=1569) is None
     assert seeds_to_decide(of(0.1), most=1571) == 1571
@@ -144,23 +145,26 @@ def test_seeds_to_decide_are_the_textbooks():
 
 @given(st.floats(0.1, 3), st.floats(0.5, 3), st.floats(0.1, 3))
 def test_seeds_to_decide_are_the_first_that_are_enough(value, deviation, margin):
-    found = seeds_to_decide(of(value, deviation), margin)
-    assume(found is not None)
-    power = lambda n: max(difference_power(of(value, deviation, n)), equivalence_power(of(value, deviation, n), margin))
-    assert power(found) >= 0.8
-    assert found == 5 or power(found - 1) < 0.8
+    seeds = seeds_to_decide(of(value, deviation), margin)
+    assume(seeds is not None)
+
+    def power(n):
+        return max(difference_power(of(value, deviation, n)), equivalence_power(of(value, deviation, n), margin))
+
+    assert power(seeds) >= 0.8
+    assert seeds == 5 or power(seeds - 1) < 0.8
 
 
 DRAWS = 2000
 
 
 def error(share):
-    """What a share of the draws may be off by, once in a thousand times."""
+    """Return the deviation from a share of the draws that is exceeded once in a thousand times."""
     return 3.3 * math.sqrt(share * (1 - share) / DRAWS)
 
 
 def drawn(n, *differences):
-    """Tables of differences of n seeds a side with standard deviation 1, all from one reference."""
+    """Tables of differences of n seeds per side with standard deviation 1, all from one reference."""
     random = np.random.default_rng(n)
     for _ in range(DRAWS):
         reference = random.normal(size=n)
@@ -168,13 +172,13 @@ def drawn(n, *differences):
 
 
 def wrong(tables, margin, words):
-    """The share of tables in which any of `words` is said; the p-values alone, which is quick."""
-    said = []
+    """Return the share of tables that have any of the verdicts `words`, by p-values alone, which is fast."""
+    hits = []
     for table in tables:
         different = holm([difference_p(d) for d in table])
         equal = holm([equivalence_p(d, margin) for d in table])
-        said.append(any(word(*case) in words for case in zip(table, different, equal, strict=True)))
-    return np.mean(said)
+        hits.append(any(word(*case) in words for case in zip(table, different, equal, strict=True)))
+    return np.mean(hits)
 
 
 @pytest.mark.parametrize(("n", "differences"), [(5, 1), (10, 1), (5, 4)])

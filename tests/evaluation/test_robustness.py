@@ -212,8 +212,8 @@ def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
 
 def test_what_the_masses_are_compared_with_is_the_environment_undisturbed(tmp_path):
     store, run = made(tmp_path, "gymnasium:Hopper-v5")
-    found = measure(store, run.id, ["undisturbed", "unchanged-mass", "mass"])
-    assert found["undisturbed"] == found["unchanged-mass"] != found["mass"]
+    values = measure(store, run.id, ["undisturbed", "unchanged-mass", "mass"])
+    assert values["undisturbed"] == values["unchanged-mass"] != values["mass"]
 
 
 def test_a_value_is_kept_until_the_policy_or_the_definition_changes(tmp_path, monkeypatch):
@@ -274,20 +274,16 @@ def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_
             "Hopper-v5",
             "robustness measure 'goals': Hopper-v5: goals are counted in gymnasium:MultiGoal-v0 only",
         ),
-        (
-            "mass",
-            "HumanoidWalk-v1",
-            "masses can be changed in Gymnasium's environments only, and HumanoidWalk-v1 is none",
-        ),
+        ("mass", "HumanoidWalk-v1", "masses can be changed in Gymnasium's environments only"),
         ("lost-to-mass", "Pendulum-v1", "Pendulum-v1: not one of Gymnasium's MuJoCo environments"),
         ("unchanged-mass", "HalfCheetah-v3", "'gymnasium:HalfCheetah-v3' cannot be made"),
     ],
 )
 def test_what_cannot_be_examined_is_told_in_a_line(name, env, words):
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         check_robustness(["undisturbed", name], env)
-    assert words in str(told.value)
-    assert "\n" not in str(told.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 MULTIGOAL = """
@@ -315,7 +311,7 @@ def test_runs_on_the_multi_goal_task_are_examined_as_they_were_trained(command, 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     store = Store(tmp_path / "results")
     for run_id in store.run_ids():
-        found = measure(store, run_id, ["undisturbed", "goals", "goal-entropy"])
-        assert -30 * 110 < found["undisturbed"] < 0
-        assert 0 <= found["goal-entropy"] <= math.log(4)
-        assert found["goals"] in range(5)
+        values = measure(store, run_id, ["undisturbed", "goals", "goal-entropy"])
+        assert -30 * 110 < values["undisturbed"] < 0
+        assert 0 <= values["goal-entropy"] <= math.log(4)
+        assert values["goals"] in range(5)

@@ -231,8 +231,8 @@ def test_without_sweeps_the_curves_are_the_comparisons_alone(tmp_path):
 
 def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
     results = made_up(about_of(), {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
-    begun = results.evaluations[results.evaluations["env"] == ENVS[0]]
-    results = replace(results, evaluations=begun)
+    evaluations = results.evaluations[results.evaluations["env"] == ENVS[0]]
+    results = replace(results, evaluations=evaluations)
     figure = comparison_curves(results, "iqm")
     assert [line.get_label() for line in figure.axes[1].lines] == ["random policy", "scored here"]
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Two results beside each other: what differs by hand, which runs are the same, and the command."""
+"""Comparisons of two results: differences against values computed by hand, identical runs, and the command."""
 
 import copy
 from dataclasses import replace
@@ -33,7 +33,7 @@ SCORES = {"sac": [100.0, 110, 120, 130, 140], "one-q": [90.0, 80, 70, 60, 50], "
 
 
 def side(more=(), ids="", name="a", about=ABOUT):
-    """Five seeds a variant, evaluated at 50 and 100; `more` is added to a variant's scores, `ids` to its runs' ids."""
+    """Five seeds per variant, evaluated at 50 and 100; `more` is added to a variant's scores, `ids` to its runs' ids."""
     runs, evaluations = [], []
     for variant, scores in SCORES.items():
         for seed, score in enumerate(np.add(scores, dict(more).get(variant, 0.0))):
@@ -54,22 +54,22 @@ def test_differences_are_b_less_a_by_welch_and_holm_goes_over_what_is_not_the_sa
     b.results.evaluations.loc[of_sac, "run_id"] = b.results.evaluations.loc[of_sac, "run_id"].str.rstrip("b")
     b.results.evaluations["wall_seconds"] += 7.0  # the clock is no number of a run
     table = compare(a, b)
-    found = {variant: row_of(table, variant) for variant in SCORES}
+    rows = {variant: row_of(table, variant) for variant in SCORES}
     p = {}
     for variant, more in (("one-q", shift), ("tau=1", 30.0)):
-        mine, other = np.multiply(SCORES[variant], 100), np.multiply(np.add(SCORES[variant], more), 100)
-        welch = stats.ttest_ind(other, mine, equal_var=False)
+        of_a, of_b = np.multiply(SCORES[variant], 100), np.multiply(np.add(SCORES[variant], more), 100)
+        welch = stats.ttest_ind(of_b, of_a, equal_var=False)
         interval = welch.confidence_interval()
-        assert found[variant]["difference"] == pytest.approx(other.mean() - mine.mean())
-        assert found[variant]["difference_ci_low"] == pytest.approx(interval.low)
-        assert found[variant]["difference_ci_high"] == pytest.approx(interval.high)
-        assert found[variant]["same_runs"] == "none"
+        assert rows[variant]["difference"] == pytest.approx(of_b.mean() - of_a.mean())
+        assert rows[variant]["difference_ci_low"] == pytest.approx(interval.low)
+        assert rows[variant]["difference_ci_high"] == pytest.approx(interval.high)
+        assert rows[variant]["same_runs"] == "none"
         p[variant] = welch.pvalue
-    np.testing.assert_allclose([found[v]["p_holm"] for v in p], holm(list(p.values())))
-    assert (found["one-q"]["verdict"], found["tau=1"]["verdict"]) == ("undecided", "better")
-    assert (found["sac"]["same_runs"], found["sac"]["verdict"], found["sac"]["identical"]) == ("5 identical", "", True)
+    np.testing.assert_allclose([rows[v]["p_holm"] for v in p], holm(list(p.values())))
+    assert (rows["one-q"]["verdict"], rows["tau=1"]["verdict"]) == ("undecided", "better")
+    assert (rows["sac"]["same_runs"], rows["sac"]["verdict"], rows["sac"]["identical"]) == ("5 identical", "", True)
     shown = row_of(presented(table), "sac")
-    assert (shown["verdict"], shown["B - A [95% CI]"], shown["seeds"]) == ("the same", "0", "5, 5")
+    assert (shown["verdict"], shown["B - A [95% CI]"], shown["seeds"]) == ("identical", "0", "5, 5")
     assert compare(b, a)["difference"].tolist() == (-table["difference"]).tolist()
 
 
@@ -84,15 +84,17 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     table = compare(a, b).set_index("variant")
     assert table["same_runs"].to_dict() == {
         "sac": "5 identical",
-        "one-q": "3 identical, 2 with other numbers from step 50 on",
+        "one-q": "3 identical, 2 with different numbers from step 50 on",
         "tau=1": "4 identical, 1 identical up to 50 steps",
     }
     assert table["identical"].to_dict() == {"sac": True, "one-q": False, "tau=1": False}
     assert table.loc["tau=1", "ended_otherwise"] == "B: 1 interrupted (left out)"
     text = in_text(write_page(a, b, None))
-    assert "2 of the runs have one id in both, which stands for settings, seed and backend, and other numbers" in text
-    assert "The two share seeds" in text
-    assert f"On {ENV} the same to the bit in both: `sac`." in text
+    assert (
+        "2 of the runs have the same id in both, so the same settings, seed and backend, but different numbers." in text
+    )
+    assert "The results share seeds" in text
+    assert f"On {ENV}, bitwise identical in both: `sac`." in text
 
 
 def test_what_else_differs():
@@ -132,7 +134,7 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     write_manifest(other, load_manifest(one).model_copy(update={"tables": {}}))
     a, b = load_side(str(one), RECORD), load_side("again", tmp_path / "results")
     assert compare(a, b)["identical"].all()
-    assert write_page(a, b, None).answer == ("All runs that both have are the same to the bit.",)
+    assert write_page(a, b, None).answer == ("All common runs are bitwise identical.",)
 
     evaluations = pd.read_csv(other / "evaluations.csv")
     evaluations.loc[evaluations["variant"] == "one-q", "return_mean"] += 5000
@@ -140,12 +142,12 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     ran = command("compare", one, "again", "--out", "pages/both.html")
     assert ran.returncode == 0, ran.stderr
     assert "better: one-q" in ran.stdout
-    assert "5 with other numbers from step 0 on" in ran.stdout
+    assert "5 with different numbers from step 0 on" in ran.stdout
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["both.html"]
     parsed = Parsed((tmp_path / "pages" / "both.html").read_text())
     assert "better: one-q" in parsed.words
     assert [of["alt"] for tag, of in parsed.tags if tag == "img"] == [
-        "B less A on HalfCheetah-v5, with 95% intervals; right of them the verdicts."
+        "B minus A on HalfCheetah-v5 with 95% intervals. Right: verdicts."
     ]
     write_page(a, load_side(str(other), RECORD), tmp_path / "both.md")
     (picture,) = [line for line in (tmp_path / "both.md").read_text().splitlines() if line.startswith("![")]
@@ -154,9 +156,9 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
 
 def test_what_is_no_result_is_told(command, tmp_path):
     for name, folder in (("precison", RECORD), (str(tmp_path), RECORD), ("a", tmp_path / "none")):
-        with pytest.raises(InputError, match="neither a folder of results nor a name in") as told:
+        with pytest.raises(InputError, match="neither a folder of results nor a name in") as refused_name:
             load_side(name, folder)
-    assert "did you mean" not in str(told.value)
+    assert "did you mean" not in str(refused_name.value)
     with pytest.raises(InputError, match="did you mean 'precision'"):
         load_side("precison", RECORD)
     refused = command("compare", RECORD / "precision", RECORD / "precision", "--out", "x.pdf")

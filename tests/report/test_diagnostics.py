@@ -5,7 +5,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sac_bench.report.figures.diagnostics import ESTIMATORS, measured, why
+from sac_bench.report.figures.diagnostics import ESTIMATORS, diagnostics, measured
 from tests.report.test_tables import ABOUT, made_up
 
 
@@ -17,23 +17,23 @@ def with_training(**columns):
 
 def panels(results):
     env, variants = ABOUT["envs"][0], list(ABOUT["variants"])
-    figure = why(results, env, variants)
+    figure = diagnostics(results, env, variants)
     return dict(zip(measured(results, env, variants), figure.axes, strict=False))
 
 
 def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
     by_path, by_score = ESTIMATORS
-    found = panels(
+    axes = panels(
         with_training(
             q=1.0, q_bias=-40.0, monte_carlo=70.0, gradient_squared_norm=1.0, **{by_path: 0.5, by_score: 30.0}
         )
     )
-    assert list(found) == ["q", "q_bias", "monte_carlo", by_path, by_score]
+    assert list(axes) == ["q", "q_bias", "monte_carlo", by_path, by_score]
     for name in ESTIMATORS:
-        assert found[name].get_yscale() == "log"
-        np.testing.assert_allclose(found[name].get_ylim(), (0.25, 60.0))
-    assert found["q_bias"].get_ylim() == (found["q_bias"].get_ylim()[0], 0.0)
-    assert found["q"].get_ylim()[0] > 0
+        assert axes[name].get_yscale() == "log"
+        np.testing.assert_allclose(axes[name].get_ylim(), (0.25, 60.0))
+    assert axes["q_bias"].get_ylim() == (axes["q_bias"].get_ylim()[0], 0.0)
+    assert axes["q"].get_ylim()[0] > 0
     plt.close("all")
 
 
@@ -43,11 +43,11 @@ def test_results_without_what_is_measured_now_have_their_panels():
 
 
 def test_a_metric_that_no_algorithm_declares_comes_last_under_its_name():
-    found = panels(with_training(wobble=3.0, bandwidth=1.0, q_target=1.0, q=1.0))
-    assert {name: axis.get_ylabel().split("\n")[0] for name, axis in found.items()} == {
+    axes = panels(with_training(wobble=3.0, bandwidth=1.0, q_target=1.0, q=1.0))
+    assert {name: axis.get_ylabel().split("\n")[0] for name, axis in axes.items()} == {
         "q": "Q of replayed pairs",
         "bandwidth": "kernel's bandwidth",
         "wobble": "wobble",
     }
-    assert list(found) == ["q", "bandwidth", "wobble"]
+    assert list(axes) == ["q", "bandwidth", "wobble"]
     plt.close("all")

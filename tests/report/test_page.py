@@ -1,4 +1,4 @@
-"""Pages as a browser's parser reads them: one file, nothing loaded, everything escaped, what went wrong told."""
+"""Pages as parsed by a browser: one file, nothing loaded, everything escaped, failures reported."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def test_a_missing_cell_is_empty_whatever_stands_for_it():
 
 
 class Parsed(HTMLParser):
-    """Elements, the text by element, and what would be loaded. AssertionError where tags do not match."""
+    """Elements, text by element, and what would be loaded. AssertionError if tags do not match."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ NASTY = '<img src=x onerror=alert(1)> & "quoted" `code`'
 
 @pytest.fixture(scope="module")
 def harmed(tmp_path_factory):
-    """A page of an experiment with a run that diverged, one that failed, and markup wherever users write."""
+    """A page of an experiment with a diverged run, a failed run, and markup in all text from users."""
     folder = tmp_path_factory.mktemp("results") / "harmed"
     about = json.loads(json.dumps(ABOUT).replace("one-q", "<b>one-q</b>"))
     about |= {"question": NASTY, "command": f"sac-bench run '{NASTY}.toml'"}
@@ -87,7 +87,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
     assert not [source[:80] for source in parsed.loads if not source.startswith("data:")]
     assert not re.search(r"@import|url\((?!#)", page[page.index("<style>") : page.index("</style>")])
     pictures = [of for tag, of in parsed.tags if tag == "img"]
-    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, why of two groups
+    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, diagnostics of two groups
     assert all(of["alt"] and of["src"].startswith("data:image/svg+xml,") for of in pictures)
     assert "script" not in {tag for tag, _ in parsed.tags}
     ids = [of["id"] for _, of in parsed.tags if "id" in of]
@@ -98,16 +98,16 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
 def test_a_page_says_question_answer_and_what_went_wrong(harmed):
     words = Parsed(harmed[2]).words
     assert words.index(NASTY.replace("`", "")) < words.index("On Hopper-v5, against sac: no verdict below 5 seeds")
-    for said in (
+    for phrase in (
         "1 diverged (as random)",
         "1 failed (left out)",
         "2 of 3",
         "7 finished, 1 diverged, 1 failed",
-        "3 seeds a variant and environment, 1 of them missing",
+        "3 seeds per variant and environment; missing runs: 1",
         "Runs that did not finish",
         "above 0, Q overestimates",
     ):
-        assert said in words, said
+        assert phrase in words, phrase
     finished = Parsed(render(replace(harmed[1], sections=()), ".html")).words
     assert "Runs that did not finish" not in finished
 
@@ -149,7 +149,7 @@ def test_a_drawing_keeps_its_size_and_none_without_one_is_taken(tmp_path):
     assert (drawn.width, drawn.height) == (96, 48)
     assert "x --" not in drawn.source
     (tmp_path / "a.svg").write_text("<svg></svg>")
-    with pytest.raises(ValueError, match="does not say its width"):
+    with pytest.raises(ValueError, match="does not state its width"):
         drawing(Picture(tmp_path / "a.png", "A"))
 
 
@@ -216,21 +216,21 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     monkeypatch.setattr(of_study, "write_figures", lambda about, folder: [])  # tests/tuning/test_search.py draws them
     study = of_study.write_report(folder)
     parsed = Parsed((folder / "report.html").read_text())
-    for said in ("Which <rate>?", BEATS, "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
-        assert said in parsed.words, said
+    for phrase in ("Which <rate>?", BEATS, "3 of 3 trials", "1 failed", "trial-0000 (the winner)"):
+        assert phrase in parsed.words, phrase
     assert {"best.toml", "../made-up-study-held-out/report.html", "tables/trials.csv"} <= set(parsed.links)
 
     write_index({"harmed": harmed[1], "made-up-study": study, "broken": "it is <damaged>"}, tmp_path)
     index = Parsed((tmp_path / "index.html").read_text())
     assert {link for link in index.links if "/" in link} == {"harmed/report.html", "made-up-study/report.html"}
-    for said in (
+    for phrase in (
         "1 failed",
         "no verdict below 5 seeds",
         BEATS,
         "No report: it is <damaged>",
         "2 reports; 1 could not be made",
     ):
-        assert said in index.words, said
+        assert phrase in index.words, phrase
     assert not [source for source in index.loads if not source.startswith("data:")]
     assert "(made-up-study/report.md)" in (tmp_path / "index.md").read_text()
 
@@ -238,7 +238,7 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
 def test_a_study_that_is_not_checked_yet_says_so():
     page = of_study.page(STUDY | {"verdict": None, "trials": []}, pd.DataFrame(), [])
     words = Parsed(render(page, ".html")).words
-    assert "No trial is checked on held-out seeds yet" in words
+    assert "No trial was checked on held-out seeds yet" in words
     assert "none yet" in words
 
 
@@ -248,4 +248,4 @@ def test_nothing_trained_yet_has_a_page_too(tmp_path):
     write(tmp_path / "none", results_of(MANIFEST, runs.to_dict("records")))
     words = Parsed((tmp_path / "none" / "report.html").read_text()).words
     assert "9 not started" in words
-    assert "9 of them missing" in words
+    assert "missing runs: 9" in words

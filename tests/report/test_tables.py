@@ -1,4 +1,4 @@
-"""Tables and figures from made-up rows: what counts, what is missing, who is compared with whom."""
+"""Tables and figures from made-up rows: which runs count, missing runs, and comparisons."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ MANIFEST = manifest_of(ABOUT)
 
 
 def made_up(statuses=(), about=ABOUT):
-    """Three seeds a variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
+    """Three seeds per variant, evaluated at 0, 50 and 100; `statuses` overrides {(variant, seed): status}."""
     statuses, runs, evaluations, episodes = dict(statuses), [], [], []
     for variant, finals in FINAL.items():
         for seed, final in enumerate(finals):
@@ -123,7 +123,7 @@ def test_swept_values_have_a_panel_of_their_own_with_the_reference():
 
 
 def five_seeds(**scores):
-    """A table of scores on one environment: {variant: five of them}, NaN where a run does not enter."""
+    """A table of scores on one environment: {variant: five of them}, NaN if a run does not count."""
     rows = [
         {"env": "Hopper-v5", "variant": variant, "seed": seed, "status": "finished", "score": score}
         for variant, values in scores.items()
@@ -136,22 +136,22 @@ def test_differences_have_the_verdicts_of_one_table():
     table = five_seeds(
         **{"sac": [100, 102, 101, 99, 98], "one-q": [90, 91, 92, 89, 88], "tau=1": [99, 104, 99, 101, 100]}
     )
-    found = differences(table, MANIFEST).set_index("variant")
-    assert found["verdict"].to_dict() == {"one-q": "worse", "tau=1": "undecided"}
-    assert found.loc["one-q", "difference"] == -10
-    assert found.loc["one-q", "seed_correlation"] == pytest.approx(0.9)
+    rows = differences(table, MANIFEST).set_index("variant")
+    assert rows["verdict"].to_dict() == {"one-q": "worse", "tau=1": "undecided"}
+    assert rows.loc["one-q", "difference"] == -10
+    assert rows.loc["one-q", "seed_correlation"] == pytest.approx(0.9)
     # Welch's p doubled by Holm, where two differences are tested.
     t, freedom = -10 / (2 * 2.5 / 5) ** 0.5, 8
-    assert found.loc["one-q", "p_holm"] == pytest.approx(2 * 2 * stats.t.sf(-t, freedom))
-    assert found.loc["tau=1", "seeds_needed"] > 5
+    assert rows.loc["one-q", "p_holm"] == pytest.approx(2 * 2 * stats.t.sf(-t, freedom))
+    assert rows.loc["tau=1", "seeds_needed"] > 5
 
 
 def test_below_five_seeds_a_difference_gets_no_word():
     table = five_seeds(**{"sac": [100, 102, 101, 99, 98], "one-q": [1, 2, 3, 4, None], "tau=1": [1, 2, 3, 4, 5]})
-    found = differences(table, MANIFEST).set_index("variant")
-    assert found["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
-    assert pd.isna(found.loc["one-q", "p_holm"])
-    assert found.loc["one-q", "difference"] == -97.5
+    rows = differences(table, MANIFEST).set_index("variant")
+    assert rows["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
+    assert pd.isna(rows.loc["one-q", "p_holm"])
+    assert rows.loc["one-q", "difference"] == -97.5
 
 
 def test_the_answer_is_the_verdicts_in_words():
@@ -159,9 +159,9 @@ def test_the_answer_is_the_verdicts_in_words():
     assert three == ("On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out)).")
     final = final_performance(made_up())
     final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
-    (said,) = answer(final, MANIFEST.envs, "sac")
-    assert said == (
-        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds a side would decide): tau=1 (23 seeds)."
+    (sentence,) = answer(final, MANIFEST.envs, "sac")
+    assert sentence == (
+        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds per side would decide): tau=1 (23 seeds)."
     )
 
 

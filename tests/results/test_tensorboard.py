@@ -1,4 +1,4 @@
-"""TensorBoard's event files, read back by its own reader."""
+"""TensorBoard event files, read back by TensorBoard's reader."""
 
 import pytest
 
@@ -23,16 +23,18 @@ def test_events_are_the_rows_of_the_tables_and_are_written_once(tmp_path):
     run = runs.iloc[-1]
     events = accumulators.EventAccumulator(str(written / run["variant"] / run["env"] / f"seed-{run['seed']}"))
     events.Reload()
-    of = lambda table: table[(table["run_id"] == run["run_id"]) & (table["variant"] == run["variant"])]
-    evaluations, training = of(results.evaluations), of(results.training)
+    evaluations, training = (
+        table[(table["run_id"] == run["run_id"]) & (table["variant"] == run["variant"])]
+        for table in (results.evaluations, results.training)
+    )
     for tag, rows, column in (
         ("evaluation/mean/return_mean", evaluations[evaluations["policy"] == "mean"], "return_mean"),
         ("evaluation/sample/length_mean", evaluations[evaluations["policy"] == "sample"], "length_mean"),
         ("training/critic_loss", training.dropna(subset="critic_loss"), "critic_loss"),
     ):
-        found = events.Scalars(tag)
-        assert [event.step for event in found] == rows["step"].tolist()
-        assert [event.value for event in found] == pytest.approx(rows[column].tolist(), rel=1e-6)
+        scalars = events.Scalars(tag)
+        assert [event.step for event in scalars] == rows["step"].tolist()
+        assert [event.value for event in scalars] == pytest.approx(rows[column].tolist(), rel=1e-6)
     assert not [tag for tag in events.Tags()["scalars"] if tag.endswith(("seed", "step", "wall_seconds"))]
 
 

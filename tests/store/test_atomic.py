@@ -100,7 +100,7 @@ def test_every_text_has_a_file_name_of_its_own(tmp_path):
     names = [file_name(text) for text in NAMES]
     assert len({name.casefold() for name in names}) == len(NAMES)
     for name in names:
-        assert len(f"why-{name}-variants.svg") < 200
+        assert len(f"diagnostics-{name}-variants.svg") < 200
         (tmp_path / name).write_text("")
     assert len(list(tmp_path.iterdir())) == len(NAMES)
 

@@ -1,4 +1,4 @@
-"""All figures of an experiment's page, by the section they are for."""
+"""All figures of an experiment's report, by section."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.scores import at_words, scores
 from sac_bench.report.figures.comparison import comparison_curves
 from sac_bench.report.figures.curves import acting, learning_curves
-from sac_bench.report.figures.diagnostics import measured, why
+from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.forest import claim_forest, forest
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity
@@ -25,52 +25,54 @@ from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import file_name
 
 Pictures = dict[str, list[Picture]]
-"""By section: claim, differences, curves, scores, profile, sensitivity, why."""
+"""{section: its figures}: claim, differences, curves, scores, profile, sensitivity, diagnostics."""
 
 
-def write_figures(results: Results, final: pd.DataFrame, folder: Path, judged: Sequence[Comparison] = ()) -> Pictures:
-    """All that an experiment's results allow; where there is a claim, its comparisons are its differences."""
+def write_figures(
+    results: Results, final: pd.DataFrame, folder: Path, comparisons: Sequence[Comparison] = ()
+) -> Pictures:
+    """Write all figures that an experiment's results allow. A claim's comparisons replace the differences."""
     folder.mkdir(parents=True, exist_ok=True)
     house_style()
     table = scores(results)
     return {
-        "claim": _claim(judged, results.manifest, folder),
-        "differences": [] if judged else _differences(final, results.manifest, folder),
+        "claim": _claim(comparisons, results.manifest, folder),
+        "differences": [] if comparisons else _differences(final, results.manifest, folder),
         "curves": _curves(results, folder),
         "scores": _scores(table, results.manifest, folder),
         "profile": _profile(table, results.manifest, folder),
         "sensitivity": _sensitivity(table, results.manifest, folder),
-        "why": _why(results, folder),
+        "diagnostics": _diagnostics(results, folder),
     }
 
 
 def name_of(env: str, manifest: Manifest) -> str:
-    """An environment's part of a figure's name."""
+    """Return an environment's part of a figure's file name."""
     return file_name(env, manifest.envs)
 
 
 def _noted(manifest: Manifest) -> str:
-    """At which steps the scores of a picture are, where not at the end of every training."""
-    said = [f"{env}{at_words(manifest, env)}" for env in manifest.envs if at_words(manifest, env)]
-    return f" Scored on {', '.join(said)}." if said else ""
+    """Return a sentence on the steps at which runs are scored, if that is not at the end of every training."""
+    places = [f"{env}{at_words(manifest, env)}" for env in manifest.envs if at_words(manifest, env)]
+    return f" Scored on {', '.join(places)}." if places else ""
 
 
-def _claim(judged: Sequence[Comparison], manifest: Manifest, folder: Path) -> list[Picture]:
-    if not any(np.isfinite(one.normalised.value) for one in judged):
+def _claim(comparisons: Sequence[Comparison], manifest: Manifest, folder: Path) -> list[Picture]:
+    if not any(np.isfinite(one.normalised.value) for one in comparisons):
         for path in folder.glob("claim.*"):
             path.unlink()
         return []
     caption = (
-        "The claim's comparisons: a - b with 95% intervals, in gains where the measure is in units of return; grey: "
-        "the margin within which differences do not matter; right of them the outcomes." + _noted(manifest)
+        "The claim's comparisons: a - b with 95% intervals, in gains if the measure is in units of return. Grey: the "
+        "margin within which differences do not matter. Right: outcomes." + _noted(manifest)
     )
-    return [Picture(write_figure(claim_forest(judged), folder / "claim"), caption)]
+    return [Picture(write_figure(claim_forest(comparisons), folder / "claim"), caption)]
 
 
 def _differences(final: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
     if not final["difference"].notna().any():
         return []
-    caption = f"Differences from {manifest.reference} with 95% intervals; right of them the verdicts.{_noted(manifest)}"
+    caption = f"Differences from {manifest.reference} with 95% intervals. Right: verdicts.{_noted(manifest)}"
     return [
         Picture(
             write_figure(forest(final, manifest.envs, _others(manifest), manifest.reference), folder / "differences"),
@@ -80,25 +82,25 @@ def _differences(final: pd.DataFrame, manifest: Manifest, folder: Path) -> list[
 
 
 def _curves(results: Results, folder: Path) -> list[Picture]:
-    """Of several algorithms one figure a statistic; of one algorithm, and of sweeps, one an environment."""
+    """Write one figure per statistic for several algorithms, and one per environment for one algorithm and sweeps."""
     if not len(results.evaluations):
         return []
-    found = []
+    pictures = []
     groups, several = panels(results.manifest), len(results.manifest.algorithms) > 1
     if several:
-        for statistic, (_, said) in SUMMARIES.items():
+        for statistic, (_, description) in SUMMARIES.items():
             path = write_figure(comparison_curves(results, statistic), folder / f"comparison-{statistic}")
-            found.append(Picture(path, f"Return against steps: {said}.{_noted(results.manifest)}"))
+            pictures.append(Picture(path, f"Return against steps: {description}.{_noted(results.manifest)}"))
         groups.pop("variants", None)  # comparison-iqm shows the same
     for env in results.manifest.envs if groups else []:
         if (results.evaluations["env"] == env).any():
             path = write_figure(
                 learning_curves(results, env, groups), folder / f"curves-{name_of(env, results.manifest)}"
             )
-            said = SUMMARIES["iqm"][1]
-            acted = acting(results.manifest, list(chain.from_iterable(groups.values())))
-            found.append(Picture(path, f"Learning curves on {env}: return of {acted}; {said}."))
-    return found
+            description = SUMMARIES["iqm"][1]
+            actions = acting(results.manifest, list(chain.from_iterable(groups.values())))
+            pictures.append(Picture(path, f"Learning curves on {env}: return of {actions}; {description}."))
+    return pictures
 
 
 def _others(manifest: Manifest) -> list[str]:
@@ -109,7 +111,7 @@ def _scores(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Pictu
     if not table["score"].notna().any():
         return []
     caption = (
-        "Scores: a dot a seed, the mean with its 95% interval; dashed: the reference's mean, dotted: a random policy."
+        "Scores: one dot per seed, mean and 95% interval. Dashed: the reference's mean. Dotted: a random policy."
         + _noted(manifest)
     )
     return [Picture(write_figure(final_scores(table, manifest), folder / "final"), caption)]
@@ -121,9 +123,9 @@ def _profile(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Pict
         return []
     without = [env for env in manifest.envs if env not in scaled]
     caption = (
-        f"Share of runs above a score, over {', '.join(scaled)}; 0 is a random policy's, 1 the mean of "
-        f"{manifest.reference}; bands: 95% stratified bootstrap."
-        + (f" Without {', '.join(without)}: no such scale there." if without else "")
+        f"Share of runs above a score, over {', '.join(scaled)}. Score 0 is a random policy's, 1 the mean of "
+        f"{manifest.reference}. Bands: 95% stratified bootstrap."
+        + (f" Without {', '.join(without)}, where this scale is not defined." if without else "")
         + _noted(manifest)
     )
     return [Picture(write_figure(profile(scaled, manifest), folder / "profile"), caption)]
@@ -132,23 +134,24 @@ def _profile(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Pict
 def _sensitivity(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
     if not table["score"].notna().any():
         return []
-    found = []
+    pictures = []
     for key in sweeps(manifest):
         path = write_figure(sensitivity(table, manifest, key), folder / f"sensitivity-{file_name(key)}")
-        found.append(Picture(path, f"Score against {key}: mean and 95% interval, a dot a seed.{_noted(manifest)}"))
-    return found
+        caption = f"Score against {key}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
+        pictures.append(Picture(path, caption))
+    return pictures
 
 
-def _why(results: Results, folder: Path) -> list[Picture]:
-    found = []
+def _diagnostics(results: Results, folder: Path) -> list[Picture]:
+    pictures = []
     for env in results.manifest.envs:
         for title, variants in panels(results.manifest).items():
             if measured(results, env, variants):
-                path = write_figure(
-                    why(results, env, variants), folder / f"why-{name_of(env, results.manifest)}-{title}"
+                name = f"diagnostics-{name_of(env, results.manifest)}-{title}"
+                path = write_figure(diagnostics(results, env, variants), folder / name)
+                caption = (
+                    f"Training metrics on {env}, {title}: means over the updates between two evaluations. "
+                    "Line: median over seeds. Band: lowest to highest seed."
                 )
-                said = (
-                    "means over the updates between two evaluations; line: median over seeds, band: lowest to highest"
-                )
-                found.append(Picture(path, f"What was measured in the updates on {env}, {title}: {said}."))
-    return found
+                pictures.append(Picture(path, caption))
+    return pictures

@@ -21,8 +21,8 @@ from sac_bench.results.manifest import Manifest
 
 
 def comparison_curves(results: Results, statistic: str) -> Figure:
-    """All variants that are no point of a sweep, a panel an environment, with published scores where there are any."""
-    summary, said = SUMMARIES[statistic]
+    """Draw all variants except sweeps, one panel per environment, with published scores if there are any."""
+    summary, description = SUMMARIES[statistic]
     envs, styles, shapes = (
         results.manifest.envs,
         comparison_styles(results.manifest),
@@ -70,8 +70,8 @@ def comparison_curves(results: Results, statistic: str) -> Figure:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             drawn.setdefault(name, handle)
     names = [name for name in (*styles, "random policy", "scored here", *shapes) if name in drawn]
-    said = f"{acting(results.manifest, list(styles))}; {said}"
-    title = f"{said}; {len(results.manifest.seeds)} seeds each unless a panel says otherwise"
+    actions = acting(results.manifest, list(styles))
+    title = f"{actions}; {description}; {len(results.manifest.seeds)} seeds each unless a panel says otherwise"
     if shapes:
         title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
         title += ", or IQM" if statistic == "iqm" else ""
@@ -94,7 +94,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _colors_of_algorithms(manifest: Manifest, styles: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """{algorithm: the colour of its first variant}"""
+    """Return {algorithm: the colour of its first variant}."""
     colors: dict[str, Any] = {}
     for variant, style in styles.items():
         colors.setdefault(manifest.variants[variant].algorithm, style["color"])
@@ -102,11 +102,11 @@ def _colors_of_algorithms(manifest: Manifest, styles: dict[str, dict[str, Any]])
 
 
 def published_marks(manifest: Manifest, env: str, statistic: str) -> pd.DataFrame:
-    """Published final evaluations at steps that the panel of an environment spans, with the `name` of their marker."""
+    """Return published final evaluations within the steps of an environment's panel, with `name`: their marker's."""
     rows = beside(manifest, env)
     rows = rows[(rows["metric"] == "final_eval") & (rows["steps"] <= max(manifest.steps_on(env)))]
     if statistic != "iqm":
-        rows = rows[rows["spread_kind"] != "iqm"]  # not to be taken for means
+        rows = rows[rows["spread_kind"] != "iqm"]  # the figure shows means
     names = [
         f"{r['algorithm']} {r['source']} {r['env'].rpartition('-')[2]}"
         + (" (IQM)" if r["spread_kind"] == "iqm" else "")
@@ -116,13 +116,13 @@ def published_marks(manifest: Manifest, env: str, statistic: str) -> pd.DataFram
 
 
 def published_shapes(manifest: Manifest, statistic: str) -> dict[str, str]:
-    """{name of published scores in a figure: their marker}, the same in all panels."""
+    """Return {name of published scores: their marker}, the same in all panels."""
     names = sorted({name for env in manifest.envs for name in published_marks(manifest, env, statistic)["name"]})
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
 
 
 def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], shapes: dict[str, str]) -> None:
-    """Markers in the colours of their algorithms, with error bars where a spread is published."""
+    """Draw markers in the colours of their algorithms, with error bars if a spread is published."""
     for name in marks["name"].unique():
         rows = marks[marks["name"] == name]
         spread = None if rows["spread"].isna().all() else rows["spread"]
@@ -143,15 +143,17 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
 
 
 def _exceptions(results: Results, env: str, variant: str, drawn: int) -> str:
-    """How a line's seeds differ from what was asked: "3 of 5 seeds, 1 diverged"."""
+    """Return how a line's seeds differ from those requested: "3 of 5 seeds, 1 diverged"."""
     seeds, count = len(results.manifest.seeds), diverged(results, env, variant)
-    said = [f"{drawn} of {seeds} seeds"] if drawn < seeds else []
-    return ", ".join(said + ([f"{count} diverged"] if count else []))
+    fewer = [f"{drawn} of {seeds} seeds"] if drawn < seeds else []
+    return ", ".join(fewer + ([f"{count} diverged"] if count else []))
 
 
 def _steps_axis(axis: Axes, ends: list[int], first: int) -> None:
-    """Steps to the last of the lines' `ends`, in millions or thousands: from 0, or, where a linear axis would press the
-    short lines together, from the `first` evaluation in a logarithmic one."""
+    """Format the axis of steps, in millions or thousands, up to the last of the lines' `ends`.
+
+    It starts at 0; if a linear axis would compress short lines, it is logarithmic and starts at the `first` evaluation.
+    """
     last = max(ends)
     size, word = (1e6, "million") if last >= 1e6 else (1e3, "thousand")
     if last > 4 * min(ends):

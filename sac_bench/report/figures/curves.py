@@ -18,17 +18,18 @@ from sac_bench.store.run import ENDED
 
 
 def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) -> Figure:
-    """Return of what scores each variant against steps, a panel a group: IQM over seeds and its 95% bootstrap interval.
+    """Draw the IQM over seeds of each variant's return, with its 95% bootstrap interval: one panel per group.
 
-    Diverged runs go on with the return of a random policy; of unfinished ones only what all seeds have reached counts.
+    Diverged runs continue with the return of a random policy. Unfinished runs are drawn up to the steps that all seeds
+    have reached.
     """
     figure, axes = panel_grid(len(groups), 3.4)
     for axis, (title, variants) in zip(axes.flat, groups.items(), strict=False):
         for i, variant in enumerate(variants):
-            curves, asked = curves_of(results, env, variant), len(results.manifest.seeds)
+            curves, requested = curves_of(results, env, variant), len(results.manifest.seeds)
             if curves.empty:
                 continue
-            seeds = f"n={len(curves)}" if len(curves) == asked else f"n={len(curves)} of {asked}"
+            seeds = f"n={len(curves)}" if len(curves) == requested else f"n={len(curves)} of {requested}"
             if count := diverged(results, env, variant):
                 seeds += f", {count} diverged"
             middle, low, high = bootstrap_iqm(curves.to_numpy())
@@ -39,25 +40,24 @@ def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) ->
         axis.set(title=f"{env}: {title}", xlabel="environment steps")
         axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         axis.legend(fontsize=7, loc="upper left")
-    acted = acting(results.manifest, list(chain.from_iterable(groups.values())))
+    actions = acting(results.manifest, list(chain.from_iterable(groups.values())))
     for axis in axes[:, 0]:
-        axis.set_ylabel(f"return, {acted}\n(IQM over seeds, 95% bootstrap CI)")
+        axis.set_ylabel(f"return, {actions}\n(IQM over seeds, 95% bootstrap CI)")
     return figure
 
 
 def acting(manifest: Manifest, variants: Collection[str]) -> str:
-    """Whose returns are drawn: "mean action (sql: sampled ones)"."""
+    """Return which actions' returns are drawn: "mean action (sql: sampled actions)"."""
     by = [name for name in variants if scored_by(manifest, name) == "sample"]
     if len(by) == len(variants):
         return "sampled actions"
-    return "mean action" + (f" ({', '.join(by)}: sampled ones)" if by else "")
+    return "mean action" + (f" ({', '.join(by)}: sampled actions)" if by else "")
 
 
 def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
-    """Returns [seeds, steps] of the runs that enter the table; of all where none does yet; by what scores it."""
-    mine = lambda table: table[(table["env"] == env) & (table["variant"] == variant)]
-    rows, runs = mine(results.evaluations), mine(results.runs).set_index("seed")
-    rows = policy_rows(rows, scored_by(results.manifest, variant))
+    """Return the returns [seeds, steps] of a variant's runs that count, or of all runs if none counts yet."""
+    evaluations, runs = (_of(table, env, variant) for table in (results.evaluations, results.runs.set_index("seed")))
+    rows = policy_rows(evaluations, scored_by(results.manifest, variant))
     curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
     random = results.manifest.random_return(env)
     diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
@@ -73,5 +73,9 @@ def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
 
 
 def diverged(results: Results, env: str, variant: str) -> int:
-    runs = results.runs
-    return int(((runs["env"] == env) & (runs["variant"] == variant) & (runs["status"] == "diverged")).sum())
+    """Return how many of a variant's runs in an environment diverged."""
+    return int((_of(results.runs, env, variant)["status"] == "diverged").sum())
+
+
+def _of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:
+    return table[(table["env"] == env) & (table["variant"] == variant)]

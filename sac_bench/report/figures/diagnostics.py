@@ -1,4 +1,4 @@
-"""Why a variant does what it does: what was measured in its updates, against steps."""
+"""Diagnostics: the metrics of a variant's updates against steps."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from sac_bench.results.load import Results
 from sac_bench.training.metrics import metrics
 
 READING = (
-    "Q of replayed pairs is a mean over updates; soft ones count entropy. Q less its Monte-Carlo return is a mean over "
-    "the states of evaluation episodes after which the discounted return is known to 1% (sampled actions; of TD3 and "
-    "DDPG mean ones), with the entropy that Q counts: above 0, Q overestimates; the return stands beside it. The "
-    "gradient's variance is that of the policy's on one batch, summed over parameters, by both estimators and on equal "
-    "axes, whichever trained. Runs recorded by earlier versions have neither."
+    "Q of replayed pairs is a mean over updates; a soft Q includes entropy. Q minus its Monte Carlo return is a mean "
+    "over those states of evaluation episodes (sampled actions; for TD3 and DDPG mean actions) whose discounted return "
+    "is known to 1%. The return includes the entropy that Q includes and is shown next to it. If the difference is "
+    "above 0, Q overestimates. The variance of the policy's gradient is measured on one batch, summed over parameters "
+    "and shown for both estimators on equal axes, whichever one trained. Runs recorded by earlier versions have "
+    "neither measurement."
 )
 ESTIMATORS = names(gradients.VARIANCES)
 COLUMNS = 2
-
-
 LABELS = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean"}
-"""Columns of the training table that are no metrics."""
+"""Columns of the training table that are not metrics."""
 
 
 def measured(results: Results, env: str, variants: list[str]) -> list[str]:
@@ -44,8 +43,8 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
     return sorted(shown, key=lambda name: list(defined).index(name) if name in defined else len(defined))
 
 
-def why(results: Results, env: str, variants: list[str]) -> Figure:
-    """A panel a metric, a line a variant."""
+def diagnostics(results: Results, env: str, variants: list[str]) -> Figure:
+    """Draw the metrics: one panel per metric, one line per variant."""
     drawn_names = measured(results, env, variants)
     rows = -(-len(drawn_names) // COLUMNS)
     figure, axes = plt.subplots(
@@ -65,25 +64,25 @@ def why(results: Results, env: str, variants: list[str]) -> Figure:
             axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         axis.tick_params(labelsize=7)
         axis.set_ylabel(metric.label, fontsize=8)
-    _alike([axis for axis, name in zip(axes.flat, drawn_names, strict=False) if name in ESTIMATORS])
+    _equalise([axis for axis, name in zip(axes.flat, drawn_names, strict=False) if name in ESTIMATORS])
     for axis in axes.flat[len(drawn_names) :]:
         axis.set_visible(False)
-    there = [variant for variant in variants if variant in drawn]
-    columns = max(1, int(7.6 / (0.55 + 0.075 * max(map(len, there), default=0))))
+    shown = [variant for variant in variants if variant in drawn]
+    columns = max(1, int(7.6 / (0.55 + 0.075 * max(map(len, shown), default=0))))
     figure.legend(
-        [drawn[name] for name in there], there, loc="outside upper center", ncols=columns, fontsize=8, frameon=False
+        [drawn[name] for name in shown], shown, loc="outside upper center", ncols=columns, fontsize=8, frameon=False
     )
     figure.supxlabel("environment steps", fontsize=8)
     return figure
 
 
 def _definition(name: str) -> Metric:
-    """Return a metric's definition; an undeclared one is drawn under its name."""
+    """Return a metric's definition; an undeclared metric is labelled by its name."""
     return metrics().get(name, Metric(name, name))
 
 
 def metric_curves(results: Results, env: str, variant: str, name: str) -> pd.DataFrame:
-    """Return a metric [seeds, steps] of a variant's runs as far as each went, in the environment's units of reward."""
+    """Return a metric [seeds, steps] of a variant's runs up to their last steps, in the environment's reward units."""
     rows = results.training
     rows = rows[(rows["env"] == env) & (rows["variant"] == variant) & (rows["step"] > 0)]
     scale = results.manifest.option(variant, env, "reward_scale", 1.0)
@@ -92,7 +91,7 @@ def metric_curves(results: Results, env: str, variant: str, name: str) -> pd.Dat
 
 
 def _line(axis: Axes, curves: pd.DataFrame, variant: str, style: dict[str, Any]) -> None:
-    """Median and range over the seeds that are still there."""
+    """Draw the median and range over the seeds that have a value at each step."""
     if curves.empty:
         return
     axis.plot(curves.columns, curves.median(), label=variant, **style)
@@ -100,7 +99,7 @@ def _line(axis: Axes, curves: pd.DataFrame, variant: str, style: dict[str, Any])
 
 
 def _steps(axis: Axes) -> None:
-    """A logarithmic axis where a linear one would press short lines together."""
+    """Format the axis of steps: logarithmic if a linear one would compress short lines."""
     ends = [float(np.max(np.asarray(line.get_xdata(), dtype=float))) for line in axis.lines]
     if ends and max(ends) > 4 * min(ends):
         axis.set_xscale("log")
@@ -109,16 +108,16 @@ def _steps(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
 
 
-def _values(axis: Axes, wanted: str) -> None:
-    """The lines fill the axis, bands are cut; logarithmic only where the lines span more than a factor of 30."""
+def _values(axis: Axes, scale: str) -> None:
+    """Fit the axis of values to the lines, not the bands; logarithmic only if the lines span a factor above 30."""
     lines = _drawn(axis)
     size = np.abs(lines[lines != 0])
     if len(size) and size.max() > 30 * size.min():
-        if wanted == "log" and (lines > 0).all():
+        if scale == "log" and (lines > 0).all():
             axis.set_yscale("log")
             axis.set_ylim(lines.min() / 2, 2 * lines.max())
             return
-        if wanted == "symlog" and size.max() > 30 * np.median(size):
+        if scale == "symlog" and size.max() > 30 * np.median(size):
             axis.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(np.median(size))))
             return
     if len(lines):
@@ -127,8 +126,8 @@ def _values(axis: Axes, wanted: str) -> None:
         axis.set_ylim(max(low, lines.min() - margin), min(high, lines.max() + margin))
 
 
-def _alike(axes: list[Axes]) -> None:
-    """Axes to be compared: logarithmic, over the same values."""
+def _equalise(axes: list[Axes]) -> None:
+    """Make axes comparable: logarithmic, over the same values."""
     lines = np.concatenate([_drawn(axis) for axis in axes] or [np.zeros(0)])
     for axis in axes if len(lines) and (lines > 0).all() else []:
         axis.set_yscale("log")
@@ -136,6 +135,6 @@ def _alike(axes: list[Axes]) -> None:
 
 
 def _drawn(axis: Axes) -> np.ndarray:
-    """The finite values of an axis's lines."""
+    """Return the finite values of an axis's lines."""
     lines = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines] or [np.zeros(0)])
     return lines[np.isfinite(lines)]

@@ -27,13 +27,13 @@ LOOKS = {
     "against the claim": (PALETTE[3], "X"),
     "no word": ("0.35", "o"),
 }
-"""Colour and marker of a verdict, or of a claim's comparison: told apart without colours too."""
+"""Colour and marker of each verdict and outcome. Markers distinguish them without colours."""
 AXIS_MARGIN = 1.3
-"""Intervals are cut at this many times the span of the differences beyond it."""
+"""Intervals are cut where they extend beyond the differences by this multiple of their span."""
 
 
 def forest(final: pd.DataFrame, envs: Sequence[str], variants: Sequence[str], reference: str) -> Figure:
-    """A panel an environment, a row a variant: difference from the reference, 95% interval, verdict."""
+    """Draw differences, 95% intervals and verdicts: one panel per environment, one row per variant."""
     columns = min(2, len(envs))
     panels = -(-len(envs) // columns)
     size = (5.4 * columns, (0.3 * len(variants) + 1.0) * panels)
@@ -44,10 +44,10 @@ def forest(final: pd.DataFrame, envs: Sequence[str], variants: Sequence[str], re
         low, high = _ends(rows[["difference", "difference_ci_low", "difference_ci_high"]].to_numpy(dtype=float))
         for y, row in enumerate(rows.to_dict("records")):
             interval = Estimate(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
-            _draw(axis, y, interval, (low, high), _said(row), *LOOKS[row["verdict"]])
+            _draw(axis, y, interval, (low, high), _row_text(row), *LOOKS[row["verdict"]])
         axis.axvline(0, color="black", linewidth=1)
-        said = f"score{_at(of_env)} less that of {reference}, 95% interval"
-        axis.set(title=env, xlim=(low, high), xlabel=said)
+        label = f"score{_at(of_env)} minus that of {reference}, 95% interval"
+        axis.set(title=env, xlim=(low, high), xlabel=label)
         axis.grid(visible=False, axis="y")
         axis.set_yticks(range(len(variants)), variants)
         axis.tick_params(labelleft=True)
@@ -57,13 +57,13 @@ def forest(final: pd.DataFrame, envs: Sequence[str], variants: Sequence[str], re
     return figure
 
 
-def claim_forest(judged: Sequence[Comparison]) -> Figure:
-    """A panel a unit, a row a comparison: a - b, 95% interval, margin, outcome."""
+def claim_forest(comparisons: Sequence[Comparison]) -> Figure:
+    """Draw a claim's comparisons, 95% intervals, margins and outcomes: one panel per unit, one row per comparison."""
     units: dict[str, list[Comparison]] = {}
-    for one in judged:
+    for one in comparisons:
         units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
-    several = len({one.env for one in judged}) > 1
-    labels = {id(one): _label(one, several) for one in judged}
+    several = len({one.env for one in comparisons}) > 1
+    labels = {id(one): _label(one, several) for one in comparisons}
     lines = [line for label in labels.values() for line in label.split("\n")]
     row = 0.24 + 0.14 * max(label.count("\n") for label in labels.values())
     heights = [len(rows) * row + 0.9 for rows in units.values()]
@@ -80,7 +80,7 @@ def claim_forest(judged: Sequence[Comparison]) -> Figure:
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            _draw(axis, y, one.normalised, limits, one.told.replace(" a side would decide", ""), *LOOKS[one.outcome])
+            _draw(axis, y, one.normalised, limits, one.short_outcome, *LOOKS[one.outcome])
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}, 95% interval", 64))
         axis.grid(visible=False, axis="y")
@@ -90,23 +90,23 @@ def claim_forest(judged: Sequence[Comparison]) -> Figure:
 
 
 def _at(of_env: pd.DataFrame) -> str:
-    """As " at 30,000 steps", where variants were not trained to the same steps."""
+    """Return " at 30,000 steps" if variants were trained to different steps, else ""."""
     trained = set(of_env.get("steps", ()))
     return f" at {of_env['scored_at'].iloc[0]:,} steps" if len(trained) > 1 else ""
 
 
 def _label(one: Comparison, with_env: bool) -> str:
-    """What was expected, the second side on a line of its own where it is long, and where."""
+    """Return what was expected, on two lines if it is long, and the environment."""
     a, relation, b = one.expected.split(" ", 2)
-    said = one.expected if len(one.expected) <= 36 else f"{a}\n{relation} {b}"
-    return said + (f"\n{one.env}" if with_env else "")
+    text = one.expected if len(one.expected) <= 36 else f"{a}\n{relation} {b}"
+    return text + (f"\n{one.env}" if with_env else "")
 
 
 def _draw(
-    axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], said: str, color: str, marker: str
+    axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], text: str, color: str, marker: str
 ) -> None:
-    """A row: what is said of it right of the axis, and the interval, with arrows where it goes on beyond the axis."""
-    axis.text(1.02, y, said, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    """Draw a row: its text right of the axis, and the interval, with arrows where it continues beyond the axis."""
+    axis.text(1.02, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     if pd.isna(interval.value):
         return
     low, high = limits
@@ -121,7 +121,7 @@ def _draw(
 
 
 def _ends(intervals: np.ndarray, room: float = AXIS_MARGIN) -> tuple[float, float]:
-    """Of the axis of intervals [R, (value, low, high)]: all values and 0 are in it, of the intervals what is near."""
+    """Return the ends of an axis for intervals [R, (value, low, high)]: it contains 0, all values and what is near."""
     shown = np.append(intervals[:, 0][np.isfinite(intervals[:, 0])], 0.0)
     beyond = room * (np.ptp(shown) or 1.0)
     low, high = np.nanmin(np.append(intervals[:, 1], shown.min())), np.nanmax(np.append(intervals[:, 2], shown.max()))
@@ -130,8 +130,9 @@ def _ends(intervals: np.ndarray, room: float = AXIS_MARGIN) -> tuple[float, floa
     return float(low - margin), float(high + margin)
 
 
-def _said(row: Mapping[Any, Any]) -> str:
+def _row_text(row: Mapping[Any, Any]) -> str:
+    """Return a row's verdict, and which of its runs did not finish."""
     if pd.isna(row["difference"]):
         return "no seeds to compare"
-    said = in_words(row).replace(" a side would decide", "") or f"no verdict: {row['seeds']} seeds"
-    return said + (f"; {row['ended_otherwise']}" if row["ended_otherwise"] else "")
+    text = in_words(row, short=True) or f"no verdict: {row['seeds']} seeds"
+    return text + (f"; {row['ended_otherwise']}" if row["ended_otherwise"] else "")

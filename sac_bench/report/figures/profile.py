@@ -1,4 +1,4 @@
-"""The performance profile: the share of runs above every score, on one scale for all environments."""
+"""The performance profile: the share of runs above each scaled score, over all environments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sac_bench.report.figures.style import line_style, panel_grid, panels
 from sac_bench.results.manifest import Manifest
 
 MOST = 200
-"""Of more runs than this, the profile's steps are drawn on a grid of as many points."""
+"""With more distinct scores than this, the profile is drawn on a grid of this many points."""
 
 
 def profile(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> Figure:
-    """A panel a group of variants: share of runs above a score against that score, 95% stratified bootstrap."""
+    """Draw the share of runs above a score, with 95% stratified bootstrap bands: one panel per group of variants."""
     everything = np.concatenate([x for of_env in scaled.values() for x in of_env.values()])
     low, high = min(0.0, float(everything.min())) - 0.05, max(1.0, float(everything.max())) + 0.05
     exact = np.union1d(everything, [low, high])

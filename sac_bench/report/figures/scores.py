@@ -1,4 +1,4 @@
-"""Scores of every variant and seed, and against a swept option."""
+"""Scores of all variants and seeds, and scores against a swept option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sac_bench.results.manifest import Manifest
 
 
 def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
-    """Every variant's score: mean and 95% t interval, and every seed as a dot."""
+    """Draw each variant's mean score with its 95% t interval, and each seed as a dot."""
     variants, envs = list(manifest.variants), manifest.envs
     figure, axes = plt.subplots(
         1,
@@ -34,25 +34,25 @@ def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
             axis.plot(estimate.value, y, "D", color=color, markersize=5)
             axis.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.5)
             if len(values) < len(manifest.seeds):
-                entered = f"{len(values)} of {len(manifest.seeds)} seeds"
+                count = f"{len(values)} of {len(manifest.seeds)} seeds"
                 across = axis.get_yaxis_transform()
-                axis.text(0.99, y, entered, transform=across, ha="right", va="bottom", fontsize=6)
+                axis.text(0.99, y, count, transform=across, ha="right", va="bottom", fontsize=6)
         reference = of_env.loc[of_env["variant"] == manifest.reference, "score"].mean()
         if np.isfinite(reference):
             axis.axvline(reference, color="black", linewidth=0.8, linestyle="--")
         random_line(axis, manifest, env, vertical=True)
         low, high = of_env["score"].min(), of_env["score"].max()
         margin = 0.35 * (high - low or 1.0)
-        if np.isfinite(margin):  # the widest intervals of few seeds are cut, the dots never
+        if np.isfinite(margin):  # wide intervals of few seeds are cut, dots never
             axis.set_xlim(low - margin, high + margin)
-        axis.set(title=env, xlabel=f"score{at_words(manifest, env)}: mean, 95% t interval, one dot a seed")
+        axis.set(title=env, xlabel=f"score{at_words(manifest, env)}: mean, 95% t interval, one dot per seed")
     axes[0][0].set_yticks(range(len(variants)), variants)
     axes[0][0].invert_yaxis()
     return figure
 
 
 def sensitivity(table: pd.DataFrame, manifest: Manifest, key: str) -> Figure:
-    """Score against one swept number: mean and 95% t interval over seeds, dots for seeds."""
+    """Draw scores against one swept number: mean and 95% t interval over seeds, and each seed as a dot."""
     values = dict(sorted(sweeps(manifest)[key].items(), key=lambda item: item[1]))
     figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     for i, env in enumerate(manifest.envs):

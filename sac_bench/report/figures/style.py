@@ -1,4 +1,4 @@
-"""How all figures look, and how they are written: as SVG and PNG."""
+"""The style of all figures, and their output as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DPI = 120
 COLOURS = 256
 REFERENCE = {"color": "black", "linewidth": 1.8}
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 2, 1, 1, 1, 1)))
-"""Lines of an experiment's algorithms, and of a panel's variants, in their order."""
+"""Line styles of an experiment's algorithms, or of a panel's variants, in their order."""
 MARKERS = "osD^vph<>*"
 
 
@@ -40,15 +40,15 @@ SUMMARIES: dict[str, tuple[Summary, str]] = {
     "range": (_band_of_range, "mean over seeds; band: lowest to highest seed"),
     "iqm": (bootstrap_iqm, "IQM over seeds; band: 95% bootstrap interval"),
 }
-"""Curves [seeds, T] to middle, low and high [T], and what to call them."""
+"""{name: (function from curves [seeds, T] to middle, low and high [T], its description)}."""
 
 
 def house_style() -> None:
-    """Set how all figures look. Text in SVG files stays text."""
+    """Set the style of all figures. Text in SVG files stays text."""
     settings = {
         "svg.hashsalt": "sac_bench",
         "svg.fonttype": "none",
-        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # of equal widths; matplotlib has the first
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # equal widths; matplotlib ships the first
         "figure.dpi": DPI,
         "savefig.dpi": DPI,
     }
@@ -56,7 +56,7 @@ def house_style() -> None:
 
 
 def line_style(place: int, variant: str, manifest: Manifest) -> dict[str, Any]:
-    """How the line of a panel's variant looks in all figures: dashes tell it from its neighbours without colours."""
+    """Return a variant's line style in all figures. Dashes distinguish neighbours without colours."""
     if len(manifest.algorithms) > 1 and (style := comparison_styles(manifest).get(variant)):
         return style  # as in the comparison's curves
     if variant == manifest.reference:
@@ -65,26 +65,26 @@ def line_style(place: int, variant: str, manifest: Manifest) -> dict[str, Any]:
 
 
 def sweeps(manifest: Manifest) -> dict[str, dict[str, float]]:
-    """{swept key: {variant: value}}, the reference included where its value is a number."""
-    found: dict[str, dict[str, float]] = {}
+    """Return {swept key: {variant: value}}, with the reference if its value is a number."""
+    swept: dict[str, dict[str, float]] = {}
     for name, variant in manifest.variants.items():
         if variant.swept:
             key, value = variant.swept
-            found.setdefault(key, {})[name] = value
-    for key, values in found.items():
+            swept.setdefault(key, {})[name] = value
+    for key, values in swept.items():
         own = of_reference(manifest, key)
         if isinstance(own, (int, float)) and own not in values.values():
             values[manifest.reference] = float(own)
-    return found
+    return swept
 
 
 def of_reference(manifest: Manifest, key: str) -> Any:
-    """An option of the reference, on the first environment."""
+    """Return an option of the reference in the first environment."""
     return manifest.option(manifest.reference, manifest.envs[0], key)
 
 
 def panels(manifest: Manifest) -> dict[str, list[str]]:
-    """{title: variants}: one panel for the named variants, one for every swept key, the reference in each."""
+    """Return {title: variants}: a panel for the named variants and one per swept key, each with the reference."""
     swept = sweeps(manifest)
     named = [name for name, v in manifest.variants.items() if not v.swept]
     groups = {"variants": named} if len(named) > 1 or not swept else {}
@@ -96,7 +96,7 @@ def panels(manifest: Manifest) -> dict[str, list[str]]:
 
 
 def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
-    """A figure with so many panels side by side, at most two, that it is legible in print; the rest is hidden."""
+    """Return a figure and its axes, at most two in a row so that it is legible in print; surplus axes are hidden."""
     columns = min(2, panels)
     rows = -(-panels // columns)
     figure, axes = plt.subplots(
@@ -108,7 +108,7 @@ def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
 
 
 def comparison_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """{variant that is no point of a sweep: how its line looks}: a colour a variant, dashes an algorithm."""
+    """Return {variant not in a sweep: its line style}: one colour per variant, one dash pattern per algorithm."""
     dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(manifest.algorithms)}
     colors = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 6, 9, 8)]  # 7 is the gray of the random policy's line
     styles, others = {}, 0
@@ -122,6 +122,7 @@ def comparison_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 
 def random_line(axis: Axes, manifest: Manifest, env: str, vertical: bool = False) -> None:
+    """Draw a line at a random policy's return, if that is known."""
     random = manifest.random_return(env)
     if np.isfinite(random):
         line = axis.axvline if vertical else axis.axhline
@@ -129,15 +130,15 @@ def random_line(axis: Axes, manifest: Manifest, env: str, vertical: bool = False
 
 
 def _with_palette(png: io.BytesIO) -> io.BytesIO:
-    """Return the PNG with a palette of 256 colours: a third of the size."""
+    """Return the PNG with a palette of 256 colours, which makes it a third of the size."""
     small = io.BytesIO()
     Image.open(png).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as SVG and PNG, the same bytes for the same figure; return the PNG's path."""
-    if engine := figure.get_layout_engine():  # once for both, as it takes longer than drawing
+    """Write a figure as SVG and PNG, deterministically; return the PNG's path."""
+    if engine := figure.get_layout_engine():  # once for both formats, because it takes longer than drawing
         engine.execute(figure)
         figure.set_layout_engine("none")
     for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
