@@ -36,8 +36,8 @@ from sac_bench.analysis.statistics import Estimate, difference_interval, mean_in
 from sac_bench.report.tables import markdown
 from sac_bench.results.load import load_results
 from sac_bench.spec.experiment import Experiment, load
-from sac_bench.spec.variant import Variant
 from sac_bench.spec.run import RunSpec
+from sac_bench.spec.variant import Variant
 
 OURS, PEER = "sac_bench", "Stable-Baselines3"
 COLUMNS = ["variant", "env", "seed", "step", "return_mean"]
