@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
-	sac-settings redq tune figures pages test test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
+	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
 	oracle docs lint clean
 
 help:
@@ -80,6 +80,10 @@ pages: figures
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# The tests that make test leaves out, but those that compile every structure or inject rare faults (ten minutes).
+test-thorough: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "thorough and not slow"
 
 # Also compares compiled and eager code for every structure in experiments/, and tests compiled cohorts of several
 # widths and rarer faults.

@@ -1,8 +1,11 @@
 """A short soak: real kills and a corruption in CI; the long one is `make soak`."""
 
+import pytest
+
 from tests.soak import soak
 
 
+@pytest.mark.thorough
 def test_soak_in_short(tmp_path):
     counts = soak(tmp_path, kills=3, steps=1600, seeds=1, damage_every=2, pause=0.3, small_disk=False)
     assert counts["kills"] >= 3

@@ -268,6 +268,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("structure", [{}, {"n_step": 3, "activation": "tanh"}])
 def test_a_cohorts_member_of_any_number_is_its_single_run(structure):
     assert set(CHANGED) == set(SQLConfig.per_member_fields())

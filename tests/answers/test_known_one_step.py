@@ -68,6 +68,7 @@ def policy(answers, member):
     return float(mean), float(std)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["alpha 0.3", "alpha 3"])
 def test_known_fixed_temperature_finds_the_optimum_in_its_class(learned, name):
     answers, member = learned

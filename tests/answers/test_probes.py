@@ -31,6 +31,7 @@ def test_probe_constant_reward():
         near(answers.q(member, 0.0, ACTIONS), 1.0)
 
 
+@pytest.mark.thorough
 def test_probe_reward_one_step_later(pair):
     for member, (gamma, scale) in enumerate([(0.5, 1), (0.9, 1), (0.5, 3)]):
         near(pair.q(member, 1.0, ACTIONS), scale, 0.05 * scale)
@@ -56,6 +57,7 @@ def test_probe_reward_of_the_action():
         near(np.tanh(mean), 0.5)
 
 
+@pytest.mark.thorough
 def test_probe_reward_of_the_observation():
     answers = Answers(register(probes.RewardOfObservation, limit=10), [{}], updates=500)
     near(answers.q(0, [-1.0, 1.0], 0.2), [-1.0, 1.0])
@@ -65,6 +67,7 @@ def stairs(x, gamma, steps):
     return sum(gamma**k * min(1.0, x + 0.25 * (k + 1)) for k in range(steps))
 
 
+@pytest.mark.thorough
 def test_probe_reward_of_the_action_of_a_deterministic_policy():
     env = register(probes.RewardOfAction, limit=10)
     answers = Answers(env, [{}, {"noise_correlation": 0.8}], updates=900, algorithm="td3", exploration_noise=0.5)
@@ -73,6 +76,7 @@ def test_probe_reward_of_the_action_of_a_deterministic_policy():
         near(answers.action(member, [0.0]), 0.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "structure",
     [
@@ -90,6 +94,7 @@ def test_probe_truncation_bootstraps(structure):
             near(answers.q(member, x, ACTIONS), expected, 0.05 * expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "structure", [pytest.param({}, id=""), pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow)]
 )

@@ -33,6 +33,7 @@ FILES = [
 ]
 
 
+@pytest.mark.thorough
 def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, tmp_path):
     dry = command("run", experiment_file, "--dry-run")
     assert dry.returncode == 0, dry.stderr
@@ -209,6 +210,7 @@ def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
     assert "2 finished" in command("status", experiment_file, "--import", "dpg").stdout
 
 
+@pytest.mark.thorough
 def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):
     # It fails after more steps than a check of it takes, so the input looks right.
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "self.steps > 15"))
@@ -263,6 +265,7 @@ BAD = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
 def test_bad_input_exits_with_2_in_one_line_and_writes_nothing(arguments, words, command, experiment_file, tmp_path):
     import torch
@@ -286,6 +289,7 @@ def test_list_shows_every_option_with_its_default_and_source(command):
         assert word in listed.stdout
 
 
+@pytest.mark.thorough
 def test_list_shows_experiments_and_environments(command, tmp_path):
     shipped = Path(__file__).parents[2] / "experiments"
     listed = command("list", "experiments", "--folder", shipped)
@@ -294,6 +298,7 @@ def test_list_shows_experiments_and_environments(command, tmp_path):
     assert "HalfCheetah-v5" in command("list", "environments").stdout
 
 
+@pytest.mark.thorough
 def test_without_a_compiler_one_line_says_so_and_training_is_eager(experiment_file, tmp_path):
     environment = sac_bench_environment(eager=False) | {"PATH": "/nowhere", "CXX": ""}
     ran = subprocess.run(
@@ -309,6 +314,7 @@ def test_without_a_compiler_one_line_says_so_and_training_is_eager(experiment_fi
     assert not sac_bench.load_results("tiny", tmp_path / "results").runs["compiled"].any()
 
 
+@pytest.mark.thorough
 def test_damaged_results_are_told_in_one_line(command, experiment_file, tmp_path):
     folder = tmp_path / "results" / "tiny"
     folder.mkdir(parents=True)

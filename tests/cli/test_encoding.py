@@ -45,9 +45,9 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (EXPERIMENT.encode("utf-16"), "must be UTF-8 text; this is UTF-16 or no text"),
-        (EXPERIMENT.encode("utf-16-be"), "must be UTF-8 text; this is UTF-16 or no text"),
-        (EXPERIMENT.encode("utf-32"), "must be UTF-8 text; this is UTF-16 or no text"),
+        (EXPERIMENT.encode("utf-16"), "must be UTF-8 text; this is UTF-16 or binary"),
+        (EXPERIMENT.encode("utf-16-be"), "must be UTF-8 text; this is UTF-16 or binary"),
+        (EXPERIMENT.encode("utf-32"), "must be UTF-8 text; this is UTF-16 or binary"),
         (b'name = "x"\nquestion = "L\xe4uft es?"', "must be UTF-8 text; line 2 is not"),
         (b"\xef\xbb\xbf", "the file is empty"),
     ],
@@ -67,6 +67,7 @@ def test_what_no_text_can_hold_is_escaped_and_a_command_is_kept_as_typed(tmp_pat
     assert command_line() == "sac-bench run 'größe.toml'"
 
 
+@pytest.mark.thorough
 def test_messages_are_shown_in_a_locale_without_utf8(in_ascii, tmp_path):
     (tmp_path / "x.toml").write_text(EXPERIMENT, encoding="utf-8")
     listed = in_ascii("list", "experiments", "--folder", ".")

@@ -223,6 +223,7 @@ def first_episodes(env_id, seed, count=40, cap=100):
     return returns, lengths
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", TASKS)
 def test_contract_backends_pay_a_random_policy_the_same(task):
     (ours, lengths), (theirs, their_lengths) = first_episodes(task, 1), first_episodes(f"gymnasium:{task}", 2)

@@ -355,6 +355,7 @@ def swung(observation, action, backend):
     return np.stack([np.cos(then), np.sin(then), faster], axis=1), reward
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_contract_holds_for_1e5_random_steps(backend):
     assert len(TASKS) * COUNT * ROWS == 100_000

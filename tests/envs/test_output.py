@@ -67,6 +67,7 @@ def assert_only_in(log, *shown):
         assert [line for line in [*PRINTED, "warning", "WARN"] if line in of] == []
 
 
+@pytest.mark.thorough
 def test_a_plan_shows_nothing_that_environments_print(command, chatty, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     planned = command(*chatty(), "--dry-run")
@@ -77,6 +78,7 @@ def test_a_plan_shows_nothing_that_environments_print(command, chatty, tmp_path,
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.thorough
 def test_a_refusal_is_one_line_whatever_was_printed(command, chatty, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     refused = command(*chatty(fails=True))
@@ -111,6 +113,7 @@ print("afterwards")
 """
 
 
+@pytest.mark.thorough
 def test_a_random_policy_is_measured_in_silence(chatty, tmp_path):
     chatty()
     environment = sac_bench_environment() | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -134,6 +137,7 @@ def test_a_whole_run_shows_nothing_that_environments_print(command, chatty, tmp_
     assert_only_in(tmp_path / "results/environments/log.txt", ran.stdout, ran.stderr)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("harm", "code", "words"),
     [

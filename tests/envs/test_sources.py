@@ -139,7 +139,7 @@ def test_runs_of_before_an_edit_are_told_and_planned_anew_and_a_worker_refuses_t
     (new,) = plan_of().cohorts
     assert new.is_new
     assert not {spec.id for spec in new.runs} & set(old)
-    with pytest.raises(InputError, match=rf"planned with {words}, and is not continued .* undo the change"):
+    with pytest.raises(InputError, match=rf"planned with {words}, so it is not continued .* undo the change"):
         Worker(store, cohort, 200, "cpu", 1)
     (lab / "lab" / "scales.py").write_text("SCALE = 1.0\n")
     describe.cache_clear()
@@ -346,7 +346,7 @@ def test_a_source_that_cannot_be_read_is_refused_where_an_id_is_needed_and_nowhe
     exec(ENVS.replace("from lab import scales", "").replace("lab/Reach", "notebook/Reach"), namespace)
     env = "gymnasium:notebook/Reach-v0"
     assert describe(env).action_dim == 1
-    with pytest.raises(InputError, match=r"Reach-v0'.* source cannot be read, because 'notebook' .*--import"):
+    with pytest.raises(InputError, match=r"Reach-v0'.* source cannot be read: 'notebook' .*--import"):
         _ = RunSpec("sac", tiny(), env, 0).id
 
 
@@ -374,6 +374,7 @@ print(RunSpec("dpg", config, "Pendulum-v1", 0).id, RunSpec("sac", ALGORITHMS["sa
 """
 
 
+@pytest.mark.thorough
 def test_an_edited_algorithm_gives_other_runs_and_no_other_algorithm_does(tmp_path):
     shutil.copy(Path(__file__).parents[2] / "docs" / "examples" / "dpg.py", tmp_path)
     ids = lambda: subprocess.run(
@@ -402,6 +403,7 @@ print(json.dumps([*map(_Reader().plain, made(2))]))
 """
 
 
+@pytest.mark.thorough
 def test_arguments_are_told_apart_and_are_the_same_in_every_process():
     outputs = []
     for seed in ("0", "1"):

@@ -40,6 +40,7 @@ def policy_of(env_id, folder):
     return load_policy(RUN, folder)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sample", [False, True])
 def test_a_gif_shows_what_the_policy_does(tmp_path, sample):
     policy = policy_of("Pendulum-v1", tmp_path)
@@ -89,6 +90,7 @@ def test_an_mp4_has_every_frame(tmp_path):
     assert next(ffmpeg.read_frames(str(tmp_path / "a.mp4")))["size"] == (500, 500)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("env_id", "without"),
     [

@@ -45,6 +45,7 @@ def assert_same(one, other):
     assert torch.equal(one.replay.newest, other.replay.newest)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("members", "num_envs"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_envs, tmp_path):
     directory, runs = directories(tmp_path, members)
@@ -106,6 +107,7 @@ def copied(original, tmp_path):
     return directories(tmp_path, 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("harm", [cut, flip, Path.unlink], ids=["cut", "one bit", "missing"])
 @pytest.mark.parametrize("name", [*NEWEST, "evaluations.csv"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, original, copied):

@@ -111,6 +111,7 @@ WHERE = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("where", WHERE)
 def test_an_exception_ends_its_run_alone(where, harm, tmp_path, undisturbed):
     seed, method, steps, told, rows = WHERE[where]
@@ -273,6 +274,7 @@ BAD = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(
     ("at", "told"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]

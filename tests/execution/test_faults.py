@@ -160,6 +160,7 @@ def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(c
     assert set(sac_bench.load_results("line", tmp_path / "results").runs["reason"]) == {"MemoryError: no room for more"}
 
 
+@pytest.mark.thorough
 def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command, tmp_path, reference):
     prepare(tmp_path, r"if self.steps == 250 and self.place == 2: raise ValueError('the arm\nbroke')")
     ran = command(*RUN)
@@ -189,6 +190,7 @@ def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command,
 TWO_SCALES = EXPERIMENT + "[variants.line]\n[variants.other]\nreward_scale = OTHER\n"
 
 
+@pytest.mark.thorough
 def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(command, tmp_path):
     both = {}
     for other in ("2.0", "1e6"):  # (1e15 * 1e6)^2 is more than float32 holds
@@ -218,6 +220,7 @@ def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(comma
 THE_COMMAND = "psutil.Process().parents()[1].pid"  # between them is the worker's guardian
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -283,6 +286,7 @@ ENDS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.slow) for e in ENDS]
 )

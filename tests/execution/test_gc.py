@@ -81,6 +81,7 @@ def test_a_cohort_whose_runs_were_trained_again_elsewhere_is(store):
         assert found(store) == set()
 
 
+@pytest.mark.thorough
 def test_runs_of_deleted_experiments_are_told_and_freed_only_when_asked(store, command):
     for path in (store.root / "tiny").glob("*.csv"):
         path.unlink()
@@ -106,6 +107,7 @@ def test_a_run_that_a_listed_one_continues_with_is_kept(store):
     assert freed == set(store.run_ids()) - set(kept)
 
 
+@pytest.mark.thorough
 def test_where_an_experiments_list_cannot_be_read_nothing_is_judged(store, command):
     (store.root / "tiny" / "runs.csv").write_text("not,what\nit,was\n")
     refused = command("gc", "--runs", "--yes")

@@ -54,6 +54,7 @@ print(made - before, memory() - made)
 """
 
 
+@pytest.mark.thorough
 def test_memory_grows_with_what_is_filled():
     """A million Humanoid-v5 transitions take 1.37 GiB; 20,000 of them take 28 MiB."""
     out = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout

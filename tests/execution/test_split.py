@@ -54,6 +54,7 @@ def eager(monkeypatch, as_workers):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "survivors", [[0, 2, 3], *(pytest.param(some, marks=pytest.mark.slow) for some in ([3], [1, 2]))]
 )

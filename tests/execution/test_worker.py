@@ -65,6 +65,7 @@ def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_wa
     assert [(s["since"], s["device"] == "another machine") for s in stages] == [(0, False), (200, True)]
 
 
+@pytest.mark.thorough
 def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
     store = planned
     directory = train(store, 200)
@@ -86,6 +87,7 @@ def test_what_was_trained_is_not_started_anew_unasked(planned):
     assert {path: path.read_bytes() for path in store.root.glob("runs/*/*.csv")} == before
 
 
+@pytest.mark.thorough
 def test_a_kill_while_going_on_harms_nothing_that_had_ended(planned, monkeypatch):
     store = planned
     directory = train(store, 200)
@@ -100,6 +102,7 @@ def test_a_kill_while_going_on_harms_nothing_that_had_ended(planned, monkeypatch
     assert {store.run(run_id).status()["steps"] for run_id in store.run_ids()} == {300}
 
 
+@pytest.mark.thorough
 def test_sigterm_waits_for_what_is_begun():
     program = """
 import os, signal

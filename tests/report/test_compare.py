@@ -154,6 +154,7 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     assert (tmp_path / picture.split("(")[1].rstrip(")")).exists()
 
 
+@pytest.mark.thorough
 def test_what_is_no_result_is_told(command, tmp_path):
     for name, folder in (("precison", RECORD), (str(tmp_path), RECORD), ("a", tmp_path / "none")):
         with pytest.raises(InputError, match="neither a folder of results nor a name in") as refused_name:

@@ -81,6 +81,7 @@ def harmed(tmp_path_factory):
     return folder, page, (folder / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_a_page_is_one_file_that_loads_nothing(harmed):
     _, _, page = harmed
     parsed = Parsed(page)

@@ -1,9 +1,12 @@
 """`sac_bench.run`: the use case from Python."""
 
+import pytest
+
 import sac_bench
 from sac_bench.execution import train
 
 
+@pytest.mark.thorough
 def test_run_trains_returns_results_and_reuses_them(experiment_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     options = {"variants": ["sac"], "seeds": 1, "device": "cpu", "workers": 1, "results": tmp_path / "results"}

@@ -232,6 +232,7 @@ def test_what_users_write_is_escaped_in_reports(tmp_path):
     assert not re.search(r"<(script|img|b)\b", report)
 
 
+@pytest.mark.thorough
 def test_environments_whose_ids_look_alike_have_figures_of_their_own(tmp_path):
     envs = ["gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0", "gymnasium:lab_reach-v0"]
     about = json.loads(json.dumps(ABOUT).replace('"Hopper-v5": ', '"gymnasium:lab/Reach-v0": ')) | {"envs": envs}

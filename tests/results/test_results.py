@@ -134,6 +134,7 @@ RECORD = Path(__file__).parents[2] / "results" / "record"
 CLAIMS = Path(__file__).parents[2] / "experiments" / "claims"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("*/experiment.json")))
 def test_published_results_are_readable(name, tmp_path):
     shutil.copytree(RECORD / name, tmp_path / name)
@@ -170,6 +171,7 @@ class Unpaid(gymnasium.Env):
 gymnasium.register("Unpaid-v0", Unpaid, max_episode_steps=5)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*NaN")
 def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_path):
     env, store = "gymnasium:Unpaid-v0", Store(tmp_path)

@@ -242,6 +242,7 @@ NOISE = st.one_of(
 )
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(PLACES, PLACES, NOISE)
 def test_noise_in_place_of_a_part(start, end, noise):

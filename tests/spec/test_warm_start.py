@@ -194,6 +194,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     assert not planned(path, store).cohorts
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_from_its_checkpoint_and_does_not_ask_for_its_start_again(file, store):
     path = file()
     parents = planned(path, store)

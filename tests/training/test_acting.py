@@ -38,6 +38,7 @@ def draw(trained, seed, purpose, shape, step):
     return Draws({purpose: shape}, trained.cohort.dtype).at(torch.tensor([seed]), torch.tensor(step))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_training_acts_as_its_policies_say(recorded, precision):
     trained, policies = made(precision), []
@@ -87,6 +88,7 @@ def test_evaluation_acts_as_its_policies_say(recorded):
     assert len(noises) == len(pool.sent) * len(SEEDS) * episodes
 
 
+@pytest.mark.thorough
 def test_noise_that_remembers_starts_anew_with_every_episode(recorded, monkeypatch):
     """Hopper falls within tens of steps, and a pool is recreated every 25 vector steps."""
     config = tiny("td3", num_envs=N, noise_correlation=0.9, exploration_noise=0.2)

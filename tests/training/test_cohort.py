@@ -32,6 +32,7 @@ OVERRIDES = {"sac": SAC_OVERRIDES, "td3": TD3_OVERRIDES, "ddpg": TD3_OVERRIDES}
 SEEDS = [0, 1, 2, 2, 7, 7, 3]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "structure",
     [
@@ -122,6 +123,7 @@ def test_cohort_member_of_any_other_number_is_its_single_run(structure):
         assert same == (m == 0 or list(changed)[m - 1] in without_effect)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"critics": 1}])
 def test_cohort_of_every_width_is_equal_to_the_bit(structure):
     config, dims, states = tiny(layers=[64, 64], batch_size=64, **structure), (17, 6), {}

@@ -57,6 +57,7 @@ MIXTURE = {
 DROPOUT = {"dropout": True, "critics": 4, "target_critics": 2, "actor_delay": 2, "state_dependent_std": False}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "structure", [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in (V_NETWORK, MIXTURE, DROPOUT))]
 )

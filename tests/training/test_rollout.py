@@ -176,6 +176,7 @@ def test_updates_are_made_when_a_rollout_is_whole(num_envs):
     trained.close()
 
 
+@pytest.mark.thorough
 def test_ppo_learns_to_balance_a_pole():
     settings = {
         "num_envs": 8,

@@ -30,6 +30,7 @@ def specs(env="Hopper-v5", seeds=(0, 1), algorithm="sac", **overrides):
     return [RunSpec(algorithm, tiny(algorithm, **overrides), env, seed) for seed in seeds]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("num_envs", "utd"), [(1, 1.0), (4, 1.0), (4, 0.5), (2, 3.0)])
 def test_updates_per_transition_do_not_change_with_the_number_of_environments(num_envs, utd):
     trained = trainer(specs(num_envs=num_envs, utd=utd, learning_starts=200), 400)
@@ -40,6 +41,7 @@ def test_updates_per_transition_do_not_change_with_the_number_of_environments(nu
     trained.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize(("algorithm", "option"), [("td3", "policy_delay"), ("sac", "actor_delay")])
 def test_every_so_many_updates_move_the_policy(algorithm, option, delay):
@@ -54,6 +56,7 @@ def test_every_so_many_updates_move_the_policy(algorithm, option, delay):
         np.testing.assert_allclose(steps[name], 40 // delay, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_every_update_samples_transitions_of_its_own(monkeypatch):
     asked, taken = [], replay.transitions
     monkeypatch.setattr(
@@ -73,6 +76,7 @@ def test_every_update_samples_transitions_of_its_own(monkeypatch):
     assert any((indices == steps - 1).any() for indices, steps in asked)
 
 
+@pytest.mark.thorough
 def test_segments_end_where_evaluations_are_due_and_at_the_end():
     trained = trainer(specs(), 500)
     assert [segment.steps for segment in run_to(trained, 500)] == [0, 200, 400, 500]
@@ -93,6 +97,7 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
     other.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("env", "algorithm", "overrides"),
     [
@@ -133,6 +138,7 @@ def test_a_lone_run_leaves_the_same_beside_a_copy_of_itself(env, algorithm, over
 PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every": 200, "eval_episodes": 2}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("env", "overrides"),
     [
@@ -190,6 +196,7 @@ def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
     interrupted.close()
 
 
+@pytest.mark.thorough
 def test_more_steps_continue_a_run_as_if_asked_for_at_once():
     straight = trainer(specs(), 800)
     run_to(straight, 800)
@@ -205,6 +212,7 @@ def test_more_steps_continue_a_run_as_if_asked_for_at_once():
         used.close()
 
 
+@pytest.mark.thorough
 def test_a_pool_made_anew_truncates_and_bootstraps():
     trained = trainer(specs("Pendulum-v1", seeds=(0,), eval_every=460), 460)
     trained.train()
@@ -256,6 +264,7 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     trained.close()
 
 
+@pytest.mark.thorough
 def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
     trained = trainer(specs(learning_starts=200), 400)
     run_to(trained, 200)
@@ -277,6 +286,7 @@ def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
 MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")
 
 
+@pytest.mark.thorough
 def test_what_is_measured_changes_nothing_of_a_training():
     watched, alone = trainer(specs(gamma=0.9), 400), trainer(specs(gamma=0.9), 400)
     alone.cohort.learner = replace(alone.cohort.learner, value=None, diagnosis=None)

@@ -37,6 +37,7 @@ def found(case, widths, updates, compiled):
     return {width: trained(algorithm, env, options, width, updates, compiled) for width in widths}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [("sac", *SIZES["odd"]), *OTHERS.values()], ids=["odd", *OTHERS])
 def test_eager_width_changes_no_byte(case, as_workers):
     assert differing(found(case, (1, 2, 5), 20, compiled=False)) == {}

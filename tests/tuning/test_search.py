@@ -94,6 +94,7 @@ class Killed(BaseException):
     """Simulates SIGKILL: no handler of the tuner may catch it."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("at", range(1, 26, 3))
 def test_a_tuner_that_dies_at_any_write_is_continued_and_nothing_is_counted_twice(
     at, study_file, carry_out, pretended, tmp_path, monkeypatch
@@ -234,6 +235,7 @@ def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretende
     assert second.values[300] == pytest.approx(1e6 * second.params["actor_lr"] + 300.5)
 
 
+@pytest.mark.thorough
 def test_trials_that_share_structure_train_as_one_cohort_and_go_on_in_a_narrower_one(
     study_file, carry_out, in_process, by_rate, tmp_path, monkeypatch
 ):

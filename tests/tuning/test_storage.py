@@ -121,6 +121,7 @@ def test_trials_beyond_the_number_that_several_folders_asked_for_are_closed_unus
         assert [trial.number for trial in first.all()] == [0, 1]
 
 
+@pytest.mark.thorough
 def test_two_tuners_whose_trials_failed_do_not_wait_for_each_other(study_file, tmp_path):
     processes = [tuner(study_file, tmp_path / "results", fail=True) for _ in range(2)]
     for process in processes:
@@ -174,6 +175,7 @@ def test_a_storage_that_cannot_be_used_says_so_with_its_host_and_never_its_passw
     assert "s3cr" not in told
 
 
+@pytest.mark.thorough
 def test_the_command_says_it_in_one_line(command, study_file, tmp_path):
     refused = command("tune", study_file, "--storage", "mysql+nodriver://me:s3cret@db.example/x")
     assert refused.returncode == 2

@@ -256,6 +256,7 @@ def test_bad_studies_give_one_line_with_file_and_key(case, tmp_path):
     assert "bad.toml: " in str(refused.value)
 
 
+@pytest.mark.thorough
 def test_the_command_refuses_before_anything_is_written(command, study_file, tmp_path):
     study_file.write_text(STUDY.replace("low = 1e-4", "low = 0.0"))
     before = sorted(tmp_path.rglob("*"))
