@@ -36,6 +36,7 @@ def test_known_lemma_1_soft_evaluation_contracts_to_one_fixed_point():
     np.testing.assert_allclose(one, spi.policy_evaluation(chain, policy), atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_known_lemma_2_every_improvement_is_one_everywhere(iterated):
     chain, history = iterated
     assert len(history) > 3
@@ -45,6 +46,7 @@ def test_known_lemma_2_every_improvement_is_one_everywhere(iterated):
     assert (history[-1][1] > history[0][1] + 0.1).all()
 
 
+@pytest.mark.thorough
 def test_known_theorem_1_the_limit_does_not_depend_on_the_start(iterated):
     chain, history = iterated
     policy, v = history[-1]

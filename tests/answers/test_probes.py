@@ -25,6 +25,7 @@ def pair():
     return Answers(register(probes.LaterReward, limit=10), members, updates=900)
 
 
+@pytest.mark.thorough
 def test_probe_constant_reward():
     answers = Answers(register(probes.ConstantReward, limit=10), GAMMAS, updates=200)
     for member in range(2):

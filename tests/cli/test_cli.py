@@ -282,6 +282,7 @@ def test_bad_input_exits_with_2_in_one_line_and_writes_nothing(arguments, words,
     assert sorted(p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts) == before
 
 
+@pytest.mark.thorough
 def test_list_shows_every_option_with_its_default_and_source(command):
     listed = command("list", "algorithms")
     assert listed.returncode == 0

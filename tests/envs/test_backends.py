@@ -158,6 +158,7 @@ def assert_near(difference, bounds):
     assert np.quantile(difference, 0.99) < bounds[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", PLANAR)
 def test_contract_backends_take_the_same_step_from_the_same_state(task):
     pair = compared(task)
@@ -168,6 +169,7 @@ def test_contract_backends_take_the_same_step_from_the_same_state(task):
         np.testing.assert_allclose(*values, rtol=0, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", FREE)
 def test_contract_backends_take_nearly_the_same_step_with_a_free_joint(task):
     pair = compared(task)

@@ -224,6 +224,7 @@ def test_contract_no_two_environments_of_runs_pools_and_evaluations_share_a_seed
 # -- episode returns --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_contract_episode_returns_equal_an_independent_count(backend, recorded):
     env_id = named("Hopper-v5", backend)

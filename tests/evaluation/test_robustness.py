@@ -188,6 +188,7 @@ def made(root, env, run_seed=0, weights_seed=0):
 MUJOCO = [name for name in MEASURING if not name.startswith("goal")]
 
 
+@pytest.mark.thorough
 def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
     store, run = made(tmp_path / "a", "Hopper-v5")
     first = measure(store, run.id, MUJOCO, threads=2)

@@ -81,6 +81,7 @@ def test_mujoco_is_drawn_where_there_is_egl(tmp_path):
         assert len(np.unique(np.asarray(gif.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
+@pytest.mark.thorough
 def test_an_mp4_has_every_frame(tmp_path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
     policy = policy_of("Pendulum-v1", tmp_path)

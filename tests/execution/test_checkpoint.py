@@ -61,6 +61,7 @@ def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_env
     assert_same(original, restored)
 
 
+@pytest.mark.thorough
 def test_what_a_checkpoint_holds_does_not_change_as_training_goes_on():
     trained = trainer(2, 1)
     while trained.steps < 400:
@@ -165,6 +166,7 @@ def test_where_no_checkpoint_is_whole_all_that_is_amiss_is_said_with_the_way_out
     assert len(runs[0].table("evaluations")) == 4  # checking destroys nothing
 
 
+@pytest.mark.thorough
 def test_two_generations_are_kept_and_the_rows_that_they_need(tmp_path):
     directory, runs = directories(tmp_path, 1)
     trained = trainer(1, replay_capacity=200, pool_episodes=1)  # 200 steps fill the replay and use up a pool

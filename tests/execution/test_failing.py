@@ -128,6 +128,7 @@ def test_an_exception_ends_its_run_alone(where, harm, tmp_path, undisturbed):
     assert 'raise ValueError("the motor is\\n[hot]")' in log
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbed):
     made = []
 
@@ -145,6 +146,7 @@ def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbe
     assert reason == "OSError: no port is free (environment's __init__(), training, step 160)"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("killed_at", [130, 190, 210])
 def test_a_cohort_with_a_failed_run_goes_on_after_a_kill(killed_at, harm, tmp_path, undisturbed):
     """The environment raises only once, so a repetition that differs would be noticed."""
@@ -167,6 +169,7 @@ def test_a_cohort_with_a_failed_run_goes_on_after_a_kill(killed_at, harm, tmp_pa
     assert_others_are_untouched(runs, undisturbed)
 
 
+@pytest.mark.thorough
 def test_a_run_that_failed_is_trained_again_only_when_asked(harm, tmp_path, undisturbed):
     harm(lambda env, method: boom(env, method) if env.seed == TRAINING[0] and env.steps == 120 else None)
     runs = train(tmp_path)
@@ -184,6 +187,7 @@ def test_a_run_that_failed_is_trained_again_only_when_asked(harm, tmp_path, undi
     assert runs[MEMBER].status()["raised_at"] is None
 
 
+@pytest.mark.thorough
 def test_a_run_that_failed_can_be_trained_again_while_its_cohort_goes_on(harm, tmp_path, undisturbed):
     harm(lambda env, method: boom(env, method) if env.seed == TRAINING[0] and env.steps == 120 else None)
     runs = train(tmp_path, steps=200)
@@ -232,6 +236,7 @@ class Mute(Exception):
         raise ValueError("no words")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("error", [SystemExit(3), AssertionError(), KeyError("joint"), Mute(), OSError("a\0\udcff")])
 def test_every_kind_of_exception_has_its_name(error, harm, tmp_path):
     def fails(env, method):

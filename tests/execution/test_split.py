@@ -83,6 +83,7 @@ def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(surv
             )
 
 
+@pytest.mark.thorough
 def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
     store, cohort, runs = planned(tmp_path, "results", 200)
     with store.planner() as other:
@@ -94,6 +95,7 @@ def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
     assert directory.saved()
 
 
+@pytest.mark.thorough
 def test_cohorts_on_cuda_keep_their_width(tmp_path, eager):
     store, _, runs = planned(tmp_path, "results", 200)
     with store.planning():
@@ -110,6 +112,7 @@ def test_rows_keep_the_true_last_observations_of_their_own_members():
     assert chosen["reward"][1, 0, 0] == 16
 
 
+@pytest.mark.thorough
 def test_a_cohort_that_cannot_be_continued_is_left_to_the_plan(tmp_path, eager):
     store, cohort, runs = planned(tmp_path, "damaged", 200)
     for path in store.cohort(cohort).glob("state-*"):

@@ -30,6 +30,7 @@ def train(store, steps):
     return CohortDirectory(store.cohort(cohort))
 
 
+@pytest.mark.thorough
 def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
     store = planned
     assert train(store, 200).saved()  # the plan on disk has 300
@@ -40,6 +41,7 @@ def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
     assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} == {"finished"}
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
     store = planned
     train(store, 200)
@@ -51,6 +53,7 @@ def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
     assert own.table("evaluations")["step"].max() == 300
 
 
+@pytest.mark.thorough
 def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_way(planned, monkeypatch):
     store = planned
     train(store, 200)
@@ -77,6 +80,7 @@ def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
     assert [log.count(f"step {step}:") for step in (100, 200, 300)] == [1, 2, 1]
 
 
+@pytest.mark.thorough
 def test_what_was_trained_is_not_started_anew_unasked(planned):
     store = planned
     directory = train(store, 200)

@@ -196,6 +196,7 @@ def write(folder, results):
     return (folder / "report.md").read_text()
 
 
+@pytest.mark.thorough
 def test_the_report_compares_and_cites(tmp_path):
     report = write(tmp_path / "made-up", made_up(about_of()))
     assert report.index("## Final performance") < report.index("## Learning curves") < report.index("## Comparison")
@@ -216,6 +217,7 @@ def test_the_report_compares_and_cites(tmp_path):
     assert set(rows["kind"]) == {"ours", "published"}
 
 
+@pytest.mark.thorough
 def test_one_algorithm_has_no_comparison(tmp_path):
     report = write(tmp_path / "made-up", made_up(about_of(algorithms=("sac",))))
     assert "## Comparison" not in report

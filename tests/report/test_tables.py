@@ -186,6 +186,7 @@ def test_figures_and_report_from_the_csv_files_alone(tmp_path):
     assert first == {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
 
 
+@pytest.mark.thorough
 def test_nothing_finished_still_gives_a_table(tmp_path):
     everyone = {(variant, seed): "failed" for variant in FINAL for seed in range(3)}
     table = final_performance(made_up(everyone))
@@ -220,6 +221,7 @@ def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
     assert curves_of(results, "Hopper-v5", "tau=1").index.tolist() == [0, 2]
 
 
+@pytest.mark.thorough
 def test_what_users_write_is_escaped_in_reports(tmp_path):
     folder = tmp_path / "x"
     about = ABOUT | {"question": "Is <script>alert(1)</script> & run?", "command": "sac-bench run '<b>.toml'"}

@@ -106,6 +106,7 @@ def old_record(tmp_path):
     return folder
 
 
+@pytest.mark.thorough
 def test_a_record_without_its_store_stands_as_recorded(command, old_record):
     found = command("status", "old", "--results", "results/record")
     assert found.returncode == 0, found.stderr

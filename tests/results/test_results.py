@@ -144,6 +144,7 @@ def test_published_results_are_readable(name, tmp_path):
     pd.testing.assert_frame_equal(read(tmp_path)[recorded.columns], recorded)  # columns may have come since
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("claims/*/experiment.json")))
 def test_published_claims_come_out_as_recorded(name, tmp_path):
     (tmp_path / "tables").mkdir()

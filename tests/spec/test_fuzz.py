@@ -178,6 +178,7 @@ def mutated(place, value):
     return "\n".join(f"{toml(key)} = {toml(part)}" for key, part in changed.items()).encode()
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(st.sampled_from(KNOWN), VALUES)
 def test_a_key_of_another_value(place, value):
@@ -186,6 +187,7 @@ def test_a_key_of_another_value(place, value):
     check(*sac_bench("run", "--dry-run", "odd.toml", odd=mutated(place, value)), "odd.toml: ", *words)
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(st.sampled_from(TABLES), TEXT, VALUES)
 def test_another_key(table, key, value):
@@ -272,6 +274,7 @@ ABSURD = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("case", ABSURD)
 def test_absurd_sizes_are_refused_at_once(case):
@@ -318,18 +321,21 @@ ONE_OF_OTHERS = st.tuples(st.sampled_from(["--results", "--folder"]), WORDS)
 WORD = st.tuples(WORDS)
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(ONE_OF_RUN)
 def test_an_option_of_any_value(option):
     check(*sac_bench("run", "--dry-run", "tiny.toml", *option), option[0].removeprefix("--"))
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(SETTINGS)
 def test_a_setting_of_any_value(setting):
     check(*sac_bench("run", "--dry-run", "tiny.toml", "--set", "=".join(setting)), "tiny.toml: ", setting[0])
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(st.lists(ONE_OF_RUN | SETTINGS.map(lambda setting: ("--set", "=".join(setting))) | WORD, max_size=6))
 def test_many_options(options):
@@ -337,6 +343,7 @@ def test_many_options(options):
     check(*sac_bench("run", "--dry-run", "tiny.toml", *chain(*options)))
 
 
+@pytest.mark.thorough
 @FUZZ
 @given(
     st.lists(st.sampled_from(["list", "status", "report", "gc"]), max_size=1),

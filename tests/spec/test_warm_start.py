@@ -164,6 +164,7 @@ def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp
 # -- order of training, and initial weights --------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file, store):
     path = file()
     first = planned(path, store, variants=["tuned"])  # the parent is trained though it is not requested

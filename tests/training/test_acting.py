@@ -61,6 +61,7 @@ def test_training_acts_as_its_policies_say(recorded, precision):
             np.testing.assert_allclose(sent[own], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_training_explores_with_noise_of_each_member_environment_and_step(recorded):
     trained = made()
     while trained.steps < 200:

@@ -104,6 +104,7 @@ WITHOUT_EFFECT = {
 """On what is learned from given data, without the structure that is named."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("structure", [{}, {"value_network": True, "dropout": True}, {"algorithm": "td3"}])
 def test_cohort_member_of_any_other_number_is_its_single_run(structure):
     algorithm = structure.get("algorithm", "sac")

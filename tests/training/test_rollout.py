@@ -119,6 +119,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.thorough
 def test_cohort_member_of_any_other_number_is_its_single_run():
     assert set(CHANGED) == set(PPOConfig.per_member_fields())
     shared = {"precision": "float64", "learning_rate": 3e-3}

@@ -83,6 +83,7 @@ def test_segments_end_where_evaluations_are_due_and_at_the_end():
     trained.close()
 
 
+@pytest.mark.thorough
 def test_a_run_does_not_depend_on_who_shares_its_cohort():
     overrides = {"learning_starts": 160, "layers": [64, 64], "batch_size": 64}
     one, other = trainer(specs(seeds=(0, 5), **overrides), 200), trainer(specs(seeds=(5, 7, 9), **overrides), 200)
@@ -243,6 +244,7 @@ def test_restoring_checks_that_the_environment_replayed():
     first.close()
 
 
+@pytest.mark.thorough
 def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite():
     trained = trainer(specs("Pendulum-v1", num_envs=2, utd=0.5, eval_every=200), 400)
     trained.train()

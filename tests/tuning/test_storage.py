@@ -89,6 +89,7 @@ def test_a_living_tuners_trials_are_left_alone_and_a_dead_ones_taken_over_once(s
         assert {trial.owner["planner"] for trial in second.all()} == {one}
 
 
+@pytest.mark.thorough
 def test_by_a_database_a_silent_owner_of_another_folder_is_dead(study_file, tmp_path, monkeypatch):
     url, study = f"sqlite:///{tmp_path}/study.db", load(study_file)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
