@@ -16,6 +16,8 @@ from tests.algorithms.problem import Problem
 from tests.answers.probes import Answers, Probe, register
 from tests.answers.squashed_gaussian import entropy, log_density, widest
 
+pytestmark = pytest.mark.thorough
+
 M, S = 0.4, 0.75
 ENTROPY = float(entropy(np.array(M), np.array(S)))
 
@@ -68,7 +70,6 @@ def policy(answers, member):
     return float(mean), float(std)
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["alpha 0.3", "alpha 3"])
 def test_known_fixed_temperature_finds_the_optimum_in_its_class(learned, name):
     answers, member = learned

@@ -39,6 +39,7 @@ def test_probe_reward_one_step_later(pair):
         near(pair.q(member, 0.0, ACTIONS), scale * gamma, 0.05 * scale)
 
 
+@pytest.mark.thorough
 def test_probe_entropy_is_a_reward_of_the_next_step(pair):
     # Nothing depends on the action: the policy goes to the widest of its class, and Q(0) counts its entropy once.
     std, bonus = widest()
