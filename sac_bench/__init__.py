@@ -1,7 +1,7 @@
 """sac_bench: which part of Soft Actor-Critic matters?
 
-`run` trains an experiment and returns its results, `report` writes its report again, `load_results` returns its tables,
-`load_policy` a trained policy. See docs/api.md.
+`run` trains an experiment and returns its results, `load_results` returns its tables, `write_report` writes its report
+again, `load_policy` returns a trained policy. See docs/api.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sac_bench.evaluation.policy import Policy, load_policy
-    from sac_bench.report.run import report, run
+    from sac_bench.report.run import run, write_report
     from sac_bench.results.load import Results, load_results
 
 _MODULES = {
@@ -19,10 +19,10 @@ _MODULES = {
     "Results": "sac_bench.results.load",
     "load_policy": "sac_bench.evaluation.policy",
     "load_results": "sac_bench.results.load",
-    "report": "sac_bench.report.run",
     "run": "sac_bench.report.run",
+    "write_report": "sac_bench.report.run",
 }
-__all__ = ["Policy", "Results", "load_policy", "load_results", "report", "run"]
+__all__ = ["Policy", "Results", "load_policy", "load_results", "run", "write_report"]
 
 
 def __getattr__(name: str) -> Any:  # imported on first use: torch and pandas take seconds

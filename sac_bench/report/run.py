@@ -11,7 +11,7 @@ from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import Plan
 from sac_bench.execution.train import Workers, train
-from sac_bench.report.experiment import write_report
+from sac_bench.report.experiment import write_report as write_experiment_report
 from sac_bench.report.index import write_index
 from sac_bench.report.page import Page
 from sac_bench.results.collect import collect
@@ -66,13 +66,13 @@ def run(
     return load_results(loaded.name, store.root)
 
 
-def report(experiment: str, results: str | Path = "results") -> Path:
+def write_report(experiment: str, results: str | Path = "results") -> Path:
     """Write an experiment's tables, figures and report again from its CSV files; return the path of report.html.
 
     Raises InputError if there are no such results, or they are damaged.
     """
     load_results(experiment, results)
-    write_report(Path(results) / experiment)
+    write_experiment_report(Path(results) / experiment)
     return Path(results) / experiment / "report.html"
 
 
@@ -104,7 +104,7 @@ def report_one(experiment: Experiment, store: Store, console: Console, command: 
     for failure in measure_random_policies(store, sorted(started)):
         console.print(failure, highlight=False, soft_wrap=True)
     results = collect(store, experiment, command)
-    return results, write_report(store.experiment(experiment.name))
+    return results, write_experiment_report(store.experiment(experiment.name))
 
 
 def reported(results: Path) -> list[str]:

@@ -20,3 +20,5 @@ def test_run_trains_returns_results_and_reuses_them(experiment_file, tmp_path, m
     second = sac_bench.run(experiment_file, **options)
     assert second.runs.equals(first.runs)
     assert second.evaluations.equals(first.evaluations)
+
+    assert sac_bench.write_report("tiny", tmp_path / "results").stat().st_size
