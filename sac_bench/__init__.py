@@ -1,4 +1,4 @@
-"""sac_bench: which part of Soft Actor-Critic matters?
+"""Find out which part of Soft Actor-Critic matters.
 
 `run` trains an experiment and returns its results, `load_results` returns its tables, `write_report` writes its report
 again, `load_policy` returns a trained policy. See docs/api.md.

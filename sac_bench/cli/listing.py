@@ -71,7 +71,7 @@ def results(folder: Path) -> Table:
 
 
 def algorithms() -> list[Table]:
-    """A table of options an algorithm."""
+    """Return a table of options for each algorithm."""
     tables = []
     for algorithm in ALGORITHMS.values():
         table = Table(*HEADER, title=algorithm.name)

@@ -233,8 +233,10 @@ def _module(entry_point: Any) -> str:
 
 
 def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Return the sources {file: SHA-256} that the modules `roots` reach by imports, the installed packages
-    {name: version} among the roots, and the roots without a file."""
+    """Return sources, installed packages, and roots without a file.
+
+    Sources: {file: SHA-256}, of what the modules `roots` reach by imports. Packages: {name: version}, among the roots.
+    """
     sources: dict[str, str] = {}
     packages: dict[str, str] = {}
     missing = []

@@ -39,8 +39,10 @@ class CohortDirectory:
         self._rows: dict[str, Fingerprint] = {}  # rows of the checkpoint saved or restored last
 
     def plan(self) -> dict[str, Any]:
-        """Return the cohort's plan: {"runs": [ids, in member order], "furthest": the most steps ever requested,
-        "planners": the processes that planned it, "keep_replay": whether one of them keeps the replay}.
+        """Return the cohort's plan.
+
+        {"runs": [ids, in member order], "furthest": the most steps ever requested, "planners": the processes that
+        planned it, "keep_replay": whether one of them keeps the replay}.
 
         Raises InputError if it is missing or damaged.
         """
