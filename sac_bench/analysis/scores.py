@@ -8,8 +8,8 @@ that failed, is damaged or unfinished has no score.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -28,14 +28,20 @@ def scores(results: Results, policy: str | None = None, at: Steps | None = None)
 
     `policy`: "mean" or "sample"; by default the one that scores the run. `at`: the steps to score at; by default equal
     for all variants of an environment. `status` is the run's at these steps. Score and area are NaN for a run without.
-    Computed once per result: do not change the table in place.
+    Computed once per result: change none of its tables in place.
     """
-    return _scores(results, policy, tuple((at or equal_steps(results.manifest)).items()))
+    steps_of = at or equal_steps(results.manifest)
+    known, key = _KNOWN.setdefault(results, {}), (policy, tuple(steps_of.items()))
+    if key not in known:
+        known[key] = _scores(results, policy, steps_of)
+    return known[key].copy()
 
 
-@lru_cache(maxsize=16)
-def _scores(results: Results, policy: str | None, at: tuple[tuple[tuple[str, str], int], ...]) -> pd.DataFrame:
-    manifest, rows, steps_of = results.manifest, [], dict(at)
+_KNOWN: WeakKeyDictionary[Results, dict[Any, pd.DataFrame]] = WeakKeyDictionary()
+
+
+def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFrame:
+    manifest, rows = results.manifest, []
     evaluations = results.evaluations
     by_run = dict(list(evaluations.groupby(["run_id", "variant"]))) if len(evaluations) else {}
     for run in results.runs.to_dict("records"):

@@ -101,6 +101,7 @@ def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
     """Return an experiment's name, runs and whether it is superseded: as last run, or from its file if it never was."""
     from sac_bench.results.manifest import FILE
     from sac_bench.spec.experiment import load
+    from sac_bench.spec.includes import find
 
     if (results / name / FILE).exists():
         from sac_bench.results.load import load_results
@@ -109,11 +110,6 @@ def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
         loaded = load_results(name, results)
         columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps"]]
         return name, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
-    found = [] if name.endswith(".toml") else sorted(Path("experiments").rglob(f"{Path(name).name}.toml"))
-    file = Path(name) if name.endswith(".toml") else (found or [Path("experiments") / f"{name}.toml"])[0]
-    if not file.exists():
-        known = [path.parent.name for path in results.glob(f"*/{FILE}")]
-        known += [path.stem for path in file.parent.rglob("*.toml")]
-        raise InputError(f"{name}: no such experiment in {results} or {file.parent}{nearest(name, known)}")
-    experiment = load(file)
+    known = [path.parent.name for path in results.glob(f"*/{FILE}")]
+    experiment = load(find(name, results, known))
     return experiment.name, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], ""

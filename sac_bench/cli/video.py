@@ -17,7 +17,9 @@ def watch(
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
     episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Whole episodes.")] = 1,
-    sample: Annotated[bool, typer.Option("--sample", help="Sample the actions, as SQL always does.")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Sample the actions, as algorithms without a mean action always do.")
+    ] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the environment and the actions.")] = 0,
     import_: ImportOption = [],  # noqa: B006
 ) -> None:

@@ -30,40 +30,49 @@ def run(
     *,
     seeds: int | None = None,
     steps: int | None = None,
-    envs: Sequence[str] = (),
-    variants: Sequence[str] = (),
-    settings: Sequence[str] = (),
+    envs: str | Sequence[str] = (),
+    variants: str | Sequence[str] = (),
+    settings: str | Sequence[str] = (),
     name: str | None = None,
     quick: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    keep_replay: bool = False,
+    retrain: bool = False,
     results: str | Path = "results",
 ) -> Results:
     """Run an experiment as `sac-bench run` does, with progress on the terminal or in the notebook; return its results.
 
-    `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options. Runs that
-    the results folder contains already are reused. User-defined environments and algorithms must be in a module that
-    the workers can import: use the command line's --import for them. Raises InputError for what cannot be done.
+    `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options --seeds,
+    --steps, --env, --variant, --set and so on. Runs that the results folder contains already are reused. For
+    user-defined environments and algorithms use the command line, whose --import loads them in the workers, too. Raises
+    InputError for what cannot be done.
     """
-    loaded = load(
-        find(experiment),
-        seeds=seeds,
-        steps=steps,
-        envs=envs,
-        variants=variants,
-        settings=settings,
-        name=name,
-        quick=quick,
-    )
+    changes = {
+        "seeds": seeds,
+        "steps": steps,
+        "envs": _listed(envs),
+        "variants": _listed(variants),
+        "settings": _listed(settings),
+        "name": name,
+        "quick": quick,
+    }
+    loaded = load(find(experiment), **changes)  # type: ignore[arg-type]
+    arguments = "".join(f", {key}={value!r}" for key, value in changes.items() if value)
+    command = f"sac_bench.run({str(experiment)!r}{arguments})"
     store = Store(results)
     store.check_layout()
     store.check_writable(loaded.name)
     group = ExperimentGroup((loaded,))
     team = Workers.on(device, workers, len({spec.id for _, spec in group.runs()}))
     console = Console(markup=False, emoji=False)
-    train_and_collect(group, store, team, console, command=f"sac_bench.run({str(experiment)!r})")
-    report_one(loaded, store, console)
+    train_and_collect(group, store, team, console, command=command, keep_replay=keep_replay, retrain=retrain)
+    report_one(loaded, store, console, command)
     return load_results(loaded.name, store.root)
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def write_report(experiment: str, results: str | Path = "results") -> Path:
@@ -98,7 +107,7 @@ def train_and_collect(
     train(experiments, store, workers, console, keep_replay=keep_replay, retrain=retrain, planned=list_runs)
 
 
-def report_one(experiment: Experiment, store: Store, console: Console, command: str = "") -> tuple[Results, Page]:
+def report_one(experiment: Experiment, store: Store, console: Console, command: str) -> tuple[Results, Page]:
     """Collect an experiment's tables and write its report; return both."""
     started = {spec.env for _, spec in experiment.runs() if store.run(spec.id).status()["steps"]}
     for failure in measure_random_policies(store, sorted(started)):

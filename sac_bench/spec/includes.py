@@ -57,18 +57,20 @@ def _envs(table: dict[str, Any]) -> list[str]:
     return [env for env in envs if isinstance(env, str)] if isinstance(envs, list) else []
 
 
-def find(experiment: str | Path) -> Path:
+def find(experiment: str | Path, results: Path | None = None, known: Iterable[str] = ()) -> Path:
     """Return an experiment's file, from a path or the name of a file below experiments/.
 
     experiments/ is looked up in the working folder, then in the checkout that this package is installed from. Raises
-    InputError if there is no such file.
+    InputError if there is no such file; for the message, `results` was searched, too, and contains `known`.
     """
     path = Path(experiment)
     if path.suffix == ".toml" and path.exists():
         return path
+    name = path.stem if path.suffix == ".toml" else path.name
     folders = [Path("experiments"), Path(__file__).resolve().parents[2] / "experiments"]
     for folder in folders:
-        if found := sorted(folder.rglob(f"{path.name}.toml")):
+        if found := sorted(file for file in folder.rglob("*.toml") if file.stem == name):
             return found[0]
-    known = {file.stem for folder in folders for file in folder.rglob("*.toml")}
-    raise InputError(f"{experiment}: no such experiment file{nearest(path.name, known)}")
+    known = {*known, *(file.stem for folder in folders for file in folder.rglob("*.toml"))}
+    where = f"{results} or experiments" if results else "experiments"
+    raise InputError(f"{experiment}: no such experiment in {where}{nearest(name, known)}")

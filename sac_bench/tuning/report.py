@@ -146,7 +146,8 @@ def write_report(folder: Path) -> Page:
             return written(page(about, shown, figures), folder / "report")
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
-                f"{folder}: its files are not in sac-bench's format: {type(error).__name__}: {error}"
+                f"{folder}: its files are not in sac-bench's format: {type(error).__name__}: {error}; "
+                "run sac-bench tune again to rewrite them"
             ) from None
 
 

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from sac_bench.envs.checking import check
 from sac_bench.envs.pool import describe
 from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory
@@ -56,6 +57,7 @@ EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[
 def harm(monkeypatch):
     """A function that sets what the environments of this test do."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    check("gymnasium:Frail-v0")  # once, before it does harm
     return lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
 
 

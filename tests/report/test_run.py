@@ -14,6 +14,7 @@ def test_run_trains_returns_results_and_reuses_them(experiment_file, tmp_path, m
     assert set(first.runs["status"]) == {"finished"}
     assert set(first.evaluations["step"]) == {0, 200, 400}
     assert first.manifest.name == "tiny"
+    assert first.manifest.command == f"sac_bench.run({str(experiment_file)!r}, seeds=1, variants=['sac'])"
     assert (tmp_path / "results" / "tiny" / "report.html").exists()
 
     monkeypatch.setattr(train, "Engine", None)  # fails if anything would be trained
