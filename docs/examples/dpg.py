@@ -1,4 +1,4 @@
-"""An algorithm of one's own: deterministic policy gradient without target networks (Silver et al. 2014, eq. 16 to 18).
+"""A custom algorithm: deterministic policy gradient without target networks (Silver et al. 2014, eq. 16 to 18).
 
 sac-bench run my.toml --import dpg --set ...      with algorithm = "dpg" in my.toml
 """

@@ -88,7 +88,9 @@ class SACConfig(ReplayConfig):
         "1812.05905 (2110.02034: critics)",
     )
     dropout: bool = option(
-        False, "dropout in the critics and their targets, drawn anew for each pass", "1812.05905 (2110.02034: true)"
+        False,
+        "dropout in the critics and their targets, drawn separately for each pass",
+        "1812.05905 (2110.02034: true)",
     )
     normalize_observations: bool = option(
         False,
