@@ -1,4 +1,4 @@
-"""sac-bench gc: free what nothing refers to."""
+"""sac-bench gc: delete files that nothing needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gc(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Free what nothing refers to: what crashes left, replays nobody asked to keep. Prints what and how much first."""
+    """Delete files that nothing needs: leftovers of crashes, replays that no command keeps. List them first."""
     with user_errors():
         from sac_bench.execution import gc as garbage
         from sac_bench.store.store import Store

@@ -22,7 +22,7 @@ def report(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files, too.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Write tables, figures and reports again from experiments' CSV files, without training; for all, an index, too."""
+    """Write tables, figures and reports again from CSV files, without training. Without names, write the index, too."""
     with user_errors():
         from sac_bench.report.run import index, reported
         from sac_bench.results.tensorboard import check_installed
@@ -66,7 +66,7 @@ def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False
 @app.command()
 def compare(
     a: Annotated[str, typer.Argument(help="A result's folder, as results/record/ablation-quick, or its name.")],
-    b: Annotated[str, typer.Argument(help="Another result's.")],
+    b: Annotated[str, typer.Argument(help="The other result, in the same way.")],
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Write a page: .html or .md.")] = None,
 ) -> None:

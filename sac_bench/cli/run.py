@@ -53,11 +53,11 @@ def run(
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
     keep_replay: Annotated[bool, typer.Option(help="Keep what is needed to continue finished runs.")] = False,
-    retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
+    retrain: Annotated[bool, typer.Option(help="Train runs again that cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
 ) -> None:
-    """Train what experiments lack, then write their tables, figures and reports. Runs that several share train once.
+    """Train the missing runs of experiments, then write tables, figures and reports. Experiments share equal runs.
 
     Exit code: 0 if every run ended (a run that diverged has ended, and is counted so), 1 if some failed, 2 for bad
     input, 130 if interrupted.
@@ -173,7 +173,7 @@ def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Worke
     if plan.raised:
         words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
     if plan.waiting:
-        words.append(f"{len(plan.waiting)} after those they start from")
+        words.append(f"{len(plan.waiting)} after the runs that they start from")
     for one in group.experiments:
         console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
     console.print(f"runs: {', '.join(words)}", highlight=False)

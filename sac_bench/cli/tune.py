@@ -41,7 +41,7 @@ def tune(
     workers: WorkersOption = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
-    retrain: Annotated[bool, typer.Option(help="Train again what cannot be continued.")] = False,
+    retrain: Annotated[bool, typer.Option(help="Train runs again that cannot be continued.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only check the file, and print what would be searched.")] = False,
 ) -> None:
     """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
