@@ -116,7 +116,7 @@ def page(
         else None,
         superseded=superseded(results.manifest),
         summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
-        f"missing runs: {final['missing'].sum() or 'none'}.",
+        f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("The claim", _claimed(results.manifest, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),

@@ -104,7 +104,7 @@ def test_a_page_says_question_answer_and_what_went_wrong(harmed):
         "1 failed (left out)",
         "2 of 3",
         "7 finished, 1 diverged, 1 failed",
-        "3 seeds per variant and environment; missing runs: 1",
+        "3 seeds per variant and environment; runs without a score: 1",
         "Runs that did not finish",
         "above 0, Q overestimates",
     ):
@@ -249,4 +249,4 @@ def test_nothing_trained_yet_has_a_page_too(tmp_path):
     write(tmp_path / "none", results_of(MANIFEST, runs.to_dict("records")))
     words = Parsed((tmp_path / "none" / "report.html").read_text()).words
     assert "9 not started" in words
-    assert "missing runs: 9" in words
+    assert "runs without a score: 9" in words
