@@ -1,4 +1,4 @@
-"""Make compiled code for CPUs compute every element by the same functions, whatever its position.
+"""Make compiled CPU code use the same functions for every element of a tensor.
 
 Inductor computes most elements 16 at a time by the functions of at::vec, and the rest, which do not fill a vector, by
 those of the C library, whose last digit can differ. Which elements these are depends on the shape, and so on the
