@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sac_bench.analysis.choice import edge
 from sac_bench.analysis.statistics import difference_interval, seed_correlation, unpaired
 from sac_bench.analysis.verdicts import MIN_SEEDS, Verdict, seeds_text, verdicts
 from sac_bench.results.manifest import Manifest
@@ -22,7 +23,7 @@ CORRELATION = (
 )
 ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
     "undecided": "undecided (this many seeds per side would decide)",
-    "": f"no verdict below {MIN_SEEDS} seeds",
+    "": "no verdict",
 }
 """The verdicts in their order in an answer, and as shown there; "" is none."""
 COLUMNS = (
@@ -33,12 +34,15 @@ COLUMNS = (
     "p_holm",
     "seeds_needed",
     "seed_correlation",
+    "no_verdict",
 )
+"""`no_verdict`: why there is none, else empty."""
 
 
 def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return a row per environment and variant other than the reference, with COLUMNS, given the runs' scores."""
-    table, gaps = [], []
+    table: list[dict[str, Any]] = []
+    gaps = []
     entered = scores.dropna(subset="score")
     for env in manifest.envs:
         of_env = entered[entered["env"] == env]
@@ -52,6 +56,8 @@ def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             both = own.index.intersection(reference.index)
             gap = difference_interval(own, reference)
             gaps.append(unpaired(own, reference))
+            few = min(len(own), len(reference))
+            no_verdict = f"{few} seeds" if few < MIN_SEEDS else edge(manifest, env, variant, manifest.reference)
             table.append(
                 {
                     "env": env,
@@ -60,9 +66,11 @@ def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
                     "difference_ci_low": gap.low,
                     "difference_ci_high": gap.high,
                     "seed_correlation": seed_correlation(own[both], reference[both]),
+                    "no_verdict": no_verdict,
                 }
             )
-    for row, verdict in zip(table, verdicts(gaps, [None] * len(gaps)), strict=True):
+    judged = verdicts(gaps, [None] * len(gaps), excluded=[bool(row["no_verdict"]) for row in table])
+    for row, verdict in zip(table, judged, strict=True):
         row |= {"verdict": verdict.word or "", "p_holm": verdict.p_difference, "seeds_needed": verdict.seeds_needed}
     return pd.DataFrame(table, columns=["env", "variant", *COLUMNS]).astype({"seeds_needed": "Int64"})
 
@@ -95,5 +103,6 @@ def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str
 def _named(row: Mapping[Any, Any]) -> str:
     """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out))"."""
     seeds = seeds_text(_seeds_needed(row)) if row["verdict"] == "undecided" else ""
-    notes = [note for note in (seeds, row["ended_otherwise"]) if note]
+    no_verdict = "" if row["verdict"] else row["no_verdict"]
+    notes = [note for note in (seeds, no_verdict, row["ended_otherwise"]) if note]
     return str(row["variant"]) + (f" ({'; '.join(notes)})" if notes else "")

@@ -57,21 +57,28 @@ def seeds_text(seeds: int | None) -> str:
     return f"{seeds or f'more than {MOST_SEEDS}'} seeds"
 
 
-def verdicts(differences: Sequence[Difference], margins: Sequence[float | None], alpha: float = ALPHA) -> list[Verdict]:
+def verdicts(
+    differences: Sequence[Difference],
+    margins: Sequence[float | None],
+    alpha: float = ALPHA,
+    excluded: Sequence[bool] = (),
+) -> list[Verdict]:
     """Return the verdicts on a table's differences, with each one's margin (> 0, in units of the score) or None.
 
     Holm's correction is over all differences with enough seeds, and separately over all equivalences. The chance that a
-    table has any false difference is at most alpha, and so is the chance that it has any false equivalence.
+    table has any false difference is at most alpha, and so is the chance that it has any false equivalence. Differences
+    that are `excluded` for another reason get no verdict and are not tested.
     """
-    enough = [min(d.seeds) >= MIN_SEEDS for d in differences]
+    left_out = excluded or [False] * len(differences)
+    enough = [min(d.seeds) >= MIN_SEEDS and not out for d, out in zip(differences, left_out, strict=True)]
     cases = list(zip(differences, margins, enough, strict=True))
     different = holm([difference_p(d) if testable else np.nan for d, _, testable in cases])
     equal = holm([equivalence_p(d, m) if testable and m is not None else np.nan for d, m, testable in cases])
     # At Holm's strictest step: seeds that suffice there suffice wherever the p-value ranks in the table.
     strictest = [alpha / max(1, int(np.isfinite(family).sum())) for family in (different, equal)]
     result = []
-    for (d, margin, _), p, q in zip(cases, different, equal, strict=True):
-        outcome = word(d, float(p), float(q), alpha)
+    for (d, margin, testable), p, q in zip(cases, different, equal, strict=True):
+        outcome = word(d, float(p), float(q), alpha) if testable else None
         needed = seeds_to_decide(d, margin, strictest[0], strictest[1]) if outcome == "undecided" else None
         result.append(Verdict(outcome, float(p), float(q), needed))
     return result

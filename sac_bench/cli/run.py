@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.table import Table
@@ -86,27 +86,29 @@ def run(
         )
         if repeated := [n for n, times in Counter(one.name for one in group.experiments).items() if times > 1]:
             raise InputError(f"{repeated[0]}: the name is duplicated in these files, which would share a folder")
-        team = training.Workers.on(device, workers, len({spec.id for _, spec in group.runs()}), import_)
+        selection = group.selection()
+        trained = selection or group
+        team = training.Workers.on(device, workers, len({spec.id for _, spec in trained.runs()}), import_)
         store = Store(results)
         store.check_layout()
         for one in group.experiments:
             store.check_writable(one.name)
         if dry_run:
-            _print_plan(group, training.plan(group, store, team, retrain), store, team)
+            _print_plan(trained, training.plan(trained, store, team, retrain), store, team)
+            if selection:
+                say("The runs of the comparison follow, with the options that these runs choose.")
             return
         output.keep_in(store.environment_log)
         command = redacted(command_line())
         try:
-            running.train_and_collect(
-                group,
-                store,
-                team,
-                console,
-                command=command,
-                keep_replay=keep_replay,
-                retrain=retrain,
-                planned=lambda plan: _print_plan(group, plan, store, team, training=True),
-            )
+            how: dict[str, Any] = {
+                "command": command,
+                "keep_replay": keep_replay,
+                "retrain": retrain,
+                "planned": lambda plan: _print_plan(trained, plan, store, team, training=True),
+            }
+            trained = group = running.with_choices(group, store, team, console, **how)
+            running.train_and_collect(group, store, team, console, **how)
             pages: running.Pages = {}
             for one in group.experiments:
                 try:
@@ -124,7 +126,7 @@ def run(
                 for one in group.experiments:
                     say(f"events: {events.write_events(store.experiment(one.name))}")
         except KeyboardInterrupt:
-            print(f"sac-bench: {_count(runs_of(store, group))}; continue with: {command}", file=sys.stderr)
+            print(f"sac-bench: {_count(runs_of(store, trained))}; continue with: {command}", file=sys.stderr)
             raise
         running.failures(pages)
         if not set(runs_of(store, group)["status"]) <= set(ENDED):

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from sac_bench.analysis import aggregates, claims
+from sac_bench.analysis import aggregates, choice, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import answer
@@ -118,6 +118,7 @@ def page(
         summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
+            ("Chosen options", _chosen(results.manifest)),
             ("The claim", _claimed(results.manifest, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
             ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
@@ -160,6 +161,11 @@ def _claimed(manifest: Manifest, comparisons: list[Comparison], pictures: list[P
         Grid(claims.grid(comparisons)),
         text(claims.RULES, small=True),
     ]
+
+
+def _chosen(manifest: Manifest) -> list[Block]:
+    """Return the options that the variants chose, and how."""
+    return [Grid(choice.grid(manifest)), text(choice.rules(manifest), small=True)] if manifest.choices else []
 
 
 def _compared(compared: pd.DataFrame, manifest: Manifest, sources: str | Link) -> list[Block]:

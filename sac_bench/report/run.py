@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sac_bench.analysis.choice import choose
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import Plan
@@ -64,10 +65,12 @@ def run(
     store.check_layout()
     store.check_writable(loaded.name)
     group = ExperimentGroup((loaded,))
-    team = Workers.on(device, workers, len({spec.id for _, spec in group.runs()}))
+    team = Workers.on(device, workers, len({spec.id for _, spec in (group.selection() or group).runs()}))
     console = Console(markup=False, emoji=False)
-    train_and_collect(group, store, team, console, command=command, keep_replay=keep_replay, retrain=retrain)
-    report_one(loaded, store, console, command)
+    options = {"command": command, "keep_replay": keep_replay, "retrain": retrain}
+    group = with_choices(group, store, team, console, **options)  # type: ignore[arg-type]
+    train_and_collect(group, store, team, console, **options)  # type: ignore[arg-type]
+    report_one(group.experiments[0], store, console, command)
     return load_results(loaded.name, store.root)
 
 
@@ -83,6 +86,41 @@ def write_report(experiment: str, results: str | Path = "results") -> Path:
     load_results(experiment, results)
     write_experiment_report(Path(results) / experiment)
     return Path(results) / experiment / "report.html"
+
+
+def with_choices(
+    experiments: ExperimentGroup,
+    store: Store,
+    workers: Workers,
+    console: Console,
+    *,
+    command: str,
+    keep_replay: bool = False,
+    retrain: bool = False,
+    planned: Callable[[Plan], None] = lambda _: None,
+) -> ExperimentGroup:
+    """Train and report the candidates of experiments with [choose]; return the experiments with the best ones.
+
+    Raises InputError if nothing can be chosen.
+    """
+    if selections := experiments.selection():
+        train_and_collect(
+            selections,
+            store,
+            workers,
+            console,
+            command=command,
+            keep_replay=keep_replay,
+            retrain=retrain,
+            planned=planned,
+        )
+    chosen = []
+    for one in experiments.experiments:
+        if selection := one.selection():
+            results, _ = report_one(selection, store, console, command)
+            one = one.with_choices(choose(one, results))
+        chosen.append(one)
+    return ExperimentGroup(tuple(chosen))
 
 
 def train_and_collect(

@@ -68,7 +68,7 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
     table = pd.DataFrame(rows).merge(
         differences(by_default, results.manifest), "left", ["env", "variant"], validate="1:1"
     )
-    return table.fillna({"verdict": ""})
+    return table.fillna({"verdict": "", "no_verdict": ""})
 
 
 def _ended_otherwise(runs: pd.DataFrame) -> str:

@@ -132,6 +132,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         reference=experiment.reference,
         success_return=experiment.success_return,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
+        choices=experiment.choices,
         command=command,
         random={
             env: RandomPolicy.model_validate(measured)
@@ -147,6 +148,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
                 steps=variant.steps,
                 configs={env: config.model_dump(mode="json") for env, config in variant.configs.items()},
                 swept=variant.swept,
+                sweep_of=variant.sweep_of,
             )
             for variant in experiment.variants.values()
         },

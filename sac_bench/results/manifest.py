@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sac_bench.errors import InputError
+from sac_bench.spec.choose import Choice
 from sac_bench.store.atomic import Fingerprint, read_json, write_json
 
 FILE = "experiment.json"
@@ -41,6 +42,8 @@ class VariantRecord(_Record):
     configs: dict[str, dict[str, Any]] = {}
     swept: tuple[str, float] | None = None
     """The option and value, if the variant is a point of a sweep."""
+    sweep_of: str | None = None
+    """The variant that the sweep is of; None: the reference."""
 
 
 class ClaimRecord(_Record):
@@ -64,6 +67,7 @@ class Manifest(_Record):
     variants: dict[str, VariantRecord]
     success_return: float | None = None
     claim: ClaimRecord | None = None
+    choices: tuple[Choice, ...] = ()
     command: str = ""
     random: dict[str, RandomPolicy] = {}
     tables: dict[str, Fingerprint] = {}

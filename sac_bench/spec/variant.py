@@ -14,8 +14,8 @@ from sac_bench.spec.run import RunSpec, WarmStart
 class Variant:
     """One variant, resolved for every environment.
 
-    overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep; parent:
-    the runs that its runs start from.
+    overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep, of
+    the variant sweep_of; parent: the runs that its runs start from.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Variant:
     steps: dict[str, int]
     overrides: dict[str, Any]
     swept: tuple[str, float] | None = None
+    sweep_of: str | None = None
     parent: Parent | None = None
 
     @property

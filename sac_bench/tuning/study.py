@@ -300,7 +300,7 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
         given["on"] = _without_steps(merged(table.get("on", {}), file.on))
         start = _without_steps(dict(variant.overrides))
         if name not in table.get("variants", {}):  # a point of a sweep, whose value takes precedence
-            swept = name.partition("=")[0]
+            swept = name.removeprefix(f"{variant.sweep_of}+").partition("=")[0]
             start["on"] = {
                 env: {k: v for k, v in own.items() if k != swept} for env, own in start.get("on", {}).items()
             }

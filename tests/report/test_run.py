@@ -23,3 +23,33 @@ def test_run_trains_returns_results_and_reuses_them(experiment_file, tmp_path, m
     assert second.evaluations.equals(first.evaluations)
 
     assert sac_bench.write_report("tiny", tmp_path / "results").stat().st_size
+
+
+CHOOSE = """
+[choose]
+seeds = 1
+[choose.base]
+actor_lr = [1e-4, 3e-4, 1e-3]
+"""
+
+
+@pytest.mark.thorough
+def test_run_trains_the_candidates_then_the_chosen_on_other_seeds(experiment_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    experiment_file.write_text(experiment_file.read_text() + CHOOSE)
+    options = {"variants": ["sac"], "seeds": 1, "device": "cpu", "workers": 1, "results": tmp_path / "results"}
+    results = sac_bench.run(experiment_file, **options)
+    selection = sac_bench.load_results("tiny-choice", tmp_path / "results")
+    assert list(selection.manifest.variants) == [f"sac+actor_lr={rate}" for rate in ("0.0001", "0.0003", "0.001")]
+    assert set(selection.runs["seed"]) == {1_000_000}
+    assert set(results.runs["seed"]) == {0}
+    (choice,) = results.manifest.choices
+    assert choice.options == results.manifest.variants["sac"].overrides
+    scores = {one.options["actor_lr"]: one.mean for one in choice.candidates}
+    assert scores[choice.options["actor_lr"]] == max(scores.values())
+    report = (tmp_path / "results" / "tiny" / "report.md").read_text()
+    assert "Chosen options" in report
+    assert f"actor_lr = {choice.options['actor_lr']}" in report
+
+    monkeypatch.setattr(train, "Engine", None)  # fails if anything would be trained
+    assert sac_bench.run(experiment_file, **options).runs.equals(results.runs)

@@ -118,7 +118,7 @@ def test_share_of_successful_episodes_and_the_worst():
 
 
 def test_swept_values_have_a_panel_of_their_own_with_the_reference():
-    assert sweeps(MANIFEST) == {"tau": {"tau=1": 1.0, "sac": 0.005}}
+    assert sweeps(MANIFEST) == {"tau": ("tau", "sac", {"tau=1": 1.0, "sac": 0.005})}
     assert panels(MANIFEST) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
 
 
@@ -156,7 +156,7 @@ def test_below_five_seeds_a_difference_gets_no_word():
 
 def test_the_answer_is_the_verdicts_in_words():
     (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"})), MANIFEST.envs, "sac")
-    assert three == ("On Hopper-v5, against `sac`: no verdict below 5 seeds: one-q, tau=1 (1 failed (left out)).")
+    assert three == ("On Hopper-v5, against `sac`: no verdict: one-q (3 seeds), tau=1 (2 seeds; 1 failed (left out)).")
     final = final_performance(made_up())
     final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
     (sentence,) = answer(final, MANIFEST.envs, "sac")

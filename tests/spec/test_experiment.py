@@ -67,6 +67,17 @@ def test_sweeps_change_one_factor_of_the_reference(tmp_path):
     assert load(path).variants["tau=1"].configs["InvertedPendulum-v5"].value_network
 
 
+def test_a_sweep_may_be_of_another_variant(tmp_path):
+    path = tmp_path / "swept.toml"
+    path.write_text(EXPERIMENT + "\n[sweep.v-network]\nreward_scale = [0.1, 10.0]\n")
+    variants = load(path).variants
+    swept = variants["v-network+reward_scale=10"]
+    assert (swept.swept, swept.sweep_of) == (("reward_scale", 10.0), "v-network")
+    config = swept.configs["InvertedPendulum-v5"]
+    assert (config.value_network, config.reward_scale) == (True, 10.0)
+    assert variants["tau=1"].sweep_of is None
+
+
 def test_the_command_line_overrides_the_file(experiment_file):
     e = load(experiment_file, seeds=1, steps=600, envs=["Hopper-v5"], variants=["tau=1"], settings=["gamma=0.9"])
     ((variant, spec),) = e.runs()
@@ -231,6 +242,10 @@ BAD_FILES = {
     "steps no multiple of num_envs": (
         EXPERIMENT.replace("steps = 400", "steps = 402").replace("[8]", "[8]\nnum_envs = 4"),
         "steps = 402 is not a multiple of num_envs = 4; nearest: 400 or 404",
+    ),
+    "a sweep of no variant": (
+        EXPERIMENT + "\n[sweep.v-netwrk]\ntau = [0.1]\n",
+        "[sweep.v-netwrk]: no variant 'v-netwrk'; did you mean 'v-network'?",
     ),
     "learning_starts no multiple": (
         EXPERIMENT.replace("= 100", "= 90").replace("[8]", "[8]\nnum_envs = 4"),

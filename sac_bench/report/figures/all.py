@@ -135,9 +135,9 @@ def _sensitivity(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[
     if not table["score"].notna().any():
         return []
     pictures = []
-    for key in sweeps(manifest):
-        path = write_figure(sensitivity(table, manifest, key), folder / f"sensitivity-{file_name(key)}")
-        caption = f"Score against {key}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
+    for title in sweeps(manifest):
+        path = write_figure(sensitivity(table, manifest, title), folder / f"sensitivity-{file_name(title)}")
+        caption = f"Score against {title}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
         pictures.append(Picture(path, caption))
     return pictures
 
@@ -147,7 +147,7 @@ def _diagnostics(results: Results, folder: Path) -> list[Picture]:
     for env in results.manifest.envs:
         for title, variants in panels(results.manifest).items():
             if measured(results, env, variants):
-                name = f"diagnostics-{name_of(env, results.manifest)}-{title}"
+                name = f"diagnostics-{name_of(env, results.manifest)}-{file_name(title)}"
                 path = write_figure(diagnostics(results, env, variants), folder / name)
                 caption = (
                     f"Training metrics on {env}, {title}: means over the updates between two evaluations. "

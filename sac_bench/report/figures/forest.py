@@ -134,5 +134,5 @@ def _row_text(row: Mapping[Any, Any]) -> str:
     """Return a row's verdict, and which of its runs did not finish."""
     if pd.isna(row["difference"]):
         return "no seeds to compare"
-    text = in_words(row, short=True) or f"no verdict: {row['seeds']} seeds"
+    text = in_words(row, short=True) or f"no verdict: {row['no_verdict']}"
     return text + (f"; {row['ended_otherwise']}" if row["ended_otherwise"] else "")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.statistics import mean_interval
-from sac_bench.report.figures.style import PALETTE, of_reference, random_line, sweeps
+from sac_bench.report.figures.style import PALETTE, option_of, random_line, sweeps
 from sac_bench.results.manifest import Manifest
 
 
@@ -51,9 +51,10 @@ def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
     return figure
 
 
-def sensitivity(table: pd.DataFrame, manifest: Manifest, key: str) -> Figure:
-    """Draw scores against one swept number: mean and 95% t interval over seeds, and each seed as a dot."""
-    values = dict(sorted(sweeps(manifest)[key].items(), key=lambda item: item[1]))
+def sensitivity(table: pd.DataFrame, manifest: Manifest, title: str) -> Figure:
+    """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot."""
+    sweep = sweeps(manifest)[title]
+    values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
     figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     for i, env in enumerate(manifest.envs):
         of_env = table[table["env"] == env]
@@ -69,11 +70,11 @@ def sensitivity(table: pd.DataFrame, manifest: Manifest, key: str) -> Figure:
                 axis.annotate(f" {len(seeds)} of {len(manifest.seeds)}", (x, seeds.max()), fontsize=6)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
-    own = of_reference(manifest, key)
-    if isinstance(own, (int, float)):
-        axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=f"reference: {own:g}")
+    if (own := option_of(manifest, sweep)) is not None:
+        base = "reference" if sweep.base == manifest.reference else sweep.base
+        axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=f"{base}: {own:g}")
     places = {at_words(manifest, env) for env in manifest.envs}
     place = places.pop() if len(places) == 1 else ""
-    axis.set(title=f"sensitivity to {key}", xlabel=key, ylabel=f"score{place}: mean, 95% t interval")
+    axis.set(title=f"sensitivity to {title}", xlabel=sweep.option, ylabel=f"score{place}: mean, 95% t interval")
     axis.legend(fontsize=7)
     return figure

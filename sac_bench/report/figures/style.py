@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -64,34 +64,46 @@ def line_style(place: int, variant: str, manifest: Manifest) -> dict[str, Any]:
     return {"color": PALETTE[place % 10], "linewidth": 1.3, "linestyle": DASHES[place % len(DASHES)]}
 
 
-def sweeps(manifest: Manifest) -> dict[str, dict[str, float]]:
-    """Return {swept key: {variant: value}}, with the reference if its value is a number."""
-    swept: dict[str, dict[str, float]] = {}
+class Sweep(NamedTuple):
+    """The variants {name: value} that differ from a base in one numeric option; with the base, if it has a number."""
+
+    option: str
+    base: str
+    values: dict[str, float]
+
+
+def sweeps(manifest: Manifest) -> dict[str, Sweep]:
+    """Return {title: sweep}. The title is the option, of a base other than the reference "option of base"."""
+    swept: dict[str, Sweep] = {}
     for name, variant in manifest.variants.items():
         if variant.swept:
-            key, value = variant.swept
-            swept.setdefault(key, {})[name] = value
-    for key, values in swept.items():
-        own = of_reference(manifest, key)
-        if isinstance(own, (int, float)) and own not in values.values():
-            values[manifest.reference] = float(own)
+            option, value = variant.swept
+            base = variant.sweep_of or manifest.reference
+            title = option if base == manifest.reference else f"{option} of {base}"
+            swept.setdefault(title, Sweep(option, base, {})).values[name] = value
+    for sweep in swept.values():
+        own = option_of(manifest, sweep)
+        if own is not None and own not in sweep.values.values():
+            sweep.values[sweep.base] = own
     return swept
 
 
-def of_reference(manifest: Manifest, key: str) -> Any:
-    """Return an option of the reference in the first environment."""
-    return manifest.option(manifest.reference, manifest.envs[0], key)
+def option_of(manifest: Manifest, sweep: Sweep) -> float | None:
+    """Return the value that a sweep's base has in the first environment, if it is a number."""
+    own = manifest.option(sweep.base, manifest.envs[0], sweep.option)
+    return float(own) if isinstance(own, (int, float)) else None
 
 
 def panels(manifest: Manifest) -> dict[str, list[str]]:
-    """Return {title: variants}: a panel for the named variants and one per swept key, each with the reference."""
+    """Return {title: variants}: a panel for the named variants and one per sweep, each with the reference."""
     swept = sweeps(manifest)
     named = [name for name, v in manifest.variants.items() if not v.swept]
     groups = {"variants": named} if len(named) > 1 or not swept else {}
-    for key, values in swept.items():
-        groups[key] = sorted((n for n in values if n != manifest.reference), key=lambda n: values[n])
+    for title, (_, base, values) in swept.items():
+        groups[title] = [base, *sorted((name for name in values if name != base), key=lambda name: values[name])]
     return {
-        title: [manifest.reference, *(n for n in names if n != manifest.reference)] for title, names in groups.items()
+        title: [manifest.reference, *(name for name in names if name != manifest.reference)]
+        for title, names in groups.items()
     }
 
 

@@ -1,0 +1,142 @@
+"""[choose]: each variant's options from a small grid, on selection seeds."""
+
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.spec.choose import Choice
+from sac_bench.spec.experiment import load
+
+FILE = """
+name = "tuned"
+envs = ["Hopper-v5", "HalfCheetah-v5"]
+seeds = 5
+steps = 20000
+
+[variants.learned]
+[variants.fixed]
+learn_temperature = false
+
+[choose]
+seeds = 2
+[choose.base]
+temperature_lr = [1e-4, 3e-4, 1e-3]
+[choose.variants.fixed]
+temperature = [0.01, 0.1, 1.0]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, **options):
+        path = tmp_path / "tuned.toml"
+        path.write_text(text)
+        return load(path, **options)
+
+    return written
+
+
+def chosen(variant, env, **options):
+    return Choice(variant=variant, env=env, options=options, at_edge=(), candidates=(), seeds=(0,))
+
+
+def test_every_candidate_is_trained_on_selection_seeds_alone(write):
+    selection = write(FILE).selection()
+    assert selection.name == "tuned-choice"
+    assert list(selection.variants) == [
+        *(f"learned+temperature_lr={rate}" for rate in ("0.0001", "0.0003", "0.001")),
+        *(f"fixed+temperature={alpha}" for alpha in ("0.01", "0.1", "1")),
+    ]
+    specs = [spec for _, spec in selection.runs()]
+    assert {spec.seed for spec in specs} == {1_000_000, 1_000_001}
+    assert len({spec.id for spec in specs}) == 6 * 2 * 2
+    assert selection.variants["fixed+temperature=0.01"].configs["Hopper-v5"].temperature == 0.01
+
+
+def test_the_comparison_has_the_chosen_options_of_each_environment_and_its_own_seeds(write):
+    tuned = write(FILE).with_choices(
+        [
+            chosen("learned", "Hopper-v5", temperature_lr=1e-3),
+            chosen("learned", "HalfCheetah-v5", temperature_lr=1e-3),
+            chosen("fixed", "Hopper-v5", temperature=0.1),
+            chosen("fixed", "HalfCheetah-v5", temperature=0.01),
+        ]
+    )
+    assert tuned.selection() is None
+    assert {spec.seed for _, spec in tuned.runs()} == set(range(5))
+    assert {name: v.configs["Hopper-v5"].temperature for name, v in tuned.variants.items()} == {
+        "learned": 1.0,
+        "fixed": 0.1,
+    }
+    assert tuned.variants["fixed"].configs["HalfCheetah-v5"].temperature == 0.01
+    assert tuned.variants["learned"].overrides == {"temperature_lr": 1e-3}
+    assert tuned.variants["fixed"].overrides["on"]["HalfCheetah-v5"] == {"temperature": 0.01}
+
+
+def test_before_the_choice_there_are_no_runs(write):
+    with pytest.raises(AssertionError, match="not chosen yet"):
+        write(FILE).runs()
+
+
+def test_a_chosen_value_takes_precedence_over_all_other_tables(write):
+    text = FILE.replace(
+        "learn_temperature = false\n", "learn_temperature = false\non.Hopper-v5 = { temperature = 0.5 }\n"
+    )
+    variants = write(text).selection().variants
+    assert variants["fixed+temperature=0.1"].configs["Hopper-v5"].temperature == 0.1
+
+
+def test_a_swept_variant_chooses_like_its_reference(write):
+    text = FILE.replace("[choose.variants.fixed]\ntemperature", "[choose.variants.fixed]\ncritic_lr")
+    text += "\n[sweep]\ntau = [0.1]\n"
+    config = write(text).selection().variants["tau=0.1+temperature_lr=0.001"].configs["Hopper-v5"]
+    assert (config.tau, config.temperature_lr) == (0.1, 1e-3)
+
+
+def test_steps_and_variants_of_the_command_line_apply_to_the_candidates(write):
+    selection = write(FILE, steps=30000, variants=["fixed"]).selection()
+    assert len(selection.variants) == 3
+    assert {steps for variant in selection.variants.values() for steps in variant.steps.values()} == {30000}
+
+
+@pytest.mark.parametrize(
+    ("value", "edges"),
+    [(0.01, ("temperature",)), (0.1, ()), (1.0, ("temperature",))],
+)
+def test_the_lowest_and_highest_values_are_the_edges_of_a_grid(write, value, edges):
+    assert write(FILE).choose.at_edge("fixed", {"temperature": value}) == edges
+
+
+def test_a_value_with_none_beyond_it_is_no_edge(write):
+    text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "tau = [0.01, 0.1, 1.0]")
+    choose = write(text).choose
+    assert choose.at_edge("fixed", {"tau": 1.0}) == ()
+    assert choose.at_edge("fixed", {"tau": 0.01}) == ("tau",)
+
+
+def test_switches_have_no_edge(write):
+    text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "entropy_in_backup = [true, false]").replace(
+        "temperature_lr = [1e-4, 3e-4, 1e-3]", "value_network = [true, false]"
+    )
+    assert write(text).choose.at_edge("fixed", {"entropy_in_backup": False}) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[0.01, 0.1, 1.0]", "[0.01, 0.1, 1.0, 2.0]", "'learned' has 3 candidates and 'fixed' has 4"),
+        ("[0.01, 0.1, 1.0]", "[0.01, 0.1]", "temperature: must have at least 3 values"),
+        ("[0.01, 0.1, 1.0]", "[0.01, 0.1, 0.1]", "temperature: a value is duplicated"),
+        ("[choose.variants.fixed]", "[choose.variants.fixd]", "no variant 'fixd'; did you mean 'fixed'?"),
+        ("[choose.base]\ntemperature_lr = [1e-4, 3e-4, 1e-3]\n", "", "'learned' has no grid"),
+        ("seeds = 2", "seeds = [3, 9]", "seeds: 3 is also a seed of the comparison"),
+        ("temperature_lr = [", "temprature_lr = [", "sac has no such option; did you mean 'temperature_lr'"),
+        ("seeds = 2", "seed = 2", "choose.seed: unknown key"),
+        ("[variants.learned]\n", '[variants.learned]\nstart = {variant = "fixed", env = "Hopper-v5"}\n', "warm start"),
+        ("[0.01, 0.1, 1.0]", "[-1.0, 0.1, 1.0]", "greater than or equal to 0"),
+    ],
+)
+def test_bad_input_names_the_key(write, old, new, words):
+    assert old in FILE
+    with pytest.raises(InputError) as raised:
+        write(FILE.replace(old, new))
+    assert words in str(raised.value)
