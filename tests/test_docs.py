@@ -43,7 +43,14 @@ def test_every_link_of_a_document_leads_somewhere():
 
 @pytest.mark.parametrize("document", ["README.md", "docs/experiments.md"])
 def test_the_experiment_in_the_readme_is_one(tmp_path, document):
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    block, *_ = re.findall(r"```toml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     (tmp_path / "my.toml").write_text(block)
     experiment = load(tmp_path / "my.toml")
     assert {v.algorithm for v in experiment.variants.values()} == {"sac", "td3"}
+
+
+def test_the_grid_in_the_documentation_is_one(tmp_path):
+    _, block = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), re.DOTALL)
+    head = 'name = "x"\nenvs = ["Hopper-v5"]\nsteps = 20000\n[variants.sac]\n[variants.fixed-temperature]\n'
+    (tmp_path / "my.toml").write_text(head + block)
+    assert len(load(tmp_path / "my.toml").selection().variants) == 6

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sac_bench.spec.experiment import Experiment
 
 RULES = (
-    "Each variant chose these options in each environment: the candidate with the highest mean score over the selection "
-    "seeds {seeds}. The comparison uses other seeds. All variants had {count} candidates. A variant whose best value is "
-    "at the edge of its grid gets no verdict, since a better value may lie beyond."
+    "Each variant chose these options in each environment: the candidate with the highest mean score over the "
+    "selection seeds {seeds}. The comparison uses other seeds. All variants had {count} candidates. A variant whose "
+    "best value is at the edge of its grid gets no verdict, since a better value may lie beyond."
 )
 
 

@@ -111,6 +111,6 @@ def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
         columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps"]]
         return name, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
     known = [path.parent.name for path in results.glob(f"*/{FILE}")]
-    loaded = load(find(name, results, known))
-    experiment = loaded.selection() or loaded
+    file = load(find(name, results, known))
+    experiment = file.selection() or file
     return experiment.name, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], ""

@@ -113,7 +113,10 @@ class Choose:
 
 
 def grids(table: ChooseTable, variants: Collection[str], where: str) -> dict[str, list[Options]]:
-    """Return the candidates' options of every variant; InputError for invalid grids or unequal numbers of candidates."""
+    """Return the candidates' options of every variant.
+
+    Raises InputError for invalid grids and for unequal numbers of candidates.
+    """
     for name in table.variants:
         if name not in variants:
             raise InputError(f"{where}: [choose.variants.{name}]: no variant {name!r}{nearest(name, variants)}")
@@ -131,7 +134,9 @@ def grids(table: ChooseTable, variants: Collection[str], where: str) -> dict[str
 def _combined(grid: Grid, variant: str, where: str) -> list[Options]:
     """Return all combinations of a grid's values."""
     if not grid:
-        raise InputError(f"{where}: [choose]: {variant!r} has no grid; add [choose.base] or [choose.variants.{variant}]")
+        raise InputError(
+            f"{where}: [choose]: {variant!r} has no grid; add [choose.base] or [choose.variants.{variant}]"
+        )
     for option, values in grid.items():
         least = 3 if any(map(_is_number, values)) else 2
         if len(values) < least:

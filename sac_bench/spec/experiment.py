@@ -276,9 +276,9 @@ class _Recipe:
         """Return the variant under a name, with more options that take precedence."""
         point = dict([self.sweep]) if self.sweep else {}
         made = overrides.resolve(self.table, self.changes, point | options, by)
-        value = self.sweep[1] if self.sweep else None
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        swept = (self.sweep[0], float(value)) if self.sweep and is_number else None
+        swept = None
+        if self.sweep and isinstance(self.sweep[1], (int, float)) and not isinstance(self.sweep[1], bool):
+            swept = (self.sweep[0], float(self.sweep[1]))
         return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base)
 
 

@@ -1,4 +1,4 @@
-"""Finds experiment files, and merges a file's tables with its `common` file and its [quick] table."""
+"""Finds experiment files, and merges a file's tables with its `common` files and its [quick] table."""
 
 from __future__ import annotations
 
@@ -25,22 +25,19 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 
 def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
-    """Return a file's tables, merged over those of its `common` file and, with `quick`, overridden by [quick].
+    """Return a file's tables, merged over those of its `common` files and, with `quick`, overridden by [quick].
 
-    Also return every environment that `envs` names in one of these places: [on.ENV] may name any of them.
+    Of several common files, later ones take precedence; variants keep the order of this file. Also return every
+    environment that `envs` names in one of these places: [on.ENV] may name any of them.
     """
-    table = dict(read(path))
-    common = table.pop("common", None)
-    if common is not None:
-        if not isinstance(common, str):
-            raise InputError(f"{path}: common: must be the name of a file in the same folder, not {common!r}")
-        included = read(path.parent / common)
-        if "common" in included:
-            raise InputError(f"{path.parent / common}: common: an included file cannot include another")
-        known = [*_envs(included), *_envs(table)]
-        table = merged(included, table)
-    else:
-        known = _envs(table)
+    own = dict(read(path))
+    included = [_included(path, name) for name in _common(path, own.pop("common", []))]
+    table: dict[str, Any] = {}
+    for part in (*included, own):
+        table = merged(table, part)
+    known = [env for part in (*included, own) for env in _envs(part)]
+    if isinstance(variants := own.get("variants"), dict):  # in this file's order
+        table["variants"] = {name: table["variants"][name] for name in (*variants, *table["variants"])}
     fast = table.pop("quick", None)
     if not quick:
         return table, known
@@ -50,6 +47,21 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
     if isinstance(table.get("name"), str):
         table["name"] += "-quick"
     return table, known + _envs(fast)
+
+
+def _common(path: Path, common: Any) -> list[str]:
+    """Return the names of the files that a file includes."""
+    names = [common] if isinstance(common, str) else common
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: common: must be the name of a file, relative to this one, or a list, not {common!r}")
+    return names
+
+
+def _included(path: Path, name: str) -> dict[str, Any]:
+    included = read(path.parent / name)
+    if "common" in included:
+        raise InputError(f"{path.parent / name}: common: an included file cannot include another")
+    return included
 
 
 def _envs(table: dict[str, Any]) -> list[str]:

@@ -120,7 +120,9 @@ def test_a_best_value_at_the_edge_of_its_grid_gives_no_verdict():
 def test_a_reference_at_the_edge_of_its_grid_decides_nothing():
     results = compared(at_edge=True)
     manifest = results.manifest.model_copy(update={"reference": "fixed"})
-    final = final_performance(results_of(manifest, results.runs.to_dict("records"), results.evaluations.to_dict("records")))
+    final = final_performance(
+        results_of(manifest, results.runs.to_dict("records"), results.evaluations.to_dict("records"))
+    )
     assert set(final["verdict"]) == {""}
 
 

@@ -94,6 +94,15 @@ def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
     assert full.claim.margin == 0.2  # its own, not the common one
 
 
+def test_of_several_common_files_later_ones_take_precedence_and_variants_keep_the_files_order(folder):
+    (folder / "_more.toml").write_text("[variants.more]\ncritics = 3\n[base]\ngamma = 0.97\n")
+    (folder / "qs.toml").write_text(CLAIM.replace('"_common.toml"', '["_common.toml", "_more.toml"]'))
+    loaded = load(folder / "qs.toml")
+    assert list(loaded.variants)[-1] == "more"
+    assert loaded.variants["more"].configs["Hopper-v5"].critics == 3
+    assert loaded.variants["sac"].configs["Hopper-v5"].gamma == 0.97
+
+
 def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(folder):
     with open(folder / "_common.toml", "a", encoding="utf-8") as file:
         file.write("[on.Ant-v5]\ntau = 0.03\n")

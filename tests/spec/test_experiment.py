@@ -45,7 +45,7 @@ DEFAULTS = {
     "log_std_min": -20.0,
     "log_std_max": 2.0,
 }
-SHIPPED = sorted(Path(__file__).parents[2].glob("experiments/*.toml"))
+SHIPPED = files([Path(__file__).parents[2] / "experiments"])
 CLAIMS = files([Path(__file__).parents[2] / "experiments" / "claims"])
 
 
@@ -159,6 +159,19 @@ def test_shipped_experiments_are_valid(path):
     assert e.name == path.stem
     assert e.question
     assert len(e.seeds) >= 3
+
+
+def test_reward_scale_is_swept_with_a_fixed_temperature():
+    # A learned temperature adapts to the scale: such a sweep would be one of the initial temperature.
+    swept = [
+        variant
+        for path in [*SHIPPED, *CLAIMS]
+        for variant in load(path).variants.values()
+        if variant.swept and variant.swept[0] == "reward_scale"
+    ]
+    assert swept
+    for variant in swept:
+        assert not any(config.learn_temperature for config in variant.configs.values())
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=lambda p: p.stem)
