@@ -85,8 +85,8 @@ test: $(READY)
 test-thorough: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "thorough and not slow"
 
-# Also compares compiled and eager code for every structure in experiments/, and tests compiled cohorts of several
-# widths and rarer faults.
+# Also compares compiled and eager code for every structural option in experiments/, and tests compiled cohorts of
+# several widths and rarer faults.
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 -m ""
 
@@ -95,6 +95,7 @@ test-all: $(READY)
 soak: $(READY)
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m tests.training.widths --updates 2000
+	$(BIN)/python -m tests.training.widths --cases others --widths 1 3 20 --updates 60
 
 # Kills a study and its tuners. ARGS=--postgresql stores the trials in a database server.
 soak-tune: $(READY)

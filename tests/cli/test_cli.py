@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import sac_bench
+from sac_bench.spec.includes import files
 from tests.conftest import sac_bench_environment
 
 FILES = [
@@ -294,7 +295,7 @@ def test_list_shows_every_option_with_its_default_and_source(command):
 def test_list_shows_experiments_and_environments(command, tmp_path):
     shipped = Path(__file__).parents[2] / "experiments"
     listed = command("list", "experiments", "--folder", shipped)
-    assert all(path.stem in listed.stdout for path in shipped.glob("*.toml"))
+    assert all(path.stem in listed.stdout for path in files([shipped]))
     assert "not valid" not in listed.stdout
     assert "HalfCheetah-v5" in command("list", "environments").stdout
 

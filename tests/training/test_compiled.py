@@ -1,4 +1,4 @@
-"""Compiled against eager, for every structure that an experiment of ours trains."""
+"""Compiled against eager, for every structural option that an experiment of ours sets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.envs.pool import describe
 from sac_bench.spec.experiment import load
+from sac_bench.spec.includes import files
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
@@ -24,7 +25,7 @@ def fresh_compiler():
     torch.compiler.reset()
 
 
-EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+EXPERIMENTS = files([Path(__file__).parents[2] / "experiments"])
 
 
 def assert_compiled_is_eager(configs, dims, updates):
@@ -92,21 +93,40 @@ def test_compiled_training_is_eager_training_and_one_program_serves_every_capaci
     assert counters["stats"]["unique_graphs"] == before
 
 
-def shipped() -> dict[str, list[RunSpec]]:
-    """One run of each variant of every structure in experiments/, on one environment each; PPO's is in test_rollout.py."""
-    structures: dict[str, tuple[str, list[RunSpec]]] = {}
+SIZES = {"layers", "batch_size", "num_envs", "replay_capacity", "learning_starts", "utd", "pool_episodes"} | {
+    "random_steps",
+    "min_replay",
+    "eval_every",
+    "eval_episodes",
+}
+"""Structure that changes no operation of an update."""
+
+
+def shipped() -> dict[str, RunSpec]:
+    """Runs of experiments/ that together have every structural option value of its replay algorithms, by name.
+
+    PPO is in test_rollout.py.
+    """
+    runs: dict[str, RunSpec] = {}
     for file in EXPERIMENTS:
-        for variant, spec in load(file, seeds=1).runs():
+        loaded = load(file, seeds=1)
+        for variant, spec in (loaded.selection() or loaded).runs():
             if isinstance(spec.config, ReplayConfig):
-                key = f"{spec.algorithm}, {spec.config.structure()}"
-                name, specs = structures.setdefault(key, (f"{file.stem}-{variant.name}-{spec.env}", []))
-                if name.endswith(spec.env):
-                    specs.append(spec)
-    return dict(structures.values())
+                runs.setdefault(f"{file.stem}-{variant.name}-{spec.env}", spec)
+    parts = {
+        name: {(spec.algorithm, key, str(value)) for key, value in spec.config.structure().items() if key not in SIZES}
+        for name, spec in runs.items()
+    }
+    missing, chosen = set().union(*parts.values()), {}
+    while missing:
+        best = max(parts, key=lambda name: len(parts[name] & missing))
+        chosen[best] = runs[best]
+        missing -= parts[best]
+    return chosen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("specs", [pytest.param(specs, id=name) for name, specs in shipped().items()])
-def test_cohort_compiled_is_eager_for_every_structure_shipped(specs):
-    env, configs = describe(specs[0].env), list({spec.config: None for spec in specs})
-    assert_compiled_is_eager(configs, (env.observation_dim, env.action_dim), updates=3)
+@pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in shipped().items()])
+def test_cohort_compiled_is_eager_for_every_option_shipped(spec):
+    env = describe(spec.env)
+    assert_compiled_is_eager([spec.config] * 2, (env.observation_dim, env.action_dim), updates=3)

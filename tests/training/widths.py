@@ -1,6 +1,7 @@
 """Real trainings of cohorts of several widths, and whether a run's bytes are the same in all of them.
 
-    python -m tests.training.widths [--updates 2000] [--sizes 2x64 odd 2x256] [--widths 1 2 3 5 8 16 20 32] [--eager]
+    python -m tests.training.widths [--updates 2000] [--cases 2x64 odd 2x256] [--widths 1 2 3 5 8 16 20 32] [--eager]
+    python -m tests.training.widths --cases others --widths 1 3 20 --updates 60
 
 Each width trains the seeds 0, 1, 2, ... in an order of its own, so a seed stands in many places of many programs.
 """
@@ -21,10 +22,34 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 
 WIDTHS = (1, 2, 3, 5, 8, 16, 20, 32)
-SIZES = {
-    "2x64": ("HalfCheetah-v5", {"layers": [64, 64], "batch_size": 64}),
-    "odd": ("Pendulum-v1", {"layers": [24, 24], "batch_size": 100}),
-    "2x256": ("HalfCheetah-v5", {}),
+CASES = {
+    "2x64": ("sac", "HalfCheetah-v5", {"layers": [64, 64], "batch_size": 64}),
+    "odd": ("sac", "Pendulum-v1", {"layers": [24, 24], "batch_size": 100}),
+    "2x256": ("sac", "HalfCheetah-v5", {}),
+}
+HOPPER = "Hopper-v5"  # early policies fall soon: short evaluations
+OTHERS = {
+    "td3": ("td3", HOPPER, {"layers": [64, 64], "batch_size": 64}),
+    "ddpg": ("ddpg", HOPPER, {"layers": [24, 24], "batch_size": 100}),
+    "sql": ("sql", "Pendulum-v1", {"layers": [24, 24], "batch_size": 20}),
+    "ppo": ("ppo", "Pendulum-v1", {"num_envs": 4, "rollout": 100, "batch_size": 50, "epochs": 2}),
+    "one critic, V network": (
+        "sac",
+        HOPPER,
+        {"layers": [64, 64], "batch_size": 64, "value_network": True, "critics": 1},
+    ),
+    "mixture": (
+        "sac",
+        HOPPER,
+        {"layers": [24], "batch_size": 30, "mixture": 3, "gradient_estimator": "score-function"},
+    ),
+    "silu, layer norm": ("sac", HOPPER, {"layers": [24], "batch_size": 30, "activation": "silu", "layer_norm": "all"}),
+    "bfloat16": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "precision": "bfloat16"}),
+    "normalised, three steps": (
+        "sac",
+        HOPPER,
+        {"layers": [24], "batch_size": 30, "normalize_observations": True, "n_step": 3, "num_envs": 2},
+    ),
 }
 STARTS = 200
 
@@ -75,26 +100,21 @@ def differing(found: dict[int, dict[int, str]]) -> dict[int, list[int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=2000)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, *OTHERS, "others"], default=list(CASES))
     parser.add_argument("--widths", nargs="+", type=int, default=WIDTHS)
-    parser.add_argument("--algorithm", choices=ALGORITHMS, default="sac")
     parser.add_argument("--eager", action="store_true")
     arguments = parser.parse_args()
     prepare_process("cpu", 1)
     wrong = {}
-    for size in arguments.sizes:
+    for name in OTHERS if arguments.cases == ["others"] else arguments.cases:
         found = {}
         for width in arguments.widths:
             began = time.perf_counter()
-            found[width] = trained(arguments.algorithm, *SIZES[size], width, arguments.updates, not arguments.eager)
-            first = found[width][0]
-            print(
-                f"{arguments.algorithm} {size} width {width}: seed 0 {first}, {time.perf_counter() - began:.0f} s",
-                flush=True,
-            )
-        wrong[size] = differing(found)
+            found[width] = trained(*(CASES | OTHERS)[name], width, arguments.updates, not arguments.eager)
+            print(f"{name} width {width}: seed 0 {found[width][0]}, {time.perf_counter() - began:.0f} s", flush=True)
+        wrong[name] = differing(found)
     if any(wrong.values()):
-        sys.exit(f"bytes differ, {{size: {{seed: widths}}}}: {wrong}")
+        sys.exit(f"bytes differ, {{case: {{seed: widths}}}}: {wrong}")
 
 
 if __name__ == "__main__":
