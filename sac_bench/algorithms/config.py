@@ -64,6 +64,14 @@ class TrainingConfig(BaseModel):
     )
 
     @property
+    def option_versions(self) -> dict[str, int]:
+        """Versions of the options that this config uses and whose numbers have changed; others have version 1.
+
+        They are part of a run's id, so that a change concerns only the runs that use the option.
+        """
+        return {}
+
+    @property
     def random_steps(self) -> int:
         """Transitions at the start of a run whose actions are uniformly random."""
         return 0

@@ -45,7 +45,8 @@ class RunSpec:
         """Return the values that the id is a hash of.
 
         Of the config it contains only what differs from the defaults. So a new option does not change existing ids,
-        and a changed default requires a new `semantics`. It contains the definition of a custom environment or
+        and a changed default requires a new `semantics`. Where only the numbers of one option change, the config has a
+        new version of that option (`TrainingConfig.option_versions`). It contains the definition of a custom environment or
         algorithm; InputError if the source cannot be read.
         """
         definitions = self._definitions()
@@ -56,6 +57,7 @@ class RunSpec:
                     "with a file (for example a notebook or a console); write it to a file and --import that"
                 )
         start = {"start": asdict(self.start)} if self.start else {}
+        versions = {"option_versions": self.config.option_versions} if self.config.option_versions else {}
         own = {f"{what}_definition": definition for what, definition in definitions.items() if definition}
         return {
             "algorithm": self.algorithm,
@@ -64,7 +66,7 @@ class RunSpec:
             "backend": describe(self.env).backend,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
-        } | (start | own)
+        } | (start | versions | own)
 
     def _definitions(self) -> dict[str, sources.Definition]:
         return {"env": describe(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}
@@ -86,6 +88,10 @@ class RunSpec:
         for key, name in (("semantics", f"semantics {{}} of {self.algorithm}"), ("backend", "{}")):
             if written.get(key) != current[key]:
                 differences.append(f"{name.format(written.get(key))} (now {current[key]})")
+        before, now = written.get("option_versions", {}), self.config.option_versions
+        for option in sorted({*before, *now}):
+            if before.get(option, 1) != now.get(option, 1):
+                differences.append(f"version {before.get(option, 1)} of option {option} (now {now.get(option, 1)})")
         return differences
 
     @cached_property
