@@ -228,8 +228,15 @@ BUGS = [
         "utd divided by the number of environments",
         TRAINER,
         "updates_due(self.steps)",
-        "updates_due(self.config.learning_starts + (self.steps - self.config.learning_starts) // self.config.num_envs)",
+        "updates_due(self.config.updates_start + (self.steps - self.config.updates_start) // self.config.num_envs)",
         DATA,
+    ),
+    Bug(
+        "updates before the replay holds a batch",
+        "algorithms/config.py",
+        "return max(self.learning_starts, _rounded_up(least, self.num_envs))",
+        "return self.learning_starts",
+        UPDATE,
     ),
     Bug(
         "one minibatch for all updates of a step",
@@ -262,8 +269,8 @@ BUGS = [
     Bug(
         "random actions forever",
         TRAINER,
-        "step >= self.config.random_steps",
-        "step > step + self.config.random_steps",
+        "step >= self.config.warmup_steps",
+        "step > step + self.config.warmup_steps",
         ACTING,
     ),
     Bug(

@@ -72,7 +72,7 @@ class TrainingConfig(BaseModel):
         return {}
 
     @property
-    def random_steps(self) -> int:
+    def warmup_steps(self) -> int:
         """Transitions at the start of a run whose actions are uniformly random."""
         return 0
 
@@ -162,42 +162,65 @@ class ReplayConfig(TrainingConfig):
 
     learning_starts: int = option(
         10000,
-        "steps of uniformly random actions before the first update",
+        "steps before the first update; see random_steps and min_replay",
         "softlearning 13cf187: 10 full episodes",
         ge=0,
+    )
+    random_steps: int | None = option(
+        None,
+        "steps of uniformly random actions at the start; unset: learning_starts",
+        "as learning_starts",
+        ge=0,
+    )
+    min_replay: int | None = option(
+        None,
+        "transitions in the replay before the first update; unset: batch_size",
+        "this project: no batch of copies",
+        ge=1,
     )
     replay_capacity: int = option(1_000_000, "transitions that the replay keeps", "arXiv 1812.05905, table 1", ge=1)
     utd: float = option(1.0, "updates per transition", "arXiv 1812.05905, table 1: 1 gradient step", gt=0, le=1000)
     n_step: int = option(1, "rewards that are summed before bootstrapping", "arXiv 1812.05905, eq. 3", ge=1, le=100)
 
     @property
-    def random_steps(self) -> int:
-        return self.learning_starts
+    def option_versions(self) -> dict[str, int]:
+        # Version 1 made updates on copies of fewer transitions than a batch has.
+        waits_for_a_batch = self.min_replay is None and self.updates_start > self.learning_starts
+        return {"min_replay": 2} if waits_for_a_batch else {}
+
+    @property
+    def warmup_steps(self) -> int:
+        return self.learning_starts if self.random_steps is None else self.random_steps
+
+    @property
+    def updates_start(self) -> int:
+        """Transitions after which updates become due: `learning_starts`, or more until `min_replay` are stored."""
+        least = self.batch_size if self.min_replay is None else self.min_replay
+        return max(self.learning_starts, _rounded_up(least, self.num_envs))
 
     @property
     def capacity(self) -> int:
         return self.replay_capacity
 
     def updates_due(self, steps: int) -> int:
-        """Return floor(utd * (steps - learning_starts))."""
-        return max(0, int(Fraction(str(self.utd)) * (steps - self.learning_starts)))
+        """Return floor(utd * (steps - updates_start))."""
+        return max(0, int(Fraction(str(self.utd)) * (steps - self.updates_start)))
 
     def describe_start(self) -> str:
+        name = "learning_starts" if self.updates_start == self.learning_starts else "min_replay"
         return (
-            f"learning_starts = {self.learning_starts}, utd = {self.utd:g}; increase steps or lower learning_starts "
-            "(--set learning_starts=N)"
+            f"{name} = {self.updates_start}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
         )
 
     def steps_of_update(self, number: int) -> int:
-        steps = self.learning_starts + math.ceil(number / Fraction(str(self.utd)))
-        return math.ceil(steps / self.num_envs) * self.num_envs
+        return _rounded_up(self.updates_start + math.ceil(number / Fraction(str(self.utd))), self.num_envs)
 
     @model_validator(mode="after")
     def _multiples_of_num_envs(self) -> ReplayConfig:
-        for name in ("learning_starts", "eval_every", "replay_capacity"):
-            require_multiple(name, getattr(self, name), self.num_envs)
-        for name in ("batch_size", "eval_every"):
-            if self.replay_capacity < getattr(self, name):
+        for name in ("learning_starts", "random_steps", "eval_every", "replay_capacity"):
+            require_multiple(name, getattr(self, name) or 0, self.num_envs)
+        for name in ("batch_size", "eval_every", "min_replay"):
+            if self.replay_capacity < (getattr(self, name) or 0):
                 raise ValueError(f"replay_capacity = {self.replay_capacity} is below {name} = {getattr(self, name)}")
         return self
 
@@ -248,6 +271,11 @@ class RolloutConfig(TrainingConfig):
             require_multiple(name, getattr(self, name), self.num_envs)
         require_multiple("rollout", self.rollout, self.batch_size, "batch_size")
         return self
+
+
+def _rounded_up(value: int, of: int) -> int:
+    """Return the smallest multiple of `of` that is at least `value`."""
+    return math.ceil(value / of) * of
 
 
 def require_multiple(name: str, value: int, of: int, other: str = "num_envs") -> None:

@@ -55,7 +55,7 @@ class SQLConfig(ReplayConfig):
     batch_size: int = option(128, "transitions per update", CODE, ge=1, le=65536)
     learning_starts: int = option(
         1000,
-        "steps of uniformly random actions before the first update",
+        "steps before the first update; see random_steps and min_replay",
         CODE + ": as many of the untrained sampler's",
         ge=0,
     )

@@ -127,23 +127,55 @@ def test_observations_are_normalised_by_all_batches_so_far_in_updates_and_in_act
 
 
 def test_updates_are_counted_in_whole_numbers():
-    config = partial(SACConfig.model_validate)
+    config = lambda options: SACConfig.model_validate({"min_replay": 1} | options)
     assert config({"utd": 1.0, "learning_starts": 100}).updates_due(105) == 5
     assert config({"utd": 0.25, "learning_starts": 100}).updates_due(107) == 1
-    assert config({"utd": 0.1, "learning_starts": 0}).updates_due(30) == 3  # 0.1 * 30 is 3.0000000000000004 or 2.99
+    assert config({"utd": 0.1, "learning_starts": 0}).updates_due(31) == 3  # 0.1 * 30 is 3.0000000000000004 or 2.99
     assert config({"utd": 20.0, "learning_starts": 8, "num_envs": 8, "eval_every": 8}).updates_due(16) == 160
     assert config({"learning_starts": 100}).updates_due(50) == 0
+
+
+def test_updates_wait_until_the_replay_holds_a_batch_or_as_many_as_asked():
+    config = lambda **options: SACConfig.model_validate({"eval_every": 24} | options)
+    assert (config(learning_starts=0).updates_due(256), config(learning_starts=0).updates_due(257)) == (0, 1)
+    assert config(learning_starts=0, num_envs=24).steps_of_update(1) == 288  # 256 rounded up to 264, and one step more
+    assert config(learning_starts=0, min_replay=1).steps_of_update(1) == 2
+    assert config(learning_starts=0, min_replay=1000).steps_of_update(1) == 1001
+    assert config(learning_starts=2000, min_replay=1000).steps_of_update(1) == 2001
+    words = config(learning_starts=0).describe_start()
+    assert words == "min_replay = 256, utd = 1; increase steps or lower min_replay (--set min_replay=N)"
+    assert config().describe_start().startswith("learning_starts = 10000, utd = 1")
+    with pytest.raises(ValidationError, match="replay_capacity = 500 is below min_replay = 501"):
+        config(min_replay=501, replay_capacity=500)
+
+
+def test_only_runs_that_now_wait_for_a_batch_have_another_version_of_min_replay():
+    versions = lambda **options: SACConfig.model_validate(options).option_versions
+    assert versions(learning_starts=0) == versions(learning_starts=255) == {"min_replay": 2}
+    assert versions() == versions(learning_starts=256) == versions(learning_starts=0, min_replay=1) == {}
+
+
+def test_random_actions_may_end_before_or_after_updates_begin():
+    config = lambda **options: SACConfig.model_validate({"num_envs": 4} | options)
+    assert (config().warmup_steps, config(learning_starts=8).warmup_steps) == (10000, 8)
+    assert config(random_steps=0).warmup_steps == 0
+    assert config(learning_starts=8, random_steps=400).warmup_steps == 400
+    with pytest.raises(ValidationError, match="random_steps = 90 is not a multiple of num_envs = 4; nearest: 88 or 92"):
+        config(random_steps=90)
 
 
 @given(
     utd=st.sampled_from([0.05, 0.1, 0.25, 1.0, 2.5, 20.0]),
     starts=st.integers(0, 50),
+    least=st.none() | st.integers(1, 500),
     envs=st.sampled_from([1, 2, 8]),
     number=st.integers(1, 500),
 )
-def test_the_step_of_an_update_is_the_first_at_which_it_is_due(utd, starts, envs, number):
-    made = SACConfig.model_validate({"utd": utd, "learning_starts": starts * envs, "num_envs": envs, "eval_every": 400})
+def test_the_step_of_an_update_is_the_first_at_which_it_is_due(utd, starts, least, envs, number):
+    given = {"utd": utd, "learning_starts": starts * envs, "min_replay": least, "num_envs": envs, "eval_every": 400}
+    made = SACConfig.model_validate(given)
     steps = made.steps_of_update(number)
     assert steps % envs == 0
+    assert steps > (least or made.batch_size)
     assert made.updates_due(steps) >= number
     assert made.updates_due(steps - envs) < number
