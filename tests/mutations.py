@@ -672,10 +672,17 @@ BUGS = [
         "tests/envs/test_multigoal.py",
     ),
     Bug(
-        "warm start copies a temperature that was not learned",
+        "a learned temperature does not start at the parent's",
         SAC,
-        'hyper["learn_temperature"] * before["learn_temperature"] > 0',
-        'hyper["learn_temperature"] > 0',
+        'torch.where(learned, params["temperature"], own)',
+        "own",
+        STARTS,
+    ),
+    Bug(
+        "a fixed temperature of the parent is ignored",
+        "spec/variant.py",
+        "return None if before.learned else before.value",
+        "return None",
         STARTS,
     ),
     Bug(

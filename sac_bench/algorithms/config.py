@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +33,17 @@ Precision = Literal["float32", "bfloat16", "float64"]
 def option(default: Any, description: str, source: str, **bounds: Any) -> Any:
     """Declare a config field: its default, meaning, the default's source, and bounds (`ge`, `gt`, `le`, `lt`)."""
     return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
+
+
+class Temperature(NamedTuple):
+    """The temperature alpha of the entropy: the fixed value, or the initial one if it is learned."""
+
+    value: float
+    learned: bool
+
+
+MIN_LEARNED_TEMPERATURE = 1e-6
+"""Smallest value at which a learned temperature may start, since log alpha is learned."""
 
 
 class TrainingConfig(BaseModel):
@@ -75,6 +86,11 @@ class TrainingConfig(BaseModel):
     def warmup_steps(self) -> int:
         """Transitions at the start of a run whose actions are uniformly random."""
         return 0
+
+    @property
+    def initial_temperature(self) -> Temperature | None:
+        """The temperature of a run that starts from nothing; None if the algorithm has none."""
+        return None
 
     @property
     def capacity(self) -> int:

@@ -74,8 +74,9 @@ class Learner:
 
     Evaluations also measure `value` and, with data = "replay", `diagnosis`, if they are given.
     weights(state) -> the weights saved at a run's end, from which other runs can start
-    start(state, weights, hyper, before) -> an initial state with such weights, of a learner whose hyperparameters were
-    `before`, and targets equal to them; None if runs of an algorithm cannot start from others.
+    start(state, weights, hyper) -> an initial state with such weights, and targets equal to them; None if runs of an
+    algorithm cannot start from others.
+    with_temperature(weights, alpha []) -> the weights with this temperature; None if the algorithm has none.
     """
 
     data: Literal["replay", "rollout"]
@@ -98,7 +99,8 @@ class Learner:
     value: Value | None = None
     diagnosis: Diagnosis | None = None
     weights: Callable[[State], State] = parameters
-    start: Callable[[State, State, Hyperparameters, Hyperparameters], State] | None = None
+    start: Callable[[State, State, Hyperparameters], State] | None = None
+    with_temperature: Callable[[State, Tensor], State] | None = None
 
     @property
     def noise_dim(self) -> int:

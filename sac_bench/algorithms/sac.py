@@ -22,7 +22,15 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import gradients
 from sac_bench.algorithms.adam import adam, adam_init
-from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.config import (
+    MIN_LEARNED_TEMPERATURE,
+    Activation,
+    Layers,
+    PerMember,
+    ReplayConfig,
+    Temperature,
+    option,
+)
 from sac_bench.algorithms.critics import (
     ACTOR_LOSS,
     CRITIC_LOSS,
@@ -137,6 +145,10 @@ class SACConfig(ReplayConfig):
     log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
 
     @property
+    def initial_temperature(self) -> Temperature:
+        return Temperature(self.temperature, self.learn_temperature)
+
+    @property
     def networks(self) -> int:
         return 2 + self.critics  # and the policy and V, or the policy's target
 
@@ -147,10 +159,10 @@ class SACConfig(ReplayConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
-        if self.learn_temperature and self.temperature < 1e-6:
+        if self.learn_temperature and self.temperature < MIN_LEARNED_TEMPERATURE:
             raise ValueError(
                 f"temperature = {self.temperature:g} is too low an initial value; set learn_temperature = false, or "
-                "temperature to at least 1e-6"
+                f"temperature to at least {MIN_LEARNED_TEMPERATURE:g}"
             )
         if self.log_std_min > self.log_std_max:
             raise ValueError(f"log_std_min = {self.log_std_min} is above log_std_max = {self.log_std_max}")
@@ -267,11 +279,16 @@ def weights(state: State) -> State:
     return {name: state[name] for name in ("params", "normalizer") if name in state}
 
 
-def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
-    """Return a new state with another learner's weights, including its alpha if both learn it."""
-    both = hyper["learn_temperature"] * before["learn_temperature"] > 0
+def with_temperature(weights: State, alpha: Tensor) -> State:
+    """Return the weights with another alpha [], for a learner that learns it."""
+    return weights | {"params": weights["params"] | {"temperature": alpha.log()}}
+
+
+def start(state: State, weights: State, hyper: Hyperparameters) -> State:
+    """Return a new state with another learner's weights, including its alpha unless that is fixed."""
     own, params = state["params"]["temperature"], weights["params"]
-    params = params | {"temperature": torch.where(both, params["temperature"], own)}
+    learned = hyper["learn_temperature"] > 0
+    params = params | {"temperature": torch.where(learned, params["temperature"], own)}
     targets = {name: tree_map(torch.clone, part) for name, part in followed(params).items() if name in state}
     return state | weights | targets | {"params": params}
 
@@ -461,4 +478,5 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         ),
         weights=weights,
         start=start,
+        with_temperature=with_temperature,
     )

@@ -172,7 +172,7 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters) -> State:
     """Return a new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"])}
 

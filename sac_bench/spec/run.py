@@ -21,10 +21,18 @@ from sac_bench.errors import InputError
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Initial weights of a run: those at the end of the run with this id, at these steps."""
+    """Initial weights of a run: those at the end of the run with this id, at these steps.
+
+    temperature: the initial temperature; None if it is that of these weights, or if there is none or a fixed one.
+    """
 
     run: str
     steps: int
+    temperature: float | None = None
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as JSON values, without a temperature of None."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class RunSpec:
                     f"{what} {getattr(self, what)!r}: its source cannot be read: {missing[0]!r} is not a module "
                     "with a file (for example a notebook or a console); write it to a file and --import that"
                 )
-        start = {"start": asdict(self.start)} if self.start else {}
+        start = {"start": self.start.as_plain()} if self.start else {}
         versions = {"option_versions": self.config.option_versions} if self.config.option_versions else {}
         own = {f"{what}_definition": definition for what, definition in definitions.items() if definition}
         return {

@@ -105,20 +105,21 @@ class Cohort:
         weights = named_tensors(self.learner.weights(self._of_member(m)))
         return {name: leaf.cpu().clone() for name, leaf in weights.items()}
 
-    def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
-        """Set the initial weights of member m to those of a learner whose hyperparameters were `before`.
+    def start(self, m: int, weights: Mapping[str, Tensor], temperature: float | None = None) -> None:
+        """Set the initial weights of member m to another learner's, with this temperature in place of their own.
 
         Call it before the first update. Raises InputError if the weights do not fit.
         """
         state = self._of_member(m)
-
-        def converted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: leaf.to(self.device, self.dtype) for name, leaf in tensors.items()}
-
-        initial = with_tensors(self.learner.weights(state), converted(weights))
+        converted = {name: leaf.to(self.device, self.dtype) for name, leaf in weights.items()}
+        initial = with_tensors(self.learner.weights(state), converted)
+        if temperature is not None:
+            assert self.learner.with_temperature is not None
+            alpha = torch.tensor(temperature, dtype=self.dtype, device=self.device)
+            initial = self.learner.with_temperature(initial, alpha)
         hyper = {name: values[m] for name, values in self.hyper.items()}
         assert self.learner.start is not None
-        new = self.learner.start(state, initial, hyper, converted(before))
+        new = self.learner.start(state, initial, hyper)
         tree_map(lambda old, new: old.copy_(new), state, new)
 
     def _of_member(self, m: int) -> State:

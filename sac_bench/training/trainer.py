@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
-from sac_bench.algorithms.protocol import Hyperparameters
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.envs.guard import Fails, Stop, diverged, failed
 from sac_bench.envs.pool import Pool, describe
@@ -314,10 +313,10 @@ class Trainer:
                 f"{self.env.id} did not replay to the same state: it depends on more than seeds and actions"
             )
 
-    def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
+    def start(self, m: int, weights: Mapping[str, Tensor], temperature: float | None) -> None:
         """Start member m, and its copies, from another learner's weights (`Cohort.start`)."""
         for place in range(m, self.cohort.size, self.members):
-            self.cohort.start(place, weights, before)
+            self.cohort.start(place, weights, temperature)
 
     def _without_copies(self, tree: Any) -> Any:
         """Return tensors without the members that are copies."""
