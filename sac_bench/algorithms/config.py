@@ -157,11 +157,14 @@ class TrainingConfig(BaseModel):
         """Return the fields that two runs must share to train in one program."""
         return self.model_dump(mode="json", exclude=set(self.per_member_fields()))
 
+    def resolved(self) -> dict[str, Any]:
+        """Return the per-member fields with the values that unset ones stand for, and that derived ones have."""
+        return {name: getattr(self, name) for name in self.per_member_fields()}
+
     def hyperparameters(self) -> dict[str, float]:
         """Return the per-member fields as numbers: switches as 0 or 1, choices as their index."""
         values = {}
-        for name in self.per_member_fields():
-            value = getattr(self, name)
+        for name, value in self.resolved().items():
             if isinstance(value, str):
                 choices = type(self).model_fields[name].annotation.__args__  # type: ignore[union-attr]
                 value = choices.index(value)

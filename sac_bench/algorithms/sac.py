@@ -125,11 +125,21 @@ class SACConfig(ReplayConfig):
         ge=0,
         le=1e6,
     )
+    scale_temperature: PerMember[bool] = option(
+        False, "multiply the initial or fixed alpha by reward_scale", "1812.05905: none"
+    )
     temperature_objective: PerMember[Literal["log-alpha", "alpha"]] = option(
         "log-alpha", "[2] eq. 18 with log alpha instead of alpha, or as printed", "softlearning sac.py"
     )
     target_entropy_scale: PerMember[float] = option(
         1.0, "the target entropy is -dim(A) times this, for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100
+    )
+    target_entropy: PerMember[float | None] = option(
+        None,
+        "target entropy in nats, for actions in [-1, 1]; unset: see target_entropy_scale",
+        "1812.05905, table 1 (2101.05982, mbpo_target_entropy_dict.py: -1 to -4)",
+        ge=-1e6,
+        le=1e6,
     )
     entropy_in_backup: PerMember[bool] = option(True, "include the entropy in the value targets", "1812.05905, eq. 3")
     pessimism: PerMember[float] = option(
@@ -146,7 +156,14 @@ class SACConfig(ReplayConfig):
 
     @property
     def initial_temperature(self) -> Temperature:
-        return Temperature(self.temperature, self.learn_temperature)
+        scale = self.reward_scale if self.scale_temperature else 1.0
+        return Temperature(self.temperature * scale, self.learn_temperature)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return numbers such that the target entropy is target_entropy - target_entropy_scale dim(A)."""
+        nats = {} if self.target_entropy is None else {"target_entropy_scale": 0.0}
+        entropy = {"target_entropy": self.target_entropy or 0.0} | nats
+        return super().resolved() | entropy | {"temperature": self.initial_temperature.value}
 
     @property
     def networks(self) -> int:
@@ -159,11 +176,14 @@ class SACConfig(ReplayConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
-        if self.learn_temperature and self.temperature < MIN_LEARNED_TEMPERATURE:
+        alpha = self.initial_temperature.value
+        if self.learn_temperature and alpha < MIN_LEARNED_TEMPERATURE:
             raise ValueError(
-                f"temperature = {self.temperature:g} is too low an initial value; set learn_temperature = false, or "
+                f"temperature = {alpha:g} is too low an initial value; set learn_temperature = false, or "
                 f"temperature to at least {MIN_LEARNED_TEMPERATURE:g}"
             )
+        if self.target_entropy is not None and self.target_entropy_scale != 1.0:
+            raise ValueError("target_entropy and target_entropy_scale exclude each other; remove one")
         if self.log_std_min > self.log_std_max:
             raise ValueError(f"log_std_min = {self.log_std_min} is above log_std_max = {self.log_std_max}")
         if not self.stochastic_updates and (self.learn_temperature or self.temperature > 0):
@@ -367,7 +387,7 @@ def update(
         log_pi, action = descend(
             "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
         )
-        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1]
+        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
         descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
         metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
     else:

@@ -101,7 +101,8 @@ class SoftActorCritic:
         d, a = dims
         self.c, self.action_dim = c, a
         self.actor, self.critics, self.value = actor.copy(), [q.copy() for q in critics], value
-        self.log_alpha = np.log(c["temperature"]) if c["temperature"] else 0.0
+        self.first_alpha = c["temperature"] * (c["reward_scale"] if c["scale_temperature"] else 1.0)
+        self.log_alpha = np.log(self.first_alpha) if self.first_alpha else 0.0
         self.targets = [value.copy()] if value is not None else [q.copy() for q in critics]
         k = c["mixture"]
         self.average_actor = actor.copy()  # [2] has none; it moves as the targets do
@@ -120,7 +121,7 @@ class SoftActorCritic:
 
     @property
     def alpha(self) -> float:
-        return float(np.exp(self.log_alpha)) if self.c["learn_temperature"] else self.c["temperature"]
+        return float(np.exp(self.log_alpha)) if self.c["learn_temperature"] else self.first_alpha
 
     # -- the functions of the papers ----------------------------------------------------------------------------
 
@@ -263,7 +264,9 @@ class SoftActorCritic:
 
         # J(alpha): [2] eq. 18, as printed or with log alpha in the place of alpha, as the authors' code.
         if c["learn_temperature"] and moves:
-            target_entropy = -c["target_entropy_scale"] * self.action_dim
+            target_entropy = c["target_entropy"]
+            if target_entropy is None:
+                target_entropy = -c["target_entropy_scale"] * self.action_dim
             form = np.exp if c["temperature_objective"] == "alpha" else lambda x: x
             j_alpha = lambda x: np.mean(-form(x[0]) * (log_pi + target_entropy))
             now = np.array([self.log_alpha])

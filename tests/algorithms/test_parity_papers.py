@@ -39,6 +39,9 @@ AXES = {
         "critic_lr": 3e-3,
         "temperature_lr": 0.1,
     },
+    "target-entropy-in-nats": {"target_entropy": -0.7, "temperature_lr": 0.1},
+    "scaled-temperature": {"scale_temperature": True, "reward_scale": 5.0, "temperature": 0.3},
+    "scaled-fixed-temperature": V | {"scale_temperature": True, "reward_scale": 5.0, "temperature": 0.3},
     "clipped-deviation": {"log_std_min": -0.1, "log_std_max": 0.1},
     "deterministic": {
         "learn_temperature": False,

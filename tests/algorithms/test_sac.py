@@ -68,6 +68,34 @@ def test_fixed_temperature_stays_and_zero_exists():
     assert all(p.isfinite().all() for p in tree_leaves(new["params"]))
 
 
+def test_the_target_entropy_in_nats_is_that_of_a_share_of_the_dimensions():
+    assert A == 2
+    by_nats, by_scale = Problem(target_entropy=-3.0), Problem(target_entropy_scale=1.5)
+    for problem in (by_nats, by_scale):
+        problem.state, _ = updated(problem)
+    ours, theirs = (problem.state["params"]["temperature"] for problem in (by_nats, by_scale))
+    torch.testing.assert_close(ours, theirs, rtol=1e-15, atol=0)
+    zero = SACConfig(target_entropy=0.0).hyperparameters()
+    assert (zero["target_entropy"], zero["target_entropy_scale"]) == (0.0, 0.0)
+    unset = SACConfig(target_entropy_scale=0.5).hyperparameters()
+    assert (unset["target_entropy"], unset["target_entropy_scale"]) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_scaled_temperature_keeps_the_ratio_of_entropy_to_reward_at_the_start(learned):
+    def q_target(scale):
+        problem = Problem(scale_temperature=True, reward_scale=scale, temperature=0.3, learn_temperature=learned)
+        critic = problem.state["target"]
+        last = critic[-1]._replace(weight=scale * critic[-1].weight, bias=scale * critic[-1].bias)
+        problem.state["target"] = (*critic[:-1], last)  # the Q of scaled rewards
+        return updated(problem)[1]
+
+    metrics = q_target(5.0)
+    assert float(metrics["temperature"]) == pytest.approx(1.5)
+    assert float(metrics["q_target"]) == pytest.approx(5 * float(q_target(1.0)["q_target"]))
+    assert SACConfig(reward_scale=5.0).initial_temperature == (1.0, True)
+
+
 @pytest.mark.parametrize("value_network", [False, True])
 def test_hard_copies_every_period(value_network):
     problem = Problem(tau=1.0, target_period=3, value_network=value_network)
@@ -99,6 +127,8 @@ def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
         ({"critics": 3, "target_critics": 4}, "target_critics = 4 is above critics = 3"),
         ({"value_network": True, "target_critics": 1}, "require value_network = false"),
         ({"value_network": True, "target_policy": True}, "require value_network = false"),
+        ({"target_entropy": -3.0, "target_entropy_scale": 0.5}, "exclude each other; remove one"),
+        ({"scale_temperature": True, "reward_scale": 1e-7}, "temperature = 1e-07 is too low an initial value"),
     ],
 )
 def test_what_has_no_meaning_together_is_refused(settings, words):
