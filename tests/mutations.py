@@ -505,8 +505,15 @@ BUGS = [
     Bug(
         "every update moves the policy",
         SAC,
-        "between=partial(update, nets, False)",
-        "between=partial(update, nets, True)",
+        "between=partial(update, nets, between)",
+        'between=partial(update, nets, ("actor", "temperature"))',
+        UPDATE,
+    ),
+    Bug(
+        "the temperature waits for the policy although it should not",
+        SAC,
+        '() if config.delay_temperature else ("temperature",)',
+        "()",
         UPDATE,
     ),
     Bug(

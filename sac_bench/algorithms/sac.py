@@ -78,6 +78,9 @@ class SACConfig(ReplayConfig):
     actor_delay: int = option(
         1, "critic updates per update of policy and temperature", "1812.05905, Algorithm 1", ge=1, le=1000
     )
+    delay_temperature: bool = option(
+        True, "update the temperature with the policy; false: in every update", "1812.05905, Algorithm 1"
+    )
     gradient_estimator: Literal["reparameterised", "score-function"] = option(
         "reparameterised",
         "gradient of the policy: through its actions, or by their likelihood",
@@ -259,7 +262,9 @@ METRICS = (CRITIC_LOSS, ACTOR_LOSS, TEMPERATURE_LOSS, Q, Q_TARGET, TEMPERATURE, 
 VALUE_METRICS = (VALUE_LOSS, V)
 """Metrics of a V network."""
 POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
-"""Metrics that only updates of the policy compute."""
+"""Metrics that only updates of the policy or the temperature compute."""
+Moves = tuple[Literal["actor", "temperature"], ...]
+"""What an update moves besides the critics. The temperature moves whenever the policy does."""
 
 
 def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: Hyperparameters) -> State:
@@ -342,11 +347,11 @@ def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
 
 
 def update(
-    nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks, moves: Moves, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ) -> tuple[State, dict[str, Tensor]]:
-    """Update (V), Q, then policy and temperature if `moves_policy`, then targets; return state and metrics [].
+    """Update (V), Q, then the policy and the temperature as `moves` says, then targets; return state and metrics [].
 
-    Metrics of the policy are those of its last update, 0 before the first.
+    Metrics of the policy that this update does not compute are those of the last that did, 0 before the first.
     """
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
     new = state | {"updates": state["updates"] + 1}
@@ -383,16 +388,19 @@ def update(
 
     target = bellman_target(batch, next_value, hyper)
     q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
-    if moves_policy:
+    if "actor" in moves:
         log_pi, action = descend(
             "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
         )
+    elif "temperature" in moves:
+        sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
+        log_pi, action = sample.log_pi, sample.action
+    if "temperature" in moves:
         target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
         descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
         metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
-    else:
-        metrics |= state["of_policy"]
     if "of_policy" in state:
+        metrics = state["of_policy"] | metrics
         new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
 
     online = {name: part for name, part in followed(params).items() if name in state}
@@ -466,6 +474,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         config.target_critics,
     )
     extra_noise = int(config.mixture > 1)
+    between: Moves = () if config.delay_temperature else ("temperature",)
     draws = min(GRADIENTS, max(2, MOST_ROWS // b))
     update_noise: Shapes = {"policy": (b, a + extra_noise)}
     if not config.value_network:
@@ -483,8 +492,8 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         init=partial(init, config, nets, a),
         policy=acting,
         act=partial(act, replace(nets, precision="float32")),
-        update=partial(update, nets, True),
-        between=partial(update, nets, False),
+        update=partial(update, nets, ("actor", "temperature")),
+        between=partial(update, nets, between),
         period=config.actor_delay,
         action_dim=a,
         update_noise=update_noise,

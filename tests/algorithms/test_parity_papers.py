@@ -57,6 +57,8 @@ AXES = {
     "gelu": {"activation": "gelu"},
     "score-function": {"gradient_estimator": "score-function", "actor_objective": "mean"},
     "delayed-actor": {"actor_delay": 3, "target_period": 2, "tau": 0.5},
+    "delayed-actor-alone": {"actor_delay": 3, "delay_temperature": False, "temperature_lr": 0.1},
+    "delayed-actor-alone-v-network": {"actor_delay": 2, "delay_temperature": False, "value_network": True},
     "temperature-as-printed": {"temperature_objective": "alpha", "temperature": 0.3, "temperature_lr": 0.1},
     "deviation-by-tanh": {"log_std_form": "tanh", "log_std_min": -5.0},
     "deviation-of-its-own": {"state_dependent_std": False, "actor_lr": 1e-2},

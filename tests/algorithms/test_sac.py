@@ -96,6 +96,19 @@ def test_a_scaled_temperature_keeps_the_ratio_of_entropy_to_reward_at_the_start(
     assert SACConfig(reward_scale=5.0).initial_temperature == (1.0, True)
 
 
+def test_the_policy_and_targets_may_be_delayed_without_the_temperature_as_in_td3():
+    problem = Problem(actor_delay=2, target_period=2, delay_temperature=False)
+    for number in range(6):
+        before = problem.state["params"], problem.state["target"]
+        problem.state, metrics = problem.update(number, problem.batch(), problem.noise())
+        params, target = problem.state["params"], problem.state["target"]
+        moved = not torch.equal(vector(params["actor"]), vector(before[0]["actor"]))
+        assert moved == (not torch.equal(vector(target), vector(before[1]))) == (number % 2 == 1)
+        assert params["temperature"] != before[0]["temperature"]
+        assert (metrics["actor_loss"] != 0) == (number > 0)
+        assert metrics["entropy"] != 0
+
+
 @pytest.mark.parametrize("value_network", [False, True])
 def test_hard_copies_every_period(value_network):
     problem = Problem(tau=1.0, target_period=3, value_network=value_network)
