@@ -482,10 +482,18 @@ BUGS = [
     Bug(
         "a sample is part of its own baseline",
         POLICIES,
-        "(cost.sum() - cost) / max(1, len(cost) - 1)",
-        "cost.mean()",
+        "(by_state.sum(0) - by_state) / max(1, len(by_state) - 1)",
+        "by_state.mean(0).expand_as(by_state)",
         UPDATE,
     ),
+    Bug(
+        "the score function's baseline is the mean over all states",
+        POLICIES,
+        "by_state = cost.unflatten(0, (-1, states))",
+        "by_state = cost.unflatten(0, (-1, 1))",
+        UPDATE,
+    ),
+    Bug("sign of V in the score function's baseline", SAC, "else -value", "else value", UPDATE),
     Bug(
         "a mixture's density is its chosen component's",
         POLICIES,

@@ -227,9 +227,7 @@ class ReplayConfig(TrainingConfig):
 
     def describe_start(self) -> str:
         name = "learning_starts" if self.updates_start == self.learning_starts else "min_replay"
-        return (
-            f"{name} = {self.updates_start}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
-        )
+        return f"{name} = {self.updates_start}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
 
     def steps_of_update(self, number: int) -> int:
         return _rounded_up(self.updates_start + math.ceil(number / Fraction(str(self.utd))), self.num_envs)

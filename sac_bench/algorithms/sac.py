@@ -48,7 +48,15 @@ from sac_bench.algorithms.critics import (
 )
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
-from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
+from sac_bench.algorithms.policies import (
+    Actor,
+    for_samples,
+    init_policy,
+    leave_one_out,
+    mean_with_score,
+    outputs,
+    policy,
+)
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
 from sac_bench.algorithms.running_stats import empty_statistics, merged, standardized
 
@@ -85,6 +93,13 @@ class SACConfig(ReplayConfig):
         "reparameterised",
         "gradient of the policy: through its actions, or by their likelihood",
         "1812.05905, eq. 9",
+    )
+    score_samples: int = option(
+        2,
+        "actions per state in a loss by likelihood, if there is no V network: each is compared with the others",
+        "1801.01290: 1, compared with V(s)",
+        ge=2,
+        le=64,
     )
     mixture: int = option(1, "Gaussians in the policy's mixture", "1812.05905, appendix C", ge=1, le=64)
     state_dependent_std: bool = option(
@@ -158,6 +173,12 @@ class SACConfig(ReplayConfig):
     log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
 
     @property
+    def option_versions(self) -> dict[str, int]:
+        # Version 1 of the score function's estimate had the mean cost of the batch's other states as baseline.
+        own = {"gradient_estimator": self.gradient_estimator == "score-function", "mixture": self.mixture > 1}
+        return super().option_versions | {option: 2 for option, used in own.items() if used}
+
+    @property
     def initial_temperature(self) -> Temperature:
         scale = self.reward_scale if self.scale_temperature else 1.0
         return Temperature(self.temperature * scale, self.learn_temperature)
@@ -173,9 +194,19 @@ class SACConfig(ReplayConfig):
         return 2 + self.critics  # and the policy and V, or the policy's target
 
     @property
+    def actions_per_state(self) -> int:
+        """Actions that the policy's loss samples in each state."""
+        by_score = self.gradient_estimator == "score-function" or self.mixture > 1
+        return self.score_samples if by_score and not self.value_network else 1
+
+    @property
+    def rows(self) -> int:
+        return self.batch_size * self.actions_per_state
+
+    @property
     def scratch_bytes(self) -> int:
-        units = self.batch_size * sum(self.layers) if self.dropout else 0
-        return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
+        units = (2 + self.actions_per_state) * self.batch_size * sum(self.layers) if self.dropout else 0
+        return self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
@@ -234,14 +265,28 @@ def actor_loss(
     alpha: Tensor,
     hyper: Hyperparameters,
     masks: Sequence[Tensor] = (),
+    value: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a)."""
-    sample = policy(nets, actor, observation, noise, hyper)
-    q = q_values(nets, critic, observation, sample.action, masks)
+    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a).
+
+    noise [k B, ...] samples k actions in each of B states. `value` [B] is V(s), or None if there is no V network: minus
+    V(s) is the baseline of the score function, as in haarnoja/sac, or else the mean over the state's other actions.
+    """
+    repeated = for_samples(observation, noise)
+    sample = policy(nets, actor, repeated, noise, hyper)
+    q = q_values(nets, critic, repeated, sample.action, masks)
     climbed = torch.where(hyper["actor_objective"] > 0, q[0], pooled(q, hyper["pessimism"]))
     climbed = torch.where(hyper["actor_objective"] > 1, q.mean(0), climbed)
     cost = alpha * sample.log_pi - climbed
-    return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
+    if sample.score is None:
+        return cost.mean(), (sample.log_pi, sample.action)
+    baseline = leave_one_out(cost, len(observation)) if value is None else -value
+    return mean_with_score(cost, sample.score, baseline), (sample.log_pi, sample.action)
+
+
+def baseline_value(nets: Networks, params: dict[str, Any], observation: Tensor) -> Tensor | None:
+    """Return V [B] for the score function's baseline; None without a V network, or if the policy has no score."""
+    return v_values(nets, params["value"], observation) if nets.by_score and "value" in params else None
 
 
 def temperature_loss(
@@ -389,11 +434,13 @@ def update(
     target = bellman_target(batch, next_value, hyper)
     q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
     if "actor" in moves:
+        v = baseline_value(nets, params, observation)
         log_pi, action = descend(
-            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
+            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor"), v
         )
     elif "temperature" in moves:
-        sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
+        repeated = for_samples(observation, spread["policy"])
+        sample = policy(nets, params["actor"], repeated, spread["policy"], hyper)
         log_pi, action = sample.log_pi, sample.action
     if "temperature" in moves:
         target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
@@ -431,22 +478,25 @@ def diagnose(
 ) -> dict[str, Tensor]:
     """Return the variance of the policy's gradient on a batch over sampled actions, by both estimators of `policies`.
 
-    noise["gradient"] is [K, B, A] ([2] section 4.2). NaN if losses use mean actions. Dropout is off.
+    noise["gradient"] is [K, B, A] ([2] section 4.2), and noise["others"], if there is no V network, that of the other
+    actions per state which the score function's baseline requires. NaN if losses use mean actions. Dropout is off.
     """
     observation = batch["observation"]
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
     params, alpha, results = state["params"], temperature(state["params"], hyper), {}
     sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
-    for metric, by_score in ((gradients.VARIANCE_SCORE_FUNCTION, True), (gradients.VARIANCE_REPARAMETERISED, False)):
-        loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
+    for metric, by_score in ((gradients.VARIANCE_LIKELIHOOD_RATIO, True), (gradients.VARIANCE_REPARAMETERISED, False)):
+        own = replace(nets, score_function=by_score)
+        sampled_by = torch.cat(list(noise.values()), dim=1) if own.by_score else noise["gradient"]
+        v = baseline_value(own, params, observation)
+        loss = partial(grad(actor_loss, has_aux=True), params["actor"], own)
 
-        def gradient(z: Tensor, loss: Callable[..., Any] = loss) -> Any:
-            return loss(params["critic"], observation, z, alpha, hyper)[0]
+        def gradient(z: Tensor, loss: Callable[..., Any] = loss, v: Tensor | None = v) -> Any:
+            return loss(params["critic"], observation, z, alpha, hyper, (), v)[0]
 
-        variance, squared_norm = gradients.gradient_spread(
-            gradient, noise["gradient"], max(1, ROWS // len(observation))
-        )
+        together = max(1, ROWS // sampled_by.shape[1])
+        variance, squared_norm = gradients.gradient_spread(gradient, sampled_by, together)
         results[metric.name] = sampled * variance
     return results | {gradients.SQUARED_NORM.name: sampled * squared_norm}
 
@@ -476,16 +526,21 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     extra_noise = int(config.mixture > 1)
     between: Moves = () if config.delay_temperature else ("temperature",)
     draws = min(GRADIENTS, max(2, MOST_ROWS // b))
-    update_noise: Shapes = {"policy": (b, a + extra_noise)}
+    diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
+    if not config.value_network:
+        diagnosis_noise["others"] = (draws, (config.score_samples - 1) * b, a + extra_noise)
+    update_noise: Shapes = {"policy": (config.rows, a + extra_noise)}
     if not config.value_network:
         update_noise["next_policy"] = (b, a + extra_noise)
     update_uniforms: Shapes = {"target_critics": (config.critics,)} if config.target_critics else {}
     if config.dropout:
-        passes = {"target": config.target_critics or config.critics, "critic": config.critics, "actor": config.critics}
+        passes = {
+            "target": (config.target_critics or config.critics, b),
+            "critic": (config.critics, b),
+            "actor": (config.critics, config.rows),
+        }
         update_uniforms |= {
-            f"dropout/{name}/{i}": (critics, b, units)
-            for name, critics in passes.items()
-            for i, units in enumerate(hidden)
+            f"dropout/{name}/{i}": (*shape, units) for name, shape in passes.items() for i, units in enumerate(hidden)
         }
     return Learner(
         data="replay",
@@ -502,9 +557,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         batch_size=b,
         metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
-        diagnosis=Diagnosis(
-            partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, names(gradients.METRICS)
-        ),
+        diagnosis=Diagnosis(partial(diagnose, nets), diagnosis_noise, names(gradients.METRICS)),
         weights=weights,
         start=start,
         with_temperature=with_temperature,

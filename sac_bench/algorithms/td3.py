@@ -46,7 +46,10 @@ class TD3Config(ReplayConfig):
     algorithm: ClassVar[str] = "td3"
 
     learning_starts: int = option(
-        25000, "steps before the first update; see random_steps and min_replay", "sfujim/TD3 main.py: start_timesteps", ge=0
+        25000,
+        "steps before the first update; see random_steps and min_replay",
+        "sfujim/TD3 main.py: start_timesteps",
+        ge=0,
     )
     layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "sfujim/TD3 TD3.py")
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1802.09477, appendix C")

@@ -54,8 +54,8 @@ class RunSpec:
 
         Of the config it contains only what differs from the defaults. So a new option does not change existing ids,
         and a changed default requires a new `semantics`. Where only the numbers of one option change, the config has a
-        new version of that option (`TrainingConfig.option_versions`). It contains the definition of a custom environment or
-        algorithm; InputError if the source cannot be read.
+        new version of that option (`TrainingConfig.option_versions`). It contains the definition of a custom
+        environment or algorithm; InputError if the source cannot be read.
         """
         definitions = self._definitions()
         for what, definition in definitions.items():

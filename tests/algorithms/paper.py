@@ -237,15 +237,28 @@ class SoftActorCritic:
         ]
 
         # J_pi on the critics just updated, the noise reparameterised: [1] eq. 12, [2] eq. 9.
+        states, actions = s, len(noise["policy"]) // len(s)  # where choices have no path: several actions per state
+        s = np.tile(s, (actions, 1))
+
         def cost(phi: Array) -> Any:
             sampled, log_pi = self.pi(phi, s, noise["policy"])
             qs = [self.q(q, s, sampled, self.masks(noise, "actor", i)) for i, q in enumerate(self.critics)]
             climbed = {"first": qs[0], "mean": sum(qs) / len(qs), "pooled": self.pool(qs)}[c["actor_objective"]]
             return alpha * log_pi - climbed
 
-        # What has no path from noise to action: costs, less the mean of the others, times a log-probability.
+        # What has no path from noise to action: costs, less -V(s) or the mean of the state's others, times a
+        # log-probability.
         f, weights = cost(self.actor), self.gaussians(self.actor, s)[0]
-        less = np.array([f[b] - (np.delete(f, b).mean()) for b in range(len(f))])
+        if self.value is not None:
+            less = f + self.v(self.value, s)
+        else:
+            b = len(states)
+            less = np.array(
+                [
+                    f[i] - sum(f[j] for j in range(len(f)) if j % b == i % b and j != i) / max(1, actions - 1)
+                    for i in range(len(f))
+                ]
+            )
         k, drawn = self.choose(weights, noise["policy"]), np.arctanh(self.pi(self.actor, s, noise["policy"])[0])
 
         def surrogate(phi: Array) -> Any:

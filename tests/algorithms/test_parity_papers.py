@@ -56,6 +56,13 @@ AXES = {
     "silu": {"activation": "silu"},
     "gelu": {"activation": "gelu"},
     "score-function": {"gradient_estimator": "score-function", "actor_objective": "mean"},
+    "score-function-v-network": V | {"gradient_estimator": "score-function", "temperature": 0.3, "value_lr": 0.1},
+    "score-function-three-actions": {
+        "gradient_estimator": "score-function",
+        "score_samples": 3,
+        "dropout": True,
+        "dropout_rate": 0.3,
+    },
     "delayed-actor": {"actor_delay": 3, "target_period": 2, "tau": 0.5},
     "delayed-actor-alone": {"actor_delay": 3, "delay_temperature": False, "temperature_lr": 0.1},
     "delayed-actor-alone-v-network": {"actor_delay": 2, "delay_temperature": False, "value_network": True},

@@ -1,7 +1,5 @@
 """SAC's pieces by answers a reader can check by hand; whole updates are checked in test_parity_*.py."""
 
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import given
@@ -179,7 +177,7 @@ def test_updates_are_counted_in_whole_numbers():
 
 
 def test_updates_wait_until_the_replay_holds_a_batch_or_as_many_as_asked():
-    config = lambda **options: SACConfig.model_validate({"eval_every": 24} | options)
+    config = lambda **options: SACConfig.model_validate({"eval_every": 24, "replay_capacity": 24_000} | options)
     assert (config(learning_starts=0).updates_due(256), config(learning_starts=0).updates_due(257)) == (0, 1)
     assert config(learning_starts=0, num_envs=24).steps_of_update(1) == 288  # 256 rounded up to 264, and one step more
     assert config(learning_starts=0, min_replay=1).steps_of_update(1) == 2
@@ -196,6 +194,15 @@ def test_only_runs_that_now_wait_for_a_batch_have_another_version_of_min_replay(
     versions = lambda **options: SACConfig.model_validate(options).option_versions
     assert versions(learning_starts=0) == versions(learning_starts=255) == {"min_replay": 2}
     assert versions() == versions(learning_starts=256) == versions(learning_starts=0, min_replay=1) == {}
+
+
+def test_estimates_by_likelihood_have_another_version():
+    versions = lambda **options: SACConfig.model_validate(options).option_versions
+    assert versions(gradient_estimator="score-function", mixture=2) == {"gradient_estimator": 2, "mixture": 2}
+    assert versions(mixture=2, value_network=True) == {"mixture": 2}
+    rows = lambda **options: SACConfig.model_validate(options).rows
+    assert (rows(), rows(mixture=2), rows(mixture=2, score_samples=5)) == (256, 512, 1280)
+    assert rows(gradient_estimator="score-function", value_network=True) == 256
 
 
 def test_random_actions_may_end_before_or_after_updates_begin():

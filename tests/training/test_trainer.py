@@ -262,7 +262,7 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     assert (member, stop.status, stop.step) == (1, "diverged", trained.config.steps_of_update(done + 8))
     assert stop.reason.startswith(f"NaN or infinity at step {stop.step}: critic_loss, actor_loss, q")
     assert segment.metrics["critic_loss"].isfinite().all()
-    assert segment.metrics["gradient_variance_score_function"].isfinite().tolist() == [True, False]
+    assert segment.metrics["gradient_variance_likelihood_ratio"].isfinite().tolist() == [True, False]
     trained.close()
 
 
@@ -285,7 +285,7 @@ def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
     }
 
 
-MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")
+MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_likelihood_ratio")
 
 
 @pytest.mark.thorough
@@ -301,7 +301,7 @@ def test_what_is_measured_changes_nothing_of_a_training():
     for ours, theirs in zip(tree_leaves(watched.cohort.state), tree_leaves(alone.cohort.state), strict=True):
         assert torch.equal(ours, theirs)
     # Nothing is in the replay at first; then every evaluation draws anew, and members are their own.
-    assert found[0].metrics["gradient_variance_score_function"].isnan().all()
+    assert found[0].metrics["gradient_variance_likelihood_ratio"].isnan().all()
     assert len({float(x) for s in found[1:] for name in MEASURED for x in s.metrics[name]}) == 2 * 2 * len(MEASURED)
     watched.close()
     alone.close()
