@@ -64,6 +64,10 @@ VERSION = 3
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 
+LOWER_BOUNDS = {"clipped": -20.0, "tanh": -5.0}
+"""Default lower bounds of log sigma, those of the sources of each form."""
+
+
 class SACConfig(ReplayConfig):
     """Defaults are those of arXiv 1812.05905 (table 1) and its authors' code, softlearning."""
 
@@ -169,13 +173,22 @@ class SACConfig(ReplayConfig):
     stochastic_updates: PerMember[bool] = option(
         True, "use sampled actions in losses; false: mean actions, a deterministic policy", "1812.05905, eq. 5 and 9"
     )
-    log_std_min: PerMember[float] = option(-20.0, "lower bound of log sigma", "softlearning gaussian_policy.py", ge=-80)
+    log_std_min: PerMember[float | None] = option(
+        None,
+        "lower bound of log sigma; unset: -20 if clipped, -5 if mapped by a tanh",
+        "softlearning gaussian_policy.py; tanh: denisyarats/pytorch_sac, CleanRL",
+        ge=-80,
+    )
     log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
 
     @property
     def option_versions(self) -> dict[str, int]:
-        # Version 1 of the score function's estimate had the mean cost of the batch's other states as baseline.
-        own = {"gradient_estimator": self.gradient_estimator == "score-function", "mixture": self.mixture > 1}
+        # Version 1 of the score-function estimate had the mean cost of the batch's other states as baseline.
+        own = {
+            "gradient_estimator": self.gradient_estimator == "score-function",
+            "mixture": self.mixture > 1,
+            "log_std_min": self.log_std_form == "tanh" and self.log_std_min is None,  # version 1: -20
+        }
         return super().option_versions | {option: 2 for option, used in own.items() if used}
 
     @property
@@ -183,11 +196,17 @@ class SACConfig(ReplayConfig):
         scale = self.reward_scale if self.scale_temperature else 1.0
         return Temperature(self.temperature * scale, self.learn_temperature)
 
+    @property
+    def lower_bound(self) -> float:
+        """The lower bound of log sigma."""
+        return LOWER_BOUNDS[self.log_std_form] if self.log_std_min is None else self.log_std_min
+
     def resolved(self) -> dict[str, Any]:
         """Return numbers such that the target entropy is target_entropy - target_entropy_scale dim(A)."""
         nats = {} if self.target_entropy is None else {"target_entropy_scale": 0.0}
         entropy = {"target_entropy": self.target_entropy or 0.0} | nats
-        return super().resolved() | entropy | {"temperature": self.initial_temperature.value}
+        own = {"temperature": self.initial_temperature.value, "log_std_min": self.lower_bound}
+        return super().resolved() | entropy | own
 
     @property
     def networks(self) -> int:
@@ -208,6 +227,14 @@ class SACConfig(ReplayConfig):
         units = (2 + self.actions_per_state) * self.batch_size * sum(self.layers) if self.dropout else 0
         return self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_default_bound(cls, values: Any) -> Any:
+        """Treat -20 of the clipped form as unset: it was the default, which no run's id contains."""
+        if not isinstance(values, dict) or values.get("log_std_form", "clipped") != "clipped":
+            return values
+        return {k: v for k, v in values.items() if (k, v) != ("log_std_min", LOWER_BOUNDS["clipped"])}
+
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
         alpha = self.initial_temperature.value
@@ -218,8 +245,8 @@ class SACConfig(ReplayConfig):
             )
         if self.target_entropy is not None and self.target_entropy_scale != 1.0:
             raise ValueError("target_entropy and target_entropy_scale exclude each other; remove one")
-        if self.log_std_min > self.log_std_max:
-            raise ValueError(f"log_std_min = {self.log_std_min} is above log_std_max = {self.log_std_max}")
+        if self.lower_bound > self.log_std_max:
+            raise ValueError(f"log_std_min = {self.lower_bound} is above log_std_max = {self.log_std_max}")
         if not self.stochastic_updates and (self.learn_temperature or self.temperature > 0):
             raise ValueError(
                 "stochastic_updates = false leaves no entropy: set learn_temperature = false and temperature = 0"

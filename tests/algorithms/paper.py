@@ -136,6 +136,8 @@ class SoftActorCritic:
         out = out.reshape(len(s), k, -1)
         mu, log_sigma = (out, np.tile(own, (len(s), 1, 1))) if len(own) else (out[..., :a], out[..., a:])
         low, high = c["log_std_min"], c["log_std_max"]
+        if low is None:
+            low = -5 if c["log_std_form"] == "tanh" else -20
         if c["log_std_form"] == "tanh":
             log_sigma = low + (high - low) * (np.tanh(log_sigma) + 1) / 2
         else:

@@ -11,6 +11,8 @@ from torch.func import grad, vmap
 
 from sac_bench.algorithms import policies, sac
 from sac_bench.algorithms.networks import Layer
+from sac_bench.algorithms.sac import SACConfig
+from sac_bench.spec.run import RunSpec
 from tests.algorithms.problem import D, Problem, network, vector
 
 WEIGHTS, MEANS, STDS = (0.2, 0.5, 0.3), (-1.0, 0.1, 1.2), (0.3, 0.6, 0.2)
@@ -151,6 +153,29 @@ def test_one_sample_has_no_baseline_and_costs_are_reported_as_they_are():
     found = policies.mean_with_score(cost, score, policies.leave_one_out(cost, 1))
     found.backward()
     assert (found.item(), score.grad.item()) == (2.0, 2.0)
+
+
+def test_the_bounds_of_log_sigma_are_those_of_the_forms_sources():
+    low = lambda **options: SACConfig.model_validate(options).hyperparameters()["log_std_min"]
+    assert (low(), low(log_std_form="tanh"), low(log_std_form="tanh", log_std_min=-20.0)) == (-20.0, -5.0, -20.0)
+    problem = Problem(log_std_form="tanh", state_dependent_std=False)  # log sigma of 0 is mapped to the middle
+    noise = torch.ones(1, 2, dtype=torch.float64)
+    sample = policies.policy(problem.nets, problem.state["params"]["actor"], problem.normal(1, D), noise, problem.hyper)
+    spread = sample.action.atanh() - sample.mean.atanh()
+    torch.testing.assert_close(spread, torch.full_like(spread, math.exp(-1.5)))
+
+
+def test_a_default_bound_that_is_written_out_is_the_same_run_and_an_unset_one_of_a_tanh_another():
+    run = lambda **options: RunSpec("sac", SACConfig.model_validate(options), "Hopper-v5", 0)
+    assert run(log_std_min=-20.0).id == run().id
+    assert run(log_std_min=-20.0, log_std_form="clipped").config.option_versions == {}
+    unset, before = run(log_std_form="tanh"), run(log_std_form="tanh", log_std_min=-20.0)
+    assert (unset.config.option_versions, before.config.option_versions) == ({"log_std_min": 2}, {})
+    for spec in (run(), unset, before):
+        assert RunSpec.from_dict(spec.as_dict()).id == spec.id
+    as_stored_before = run().as_dict()
+    as_stored_before["config"]["log_std_min"] = -20.0
+    assert RunSpec.from_dict(as_stored_before).id == run().id
 
 
 def test_a_tanh_spans_the_bounds_of_log_sigma():
