@@ -562,6 +562,13 @@ BUGS = [
         UPDATE,
     ),
     Bug("merged variance ignores the distance between means", RUNNING, ".mean(0) + between", ".mean(0)", UPDATE),
+    Bug(
+        "observations are not counted",
+        TRAINER,
+        "        self.cohort.observe(observation)\n",
+        "",
+        DATA,
+    ),
     Bug("acting on observations that are not normalised", SAC, 'if "normalizer" in acting:', "if False:", UPDATE),
     Bug("bandwidth ignores the number of particles", SQL, "/ math.log(x.shape[1])", "", OF_SQL),
     Bug(

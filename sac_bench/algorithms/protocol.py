@@ -69,6 +69,8 @@ class Learner:
     The last of every `period` updates is made by `update`, the others by `between`.
     explore(policy, hyper, observation, noise, carried, started [N]) -> (action [N, A], carried) replaces the sampled
     actions of `act` in training; `started` is 1 where an episode begins.
+    observe(statistics, observation [N, D]) -> statistics is called in every vector step, before acting, with the
+    observations to act on; the statistics are under `normalizer` in the state.
     With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called after every `rollout`
     transitions, with all of them in order, row by row; batches are parts of the samples.
 
@@ -93,6 +95,7 @@ class Learner:
     period: int = 1
     between: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     explore: Callable[..., tuple[Tensor, Any]] | None = None
+    observe: Callable[[State, Tensor], State] | None = None
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     rollout: int = 0
     epochs: int = 1

@@ -124,7 +124,7 @@ class SACConfig(ReplayConfig):
     )
     normalize_observations: bool = option(
         False,
-        "standardise observations by the mean and deviation of all batches so far, clipped to 10",
+        "standardise observations by the mean and deviation of all of them so far, clipped to 10",
         "1812.05905: none",
     )
 
@@ -187,6 +187,7 @@ class SACConfig(ReplayConfig):
         own = {
             "gradient_estimator": self.gradient_estimator == "score-function",
             "mixture": self.mixture > 1,
+            "normalize_observations": self.normalize_observations,  # version 1 counted the batches of all updates
             "log_std_min": self.log_std_form == "tanh" and self.log_std_min is None,  # version 1: -20
         }
         return super().option_versions | {option: 2 for option, used in own.items() if used}
@@ -428,8 +429,7 @@ def update(
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
     new = state | {"updates": state["updates"] + 1}
     if "normalizer" in state:
-        new["normalizer"] = merged(state["normalizer"], batch["observation"])
-        seen = {name: standardized(batch[name], new["normalizer"]) for name in ("observation", "next_observation")}
+        seen = {name: standardized(batch[name], state["normalizer"]) for name in ("observation", "next_observation")}
         batch = batch | seen
     observation, next_observation = batch["observation"], batch["next_observation"]
     spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
@@ -585,6 +585,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
         diagnosis=Diagnosis(partial(diagnose, nets), diagnosis_noise, names(gradients.METRICS)),
+        observe=merged if config.normalize_observations else None,
         weights=weights,
         start=start,
         with_temperature=with_temperature,

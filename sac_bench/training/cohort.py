@@ -83,6 +83,7 @@ class Cohort:
         )
         self._act: Callable[..., Any] = self._act_all
         self._explore: Callable[..., Tensor] = self._explore_all
+        self._observe: Callable[..., None] = self._observe_all
         self._prepare: Callable[..., Data] = self._prepare_all
         self._samples: Data = None
         self._update: Callable[..., None] = partial(self._update_all, learner.update)
@@ -91,6 +92,7 @@ class Cohort:
             use_vector_functions()
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
+            self._observe = torch.compile(self._observe_all, fullgraph=True)
             self._prepare = torch.compile(self._prepare_all, fullgraph=True)
             self._update = self._program(self._update)
             self._between = self._program(self._between)
@@ -129,6 +131,11 @@ class Cohort:
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return sampled and mean actions [M, N, A] of observation [M, N, D], normal noise [M, N, noise_dim]."""
         return self._act(self.learner.policy(self.state), self.hyper, observation, noise)
+
+    def observe(self, observation: Tensor) -> None:
+        """Add the observations of a vector step [M, N, D] to the members' statistics, if their algorithm has any."""
+        if self.learner.observe is not None:
+            self._observe(self.state["normalizer"], observation)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at vector step [].
@@ -241,6 +248,11 @@ class Cohort:
         healthy &= values.isfinite().all(1)
         sums += torch.where(healthy[:, None], values, 0.0)
         counts += healthy
+
+    def _observe_all(self, statistics: State, observation: Tensor) -> None:
+        assert self.learner.observe is not None
+        new = torch.func.vmap(self.learner.observe)(statistics, observation.to(self.dtype))
+        tree_map(lambda old, new: old.copy_(new), statistics, new)
 
     def _explore_all(
         self,

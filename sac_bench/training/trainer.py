@@ -154,10 +154,11 @@ class Trainer:
         self.replay.add(action, step)
 
     def _actions(self) -> np.ndarray:
-        """Return actions [M*N, A]: uniform for `warmup_steps`, then the policies'."""
+        """Return actions [M*N, A]: uniform for `warmup_steps`, then the policies', which count the observations."""
         step = self.replay.clock()
         warm = step >= self.config.warmup_steps // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
+        self.cohort.observe(observation)
         action = self.cohort.explore(observation, self.replay.started(), step, warm)
         return action[: self.members].flatten(0, 1).cpu().numpy()
 

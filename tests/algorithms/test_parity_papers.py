@@ -99,6 +99,7 @@ def test_parity_with_the_papers(axis):
     for number in range(10):
         batch, noise = problem.batch(), problem.noise()
         expected = paper.update({k: v.numpy() for k, v in batch.items()}, {k: v.numpy() for k, v in noise.items()})
+        problem.observe(batch["observation"])
         problem.state, metrics = problem.update(number, batch, noise)
         for name, value in expected.items():
             assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-9), name

@@ -148,13 +148,14 @@ def test_what_has_no_meaning_together_is_refused(settings, words):
         SACConfig.model_validate(fixed | settings)
 
 
-def test_observations_are_normalised_by_all_batches_so_far_in_updates_and_in_acting():
+def test_observations_are_normalised_by_all_so_far_in_updates_and_in_acting():
     problem, seen = Problem(normalize_observations=True), []
     offset = torch.tensor([100.0, -3.0, 0.0], dtype=torch.float64)
     for _ in range(3):
         batch = problem.batch()
         batch["observation"] = 5 * batch["observation"] + offset
         seen.append(batch["observation"])
+        problem.observe(batch["observation"])
         problem.state, _ = problem.learner.update(problem.state, problem.hyper, batch, problem.noise())
     everything = torch.cat(seen)
     kept = problem.state["normalizer"]

@@ -233,6 +233,34 @@ def test_a_pool_made_anew_truncates_and_bootstraps():
     trained.close()
 
 
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
+    trained = trainer(specs("Pendulum-v1", num_envs=num_envs, normalize_observations=True, utd=4.0), 400)
+    run_to(trained, 400)
+    trained.close()
+    seen, kept = trained.replay.slice(0, 400 // num_envs)["observation"].double(), trained.cohort.state["normalizer"]
+    assert kept["count"].tolist() == [400, 400]
+    for m in range(2):
+        rows = seen[m].flatten(0, 1).numpy()
+        np.testing.assert_allclose(kept["mean"][m], rows.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(kept["var"][m], rows.var(0), rtol=1e-4)
+
+
+def test_statistics_of_observations_continue_at_a_warm_start():
+    options = {"normalize_observations": True, "learning_starts": 0, "random_steps": 0, "min_replay": 300}
+    parent, child = (trainer(specs("Pendulum-v1", seeds=(seed,), **options), 200) for seed in (0, 1))
+    run_to(parent, 200)
+    child.start(0, parent.cohort.weights(0), None)
+    run_to(child, 200)
+    rows = torch.cat([made.replay.slice(0, 200)["observation"].flatten(0, 2) for made in (parent, child)]).double()
+    kept = child.cohort.state["normalizer"]
+    assert float(kept["count"]) == 400
+    np.testing.assert_allclose(kept["mean"][0], rows.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept["var"][0], rows.var(0, correction=0), rtol=1e-4)
+    parent.close()
+    child.close()
+
+
 def test_restoring_checks_that_the_environment_replayed():
     first = trainer(specs(), 400)
     run_to(first, 200)
