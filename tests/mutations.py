@@ -228,8 +228,15 @@ BUGS = [
         "utd divided by the number of environments",
         TRAINER,
         "updates_due(self.steps)",
-        "updates_due(self.config.learning_starts + (self.steps - self.config.learning_starts) // self.config.num_envs)",
+        "updates_due(self.config.updates_start + (self.steps - self.config.updates_start) // self.config.num_envs)",
         DATA,
+    ),
+    Bug(
+        "updates before the replay holds a batch",
+        "algorithms/config.py",
+        "return max(self.learning_starts, _rounded_up(least, self.num_envs))",
+        "return self.learning_starts",
+        UPDATE,
     ),
     Bug(
         "one minibatch for all updates of a step",
@@ -262,8 +269,8 @@ BUGS = [
     Bug(
         "random actions forever",
         TRAINER,
-        "step >= self.config.random_steps",
-        "step > step + self.config.random_steps",
+        "step >= self.config.warmup_steps",
+        "step > step + self.config.warmup_steps",
         ACTING,
     ),
     Bug(
@@ -475,10 +482,18 @@ BUGS = [
     Bug(
         "a sample is part of its own baseline",
         POLICIES,
-        "(cost.sum() - cost) / max(1, len(cost) - 1)",
-        "cost.mean()",
+        "(by_state.sum(0) - by_state) / max(1, len(by_state) - 1)",
+        "by_state.mean(0).expand_as(by_state)",
         UPDATE,
     ),
+    Bug(
+        "the score function's baseline is the mean over all states",
+        POLICIES,
+        "by_state = cost.unflatten(0, (-1, states))",
+        "by_state = cost.unflatten(0, (-1, 1))",
+        UPDATE,
+    ),
+    Bug("sign of V in the score function's baseline", SAC, "else -value", "else value", UPDATE),
     Bug(
         "a mixture's density is its chosen component's",
         POLICIES,
@@ -498,8 +513,15 @@ BUGS = [
     Bug(
         "every update moves the policy",
         SAC,
-        "between=partial(update, nets, False)",
-        "between=partial(update, nets, True)",
+        "between=partial(update, nets, between)",
+        'between=partial(update, nets, ("actor", "temperature"))',
+        UPDATE,
+    ),
+    Bug(
+        "the temperature waits for the policy although it should not",
+        SAC,
+        '() if config.delay_temperature else ("temperature",)',
+        "()",
         UPDATE,
     ),
     Bug(
@@ -540,6 +562,13 @@ BUGS = [
         UPDATE,
     ),
     Bug("merged variance ignores the distance between means", RUNNING, ".mean(0) + between", ".mean(0)", UPDATE),
+    Bug(
+        "observations are not counted",
+        TRAINER,
+        "        self.cohort.observe(observation)\n",
+        "",
+        DATA,
+    ),
     Bug("acting on observations that are not normalised", SAC, 'if "normalizer" in acting:', "if False:", UPDATE),
     Bug("bandwidth ignores the number of particles", SQL, "/ math.log(x.shape[1])", "", OF_SQL),
     Bug(
@@ -665,10 +694,17 @@ BUGS = [
         "tests/envs/test_multigoal.py",
     ),
     Bug(
-        "warm start copies a temperature that was not learned",
+        "a learned temperature does not start at the parent's",
         SAC,
-        'hyper["learn_temperature"] * before["learn_temperature"] > 0',
-        'hyper["learn_temperature"] > 0',
+        'torch.where(learned, params["temperature"], own)',
+        "own",
+        STARTS,
+    ),
+    Bug(
+        "a fixed temperature of the parent is ignored",
+        "spec/variant.py",
+        "return None if before.learned else before.value",
+        "return None",
         STARTS,
     ),
     Bug(

@@ -26,7 +26,7 @@ def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
         rows.append(
             (
                 key,
-                json.dumps(field.default),
+                "unset" if field.default is None else json.dumps(field.default),
                 describe_bounds(field),
                 "may differ" if key in per_member else "shared",
                 str(field.description),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +33,17 @@ Precision = Literal["float32", "bfloat16", "float64"]
 def option(default: Any, description: str, source: str, **bounds: Any) -> Any:
     """Declare a config field: its default, meaning, the default's source, and bounds (`ge`, `gt`, `le`, `lt`)."""
     return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
+
+
+class Temperature(NamedTuple):
+    """The temperature alpha of the entropy: the fixed value, or the initial one if it is learned."""
+
+    value: float
+    learned: bool
+
+
+MIN_LEARNED_TEMPERATURE = 1e-6
+"""Smallest value at which a learned temperature may start, since log alpha is learned."""
 
 
 class TrainingConfig(BaseModel):
@@ -64,9 +75,22 @@ class TrainingConfig(BaseModel):
     )
 
     @property
-    def random_steps(self) -> int:
+    def option_versions(self) -> dict[str, int]:
+        """Versions of the options that this config uses and whose numbers have changed; others have version 1.
+
+        They are part of a run's id, so that a change concerns only the runs that use the option.
+        """
+        return {}
+
+    @property
+    def warmup_steps(self) -> int:
         """Transitions at the start of a run whose actions are uniformly random."""
         return 0
+
+    @property
+    def initial_temperature(self) -> Temperature | None:
+        """The temperature of a run that starts from nothing; None if the algorithm has none."""
+        return None
 
     @property
     def capacity(self) -> int:
@@ -133,11 +157,14 @@ class TrainingConfig(BaseModel):
         """Return the fields that two runs must share to train in one program."""
         return self.model_dump(mode="json", exclude=set(self.per_member_fields()))
 
+    def resolved(self) -> dict[str, Any]:
+        """Return the per-member fields with the values that unset ones stand for, and that derived ones have."""
+        return {name: getattr(self, name) for name in self.per_member_fields()}
+
     def hyperparameters(self) -> dict[str, float]:
         """Return the per-member fields as numbers: switches as 0 or 1, choices as their index."""
         values = {}
-        for name in self.per_member_fields():
-            value = getattr(self, name)
+        for name, value in self.resolved().items():
             if isinstance(value, str):
                 choices = type(self).model_fields[name].annotation.__args__  # type: ignore[union-attr]
                 value = choices.index(value)
@@ -154,42 +181,63 @@ class ReplayConfig(TrainingConfig):
 
     learning_starts: int = option(
         10000,
-        "steps of uniformly random actions before the first update",
+        "steps before the first update; see random_steps and min_replay",
         "softlearning 13cf187: 10 full episodes",
         ge=0,
+    )
+    random_steps: int | None = option(
+        None,
+        "steps of uniformly random actions at the start; unset: learning_starts",
+        "as learning_starts",
+        ge=0,
+    )
+    min_replay: int | None = option(
+        None,
+        "transitions in the replay before the first update; unset: batch_size",
+        "this project: no batch of copies",
+        ge=1,
     )
     replay_capacity: int = option(1_000_000, "transitions that the replay keeps", "arXiv 1812.05905, table 1", ge=1)
     utd: float = option(1.0, "updates per transition", "arXiv 1812.05905, table 1: 1 gradient step", gt=0, le=1000)
     n_step: int = option(1, "rewards that are summed before bootstrapping", "arXiv 1812.05905, eq. 3", ge=1, le=100)
 
     @property
-    def random_steps(self) -> int:
-        return self.learning_starts
+    def option_versions(self) -> dict[str, int]:
+        # Version 1 made updates on copies of fewer transitions than a batch has.
+        waits_for_a_batch = self.min_replay is None and self.updates_start > self.learning_starts
+        return {"min_replay": 2} if waits_for_a_batch else {}
+
+    @property
+    def warmup_steps(self) -> int:
+        return self.learning_starts if self.random_steps is None else self.random_steps
+
+    @property
+    def updates_start(self) -> int:
+        """Transitions after which updates become due: `learning_starts`, or more until `min_replay` are stored."""
+        least = self.batch_size if self.min_replay is None else self.min_replay
+        return max(self.learning_starts, _rounded_up(least, self.num_envs))
 
     @property
     def capacity(self) -> int:
         return self.replay_capacity
 
     def updates_due(self, steps: int) -> int:
-        """Return floor(utd * (steps - learning_starts))."""
-        return max(0, int(Fraction(str(self.utd)) * (steps - self.learning_starts)))
+        """Return floor(utd * (steps - updates_start))."""
+        return max(0, int(Fraction(str(self.utd)) * (steps - self.updates_start)))
 
     def describe_start(self) -> str:
-        return (
-            f"learning_starts = {self.learning_starts}, utd = {self.utd:g}; increase steps or lower learning_starts "
-            "(--set learning_starts=N)"
-        )
+        name = "learning_starts" if self.updates_start == self.learning_starts else "min_replay"
+        return f"{name} = {self.updates_start}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
 
     def steps_of_update(self, number: int) -> int:
-        steps = self.learning_starts + math.ceil(number / Fraction(str(self.utd)))
-        return math.ceil(steps / self.num_envs) * self.num_envs
+        return _rounded_up(self.updates_start + math.ceil(number / Fraction(str(self.utd))), self.num_envs)
 
     @model_validator(mode="after")
     def _multiples_of_num_envs(self) -> ReplayConfig:
-        for name in ("learning_starts", "eval_every", "replay_capacity"):
-            require_multiple(name, getattr(self, name), self.num_envs)
-        for name in ("batch_size", "eval_every"):
-            if self.replay_capacity < getattr(self, name):
+        for name in ("learning_starts", "random_steps", "eval_every", "replay_capacity"):
+            require_multiple(name, getattr(self, name) or 0, self.num_envs)
+        for name in ("batch_size", "eval_every", "min_replay"):
+            if self.replay_capacity < (getattr(self, name) or 0):
                 raise ValueError(f"replay_capacity = {self.replay_capacity} is below {name} = {getattr(self, name)}")
         return self
 
@@ -240,6 +288,11 @@ class RolloutConfig(TrainingConfig):
             require_multiple(name, getattr(self, name), self.num_envs)
         require_multiple("rollout", self.rollout, self.batch_size, "batch_size")
         return self
+
+
+def _rounded_up(value: int, of: int) -> int:
+    """Return the smallest multiple of `of` that is at least `value`."""
+    return math.ceil(value / of) * of
 
 
 def require_multiple(name: str, value: int, of: int, other: str = "num_envs") -> None:

@@ -45,6 +45,11 @@ class Networks:
     target_critics: int = 0
     """Critics drawn for each target; 0: all."""
 
+    @property
+    def by_score(self) -> bool:
+        """Whether the policy makes choices whose gradient is a score-function estimate."""
+        return self.score_function or self.components > 1
+
     def forward(self, network: Network, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """Evaluate a network in this activation and precision: x [B, in] -> [B, out], of an ensemble [C, B, out]."""
         return mlp(network, x, self.activation, self.precision, masks)

@@ -14,13 +14,13 @@ from sac_bench.algorithms.metric import Metric
 VARIANCE_REPARAMETERISED = Metric(
     "gradient_variance_reparameterised", "gradient's variance\nif reparameterised", "log", 2, topic="gradient"
 )
-VARIANCE_SCORE_FUNCTION = Metric(
-    "gradient_variance_score_function", "gradient's variance\nby score function", "log", 2, topic="gradient"
+VARIANCE_LIKELIHOOD_RATIO = Metric(
+    "gradient_variance_likelihood_ratio", "gradient's variance\nby likelihood ratio", "log", 2, topic="gradient"
 )
 SQUARED_NORM = Metric(
     "gradient_squared_norm", "squared norm of\nthe mean gradient", "log", 2, drawn=False, topic="gradient"
 )
-VARIANCES = (VARIANCE_REPARAMETERISED, VARIANCE_SCORE_FUNCTION)
+VARIANCES = (VARIANCE_REPARAMETERISED, VARIANCE_LIKELIHOOD_RATIO)
 METRICS = (*VARIANCES, SQUARED_NORM)
 
 

@@ -131,14 +131,25 @@ def mixture(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, hy
     return Sample(action, log_pi, likeliest, (choice * log_weight).sum(-1))
 
 
-def mean_with_score(cost: Tensor, score: Tensor | None) -> Tensor:
-    """Return the mean of costs [B]; its gradient includes cost * grad score for choices that are not differentiable.
+def for_samples(observation: Tensor, noise: Tensor) -> Tensor:
+    """Repeat observation [B, D] for noise [k B, ...] of k actions per state: [k B, D], all states once, then again."""
+    samples = len(noise) // len(observation)
+    return observation if samples == 1 else observation.repeat(samples, 1)
 
-    The baseline of each cost is the mean of the batch's other costs (Williams 1992, without the sample itself, so that
-    the estimate stays unbiased). The constant alpha of the score-function form of [2] eq. 9 has no effect, since
-    E grad log pi = 0.
+
+def leave_one_out(cost: Tensor, states: int) -> Tensor:
+    """Return, for each of costs [k B] in B states, the mean of its state's other k - 1 costs [k B]; 0 if k is 1.
+
+    As a baseline it leaves the score-function estimate unbiased, since it does not depend on the sample (Kool, van Hoof
+    & Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!").
     """
-    if score is None:
-        return cost.mean()
-    others = (cost.sum() - cost) / max(1, len(cost) - 1)
-    return cost.mean() + ((cost - others).detach() * (score - score.detach())).mean()
+    by_state = cost.unflatten(0, (-1, states))
+    return ((by_state.sum(0) - by_state) / max(1, len(by_state) - 1)).flatten()
+
+
+def mean_with_score(cost: Tensor, score: Tensor, baseline: Tensor) -> Tensor:
+    """Return the mean of costs [B], whose gradient includes (cost - baseline) grad score (Williams 1992).
+
+    The constant alpha of the score-function form of [2] eq. 9 has no effect, since E grad log pi = 0.
+    """
+    return cost.mean() + ((cost - baseline).detach() * (score - score.detach())).mean()

@@ -240,7 +240,7 @@ def weights(state: State) -> State:
     return {"params": state["params"], "normalizer": statistics}
 
 
-def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters) -> State:
     """Return a new state with another learner's weights."""
     return state | weights | {"normalizer": state["normalizer"] | weights["normalizer"]}
 

@@ -69,13 +69,16 @@ class Learner:
     The last of every `period` updates is made by `update`, the others by `between`.
     explore(policy, hyper, observation, noise, carried, started [N]) -> (action [N, A], carried) replaces the sampled
     actions of `act` in training; `started` is 1 where an episode begins.
+    observe(statistics, observation [N, D]) -> statistics is called in every vector step, before acting, with the
+    observations to act on; the statistics are under `normalizer` in the state.
     With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called after every `rollout`
     transitions, with all of them in order, row by row; batches are parts of the samples.
 
     Evaluations also measure `value` and, with data = "replay", `diagnosis`, if they are given.
     weights(state) -> the weights saved at a run's end, from which other runs can start
-    start(state, weights, hyper, before) -> an initial state with such weights, of a learner whose hyperparameters were
-    `before`, and targets equal to them; None if runs of an algorithm cannot start from others.
+    start(state, weights, hyper) -> an initial state with such weights, and targets equal to them; None if runs of an
+    algorithm cannot start from others.
+    with_temperature(weights, alpha []) -> the weights with this temperature; None if the algorithm has none.
     """
 
     data: Literal["replay", "rollout"]
@@ -92,13 +95,15 @@ class Learner:
     period: int = 1
     between: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     explore: Callable[..., tuple[Tensor, Any]] | None = None
+    observe: Callable[[State, Tensor], State] | None = None
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     rollout: int = 0
     epochs: int = 1
     value: Value | None = None
     diagnosis: Diagnosis | None = None
     weights: Callable[[State], State] = parameters
-    start: Callable[[State, State, Hyperparameters, Hyperparameters], State] | None = None
+    start: Callable[[State, State, Hyperparameters], State] | None = None
+    with_temperature: Callable[[State, Tensor], State] | None = None
 
     @property
     def noise_dim(self) -> int:

@@ -22,7 +22,15 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import gradients
 from sac_bench.algorithms.adam import adam, adam_init
-from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.config import (
+    MIN_LEARNED_TEMPERATURE,
+    Activation,
+    Layers,
+    PerMember,
+    ReplayConfig,
+    Temperature,
+    option,
+)
 from sac_bench.algorithms.critics import (
     ACTOR_LOSS,
     CRITIC_LOSS,
@@ -40,12 +48,24 @@ from sac_bench.algorithms.critics import (
 )
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
-from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
+from sac_bench.algorithms.policies import (
+    Actor,
+    for_samples,
+    init_policy,
+    leave_one_out,
+    mean_with_score,
+    outputs,
+    policy,
+)
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
 from sac_bench.algorithms.running_stats import empty_statistics, merged, standardized
 
 VERSION = 3
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
+
+
+LOWER_BOUNDS = {"clipped": -20.0, "tanh": -5.0}
+"""Default lower bounds of log sigma, those of the sources of each form."""
 
 
 class SACConfig(ReplayConfig):
@@ -70,10 +90,20 @@ class SACConfig(ReplayConfig):
     actor_delay: int = option(
         1, "critic updates per update of policy and temperature", "1812.05905, Algorithm 1", ge=1, le=1000
     )
+    delay_temperature: bool = option(
+        True, "update the temperature with the policy; false: in every update", "1812.05905, Algorithm 1"
+    )
     gradient_estimator: Literal["reparameterised", "score-function"] = option(
         "reparameterised",
         "gradient of the policy: through its actions, or by their likelihood",
         "1812.05905, eq. 9",
+    )
+    score_samples: int = option(
+        2,
+        "actions per state in a loss by likelihood, if there is no V network: each is compared with the others",
+        "1801.01290: 1, compared with V(s)",
+        ge=2,
+        le=64,
     )
     mixture: int = option(1, "Gaussians in the policy's mixture", "1812.05905, appendix C", ge=1, le=64)
     state_dependent_std: bool = option(
@@ -94,7 +124,7 @@ class SACConfig(ReplayConfig):
     )
     normalize_observations: bool = option(
         False,
-        "standardise observations by the mean and deviation of all batches so far, clipped to 10",
+        "standardise observations by the mean and deviation of all of them so far, clipped to 10",
         "1812.05905: none",
     )
 
@@ -117,11 +147,21 @@ class SACConfig(ReplayConfig):
         ge=0,
         le=1e6,
     )
+    scale_temperature: PerMember[bool] = option(
+        False, "multiply the initial or fixed alpha by reward_scale", "1812.05905: none"
+    )
     temperature_objective: PerMember[Literal["log-alpha", "alpha"]] = option(
         "log-alpha", "[2] eq. 18 with log alpha instead of alpha, or as printed", "softlearning sac.py"
     )
     target_entropy_scale: PerMember[float] = option(
         1.0, "the target entropy is -dim(A) times this, for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100
+    )
+    target_entropy: PerMember[float | None] = option(
+        None,
+        "target entropy in nats, for actions in [-1, 1]; unset: see target_entropy_scale",
+        "1812.05905, table 1 (2101.05982, mbpo_target_entropy_dict.py: -1 to -4)",
+        ge=-1e6,
+        le=1e6,
     )
     entropy_in_backup: PerMember[bool] = option(True, "include the entropy in the value targets", "1812.05905, eq. 3")
     pessimism: PerMember[float] = option(
@@ -133,27 +173,81 @@ class SACConfig(ReplayConfig):
     stochastic_updates: PerMember[bool] = option(
         True, "use sampled actions in losses; false: mean actions, a deterministic policy", "1812.05905, eq. 5 and 9"
     )
-    log_std_min: PerMember[float] = option(-20.0, "lower bound of log sigma", "softlearning gaussian_policy.py", ge=-80)
+    log_std_min: PerMember[float | None] = option(
+        None,
+        "lower bound of log sigma; unset: -20 if clipped, -5 if mapped by a tanh",
+        "softlearning gaussian_policy.py; tanh: denisyarats/pytorch_sac, CleanRL",
+        ge=-80,
+    )
     log_std_max: PerMember[float] = option(2.0, "upper bound of log sigma", "softlearning gaussian_policy.py", le=80)
+
+    @property
+    def option_versions(self) -> dict[str, int]:
+        # Version 1 of the score-function estimate had the mean cost of the batch's other states as baseline.
+        own = {
+            "gradient_estimator": self.gradient_estimator == "score-function",
+            "mixture": self.mixture > 1,
+            "normalize_observations": self.normalize_observations,  # version 1 counted the batches of all updates
+            "log_std_min": self.log_std_form == "tanh" and self.log_std_min is None,  # version 1: -20
+        }
+        return super().option_versions | {option: 2 for option, used in own.items() if used}
+
+    @property
+    def initial_temperature(self) -> Temperature:
+        scale = self.reward_scale if self.scale_temperature else 1.0
+        return Temperature(self.temperature * scale, self.learn_temperature)
+
+    @property
+    def lower_bound(self) -> float:
+        """The lower bound of log sigma."""
+        return LOWER_BOUNDS[self.log_std_form] if self.log_std_min is None else self.log_std_min
+
+    def resolved(self) -> dict[str, Any]:
+        """Return numbers such that the target entropy is target_entropy - target_entropy_scale dim(A)."""
+        nats = {} if self.target_entropy is None else {"target_entropy_scale": 0.0}
+        entropy = {"target_entropy": self.target_entropy or 0.0} | nats
+        own = {"temperature": self.initial_temperature.value, "log_std_min": self.lower_bound}
+        return super().resolved() | entropy | own
 
     @property
     def networks(self) -> int:
         return 2 + self.critics  # and the policy and V, or the policy's target
 
     @property
+    def actions_per_state(self) -> int:
+        """Actions that the policy's loss samples in each state."""
+        by_score = self.gradient_estimator == "score-function" or self.mixture > 1
+        return self.score_samples if by_score and not self.value_network else 1
+
+    @property
+    def rows(self) -> int:
+        return self.batch_size * self.actions_per_state
+
+    @property
     def scratch_bytes(self) -> int:
-        units = self.batch_size * sum(self.layers) if self.dropout else 0
-        return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
+        units = (2 + self.actions_per_state) * self.batch_size * sum(self.layers) if self.dropout else 0
+        return self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_default_bound(cls, values: Any) -> Any:
+        """Treat -20 of the clipped form as unset: it was the default, which no run's id contains."""
+        if not isinstance(values, dict) or values.get("log_std_form", "clipped") != "clipped":
+            return values
+        return {k: v for k, v in values.items() if (k, v) != ("log_std_min", LOWER_BOUNDS["clipped"])}
 
     @model_validator(mode="after")
     def _consistent(self) -> SACConfig:
-        if self.learn_temperature and self.temperature < 1e-6:
+        alpha = self.initial_temperature.value
+        if self.learn_temperature and alpha < MIN_LEARNED_TEMPERATURE:
             raise ValueError(
-                f"temperature = {self.temperature:g} is too low an initial value; set learn_temperature = false, or "
-                "temperature to at least 1e-6"
+                f"temperature = {alpha:g} is too low an initial value; set learn_temperature = false, or "
+                f"temperature to at least {MIN_LEARNED_TEMPERATURE:g}"
             )
-        if self.log_std_min > self.log_std_max:
-            raise ValueError(f"log_std_min = {self.log_std_min} is above log_std_max = {self.log_std_max}")
+        if self.target_entropy is not None and self.target_entropy_scale != 1.0:
+            raise ValueError("target_entropy and target_entropy_scale exclude each other; remove one")
+        if self.lower_bound > self.log_std_max:
+            raise ValueError(f"log_std_min = {self.lower_bound} is above log_std_max = {self.log_std_max}")
         if not self.stochastic_updates and (self.learn_temperature or self.temperature > 0):
             raise ValueError(
                 "stochastic_updates = false leaves no entropy: set learn_temperature = false and temperature = 0"
@@ -199,14 +293,28 @@ def actor_loss(
     alpha: Tensor,
     hyper: Hyperparameters,
     masks: Sequence[Tensor] = (),
+    value: Tensor | None = None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a)."""
-    sample = policy(nets, actor, observation, noise, hyper)
-    q = q_values(nets, critic, observation, sample.action, masks)
+    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a).
+
+    noise [k B, ...] samples k actions in each of B states. `value` [B] is V(s), or None if there is no V network: minus
+    V(s) is the baseline of the score function, as in haarnoja/sac, or else the mean over the state's other actions.
+    """
+    repeated = for_samples(observation, noise)
+    sample = policy(nets, actor, repeated, noise, hyper)
+    q = q_values(nets, critic, repeated, sample.action, masks)
     climbed = torch.where(hyper["actor_objective"] > 0, q[0], pooled(q, hyper["pessimism"]))
     climbed = torch.where(hyper["actor_objective"] > 1, q.mean(0), climbed)
     cost = alpha * sample.log_pi - climbed
-    return mean_with_score(cost, sample.score), (sample.log_pi, sample.action)
+    if sample.score is None:
+        return cost.mean(), (sample.log_pi, sample.action)
+    baseline = leave_one_out(cost, len(observation)) if value is None else -value
+    return mean_with_score(cost, sample.score, baseline), (sample.log_pi, sample.action)
+
+
+def baseline_value(nets: Networks, params: dict[str, Any], observation: Tensor) -> Tensor | None:
+    """Return V [B] for the score function's baseline; None without a V network, or if the policy has no score."""
+    return v_values(nets, params["value"], observation) if nets.by_score and "value" in params else None
 
 
 def temperature_loss(
@@ -227,7 +335,9 @@ METRICS = (CRITIC_LOSS, ACTOR_LOSS, TEMPERATURE_LOSS, Q, Q_TARGET, TEMPERATURE, 
 VALUE_METRICS = (VALUE_LOSS, V)
 """Metrics of a V network."""
 POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
-"""Metrics that only updates of the policy compute."""
+"""Metrics that only updates of the policy or the temperature compute."""
+Moves = tuple[Literal["actor", "temperature"], ...]
+"""What an update moves besides the critics. The temperature moves whenever the policy does."""
 
 
 def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: Hyperparameters) -> State:
@@ -267,11 +377,16 @@ def weights(state: State) -> State:
     return {name: state[name] for name in ("params", "normalizer") if name in state}
 
 
-def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
-    """Return a new state with another learner's weights, including its alpha if both learn it."""
-    both = hyper["learn_temperature"] * before["learn_temperature"] > 0
+def with_temperature(weights: State, alpha: Tensor) -> State:
+    """Return the weights with another alpha [], for a learner that learns it."""
+    return weights | {"params": weights["params"] | {"temperature": alpha.log()}}
+
+
+def start(state: State, weights: State, hyper: Hyperparameters) -> State:
+    """Return a new state with another learner's weights, including its alpha unless that is fixed."""
     own, params = state["params"]["temperature"], weights["params"]
-    params = params | {"temperature": torch.where(both, params["temperature"], own)}
+    learned = hyper["learn_temperature"] > 0
+    params = params | {"temperature": torch.where(learned, params["temperature"], own)}
     targets = {name: tree_map(torch.clone, part) for name, part in followed(params).items() if name in state}
     return state | weights | targets | {"params": params}
 
@@ -305,17 +420,16 @@ def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
 
 
 def update(
-    nets: Networks, moves_policy: bool, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks, moves: Moves, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ) -> tuple[State, dict[str, Tensor]]:
-    """Update (V), Q, then policy and temperature if `moves_policy`, then targets; return state and metrics [].
+    """Update (V), Q, then the policy and the temperature as `moves` says, then targets; return state and metrics [].
 
-    Metrics of the policy are those of its last update, 0 before the first.
+    Metrics of the policy that this update does not compute are those of the last that did, 0 before the first.
     """
     params, adam_state, metrics = dict(state["params"]), dict(state["adam"]), {}
     new = state | {"updates": state["updates"] + 1}
     if "normalizer" in state:
-        new["normalizer"] = merged(state["normalizer"], batch["observation"])
-        seen = {name: standardized(batch[name], new["normalizer"]) for name in ("observation", "next_observation")}
+        seen = {name: standardized(batch[name], state["normalizer"]) for name in ("observation", "next_observation")}
         batch = batch | seen
     observation, next_observation = batch["observation"], batch["next_observation"]
     spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
@@ -346,16 +460,21 @@ def update(
 
     target = bellman_target(batch, next_value, hyper)
     q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
-    if moves_policy:
+    if "actor" in moves:
+        v = baseline_value(nets, params, observation)
         log_pi, action = descend(
-            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
+            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor"), v
         )
-        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1]
+    elif "temperature" in moves:
+        repeated = for_samples(observation, spread["policy"])
+        sample = policy(nets, params["actor"], repeated, spread["policy"], hyper)
+        log_pi, action = sample.log_pi, sample.action
+    if "temperature" in moves:
+        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
         descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
         metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
-    else:
-        metrics |= state["of_policy"]
     if "of_policy" in state:
+        metrics = state["of_policy"] | metrics
         new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
 
     online = {name: part for name, part in followed(params).items() if name in state}
@@ -386,22 +505,25 @@ def diagnose(
 ) -> dict[str, Tensor]:
     """Return the variance of the policy's gradient on a batch over sampled actions, by both estimators of `policies`.
 
-    noise["gradient"] is [K, B, A] ([2] section 4.2). NaN if losses use mean actions. Dropout is off.
+    noise["gradient"] is [K, B, A] ([2] section 4.2), and noise["others"], if there is no V network, that of the other
+    actions per state which the score function's baseline requires. NaN if losses use mean actions. Dropout is off.
     """
     observation = batch["observation"]
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
     params, alpha, results = state["params"], temperature(state["params"], hyper), {}
     sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
-    for metric, by_score in ((gradients.VARIANCE_SCORE_FUNCTION, True), (gradients.VARIANCE_REPARAMETERISED, False)):
-        loss = partial(grad(actor_loss, has_aux=True), params["actor"], replace(nets, score_function=by_score))
+    for metric, by_score in ((gradients.VARIANCE_LIKELIHOOD_RATIO, True), (gradients.VARIANCE_REPARAMETERISED, False)):
+        own = replace(nets, score_function=by_score)
+        sampled_by = torch.cat(list(noise.values()), dim=1) if own.by_score else noise["gradient"]
+        v = baseline_value(own, params, observation)
+        loss = partial(grad(actor_loss, has_aux=True), params["actor"], own)
 
-        def gradient(z: Tensor, loss: Callable[..., Any] = loss) -> Any:
-            return loss(params["critic"], observation, z, alpha, hyper)[0]
+        def gradient(z: Tensor, loss: Callable[..., Any] = loss, v: Tensor | None = v) -> Any:
+            return loss(params["critic"], observation, z, alpha, hyper, (), v)[0]
 
-        variance, squared_norm = gradients.gradient_spread(
-            gradient, noise["gradient"], max(1, ROWS // len(observation))
-        )
+        together = max(1, ROWS // sampled_by.shape[1])
+        variance, squared_norm = gradients.gradient_spread(gradient, sampled_by, together)
         results[metric.name] = sampled * variance
     return results | {gradients.SQUARED_NORM.name: sampled * squared_norm}
 
@@ -429,25 +551,31 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         config.target_critics,
     )
     extra_noise = int(config.mixture > 1)
+    between: Moves = () if config.delay_temperature else ("temperature",)
     draws = min(GRADIENTS, max(2, MOST_ROWS // b))
-    update_noise: Shapes = {"policy": (b, a + extra_noise)}
+    diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
+    if not config.value_network:
+        diagnosis_noise["others"] = (draws, (config.score_samples - 1) * b, a + extra_noise)
+    update_noise: Shapes = {"policy": (config.rows, a + extra_noise)}
     if not config.value_network:
         update_noise["next_policy"] = (b, a + extra_noise)
     update_uniforms: Shapes = {"target_critics": (config.critics,)} if config.target_critics else {}
     if config.dropout:
-        passes = {"target": config.target_critics or config.critics, "critic": config.critics, "actor": config.critics}
+        passes = {
+            "target": (config.target_critics or config.critics, b),
+            "critic": (config.critics, b),
+            "actor": (config.critics, config.rows),
+        }
         update_uniforms |= {
-            f"dropout/{name}/{i}": (critics, b, units)
-            for name, critics in passes.items()
-            for i, units in enumerate(hidden)
+            f"dropout/{name}/{i}": (*shape, units) for name, shape in passes.items() for i, units in enumerate(hidden)
         }
     return Learner(
         data="replay",
         init=partial(init, config, nets, a),
         policy=acting,
         act=partial(act, replace(nets, precision="float32")),
-        update=partial(update, nets, True),
-        between=partial(update, nets, False),
+        update=partial(update, nets, ("actor", "temperature")),
+        between=partial(update, nets, between),
         period=config.actor_delay,
         action_dim=a,
         update_noise=update_noise,
@@ -456,9 +584,9 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         batch_size=b,
         metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
-        diagnosis=Diagnosis(
-            partial(diagnose, nets), {"gradient": (draws, b, a + extra_noise)}, names(gradients.METRICS)
-        ),
+        diagnosis=Diagnosis(partial(diagnose, nets), diagnosis_noise, names(gradients.METRICS)),
+        observe=merged if config.normalize_observations else None,
         weights=weights,
         start=start,
+        with_temperature=with_temperature,
     )

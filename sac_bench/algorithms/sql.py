@@ -55,7 +55,7 @@ class SQLConfig(ReplayConfig):
     batch_size: int = option(128, "transitions per update", CODE, ge=1, le=65536)
     learning_starts: int = option(
         1000,
-        "steps of uniformly random actions before the first update",
+        "steps before the first update; see random_steps and min_replay",
         CODE + ": as many of the untrained sampler's",
         ge=0,
     )
@@ -262,7 +262,7 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters) -> State:
     """Return a new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"]["critic"])}
 

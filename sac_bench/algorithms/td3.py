@@ -46,7 +46,10 @@ class TD3Config(ReplayConfig):
     algorithm: ClassVar[str] = "td3"
 
     learning_starts: int = option(
-        25000, "steps of uniformly random actions before the first update", "sfujim/TD3 main.py: start_timesteps", ge=0
+        25000,
+        "steps before the first update; see random_steps and min_replay",
+        "sfujim/TD3 main.py: start_timesteps",
+        ge=0,
     )
     layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "sfujim/TD3 TD3.py")
     activation: Activation = option("relu", "nonlinearity of the hidden layers", "1802.09477, appendix C")
@@ -172,7 +175,7 @@ def acting(state: State) -> dict[str, Any]:
     return {"actor": state["params"]["actor"]}
 
 
-def start(state: State, weights: State, hyper: Hyperparameters, before: Hyperparameters) -> State:
+def start(state: State, weights: State, hyper: Hyperparameters) -> State:
     """Return a new state with another learner's weights."""
     return state | weights | {"target": tree_map(torch.clone, weights["params"])}
 

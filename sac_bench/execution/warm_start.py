@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Sequence
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sac_bench.algorithms.protocol import Hyperparameters
 from sac_bench.errors import InputError
 from sac_bench.spec import warm_start
 from sac_bench.spec.run import RunSpec, WarmStart
@@ -73,14 +72,13 @@ def settle(waiting_runs: Sequence[RunSpec], store: Store) -> bool:
     return any(spec.start and _has_finished(spec.start, store) for spec in waiting_runs)
 
 
-def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], Hyperparameters]:
-    """Return a run's initial weights, by name, and its parent's hyperparameters; InputError if there are no weights."""
+def read(store: Store, start: WarmStart) -> dict[str, Tensor]:
+    """Return the weights at the end of a run's parent, by name; InputError if there are none."""
     _check_weights(start, store)
     run = store.run(start.run)
     check(run.weights, run.status()["weights"])
     with safe_open(run.weights, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors, run.spec().config.hyperparameter_tensors()
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _has_finished(start: WarmStart, store: Store) -> bool:

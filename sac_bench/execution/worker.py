@@ -118,7 +118,7 @@ class Worker:
                     raise InputError(f"{run.path} was trained, and its replay is gone; --retrain trains it again")
             for m, (run, spec) in enumerate(zip(self.runs, self._specs, strict=True)):
                 if spec.start and run in self._own_runs:
-                    trainer.start(m, *warm_start.read(self.store, spec.start))
+                    trainer.start(m, warm_start.read(self.store, spec.start), spec.start.temperature)
         trainer.progress.stopped = [
             stopped or run not in self._own_runs
             for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)

@@ -143,6 +143,11 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
             variant.name: VariantRecord(
                 algorithm=variant.algorithm,
                 version=ALGORITHMS[variant.algorithm].version,
+                option_versions={
+                    option: version
+                    for config in variant.configs.values()
+                    for option, version in config.option_versions.items()
+                },
                 scored_by=ALGORITHMS[variant.algorithm].scored_by,
                 overrides=variant.overrides,
                 steps=variant.steps,

@@ -36,6 +36,8 @@ class VariantRecord(_Record):
     algorithm: str
     version: int | None = None
     """The version of the algorithm that trained it; None if it was not recorded."""
+    option_versions: dict[str, int] = {}
+    """Versions of the options that its configs use, above 1 (`TrainingConfig.option_versions`)."""
     scored_by: Literal["mean", "sample"] = "mean"
     overrides: dict[str, Any] = {}
     steps: dict[str, int]

@@ -72,7 +72,7 @@ MEASURES = {
     "area": Measure("mean return over the whole curve"),
     "spread": Measure("distance of a seed's score from the median seed's", True, False),
     "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False, False),
-    "gradient_variance_score_function": Measure("log10 variance of the score function's gradient", False, False),
+    "gradient_variance_likelihood_ratio": Measure("log10 variance of the likelihood ratio's gradient", False, False),
     **{
         name: Measure(one.label, one.unit == "return", one.unit == "return" and not name.startswith("lost"))
         for name, one in ROBUSTNESS.items()

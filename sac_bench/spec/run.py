@@ -21,10 +21,18 @@ from sac_bench.errors import InputError
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Initial weights of a run: those at the end of the run with this id, at these steps."""
+    """Initial weights of a run: those at the end of the run with this id, at these steps.
+
+    temperature: the initial temperature; None if it is that of these weights, or if there is none or a fixed one.
+    """
 
     run: str
     steps: int
+    temperature: float | None = None
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as JSON values, without a temperature of None."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,9 @@ class RunSpec:
         """Return the values that the id is a hash of.
 
         Of the config it contains only what differs from the defaults. So a new option does not change existing ids,
-        and a changed default requires a new `semantics`. It contains the definition of a custom environment or
-        algorithm; InputError if the source cannot be read.
+        and a changed default requires a new `semantics`. Where only the numbers of one option change, the config has a
+        new version of that option (`TrainingConfig.option_versions`). It contains the definition of a custom
+        environment or algorithm; InputError if the source cannot be read.
         """
         definitions = self._definitions()
         for what, definition in definitions.items():
@@ -55,7 +64,8 @@ class RunSpec:
                     f"{what} {getattr(self, what)!r}: its source cannot be read: {missing[0]!r} is not a module "
                     "with a file (for example a notebook or a console); write it to a file and --import that"
                 )
-        start = {"start": asdict(self.start)} if self.start else {}
+        start = {"start": self.start.as_plain()} if self.start else {}
+        versions = {"option_versions": self.config.option_versions} if self.config.option_versions else {}
         own = {f"{what}_definition": definition for what, definition in definitions.items() if definition}
         return {
             "algorithm": self.algorithm,
@@ -64,7 +74,7 @@ class RunSpec:
             "backend": describe(self.env).backend,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
-        } | (start | own)
+        } | (start | versions | own)
 
     def _definitions(self) -> dict[str, sources.Definition]:
         return {"env": describe(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}
@@ -86,6 +96,10 @@ class RunSpec:
         for key, name in (("semantics", f"semantics {{}} of {self.algorithm}"), ("backend", "{}")):
             if written.get(key) != current[key]:
                 differences.append(f"{name.format(written.get(key))} (now {current[key]})")
+        before, now = written.get("option_versions", {}), self.config.option_versions
+        for option in sorted({*before, *now}):
+            if before.get(option, 1) != now.get(option, 1):
+                differences.append(f"version {before.get(option, 1)} of option {option} (now {now.get(option, 1)})")
         return differences
 
     @cached_property

@@ -34,7 +34,7 @@ class Variant:
 
     def run(self, env: str, seed: int) -> RunSpec:
         """Return its run on an environment with a seed."""
-        start = self.parent.warm_start(seed) if self.parent else None
+        start = self.parent.warm_start(self.configs[env], seed) if self.parent else None
         return RunSpec(self.algorithm, self.configs[env], env, seed, start)
 
 
@@ -61,10 +61,14 @@ def check_steps(variant: Variant, where: str) -> None:
 
 @dataclass(frozen=True)
 class Parent:
-    """The parent of a variant: another variant on one environment, with the steps to start from."""
+    """The parent of a variant: another variant on one environment, with the steps to start from.
+
+    temperature: the one that learned temperatures start at: "keep" the parent's, their "own" option's, or a number.
+    """
 
     variant: Variant
     env: str
+    temperature: str | float = "keep"
 
     @property
     def steps(self) -> int:
@@ -74,6 +78,14 @@ class Parent:
         """Return the parent run with this seed."""
         return self.variant.run(self.env, seed)
 
-    def warm_start(self, seed: int) -> WarmStart:
-        """Return the warm start from the parent run with this seed, for a run's spec."""
-        return WarmStart(self.run(seed).id, self.steps)
+    def warm_start(self, config: TrainingConfig, seed: int) -> WarmStart:
+        """Return the warm start of a run with this config and seed, for its spec."""
+        return WarmStart(self.run(seed).id, self.steps, self._temperature(config))
+
+    def _temperature(self, config: TrainingConfig) -> float | None:
+        own, before = config.initial_temperature, self.variant.configs[self.env].initial_temperature
+        if own is None or before is None or not own.learned:
+            return None
+        if self.temperature == "keep":
+            return None if before.learned else before.value  # a learned one is in the weights
+        return own.value if self.temperature == "own" else float(self.temperature)

@@ -1,7 +1,7 @@
 """Warm starts: a variant whose runs take their initial weights from runs of a parent variant with the same seed.
 
 [variants.NAME]
-start = { variant = "sac", env = "HalfCheetah-v5", steps = 20000 }
+start = { variant = "sac", env = "HalfCheetah-v5", steps = 20000, temperature = "own" }
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import TrainingConfig
+from sac_bench.algorithms.config import MIN_LEARNED_TEMPERATURE, TrainingConfig
 from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.checking import check
 from sac_bench.envs.pool import describe
@@ -27,14 +27,23 @@ LONGEST_CHAIN = 10
 Runs = list[tuple[Variant, RunSpec]]
 
 
+def _temperature(value: Any) -> str | float:
+    """Check the key `temperature`; ValueError if it is invalid."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value in ("keep", "own") or (is_number and MIN_LEARNED_TEMPERATURE <= value <= 1e6):
+        return value
+    raise ValueError(f'must be "keep", "own" or a number between {MIN_LEARNED_TEMPERATURE:g} and 1e6, not {value!r}')
+
+
 class _Table(BaseModel):
-    """The table `start` of a variant."""
+    """The table `start` of a variant. `temperature` is None if the file does not say it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     variant: str
     env: str
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    temperature: Annotated[Any, AfterValidator(_temperature)] = None
 
 
 def tables_of(variants: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, _Table]:
@@ -76,10 +85,12 @@ def link_parents(
         if source is None or source.generation == LONGEST_CHAIN:
             raise InputError(f"{place}: a chain of starts must not be longer than {LONGEST_CHAIN}")
         count = steps or table.steps or source.steps[table.env]
+        if source.parent is not None and table.env not in envs:
+            _check(tables[source.name], source.parent, source, table.env, _place(where, source.name))
         source = replace(source, configs={table.env: source.configs[table.env]}, steps={table.env: count})
-        parent = Parent(source, table.env)
+        parent = Parent(source, table.env, "keep" if table.temperature is None else table.temperature)
         for env in envs:
-            _check_fit(parent, variant, env, place)
+            _check(table, parent, variant, env, place)
         linked[name] = replace(variant, parent=parent)
         return linked[name]
 
@@ -115,6 +126,12 @@ def with_parents(runs: Runs, needs: Callable[[Variant, RunSpec], bool] = lambda 
     return all_runs
 
 
+def _check(table: _Table, parent: Parent, variant: Variant, env: str, place: str) -> None:
+    """Raise InputError unless the variant's runs on `env` can start from the parent as the table says."""
+    _check_fit(parent, variant, env, place)
+    _check_temperature(table, parent, variant, env, place)
+
+
 def _check_fit(parent: Parent, variant: Variant, env: str, place: str) -> None:
     """Raise InputError unless the weights of the parent's runs have the shapes of the variant's runs on `env`."""
     source = parent.variant
@@ -141,6 +158,35 @@ def _check_fit(parent: Parent, variant: Variant, env: str, place: str) -> None:
                 f"{place}: does not fit: {part} is {_shape(source_shapes, part)} in {source.name!r} and "
                 f"{_shape(shapes, part)} here, on {env}"
             )
+
+
+def _check_temperature(table: _Table, parent: Parent, variant: Variant, env: str, place: str) -> None:
+    """Raise InputError unless the temperature of the variant's runs on `env` can start as the table says."""
+    own, before = variant.configs[env].initial_temperature, parent.variant.configs[parent.env].initial_temperature
+    if own is None or before is None:
+        if table.temperature is not None:
+            raise InputError(f"{place}: temperature: {variant.algorithm} has no temperature; remove this key")
+        return
+    if not own.learned:
+        if table.temperature not in (None, "own"):
+            raise InputError(
+                f"{place}: temperature: this variant's is fixed on {env} (learn_temperature = false) and remains "
+                f"{own.value:g}; remove this key"
+            )
+        return
+    if parent.temperature != "keep":
+        return
+    on = variant.overrides.get("on", {}).get(env, {})
+    if "temperature" in {**variant.overrides, **on}:
+        raise InputError(
+            f"{place}: the variant sets temperature = {own.value:g}, but starts with its parent's; write temperature = "
+            '"own" in start, or remove the option'
+        )
+    if not before.learned and before.value < MIN_LEARNED_TEMPERATURE:
+        raise InputError(
+            f"{place}: a learned temperature cannot start at that of {parent.variant.name!r}, {before.value:g}; write "
+            'temperature = "own" or a number in start'
+        )
 
 
 def _sizes(env: str) -> tuple[int, int]:

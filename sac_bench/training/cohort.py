@@ -83,6 +83,7 @@ class Cohort:
         )
         self._act: Callable[..., Any] = self._act_all
         self._explore: Callable[..., Tensor] = self._explore_all
+        self._observe: Callable[..., None] = self._observe_all
         self._prepare: Callable[..., Data] = self._prepare_all
         self._samples: Data = None
         self._update: Callable[..., None] = partial(self._update_all, learner.update)
@@ -91,6 +92,7 @@ class Cohort:
             use_vector_functions()
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
+            self._observe = torch.compile(self._observe_all, fullgraph=True)
             self._prepare = torch.compile(self._prepare_all, fullgraph=True)
             self._update = self._program(self._update)
             self._between = self._program(self._between)
@@ -105,20 +107,21 @@ class Cohort:
         weights = named_tensors(self.learner.weights(self._of_member(m)))
         return {name: leaf.cpu().clone() for name, leaf in weights.items()}
 
-    def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
-        """Set the initial weights of member m to those of a learner whose hyperparameters were `before`.
+    def start(self, m: int, weights: Mapping[str, Tensor], temperature: float | None = None) -> None:
+        """Set the initial weights of member m to another learner's, with this temperature in place of their own.
 
         Call it before the first update. Raises InputError if the weights do not fit.
         """
         state = self._of_member(m)
-
-        def converted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: leaf.to(self.device, self.dtype) for name, leaf in tensors.items()}
-
-        initial = with_tensors(self.learner.weights(state), converted(weights))
+        converted = {name: leaf.to(self.device, self.dtype) for name, leaf in weights.items()}
+        initial = with_tensors(self.learner.weights(state), converted)
+        if temperature is not None:
+            assert self.learner.with_temperature is not None
+            alpha = torch.tensor(temperature, dtype=self.dtype, device=self.device)
+            initial = self.learner.with_temperature(initial, alpha)
         hyper = {name: values[m] for name, values in self.hyper.items()}
         assert self.learner.start is not None
-        new = self.learner.start(state, initial, hyper, converted(before))
+        new = self.learner.start(state, initial, hyper)
         tree_map(lambda old, new: old.copy_(new), state, new)
 
     def _of_member(self, m: int) -> State:
@@ -128,6 +131,11 @@ class Cohort:
     def act(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return sampled and mean actions [M, N, A] of observation [M, N, D], normal noise [M, N, noise_dim]."""
         return self._act(self.learner.policy(self.state), self.hyper, observation, noise)
+
+    def observe(self, observation: Tensor) -> None:
+        """Add the observations of a vector step [M, N, D] to the members' statistics, if their algorithm has any."""
+        if self.learner.observe is not None:
+            self._observe(self.state["normalizer"], observation)
 
     def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
         """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at vector step [].
@@ -240,6 +248,11 @@ class Cohort:
         healthy &= values.isfinite().all(1)
         sums += torch.where(healthy[:, None], values, 0.0)
         counts += healthy
+
+    def _observe_all(self, statistics: State, observation: Tensor) -> None:
+        assert self.learner.observe is not None
+        new = torch.func.vmap(self.learner.observe)(statistics, observation.to(self.dtype))
+        tree_map(lambda old, new: old.copy_(new), statistics, new)
 
     def _explore_all(
         self,

@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
-from sac_bench.algorithms.protocol import Hyperparameters
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.envs.guard import Fails, Stop, diverged, failed
 from sac_bench.envs.pool import Pool, describe
@@ -155,10 +154,11 @@ class Trainer:
         self.replay.add(action, step)
 
     def _actions(self) -> np.ndarray:
-        """Return actions [M*N, A]: uniform for `random_steps`, then the policies'."""
+        """Return actions [M*N, A]: uniform for `warmup_steps`, then the policies', which count the observations."""
         step = self.replay.clock()
-        warm = step >= self.config.random_steps // self.config.num_envs
+        warm = step >= self.config.warmup_steps // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
+        self.cohort.observe(observation)
         action = self.cohort.explore(observation, self.replay.started(), step, warm)
         return action[: self.members].flatten(0, 1).cpu().numpy()
 
@@ -314,10 +314,10 @@ class Trainer:
                 f"{self.env.id} did not replay to the same state: it depends on more than seeds and actions"
             )
 
-    def start(self, m: int, weights: Mapping[str, Tensor], before: Hyperparameters) -> None:
+    def start(self, m: int, weights: Mapping[str, Tensor], temperature: float | None) -> None:
         """Start member m, and its copies, from another learner's weights (`Cohort.start`)."""
         for place in range(m, self.cohort.size, self.members):
-            self.cohort.start(place, weights, before)
+            self.cohort.start(place, weights, temperature)
 
     def _without_copies(self, tree: Any) -> Any:
         """Return tensors without the members that are copies."""

@@ -101,7 +101,8 @@ class SoftActorCritic:
         d, a = dims
         self.c, self.action_dim = c, a
         self.actor, self.critics, self.value = actor.copy(), [q.copy() for q in critics], value
-        self.log_alpha = np.log(c["temperature"]) if c["temperature"] else 0.0
+        self.first_alpha = c["temperature"] * (c["reward_scale"] if c["scale_temperature"] else 1.0)
+        self.log_alpha = np.log(self.first_alpha) if self.first_alpha else 0.0
         self.targets = [value.copy()] if value is not None else [q.copy() for q in critics]
         k = c["mixture"]
         self.average_actor = actor.copy()  # [2] has none; it moves as the targets do
@@ -120,7 +121,7 @@ class SoftActorCritic:
 
     @property
     def alpha(self) -> float:
-        return float(np.exp(self.log_alpha)) if self.c["learn_temperature"] else self.c["temperature"]
+        return float(np.exp(self.log_alpha)) if self.c["learn_temperature"] else self.first_alpha
 
     # -- the functions of the papers ----------------------------------------------------------------------------
 
@@ -135,6 +136,8 @@ class SoftActorCritic:
         out = out.reshape(len(s), k, -1)
         mu, log_sigma = (out, np.tile(own, (len(s), 1, 1))) if len(own) else (out[..., :a], out[..., a:])
         low, high = c["log_std_min"], c["log_std_max"]
+        if low is None:
+            low = -5 if c["log_std_form"] == "tanh" else -20
         if c["log_std_form"] == "tanh":
             log_sigma = low + (high - low) * (np.tanh(log_sigma) + 1) / 2
         else:
@@ -236,15 +239,28 @@ class SoftActorCritic:
         ]
 
         # J_pi on the critics just updated, the noise reparameterised: [1] eq. 12, [2] eq. 9.
+        states, actions = s, len(noise["policy"]) // len(s)  # where choices have no path: several actions per state
+        s = np.tile(s, (actions, 1))
+
         def cost(phi: Array) -> Any:
             sampled, log_pi = self.pi(phi, s, noise["policy"])
             qs = [self.q(q, s, sampled, self.masks(noise, "actor", i)) for i, q in enumerate(self.critics)]
             climbed = {"first": qs[0], "mean": sum(qs) / len(qs), "pooled": self.pool(qs)}[c["actor_objective"]]
             return alpha * log_pi - climbed
 
-        # What has no path from noise to action: costs, less the mean of the others, times a log-probability.
+        # What has no path from noise to action: costs, less -V(s) or the mean of the state's others, times a
+        # log-probability.
         f, weights = cost(self.actor), self.gaussians(self.actor, s)[0]
-        less = np.array([f[b] - (np.delete(f, b).mean()) for b in range(len(f))])
+        if self.value is not None:
+            less = f + self.v(self.value, s)
+        else:
+            b = len(states)
+            less = np.array(
+                [
+                    f[i] - sum(f[j] for j in range(len(f)) if j % b == i % b and j != i) / max(1, actions - 1)
+                    for i in range(len(f))
+                ]
+            )
         k, drawn = self.choose(weights, noise["policy"]), np.arctanh(self.pi(self.actor, s, noise["policy"])[0])
 
         def surrogate(phi: Array) -> Any:
@@ -256,14 +272,17 @@ class SoftActorCritic:
         sampled, log_pi = self.pi(self.actor, s, noise["policy"])
         self.updates += 1
         moves = self.updates % c["actor_delay"] == 0
+        if moves or not c["delay_temperature"]:
+            self.of_policy |= {"saturation": np.mean(np.abs(sampled) > 0.99), "entropy": float(-np.mean(log_pi))}
         if moves:
-            self.of_policy = {"actor_loss": np.mean(f), "saturation": np.mean(np.abs(sampled) > 0.99)}
-            self.of_policy["entropy"] = float(-np.mean(log_pi))
+            self.of_policy["actor_loss"] = np.mean(f)
             self.actor = self.adam_actor.step(self.actor, gradient(surrogate, self.actor))
 
         # J(alpha): [2] eq. 18, as printed or with log alpha in the place of alpha, as the authors' code.
-        if c["learn_temperature"] and moves:
-            target_entropy = -c["target_entropy_scale"] * self.action_dim
+        if c["learn_temperature"] and (moves or not c["delay_temperature"]):
+            target_entropy = c["target_entropy"]
+            if target_entropy is None:
+                target_entropy = -c["target_entropy_scale"] * self.action_dim
             form = np.exp if c["temperature_objective"] == "alpha" else lambda x: x
             j_alpha = lambda x: np.mean(-form(x[0]) * (log_pi + target_entropy))
             now = np.array([self.log_alpha])

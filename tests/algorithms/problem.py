@@ -61,6 +61,11 @@ class Problem:
             "next_observation": self.normal(B, D),
         }
 
+    def observe(self, observation: Tensor) -> None:
+        """Add observations [N, D] to the statistics, if the learner keeps any."""
+        if self.learner.observe is not None:
+            self.state = self.state | {"normalizer": self.learner.observe(self.state["normalizer"], observation)}
+
     def update(self, number: int, batch: Batch, noise: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
         """State and metrics after an update that `number` others came before."""
         own = self.learner

@@ -44,6 +44,8 @@ STRUCTURES = [
     {"reward_scale": 3.0, "temperature": 0.4},
     {"mixture": 2, "normalize_observations": True, "actor_objective": "mean", "pessimism": 0.2},
     {"gradient_estimator": "score-function", "state_dependent_std": False, "learn_temperature": False},
+    {"value_network": True},
+    {"score_samples": 4, "normalize_observations": True},
 ]
 
 
@@ -56,19 +58,24 @@ def test_sac_measures_the_variance_of_its_actors_gradient(structure):
         learner.update.args[0],
         *(tree_map(lambda leaf: leaf[0], tree) for tree in (trained.state, trained.hyper)),
     )
-    noise = torch.randn(*learner.diagnosis.noise["gradient"], generator=torch.Generator().manual_seed(1)).double()
-    assert len(noise) == 32
-    found = learner.diagnosis.of(state, hyper, data, {"gradient": noise})
+    generator = torch.Generator().manual_seed(1)
+    noise = {n: torch.randn(*s, generator=generator).double() for n, s in learner.diagnosis.noise.items()}
+    assert all(len(drawn) == 32 for drawn in noise.values())
+    found = learner.diagnosis.of(state, hyper, data, noise)
     observation = data["observation"]
     if "normalizer" in state:
         observation = sac.standardized(observation, state["normalizer"])
     alpha = state["params"]["temperature"].exp() if config.learn_temperature else torch.tensor(1.0)
-    for name, by_score in (("reparameterised", False), ("score_function", True)):
-        gradients = []
-        for z in noise:
+    value = sac.v_values(nets, state["params"]["value"], observation) if config.value_network else None
+    for name, by_score in (("reparameterised", False), ("likelihood_ratio", True)):
+        gradients, own = [], replace(nets, score_function=by_score)
+        for i in range(32):
             actor = tree_map(lambda leaf: leaf.clone().requires_grad_(), state["params"]["actor"])
+            z = noise["gradient"][i]
+            if (by_score or config.mixture > 1) and not config.value_network:
+                z = torch.cat([z, noise["others"][i]])  # as training by this estimator
             loss, _ = sac.actor_loss(
-                actor, replace(nets, score_function=by_score), state["params"]["critic"], observation, z, alpha, hyper
+                actor, own, state["params"]["critic"], observation, z, alpha, hyper, value=value if by_score else None
             )
             gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, tree_leaves(actor))]))
         mean = sum(gradients) / 32

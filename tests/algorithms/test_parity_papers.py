@@ -39,6 +39,9 @@ AXES = {
         "critic_lr": 3e-3,
         "temperature_lr": 0.1,
     },
+    "target-entropy-in-nats": {"target_entropy": -0.7, "temperature_lr": 0.1},
+    "scaled-temperature": {"scale_temperature": True, "reward_scale": 5.0, "temperature": 0.3},
+    "scaled-fixed-temperature": V | {"scale_temperature": True, "reward_scale": 5.0, "temperature": 0.3},
     "clipped-deviation": {"log_std_min": -0.1, "log_std_max": 0.1},
     "deterministic": {
         "learn_temperature": False,
@@ -53,9 +56,19 @@ AXES = {
     "silu": {"activation": "silu"},
     "gelu": {"activation": "gelu"},
     "score-function": {"gradient_estimator": "score-function", "actor_objective": "mean"},
+    "score-function-v-network": V | {"gradient_estimator": "score-function", "temperature": 0.3, "value_lr": 0.1},
+    "score-function-three-actions": {
+        "gradient_estimator": "score-function",
+        "score_samples": 3,
+        "dropout": True,
+        "dropout_rate": 0.3,
+    },
     "delayed-actor": {"actor_delay": 3, "target_period": 2, "tau": 0.5},
+    "delayed-actor-alone": {"actor_delay": 3, "delay_temperature": False, "temperature_lr": 0.1},
+    "delayed-actor-alone-v-network": {"actor_delay": 2, "delay_temperature": False, "value_network": True},
     "temperature-as-printed": {"temperature_objective": "alpha", "temperature": 0.3, "temperature_lr": 0.1},
-    "deviation-by-tanh": {"log_std_form": "tanh", "log_std_min": -5.0},
+    "deviation-by-tanh": {"log_std_form": "tanh"},
+    "deviation-by-tanh-to-minus-three": {"log_std_form": "tanh", "log_std_min": -3.0},
     "deviation-of-its-own": {"state_dependent_std": False, "actor_lr": 1e-2},
     "averaged-policy": {"target_policy": True, "tau": 0.1, "actor_lr": 1e-2, "actor_delay": 2},
     "mixture": {"mixture": 3, "actor_lr": 1e-2},
@@ -86,6 +99,7 @@ def test_parity_with_the_papers(axis):
     for number in range(10):
         batch, noise = problem.batch(), problem.noise()
         expected = paper.update({k: v.numpy() for k, v in batch.items()}, {k: v.numpy() for k, v in noise.items()})
+        problem.observe(batch["observation"])
         problem.state, metrics = problem.update(number, batch, noise)
         for name, value in expected.items():
             assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-9), name

@@ -1,7 +1,5 @@
 """SAC's pieces by answers a reader can check by hand; whole updates are checked in test_parity_*.py."""
 
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import given
@@ -68,6 +66,47 @@ def test_fixed_temperature_stays_and_zero_exists():
     assert all(p.isfinite().all() for p in tree_leaves(new["params"]))
 
 
+def test_the_target_entropy_in_nats_is_that_of_a_share_of_the_dimensions():
+    assert A == 2
+    by_nats, by_scale = Problem(target_entropy=-3.0), Problem(target_entropy_scale=1.5)
+    for problem in (by_nats, by_scale):
+        problem.state, _ = updated(problem)
+    ours, theirs = (problem.state["params"]["temperature"] for problem in (by_nats, by_scale))
+    torch.testing.assert_close(ours, theirs, rtol=1e-15, atol=0)
+    zero = SACConfig(target_entropy=0.0).hyperparameters()
+    assert (zero["target_entropy"], zero["target_entropy_scale"]) == (0.0, 0.0)
+    unset = SACConfig(target_entropy_scale=0.5).hyperparameters()
+    assert (unset["target_entropy"], unset["target_entropy_scale"]) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_scaled_temperature_keeps_the_ratio_of_entropy_to_reward_at_the_start(learned):
+    def q_target(scale):
+        problem = Problem(scale_temperature=True, reward_scale=scale, temperature=0.3, learn_temperature=learned)
+        critic = problem.state["target"]
+        last = critic[-1]._replace(weight=scale * critic[-1].weight, bias=scale * critic[-1].bias)
+        problem.state["target"] = (*critic[:-1], last)  # the Q of scaled rewards
+        return updated(problem)[1]
+
+    metrics = q_target(5.0)
+    assert float(metrics["temperature"]) == pytest.approx(1.5)
+    assert float(metrics["q_target"]) == pytest.approx(5 * float(q_target(1.0)["q_target"]))
+    assert SACConfig(reward_scale=5.0).initial_temperature == (1.0, True)
+
+
+def test_the_policy_and_targets_may_be_delayed_without_the_temperature_as_in_td3():
+    problem = Problem(actor_delay=2, target_period=2, delay_temperature=False)
+    for number in range(6):
+        before = problem.state["params"], problem.state["target"]
+        problem.state, metrics = problem.update(number, problem.batch(), problem.noise())
+        params, target = problem.state["params"], problem.state["target"]
+        moved = not torch.equal(vector(params["actor"]), vector(before[0]["actor"]))
+        assert moved == (not torch.equal(vector(target), vector(before[1]))) == (number % 2 == 1)
+        assert params["temperature"] != before[0]["temperature"]
+        assert (metrics["actor_loss"] != 0) == (number > 0)
+        assert metrics["entropy"] != 0
+
+
 @pytest.mark.parametrize("value_network", [False, True])
 def test_hard_copies_every_period(value_network):
     problem = Problem(tau=1.0, target_period=3, value_network=value_network)
@@ -99,6 +138,8 @@ def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
         ({"critics": 3, "target_critics": 4}, "target_critics = 4 is above critics = 3"),
         ({"value_network": True, "target_critics": 1}, "require value_network = false"),
         ({"value_network": True, "target_policy": True}, "require value_network = false"),
+        ({"target_entropy": -3.0, "target_entropy_scale": 0.5}, "exclude each other; remove one"),
+        ({"scale_temperature": True, "reward_scale": 1e-7}, "temperature = 1e-07 is too low an initial value"),
     ],
 )
 def test_what_has_no_meaning_together_is_refused(settings, words):
@@ -107,13 +148,14 @@ def test_what_has_no_meaning_together_is_refused(settings, words):
         SACConfig.model_validate(fixed | settings)
 
 
-def test_observations_are_normalised_by_all_batches_so_far_in_updates_and_in_acting():
+def test_observations_are_normalised_by_all_so_far_in_updates_and_in_acting():
     problem, seen = Problem(normalize_observations=True), []
     offset = torch.tensor([100.0, -3.0, 0.0], dtype=torch.float64)
     for _ in range(3):
         batch = problem.batch()
         batch["observation"] = 5 * batch["observation"] + offset
         seen.append(batch["observation"])
+        problem.observe(batch["observation"])
         problem.state, _ = problem.learner.update(problem.state, problem.hyper, batch, problem.noise())
     everything = torch.cat(seen)
     kept = problem.state["normalizer"]
@@ -127,23 +169,64 @@ def test_observations_are_normalised_by_all_batches_so_far_in_updates_and_in_act
 
 
 def test_updates_are_counted_in_whole_numbers():
-    config = partial(SACConfig.model_validate)
+    config = lambda options: SACConfig.model_validate({"min_replay": 1} | options)
     assert config({"utd": 1.0, "learning_starts": 100}).updates_due(105) == 5
     assert config({"utd": 0.25, "learning_starts": 100}).updates_due(107) == 1
-    assert config({"utd": 0.1, "learning_starts": 0}).updates_due(30) == 3  # 0.1 * 30 is 3.0000000000000004 or 2.99
+    assert config({"utd": 0.1, "learning_starts": 0}).updates_due(31) == 3  # 0.1 * 30 is 3.0000000000000004 or 2.99
     assert config({"utd": 20.0, "learning_starts": 8, "num_envs": 8, "eval_every": 8}).updates_due(16) == 160
     assert config({"learning_starts": 100}).updates_due(50) == 0
+
+
+def test_updates_wait_until_the_replay_holds_a_batch_or_as_many_as_asked():
+    config = lambda **options: SACConfig.model_validate({"eval_every": 24, "replay_capacity": 24_000} | options)
+    assert (config(learning_starts=0).updates_due(256), config(learning_starts=0).updates_due(257)) == (0, 1)
+    assert config(learning_starts=0, num_envs=24).steps_of_update(1) == 288  # 256 rounded up to 264, and one step more
+    assert config(learning_starts=0, min_replay=1).steps_of_update(1) == 2
+    assert config(learning_starts=0, min_replay=1000).steps_of_update(1) == 1001
+    assert config(learning_starts=2000, min_replay=1000).steps_of_update(1) == 2001
+    words = config(learning_starts=0).describe_start()
+    assert words == "min_replay = 256, utd = 1; increase steps or lower min_replay (--set min_replay=N)"
+    assert config().describe_start().startswith("learning_starts = 10000, utd = 1")
+    with pytest.raises(ValidationError, match="replay_capacity = 500 is below min_replay = 501"):
+        config(min_replay=501, replay_capacity=500)
+
+
+def test_only_runs_that_now_wait_for_a_batch_have_another_version_of_min_replay():
+    versions = lambda **options: SACConfig.model_validate(options).option_versions
+    assert versions(learning_starts=0) == versions(learning_starts=255) == {"min_replay": 2}
+    assert versions() == versions(learning_starts=256) == versions(learning_starts=0, min_replay=1) == {}
+
+
+def test_estimates_by_likelihood_have_another_version():
+    versions = lambda **options: SACConfig.model_validate(options).option_versions
+    assert versions(gradient_estimator="score-function", mixture=2) == {"gradient_estimator": 2, "mixture": 2}
+    assert versions(mixture=2, value_network=True) == {"mixture": 2}
+    rows = lambda **options: SACConfig.model_validate(options).rows
+    assert (rows(), rows(mixture=2), rows(mixture=2, score_samples=5)) == (256, 512, 1280)
+    assert rows(gradient_estimator="score-function", value_network=True) == 256
+
+
+def test_random_actions_may_end_before_or_after_updates_begin():
+    config = lambda **options: SACConfig.model_validate({"num_envs": 4} | options)
+    assert (config().warmup_steps, config(learning_starts=8).warmup_steps) == (10000, 8)
+    assert config(random_steps=0).warmup_steps == 0
+    assert config(learning_starts=8, random_steps=400).warmup_steps == 400
+    with pytest.raises(ValidationError, match="random_steps = 90 is not a multiple of num_envs = 4; nearest: 88 or 92"):
+        config(random_steps=90)
 
 
 @given(
     utd=st.sampled_from([0.05, 0.1, 0.25, 1.0, 2.5, 20.0]),
     starts=st.integers(0, 50),
+    least=st.none() | st.integers(1, 500),
     envs=st.sampled_from([1, 2, 8]),
     number=st.integers(1, 500),
 )
-def test_the_step_of_an_update_is_the_first_at_which_it_is_due(utd, starts, envs, number):
-    made = SACConfig.model_validate({"utd": utd, "learning_starts": starts * envs, "num_envs": envs, "eval_every": 400})
+def test_the_step_of_an_update_is_the_first_at_which_it_is_due(utd, starts, least, envs, number):
+    given = {"utd": utd, "learning_starts": starts * envs, "min_replay": least, "num_envs": envs, "eval_every": 400}
+    made = SACConfig.model_validate(given)
     steps = made.steps_of_update(number)
     assert steps % envs == 0
+    assert steps > (least or made.batch_size)
     assert made.updates_due(steps) >= number
     assert made.updates_due(steps - envs) < number

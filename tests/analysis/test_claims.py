@@ -40,7 +40,7 @@ def made_up(finals, sampled=None, statuses=None, **more):
                 evaluations.append(labels | {"step": step, "policy": "sample", "return_mean": share * other})
                 variances = {
                     "gradient_variance_reparameterised": 10.0**seed,
-                    "gradient_variance_score_function": 10.0 ** (seed + 2),
+                    "gradient_variance_likelihood_ratio": 10.0 ** (seed + 2),
                 }
                 training.append(labels | {"step": step} | variances)
     variants = list(dict.fromkeys(variant for variant, _ in finals))
@@ -157,7 +157,7 @@ def test_spread_is_brown_and_forsythes():
 
 
 def test_gradient_variances_are_compared_by_their_order_of_magnitude():
-    (one,) = compared(["a:gradient_variance_score_function > a:gradient_variance_reparameterised"], NOISE, NOISE)
+    (one,) = compared(["a:gradient_variance_likelihood_ratio > a:gradient_variance_reparameterised"], NOISE, NOISE)
     assert one.difference.value == pytest.approx(2)
     assert (one.margin, one.outcome) == (None, "as claimed")
 
@@ -168,7 +168,7 @@ def test_areas_and_runs_that_diverged():
     assert area[0] == pytest.approx((100 + NOISE[0]) / 2)
     assert area[2] == 0  # as a random policy
     assert 3 not in area.index
-    assert 2 not in measured(results, Side("a", "gradient_variance_score_function"), "Hopper-v5").index
+    assert 2 not in measured(results, Side("a", "gradient_variance_likelihood_ratio"), "Hopper-v5").index
 
 
 def test_growth_is_a_difference_of_differences_in_gains():

@@ -91,6 +91,16 @@ def test_what_another_version_trained_is_labelled(version, words, monkeypatch):
     assert superseded(recorded) == words.format(known=known, now=known + (version or 0))
 
 
+def test_an_older_version_of_an_option_is_labelled(monkeypatch):
+    variant = {"version": ALGORITHMS["sac"].version, "configs": {"Hopper-v5": {"gamma": 0.9}}}
+    current = variant | {"option_versions": {"gamma": 2}}
+    invalid = variant | {"configs": {"Hopper-v5": {"gone": 1}}}
+    recorded = manifest_of({"reference": "a", "variants": {"a": variant, "b": current, "c": invalid}})
+    assert superseded(recorded) == ""
+    monkeypatch.setattr(ALGORITHMS["sac"].config, "option_versions", property(lambda config: {"gamma": 2}))
+    assert superseded(recorded) == "superseded: trained by version 1 of sac's option gamma (this is version 2)"
+
+
 @pytest.fixture
 def old_record(tmp_path):
     """A record of a version before this one."""

@@ -159,7 +159,7 @@ def test_what_several_experiments_share_is_one_run(folder):
         ("sac >= one-q:sampled", "sac >= one-q:gradient_variance_reparameterised", "different kinds"),
         (
             "sac > one-q",
-            "sac:gradient_variance_score_function ~ sac:gradient_variance_reparameterised",
+            "sac:gradient_variance_likelihood_ratio ~ sac:gradient_variance_reparameterised",
             "requires a margin, and a measure that is a return",
         ),
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Hopper-v5", "Walker2d-v5"]', "must be two of envs"),

@@ -1,5 +1,6 @@
 """From TOML to runs: ids, variants, and every kind of invalid input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,20 @@ def test_id_is_of_what_differs_from_the_defaults():
     assert digest(identity) == "c1ceba69c3c6a578"
     defaults = SACConfig().hyperparameters() | SACConfig().structure()
     assert defaults.items() >= DEFAULTS.items()
+
+
+def test_an_options_version_is_in_the_ids_of_the_runs_that_use_it_only(monkeypatch):
+    runs = [RunSpec("sac", tiny(gamma=gamma), "Hopper-v5", 0) for gamma in (0.99, 0.9)]
+    before = [(spec.id, spec.as_dict()) for spec in map(replace, runs)]
+    versions = property(lambda config: {"gamma": 2} if config.gamma == 0.9 else {})
+    monkeypatch.setattr(SACConfig, "option_versions", versions)
+    other, used = map(replace, runs)
+    assert other.id == before[0][0]
+    assert used.id != before[1][0]
+    assert ("option_versions" in other.identity(), used.identity()["option_versions"]) == (False, {"gamma": 2})
+    assert RunSpec.from_dict(used.as_dict()) == used
+    assert other.differences_from(before[0][1]) == used.differences_from(used.as_dict()) == []
+    assert used.differences_from(before[1][1]) == ["version 1 of option gamma (now 2)"]
 
 
 def test_numbers_may_differ_in_a_cohort_and_structure_may_not():

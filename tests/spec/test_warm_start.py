@@ -1,5 +1,6 @@
 """Warm starts: what a file may contain, the order of training, and the initial weights."""
 
+import math
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import sac_bench
+from sac_bench.algorithms.sac import temperature
 from sac_bench.errors import InputError
 from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
@@ -18,6 +20,7 @@ from sac_bench.spec.experiment import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 from sac_bench.training.evaluate import evaluate
+from sac_bench.training.trainer import Trainer
 from sac_bench.tuning import study
 from tests.conftest import small
 from tests.execution.test_faults import DIE, comparable, prepare
@@ -150,6 +153,89 @@ def test_starts_that_cannot_be_are_refused_by_name(file, change, words):
     assert str(refused.value).count("tuned.toml") == 1
 
 
+FIXED = "learn_temperature = false\ntemperature = 0.3"
+OPTIONS = {"learned": "", "fixed": FIXED, "fixed 0": FIXED.replace("0.3", "0.0"), "own 0.05": "temperature = 0.05"}
+
+
+def with_temperatures(file, parent, child, start):
+    """The experiment in which parent and child have these options and `start` this temperature."""
+    return file(
+        ("[variants.sac]", f"[variants.sac]\n{OPTIONS[parent]}"),
+        ("gamma = 0.9", f"gamma = 0.9\n{OPTIONS[child]}"),
+        ('v5" }', f'v5", temperature = {start} }}' if start else 'v5" }'),
+    )
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "start", "alpha"),
+    [
+        ("learned", "learned", "", 0.03),
+        ("learned", "learned", '"keep"', 0.03),
+        ("learned", "learned", '"own"', 1.0),
+        ("learned", "own 0.05", '"own"', 0.05),
+        ("learned", "own 0.05", "0.2", 0.2),
+        ("learned", "learned", "2", 2.0),
+        ("fixed", "learned", "", 0.3),
+        ("fixed", "own 0.05", '"own"', 0.05),
+        ("fixed 0", "learned", '"own"', 1.0),
+        ("fixed 0", "own 0.05", "0.2", 0.2),
+        ("learned", "fixed", "", 0.3),
+        ("fixed 0", "fixed", '"own"', 0.3),
+        ("fixed", "fixed 0", "", 0.0),
+    ],
+)
+def test_the_temperature_at_step_0_is_the_one_that_the_start_says(file, parent, child, start, alpha):
+    runs = {variant.name: spec for variant, spec in load(with_temperatures(file, parent, child, start), seeds=1).runs()}
+    made = {name: Trainer([spec], 200, compiled=False) for name, spec in runs.items()}
+    made["sac"].cohort.state["params"]["temperature"].fill_(math.log(0.03))  # its final one, where it is learned
+    made["tuned"].start(0, made["sac"].cohort.weights(0), runs["tuned"].start.temperature)
+    state, hyper = made["tuned"].cohort.state, made["tuned"].cohort.hyper
+    assert float(temperature(state["params"], hyper)) == pytest.approx(alpha)
+    assert RunSpec.from_dict(runs["tuned"].as_dict()) == runs["tuned"]
+
+
+def test_another_initial_temperature_is_another_run_and_the_parents_learned_one_is_not(file):
+    ids = {start: load(with_temperatures(file, "learned", "learned", start)).runs()[2][1].id for start in STARTS}
+    assert ids[""] == ids['"keep"']
+    assert len(set(ids.values())) == 3
+    assert "temperature" not in load(file()).runs()[2][1].identity()["start"]
+
+
+STARTS = ("", '"keep"', '"own"', "0.5")
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "start", "words"),
+    [
+        ("learned", "own 0.05", "", "the variant sets temperature = 0.05, but starts with its parent's; write"),
+        ("fixed", "own 0.05", '"keep"', 'write temperature = "own" in start, or remove the option'),
+        ("fixed 0", "learned", "", "a learned temperature cannot start at that of 'sac', 0; write temperature = "),
+        ("learned", "fixed", '"keep"', "this variant's is fixed on InvertedPendulum-v5 (learn_temperature = false)"),
+        ("learned", "fixed", "0.2", "and remains 0.3; remove this key"),
+        ("learned", "learned", "0", 'temperature: must be "keep", "own" or a number between 1e-06 and 1e6, not 0'),
+        ("learned", "learned", "true", 'must be "keep", "own" or a number'),
+        ("learned", "learned", '"kept"', "not 'kept'"),
+    ],
+)
+def test_temperatures_that_cannot_be_are_refused_with_what_to_write(file, parent, child, start, words):
+    with pytest.raises(InputError) as refused:
+        load(with_temperatures(file, parent, child, start))
+    assert words in str(refused.value)
+    assert "[variants.tuned] start: " in str(refused.value)
+
+
+def test_algorithms_without_a_temperature_refuse_the_key(file):
+    with pytest.raises(InputError, match=r"start: temperature: td3 has no temperature; remove this key"):
+        load(file(("seeds = 2", 'seeds = 2\nalgorithm = "td3"'), ('v5" }', 'v5", temperature = "keep" }')))
+
+
+def test_a_start_in_the_middle_of_a_chain_is_checked_on_its_own_environment(file):
+    chained = "[variants.last]\nstart = { variant = 'tuned', env = 'InvertedPendulum-v4' }\n[variants.tuned]"
+    path = file(("[variants.tuned]", chained), ("gamma = 0.9", "on = { InvertedPendulum-v4 = { temperature = 0.1 } }"))
+    with pytest.raises(InputError, match=r"\[variants.tuned\] start: the variant sets temperature = 0.1"):
+        load(path)
+
+
 def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp_path):
     file()
     path = tmp_path / "study.toml"
@@ -177,7 +263,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     (children,) = carry_out(then, store)
     started = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
     for m, spec in enumerate(then.cohorts[0].runs):
-        started.trainer.cohort.start(m, *read(store, spec.start))
+        started.trainer.start(m, read(store, spec.start), spec.start.temperature)
         saved = load_file(store.run(spec.start.run).weights)
         ended = parents.trainer.cohort.weights(m)
         for name, leaf in started.trainer.cohort.weights(m).items():

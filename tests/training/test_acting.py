@@ -39,9 +39,13 @@ def draw(trained, seed, purpose, shape, step):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_training_acts_as_its_policies_say(recorded, precision):
-    trained, policies = made(precision), []
+@pytest.mark.parametrize(
+    ("precision", "overrides"),
+    [("float32", {}), ("float64", {}), ("float32", {"random_steps": 0}), ("float32", {"random_steps": 160})],
+    ids=["float32", "float64", "never random", "random while it learns"],
+)
+def test_training_acts_as_its_policies_say(recorded, precision, overrides):
+    trained, policies = made(precision, **overrides), []
     assert trained.cohort.state["params"]["actor"][0].weight.dtype == trained.config.dtype
     actions = trained._actions
     trained._actions = lambda: policies.append(tree_map(torch.clone, trained.cohort.state["params"])) or actions()
@@ -53,7 +57,7 @@ def test_training_acts_as_its_policies_say(recorded, precision):
     for row, (params, shown, sent) in enumerate(zip(policies, pool.shown, pool.sent, strict=False)):
         for m, seed in enumerate(SEEDS):
             own = slice(m * N, (m + 1) * N)
-            if row * N < trained.config.learning_starts:
+            if row * N < overrides.get("random_steps", trained.config.learning_starts):
                 expected = 2 * draw(trained, seed, "warmup", (N, 3), row).uniform("warmup")[0].numpy() - 1
             else:
                 noise = draw(trained, seed, "explore", (N, 3), row).normal("explore")[0]

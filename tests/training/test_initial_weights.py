@@ -49,7 +49,7 @@ FORMS = [
 def test_a_learner_begins_with_anothers_weights_and_with_nothing_else_of_it(algorithm, options, targets):
     config = config_of(algorithm, **options)
     parent, child, fresh = trained(config), cohort([config] * 2, [5, 6]), cohort([config] * 2, [5, 6])
-    child.start(1, parent.weights(0), config.hyperparameter_tensors())
+    child.start(1, parent.weights(0))
     ours, theirs, before = (named_tensors(made.state) for made in (child, parent, fresh))
     handed_on = parent.weights(0)
     assert {name for name in ours if name.startswith("params/")} <= handed_on.keys()
@@ -70,24 +70,25 @@ def test_a_learner_begins_with_anothers_weights_and_with_nothing_else_of_it(algo
     assert child.finite().all()
 
 
-@pytest.mark.parametrize(("parents", "own", "kept"), [(True, True, True), (False, True, False), (True, False, False)])
-def test_a_temperature_goes_on_where_both_learn_it(parents, own, kept):
+@pytest.mark.parametrize(("learned", "given"), [(True, None), (True, 0.7), (False, None)])
+def test_a_learned_temperature_starts_at_that_of_the_weights_or_at_the_given_one(learned, given):
     config = lambda learned, first: tiny(learn_temperature=learned, temperature=first, temperature_lr=0.1)
-    parent, child = trained(config(parents, 0.3)), cohort([config(own, 0.5)], [5])
-    child.start(0, parent.weights(1), config(parents, 0.3).hyperparameter_tensors())
-    expected = parent.state["params"]["temperature"][1] if kept else torch.tensor(0.5).log()
+    parent, child = trained(config(True, 0.3)), cohort([config(learned, 0.5)], [5])
+    child.start(0, parent.weights(1), given)
+    of_parent = parent.state["params"]["temperature"][1]
+    expected = torch.tensor(given or 0.5).log() if given or not learned else of_parent
     assert torch.equal(child.state["params"]["temperature"][0], expected)
-    assert (parent.state["params"]["temperature"][1] != torch.tensor(0.3).log()) == parents
+    assert of_parent != torch.tensor(0.3).log()
 
 
 def test_what_a_target_was_follows_the_parameters_and_is_not_one_with_them():
     config = tiny()
     child = cohort([config], [5])
-    child.start(0, trained(config).weights(0), config.hyperparameter_tensors())
+    child.start(0, trained(config).weights(0))
     child.state["target"][0].weight.zero_()
     assert child.state["params"]["critic"][0].weight.abs().sum() > 0
 
 
 def test_weights_of_another_shape_are_refused():
     with pytest.raises(InputError, match="params/actor/0/weight is missing or has another shape"):
-        cohort([tiny(layers=[9])], [5]).start(0, trained(tiny()).weights(0), tiny().hyperparameter_tensors())
+        cohort([tiny(layers=[9])], [5]).start(0, trained(tiny()).weights(0))

@@ -3,9 +3,10 @@
 import pytest
 
 from sac_bench import algorithms
-from sac_bench.algorithms import ALGORITHMS, Algorithm
+from sac_bench.algorithms import ALGORITHMS, Algorithm, gradients
 from sac_bench.algorithms.metric import TOPICS, Metric, names
 from sac_bench.algorithms.td3 import TD3Config
+from sac_bench.spec.measures import MEASURES
 from sac_bench.training import q_bias
 from sac_bench.training.metrics import metrics
 
@@ -17,7 +18,7 @@ DRAWN = [
     "q_bias",
     "monte_carlo",
     "gradient_variance_reparameterised",
-    "gradient_variance_score_function",
+    "gradient_variance_likelihood_ratio",
     "v",
     "soft_value",
     "critic_loss",
@@ -41,6 +42,10 @@ def test_what_a_learner_reports_is_what_its_algorithm_declares(name):
     diagnosed = learner.diagnosis.names if learner.diagnosis else ()
     assert {*learner.metrics, *diagnosed} <= {*names(algorithm.metrics)}
     assert all(metric.topic in TOPICS for metric in algorithm.metrics)
+
+
+def test_a_claims_measures_of_the_gradient_are_the_metrics():
+    assert {name for name in MEASURES if name.startswith("gradient_")} == set(names(gradients.VARIANCES))
 
 
 def test_a_value_network_adds_its_metrics():

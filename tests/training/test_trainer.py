@@ -233,6 +233,34 @@ def test_a_pool_made_anew_truncates_and_bootstraps():
     trained.close()
 
 
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
+    trained = trainer(specs("Pendulum-v1", num_envs=num_envs, normalize_observations=True, utd=4.0), 400)
+    run_to(trained, 400)
+    trained.close()
+    seen, kept = trained.replay.slice(0, 400 // num_envs)["observation"].double(), trained.cohort.state["normalizer"]
+    assert kept["count"].tolist() == [400, 400]
+    for m in range(2):
+        rows = seen[m].flatten(0, 1).numpy()
+        np.testing.assert_allclose(kept["mean"][m], rows.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(kept["var"][m], rows.var(0), rtol=1e-4)
+
+
+def test_statistics_of_observations_continue_at_a_warm_start():
+    options = {"normalize_observations": True, "learning_starts": 0, "random_steps": 0, "min_replay": 300}
+    parent, child = (trainer(specs("Pendulum-v1", seeds=(seed,), **options), 200) for seed in (0, 1))
+    run_to(parent, 200)
+    child.start(0, parent.cohort.weights(0), None)
+    run_to(child, 200)
+    rows = torch.cat([made.replay.slice(0, 200)["observation"].flatten(0, 2) for made in (parent, child)]).double()
+    kept = child.cohort.state["normalizer"]
+    assert float(kept["count"]) == 400
+    np.testing.assert_allclose(kept["mean"][0], rows.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept["var"][0], rows.var(0, correction=0), rtol=1e-4)
+    parent.close()
+    child.close()
+
+
 def test_restoring_checks_that_the_environment_replayed():
     first = trainer(specs(), 400)
     run_to(first, 200)
@@ -262,7 +290,7 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
     assert (member, stop.status, stop.step) == (1, "diverged", trained.config.steps_of_update(done + 8))
     assert stop.reason.startswith(f"NaN or infinity at step {stop.step}: critic_loss, actor_loss, q")
     assert segment.metrics["critic_loss"].isfinite().all()
-    assert segment.metrics["gradient_variance_score_function"].isfinite().tolist() == [True, False]
+    assert segment.metrics["gradient_variance_likelihood_ratio"].isfinite().tolist() == [True, False]
     trained.close()
 
 
@@ -285,7 +313,7 @@ def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
     }
 
 
-MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")
+MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_likelihood_ratio")
 
 
 @pytest.mark.thorough
@@ -301,7 +329,7 @@ def test_what_is_measured_changes_nothing_of_a_training():
     for ours, theirs in zip(tree_leaves(watched.cohort.state), tree_leaves(alone.cohort.state), strict=True):
         assert torch.equal(ours, theirs)
     # Nothing is in the replay at first; then every evaluation draws anew, and members are their own.
-    assert found[0].metrics["gradient_variance_score_function"].isnan().all()
+    assert found[0].metrics["gradient_variance_likelihood_ratio"].isnan().all()
     assert len({float(x) for s in found[1:] for name in MEASURED for x in s.metrics[name]}) == 2 * 2 * len(MEASURED)
     watched.close()
     alone.close()
