@@ -58,6 +58,13 @@ EXAMINED = "tests/evaluation/test_robustness.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
+    Bug(
+        "all states of episodes that terminate count in the bias of Q",
+        "training/q_bias.py",
+        "(t < lengths) & (t < limit - rest) & (terminated",
+        "(t < lengths) & (terminated",
+        "tests/training/test_q_bias.py",
+    ),
     Bug("sign of the entropy in the soft value", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", UPDATE),
     Bug(
         "the same, tested by the learned result", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", ANSWERS

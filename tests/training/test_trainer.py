@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms.metric import names
 from sac_bench.algorithms.ppo import PPOConfig
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
-from sac_bench.training import replay
+from sac_bench.training import q_bias, replay
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 
@@ -285,7 +286,7 @@ def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
     }
 
 
-MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_score_function")
+MEASURED = (*names(q_bias.METRICS), "gradient_variance_reparameterised", "gradient_variance_score_function")
 
 
 @pytest.mark.thorough
