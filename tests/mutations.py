@@ -55,9 +55,38 @@ SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
 )
 EXAMINATIONS, HEAVY, MULTIGOAL = "evaluation/robustness.py", "envs/heavy.py", "envs/multigoal.py"
 EXAMINED = "tests/evaluation/test_robustness.py"
+EXPLOSION, EXPLODED = "training/explosion.py", "tests/training/test_explosion.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
+    Bug(
+        "the largest reward is forgotten when a run resumes",
+        TRAINER,
+        'self.explosions.restore(tensors.get("explosions"))',
+        "pass",
+        EXPLODED,
+    ),
+    Bug(
+        "the bound of Q follows the rewards down",
+        EXPLOSION,
+        "self.bound = np.fmax(self.bound, bound)",
+        "self.bound = bound",
+        EXPLODED,
+    ),
+    Bug(
+        "a run explodes by a Q of one sign only",
+        EXPLOSION,
+        "metrics[Q.name].abs().numpy()",
+        "metrics[Q.name].numpy()",
+        EXPLODED,
+    ),
+    Bug(
+        "the bound of Q leaves out the entropy",
+        CRITICS,
+        "reward + gamma * entropy) /",
+        "reward) /",
+        EXPLODED,
+    ),
     Bug(
         "all states of episodes that terminate count in the bias of Q",
         "training/q_bias.py",

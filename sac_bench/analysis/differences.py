@@ -93,7 +93,8 @@ def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str
 
 
 def _named(row: Mapping[Any, Any]) -> str:
-    """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out))"."""
+    """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out); 2 exploded)"."""
     seeds = seeds_text(_seeds_needed(row)) if row["verdict"] == "undecided" else ""
-    notes = [note for note in (seeds, row["ended_otherwise"]) if note]
+    exploded = f"{row['exploded']} exploded" if row["exploded"] else ""
+    notes = [note for note in (seeds, row["ended_otherwise"], exploded) if note]
     return str(row["variant"]) + (f" ({'; '.join(notes)})" if notes else "")

@@ -132,13 +132,14 @@ def run(
 
 
 def _count(runs: pd.DataFrame) -> str:
-    """Return how many runs have which status: "3 finished, 2 interrupted (at 10,000 to 20,000 steps)"."""
+    """Return how many runs have which status: "3 finished, 2 interrupted (at 10,000 to 20,000 steps); 1 exploded"."""
     words, runs = [], runs.drop_duplicates("run_id")
     for status, steps in runs.groupby("status", sort=False)["steps"]:
         low, high = steps.min(), steps.max()
         between = f"{low:,} to {high:,}" if low < high else f"{low:,}"
         words.append(f"{len(steps)} {status}" + (f" (at {between} steps)" if high and status != "finished" else ""))
-    return ", ".join(words)
+    exploded = runs["exploded"].notna().sum()
+    return ", ".join(words) + (f"; {exploded} exploded" if exploded else "")
 
 
 def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> Page:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 
+import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from sac_bench.spec.run import RunSpec, WarmStart
 from sac_bench.store.atomic import check, write_json
 from sac_bench.store.run import ENDED, standing_at
 from sac_bench.store.store import Store
+from sac_bench.training.explosion import Q_BOUND
 
 
 def with_parents(runs: warm_start.Runs, store: Store) -> warm_start.Runs:
@@ -73,14 +76,24 @@ def settle(waiting_runs: Sequence[RunSpec], store: Store) -> bool:
     return any(spec.start and _has_finished(spec.start, store) for spec in waiting_runs)
 
 
-def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], Hyperparameters]:
-    """Return a run's initial weights, by name, and its parent's hyperparameters; InputError if there are no weights."""
+def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], Hyperparameters, float]:
+    """Return a run's initial weights, by name, its parent's hyperparameters, and the bound of the parent's |Q|.
+
+    The bound is infinite if none was recorded. Raises InputError if there are no weights.
+    """
     _check_weights(start, store)
     run = store.run(start.run)
     check(run.weights, run.status()["weights"])
     with safe_open(run.weights, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors, run.spec().config.hyperparameter_tensors()
+    bound = q_bound(run.table("training"), start.steps)
+    return tensors, run.spec().config.hyperparameter_tensors(), bound
+
+
+def q_bound(training: pd.DataFrame, steps: int) -> float:
+    """Return the bound of |Q| after `steps` by the table `training`; infinite if none was recorded."""
+    known = training.loc[training["step"] <= steps, Q_BOUND.name].tail(1).dropna() if Q_BOUND.name in training else []
+    return float(known.iloc[0]) if len(known) else math.inf
 
 
 def _has_finished(start: WarmStart, store: Store) -> bool:

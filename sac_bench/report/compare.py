@@ -22,6 +22,7 @@ from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.tables import RULES, final_performance
+from sac_bench.results import standings
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE, Manifest
 from sac_bench.results.schema import CONDITIONS
@@ -34,7 +35,7 @@ PLACE = ["env", "variant"]
 ABSENT = "no such option"
 LEGEND = (
     "The reference is A. Seeds: the numbers of seeds that count, in A and in B. Same runs: runs with the same id in "
-    "both, and whether their numbers, except times, are equal. Variants whose runs are all identical are not tested "
+    "both, and whether their numbers, except times, are equal. Exploded: such runs in A and in B. Variants whose runs are all identical are not tested "
     "and do not count in Holm's correction."
 )
 
@@ -59,9 +60,7 @@ class Side:
 
     def in_words(self) -> str:
         old = superseded(self.manifest)
-        standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
-        counts = ", ".join(f"{count} {status}" for status, count in standings.items())
-        return f"{self.folder} ({counts}{'; ' * bool(old)}{old})"
+        return f"{self.folder} ({standings.of_runs(self.runs)}{'; ' * bool(old)}{old})"
 
 
 def load_side(name: str, results: Path) -> Side:
@@ -93,12 +92,14 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     for place in [(env, variant) for env in envs for variant in variants]:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
         for letter, final in zip("ab", finals, strict=True):
-            row |= {f"{name}_{letter}": final.loc[place, name] for name in ("score", "ci_low", "ci_high", "seeds")}
+            names = ("score", "ci_low", "ci_high", "seeds", "exploded")
+            row |= {f"{name}_{letter}": final.loc[place, name] for name in names}
         row |= {
             f"steps_{letter}": side.manifest.variants[place[1]].steps[place[0]] for letter, side in (("a", a), ("b", b))
         } | {"scored_at": at[place]}
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
         row["ended_otherwise"] = "; ".join(letter + ": " + str(text) for letter, text in ended.items() if text)
+        row["exploded"] = row["exploded_a"] + row["exploded_b"]
         of_a, of_b = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
         both = of_a.index.intersection(of_b.index)
         difference = unpaired(of_b, of_a)
@@ -253,13 +254,16 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
                 **dict(zip(("B - A [95% CI]", "verdict", "r"), comparison, strict=True)),
                 "same runs": row["same_runs"],
                 "did not finish": row["ended_otherwise"],
+                "exploded": f"{row['exploded_a']}, {row['exploded_b']}",
             }
         )
     shown = pd.DataFrame(rows)
-    unneeded = ["environment"] * (table["env"].nunique() == 1) + ["did not finish"] * (
-        not table["ended_otherwise"].any()
-    )
-    return shown.drop(columns=unneeded)
+    needed = {
+        "environment": table["env"].nunique() > 1,
+        "did not finish": table["ended_otherwise"].any(),
+        "exploded": table["exploded"].any(),
+    }
+    return shown.drop(columns=[column for column, is_needed in needed.items() if not is_needed])
 
 
 def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:

@@ -30,6 +30,7 @@ from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.report.tables import presented, rules, write_tables
+from sac_bench.results import standings
 from sac_bench.results.load import Results, load_results, lock_of
 from sac_bench.results.manifest import Manifest
 from sac_bench.results.schema import PACKAGES
@@ -99,7 +100,6 @@ def page(
     shown = presented(final, results.manifest)
     if len(results.manifest.envs) == 1:
         shown = shown.drop(columns="environment")
-    standings = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().items())
     return Page(
         title=results.manifest.name,
         question=results.manifest.question,
@@ -115,7 +115,7 @@ def page(
         if results.manifest.claim and comparisons
         else None,
         superseded=superseded(results.manifest),
-        summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
+        summary=f"{len(runs)} runs: {standings.of_runs(runs)}. {len(results.manifest.seeds)} seeds per variant and environment; "
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("The claim", _claimed(results.manifest, comparisons, pictures["claim"])),
@@ -131,6 +131,7 @@ def page(
                 [*pictures["diagnostics"], *[text(READING, small=True)] * bool(pictures["diagnostics"])],
             ),
             ("Runs that did not finish", _absent(results.runs)),
+            ("Runs that exploded", _exploded(results.runs)),
             ("Settings", _settings(results.manifest)),
             ("How it was made", _made(runs, results.manifest)),
         ),
@@ -188,6 +189,12 @@ def _absent(runs: pd.DataFrame) -> list[Block]:
     absent = runs[runs["status"] != "finished"]
     columns = ["variant", "env", "seed", "status", "steps", "target_steps", "run_id", "reason"]
     return [Grid(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))] * bool(len(absent))
+
+
+def _exploded(runs: pd.DataFrame) -> list[Block]:
+    """Return a table of the runs that exploded, and since which steps."""
+    own = runs[runs["exploded"].notna()]
+    return [Grid(own[["variant", "env", "seed", "status", "exploded", "run_id"]])] * bool(len(own))
 
 
 def _settings(manifest: Manifest) -> list[Block]:

@@ -24,7 +24,8 @@ RULES = (
     "area under the learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the "
     "difference from the reference Welch's t, unpaired. A diverged run counts with the return of a random policy "
     "if that is known (in curves from the point where it diverged; as a failure where successes are counted). A "
-    "run that failed, is damaged or is unfinished does not count and is listed as left out."
+    "run that failed, is damaged or is unfinished does not count and is listed as left out. A run exploded if |Q| "
+    "exceeded what the rewards that it saw allow; it keeps its score."
 )
 
 
@@ -57,6 +58,7 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
                 "missing": int(runs["score"].isna().sum()),
                 "diverged": int((runs["status"] == "diverged").sum()),
                 "failed": int((runs["status"] == "failed").sum()),
+                "exploded": int(runs["exploded"].sum()),
                 "ended_otherwise": _ended_otherwise(runs),
                 "score": score.value,
                 "ci_low": score.low,
@@ -109,7 +111,10 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
         {
             "environment": table["env"],
             "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
-            "seeds": [f"{n} of {seeds}" for n in table["seeds"]],
+            "seeds": [
+                f"{n} of {seeds}" + (f", {exploded} exploded" if exploded else "")
+                for n, exploded in zip(table["seeds"], table["exploded"], strict=True)
+            ],
             "score [95% CI]": [
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],

@@ -19,6 +19,7 @@ from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
+from sac_bench.store.run import exploded_at
 from sac_bench.store.store import Store
 
 
@@ -43,9 +44,10 @@ def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
                 "backend": spec.versions(),
                 **conditions(status),
                 "reason": status.get("reason"),
+                "exploded": exploded_at(status, steps),
             }
         )
-    return frame("runs", rows).astype({"reason": object, "start": object})
+    return frame("runs", rows).astype({"reason": object, "start": object, "exploded": "Int64"})
 
 
 def collect(store: Store, experiment: Experiment, command: str = "", measured: bool = True) -> Results:

@@ -48,6 +48,8 @@ class RunRow(RunLabels):
     commit: str | None
     reason: str | None
     """Why the run failed or diverged."""
+    exploded: int | None
+    """The step at which |Q| was first seen to exceed what rewards allow (training/explosion.py)."""
 
 
 class EvaluationRow(RunLabels):
@@ -96,6 +98,8 @@ TABLES: dict[str, type] = {
 }
 OPTIONAL = ("robustness",)
 """Tables without a file if they have no rows."""
+LATER = {"runs": ("exploded",)}
+"""Columns that results of earlier versions lack: empty there."""
 
 
 def columns(table: str) -> list[str]:

@@ -42,6 +42,12 @@ def has_raised(status: Mapping[str, Any]) -> bool:
     return status["status"] == "failed" and status.get("raised_at") is not None
 
 
+def exploded_at(status: Mapping[str, Any], steps: int) -> int | None:
+    """Return the step at which a run was first seen to have exploded within `steps` (training/explosion.py)."""
+    first = status.get("exploded")
+    return first if isinstance(first, int) and first <= steps else None
+
+
 class RunDirectory:
     """One run's files."""
 
