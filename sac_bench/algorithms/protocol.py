@@ -73,8 +73,8 @@ class Learner:
     transitions, with all of them in order, row by row; batches are parts of the samples.
 
     q_bound(hyper, metrics {name: []}, largest |r| []) -> the largest |Q| [] that rewards and entropies allow, given the
-    means of `metrics` between two evaluations, of which "q" is Q. A run whose |Q| exceeds it is marked as exploded; None
-    if there is no such bound.
+    means of `metrics` between two evaluations, of which "q" is Q. A run whose |Q| exceeds it is marked as exploded.
+    None if there is no such bound.
     Evaluations also measure `value` and, with data = "replay", `diagnosis`, if they are given.
     weights(state) -> the weights saved at a run's end, from which other runs can start
     start(state, weights, hyper, before) -> an initial state with such weights, of a learner whose hyperparameters were

@@ -20,9 +20,12 @@ CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
     "if negative, too narrow."
 )
+MIXED = "no verdict: mixed devices"
+"""In place of verdicts, if the runs must not be compared (results/devices.py)."""
 ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
     "undecided": "undecided (this many seeds per side would decide)",
     "": f"no verdict below {MIN_SEEDS} seeds",
+    MIXED: MIXED,
 }
 """The verdicts in their order in an answer, and as shown there; "" is none."""
 COLUMNS = (
@@ -67,10 +70,16 @@ def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["env", "variant", *COLUMNS]).astype({"seeds_needed": "Int64"})
 
 
+def without_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `differences` with MIXED in place of the verdicts."""
+    none_needed = pd.array([pd.NA] * len(table), dtype="Int64")
+    return table.assign(verdict=MIXED, p_holm=float("nan"), seeds_needed=none_needed)
+
+
 def in_words(row: Mapping[Any, Any], short: bool = False) -> str:
     """Return a row's verdict as shown, with the seeds that would decide; "" if there is none."""
-    if not row["verdict"]:
-        return ""
+    if row["verdict"] in ("", MIXED):
+        return str(row["verdict"])
     return Verdict(row["verdict"], row["p_holm"], float("nan"), _seeds_needed(row)).in_words(short)
 
 

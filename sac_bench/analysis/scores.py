@@ -27,7 +27,8 @@ def scores(results: Results, policy: str | None = None, at: Steps | None = None)
     """Return one row per run: env, variant, seed, status, score, area (the mean of its curve), exploded.
 
     `policy`: "mean" or "sample"; by default the one that scores the run. `at`: the steps to score at; by default equal
-    for all variants of an environment. `status` is the run's at these steps, and so is `exploded`. Score and area are NaN for a run without.
+    for all variants of an environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
+    a run without.
     Computed once per result: change none of its tables in place.
     """
     steps_of = at or equal_steps(results.manifest)

@@ -13,7 +13,9 @@ from rich.table import Table
 from sac_bench.cli.common import (
     DeviceOption,
     ImportOption,
+    MixDevicesOption,
     ResultsOption,
+    RetrainOption,
     WorkersOption,
     app,
     command_line,
@@ -53,7 +55,8 @@ def run(
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
     keep_replay: Annotated[bool, typer.Option(help="Keep what is needed to continue finished runs.")] = False,
-    retrain: Annotated[bool, typer.Option(help="Train runs again that cannot be continued.")] = False,
+    retrain: RetrainOption = False,
+    mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
 ) -> None:
@@ -80,7 +83,17 @@ def run(
             raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
         group = ExperimentGroup(
             tuple(
-                load(file, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name, quick=quick)
+                load(
+                    file,
+                    seeds=seeds,
+                    steps=steps,
+                    envs=env,
+                    variants=variant,
+                    settings=set_,
+                    name=name,
+                    quick=quick,
+                    mix_devices=mix_devices,
+                )
                 for file in files
             )
         )

@@ -92,8 +92,10 @@ def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], Hyperparame
 
 def q_bound(training: pd.DataFrame, steps: int) -> float:
     """Return the bound of |Q| after `steps` by the table `training`; infinite if none was recorded."""
-    known = training.loc[training["step"] <= steps, Q_BOUND.name].tail(1).dropna() if Q_BOUND.name in training else []
-    return float(known.iloc[0]) if len(known) else math.inf
+    if Q_BOUND.name not in training:
+        return math.inf
+    last = training.loc[training["step"] <= steps, Q_BOUND.name].tail(1).dropna()
+    return float(last.iloc[0]) if len(last) else math.inf
 
 
 def _has_finished(start: WarmStart, store: Store) -> bool:

@@ -23,6 +23,7 @@ from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.tables import RULES, final_performance
 from sac_bench.results import standings
+from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE, Manifest
 from sac_bench.results.schema import CONDITIONS
@@ -35,8 +36,8 @@ PLACE = ["env", "variant"]
 ABSENT = "no such option"
 LEGEND = (
     "The reference is A. Seeds: the numbers of seeds that count, in A and in B. Same runs: runs with the same id in "
-    "both, and whether their numbers, except times, are equal. Exploded: such runs in A and in B. Variants whose runs are all identical are not tested "
-    "and do not count in Holm's correction."
+    "both, and whether their numbers, except times, are equal. Exploded: the numbers of such runs in A and in B. "
+    "Variants whose runs are all identical are not tested and do not count in Holm's correction."
 )
 
 
@@ -59,8 +60,8 @@ class Side:
         return f"{self.folder} has {', '.join(self.manifest.variants)} on {', '.join(self.manifest.envs)}"
 
     def in_words(self) -> str:
-        old = superseded(self.manifest)
-        return f"{self.folder} ({standings.of_runs(self.runs)}{'; ' * bool(old)}{old})"
+        notes = [note for note in (superseded(self.manifest), mixed(self.results)) if note]
+        return f"{self.folder} ({'; '.join([standings.of_runs(self.runs), *notes])})"
 
 
 def load_side(name: str, results: Path) -> Side:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
+from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words, without_verdicts
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.page import markdown
+from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
@@ -67,9 +68,10 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
                 "sampled_score": float(np.mean(entered(sampled, env, variant))) if len(values) else float("nan"),
             }
             rows.append(row | _episodes(results, runs, at[env, variant]))
-    table = pd.DataFrame(rows).merge(
-        differences(by_default, results.manifest), "left", ["env", "variant"], validate="1:1"
-    )
+    compared = differences(by_default, results.manifest)
+    if not are_comparable(results):
+        compared = without_verdicts(compared)
+    table = pd.DataFrame(rows).merge(compared, "left", ["env", "variant"], validate="1:1")
     return table.fillna({"verdict": ""})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from sac_bench.results.manifest import FILE, Manifest, load_manifest
 from sac_bench.results.schema import LATER, OPTIONAL, TABLES, columns
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
+from sac_bench.store.run import kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ def load_results(name: str, results: str | Path = "results") -> Results:
     return Results(manifest, **tables)
 
 
-TYPES = {"run_id": str, "variant": str, "exploded": "Int64"}
+TYPES: dict[Any, Any] = {"run_id": str, "variant": str, "exploded": "Int64"}
 
 
 def _read(path: Path, table: str) -> pd.DataFrame:
@@ -69,6 +71,8 @@ def _read(path: Path, table: str) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     rows = rows.assign(**{column: None for column in LATER.get(table, ()) if column not in rows})
+    if table == "runs" and len(rows) and "device" in rows:
+        rows["device_kind"] = rows["device_kind"].fillna(rows["device"].map(lambda name: kind_of({"device": name})))
     if missing := [column for column in columns(table) if column not in rows]:
         raise InputError(f"{path}: column {missing[0]!r} is missing; run the experiment again to rewrite it")
     return rows

@@ -65,6 +65,8 @@ class Manifest(_Record):
     success_return: float | None = None
     claim: ClaimRecord | None = None
     command: str = ""
+    mix_devices: bool = False
+    """Whether runs of different kinds of devices are compared."""
     random: dict[str, RandomPolicy] = {}
     tables: dict[str, Fingerprint] = {}
 

@@ -46,6 +46,8 @@ class Experiment:
     source: str = ""
     overrides: tuple[str, ...] = field(default=())
     claim: Claim | None = None
+    mix_devices: bool = False
+    """Whether runs of another kind of device than the requested one are accepted."""
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every (variant, run), ordered by environment, variant, seed. Variants may share a run."""
@@ -59,6 +61,11 @@ class Experiment:
 
 class Plannable(Protocol):
     """Anything that lists runs to plan: an experiment, or several."""
+
+    @property
+    def mix_devices(self) -> bool:
+        """Whether runs of another kind of device than the requested one are accepted."""
+        ...
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every run with its variant, whose `steps` say how far to train it."""
@@ -76,6 +83,11 @@ class ExperimentGroup:
         """The file if there is one experiment, or else how many experiments there are."""
         sources = [experiment.source for experiment in self.experiments]
         return sources[0] if len(sources) == 1 else f"{len(sources)} experiments"
+
+    @property
+    def mix_devices(self) -> bool:
+        """Whether all of them accept runs of another kind of device."""
+        return all(experiment.mix_devices for experiment in self.experiments)
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every (variant, run) of all experiments."""
@@ -116,6 +128,7 @@ def load(
     settings: Sequence[str] = (),
     name: str | None = None,
     quick: bool = False,
+    mix_devices: bool = False,
 ) -> Experiment:
     """Read an experiment file and apply the command line's options; InputError for invalid input."""
     path = Path(path)
@@ -185,6 +198,7 @@ def load(
         source=where,
         overrides=tuple(settings),
         claim=claim,
+        mix_devices=mix_devices,
     )
     if starts:
         own_runs = replace(loaded, seeds=seed_numbers[:1]).runs()

@@ -66,7 +66,7 @@ class Explosions:
         return torch.from_numpy(np.stack([self.reward, self.bound, self.first], 1))
 
     def restore(self, state: Tensor | None) -> None:
-        """Continue from a saved state. From an older checkpoint without one, rewards are unknown, so all are allowed."""
+        """Continue from a saved state. An older checkpoint has none: its rewards are unknown, so any Q is allowed."""
         if state is None:
             self.reward = np.full_like(self.reward, np.inf)
         else:

@@ -69,10 +69,7 @@ class QBiasTracker:
         monte_carlo = returns_to_go(reward, lengths, gamma) + bonuses_to_go(bonus, lengths, gamma, value.steps)
         counts = counted(steps, lengths, terminated, gamma, self._limit)
         members = [compared(q[:, m][counts[:, m]], monte_carlo[:, m][counts[:, m]]) for m in range(len(lengths))]
-        of_each = zip(*members, strict=True)
-        return {
-            name: torch.tensor(values, dtype=torch.float64) for name, values in zip(names(METRICS), of_each, strict=True)
-        }
+        return dict(zip(names(METRICS), torch.tensor(members, dtype=torch.float64).unbind(1), strict=True))
 
     def _evaluate(self) -> None:
         steps = self._waiting + self._waiting[-1:] * (self._together - len(self._waiting))

@@ -45,6 +45,7 @@ class Training:
         """
         run_ids = list(dict.fromkeys(spec.id for _, spec in experiment.runs()))
         with located(experiment.source), self.store.planning():
+            planning.check_devices(experiment, self.store, self.workers.device, self.retrain)
             started = [run_id for run_id in run_ids if self._has_started(run_id)]
             split_cohort(self.store, started, self.planner, self.workers.device)
             plan = make_plan(

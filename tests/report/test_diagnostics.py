@@ -25,7 +25,11 @@ def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
     by_path, by_score = ESTIMATORS
     axes = panels(
         with_training(
-            q=1.0, normalized_q_bias=-0.5, monte_carlo_return=70.0, gradient_squared_norm=1.0, **{by_path: 0.5, by_score: 30.0}
+            q=1.0,
+            normalized_q_bias=-0.5,
+            monte_carlo_return=70.0,
+            gradient_squared_norm=1.0,
+            **{by_path: 0.5, by_score: 30.0},
         )
     )
     assert list(axes) == ["q", "normalized_q_bias", "monte_carlo_return", by_path, by_score]

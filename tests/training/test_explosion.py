@@ -96,7 +96,7 @@ def test_a_run_explodes_once_q_of_either_sign_is_beyond_its_bound():
 def test_a_bound_never_falls_and_starts_at_what_untrained_networks_return():
     watched = Explosions(cohort_of("sac", gamma=0.5), 2)
     nothing = torch.tensor([math.nan] * 2)
-    before = {name: nothing for name in ("q", "temperature", "entropy")}
+    before = dict.fromkeys(("q", "temperature", "entropy"), nothing)
     assert watched.check(0, before, np.array([True, True]))["q_bound"].tolist() == [UNTRAINED] * 2
     metrics = {"q": torch.tensor([0.0, 0.0]), "entropy": torch.tensor([0.0, 0.0])}
     hot, cold = torch.tensor([4.0, 8.0]), torch.tensor([0.0, 0.0])

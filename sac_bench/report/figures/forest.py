@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import in_words
+from sac_bench.analysis.differences import MIXED, in_words
 from sac_bench.analysis.statistics import Estimate
 from sac_bench.report.figures.style import PALETTE
 
@@ -23,6 +23,7 @@ LOOKS = {
     "equivalent": (PALETTE[2], "s"),
     "undecided": ("0.35", "o"),
     "": ("0.35", "o"),
+    MIXED: ("0.35", "o"),
     "as claimed": (PALETTE[0], "D"),
     "against the claim": (PALETTE[3], "X"),
     "no word": ("0.35", "o"),
