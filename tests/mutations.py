@@ -60,6 +60,20 @@ OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning
 
 BUGS = [
     Bug(
+        "runs of another kind of device are used unasked",
+        PLAN,
+        "    check_devices(requested, store, device, retrain)\n",
+        "",
+        "tests/execution/test_plan.py",
+    ),
+    Bug(
+        "a run that changed its device is of its last kind only",
+        "results/devices.py",
+        'for kind in joined.split("; then ")',
+        'for kind in joined.split("; then ")[-1:]',
+        "tests/report/test_devices.py",
+    ),
+    Bug(
         "the largest reward is forgotten when a run resumes",
         TRAINER,
         'self.explosions.restore(tensors.get("explosions"))',

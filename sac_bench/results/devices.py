@@ -9,15 +9,13 @@ from sac_bench.results.load import Results
 
 def kinds(runs: pd.DataFrame) -> dict[str, int]:
     """Return {kind of device: number of runs}, for example {"cpu": 7, "cpu; then cuda": 1}, without runs of none."""
-    counts = (
-        runs.drop_duplicates("run_id")["device_kind"].dropna().value_counts() if len(runs) else pd.Series(dtype=int)
-    )
+    counts = runs.drop_duplicates("run_id")["device_kind"].dropna().value_counts()
     return {str(kind): int(count) for kind, count in counts.items()}
 
 
 def mixed(results: Results) -> str:
     """Return a sentence on the kinds of devices, without a full stop; "" if all runs were trained on one."""
-    found = kinds(results.runs)
+    found = kinds(results.runs) if len(results.runs) else {}
     if len({kind for joined in found for kind in joined.split("; then ")}) < 2:
         return ""
     counts = ", ".join(f"{count} on {kind}" for kind, count in found.items())

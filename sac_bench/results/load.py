@@ -72,7 +72,8 @@ def _read(path: Path, table: str) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read: {error}") from None
     rows = rows.assign(**{column: None for column in LATER.get(table, ()) if column not in rows})
     if table == "runs" and len(rows) and "device" in rows:
-        rows["device_kind"] = rows["device_kind"].fillna(rows["device"].map(lambda name: kind_of({"device": name})))
+        recorded = zip(rows["device"], rows["device_kind"], strict=True)
+        rows["device_kind"] = [kind if isinstance(kind, str) else kind_of({"device": name}) for name, kind in recorded]
     if missing := [column for column in columns(table) if column not in rows]:
         raise InputError(f"{path}: column {missing[0]!r} is missing; run the experiment again to rewrite it")
     return rows

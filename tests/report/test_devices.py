@@ -18,6 +18,7 @@ def made_up(kinds=("cpu",), accepted=False, claim=None):
     """Five seeds of each of two variants, on the kinds of devices in turn."""
     about = {"envs": ["Hopper-v5"], "seeds": [*range(5)], "reference": "sac", "mix_devices": accepted, "claim": claim}
     about |= {"variants": {name: {} for name in VARIANTS}, "random": {"Hopper-v5": {"return_mean": 0.0}}}
+    about |= {"config": {name: {"Hopper-v5": {"tau": 0.005}} for name in VARIANTS}}
     runs, evaluations = [], []
     for v, variant in enumerate(VARIANTS):
         for seed in range(5):
