@@ -55,9 +55,59 @@ SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
 )
 EXAMINATIONS, HEAVY, MULTIGOAL = "evaluation/robustness.py", "envs/heavy.py", "envs/multigoal.py"
 EXAMINED = "tests/evaluation/test_robustness.py"
+EXPLOSION, EXPLODED = "training/explosion.py", "tests/training/test_explosion.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
+    Bug(
+        "runs of another kind of device are used unasked",
+        PLAN,
+        "    check_devices(requested, store, device, retrain)\n",
+        "",
+        "tests/execution/test_plan.py",
+    ),
+    Bug(
+        "a run that changed its device is of its last kind only",
+        "results/devices.py",
+        'for kind in joined.split("; then ")',
+        'for kind in joined.split("; then ")[-1:]',
+        "tests/report/test_devices.py",
+    ),
+    Bug(
+        "the largest reward is forgotten when a run resumes",
+        TRAINER,
+        'self.explosions.restore(tensors.get("explosions"))',
+        "pass",
+        EXPLODED,
+    ),
+    Bug(
+        "the bound of Q follows the rewards down",
+        EXPLOSION,
+        "self.bound = np.fmax(self.bound, bound)",
+        "self.bound = bound",
+        EXPLODED,
+    ),
+    Bug(
+        "a run explodes by a Q of one sign only",
+        EXPLOSION,
+        "metrics[Q.name].abs().numpy()",
+        "metrics[Q.name].numpy()",
+        EXPLODED,
+    ),
+    Bug(
+        "the bound of Q leaves out the entropy",
+        CRITICS,
+        "reward + gamma * entropy) /",
+        "reward) /",
+        EXPLODED,
+    ),
+    Bug(
+        "all states of episodes that terminate count in the bias of Q",
+        "training/q_bias.py",
+        "(t < lengths) & (t < limit - rest) & (terminated",
+        "(t < lengths) & (terminated",
+        "tests/training/test_q_bias.py",
+    ),
     Bug("sign of the entropy in the soft value", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", UPDATE),
     Bug(
         "the same, tested by the learned result", SAC, "return q - alpha * log_pi", "return q + alpha * log_pi", ANSWERS

@@ -110,6 +110,17 @@ def critic_loss(
     return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
 
 
+def q_bound(hyper: Hyperparameters, reward: Tensor, entropy: Tensor | float = 0.0) -> Tensor:
+    """Return the largest |Q| that |r| <= `reward` and, in V, a term of size `entropy` allow; infinite if gamma is 1.
+
+    It solves |Q| = c |r| + gamma (entropy + |Q|), from `bellman_target`. Targets of n steps have the same bound or a
+    lower one: they leave out entropies. All shapes are equal.
+    """
+    gamma = hyper["gamma"]
+    bound = (hyper["reward_scale"] * reward + gamma * entropy) / (1 - gamma)
+    return torch.where(gamma < 1, bound, torch.inf)
+
+
 def polyak(target: Any, online: Any, tau: Tensor) -> Any:
     """Return (1 - tau) target + tau online for each tensor, exact at tau = 1 ([2] Algorithm 1)."""
     return tree_map(lambda old, new: (1 - tau) * old + tau * new, target, online)

@@ -74,6 +74,9 @@ class Learner:
     With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called after every `rollout`
     transitions, with all of them in order, row by row; batches are parts of the samples.
 
+    q_bound(hyper, metrics {name: []}, largest |r| []) -> the largest |Q| [] that rewards and entropies allow, given the
+    means of `metrics` between two evaluations, of which "q" is Q. A run whose |Q| exceeds it is marked as exploded.
+    None if there is no such bound.
     Evaluations also measure `value` and, with data = "replay", `diagnosis`, if they are given.
     weights(state) -> the weights saved at a run's end, from which other runs can start
     start(state, weights, hyper) -> an initial state with such weights, and targets equal to them; None if runs of an
@@ -99,6 +102,7 @@ class Learner:
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     rollout: int = 0
     epochs: int = 1
+    q_bound: Callable[[Hyperparameters, dict[str, Tensor], Tensor], Tensor] | None = None
     value: Value | None = None
     diagnosis: Diagnosis | None = None
     weights: Callable[[State], State] = parameters

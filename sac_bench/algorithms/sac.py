@@ -9,6 +9,7 @@ dimensions in [-1, 1], D observation dimensions. `training.cohort` lifts it to M
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ from sac_bench.algorithms.critics import (
     expected_pool,
     follow,
     pooled,
+    q_bound,
     q_values,
 )
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
@@ -500,6 +502,16 @@ def value(
     return sampled * expected_pool(q, nets.target_critics or nets.critics, hyper["pessimism"]), sampled * bonus
 
 
+def bound(action_dim: int, hyper: Hyperparameters, metrics: dict[str, Tensor], reward: Tensor) -> Tensor:
+    """Return the largest |Q| [] that rewards up to `reward` [] and the recorded temperature allow.
+
+    An entropy is at most A log 2, that of uniform actions. It has no lower bound: where its recorded mean is further
+    from 0, that counts.
+    """
+    entropy = metrics["entropy"].abs().clamp(min=action_dim * math.log(2))
+    return q_bound(hyper, reward, metrics["temperature"] * hyper["entropy_in_backup"] * entropy)
+
+
 def diagnose(
     nets: Networks, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -583,6 +595,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         extra_noise=extra_noise,
         batch_size=b,
         metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
+        q_bound=partial(bound, a),
         value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
         diagnosis=Diagnosis(partial(diagnose, nets), diagnosis_noise, names(gradients.METRICS)),
         observe=merged if config.normalize_observations else None,

@@ -34,6 +34,7 @@ from sac_bench.algorithms.critics import (
     critic_loss,
     follow,
     pooled,
+    q_bound,
 )
 from sac_bench.algorithms.metric import Metric, names
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
@@ -320,6 +321,11 @@ def update(
     return new, metrics
 
 
+def bound(action_dim: int, hyper: Hyperparameters, metrics: dict[str, Tensor], reward: Tensor) -> Tensor:
+    """Return the largest |Q| [] that rewards up to `reward` [] allow: V exceeds Q by A log 2 at most (`soft_value`)."""
+    return q_bound(hyper, reward, action_dim * math.log(2))
+
+
 SOFT_VALUE = Metric("soft_value", "soft V, next states\n(units of return)", "symlog", 1, topic="V")
 BANDWIDTH = Metric("bandwidth", "kernel's bandwidth", "log")
 METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SOFT_VALUE, BANDWIDTH, SATURATION)
@@ -343,5 +349,6 @@ def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner
         update_noise=noise,
         batch_size=b,
         metrics=names(METRICS),
+        q_bound=partial(bound, a),
         start=start,
     )

@@ -30,6 +30,7 @@ from sac_bench.algorithms.critics import (
     critic_loss,
     polyak,
     pooled,
+    q_bound,
     q_values,
 )
 from sac_bench.algorithms.metric import names
@@ -251,6 +252,11 @@ def value(
     return pooled(q, hyper["pessimism"]), torch.zeros_like(q[0])
 
 
+def bound(hyper: Hyperparameters, metrics: dict[str, Tensor], reward: Tensor) -> Tensor:
+    """Return the largest |Q| [] that rewards up to `reward` [] allow."""
+    return q_bound(hyper, reward)
+
+
 METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SATURATION)
 
 
@@ -272,6 +278,7 @@ def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner
         update_noise={"target_policy": (config.batch_size, a)},
         batch_size=config.batch_size,
         metrics=names(METRICS),
+        q_bound=bound,
         value=Value(partial(value, exact), "mean"),
         start=start,
     )

@@ -21,6 +21,8 @@ CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
     "if negative, too narrow."
 )
+MIXED = "mixed devices"
+"""Why there is no verdict if the runs must not be compared (results/devices.py)."""
 ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
     "undecided": "undecided (this many seeds per side would decide)",
     "": "no verdict",
@@ -39,8 +41,11 @@ COLUMNS = (
 """`no_verdict`: why there is none, else empty."""
 
 
-def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """Return a row per environment and variant other than the reference, with COLUMNS, given the runs' scores."""
+def differences(scores: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> pd.DataFrame:
+    """Return a row per environment and variant other than the reference, with COLUMNS, given the runs' scores.
+
+    `no_verdict`: why no difference gets a verdict, or "".
+    """
     table: list[dict[str, Any]] = []
     gaps = []
     entered = scores.dropna(subset="score")
@@ -57,7 +62,7 @@ def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             gap = difference_interval(own, reference)
             gaps.append(unpaired(own, reference))
             few = min(len(own), len(reference))
-            no_verdict = f"{few} seeds" if few < MIN_SEEDS else edge(manifest, env, variant, manifest.reference)
+            reason = f"{few} seeds" if few < MIN_SEEDS else edge(manifest, env, variant, manifest.reference)
             table.append(
                 {
                     "env": env,
@@ -66,7 +71,7 @@ def differences(scores: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
                     "difference_ci_low": gap.low,
                     "difference_ci_high": gap.high,
                     "seed_correlation": seed_correlation(own[both], reference[both]),
-                    "no_verdict": no_verdict,
+                    "no_verdict": no_verdict or reason,
                 }
             )
     judged = verdicts(gaps, [None] * len(gaps), excluded=[bool(row["no_verdict"]) for row in table])
@@ -101,8 +106,9 @@ def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str
 
 
 def _named(row: Mapping[Any, Any]) -> str:
-    """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out))"."""
+    """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out); 2 exploded)"."""
     seeds = seeds_text(_seeds_needed(row)) if row["verdict"] == "undecided" else ""
     no_verdict = "" if row["verdict"] else row["no_verdict"]
-    notes = [note for note in (seeds, no_verdict, row["ended_otherwise"]) if note]
+    exploded = f"{row['exploded']} exploded" if row["exploded"] else ""
+    notes = [note for note in (seeds, no_verdict, row["ended_otherwise"], exploded) if note]
     return str(row["variant"]) + (f" ({'; '.join(notes)})" if notes else "")

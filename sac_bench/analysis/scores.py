@@ -17,17 +17,18 @@ import pandas as pd
 from sac_bench.analysis.statistics import area_score, run_score
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.run import standing_at
+from sac_bench.store.status import standing_at
 
 Steps = Mapping[tuple[str, str], int]
 """{(environment, variant): the steps at which its runs are scored}."""
 
 
 def scores(results: Results, policy: str | None = None, at: Steps | None = None) -> pd.DataFrame:
-    """Return one row per run: env, variant, seed, status, score, area (the mean of its curve).
+    """Return one row per run: env, variant, seed, status, score, area (the mean of its curve), exploded.
 
     `policy`: "mean" or "sample"; by default the one that scores the run. `at`: the steps to score at; by default equal
-    for all variants of an environment. `status` is the run's at these steps. Score and area are NaN for a run without.
+    for all variants of an environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
+    a run without.
     Computed once per result: change none of its tables in place.
     """
     steps_of = at or equal_steps(results.manifest)
@@ -58,8 +59,9 @@ def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFra
             curve = curve_to(rows_of_run, steps)
             score, area = run_score(*curve, steps), area_score(*curve)
         labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
-        rows.append(labels | {"score": score, "area": area})
-    return pd.DataFrame(rows, columns=["env", "variant", "seed", "status", "score", "area"])
+        exploded = bool(pd.notna(run["exploded"]) and run["exploded"] <= steps)
+        rows.append(labels | {"score": score, "area": area, "exploded": exploded})
+    return pd.DataFrame(rows, columns=["env", "variant", "seed", "status", "score", "area", "exploded"])
 
 
 def entered(table: pd.DataFrame, env: str, variant: str) -> np.ndarray:

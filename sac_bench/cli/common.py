@@ -36,6 +36,13 @@ ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="T
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 WorkersOption = Annotated[Optional[int], typer.Option(metavar="N", help="Worker processes; by default one per core.")]
 
+RetrainOption = Annotated[
+    bool, typer.Option("--retrain", help="Train runs again that cannot be continued, or that another device trained.")
+]
+MixDevicesOption = Annotated[
+    bool, typer.Option("--mix-devices", help="Accept existing runs that another kind of device (cpu, cuda) trained.")
+]
+
 
 def say(text: object) -> None:
     """Print a line as it is, without wrapping."""

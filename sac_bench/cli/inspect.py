@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -46,14 +45,16 @@ class _Run(NamedTuple):
     id: str
     target_steps: int
     status: str = "not started"
-    """As the experiment's table recorded it."""
+    """As the experiment's table recorded it, like the following."""
     steps: int = 0
+    exploded: float | None = None
 
 
 class _State(NamedTuple):
     status: str
     steps: int
     target_steps: int
+    exploded: bool
 
 
 @app.command()
@@ -65,7 +66,10 @@ def status(
     """Print the state of an experiment's runs."""
     with user_errors():
         import_modules(import_)
+        import pandas as pd
+
         from sac_bench.results.manifest import FILE
+        from sac_bench.store.status import exploded_at
         from sac_bench.store.store import Store
 
         if (Path(name) / FILE).exists():  # a result's folder
@@ -75,26 +79,32 @@ def status(
         states: dict[tuple[str, str], list[_State]] = {}
         for run in runs:
             known = store.run(run.id).status()
-            state = _State(store.standing(known, run.target_steps), known["steps"], run.target_steps)
+            exploded = exploded_at(known, run.target_steps) is not None
+            state = _State(store.standing(known, run.target_steps), known["steps"], run.target_steps, exploded)
             if known["status"] == "new" and run.status != "not started":  # a record has no store beside it
-                state = _State(run.status, run.steps, run.target_steps)
+                state = _State(run.status, run.steps, run.target_steps, bool(pd.notna(run.exploded)))
                 recorded += 1
             states.setdefault((run.variant, run.env), []).append(state)
         table = Table("variant", "environment", "seeds", "status", "steps", title=title)
         for (variant, env), own in states.items():
-            counts = ", ".join(f"{n} {status}" for status, n in Counter(state.status for state in own).items())
             steps = f"{min(state.steps for state in own):,} of {own[0].target_steps:,}"
-            table.add_row(variant, env, str(len(own)), counts, steps)
+            table.add_row(variant, env, str(len(own)), _counts(own), steps)
         console.print(table)
-        total = Counter(state.status for own in states.values() for state in own)
-        console.print(", ".join(f"{n} {status}" for status, n in total.items()), highlight=False)
+        every = [state for own in states.values() for state in own]
+        console.print(_counts(every), highlight=False)
         if recorded:
             say(
-                f"{recorded} of {total.total()} runs are not in {results / 'runs'}; "
+                f"{recorded} of {len(every)} runs are not in {results / 'runs'}; "
                 f"their status is that of {results / name / 'runs.csv'}"
             )
         if superseded:
             say(superseded)
+
+
+def _counts(states: list[_State]) -> str:
+    from sac_bench.results.standings import in_words
+
+    return in_words((state.status for state in states), sum(state.exploded for state in states))
 
 
 def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
@@ -108,7 +118,7 @@ def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
         from sac_bench.results.versions import superseded
 
         loaded = load_results(name, results)
-        columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps"]]
+        columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps", "exploded"]]
         return name, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
     known = [path.parent.name for path in results.glob(f"*/{FILE}")]
     file = load(find(name, results, known))

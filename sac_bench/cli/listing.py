@@ -10,6 +10,7 @@ from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.catalogue import HEADER, options
 from sac_bench.envs.pool import envpool_ids
 from sac_bench.errors import InputError
+from sac_bench.results import standings
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.results.versions import superseded
@@ -61,12 +62,11 @@ def results(folder: Path) -> Table:
     for path in sorted(folder.rglob(FILE)):
         try:
             loaded = load_results(path.parent.name, path.parent.parent)
-            runs = loaded.runs.drop_duplicates("run_id")
-            standings = ", ".join(f"{n} {status}" for status, n in runs["status"].value_counts().items())
+            counts = standings.of_runs(loaded.runs)
             versions = superseded(loaded.manifest) or "those of this code"
         except InputError as error:
-            standings, versions = "", f"cannot be read: {error}"
-        table.add_row(str(path.parent.relative_to(folder)), standings, versions)
+            counts, versions = "", f"cannot be read: {error}"
+        table.add_row(str(path.parent.relative_to(folder)), counts, versions)
     return table
 
 

@@ -13,7 +13,9 @@ from rich.table import Table
 from sac_bench.cli.common import (
     DeviceOption,
     ImportOption,
+    MixDevicesOption,
     ResultsOption,
+    RetrainOption,
     WorkersOption,
     app,
     command_line,
@@ -53,7 +55,8 @@ def run(
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
     keep_replay: Annotated[bool, typer.Option(help="Keep what is needed to continue finished runs.")] = False,
-    retrain: Annotated[bool, typer.Option(help="Train runs again that cannot be continued.")] = False,
+    retrain: RetrainOption = False,
+    mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
 ) -> None:
@@ -70,7 +73,7 @@ def run(
         from sac_bench.results.collect import runs_of
         from sac_bench.spec.experiment import ExperimentGroup, load
         from sac_bench.spec.includes import files as experiment_files
-        from sac_bench.store.run import ENDED
+        from sac_bench.store.status import ENDED
         from sac_bench.store.store import Store
 
         if tensorboard:
@@ -80,7 +83,17 @@ def run(
             raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
         group = ExperimentGroup(
             tuple(
-                load(file, seeds=seeds, steps=steps, envs=env, variants=variant, settings=set_, name=name, quick=quick)
+                load(
+                    file,
+                    seeds=seeds,
+                    steps=steps,
+                    envs=env,
+                    variants=variant,
+                    settings=set_,
+                    name=name,
+                    quick=quick,
+                    mix_devices=mix_devices,
+                )
                 for file in files
             )
         )
@@ -134,13 +147,14 @@ def run(
 
 
 def _count(runs: pd.DataFrame) -> str:
-    """Return how many runs have which status: "3 finished, 2 interrupted (at 10,000 to 20,000 steps)"."""
+    """Return how many runs have which status: "3 finished, 2 interrupted (at 10,000 to 20,000 steps); 1 exploded"."""
     words, runs = [], runs.drop_duplicates("run_id")
     for status, steps in runs.groupby("status", sort=False)["steps"]:
         low, high = steps.min(), steps.max()
         between = f"{low:,} to {high:,}" if low < high else f"{low:,}"
         words.append(f"{len(steps)} {status}" + (f" (at {between} steps)" if high and status != "finished" else ""))
-    return ", ".join(words)
+    exploded = runs["exploded"].notna().sum()
+    return ", ".join(words) + (f"; {exploded} exploded" if exploded else "")
 
 
 def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,7 +12,9 @@ import typer
 from sac_bench.cli.common import (
     DeviceOption,
     ImportOption,
+    MixDevicesOption,
     ResultsOption,
+    RetrainOption,
     WorkersOption,
     app,
     command_line,
@@ -41,7 +44,8 @@ def tune(
     workers: WorkersOption = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
-    retrain: Annotated[bool, typer.Option(help="Train runs again that cannot be continued.")] = False,
+    retrain: RetrainOption = False,
+    mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only check the file, and print what would be searched.")] = False,
 ) -> None:
     """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
@@ -57,7 +61,7 @@ def tune(
         from sac_bench.tuning import study as studies
 
         team = Workers.on(device, workers, imports=import_)
-        loaded = studies.load(study, trials)
+        loaded = replace(studies.load(study, trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()
         store.check_writable(loaded.name)

@@ -23,7 +23,7 @@ from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Display
 from sac_bench.execution.work import Work
 from sac_bench.store import locks
-from sac_bench.store.run import ENDED, has_raised, standing_at
+from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
 from sac_bench.store.store import Store
 
 KILL_SECONDS = 5.0
@@ -164,9 +164,11 @@ class Engine:
 
     def _report_trained(self, work: Work) -> None:
         ended = [self._store.run(spec.id).status() for spec in work.cohort.runs]
+        exploded = sum(exploded_at(status, work.cohort.steps) is not None for status in ended)
         diverged = sum(status["status"] == "diverged" for status in ended)
         reasons = Counter(status["reason"] for status in ended if has_raised(status))
         counts = f"; {diverged} diverged" if diverged else ""
+        counts += f"; {exploded} exploded" if exploded else ""
         counts += f"; {reasons.total()} failed" if reasons else ""
         self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{counts}")
         for reason, count in reasons.items():

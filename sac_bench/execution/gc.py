@@ -13,7 +13,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.store.atomic import BESIDE
-from sac_bench.store.run import standing_at
+from sac_bench.store.status import standing_at
 from sac_bench.store.store import Store
 
 

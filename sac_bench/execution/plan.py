@@ -33,7 +33,7 @@ from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
 from sac_bench.spec.warm_start import with_parents
 from sac_bench.store import locks
-from sac_bench.store.run import ENDED, has_raised, standing_at
+from sac_bench.store.status import ENDED, device_kinds, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
 
@@ -100,8 +100,11 @@ def make_plan(
     skip: ids of runs to leave out.
 
     Raises InputError for runs that cannot be continued (a finished run that needs more steps and whose replay was
-    dropped, a damaged run) unless `retrain` trains them again, and for runs that do not fit into `memory`.
+    dropped, a damaged run) and for runs of another kind of device, unless `retrain` trains them again, and for runs
+    that do not fit into `memory`.
     """
+    check_devices(requested, store, device, retrain)
+    elsewhere = trained_elsewhere(requested, store, device)
     targets: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in warm_start.with_parents(requested.runs(), store):
         steps = max(variant.steps[spec.env], targets[spec.id][1] if spec.id in targets else 0)
@@ -114,7 +117,7 @@ def make_plan(
     for spec, steps in targets.values():
         status = store.run(spec.id).status()
         standing = standing_at(status, steps)
-        if spec.id in without_weights:
+        if spec.id in without_weights or spec.id in elsewhere:
             new.append((spec, steps))
         elif standing in ended and not _must_be_ended(store, status):
             ended[standing].append(spec)
@@ -130,7 +133,7 @@ def make_plan(
     for cohort in cohorts:
         check_fits(len(cohort.runs), cohort.runs[0], cohort.steps, memory, workers, device)
     in_continued = {spec.id for cohort in cohorts for spec in cohort.runs}
-    retrained = {spec.id for spec in raised} if retrain else set()
+    retrained = {spec.id for spec in raised} | elsewhere.keys() if retrain else set()
     new = [(s, n) for s, n in new if s.id in retrained or s.id not in in_continued]
     waiting = warm_start.waiting([spec for spec, _ in new], in_continued, store)
     for run_id in waiting:
@@ -144,6 +147,41 @@ def make_plan(
         tuple(ended["diverged"]),
         tuple(waiting.values()),
         () if retrain else tuple(raised),
+    )
+
+
+def trained_elsewhere(requested: Plannable, store: Store, device: str) -> dict[str, set[str]]:
+    """Return, by id, the kinds of devices of requested runs that another kind than `device` has trained.
+
+    There are none if the request accepts them.
+    """
+    if requested.mix_devices:
+        return {}
+    kinds = {spec.id: device_kinds(store.run(spec.id).status()) for _, spec in requested.runs()}
+    return {run_id: of_run for run_id, of_run in kinds.items() if of_run - {device}}
+
+
+def check_devices(requested: Plannable, store: Store, device: str, retrain: bool = False) -> None:
+    """Raise InputError if another kind of device than `device` has trained requested runs, unless `retrain`.
+
+    Even then, none may be in training now.
+    """
+    elsewhere = trained_elsewhere(requested, store, device)
+    if not elsewhere:
+        return
+    if retrain:
+        for run_id in elsewhere:
+            cohort = store.run(run_id).status().get("cohort")
+            if cohort and is_in_use(store, cohort):
+                raise InputError(f"run {run_id}: another process is training its cohort: wait for it")
+        return
+    kinds = sorted(set.union(*elsewhere.values()))
+    same = f"--device {kinds[0]}, " if len(kinds) == 1 else ""
+    requested_runs = len({spec.id for _, spec in requested.runs()})
+    raise InputError(
+        f"{len(elsewhere)} of {requested_runs} runs in {store.root} were trained on {' and '.join(kinds)}, and this "
+        f"command would use {device}; results of different kinds of devices are not mixed unasked: use {same}another "
+        f"--results, --retrain to train them again on {device}, or --mix-devices to accept them"
     )
 
 

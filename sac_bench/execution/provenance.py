@@ -16,6 +16,7 @@ def conditions(device: str, compiled: bool, threads: int) -> dict[str, Any]:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "envpool", "gymnasium", "mujoco", "numpy"))
     return {
         "device": device_name(device),
+        "device_kind": torch.device(device).type,
         "compiled": compiled,
         "threads": threads,
         "products": f"{torch.get_float32_matmul_precision()}, {torch.backends.cpu.get_cpu_capability()}",

@@ -31,41 +31,39 @@ class Recorder:
     def __init__(self, trainer: Trainer, runs: Sequence[RunDirectory], own_runs: Sequence[RunDirectory]) -> None:
         self._trainer, self._runs, self._own_runs = trainer, runs, own_runs
 
-    def active_runs(self) -> list[RunDirectory]:
-        """Return the runs that have not stopped."""
-        return [run for run, stopped in zip(self._runs, self._trainer.progress.stopped, strict=True) if not stopped]
+    def active_runs(self) -> dict[int, RunDirectory]:
+        """Return {member: run} of the runs that have not stopped."""
+        return {m: run for m, run in enumerate(self._runs) if not self._trainer.progress.stopped[m]}
 
     def start(self, conditions: Mapping[str, Any], resumed: bool, about: Mapping[str, Any]) -> None:
         """Mark the active runs as started, and note the conditions if they differ from those recorded last."""
-        for run in self.active_runs():
+        for member, run in self.active_runs().items():
             stages = run.status().get("conditions", []) if resumed else []
             if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
                 stages = [*stages, {"since": self._trainer.steps, **conditions}]
             run.update(
-                **about, status="started", conditions=stages, reason=None, raised_at=None, **self._steps_and_seconds()
+                **about, status="started", conditions=stages, reason=None, raised_at=None, **self._state_of(member)
             )
 
     def record(self, segment: Segment) -> None:
         """Append a segment's rows to the active runs' tables, and end the runs that stopped in it."""
-        for member, run in enumerate(self._runs):
-            if not self._trainer.progress.stopped[member]:
-                self._record(member, run, segment)
+        for member, run in self.active_runs().items():
+            self._record(member, run, segment)
 
     def update_steps(self) -> None:
-        """Write to the active runs' statuses how many steps are saved. Call it after the checkpoint is committed."""
-        for run in self.active_runs():
-            run.update(**self._steps_and_seconds())
+        """Write to the active runs' statuses what is saved. Call it after the checkpoint is committed."""
+        for member, run in self.active_runs().items():
+            run.update(**self._state_of(member))
 
     def write_weights(self) -> None:
         """Write the weights that other runs can start from."""
-        for member, run in enumerate(self._runs):
-            if not self._trainer.progress.stopped[member]:
-                tensors, steps = self._trainer.cohort.weights(member), str(self._trainer.steps)
-                write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
+        for member, run in self.active_runs().items():
+            tensors, steps = self._trainer.cohort.weights(member), str(self._trainer.steps)
+            write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
 
     def finish(self) -> None:
         """Mark the active runs as finished."""
-        for run in self.active_runs():
+        for run in self.active_runs().values():
             run.end("finished")
 
     def log(self, line: str) -> None:
@@ -74,9 +72,11 @@ class Recorder:
         for run in self._own_runs:
             run.log(f"{_now()} {line}")
 
-    def _steps_and_seconds(self) -> dict[str, Any]:
-        progress = self._trainer.progress
-        return {"steps": self._trainer.steps} | {name: round(getattr(progress, name), 3) for name in SECONDS}
+    def _state_of(self, member: int) -> dict[str, Any]:
+        """Return the steps, the seconds, and the step at which the run exploded, as entries of its status."""
+        progress, exploded = self._trainer.progress, self._trainer.explosions.at(member)
+        seconds = {name: round(getattr(progress, name), 3) for name in SECONDS}
+        return {"steps": self._trainer.steps, "exploded": exploded} | seconds
 
     def _record(self, member: int, run: RunDirectory, segment: Segment) -> None:
         """Append a segment's rows to a run's tables, or end the run if it stopped."""
@@ -84,7 +84,7 @@ class Recorder:
         cells = {name: value if math.isfinite(value) else "" for name, value in metrics.items()}
         wall = round(self._trainer.progress.wall_seconds, 3)
         if stop := segment.stops.get(member):
-            self._stop(run, stop, cells)
+            self._stop(member, run, stop, cells)
             self._trainer.progress.stopped[member] = True
             return
         evaluations, episodes = [], []
@@ -119,7 +119,7 @@ class Recorder:
         tensors = {name: leaf[member].cpu().contiguous() for name, leaf in named_tensors(policy).items()}
         write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))
 
-    def _stop(self, run: RunDirectory, stop: Stop, cells: Mapping[str, Any]) -> None:
+    def _stop(self, member: int, run: RunDirectory, stop: Stop, cells: Mapping[str, Any]) -> None:
         """End one run of a cohort that continues. A failed run stays at its last segment."""
         run.log(f"{_now()} {stop.status}: {stop.reason}\n{stop.log}".rstrip())
         if stop.status == "failed":
@@ -128,7 +128,7 @@ class Recorder:
             return
         run.append("training", [{"step": stop.step, "episodes": "", "return_mean": "", **cells}])
         last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
-        run.end("diverged", **self._steps_and_seconds() | {"steps": stop.step}, reason=stop.reason, last_finite=last)
+        run.end("diverged", **self._state_of(member) | {"steps": stop.step}, reason=stop.reason, last_finite=last)
 
 
 def _now() -> str:

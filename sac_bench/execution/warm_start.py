@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 
+import pandas as pd
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -11,8 +13,9 @@ from sac_bench.errors import InputError
 from sac_bench.spec import warm_start
 from sac_bench.spec.run import RunSpec, WarmStart
 from sac_bench.store.atomic import check, write_json
-from sac_bench.store.run import ENDED, standing_at
+from sac_bench.store.status import ENDED, standing_at
 from sac_bench.store.store import Store
+from sac_bench.training.explosion import Q_BOUND
 
 
 def with_parents(runs: warm_start.Runs, store: Store) -> warm_start.Runs:
@@ -72,13 +75,25 @@ def settle(waiting_runs: Sequence[RunSpec], store: Store) -> bool:
     return any(spec.start and _has_finished(spec.start, store) for spec in waiting_runs)
 
 
-def read(store: Store, start: WarmStart) -> dict[str, Tensor]:
-    """Return the weights at the end of a run's parent, by name; InputError if there are none."""
+def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], float]:
+    """Return the weights at the end of a run's parent, by name, and the bound of the parent's |Q|.
+
+    The bound is infinite if none was recorded. Raises InputError if there are no weights.
+    """
     _check_weights(start, store)
     run = store.run(start.run)
     check(run.weights, run.status()["weights"])
     with safe_open(run.weights, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return tensors, q_bound(run.table("training"), start.steps)
+
+
+def q_bound(training: pd.DataFrame, steps: int) -> float:
+    """Return the bound of |Q| after `steps` by the table `training`; infinite if none was recorded."""
+    if Q_BOUND.name not in training:
+        return math.inf
+    last = training.loc[training["step"] <= steps, Q_BOUND.name].tail(1).dropna()
+    return float(last.iloc[0]) if len(last) else math.inf
 
 
 def _has_finished(start: WarmStart, store: Store) -> bool:

@@ -34,7 +34,8 @@ from sac_bench.execution.machine import cannot_compile, fastest_float32_products
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
 from sac_bench.store.atomic import finite
-from sac_bench.store.run import ENDED, RunDirectory
+from sac_bench.store.run import RunDirectory
+from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
 from sac_bench.training.trainer import Segment, Trainer
 
@@ -118,7 +119,8 @@ class Worker:
                     raise InputError(f"{run.path} was trained, and its replay is gone; --retrain trains it again")
             for m, (run, spec) in enumerate(zip(self.runs, self._specs, strict=True)):
                 if spec.start and run in self._own_runs:
-                    trainer.start(m, warm_start.read(self.store, spec.start), spec.start.temperature)
+                    weights, q_bound = warm_start.read(self.store, spec.start)
+                    trainer.start(m, weights, spec.start.temperature, q_bound)
         trainer.progress.stopped = [
             stopped or run not in self._own_runs
             for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)

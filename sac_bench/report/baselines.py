@@ -22,6 +22,8 @@ LEGEND = (
     "construction; a training return is from training episodes, including exploration; ~ marks values read off a "
     "graph. Sources and the definition of comparable: docs/published.md."
 )
+MARKS = ("diverged", "exploded")
+"""Columns with numbers of runs, shown where there are any."""
 COLUMNS = (
     "kind",
     "env",
@@ -33,7 +35,7 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "seeds",
-    "diverged",
+    *MARKS,
     "published_env",
     "spread",
     "spread_kind",
@@ -57,7 +59,7 @@ def comparison(final: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     of_variant = {name: variant.algorithm for name, variant in manifest.variants.items()}
     rows = []
     for row in _records(final):
-        same = {key: row[key] for key in ("env", "variant", "seeds", "diverged", "ci_low", "ci_high")}
+        same = {key: row[key] for key in ("env", "variant", "seeds", *MARKS, "ci_low", "ci_high")}
         rows.append(
             same
             | {
@@ -72,7 +74,7 @@ def comparison(final: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     for env in manifest.envs:
         for row in _records(beside(manifest, env)):
             rows.append(row | {"kind": "published", "env": env, "published_env": row["env"]})
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seeds": "Int64", "diverged": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(("seeds", *MARKS), "Int64"))
 
 
 def presented_comparison(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
@@ -156,10 +158,9 @@ def _published_labels(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], str]:
 
 
 def _our_cell(row: dict[str, Any], requested: int, spec: str) -> str:
-    """Return "80 [55, 105] (3)"; "(2 of 3)" if some seeds do not count, "(3, 1 diverged)"."""
+    """Return "80 [55, 105] (3)"; "(2 of 3)" if some seeds do not count, "(3, 1 diverged, 2 exploded)"."""
     counts = [str(row["seeds"]) + (f" of {requested}" if row["seeds"] < requested else "")]
-    if row["diverged"]:
-        counts.append(f"{row['diverged']} diverged")
+    counts += [f"{row[mark]} {mark}" for mark in MARKS if row[mark]]
     return f"{interval(row['mean'], row['ci_low'], row['ci_high'], spec=spec)} ({', '.join(counts)})".lstrip()
 
 

@@ -16,12 +16,14 @@ from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
 from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
 from sac_bench.analysis.statistics import seed_correlation, unpaired
-from sac_bench.analysis.verdicts import verdicts
+from sac_bench.analysis.verdicts import MIN_SEEDS, verdicts
 from sac_bench.errors import InputError, nearest
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.tables import RULES, final_performance
+from sac_bench.results import standings
+from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE, Manifest
 from sac_bench.results.schema import CONDITIONS
@@ -34,8 +36,8 @@ PLACE = ["env", "variant"]
 ABSENT = "no such option"
 LEGEND = (
     "The reference is A. Seeds: the numbers of seeds that count, in A and in B. Same runs: runs with the same id in "
-    "both, and whether their numbers, except times, are equal. Variants whose runs are all identical are not tested "
-    "and do not count in Holm's correction."
+    "both, and whether their numbers, except times, are equal. Exploded: the numbers of such runs in A and in B. "
+    "Variants whose runs are all identical are not tested and do not count in Holm's correction."
 )
 
 
@@ -58,10 +60,8 @@ class Side:
         return f"{self.folder} has {', '.join(self.manifest.variants)} on {', '.join(self.manifest.envs)}"
 
     def in_words(self) -> str:
-        old = superseded(self.manifest)
-        standings = self.runs.drop_duplicates("run_id")["status"].value_counts()
-        counts = ", ".join(f"{count} {status}" for status, count in standings.items())
-        return f"{self.folder} ({counts}{'; ' * bool(old)}{old})"
+        notes = [note for note in (superseded(self.manifest), mixed(self.results)) if note]
+        return f"{self.folder} ({'; '.join([standings.of_runs(self.runs), *notes])})"
 
 
 def load_side(name: str, results: Path) -> Side:
@@ -93,12 +93,14 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     for place in [(env, variant) for env in envs for variant in variants]:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
         for letter, final in zip("ab", finals, strict=True):
-            row |= {f"{name}_{letter}": final.loc[place, name] for name in ("score", "ci_low", "ci_high", "seeds")}
+            names = ("score", "ci_low", "ci_high", "seeds", "exploded")
+            row |= {f"{name}_{letter}": final.loc[place, name] for name in names}
         row |= {
             f"steps_{letter}": side.manifest.variants[place[1]].steps[place[0]] for letter, side in (("a", a), ("b", b))
         } | {"scored_at": at[place]}
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
         row["ended_otherwise"] = "; ".join(letter + ": " + str(text) for letter, text in ended.items() if text)
+        row["exploded"] = row["exploded_a"] + row["exploded_b"]
         of_a, of_b = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
         both = of_a.index.intersection(of_b.index)
         difference = unpaired(of_b, of_a)
@@ -106,7 +108,9 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row |= {"difference": value, "difference_ci_low": low, "difference_ci_high": high}
         row |= {"seed_correlation": seed_correlation(of_b[both], of_a[both]), "shared_seeds": len(both)}
         row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
+        few = min(difference.seeds)
         row |= {"verdict": "", "p_holm": float("nan"), "seeds_needed": None}
+        row["no_verdict"] = f"{few} seeds" if few < MIN_SEEDS else ""
         rows.append(row)
         if not row["identical"]:
             tested.append(row)
@@ -253,13 +257,16 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
                 **dict(zip(("B - A [95% CI]", "verdict", "r"), comparison, strict=True)),
                 "same runs": row["same_runs"],
                 "did not finish": row["ended_otherwise"],
+                "exploded": f"{row['exploded_a']}, {row['exploded_b']}",
             }
         )
     shown = pd.DataFrame(rows)
-    unneeded = ["environment"] * (table["env"].nunique() == 1) + ["did not finish"] * (
-        not table["ended_otherwise"].any()
-    )
-    return shown.drop(columns=unneeded)
+    needed = {
+        "environment": table["env"].nunique() > 1,
+        "did not finish": table["ended_otherwise"].any(),
+        "exploded": table["exploded"].any(),
+    }
+    return shown.drop(columns=[column for column, is_needed in needed.items() if not is_needed])
 
 
 def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:

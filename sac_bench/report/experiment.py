@@ -15,7 +15,7 @@ import pandas as pd
 from sac_bench.analysis import aggregates, choice, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import answer
+from sac_bench.analysis.differences import MIXED, answer
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores
 from sac_bench.errors import InputError
@@ -30,6 +30,8 @@ from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.report.tables import presented, rules, write_tables
+from sac_bench.results import standings
+from sac_bench.results.devices import are_comparable, mixed
 from sac_bench.results.load import Results, load_results, lock_of
 from sac_bench.results.manifest import Manifest
 from sac_bench.results.schema import PACKAGES
@@ -67,9 +69,9 @@ def write_report(folder: Path) -> Page:
 
 
 def judge(results: Results, folder: Path) -> list[Comparison]:
-    """Return a claim's comparisons and write them to claim.csv; none if there is no claim."""
+    """Return a claim's comparisons and write them to claim.csv; none without a claim, or if runs are not comparable."""
     path = folder / "claim.csv"
-    if not results.manifest.claim:
+    if not (results.manifest.claim and are_comparable(results)):
         path.unlink(missing_ok=True)
         return []
     try:
@@ -99,7 +101,6 @@ def page(
     shown = presented(final, results.manifest)
     if len(results.manifest.envs) == 1:
         shown = shown.drop(columns="environment")
-    standings = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().items())
     return Page(
         title=results.manifest.name,
         question=results.manifest.question,
@@ -111,11 +112,11 @@ def page(
             ),
             *[note(results.manifest)] * bool(note(results.manifest)),
         ),
-        claim=(results.manifest.claim.source, claims.verdict(comparisons))
-        if results.manifest.claim and comparisons
-        else None,
+        claim=_verdict(results, comparisons),
+        devices=mixed(results),
         superseded=superseded(results.manifest),
-        summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
+        summary=f"{len(runs)} runs: {standings.of_runs(runs)}. "
+        f"{len(results.manifest.seeds)} seeds per variant and environment; "
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("Chosen options", _chosen(results.manifest)),
@@ -132,10 +133,19 @@ def page(
                 [*pictures["diagnostics"], *[text(READING, small=True)] * bool(pictures["diagnostics"])],
             ),
             ("Runs that did not finish", _absent(results.runs)),
+            ("Runs that exploded", _exploded(results.runs)),
             ("Settings", _settings(results.manifest)),
             ("How it was made", _made(runs, results.manifest)),
         ),
     )
+
+
+def _verdict(results: Results, comparisons: list[Comparison]) -> tuple[str, str] | None:
+    """Return the source of a claim and its verdict; None without a claim or comparisons."""
+    claim = results.manifest.claim
+    if claim and not are_comparable(results):
+        return claim.source, f"no verdict: {MIXED}"
+    return (claim.source, claims.verdict(comparisons)) if claim and comparisons else None
 
 
 def aggregated(results: Results, folder: Path) -> pd.DataFrame:
@@ -194,6 +204,12 @@ def _absent(runs: pd.DataFrame) -> list[Block]:
     absent = runs[runs["status"] != "finished"]
     columns = ["variant", "env", "seed", "status", "steps", "target_steps", "run_id", "reason"]
     return [Grid(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))] * bool(len(absent))
+
+
+def _exploded(runs: pd.DataFrame) -> list[Block]:
+    """Return a table of the runs that exploded, and since which steps."""
+    own = runs[runs["exploded"].notna()]
+    return [Grid(own[["variant", "env", "seed", "status", "exploded", "run_id"]])] * bool(len(own))
 
 
 def _settings(manifest: Manifest) -> list[Block]:

@@ -50,7 +50,7 @@ def _entry(name: str, page: Page | str) -> Section:
     """Return a page's section: a heading that links to it, the question, the answer and how the runs ended."""
     if isinstance(page, str):
         return Section(name, (text(f"No report: {page}"),))
-    paragraphs: list[Block] = [text(words) for words in (page.question, page.superseded, *page.answer) if words]
+    paragraphs: list[Block] = [text(words) for words in (page.question, *page.warnings, *page.answer) if words]
     return Section(
         Link(page.title, f"{quote(name)}/report", to_page=True), (*paragraphs, text(page.summary, small=True))
     )

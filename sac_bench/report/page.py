@@ -99,6 +99,13 @@ class Page:
     """For a claim's page: its source and its verdict."""
     superseded: str = ""
     """Which other versions of algorithms trained its runs (results/versions.py)."""
+    devices: str = ""
+    """Which kinds of devices trained its runs, if several (results/devices.py)."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before the answer."""
+        return tuple(filter(None, (self.superseded, self.devices)))
 
 
 def text(*parts: str | Link, small: bool = False) -> Text:

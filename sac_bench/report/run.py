@@ -40,6 +40,7 @@ def run(
     workers: int | None = None,
     keep_replay: bool = False,
     retrain: bool = False,
+    mix_devices: bool = False,
     results: str | Path = "results",
 ) -> Results:
     """Run an experiment as `sac-bench run` does, with progress on the terminal or in the notebook; return its results.
@@ -57,6 +58,7 @@ def run(
         "settings": _listed(settings),
         "name": name,
         "quick": quick,
+        "mix_devices": mix_devices,
     }
     loaded = load(find(experiment), **changes)  # type: ignore[arg-type]
     arguments = "".join(f", {key}={value!r}" for key, value in changes.items() if value)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.differences import CORRELATION, WORDS, differences, in_words
+from sac_bench.analysis.differences import CORRELATION, MIXED, WORDS, differences, in_words
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.page import markdown
+from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
@@ -24,7 +25,8 @@ RULES = (
     "area under the learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the "
     "difference from the reference Welch's t, unpaired. A diverged run counts with the return of a random policy "
     "if that is known (in curves from the point where it diverged; as a failure where successes are counted). A "
-    "run that failed, is damaged or is unfinished does not count and is listed as left out."
+    "run that failed, is damaged or is unfinished does not count and is listed as left out. A run exploded if |Q| "
+    "exceeded what the rewards that it saw allow; it keeps its score."
 )
 
 
@@ -57,6 +59,7 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
                 "missing": int(runs["score"].isna().sum()),
                 "diverged": int((runs["status"] == "diverged").sum()),
                 "failed": int((runs["status"] == "failed").sum()),
+                "exploded": int(runs["exploded"].sum()),
                 "ended_otherwise": _ended_otherwise(runs),
                 "score": score.value,
                 "ci_low": score.low,
@@ -65,9 +68,9 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
                 "sampled_score": float(np.mean(entered(sampled, env, variant))) if len(values) else float("nan"),
             }
             rows.append(row | _episodes(results, runs, at[env, variant]))
-    table = pd.DataFrame(rows).merge(
-        differences(by_default, results.manifest), "left", ["env", "variant"], validate="1:1"
-    )
+    no_verdict = "" if are_comparable(results) else MIXED
+    compared = differences(by_default, results.manifest, no_verdict)
+    table = pd.DataFrame(rows).merge(compared, "left", ["env", "variant"], validate="1:1")
     return table.fillna({"verdict": "", "no_verdict": ""})
 
 
@@ -109,7 +112,10 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
         {
             "environment": table["env"],
             "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
-            "seeds": [f"{n} of {seeds}" for n in table["seeds"]],
+            "seeds": [
+                f"{n} of {seeds}" + (f", {exploded} exploded" if exploded else "")
+                for n, exploded in zip(table["seeds"], table["exploded"], strict=True)
+            ],
             "score [95% CI]": [
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],

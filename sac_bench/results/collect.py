@@ -19,6 +19,7 @@ from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
+from sac_bench.store.status import exploded_at, kind_of
 from sac_bench.store.store import Store
 
 
@@ -43,9 +44,10 @@ def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
                 "backend": spec.versions(),
                 **conditions(status),
                 "reason": status.get("reason"),
+                "exploded": exploded_at(status, steps),
             }
         )
-    return frame("runs", rows).astype({"reason": object, "start": object})
+    return frame("runs", rows).astype({"reason": object, "start": object, "exploded": "Int64"})
 
 
 def collect(store: Store, experiment: Experiment, command: str = "", measured: bool = True) -> Results:
@@ -100,9 +102,9 @@ def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Split "torch 2.13.0, numpy 2.4.6" into one entry per package."""
+    """Split "torch 2.13.0, numpy 2.4.6" into one entry per package, and add what earlier versions did not record."""
     versions = dict(part.split(" ", 1) for part in (stage.get("versions") or "").split(", ") if " " in part)
-    return dict(stage) | {name: versions.get(name) for name in PACKAGES}
+    return dict(stage) | {name: versions.get(name) for name in PACKAGES} | {"device_kind": kind_of(stage)}
 
 
 def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
@@ -134,6 +136,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
         choices=experiment.choices,
         command=command,
+        mix_devices=experiment.mix_devices,
         random={
             env: RandomPolicy.model_validate(measured)
             for env in experiment.envs

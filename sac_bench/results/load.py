@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.results.manifest import FILE, Manifest, load_manifest
-from sac_bench.results.schema import OPTIONAL, TABLES, columns
+from sac_bench.results.schema import LATER, OPTIONAL, TABLES, columns
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
+from sac_bench.store.status import kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +59,21 @@ def load_results(name: str, results: str | Path = "results") -> Results:
     return Results(manifest, **tables)
 
 
+TYPES: dict[Any, Any] = {"run_id": str, "variant": str, "exploded": "Int64"}
+
+
 def _read(path: Path, table: str) -> pd.DataFrame:
     try:
         # A variant may be called "null": only an empty field is missing.
-        rows = pd.read_csv(path, dtype={"run_id": str, "variant": str}, keep_default_na=False, na_values=[""])
+        rows = pd.read_csv(path, dtype=TYPES, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+    rows = rows.assign(**{column: None for column in LATER.get(table, ()) if column not in rows})
+    if table == "runs" and len(rows) and "device" in rows:
+        recorded = zip(rows["device"], rows["device_kind"], strict=True)
+        rows["device_kind"] = [kind if isinstance(kind, str) else kind_of({"device": name}) for name, kind in recorded]
     if missing := [column for column in columns(table) if column not in rows]:
         raise InputError(f"{path}: column {missing[0]!r} is missing; run the experiment again to rewrite it")
     return rows

@@ -71,6 +71,8 @@ class Manifest(_Record):
     claim: ClaimRecord | None = None
     choices: tuple[Choice, ...] = ()
     command: str = ""
+    mix_devices: bool = False
+    """Whether runs of different kinds of devices are compared."""
     random: dict[str, RandomPolicy] = {}
     tables: dict[str, Fingerprint] = {}
 

@@ -10,7 +10,7 @@ import pandas as pd
 PACKAGES = ("torch", "envpool", "gymnasium", "mujoco", "numpy", "python")
 """Versions recorded with every run, one column each."""
 
-CONDITIONS = ("device", "compiled", "threads", "products", *PACKAGES, "commit")
+CONDITIONS = ("device", "device_kind", "compiled", "threads", "products", *PACKAGES, "commit")
 """What a run's bytes depend on beside its spec; see docs/reliability.md."""
 
 
@@ -36,6 +36,8 @@ class RunRow(RunLabels):
     """The id of the run whose weights it starts from."""
     backend: str
     device: str | None
+    device_kind: str | None
+    """"cpu" or "cuda"."""
     compiled: str | None
     threads: str | None
     products: str | None
@@ -48,6 +50,8 @@ class RunRow(RunLabels):
     commit: str | None
     reason: str | None
     """Why the run failed or diverged."""
+    exploded: int | None
+    """The step at which |Q| was first seen to exceed what rewards allow (training/explosion.py)."""
 
 
 class EvaluationRow(RunLabels):
@@ -96,6 +100,8 @@ TABLES: dict[str, type] = {
 }
 OPTIONAL = ("robustness",)
 """Tables without a file if they have no rows."""
+LATER = {"runs": ("device_kind", "exploded")}
+"""Columns that results of earlier versions lack."""
 
 
 def columns(table: str) -> list[str]:

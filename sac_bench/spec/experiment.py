@@ -50,6 +50,8 @@ class Experiment:
     choose: Choose | None = None
     """What must be chosen before there are runs (`selection`, then `with_choices`)."""
     choices: tuple[Choice, ...] = ()
+    mix_devices: bool = False
+    """Whether runs of another kind of device than the requested one are accepted."""
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every (variant, run), ordered by environment, variant, seed. Variants may share a run."""
@@ -98,6 +100,11 @@ class Experiment:
 class Plannable(Protocol):
     """Anything that lists runs to plan: an experiment, or several."""
 
+    @property
+    def mix_devices(self) -> bool:
+        """Whether runs of another kind of device than the requested one are accepted."""
+        ...
+
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every run with its variant, whose `steps` say how far to train it."""
         ...
@@ -114,6 +121,11 @@ class ExperimentGroup:
         """The file if there is one experiment, or else how many experiments there are."""
         sources = [experiment.source for experiment in self.experiments]
         return sources[0] if len(sources) == 1 else f"{len(sources)} experiments"
+
+    @property
+    def mix_devices(self) -> bool:
+        """Whether all of them accept runs of another kind of device."""
+        return all(experiment.mix_devices for experiment in self.experiments)
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every (variant, run) of all experiments."""
@@ -160,6 +172,7 @@ def load(
     settings: Sequence[str] = (),
     name: str | None = None,
     quick: bool = False,
+    mix_devices: bool = False,
 ) -> Experiment:
     """Read an experiment file and apply the command line's options; InputError for invalid input."""
     path = Path(path)
@@ -236,6 +249,7 @@ def load(
         overrides=tuple(settings),
         claim=claim,
         choose=choose,
+        mix_devices=mix_devices,
     )
     if starts:
         own_runs = replace(loaded, seeds=seed_numbers[:1]).runs()

@@ -14,32 +14,9 @@ import pandas as pd
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import Fingerprint, check, fingerprint, read_json, write_json
+from sac_bench.store.status import ENDED
 
 TABLES = ("evaluations", "episodes", "training")
-
-
-ENDED = ("finished", "diverged")
-
-
-def standing_at(status: Mapping[str, Any], steps: int) -> str:
-    """Return a run's status with respect to `steps`: a run with that many steps has ended, even if it was continued.
-
-    One of "not started", "interrupted", "failed", "to be continued" (it finished with fewer steps), "damaged",
-    "finished", "diverged".
-    """
-    name = status["status"]
-    if name in ("new", "planned"):
-        return "not started"
-    if name == "diverged":
-        return "finished" if status["steps"] > steps else "diverged"
-    if name != "damaged" and status["steps"] >= steps:
-        return "finished"
-    return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(name, "interrupted")
-
-
-def has_raised(status: Mapping[str, Any]) -> bool:
-    """Return whether a run failed because its own environment raised. It is retrained only on request."""
-    return status["status"] == "failed" and status.get("raised_at") is not None
 
 
 class RunDirectory:

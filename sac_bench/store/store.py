@@ -27,7 +27,8 @@ from typing import Any
 from sac_bench.errors import InputError
 from sac_bench.store import locks
 from sac_bench.store.atomic import file_name, read_json, write_json, write_text
-from sac_bench.store.run import ENDED, RunDirectory, has_raised, standing_at
+from sac_bench.store.run import RunDirectory
+from sac_bench.store.status import ENDED, has_raised, standing_at
 
 LAYOUT = 2
 """Version of the folder's layout. A folder with a newer one is refused."""

@@ -79,7 +79,9 @@ def evaluate(
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     terminated = np.zeros(m * 2 * e, dtype=bool)
     value = cohort.learner.value
-    tracker, half = (QBiasTracker(cohort, e), POLICIES.index(value.policy)) if value else (None, 0)
+    tracker, half = (
+        (QBiasTracker(cohort, e, env.max_episode_steps), POLICIES.index(value.policy)) if value else (None, 0)
+    )
 
     def of_value(x: np.ndarray) -> np.ndarray:  # the episodes of the policy whose Q is measured
         return x.reshape(m, 2, e)[:, half]

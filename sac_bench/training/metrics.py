@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.metric import TOPICS, Metric
-from sac_bench.training import q_bias
+from sac_bench.training import explosion, q_bias
 
 
 def metrics() -> dict[str, Metric]:
@@ -14,6 +14,6 @@ def metrics() -> dict[str, Metric]:
     """
     declared = [metric for algorithm in ALGORITHMS.values() for metric in algorithm.metrics]
     definitions: dict[str, Metric] = {}
-    for metric in [*declared, *q_bias.METRICS]:
+    for metric in [*declared, *q_bias.METRICS, explosion.Q_BOUND]:
         definitions.setdefault(metric.name, metric)
     return dict(sorted(definitions.items(), key=lambda item: TOPICS.index(item[1].topic)))

@@ -1,7 +1,11 @@
-"""Whether Q over- or underestimates: Q along evaluation episodes, compared with their returns."""
+"""Whether Q over- or underestimates: Q along evaluation episodes, compared with their returns.
+
+[1] arXiv 2101.05982 (REDQ), section 4.1: the bias is divided by the size of the mean return.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,22 +18,28 @@ from sac_bench.algorithms.metric import Metric, names
 if TYPE_CHECKING:
     from sac_bench.training.cohort import Cohort
 
-Q_BIAS = Metric("q_bias", "Q less Monte-Carlo return\n(units of return)", "symlog", 1, zero=True, topic="Q")
-MONTE_CARLO = Metric("monte_carlo", "Monte-Carlo return\n(discounted)", "symlog", 1, topic="Q")
-METRICS = (Q_BIAS, MONTE_CARLO)
+BIAS = Metric(
+    "normalized_q_bias", "Q less Monte-Carlo return\n(over the mean return's size)", "symlog", zero=True, topic="Q"
+)
+BIAS_STD = Metric("normalized_q_bias_std", "spread of Q less return\n(over the mean return's size)", "log", topic="Q")
+RETURN = Metric("monte_carlo_return", "Monte-Carlo return\n(discounted)", "symlog", 1, topic="Q")
+METRICS = (BIAS, BIAS_STD, RETURN)
+RETIRED = ("q_bias", "monte_carlo")
+"""Columns of earlier versions, which measured variants whose episodes end differently on different states."""
 REST = 0.01
-"""A state of a truncated episode counts if the missing part of its discounted return has at most this weight."""
+"""A state counts if whatever comes after the time limit has at most this weight in its discounted return."""
 ROWS = 256  # states in every evaluation of Q: products of other sizes may differ in their last bits
 
 
 class QBiasTracker:
     """Record E episodes of every member, step by step, and compare Q with their returns at the end.
 
-    Steps after the end of an episode are recorded but do not count.
+    limit: the environment's time limit. Steps after the end of an episode are recorded but do not count.
     """
 
-    def __init__(self, cohort: Cohort, episodes: int) -> None:
-        self._cohort, self._episodes, self._together = cohort, episodes, max(1, ROWS // episodes)
+    def __init__(self, cohort: Cohort, episodes: int, limit: int) -> None:
+        self._cohort, self._episodes, self._limit = cohort, episodes, limit
+        self._together = max(1, ROWS // episodes)
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._reward: list[NDArray] = []
         self._values: list[NDArray] = []
@@ -42,9 +52,9 @@ class QBiasTracker:
             self._evaluate()
 
     def bias(self, lengths: NDArray, terminated: NDArray) -> dict[str, Tensor]:
-        """Return the means [M] of Q - G and of G, the return that Q estimates, for episodes of these lengths [M, E].
+        """Return METRICS [M], from Q and G, the return that Q estimates, in episodes of these lengths [M, E].
 
-        They are over the states from which G is known, except for a weight of at most `REST`; NaN if there are none.
+        They are over the states that count (`counted`); NaN if there are none.
         """
         if not self._reward:
             return dict.fromkeys(names(METRICS), torch.full((len(lengths),), torch.nan))
@@ -57,8 +67,9 @@ class QBiasTracker:
         reward = hyper["reward_scale"][:, None] * np.stack(self._reward).astype(np.float64)
         gamma = hyper["gamma"][:, None]
         monte_carlo = returns_to_go(reward, lengths, gamma) + bonuses_to_go(bonus, lengths, gamma, value.steps)
-        known = is_known(steps, lengths, terminated, gamma)
-        return {Q_BIAS.name: _means(q - monte_carlo, known), MONTE_CARLO.name: _means(monte_carlo, known)}
+        counts = counted(steps, lengths, terminated, gamma, self._limit)
+        members = [compared(q[:, m][counts[:, m]], monte_carlo[:, m][counts[:, m]]) for m in range(len(lengths))]
+        return dict(zip(names(METRICS), torch.tensor(members, dtype=torch.float64).unbind(1), strict=True))
 
     def _evaluate(self) -> None:
         steps = self._waiting + self._waiting[-1:] * (self._together - len(self._waiting))
@@ -68,10 +79,16 @@ class QBiasTracker:
         self._waiting = []
 
 
-def _means(x: NDArray, known: NDArray) -> Tensor:
-    """Return each member's mean [M] of the known entries; x, known [T, M, E]."""
-    each = [x[:, m][known[:, m]] for m in range(x.shape[1])]
-    return torch.tensor([own.mean() if len(own) else np.nan for own in each], dtype=torch.float64)
+def compared(q: NDArray, monte_carlo: NDArray) -> tuple[float, float, float]:
+    """Return mean and standard deviation of Q - G over |mean of G| ([1] section 4.1), and the mean of G; both [states].
+
+    All are NaN without states; the first two also if the mean is 0.
+    """
+    if not len(q):
+        return math.nan, math.nan, math.nan
+    bias, mean = q - monte_carlo, float(monte_carlo.mean())
+    size = abs(mean) or math.nan
+    return float(bias.mean()) / size, float(bias.std()) / size, mean
 
 
 def returns_to_go(reward: NDArray, lengths: NDArray, gamma: NDArray) -> NDArray:
@@ -91,7 +108,21 @@ def bonuses_to_go(bonus: NDArray, lengths: NDArray, gamma: NDArray, steps: int) 
     return total
 
 
-def is_known(steps: int, lengths: NDArray, terminated: NDArray, gamma: NDArray) -> NDArray:
-    """Return which of T = `steps` states count: bool [T, ...]; lengths and terminated [...]."""
-    left = lengths - np.arange(steps).reshape(-1, *[1] * lengths.ndim)
-    return (left > 0) & (terminated | (gamma ** np.maximum(left, 0) <= REST))
+def horizon(gamma: NDArray) -> NDArray:
+    """Return after how many steps gamma^k is at most `REST`, at least 1; infinite if gamma is 1. Shapes are equal."""
+    with np.errstate(divide="ignore"):
+        steps = np.ceil(math.log(REST) / np.log(gamma))
+    return np.where(gamma < 1, np.maximum(steps, 1), np.inf)
+
+
+def counted(steps: int, lengths: NDArray, terminated: NDArray, gamma: NDArray, limit: int) -> NDArray:
+    """Return which of T = `steps` states count: bool [T, ...]; lengths and terminated [...].
+
+    A state at time t counts if t < limit - horizon, whether or not its episode terminates later. So how an episode ends
+    does not change which times count, and variants are measured on comparable states. None counts if the limit is not
+    longer than the horizon: of the terminated episodes alone, returns would be known, but not of comparable states. An
+    episode that was truncated before the limit has its own limit there, since its later rewards are unknown.
+    """
+    t = np.arange(steps).reshape(-1, *[1] * lengths.ndim)
+    rest = horizon(gamma)
+    return (t < lengths) & (t < limit - rest) & (terminated | (t < lengths - rest))

@@ -27,6 +27,7 @@ from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort, Gather, training_width
 from sac_bench.training.evaluate import Episodes, evaluate
+from sac_bench.training.explosion import Explosions
 from sac_bench.training.random import derived_seeds
 from sac_bench.training.replay import Replay, rows_of, sample
 from sac_bench.training.rollout import minibatch
@@ -91,6 +92,7 @@ class Trainer:
             width, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )
         self.progress = Progress(stopped=[False] * m)
+        self.explosions = Explosions(self.cohort, m)
         self._pool_rows = self.config.pool_episodes * self.env.max_episode_steps
         self._pool: Pool | None = None
         self._stops: dict[int, Stop] = {}  # members that stopped in this segment
@@ -151,6 +153,7 @@ class Trainer:
         if step.truncated.any():
             self._check_finite("observation", np.where(step.truncated[:, None], step.final_observation, 0.0))
         self._check_finite("reward", step.reward)
+        self.explosions.add(step.reward)
         self.replay.add(action, step)
 
     def _actions(self) -> np.ndarray:
@@ -198,6 +201,8 @@ class Trainer:
         self.progress.share_seconds += (now - began) / self.members
         stops, self._stops = {m: stop for m, stop in self._stops.items() if m < self.members}, {}
         recorded = {name: values[: self.members] for name, values in (metrics | measured).items()}
+        running = np.array([m not in stops for m in range(self.members)]) & ~np.array(self.progress.stopped)
+        recorded |= self.explosions.check(self.steps, recorded, running)
         return Segment(self.steps, episodes.of_first(self.members), recorded, finished, stops)
 
     def _measured(self, episodes: Episodes) -> dict[str, Tensor]:
@@ -258,6 +263,7 @@ class Trainer:
         state["observation"] = self._without_copies(self.replay.newest).flatten(0, 1)
         tensors = {name: leaf.to("cpu", copy=True).contiguous() for name, leaf in state.items()}
         tensors["returns"] = torch.as_tensor(self._returns).clone()
+        tensors["explosions"] = self.explosions.state()
         rows = {}
         if self.replay.written > self._saved_rows:
             rows = self.replay.slice(max(self._saved_rows, self.replay.written - self.replay.rows), self.replay.written)
@@ -301,6 +307,7 @@ class Trainer:
         if self.replay.written != self.progress.vector_steps:
             raise InputError(f"{self.replay.written} of {self.progress.vector_steps} rows were saved")
         self._returns = tensors["returns"].numpy().copy()
+        self.explosions.restore(tensors.get("explosions"))
         self._check_replayed(observation, tensors["observation"].numpy())
         self._pool, self._saved_rows = pool, self.replay.written
 
@@ -314,8 +321,9 @@ class Trainer:
                 f"{self.env.id} did not replay to the same state: it depends on more than seeds and actions"
             )
 
-    def start(self, m: int, weights: Mapping[str, Tensor], temperature: float | None) -> None:
-        """Start member m, and its copies, from another learner's weights (`Cohort.start`)."""
+    def start(self, m: int, weights: Mapping[str, Tensor], temperature: float | None, q_bound: float) -> None:
+        """Start member m, and its copies, from another learner's weights (`Cohort.start`), whose |Q| has this bound."""
+        self.explosions.bound[m] = q_bound
         for place in range(m, self.cohort.size, self.members):
             self.cohort.start(place, weights, temperature)
 

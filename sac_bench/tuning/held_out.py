@@ -40,6 +40,7 @@ class Contender:
     difference: Estimate
     """Difference from the default, with 95% interval (Welch's t); NaN for the default itself."""
     diverged: int
+    exploded: int = 0
     searched_difference: Estimate = UNKNOWN
     """Like `difference`, on the search's seeds. Biased upward for the winner, which was chosen by them."""
 
@@ -158,6 +159,7 @@ def verdict(
                 mean=mean_interval(values),
                 difference=difference_interval(values, per_seed[DEFAULT]) if trial else UNKNOWN,
                 diverged=sum(run.diverged for runs in scores.values() for run in runs),
+                exploded=sum(run.exploded for runs in scores.values() for run in runs),
                 searched_difference=difference_interval(searched_per_seed[name], searched_per_seed[DEFAULT])
                 if trial
                 else UNKNOWN,

@@ -29,7 +29,8 @@ FILE = "study.json"
 RULES = (
     "A run's score: {objective} of {acting}. A trial's value: {aggregate} over {runs} runs (seeds and "
     "environments together{scaled}). A run that diverged counts as the worst score of any run of the study on that "
-    "environment so far, or as a random policy's return if that is lower. "
+    "environment so far, or as a random policy's return if that is lower. A run that exploded (|Q| exceeded what its "
+    "rewards allow) keeps its score. "
     "Intervals: 95%, Student's t over held-out seeds; differences from the default by Welch's t, "
     "unpaired. On the search's seeds the winner's difference is biased upward, because it was chosen by them. The "
     "winner was chosen by the search alone, before it was trained on held-out seeds."
@@ -117,6 +118,7 @@ def _trial(trial: Trial, study: Study, failed: bool) -> dict[str, Any]:
         "value": trial.value,
         "values": {str(steps): value for steps, value in trial.values.items()},
         "diverged": sum(run.diverged for run in runs),
+        "exploded": sum(run.exploded for run in runs),
         "bracket": bracket(trial.number, study.pruner, len(study.rungs), study.reduction),
         "seconds": cost.get("seconds", 0.0),
         "steps": cost.get("steps", 0),
@@ -158,7 +160,8 @@ def trials_table(about: dict[str, Any]) -> pd.DataFrame:
         row = {key: trial[key] for key in ("number", "state", "value")}
         row |= {f"value_at_{steps}": trial["values"].get(str(steps)) for steps in about["stages"]}
         row |= {name: _cell(trial["params"].get(name)) for name in about["space"]}
-        rows.append(row | {key: trial[key] for key in ("bracket", "diverged", "steps", "seconds")})
+        row |= {key: trial[key] for key in ("bracket", "diverged")} | {"exploded": trial.get("exploded", 0)}
+        rows.append(row | {key: trial[key] for key in ("steps", "seconds")})
     return pd.DataFrame(rows)
 
 
@@ -171,7 +174,7 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     shown = table.loc[order.sort_values(["last", "value"], ascending=False).index]
     shown = shown.drop(columns=["value"])
     for column in shown.select_dtypes("number").columns:
-        if column not in ("number", "bracket", "diverged", "steps") and shown[column].dtype != "int64":
+        if column not in ("number", "bracket", "diverged", "exploded", "steps") and shown[column].dtype != "int64":
             shown[column] = shown[column].map(lambda x: "" if pd.isna(x) else f"{x:.4g}")
     return as_text(shown).rename(columns={"steps": "transitions", "seconds": "training s"})
 
@@ -290,6 +293,7 @@ def contenders(about: dict[str, Any]) -> pd.DataFrame:
                 "mean [95% CI]": _interval(mean, _number),
                 "difference from the default [95% CI]": "" if i == 0 else _interval(gap, signed),
                 "diverged": one["diverged"] or "",
+                "exploded": one.get("exploded") or "",
             }
         )
     return pd.DataFrame(rows)

@@ -21,6 +21,8 @@ class RunScore:
 
     value: float
     diverged: bool = False
+    exploded: bool = False
+    """It keeps its value (training/explosion.py)."""
 
 
 Scores = Mapping[str, Sequence[RunScore]]

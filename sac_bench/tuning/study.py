@@ -107,6 +107,8 @@ class Study:
     """The table [on], merged with the experiment's."""
     start: Mapping[str, Any]
     """The changes of the variant that the search starts from, with its table [on]."""
+    mix_devices: bool = False
+    """As in Experiment."""
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -152,6 +154,7 @@ class Study:
             reference=variants[0].name,
             variants={variant.name: variant for variant in variants},
             source=self.source,
+            mix_devices=self.mix_devices,
         )
 
     def definition(self) -> str:

@@ -20,7 +20,7 @@ from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located
 from sac_bench.spec.variant import Variant
-from sac_bench.store.run import ENDED, standing_at
+from sac_bench.store.status import ENDED, exploded_at, standing_at
 from sac_bench.store.store import Store
 from sac_bench.tuning.score import RunScore, Scores, scored
 
@@ -45,6 +45,7 @@ class Training:
         """
         run_ids = list(dict.fromkeys(spec.id for _, spec in experiment.runs()))
         with located(experiment.source), self.store.planning():
+            planning.check_devices(experiment, self.store, self.workers.device, self.retrain)
             started = [run_id for run_id in run_ids if self._has_started(run_id)]
             split_cohort(self.store, started, self.planner, self.workers.device)
             plan = make_plan(
@@ -96,8 +97,10 @@ class Training:
             if len(table):
                 table = table[spec.config.is_evaluated(table["step"], steps)]
             curve = curve_to(policy_rows(table, ALGORITHMS[spec.algorithm].scored_by), steps)
-            diverged = self._standing(spec, steps) == "diverged"
-            scores.setdefault(spec.env, []).append(scored(*curve, steps, objective, diverged))
+            status = self.store.run(spec.id).status()
+            score = scored(*curve, steps, objective, standing_at(status, steps) == "diverged")
+            score = replace(score, exploded=exploded_at(status, steps) is not None)
+            scores.setdefault(spec.env, []).append(score)
         return scores
 
     def cost(self, variant: Variant, seeds: Sequence[int]) -> dict[str, float]:

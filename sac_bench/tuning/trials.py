@@ -176,7 +176,7 @@ class Trials:
     def score(self, trial: Trial, steps: int, scores: Scores, cost: dict[str, float]) -> None:
         """Store the scores and the cost of its runs at a stage."""
         rows = {
-            env: [[run.value if math.isfinite(run.value) else None, run.diverged] for run in runs]
+            env: [[run.value if math.isfinite(run.value) else None, run.diverged, run.exploded] for run in runs]
             for env, runs in scores.items()
         }
         with contextlib.suppress(UpdateFinishedTrialError):  # another tuner has taken it over and ended it
@@ -291,7 +291,7 @@ class Trials:
             return {int(key.removeprefix(prefix)): attributes[key] for key in attributes if key.startswith(prefix)}
 
         scores = {
-            steps: {env: [RunScore(math.nan if v is None else v, d) for v, d in runs] for env, runs in rows.items()}
+            steps: {env: [_score(*run) for run in runs] for env, runs in rows.items()}
             for steps, rows in by_steps("scores").items()
         }
         params = {name: by_name[name].value(stored) for name, stored in trial.params.items() if name in by_name}
@@ -309,6 +309,11 @@ class Trials:
             costs=by_steps("cost"),
             passed=frozenset(by_steps("passed")),
         )
+
+
+def _score(value: float | None, *marks: bool) -> RunScore:
+    """Return a stored score; those of earlier versions do not say whether a run exploded."""
+    return RunScore(math.nan if value is None else value, *marks)
 
 
 def as_json(params: Params) -> str:

@@ -1,5 +1,7 @@
 """Which runs are trained, reused and continued, and how they are grouped into cohorts."""
 
+import re
+
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS
@@ -9,6 +11,7 @@ from sac_bench.execution.cost import duration
 from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.spec.experiment import load
 from sac_bench.store.atomic import read_json, write_json
+from sac_bench.store.status import device_kinds
 from sac_bench.store.store import Store
 
 GIGABYTE = 1e9
@@ -310,3 +313,66 @@ def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
 
 def test_durations_read_well():
     assert [duration(s) for s in (45, 720, 12600)] == ["45 s", "12 min", "3.5 h"]
+
+
+def trained_on(store, plan, kinds):
+    """Finish a plan's runs, with the kinds of devices on which each was trained, in order."""
+    finish(store, plan, 400)
+    specs = [spec for cohort in plan.cohorts for spec in cohort.runs]
+    for spec, of_run in zip(specs, kinds, strict=False):
+        stages = [{"since": 0, "device": "its name", "device_kind": kind} for kind in of_run.split()]
+        store.run(spec.id).update(conditions=stages)
+    return [spec.id for spec in specs]
+
+
+def test_runs_of_another_kind_of_device_are_refused_with_the_ways_out(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    ids = trained_on(store, plan_of(experiment_file, store), ["cuda"] * 4 + ["cpu"] * 2)
+    found = (
+        rf"4 of 6 runs in {re.escape(str(tmp_path))} were trained on cuda, and this command would use cpu; .*"
+        "use --device cuda, another --results, --retrain to train them again on cpu, or --mix-devices to accept them"
+    )
+    with pytest.raises(InputError, match=found):
+        plan_of(experiment_file, store)
+    again = plan_of(experiment_file, store, retrain=True)
+    assert {spec.id for cohort in again.cohorts for spec in cohort.runs} == set(ids[:4])
+    assert {spec.id for spec in again.reused} == set(ids[4:])
+    assert all(cohort.is_new for cohort in again.cohorts)
+    accepted = plan_of(experiment_file, store, mix_devices=True)
+    assert len(accepted.reused) == 6
+
+
+def test_a_run_that_changed_its_device_is_of_both_kinds(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    trained_on(store, plan_of(experiment_file, store), ["cpu cuda"])
+    refusal = "1 of 6 runs .* were trained on cpu and cuda, .*: use another --results"
+    for device in ("cpu", "cuda"):
+        with pytest.raises(InputError, match=refusal):
+            make_plan(load(experiment_file), store, 2, 8 * GIGABYTE, device)
+
+
+def test_only_requested_runs_that_have_started_say_where_they_were_trained(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    trained_on(store, plan_of(experiment_file, store, variants=["v-network"]), ["cuda"] * 2)
+    assert plan_of(experiment_file, store, variants=["sac"]).cohorts
+    write(plan_of(experiment_file, store, retrain=True), store)  # planned again, and not yet started
+    assert plan_of(experiment_file, store).cohorts
+
+
+def test_a_run_that_another_process_trains_elsewhere_is_not_trained_again_beside_it(experiment_file, tmp_path):
+    store = Store(tmp_path)
+    with store.planner() as alive:
+        plan = plan_of(experiment_file, store)
+        trained_on(store, plan, ["cuda"] * 6)
+        for cohort in plan.cohorts:
+            directory = CohortDirectory(store.cohort(cohort.id))
+            directory.write_plan(directory.plan()["runs"], 400, False, [alive])
+        with pytest.raises(InputError, match="another process is training its cohort"):
+            plan_of(experiment_file, store, retrain=True)
+
+
+def test_the_kind_of_a_device_is_read_from_what_earlier_versions_recorded():
+    assert device_kinds({"conditions": [{"device": "AMD EPYC 9B14"}]}) == {"cpu"}
+    assert device_kinds({"conditions": [{"device": "NVIDIA H200"}]}) == {"cuda"}
+    assert device_kinds({"device": "Tesla V100-SXM2-16GB"}) == {"cuda"}
+    assert device_kinds({"status": "planned"}) == set()

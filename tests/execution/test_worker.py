@@ -59,8 +59,8 @@ def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_wa
     train(store, 200)
     train(store, 200)
     (stage,) = store.run(store.run_ids()[0]).status()["conditions"]
-    assert set(stage) == {"since", "device", "compiled", "threads", "products", "versions", "commit"}
-    assert (stage["since"], stage["compiled"], stage["threads"]) == (0, False, 1)
+    assert set(stage) == {"since", "device", "device_kind", "compiled", "threads", "products", "versions", "commit"}
+    assert (stage["since"], stage["device_kind"], stage["compiled"], stage["threads"]) == (0, "cpu", False, 1)
     assert "torch" in stage["versions"]
     monkeypatch.setattr(provenance, "device_name", lambda device: "another machine")
     train(store, 300)

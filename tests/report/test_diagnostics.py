@@ -25,20 +25,25 @@ def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
     by_path, by_score = ESTIMATORS
     axes = panels(
         with_training(
-            q=1.0, q_bias=-40.0, monte_carlo=70.0, gradient_squared_norm=1.0, **{by_path: 0.5, by_score: 30.0}
+            q=1.0,
+            normalized_q_bias=-0.5,
+            monte_carlo_return=70.0,
+            gradient_squared_norm=1.0,
+            **{by_path: 0.5, by_score: 30.0},
         )
     )
-    assert list(axes) == ["q", "q_bias", "monte_carlo", by_path, by_score]
+    assert list(axes) == ["q", "normalized_q_bias", "monte_carlo_return", by_path, by_score]
     for name in ESTIMATORS:
         assert axes[name].get_yscale() == "log"
         np.testing.assert_allclose(axes[name].get_ylim(), (0.25, 60.0))
-    assert axes["q_bias"].get_ylim() == (axes["q_bias"].get_ylim()[0], 0.0)
+    assert axes["normalized_q_bias"].get_ylim() == (axes["normalized_q_bias"].get_ylim()[0], 0.0)
     assert axes["q"].get_ylim()[0] > 0
     plt.close("all")
 
 
 def test_results_without_what_is_measured_now_have_their_panels():
     assert list(panels(with_training(q=1.0, temperature=0.2))) == ["temperature", "q"]
+    assert list(panels(with_training(q=1.0, q_bias=-40.0, monte_carlo=70.0))) == ["q"]
     plt.close("all")
 
 

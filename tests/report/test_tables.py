@@ -107,6 +107,27 @@ def test_diverged_enters_as_random_failed_is_counted_missing():
     assert scores(results)["score"].isna().sum() == 2
 
 
+def test_exploded_keeps_its_score_and_is_counted(tmp_path):
+    healthy, results = made_up(), made_up()
+    marked = results.runs["run_id"].isin(["one-q0", "one-q2", "tau=11"])
+    runs = results.runs.assign(exploded=[50 if mark else None for mark in marked])
+    runs.loc[runs["run_id"] == "tau=11", "exploded"] = 150  # after the steps of its score
+    results = replace(results, runs=runs)
+    table = final_performance(results)
+    assert row_of(table, "one-q")["exploded"] == 2
+    assert row_of(table, "tau=1")["exploded"] == 0
+    pd.testing.assert_frame_equal(table.drop(columns="exploded"), final_performance(healthy).drop(columns="exploded"))
+    assert row_of(presented(table, MANIFEST), "one-q")["seeds"] == "3 of 3, 2 exploded"
+    assert row_of(presented(table, MANIFEST), "tau=1")["seeds"] == "3 of 3"
+    (sentence,) = answer(table, MANIFEST.envs, "sac")
+    assert "one-q (3 seeds; 2 exploded)" in sentence
+    write_results(tmp_path / "made-up", results)
+    write_report(tmp_path / "made-up")
+    report = (tmp_path / "made-up" / "report.md").read_text()
+    assert "9 finished; 3 exploded" in report
+    assert "## Runs that exploded" in report
+
+
 def test_share_of_successful_episodes_and_the_worst():
     results = made_up(about=ABOUT | {"success_return": 110.0})
     table = final_performance(results)

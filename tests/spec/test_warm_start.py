@@ -188,7 +188,7 @@ def test_the_temperature_at_step_0_is_the_one_that_the_start_says(file, parent, 
     runs = {variant.name: spec for variant, spec in load(with_temperatures(file, parent, child, start), seeds=1).runs()}
     made = {name: Trainer([spec], 200, compiled=False) for name, spec in runs.items()}
     made["sac"].cohort.state["params"]["temperature"].fill_(math.log(0.03))  # its final one, where it is learned
-    made["tuned"].start(0, made["sac"].cohort.weights(0), runs["tuned"].start.temperature)
+    made["tuned"].start(0, made["sac"].cohort.weights(0), runs["tuned"].start.temperature, math.inf)
     state, hyper = made["tuned"].cohort.state, made["tuned"].cohort.hyper
     assert float(temperature(state["params"], hyper)) == pytest.approx(alpha)
     assert RunSpec.from_dict(runs["tuned"].as_dict()) == runs["tuned"]
@@ -263,7 +263,8 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     (children,) = carry_out(then, store)
     started = worker.Worker(store, then.cohorts[0].id, 200, "cpu", 1)
     for m, spec in enumerate(then.cohorts[0].runs):
-        started.trainer.start(m, read(store, spec.start), spec.start.temperature)
+        weights, q_bound = read(store, spec.start)
+        started.trainer.start(m, weights, spec.start.temperature, q_bound)
         saved = load_file(store.run(spec.start.run).weights)
         ended = parents.trainer.cohort.weights(m)
         for name, leaf in started.trainer.cohort.weights(m).items():

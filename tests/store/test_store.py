@@ -5,7 +5,8 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import read_json, write_atomically, write_json
-from sac_bench.store.run import RunDirectory, standing_at
+from sac_bench.store.run import RunDirectory
+from sac_bench.store.status import standing_at
 from sac_bench.store.store import LAYOUT, Store
 from tests.made_up import results_of, write_results
 

@@ -7,7 +7,7 @@ from sac_bench.algorithms import ALGORITHMS, Algorithm, gradients
 from sac_bench.algorithms.metric import TOPICS, Metric, names
 from sac_bench.algorithms.td3 import TD3Config
 from sac_bench.spec.measures import MEASURES
-from sac_bench.training import q_bias
+from sac_bench.training import explosion, q_bias
 from sac_bench.training.metrics import metrics
 
 DRAWN = [
@@ -15,8 +15,9 @@ DRAWN = [
     "entropy",
     "saturation",
     "q",
-    "q_bias",
-    "monte_carlo",
+    "normalized_q_bias",
+    "normalized_q_bias_std",
+    "monte_carlo_return",
     "gradient_variance_reparameterised",
     "gradient_variance_likelihood_ratio",
     "v",
@@ -56,7 +57,7 @@ def test_a_value_network_adds_its_metrics():
 
 def test_algorithms_that_report_the_same_name_mean_the_same():
     declared = [metric for algorithm in algorithms.SHIPPED.values() for metric in algorithm.metrics]
-    assert len({*declared, *q_bias.METRICS}) == len(metrics())
+    assert len({*declared, *q_bias.METRICS, explosion.Q_BOUND}) == len(metrics())
 
 
 def test_a_user_defined_algorithm_declares_its_metrics_where_it_is_registered(monkeypatch):

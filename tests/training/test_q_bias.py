@@ -7,9 +7,10 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac, td3
 from sac_bench.algorithms.critics import pooled, q_values
+from sac_bench.algorithms.metric import names
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.evaluate import evaluate
-from sac_bench.training.q_bias import bonuses_to_go, is_known, returns_to_go
+from sac_bench.training.q_bias import METRICS, bonuses_to_go, compared, counted, horizon, returns_to_go
 from sac_bench.training.random import Draws
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
@@ -37,11 +38,44 @@ def test_returns_and_bonuses_are_their_sums(n):
         assert counted[t, m, e] == pytest.approx(expected, abs=1e-12)
 
 
-def test_states_count_where_the_episode_terminated_or_little_is_missing():
-    lengths, terminated = np.array([[6, 6]]), np.array([[True, False]])
-    known = is_known(8, lengths, terminated, np.array([[0.2]]))  # 0.2^3 = 0.008
-    assert known[:, 0, 0].tolist() == [True] * 6 + [False] * 2
-    assert known[:, 0, 1].tolist() == [True] * 4 + [False] * 4
+def test_a_discount_leaves_one_percent_after_its_horizon():
+    gamma = np.array([0.0, 0.005, 0.2, 0.9, 0.99, 1.0])
+    assert horizon(gamma).tolist() == [1, 1, 3, 44, 459, np.inf]
+    k = horizon(gamma[1:-1])
+    assert (gamma[1:-1] ** k <= 0.01).all()
+    assert (gamma[2:-1] ** (k[1:] - 1) > 0.01).all()
+
+
+def times(lengths, terminated, gamma, limit, steps=12):
+    """The times that count in episodes of one member."""
+    counts = counted(steps, np.array([lengths]), np.array([terminated]), np.array([[gamma]]), limit)
+    return [np.flatnonzero(episode).tolist() for episode in counts[:, 0].T]
+
+
+def test_the_same_times_count_however_an_episode_ends():
+    early, late, truncated = times([4, 9, 10], [True, True, False], 0.2, 10)  # 0.2^3 = 0.008
+    assert early == [0, 1, 2, 3]
+    assert late == truncated == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_no_state_counts_if_the_limit_is_within_the_horizon():
+    assert times([2, 3], [True, False], 0.2, 3) == [[], []]
+    assert times([2, 4], [True, False], 0.2, 4) == [[0], [0]]
+    assert times([4, 10], [True, False], 1.0, 10) == [[], []]
+
+
+def test_what_an_environment_cuts_before_its_limit_counts_up_to_its_own_horizon():
+    assert times([5], [False], 0.2, 10) == [[0, 1]]
+
+
+def test_a_bias_is_a_share_of_the_mean_return():
+    q, paid = np.array([-1.0, -3.0, -8.0]), np.array([-3.0, -4.0, -5.0])
+    bias, spread, mean = compared(q, paid)  # differences 2, 1, -3
+    assert (bias, mean) == (0.0, -4.0)
+    assert spread == pytest.approx(np.sqrt(14 / 3) / 4)
+    assert compared(q + 8, paid)[0] == 2.0
+    assert np.isnan(compared(q[:0], paid[:0])).all()
+    assert np.isnan(compared(q, np.array([-1.0, 0.0, 1.0]))[:2]).all()
 
 
 def test_td3_is_compared_with_its_mean_actions():
@@ -50,15 +84,15 @@ def test_td3_is_compared_with_its_mean_actions():
     for m, lengths in enumerate(found.lengths[:, 0]):
         assert lengths.max() < 1000
         expected = [3 * (1 - 0.8 ** (length - t - 1)) / 0.2 for length in lengths for t in range(length)]
-        assert float(found.bias["monte_carlo"][m]) == pytest.approx(np.mean(expected), rel=1e-6)
+        assert float(found.bias["monte_carlo_return"][m]) == pytest.approx(np.mean(expected), rel=1e-6)
 
 
 def test_a_time_limit_hides_what_comes_after():
-    assert evaluated("sac", "Pendulum-v1")[1].bias["q_bias"].isnan().all()  # 200 steps, gamma 0.99
-    assert evaluated("sac", "Pendulum-v1", gamma=0.9)[1].bias["q_bias"].isfinite().all()
+    assert evaluated("sac", "Pendulum-v1")[1].bias["normalized_q_bias"].isnan().all()  # 200 steps, gamma 0.99
+    assert evaluated("sac", "Pendulum-v1", gamma=0.9)[1].bias["normalized_q_bias"].isfinite().all()
     fixed = {"learn_temperature": False, "temperature": 0.0}
     by_mean = evaluated("sac", "Pendulum-v1", gamma=0.9, stochastic_updates=False, **fixed)[1]
-    assert by_mean.bias["monte_carlo"].isnan().all()
+    assert by_mean.bias["monte_carlo_return"].isnan().all()
 
 
 SETTINGS = [
@@ -78,10 +112,11 @@ def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
     for m, seed in enumerate(SEEDS):
         hyper = {name: values[m] for name, values in trained.cohort.hyper.items()}
         params = tree_map(lambda leaf, m=m: leaf[m], trained.cohort.state["params"])
-        alpha, q_less_paid = config.temperature * config.entropy_in_backup, []
+        alpha, q_less_paid, all_paid = config.temperature * config.entropy_in_backup, [], []
         for e in range(episodes):
             length, place = found.lengths[m, 1, e], (2 * m + 1) * episodes + e
             q, log_pi = [], []
+            assert length < trained.env.max_episode_steps - 44  # so all of its states count
             for t in range(length):
                 draws = Draws({"evaluation/0": (episodes, width)}, torch.float64)
                 noise = draws.at(torch.tensor([seed]), torch.tensor(t)).normal("evaluation/0")[0, e : e + 1]
@@ -98,7 +133,12 @@ def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
                     0.9 ** (k - t) * alpha * log_pi[k] for k in range(t, length)[config.n_step :: config.n_step]
                 )
                 q_less_paid.append(q[t] - paid)
-        assert float(found.bias["q_bias"][m]) == pytest.approx(np.mean(q_less_paid), rel=1e-6)
+                all_paid.append(paid)
+        size = abs(np.mean(all_paid))
+        bias, spread, mean = (float(found.bias[name][m]) for name in names(METRICS))
+        assert bias == pytest.approx(np.mean(q_less_paid) / size, rel=1e-6)
+        assert spread == pytest.approx(np.std(q_less_paid) / size, rel=1e-6)
+        assert mean == pytest.approx(np.mean(all_paid), rel=1e-6)
 
 
 def test_q_of_td3_is_that_of_its_policy():

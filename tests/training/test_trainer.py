@@ -1,5 +1,6 @@
 """The loop: what is counted, and that a restored trainer goes on to the same bytes."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms.metric import names
 from sac_bench.algorithms.ppo import PPOConfig
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
-from sac_bench.training import replay
+from sac_bench.training import q_bias, replay
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 
@@ -250,7 +252,7 @@ def test_statistics_of_observations_continue_at_a_warm_start():
     options = {"normalize_observations": True, "learning_starts": 0, "random_steps": 0, "min_replay": 300}
     parent, child = (trainer(specs("Pendulum-v1", seeds=(seed,), **options), 200) for seed in (0, 1))
     run_to(parent, 200)
-    child.start(0, parent.cohort.weights(0), None)
+    child.start(0, parent.cohort.weights(0), None, math.inf)
     run_to(child, 200)
     rows = torch.cat([made.replay.slice(0, 200)["observation"].flatten(0, 2) for made in (parent, child)]).double()
     kept = child.cohort.state["normalizer"]
@@ -313,7 +315,7 @@ def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
     }
 
 
-MEASURED = ("q_bias", "monte_carlo", "gradient_variance_reparameterised", "gradient_variance_likelihood_ratio")
+MEASURED = (*names(q_bias.METRICS), "gradient_variance_reparameterised", "gradient_variance_likelihood_ratio")
 
 
 @pytest.mark.thorough

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.published import family
 from sac_bench.analysis.scores import at_words, equal_steps
 from sac_bench.report.baselines import beside
-from sac_bench.report.figures.curves import acting, curves_of, diverged
+from sac_bench.report.figures.curves import acting, curves_of, marks
 from sac_bench.report.figures.style import MARKERS, SUMMARIES, comparison_styles, random_line
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -144,9 +144,9 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
 
 def _exceptions(results: Results, env: str, variant: str, drawn: int) -> str:
     """Return how a line's seeds differ from those requested: "3 of 5 seeds, 1 diverged"."""
-    seeds, count = len(results.manifest.seeds), diverged(results, env, variant)
+    seeds = len(results.manifest.seeds)
     fewer = [f"{drawn} of {seeds} seeds"] if drawn < seeds else []
-    return ", ".join(fewer + ([f"{count} diverged"] if count else []))
+    return ", ".join(fewer + marks(results, env, variant))
 
 
 def _steps_axis(axis: Axes, ends: list[int], first: int) -> None:

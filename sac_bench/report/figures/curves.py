@@ -14,7 +14,7 @@ from sac_bench.analysis.statistics import bootstrap_iqm
 from sac_bench.report.figures.style import line_style, panel_grid, random_line
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.run import ENDED
+from sac_bench.store.status import ENDED
 
 
 def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) -> Figure:
@@ -30,8 +30,7 @@ def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) ->
             if curves.empty:
                 continue
             seeds = f"n={len(curves)}" if len(curves) == requested else f"n={len(curves)} of {requested}"
-            if count := diverged(results, env, variant):
-                seeds += f", {count} diverged"
+            seeds = ", ".join([seeds, *marks(results, env, variant)])
             middle, low, high = bootstrap_iqm(curves.to_numpy())
             style = line_style(i, variant, results.manifest)
             axis.plot(curves.columns, middle, label=f"{variant} ({seeds})", **style)
@@ -72,9 +71,11 @@ def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
     return (curves.loc[entered] if len(entered) else curves).dropna(axis=1)
 
 
-def diverged(results: Results, env: str, variant: str) -> int:
-    """Return how many of a variant's runs in an environment diverged."""
-    return int((_of(results.runs, env, variant)["status"] == "diverged").sum())
+def marks(results: Results, env: str, variant: str) -> list[str]:
+    """Return how many of a variant's runs in an environment diverged and exploded: ["1 diverged"]; [] if none."""
+    runs = _of(results.runs, env, variant)
+    counts = {"diverged": (runs["status"] == "diverged").sum(), "exploded": runs["exploded"].notna().sum()}
+    return [f"{count} {mark}" for mark, count in counts.items() if count]
 
 
 def _of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:

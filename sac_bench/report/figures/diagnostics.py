@@ -16,14 +16,17 @@ from sac_bench.algorithms.metric import Metric, names
 from sac_bench.report.figures.style import line_style
 from sac_bench.results.load import Results
 from sac_bench.training.metrics import metrics
+from sac_bench.training.q_bias import RETIRED
 
 READING = (
-    "Q of replayed pairs is a mean over updates; a soft Q includes entropy. Q minus its Monte Carlo return is a mean "
-    "over those states of evaluation episodes (sampled actions; for TD3 and DDPG mean actions) whose discounted return "
-    "is known to 1%. The return includes the entropy that Q includes and is shown next to it. If the difference is "
+    "Q of replayed pairs is a mean over updates; a soft Q includes entropy. Q minus its Monte Carlo return is compared "
+    "over the states of evaluation episodes (sampled actions; for TD3 and DDPG mean actions) that are early enough for "
+    "the time limit to hide at most 1% of the discounted return, however the episode ends. Mean and spread (standard "
+    "deviation over states) of the difference are divided by the size of the mean return, as in REDQ "
+    "(arXiv 2101.05982). The return includes the entropy that Q includes and is shown next to them. If the mean is "
     "above 0, Q overestimates. The variance of the policy's gradient is measured on one batch, summed over parameters "
     "and shown for both estimators on equal axes, whichever one trained. Runs recorded by earlier versions have "
-    "neither measurement."
+    "neither measurement; those whose Q was compared over other states have no such panel."
 )
 ESTIMATORS = names(gradients.VARIANCES)
 COLUMNS = 2
@@ -38,7 +41,7 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
         return []
     numbers = rows[(rows["env"] == env) & rows["variant"].isin(variants)].select_dtypes("number")
     defined = metrics()
-    undrawn = LABELS | {name for name, metric in defined.items() if not metric.drawn}
+    undrawn = LABELS | {*RETIRED} | {name for name, metric in defined.items() if not metric.drawn}
     shown = [name for name in numbers.columns if name not in undrawn and numbers[name].notna().any()]
     return sorted(shown, key=lambda name: list(defined).index(name) if name in defined else len(defined))
 

@@ -1,0 +1,78 @@
+"""Runs of different kinds of devices are compared only if that was asked for."""
+
+from dataclasses import replace
+
+import pytest
+
+from sac_bench.report.experiment import write_report
+from sac_bench.report.tables import final_performance
+from sac_bench.results.devices import are_comparable, mixed
+from sac_bench.results.load import load_results
+from tests.made_up import manifest_of, results_of, write_results
+
+VARIANTS = ("sac", "one-q")
+CLAIM = {"words": "One Q is worse.", "source": "made up", "expect": ["sac > one-q"]}
+
+
+def made_up(kinds=("cpu",), accepted=False, claim=None):
+    """Five seeds of each of two variants, on the kinds of devices in turn."""
+    about = {"envs": ["Hopper-v5"], "seeds": [*range(5)], "reference": "sac", "mix_devices": accepted, "claim": claim}
+    about |= {"variants": {name: {} for name in VARIANTS}, "random": {"Hopper-v5": {"return_mean": 0.0}}}
+    about |= {"config": {name: {"Hopper-v5": {"tau": 0.005}} for name in VARIANTS}}
+    runs, evaluations = [], []
+    for v, variant in enumerate(VARIANTS):
+        for seed in range(5):
+            labels = {"run_id": f"{variant}{seed}", "variant": variant, "env": "Hopper-v5", "seed": seed}
+            about_run = {"status": "finished", "steps": 100, "target_steps": 100, "wall_seconds": 1.0, "cohort_size": 1}
+            runs.append(labels | about_run | {"device": "its name", "device_kind": kinds[seed % len(kinds)]})
+            for policy in ("mean", "sample"):
+                evaluations.append(labels | {"step": 100, "policy": policy, "return_mean": 100.0 - 50 * v + seed})
+    return results_of(manifest_of(about), runs, evaluations)
+
+
+def report_of(results, tmp_path):
+    write_results(tmp_path / "made-up", results)
+    write_report(tmp_path / "made-up")
+    return (tmp_path / "made-up" / "report.md").read_text()
+
+
+def verdicts(results):
+    return final_performance(results).set_index("variant")["verdict"].to_dict()
+
+
+@pytest.mark.parametrize("kinds", [("cpu", "cuda"), ("cpu; then cuda",), ("cuda", "cpu; then cuda")])
+def test_runs_of_two_kinds_have_no_verdicts_unless_asked(kinds):
+    assert verdicts(made_up()) == {"sac": "", "one-q": "worse"}
+    assert verdicts(made_up(kinds)) == {"sac": "", "one-q": ""}
+    assert verdicts(made_up(kinds, accepted=True)) == {"sac": "", "one-q": "worse"}
+    assert not are_comparable(made_up(kinds))
+
+
+def test_a_report_says_what_is_mixed(tmp_path):
+    assert mixed(made_up()) == ""
+    text = report_of(made_up(("cpu", "cuda")), tmp_path)
+    assert "**Runs were trained on different kinds of devices (6 on cpu, 4 on cuda), which are compared only" in text
+    assert "On Hopper-v5, against `sac`: no verdict: one-q (mixed devices)." in text
+    assert "worse:" not in text
+    accepted = report_of(made_up(("cpu", "cuda"), accepted=True), tmp_path / "accepted")
+    assert "(6 on cpu, 4 on cuda), as --mix-devices allows.**" in accepted
+    assert "against `sac`: worse: one-q" in accepted
+
+
+def test_a_claim_has_no_verdict_either(tmp_path):
+    assert "no verdict: mixed devices" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
+    assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()
+    report_of(made_up(claim=CLAIM), tmp_path / "one")
+    assert (tmp_path / "one" / "made-up" / "tables" / "claim.csv").exists()
+
+
+def test_results_of_earlier_versions_are_of_the_kind_that_their_devices_names_say(tmp_path):
+    results = made_up()
+    runs = results.runs.drop(columns=["device_kind", "exploded"])
+    runs["device"] = ["AMD EPYC 9B14"] * 5 + ["NVIDIA H200"] * 5
+    write_results(tmp_path / "made-up", results)
+    runs.to_csv(tmp_path / "made-up" / "runs.csv", index=False)
+    loaded = load_results("made-up", tmp_path)
+    assert loaded.runs["device_kind"].tolist() == ["cpu"] * 5 + ["cuda"] * 5
+    assert loaded.runs["exploded"].isna().all()
+    assert not are_comparable(replace(results, runs=loaded.runs))
