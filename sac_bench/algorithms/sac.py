@@ -21,8 +21,8 @@ from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import gradients
-from sac_bench.algorithms.adam import adam, adam_init
-from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.adam import adam_init
+from sac_bench.algorithms.config import Activation, Layers, PerMember, QLearningConfig, option
 from sac_bench.algorithms.critics import (
     ACTOR_LOSS,
     CRITIC_LOSS,
@@ -35,11 +35,14 @@ from sac_bench.algorithms.critics import (
     dropout,
     expected_pool,
     follow,
+    penalty,
     pooled,
     q_values,
+    threshold,
 )
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
+from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.policies import Actor, init_policy, mean_with_score, outputs, policy
 from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
 from sac_bench.algorithms.running_stats import empty_statistics, merged, standardized
@@ -48,7 +51,7 @@ VERSION = 3
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 
-class SACConfig(ReplayConfig):
+class SACConfig(QLearningConfig):
     """Defaults are those of arXiv 1812.05905 (table 1) and its authors' code, softlearning."""
 
     algorithm: ClassVar[str] = "sac"
@@ -142,7 +145,7 @@ class SACConfig(ReplayConfig):
 
     @property
     def scratch_bytes(self) -> int:
-        units = self.batch_size * sum(self.layers) if self.dropout else 0
+        units = self.batch_size * sum(self.critic_sizes) if self.dropout else 0
         return 3 * self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
 
     @model_validator(mode="after")
@@ -184,10 +187,12 @@ def soft_value(q: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
     return q - alpha * log_pi
 
 
-def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 [] ([1] eq. 5), and V [B]."""
+def value_loss(
+    value: Network, nets: Networks, observation: Tensor, target: Tensor, delta: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 [] ([1] eq. 5), and V [B]; with `delta` [], Huber's loss."""
     v = v_values(nets, value, observation)
-    return 0.5 * ((v - target) ** 2).mean(), v
+    return 0.5 * penalty(v - target, delta).mean(), v
 
 
 def actor_loss(
@@ -235,11 +240,11 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
     of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
     params: dict[str, Any] = {
         "actor": init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std),
-        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics, nets.initialisation),
     }
     params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()
     if config.value_network:
-        params["value"] = init_mlp(draw, "value", nets.value, layer_norm=of_critics)
+        params["value"] = init_mlp(draw, "value", nets.value, None, of_critics, nets.initialisation)
     state = {
         "params": params,
         "target": tree_map(torch.clone, params["value" if config.value_network else "critic"]),
@@ -328,14 +333,16 @@ def update(
 
     def descend(name: str, loss: Callable[..., Any], *arguments: Any) -> Any:
         gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
+        params[name], adam_state[name] = step(
+            nets.optimizer, name, params[name], gradient, adam_state[name], state["updates"], hyper
+        )
         return extras
 
     if has_value:
         sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
         q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
         v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
-        metrics["v"] = descend("value", value_loss, nets, observation, v_target).mean()
+        metrics["v"] = descend("value", value_loss, nets, observation, v_target, threshold(nets, hyper)).mean()
         next_value = v_values(nets, state["target"], next_observation)
     else:
         actor = state.get("target_policy", params["actor"])
@@ -345,7 +352,7 @@ def update(
         next_value = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
 
     target = bellman_target(batch, next_value, hyper)
-    q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
+    q = descend("critic", critic_loss, nets, batch, target, masks("critic"), threshold(nets, hyper))
     if moves_policy:
         log_pi, action = descend(
             "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor")
@@ -414,12 +421,11 @@ MOST_ROWS = 32 * ROWS  # inputs in total: larger batches have fewer gradients
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
     """Return SAC's learner for these dimensions."""
     d, a, b = observation_dim, action_dim, config.batch_size
-    hidden = config.layers
     heads = outputs(a, config.mixture, config.state_dependent_std)
     nets = Networks(
-        (d, *hidden, heads),
-        (d + a, *hidden, 1),
-        (d, *hidden, 1),
+        (d, *config.actor_sizes, heads),
+        (d + a, *config.critic_sizes, 1),
+        (d, *config.critic_sizes, 1),
         config.critics,
         config.activation,
         config.precision,
@@ -427,6 +433,9 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         config.gradient_estimator == "score-function",
         config.log_std_form == "tanh",
         config.target_critics,
+        initialisation=config.initialisation,
+        huber=config.huber_delta > 0,
+        optimizer=optimizer(config),
     )
     extra_noise = int(config.mixture > 1)
     draws = min(GRADIENTS, max(2, MOST_ROWS // b))
@@ -439,7 +448,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         update_uniforms |= {
             f"dropout/{name}/{i}": (critics, b, units)
             for name, critics in passes.items()
-            for i, units in enumerate(hidden)
+            for i, units in enumerate(config.critic_sizes)
         }
     return Learner(
         data="replay",
