@@ -30,6 +30,7 @@ class Bug(NamedTuple):
     tests: str
 
 
+OPTIMIZER = "algorithms/optimizer.py"
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
 CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
 RUNNING = "algorithms/running_stats.py"
@@ -260,6 +261,24 @@ BUGS = [
         "learning_rate",
         "tests/algorithms/test_adam.py",
     ),
+    Bug(
+        "one norm for all critics",
+        OPTIMIZER,
+        'torch.func.vmap(clipped, (0, None)) if name == "critic" else clipped',
+        "clipped",
+        UPDATE,
+    ),
+    Bug(
+        "L2 on the V network is the policy's",
+        OPTIMIZER,
+        '"value": "critic_weight_decay"',
+        '"value": "actor_weight_decay"',
+        UPDATE,
+    ),
+    Bug("rates fall from the first update on", OPTIMIZER, "of.learning_starts + updates", "updates", UPDATE),
+    Bug("Huber's slope halved", CRITICS, "delta * (2 * size - delta)", "delta * (size - delta)", UPDATE),
+    Bug("Glorot's bound of the fan-in alone", NETWORKS, "6 / (fan_in + fan_out)", "3 / fan_in", UPDATE),
+    Bug("policy with the critics' layers", SAC, "(d, *config.actor_sizes,", "(d, *config.critic_sizes,", UPDATE),
     Bug(
         "one round of Threefry too few",
         RANDOM,
@@ -493,7 +512,13 @@ BUGS = [
         UPDATE,
     ),
     Bug("noise ignores its correlation", TD3, 'hyper["noise_correlation"] * before', "0 * before", UPDATE),
-    Bug("weight decay on the policy", TD3, 'descend("actor", 0.0,', 'descend("actor", 0.01,', UPDATE),
+    Bug(
+        "weight decay on the policy",
+        OPTIMIZER,
+        '"actor": "actor_weight_decay"',
+        '"actor": "critic_weight_decay"',
+        UPDATE,
+    ),
     Bug("every update moves the policy", COHORT, "% self.learner.period == 0", "% 1 == 0", DATA),
     Bug("the delay is counted from zero", COHORT, "(number + 1) % self", "(number + 2) % self", DATA),
     Bug(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma & Ba 2015, the defaults of every SAC implementation
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # arXiv 1412.6980, section 2: the defaults of every SAC implementation
 
 Params = Any
 """A tensor, or a pytree of them."""
@@ -34,15 +34,21 @@ def clipped(gradient: Params, max_norm: Tensor) -> Params:
 
 
 def adam(
-    params: Params, gradient: Params, state: AdamState, learning_rate: Tensor, epsilon: float = EPSILON
+    params: Params,
+    gradient: Params,
+    state: AdamState,
+    learning_rate: Tensor,
+    epsilon: Tensor | float = EPSILON,
+    betas: tuple[float, float] = BETAS,
 ) -> tuple[Params, AdamState]:
-    """Return parameters and state after one step of Adam (arXiv 1412.6980, algorithm 1); learning_rate [].
+    """Return parameters and state after one step of Adam (arXiv 1412.6980, algorithm 1); learning_rate, epsilon [].
 
     The state holds the powers of beta, since compiled code would recompute beta**t for every parameter.
     """
-    beta1_power, beta2_power = BETA1 * state["beta1_power"], BETA2 * state["beta2_power"]
-    m = tree_map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state["m"], gradient)
-    v = tree_map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state["v"], gradient)
+    beta1, beta2 = betas
+    beta1_power, beta2_power = beta1 * state["beta1_power"], beta2 * state["beta2_power"]
+    m = tree_map(lambda m, g: beta1 * m + (1 - beta1) * g, state["m"], gradient)
+    v = tree_map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state["v"], gradient)
     step = learning_rate / (1 - beta1_power)
     correction = torch.rsqrt(1 - beta2_power)
     new = tree_map(lambda p, m, v: p - step * m / (torch.sqrt(v) * correction + epsilon), params, m, v)

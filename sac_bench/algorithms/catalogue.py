@@ -18,7 +18,6 @@ HEADER = ("option", "default", "values", "in a cohort", "meaning", "default's so
 
 def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
     """Return one row for each option, in the columns of HEADER."""
-    per_member = algorithm.config.per_member_fields()
     rows: list[tuple[str, ...]] = []
     for key, field in algorithm.config.model_fields.items():
         extra = field.json_schema_extra
@@ -28,12 +27,19 @@ def options(algorithm: Algorithm) -> list[tuple[str, ...]]:
                 key,
                 "unset" if field.default is None else json.dumps(field.default),
                 describe_bounds(field),
-                "may differ" if key in per_member else "shared",
+                _in_a_cohort(algorithm, key),
                 str(field.description),
                 str(extra["source"]),
             )
         )
     return rows
+
+
+def _in_a_cohort(algorithm: Algorithm, key: str) -> str:
+    """Return whether runs with different values of an option can train as one program."""
+    if key not in algorithm.config.per_member_fields():
+        return "shared"
+    return "may differ if above 0" if key in algorithm.config.switched_fields() else "may differ"
 
 
 def filled(document: str) -> str:

@@ -1,7 +1,8 @@
 """The options that algorithms share.
 
 A field of type `PerMember[T]` is a hyperparameter: it may differ between the members of a cohort and becomes a tensor
-with one entry for each. Every other field is structure: runs that differ in one train in different programs.
+with one entry for each. Every other field is structure: runs that differ in one train in different programs. Of a field
+of type `Switched[T]`, structure is whether it is 0: then the program does not contain it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 T = TypeVar("T")
 _PER_MEMBER = "per member"
 PerMember = Annotated[T, _PER_MEMBER]
+_SWITCHED = "off at 0"
+Switched = Annotated[T, _PER_MEMBER, _SWITCHED]
 
 
 def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
@@ -26,6 +29,7 @@ def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Layers = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_positive_layers)]
+Initialisation = Literal["torch", "orthogonal", "glorot"]
 Activation = Literal["relu", "tanh", "elu", "silu", "gelu"]
 Precision = Literal["float32", "bfloat16", "float64"]
 
@@ -109,9 +113,10 @@ class TrainingConfig(BaseModel):
 
     @property
     def hidden_units(self) -> int:
-        """Units of a network's hidden layers, the sum of all fields of type `Layers`: for estimates."""
+        """Units of the hidden layers of all `networks`, each with all fields of type `Layers`: for estimates."""
         fields = type(self).model_fields.items()
-        return sum(sum(getattr(self, name)) for name, field in fields if field.annotation == tuple[int, ...])
+        layers = [getattr(self, name) for name, field in fields if field.annotation == tuple[int, ...]]
+        return self.networks * sum(map(sum, layers))
 
     @property
     def rows(self) -> int:
@@ -153,9 +158,15 @@ class TrainingConfig(BaseModel):
         """Return the names of the hyperparameters, which may differ between the members of a cohort, in order."""
         return [name for name, field in cls.model_fields.items() if _PER_MEMBER in field.metadata]
 
+    @classmethod
+    def switched_fields(cls) -> list[str]:
+        """Return the names of the hyperparameters that are not part of the program at 0, in order."""
+        return [name for name, field in cls.model_fields.items() if _SWITCHED in field.metadata]
+
     def structure(self) -> dict[str, Any]:
-        """Return the fields that two runs must share to train in one program."""
-        return self.model_dump(mode="json", exclude=set(self.per_member_fields()))
+        """Return what two runs must share to train in one program: fields, and which `Switched` ones are not 0."""
+        switches = {f"{name} > 0": getattr(self, name) > 0 for name in self.switched_fields()}
+        return self.model_dump(mode="json", exclude=set(self.per_member_fields())) | switches
 
     def resolved(self) -> dict[str, Any]:
         """Return the per-member fields with the values that unset ones stand for, and that derived ones have."""
@@ -293,6 +304,103 @@ class RolloutConfig(TrainingConfig):
 def _rounded_up(value: int, of: int) -> int:
     """Return the smallest multiple of `of` that is at least `value`."""
     return math.ceil(value / of) * of
+
+
+class ActorCriticConfig(TrainingConfig):
+    """Sizes of a policy and of critics: Q or V networks."""
+
+    layers: Layers
+    actor_layers: Layers | None = option(
+        None, "units of each hidden layer of the policy; null: as `layers`", "every paper: as the critics'"
+    )
+    critic_layers: Layers | None = option(
+        None, "units of each hidden layer of Q and V networks; null: as `layers`", "every paper: as the policy's"
+    )
+
+    @property
+    def actor_sizes(self) -> tuple[int, ...]:
+        """Units of each hidden layer of the policy."""
+        return self.actor_layers or self.layers
+
+    @property
+    def critic_sizes(self) -> tuple[int, ...]:
+        """Units of each hidden layer of Q and V networks."""
+        return self.critic_layers or self.layers
+
+    @property
+    def hidden_units(self) -> int:
+        """Units of the hidden layers of all `networks`: Q networks, the policy, and V or another pass of the policy."""
+        actor, critic = sum(self.actor_sizes), sum(self.critic_sizes)
+        return (self.networks - 2) * critic + actor + max(actor, critic)
+
+
+class QLearningConfig(ActorCriticConfig, ReplayConfig):
+    """Initial weights, critics' loss and optimizers of the algorithms that learn Q networks from a replay.
+
+    Of the optimizers, the betas are structure: 1 - beta in float32 is not the float32 nearest to 1 - beta, so that a
+    tensor of betas would change the default's digits. Clipping, annealing and Huber's loss are `Switched`, since they
+    cost time. L2 and Adam's epsilon change neither digits nor time at their defaults.
+    """
+
+    initialisation: Initialisation = option(
+        "torch",
+        "initial weights: U(-1, 1) / sqrt(fan_in), biases too; or orthogonal or Glorot uniform, biases 0",
+        "Stable-Baselines3, CleanRL (softlearning: glorot; denisyarats/pytorch_sac: orthogonal)",
+    )
+    huber_delta: Switched[float] = option(
+        0.0,
+        "error of Q and V, in units of the scaled return, above which their loss is linear (Huber); 0: never",
+        "every paper: squared errors",
+        ge=0,
+        le=1e6,
+    )
+    actor_weight_decay: PerMember[float] = option(
+        0.0, "L2 penalty of the policy, added to its gradient", "every paper: none", ge=0, le=1
+    )
+    critic_weight_decay: PerMember[float] = option(
+        0.0,
+        "L2 penalty of Q and V networks, added to their gradient",
+        "1802.09477: none (1509.02971: 1e-2)",
+        ge=0,
+        le=1,
+    )
+    max_grad_norm: Switched[float] = option(
+        0.0,
+        "largest norm of a network's gradient, which is scaled down to it; 0: no limit",
+        "every paper: none",
+        ge=0,
+        le=1e6,
+    )
+    adam_beta1: float = option(0.9, "decay of Adam's first moment", "1412.6980, section 2", ge=0, lt=1)
+    adam_beta2: float = option(0.999, "decay of Adam's second moment", "1412.6980, section 2", ge=0, lt=1)
+    adam_epsilon: PerMember[float] = option(
+        1e-8, "added to the root of Adam's second moment", "1412.6980, section 2", ge=1e-30, le=1
+    )
+    anneal_steps: Switched[int] = option(
+        0,
+        "steps of the run over which all rates fall to 0, update by update; 0: constant rates",
+        "every paper: constant",
+        ge=0,
+        le=10**12,
+    )
+    lr_schedule: Literal["linear", "cosine"] = option(
+        "linear", "form of the fall over `anneal_steps`: a line, or half a cosine", "Stable-Baselines3: linear_schedule"
+    )
+
+    @property
+    def learns_until(self) -> int | None:
+        return self.anneal_steps or None
+
+    @model_validator(mode="after")
+    def _consistent_optimizer(self) -> QLearningConfig:
+        if self.lr_schedule != "linear" and not self.anneal_steps:
+            raise ValueError(f"lr_schedule = {self.lr_schedule} requires anneal_steps > 0; at 0 rates are constant")
+        if 0 < self.anneal_steps <= self.updates_start:
+            raise ValueError(
+                f"anneal_steps = {self.anneal_steps} must be 0, or above {self.updates_start}, where updates start: "
+                "otherwise all rates would be 0"
+            )
+        return self
 
 
 def require_multiple(name: str, value: int, of: int, other: str = "num_envs") -> None:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.metric import Metric
 from sac_bench.algorithms.networks import Network, Sizes, mlp
+from sac_bench.algorithms.optimizer import DEFAULT, Optimizer
 from sac_bench.algorithms.protocol import Batch, Hyperparameters
 
 CRITIC_LOSS = Metric("critic_loss", "critic loss\n(units of return²)", "log", 2, topic="loss")
@@ -44,6 +45,10 @@ class Networks:
     """Whether a tanh maps the policy's log sigma to its bounds; otherwise it is clipped."""
     target_critics: int = 0
     """Critics drawn for each target; 0: all."""
+    initialisation: str = "torch"
+    huber: bool = False
+    """Whether the loss of Q and V networks is Huber's."""
+    optimizer: Optimizer = DEFAULT
 
     @property
     def by_score(self) -> bool:
@@ -102,12 +107,33 @@ def bellman_target(batch: Batch, next_value: Tensor, hyper: Hyperparameters) -> 
     return hyper["reward_scale"] * rewards + gamma * (1 - final) * next_value
 
 
+def threshold(nets: Networks, hyper: Hyperparameters) -> Tensor | None:
+    """Return the error [] above which the loss of Q and V networks is linear; None if it is never."""
+    return hyper["huber_delta"] if nets.huber else None
+
+
+def penalty(error: Tensor, delta: Tensor | None) -> Tensor:
+    """Return error^2 or, if |error| > delta [], twice torch.nn.functional.huber_loss: delta (2 |error| - delta)."""
+    if delta is None:
+        return error**2
+    size = error.abs()
+    return torch.where(size <= delta, error**2, delta * (2 * size - delta))
+
+
 def critic_loss(
-    critic: Network, nets: Networks, batch: Batch, target: Tensor, masks: Sequence[Tensor] = ()
+    critic: Network,
+    nets: Networks,
+    batch: Batch,
+    target: Tensor,
+    masks: Sequence[Tensor] = (),
+    delta: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return J_Q = 1/2 E (Q_i - target)^2 [], summed over the critics ([1] eq. 7, [2] eq. 5), and Q [C, B]."""
+    """Return J_Q = 1/2 E (Q_i - target)^2 [], summed over the critics ([1] eq. 7, [2] eq. 5), and Q [C, B].
+
+    With `delta` [], Huber's loss instead of 1/2 (Q_i - target)^2.
+    """
     q = q_values(nets, critic, batch["observation"], batch["action"], masks)
-    return 0.5 * ((q - target) ** 2).mean(-1).sum(), q
+    return 0.5 * penalty(q - target, delta).mean(-1).sum(), q
 
 
 def q_bound(hyper: Hyperparameters, reward: Tensor, entropy: Tensor | float = 0.0) -> Tensor:

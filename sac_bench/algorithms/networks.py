@@ -68,40 +68,69 @@ Network = tuple[Layer | NormalizedLayer, ...]
 NORM_EPSILON = 1e-5  # torch.nn.LayerNorm's
 
 
-def init_mlp(draw: Draw, name: str, sizes: Sizes, ensemble: int | None = None, layer_norm: bool = False) -> Network:
-    """Return a network with weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+def torch_layer(draw: Draw, name: str, fan_in: int, fan_out: int, gain: float) -> Layer:
+    """Return weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), torch.nn.Linear's; the gain has no effect.
 
-    With `layer_norm`, hidden layers are normalised. The distribution is torch.nn.Linear's default, as in SAC of
-    Stable-Baselines3, CleanRL and Spinning Up. Network i of an ensemble does not depend on the ensemble's size.
+    As in SAC of Stable-Baselines3, CleanRL and Spinning Up.
     """
-    names, many = ([name], ()) if ensemble is None else ([f"{name}/{i}" for i in range(ensemble)], (ensemble,))
+    uniform = draw(name, ((fan_in + 1) * fan_out,))
+    weight, bias = ((2 * uniform - 1) / math.sqrt(fan_in)).split([fan_in * fan_out, fan_out])
+    return Layer(weight.reshape(fan_in, fan_out), bias)
+
+
+def orthogonal_layer(draw: Draw, name: str, fan_in: int, fan_out: int, gain: float) -> Layer:
+    """Return an orthogonal matrix times the gain, and zero biases (arXiv 1312.6120, section 3)."""
+    long, short = max(fan_in, fan_out), min(fan_in, fan_out)
+    uniform = draw(name, (2, (long * short + 1) // 2))
+    radius, angle = torch.sqrt(-2 * torch.log(1 - uniform[0].double())), 2 * math.pi * uniform[1].double()
+    normal = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)])[: long * short]
+    q, r = torch.linalg.qr(normal.reshape(long, short))
+    q = q * r.diagonal().sign()  # uniform over the orthogonal matrices, arXiv math-ph/0609050
+    weight = (gain * (q if fan_in == long else q.T)).to(uniform.dtype).contiguous()
+    return Layer(weight, weight.new_zeros(fan_out))
+
+
+def glorot_layer(draw: Draw, name: str, fan_in: int, fan_out: int, gain: float) -> Layer:
+    """Return weights ~ U(-b, b), b = sqrt(6 / (fan_in + fan_out)), and zero biases; the gain has no effect.
+
+    Glorot & Bengio 2010, eq. 16, as in softlearning.
+    """
+    uniform = draw(name, (fan_in, fan_out))
+    weight = math.sqrt(6 / (fan_in + fan_out)) * (2 * uniform - 1)
+    return Layer(weight, weight.new_zeros(fan_out))
+
+
+INITIALISATIONS: dict[str, Callable[[Draw, str, int, int, float], Layer]] = {
+    "torch": torch_layer,
+    "orthogonal": orthogonal_layer,
+    "glorot": glorot_layer,
+}
+
+
+def init_mlp(
+    draw: Draw,
+    name: str,
+    sizes: Sizes,
+    ensemble: int | None = None,
+    layer_norm: bool = False,
+    initialisation: str = "torch",
+    last_gain: float = 1.0,
+) -> Network:
+    """Return a network with initial weights; with `layer_norm`, hidden layers are normalised.
+
+    Network i of an ensemble does not depend on the ensemble's size. Orthogonal weights have gain sqrt(2), as in OpenAI
+    Baselines, Stable-Baselines3 and CleanRL, and those of the last layer `last_gain`: 1 as in denisyarats/pytorch_sac,
+    which uses 1 in every layer.
+    """
+    names = [name] if ensemble is None else [f"{name}/{i}" for i in range(ensemble)]
     network: list[Layer | NormalizedLayer] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        uniform = torch.stack([draw(f"{one}/{i}", ((fan_in + 1) * fan_out,)) for one in names])
-        weight, bias = ((2 * uniform - 1) / math.sqrt(fan_in)).split([fan_in * fan_out, fan_out], 1)
-        layer = Layer(weight.reshape(*many, fan_in, fan_out), bias.reshape(*many, fan_out))
-        normalized = layer_norm and i < len(sizes) - 2
+        hidden = i < len(sizes) - 2
+        gain = math.sqrt(2) if hidden else last_gain
+        each = [INITIALISATIONS[initialisation](draw, f"{one}/{i}", fan_in, fan_out, gain) for one in names]
+        layer = each[0] if ensemble is None else Layer(*map(torch.stack, zip(*each, strict=True)))
         ones = torch.ones_like(layer.bias)
-        network.append(NormalizedLayer(*layer, ones, torch.zeros_like(ones)) if normalized else layer)
-    return tuple(network)
-
-
-def init_orthogonal(draw: Draw, name: str, sizes: Sizes, last_gain: float) -> Network:
-    """Return a network with orthogonal weights, gain sqrt(2) (in the last layer `last_gain`), and zero biases.
-
-    arXiv 1312.6120, section 3; gains as in OpenAI Baselines, Stable-Baselines3 and CleanRL.
-    """
-    network = []
-    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        long, short = max(fan_in, fan_out), min(fan_in, fan_out)
-        uniform = draw(f"{name}/{i}", (2, (long * short + 1) // 2))
-        radius, angle = torch.sqrt(-2 * torch.log(1 - uniform[0].double())), 2 * math.pi * uniform[1].double()
-        normal = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)])[: long * short]
-        q, r = torch.linalg.qr(normal.reshape(long, short))
-        q = q * r.diagonal().sign()  # uniform over the orthogonal matrices, arXiv math-ph/0609050
-        gain = math.sqrt(2) if i < len(sizes) - 2 else last_gain
-        weight = (gain * (q if fan_in == long else q.T)).to(uniform.dtype).contiguous()
-        network.append(Layer(weight, weight.new_zeros(fan_out)))
+        network.append(NormalizedLayer(*layer, ones, torch.zeros_like(ones)) if layer_norm and hidden else layer)
     return tuple(network)
 
 

@@ -53,7 +53,7 @@ def outputs(action_dim: int, components: int, state_dependent_std: bool) -> int:
 
 def init_policy(draw: Draw, nets: Networks, action_dim: int, layer_norm: bool, state_dependent_std: bool) -> Actor:
     """Return a policy's initial parameters; a log sigma that is a parameter is 0, as in PPO."""
-    network = init_mlp(draw, "actor", nets.actor, layer_norm=layer_norm)
+    network = init_mlp(draw, "actor", nets.actor, layer_norm=layer_norm, initialisation=nets.initialisation)
     if state_dependent_std:
         return network
     return {"mean": network, "log_std": network[-1].bias.new_zeros(action_dim)}

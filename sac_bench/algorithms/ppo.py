@@ -22,9 +22,9 @@ from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam, adam_init, clipped
-from sac_bench.algorithms.config import Activation, Layers, PerMember, RolloutConfig, option
+from sac_bench.algorithms.config import Activation, ActorCriticConfig, Layers, PerMember, RolloutConfig, option
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
-from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_orthogonal, mlp
+from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_mlp, mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.running_stats import LIMIT, deviation, empty_statistics, merged, standardized
 
@@ -33,7 +33,7 @@ VERSION = 2
 ADAM_EPSILON = 1e-5  # CleanRL, Stable-Baselines3
 
 
-class PPOConfig(RolloutConfig):
+class PPOConfig(ActorCriticConfig, RolloutConfig):
     """Defaults are those of arXiv 1707.06347 (table 3) and of its implementations for MuJoCo."""
 
     algorithm: ClassVar[str] = "ppo"
@@ -210,11 +210,12 @@ def annealed(structure: Structure, updates: Tensor, hyper: Hyperparameters) -> T
 
 def init(structure: Structure, draw: Draw, hyper: Hyperparameters) -> State:
     """Return one learner's initial state."""
-    mean = init_orthogonal(draw, "actor", structure.actor, 0.01)
+    orthogonal = partial(init_mlp, draw, initialisation="orthogonal")
+    mean = orthogonal("actor", structure.actor, last_gain=0.01)  # CleanRL, Stable-Baselines3
     bias = mean[-1].bias
     params = {
         "actor": {"mean": mean, "log_std": torch.zeros_like(bias)},
-        "critic": init_orthogonal(draw, "critic", structure.critic, 1.0),
+        "critic": orthogonal("critic", structure.critic),
     }
     return {
         "params": params,
@@ -348,10 +349,10 @@ METRICS = (
 
 def learner(config: PPOConfig, observation_dim: int, action_dim: int) -> Learner:
     """Return PPO's learner for these dimensions."""
-    d, a, hidden = observation_dim, action_dim, config.layers
+    d, a = observation_dim, action_dim
     structure = Structure(
-        (d, *hidden, a),
-        (d, *hidden, 1),
+        (d, *config.actor_sizes, a),
+        (d, *config.critic_sizes, 1),
         config.activation,
         config.precision,
         config.num_envs,

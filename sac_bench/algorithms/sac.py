@@ -22,13 +22,13 @@ from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import gradients
-from sac_bench.algorithms.adam import adam, adam_init
+from sac_bench.algorithms.adam import adam_init
 from sac_bench.algorithms.config import (
     MIN_LEARNED_TEMPERATURE,
     Activation,
     Layers,
     PerMember,
-    ReplayConfig,
+    QLearningConfig,
     Temperature,
     option,
 )
@@ -44,12 +44,15 @@ from sac_bench.algorithms.critics import (
     dropout,
     expected_pool,
     follow,
+    penalty,
     pooled,
     q_bound,
     q_values,
+    threshold,
 )
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
+from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.policies import (
     Actor,
     for_samples,
@@ -70,7 +73,7 @@ LOWER_BOUNDS = {"clipped": -20.0, "tanh": -5.0}
 """Default lower bounds of log sigma, those of the sources of each form."""
 
 
-class SACConfig(ReplayConfig):
+class SACConfig(QLearningConfig):
     """Defaults are those of arXiv 1812.05905 (table 1) and its authors' code, softlearning."""
 
     algorithm: ClassVar[str] = "sac"
@@ -227,7 +230,7 @@ class SACConfig(ReplayConfig):
 
     @property
     def scratch_bytes(self) -> int:
-        units = (2 + self.actions_per_state) * self.batch_size * sum(self.layers) if self.dropout else 0
+        units = (2 + self.actions_per_state) * self.batch_size * sum(self.critic_sizes) if self.dropout else 0
         return self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
 
     @model_validator(mode="before")
@@ -280,10 +283,12 @@ def soft_value(q: Tensor, log_pi: Tensor, alpha: Tensor) -> Tensor:
     return q - alpha * log_pi
 
 
-def value_loss(value: Network, nets: Networks, observation: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 [] ([1] eq. 5), and V [B]."""
+def value_loss(
+    value: Network, nets: Networks, observation: Tensor, target: Tensor, delta: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return J_V = 1/2 E (V(s) - (Q - alpha log pi))^2 [] ([1] eq. 5), and V [B]; with `delta` [], Huber's loss."""
     v = v_values(nets, value, observation)
-    return 0.5 * ((v - target) ** 2).mean(), v
+    return 0.5 * penalty(v - target, delta).mean(), v
 
 
 def actor_loss(
@@ -347,11 +352,11 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
     of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
     params: dict[str, Any] = {
         "actor": init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std),
-        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics, nets.initialisation),
     }
     params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()
     if config.value_network:
-        params["value"] = init_mlp(draw, "value", nets.value, layer_norm=of_critics)
+        params["value"] = init_mlp(draw, "value", nets.value, None, of_critics, nets.initialisation)
     state = {
         "params": params,
         "target": tree_map(torch.clone, params["value" if config.value_network else "critic"]),
@@ -444,14 +449,16 @@ def update(
 
     def descend(name: str, loss: Callable[..., Any], *arguments: Any) -> Any:
         gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
+        params[name], adam_state[name] = step(
+            nets.optimizer, name, params[name], gradient, adam_state[name], state["updates"], hyper
+        )
         return extras
 
     if has_value:
         sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
         q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
         v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
-        metrics["v"] = descend("value", value_loss, nets, observation, v_target).mean()
+        metrics["v"] = descend("value", value_loss, nets, observation, v_target, threshold(nets, hyper)).mean()
         next_value = v_values(nets, state["target"], next_observation)
     else:
         actor = state.get("target_policy", params["actor"])
@@ -461,7 +468,7 @@ def update(
         next_value = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
 
     target = bellman_target(batch, next_value, hyper)
-    q = descend("critic", critic_loss, nets, batch, target, masks("critic"))
+    q = descend("critic", critic_loss, nets, batch, target, masks("critic"), threshold(nets, hyper))
     if "actor" in moves:
         v = baseline_value(nets, params, observation)
         log_pi, action = descend(
@@ -548,12 +555,11 @@ MOST_ROWS = 32 * ROWS  # inputs in total: larger batches have fewer gradients
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
     """Return SAC's learner for these dimensions."""
     d, a, b = observation_dim, action_dim, config.batch_size
-    hidden = config.layers
     heads = outputs(a, config.mixture, config.state_dependent_std)
     nets = Networks(
-        (d, *hidden, heads),
-        (d + a, *hidden, 1),
-        (d, *hidden, 1),
+        (d, *config.actor_sizes, heads),
+        (d + a, *config.critic_sizes, 1),
+        (d, *config.critic_sizes, 1),
         config.critics,
         config.activation,
         config.precision,
@@ -561,6 +567,9 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         config.gradient_estimator == "score-function",
         config.log_std_form == "tanh",
         config.target_critics,
+        initialisation=config.initialisation,
+        huber=config.huber_delta > 0,
+        optimizer=optimizer(config),
     )
     extra_noise = int(config.mixture > 1)
     between: Moves = () if config.delay_temperature else ("temperature",)
@@ -579,7 +588,9 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
             "actor": (config.critics, config.rows),
         }
         update_uniforms |= {
-            f"dropout/{name}/{i}": (*shape, units) for name, shape in passes.items() for i, units in enumerate(hidden)
+            f"dropout/{name}/{i}": (*shape, units)
+            for name, shape in passes.items()
+            for i, units in enumerate(config.critic_sizes)
         }
     return Learner(
         data="replay",

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
-from sac_bench.algorithms.adam import adam, adam_init
-from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.adam import adam_init
+from sac_bench.algorithms.config import Activation, Layers, PerMember, QLearningConfig, option
 from sac_bench.algorithms.critics import (
     ACTOR_LOSS,
     CRITIC_LOSS,
@@ -35,9 +35,11 @@ from sac_bench.algorithms.critics import (
     follow,
     pooled,
     q_bound,
+    threshold,
 )
 from sac_bench.algorithms.metric import Metric, names
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
+from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, Shapes, State
 
 VERSION = 2
@@ -48,7 +50,7 @@ SQUASH_EPSILON = 1e-6  # the authors' EPS, in log(1 - a^2 + EPS)
 CODE = "softqlearning 6f51eac, mujoco_all_sql.py"
 
 
-class SQLConfig(ReplayConfig):
+class SQLConfig(QLearningConfig):
     """Defaults are those of the authors' code, except reward scales, which experiments set for each environment."""
 
     algorithm: ClassVar[str] = "sql"
@@ -246,8 +248,8 @@ def sampler_gradient(
 def init(nets: Networks, draw: Draw, hyper: Hyperparameters) -> State:
     """Return one learner's initial state. Critic i does not depend on the number of critics."""
     params = {
-        "actor": init_mlp(draw, "actor", nets.actor),
-        "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
+        "actor": init_mlp(draw, "actor", nets.actor, initialisation=nets.initialisation),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, initialisation=nets.initialisation),
     }
     return {
         "params": params,
@@ -289,13 +291,17 @@ def update(
     observation = batch["observation"]
 
     def descend(name: str, gradient: Any) -> None:
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
+        params[name], adam_state[name] = step(
+            nets.optimizer, name, params[name], gradient, adam_state[name], state["updates"], hyper
+        )
 
     uniform = uniform_actions(noise["value"])[None]  # the same for every state, as in the authors' code
     next_q = pooled(q_particles(nets, state["target"], batch["next_observation"], uniform), hyper["pessimism"])
     next_value = soft_value(next_q, uniform.shape[-1])
     target = bellman_target(batch, next_value, hyper)
-    gradient, (q_loss, q) = grad_and_value(critic_loss, has_aux=True)(params["critic"], nets, batch, target)
+    gradient, (q_loss, q) = grad_and_value(critic_loss, has_aux=True)(
+        params["critic"], nets, batch, target, delta=threshold(nets, hyper)
+    )
     descend("critic", gradient)
 
     def q_of(action: Tensor) -> Tensor:
@@ -334,9 +340,16 @@ METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SOFT_VALUE, BANDWIDTH, SATURATI
 def learner(config: SQLConfig, observation_dim: int, action_dim: int) -> Learner:
     """Return SQL's learner for these dimensions."""
     d, a, b = observation_dim, action_dim, config.batch_size
-    hidden = config.layers
     nets = Networks(
-        (d + a, *hidden, a), (d + a, *hidden, 1), (d, *hidden, 1), config.critics, config.activation, config.precision
+        (d + a, *config.actor_sizes, a),
+        (d + a, *config.critic_sizes, 1),
+        (),
+        config.critics,
+        config.activation,
+        config.precision,
+        initialisation=config.initialisation,
+        huber=config.huber_delta > 0,
+        optimizer=optimizer(config),
     )
     noise: Shapes = {"value": (config.value_particles, a), "particles": (b, config.kernel_particles, a)}
     return Learner(

@@ -9,6 +9,7 @@ observation dimensions. The policy is deterministic; exploration adds noise to i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
-from sac_bench.algorithms.adam import adam, adam_init
-from sac_bench.algorithms.config import Activation, Layers, PerMember, ReplayConfig, option
+from sac_bench.algorithms.adam import adam_init
+from sac_bench.algorithms.config import Activation, Layers, PerMember, QLearningConfig, option
 from sac_bench.algorithms.critics import (
     ACTOR_LOSS,
     CRITIC_LOSS,
@@ -32,16 +33,18 @@ from sac_bench.algorithms.critics import (
     pooled,
     q_bound,
     q_values,
+    threshold,
 )
 from sac_bench.algorithms.metric import names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
+from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Value
 
 VERSION = 2
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 
-class TD3Config(ReplayConfig):
+class TD3Config(QLearningConfig):
     """Defaults are those of the authors' code, sfujim/TD3 34770cc (the paper: batches of 100, rates of 1e-3)."""
 
     algorithm: ClassVar[str] = "td3"
@@ -61,13 +64,6 @@ class TD3Config(ReplayConfig):
 
     actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
     critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
-    critic_weight_decay: PerMember[float] = option(
-        0.0,
-        "L2 penalty of the Q networks, added to their gradient",
-        "1802.09477: none (1509.02971: 1e-2)",
-        ge=0,
-        le=1,
-    )
     gamma: PerMember[float] = option(0.99, "discount", "1802.09477, section 6.1", ge=0, le=1)
     tau: PerMember[float] = option(
         0.005, "step of the target averages; 1 copies", "1802.09477, section 6.1", gt=0, le=1
@@ -129,9 +125,14 @@ def smoothed(action: Tensor, noise: Tensor, hyper: Hyperparameters) -> Tensor:
     return (action + (hyper["target_noise"] * noise).clamp(-bound, bound)).clamp(-1, 1)
 
 
-def squared_error(critic: Network, nets: Networks, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return E (Q_i - target)^2 [], summed over the critics ([1] Algorithm 1), and Q [C, B]."""
-    half, q = critic_loss(critic, nets, batch, target)
+def squared_error(
+    critic: Network, nets: Networks, batch: Batch, target: Tensor, delta: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return E (Q_i - target)^2 [], summed over the critics ([1] Algorithm 1), and Q [C, B].
+
+    With `delta` [], twice Huber's loss, so that errors below it count as without.
+    """
+    half, q = critic_loss(critic, nets, batch, target, delta=delta)
     return 2 * half, q
 
 
@@ -157,8 +158,8 @@ def exploration(noise: Tensor, before: Tensor, started: Tensor, hyper: Hyperpara
 def init(config: TD3Config, nets: Networks, draw: Draw, hyper: Hyperparameters) -> State:
     """Return one learner's initial state."""
     params: dict[str, Any] = {
-        "actor": init_mlp(draw, "actor", nets.actor),
-        "critic": init_mlp(draw, "critic", nets.critic, nets.critics),
+        "actor": init_mlp(draw, "actor", nets.actor, initialisation=nets.initialisation),
+        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, initialisation=nets.initialisation),
     }
     weight = params["actor"][0].weight
     return {
@@ -214,19 +215,20 @@ def update(
     params, target, adam_state = dict(state["params"]), state["target"], dict(state["adam"])
     observation, next_observation = batch["observation"], batch["next_observation"]
 
-    def descend(name: str, decay: Tensor | float, loss: Callable[..., Any], *arguments: Any) -> Any:
+    def descend(name: str, loss: Callable[..., Any], *arguments: Any) -> Any:
         gradient, (value, extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
-        gradient = tree_map(lambda g, p: g + decay * p, gradient, params[name])
-        params[name], adam_state[name] = adam(params[name], gradient, adam_state[name], hyper[f"{name}_lr"])
+        params[name], adam_state[name] = step(
+            nets.optimizer, name, params[name], gradient, adam_state[name], state["updates"], hyper
+        )
         return value, extras
 
     next_action = smoothed(policy(nets, target["actor"], next_observation), noise["target_policy"], hyper)
     next_q = pooled(q_values(nets, target["critic"], next_observation, next_action), hyper["pessimism"])
     q_target = bellman_target(batch, next_q, hyper)
-    loss, q = descend("critic", hyper["critic_weight_decay"], squared_error, nets, batch, q_target)
+    loss, q = descend("critic", squared_error, nets, batch, q_target, threshold(nets, hyper))
     of_actor = state["of_actor"]
     if moves_policy:
-        of_policy, action = descend("actor", 0.0, actor_loss, nets, params["critic"], observation)
+        of_policy, action = descend("actor", actor_loss, nets, params["critic"], observation)
         of_actor = {"actor_loss": of_policy, "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
         target = polyak(target, params, hyper["tau"])
     new = {
@@ -262,9 +264,19 @@ METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SATURATION)
 
 def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner:
     """Return the learner of TD3 or DDPG for these dimensions."""
-    d, a, hidden = observation_dim, action_dim, config.layers
-    nets = Networks((d, *hidden, a), (d + a, *hidden, 1), (), config.critics, config.activation, config.precision)
-    exact = Networks(nets.actor, nets.critic, (), config.critics, config.activation)
+    d, a = observation_dim, action_dim
+    nets = Networks(
+        (d, *config.actor_sizes, a),
+        (d + a, *config.critic_sizes, 1),
+        (),
+        config.critics,
+        config.activation,
+        config.precision,
+        initialisation=config.initialisation,
+        huber=config.huber_delta > 0,
+        optimizer=optimizer(config),
+    )
+    exact = replace(nets, precision="float32")
     return Learner(
         data="replay",
         init=partial(init, config, nets),

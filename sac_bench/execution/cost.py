@@ -77,8 +77,8 @@ def update_bytes(spec: RunSpec) -> float:
     """Return an upper bound in bytes on one member's batches, activations and gradients: twice each network's."""
     env, config = describe(spec.env), spec.config
     parameters, _ = state_bytes(spec.algorithm, config, spec.env)
-    width = config.hidden_units + env.observation_dim + env.action_dim
-    return config.scratch_bytes + config.dtype.itemsize * (2 * parameters + 2 * config.networks * config.rows * width)
+    units = config.hidden_units + config.networks * (env.observation_dim + env.action_dim)
+    return config.scratch_bytes + config.dtype.itemsize * (2 * parameters + 2 * config.rows * units)
 
 
 def duration(seconds: float) -> str:

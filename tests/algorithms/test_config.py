@@ -14,7 +14,7 @@ def test_estimates_count_every_network_that_is_trained(name):
         params = algorithm.learner(config, 3, 1).shape_of_state(config.hyperparameter_tensors())["params"]
         networks = {key: part for key, part in params.items() if key in ("actor", "critic", "value")}
         assert config.networks >= len(networks) - 1 + (critics or 1)
-        assert config.hidden_units == sum(config.layers)
+        assert config.hidden_units == config.networks * sum(config.layers)
 
 
 def test_estimates_know_the_layers_of_a_new_algorithm():
@@ -22,5 +22,5 @@ def test_estimates_know_the_layers_of_a_new_algorithm():
         layers: Layers = option((64, 32), "units", "a test")
         value_layers: Layers = option((8,), "units", "a test")
 
-    assert (Config().networks, Config().hidden_units) == (3, 104)
+    assert (Config().networks, Config().hidden_units) == (3, 3 * 104)
     assert ReplayConfig().hidden_units == 0

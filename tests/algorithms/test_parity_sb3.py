@@ -6,6 +6,8 @@ inside log(1 - a^2). Everything else is its own `SAC.train`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -25,6 +27,30 @@ class Spaces(gymnasium.Env):
     action_space = gymnasium.spaces.Box(-1, 1, (A,), np.float32)
 
 
+def policy_options(config) -> dict[str, Any]:
+    """What SB3's policies of SAC and TD3 are made with. Both optimizers have the policy's penalty."""
+    return {
+        "net_arch": {"pi": list(config.actor_sizes), "qf": list(config.critic_sizes)},
+        "n_critics": config.critics,
+        "optimizer_kwargs": {
+            "betas": (config.adam_beta1, config.adam_beta2),
+            "eps": config.adam_epsilon,
+            "weight_decay": config.actor_weight_decay,
+        },
+    }
+
+
+def rate(config) -> Any:
+    """The rate of all optimizers, which SB3 takes as a function of the share of the run that is left."""
+    return (lambda left: left * config.actor_lr) if config.anneal_steps else config.actor_lr
+
+
+def progress(problem: Problem) -> float:
+    """The share of the run that is left, at one update per step from the first step on."""
+    over = problem.config.anneal_steps
+    return 1 - int(problem.state["updates"]) / over if over else 1.0
+
+
 class Peer:
     """Stable-Baselines3's SAC with a Problem's weights, fed with its batches and noise."""
 
@@ -34,12 +60,12 @@ class Peer:
         self.sac = SAC(
             "MlpPolicy",
             Spaces(),
-            learning_rate=config.actor_lr,
+            learning_rate=rate(config),
             gamma=config.gamma,
             tau=config.tau,
             ent_coef="auto" if config.learn_temperature else config.temperature,
             target_entropy=-config.target_entropy_scale * A,
-            policy_kwargs={"net_arch": list(config.layers), "n_critics": config.critics},
+            policy_kwargs=policy_options(config),
             buffer_size=1,
             device="cpu",
         )
@@ -49,7 +75,8 @@ class Peer:
         if config.learn_temperature:
             log_alpha = torch.tensor(config.temperature, dtype=torch.float64).log().requires_grad_()
             self.sac.log_ent_coef = log_alpha
-            self.sac.ent_coef_optimizer = torch.optim.Adam([log_alpha], lr=config.temperature_lr)
+            options = policy_options(config)["optimizer_kwargs"] | {"weight_decay": 0.0}  # of networks alone
+            self.sac.ent_coef_optimizer = torch.optim.Adam([log_alpha], lr=config.temperature_lr, **options)
         else:
             self.sac.ent_coef_tensor = self.sac.ent_coef_tensor.double().fill_(config.temperature)
         with torch.no_grad():
@@ -60,6 +87,7 @@ class Peer:
         monkeypatch.setattr("torch.distributions.normal._standard_normal", lambda *_, **__: self._noise.pop(0))
 
     def update(self, problem: Problem, batch, noise) -> dict[str, float]:
+        self.sac._current_progress_remaining = progress(problem)
         powers = problem.config.gamma ** torch.arange(problem.config.n_step, dtype=torch.float64)
         column = lambda values: values.reshape(B, 1)
         self._samples = ReplayBufferSamples(
@@ -87,7 +115,7 @@ class Peer:
                 linear = [module for module in network if isinstance(module, torch.nn.Linear)]
                 for i, module in enumerate(linear):
                     found |= {f"{name}/{c}/{i}/weight": module.weight, f"{name}/{c}/{i}/bias": module.bias}
-        last = len(problem.config.layers)
+        last = len(problem.config.actor_sizes)
         found[f"actor/0/{last}/log_std_weight"] = self.sac.actor.log_std.weight
         found[f"actor/0/{last}/log_std_bias"] = self.sac.actor.log_std.bias
         return found
@@ -95,7 +123,7 @@ class Peer:
 
 def ours(problem: Problem) -> dict[str, np.ndarray]:
     """Our networks as SB3's matrices: weights [out, in]; the actor's last layer is two of theirs."""
-    found, last = {}, len(problem.config.layers)
+    found, last = {}, len(problem.config.actor_sizes)
     ensembles = {"critic": problem.state["params"]["critic"], "target": problem.state["target"]}
     for name, ensemble in ensembles.items():
         for i, (weight, bias) in enumerate(ensemble):
@@ -120,6 +148,10 @@ def ours(problem: Problem) -> dict[str, np.ndarray]:
         pytest.param({"critics": 4, "tau": 1.0}, id="four-critics-hard-copies"),
         pytest.param({"n_step": 3}, id="three-steps"),
         pytest.param({"layers": [16], "actor_lr": 0.01, "critic_lr": 0.01, "temperature_lr": 0.01}, id="large-steps"),
+        pytest.param({"actor_layers": [5], "critic_layers": [9, 7, 6]}, id="sizes-of-their-own"),
+        pytest.param({"adam_beta1": 0.5, "adam_beta2": 0.9, "adam_epsilon": 0.01}, id="other-adam"),
+        pytest.param({"actor_weight_decay": 0.1, "critic_weight_decay": 0.1}, id="weight-decay"),
+        pytest.param({"anneal_steps": 12, "learning_starts": 0}, id="annealed"),
     ],
 )
 def test_parity_with_stable_baselines3(overrides, monkeypatch):

@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch.utils._pytree import tree_map
 
 from tests.algorithms.problem import B, Problem
-from tests.algorithms.test_parity_sb3 import Spaces
+from tests.algorithms.test_parity_sb3 import Spaces, policy_options, progress, rate
 
 
 class Peer:
@@ -25,10 +25,10 @@ class Peer:
         config = problem.config
         assert config.actor_lr == config.critic_lr
         common = {
-            "learning_rate": config.actor_lr,
+            "learning_rate": rate(config),
             "gamma": config.gamma,
             "tau": config.tau,
-            "policy_kwargs": {"net_arch": list(config.layers), "n_critics": config.critics},
+            "policy_kwargs": policy_options(config),
             "buffer_size": 1,
             "device": "cpu",
         }
@@ -45,9 +45,7 @@ class Peer:
             )
         self.peer.set_logger(Logger(folder=None, output_formats=[]))
         self.peer.policy.double()
-        self.peer.critic.optimizer = torch.optim.Adam(
-            self.peer.critic.parameters(), lr=config.critic_lr, weight_decay=config.critic_weight_decay
-        )
+        self.peer.critic.optimizer.param_groups[0]["weight_decay"] = config.critic_weight_decay
         with torch.no_grad():
             for name, parameter in self.parameters().items():
                 parameter.copy_(torch.from_numpy(ours(problem)[name]))
@@ -56,6 +54,7 @@ class Peer:
         monkeypatch.setattr(torch.Tensor, "normal_", lambda _, mean, std: mean + std * self._noise)
 
     def update(self, problem: Problem, batch, noise) -> dict[str, float]:
+        self.peer._current_progress_remaining = progress(problem)
         powers = problem.config.gamma ** torch.arange(problem.config.n_step, dtype=torch.float64)
         column = lambda values: values.reshape(B, 1)
         self._samples = ReplayBufferSamples(
@@ -109,6 +108,10 @@ def ours(problem: Problem) -> dict[str, np.ndarray]:
         pytest.param("td3", {"layers": [16], "actor_lr": 0.01, "critic_lr": 0.01}, id="td3-large-steps"),
         pytest.param("ddpg", {}, id="ddpg"),
         pytest.param("ddpg", {"critic_weight_decay": 0.01, "tau": 0.001, "layers": [40, 30]}, id="ddpg-weight-decay"),
+        pytest.param("td3", {"actor_layers": [5], "critic_layers": [9, 7, 6]}, id="td3-sizes-of-their-own"),
+        pytest.param("td3", {"adam_beta1": 0.5, "adam_beta2": 0.9, "adam_epsilon": 0.01}, id="td3-other-adam"),
+        pytest.param("td3", {"actor_weight_decay": 0.1, "critic_weight_decay": 0.2}, id="td3-weight-decay"),
+        pytest.param("td3", {"anneal_steps": 12, "learning_starts": 0}, id="td3-annealed"),
     ],
 )
 def test_parity_with_stable_baselines3(algorithm, overrides, monkeypatch):

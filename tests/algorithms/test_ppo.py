@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms import ppo
-from sac_bench.algorithms.networks import init_orthogonal
+from sac_bench.algorithms.networks import init_mlp
 from sac_bench.training.random import uniform
 from tests.algorithms.problem import A, D, Problem
 
@@ -221,14 +221,15 @@ def test_rate_falls_rollout_by_rollout():
 
 
 def test_initial_weights_are_orthogonal_and_of_their_gain():
-    draw = lambda name, shape: uniform(3, name, shape, torch.float64)
-    network = init_orthogonal(draw, "x", (5, 40, 40, 2), 0.01)
-    for (weight, bias), gain in zip(network, (math.sqrt(2), math.sqrt(2), 0.01), strict=True):
-        small = weight if weight.shape[0] <= weight.shape[1] else weight.T
-        torch.testing.assert_close(small @ small.T, gain**2 * torch.eye(len(small)).double(), rtol=0, atol=1e-12)
-        assert not bias.any()
+    params = Problem("ppo", layers=[40, 40]).state["params"]
+    for network, last in ((params["actor"]["mean"], 0.01), (params["critic"], 1.0)):
+        for (weight, bias), gain in zip(network, (math.sqrt(2), math.sqrt(2), last), strict=True):
+            small = weight if weight.shape[0] <= weight.shape[1] else weight.T
+            torch.testing.assert_close(small @ small.T, gain**2 * torch.eye(len(small)).double(), rtol=0, atol=1e-12)
+            assert not bias.any()
     # Signs are not those of a QR factorisation, all of whose first rows would lean one way.
-    firsts = [init_orthogonal(lambda n, s, k=k: uniform(k, n, s, torch.float64), "x", (2, 2), 1.0) for k in range(60)]
+    draws = [lambda n, s, k=k: uniform(k, n, s, torch.float64) for k in range(60)]
+    firsts = [init_mlp(draw, "x", (2, 2), initialisation="orthogonal") for draw in draws]
     positive = np.mean([float(network[0].weight[0, 0]) > 0 for network in firsts])
     assert 0.25 < positive < 0.75
 

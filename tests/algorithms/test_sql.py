@@ -17,6 +17,7 @@ from sac_bench.algorithms.sql import SQLConfig
 from tests.algorithms.problem import A, B, D, Problem, network, vector
 from tests.conftest import TINY
 from tests.training.members import cohort, train
+from tests.training.test_cohort import OPTIMIZER, SWITCHED
 from tests.training.test_compiled import assert_compiled_is_eager
 
 
@@ -265,6 +266,7 @@ CHANGED = {
     "bandwidth_min": 2.0,
     "particles_in": "presquash",
     "bootstrap_truncated": False,
+    **OPTIMIZER,
 }
 
 
@@ -272,9 +274,9 @@ CHANGED = {
 @pytest.mark.parametrize("structure", [{}, {"n_step": 3, "activation": "tanh"}])
 def test_a_cohorts_member_of_any_number_is_its_single_run(structure):
     assert set(CHANGED) == set(SQLConfig.per_member_fields())
-    shared = {"precision": "float64", "critics": 2} | structure
+    shared = {"precision": "float64", "critics": 2} | SWITCHED | structure
     mixed = {"actor_lr": 3e-3, "target_period": 4, "particles_in": "presquash", "reward_scale": 10.0}
-    configs = [tiny(**shared), *(tiny(**shared, **{name: value}) for name, value in CHANGED.items())]
+    configs = [tiny(**shared), *(tiny(**shared | {name: value}) for name, value in CHANGED.items())]
     configs.append(tiny(**shared, **mixed))
     together = train(cohort(configs, [3] * len(configs)), configs[0], 20)
     for m, config in enumerate(configs):

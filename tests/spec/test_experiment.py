@@ -425,6 +425,12 @@ def test_a_rate_that_is_annealed_away_before_the_end_is_refused(several):
     assert "anneal_steps = 200000" in str(refused.value)
 
 
+def test_a_replay_algorithms_rate_that_is_annealed_away_before_the_end_is_refused(several):
+    load(several(('algorithm = "td3"', 'algorithm = "td3"\nanneal_steps = 200000')))
+    with pytest.raises(InputError, match="'td3': steps = 200000 is more than anneal_steps = 199999"):
+        load(several(('algorithm = "td3"', 'algorithm = "td3"\nanneal_steps = 199999')))
+
+
 def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(several):
     variants = load(several(), settings=["policy_delay=1", "gamma=0.5"]).variants
     assert variants["td3"].configs["HalfCheetah-v5"].policy_delay == 1

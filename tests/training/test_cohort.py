@@ -20,6 +20,7 @@ SAC_OVERRIDES = [
     {"target_period": 7, "tau": 1.0, "target_entropy_scale": 0.5, "log_std_max": 0.1, "temperature": 0.1},
     {"temperature_objective": "alpha", "temperature": 0.3},
     {"actor_objective": "mean", "dropout_rate": 0.4},
+    {"actor_weight_decay": 0.1, "critic_weight_decay": 0.3, "adam_epsilon": 0.01},
 ]
 TD3_OVERRIDES = [
     {},
@@ -29,7 +30,7 @@ TD3_OVERRIDES = [
     {"exploration_noise": 0.7, "noise_correlation": 0.85},
 ]
 OVERRIDES = {"sac": SAC_OVERRIDES, "td3": TD3_OVERRIDES, "ddpg": TD3_OVERRIDES}
-SEEDS = [0, 1, 2, 2, 7, 7, 3]
+SEEDS = [0, 1, 2, 2, 7, 7, 3, 4]
 
 
 @pytest.mark.thorough
@@ -58,9 +59,19 @@ def test_cohort_members_are_single_runs(structure):
         torch.testing.assert_close(together.record[0][m], alone.record[0][0], rtol=1e-9, atol=1e-9)
 
 
+SWITCHED = {"huber_delta": 5.0, "max_grad_norm": 50.0, "anneal_steps": 1000}
+"""Numbers that are 0 by default, which is another program."""
+OPTIMIZER = {
+    "actor_weight_decay": 0.5,
+    "critic_weight_decay": 0.5,
+    "adam_epsilon": 0.1,
+    "huber_delta": 0.1,
+    "max_grad_norm": 1e-3,
+    "anneal_steps": 110,
+}
 # Another value than the default of every number that may differ inside a cohort.
 CHANGED: dict[str, dict[str, object]] = {}
-CHANGED["sac"] = {
+CHANGED["sac"] = OPTIMIZER | {
     "actor_lr": 1e-2,
     "critic_lr": 1e-2,
     "value_lr": 1e-2,
@@ -82,10 +93,9 @@ CHANGED["sac"] = {
     "dropout_rate": 0.3,
     "temperature_objective": "alpha",
 }
-CHANGED["td3"] = {
+CHANGED["td3"] = OPTIMIZER | {
     "actor_lr": 1e-2,
     "critic_lr": 1e-2,
-    "critic_weight_decay": 0.5,
     "gamma": 0.5,
     "tau": 0.5,
     "reward_scale": 7.0,
@@ -110,9 +120,9 @@ def test_cohort_member_of_any_other_number_is_its_single_run(structure):
     algorithm = structure.get("algorithm", "sac")
     changed = CHANGED[algorithm]
     assert set(changed) == set(ALGORITHMS[algorithm].config.per_member_fields())
-    shared = {"precision": "float64", **structure}
+    shared = {"precision": "float64", **SWITCHED, **structure}
     configs = [tiny(**shared)]
-    configs += [tiny(**shared, **{name: value}, **NEEDED.get(name, {})) for name, value in changed.items()]
+    configs += [tiny(**shared | {name: value} | NEEDED.get(name, {})) for name, value in changed.items()]
     together = train(cohort(configs, [3] * len(configs)), configs[0], 5)
     for m, config in enumerate(configs):
         alone = train(cohort([config], [3]), config, 5)

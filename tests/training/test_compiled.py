@@ -55,12 +55,23 @@ MIXTURE = {
     "normalize_observations": True,
     "layer_norm": "all",
 }
+OPTIMIZED = {
+    "actor_layers": [6],
+    "critic_layers": [8, 4],
+    "initialisation": "glorot",
+    "max_grad_norm": 0.5,
+    "huber_delta": 0.5,
+    "anneal_steps": 200,
+    "lr_schedule": "cosine",
+    "adam_beta1": 0.5,
+}
 DROPOUT = {"dropout": True, "critics": 4, "target_critics": 2, "actor_delay": 2, "state_dependent_std": False}
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "structure", [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in (V_NETWORK, MIXTURE, DROPOUT))]
+    "structure",
+    [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in (V_NETWORK, MIXTURE, DROPOUT, OPTIMIZED))],
 )
 def test_cohort_compiled_is_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, temperature_objective="alpha", **structure)]

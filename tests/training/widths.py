@@ -44,6 +44,21 @@ OTHERS = {
         {"layers": [24], "batch_size": 30, "mixture": 3, "gradient_estimator": "score-function"},
     ),
     "silu, layer norm": ("sac", HOPPER, {"layers": [24], "batch_size": 30, "activation": "silu", "layer_norm": "all"}),
+    "clipped, annealed, Huber": (
+        "sac",
+        HOPPER,
+        {
+            "actor_layers": [24],
+            "critic_layers": [30, 20],
+            "batch_size": 30,
+            "initialisation": "orthogonal",
+            "max_grad_norm": 1.0,
+            "huber_delta": 1.0,
+            "critic_weight_decay": 0.01,
+            "anneal_steps": 1000,
+            "lr_schedule": "cosine",
+        },
+    ),
     "bfloat16": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "precision": "bfloat16"}),
     "normalised, three steps": (
         "sac",
