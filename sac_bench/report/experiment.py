@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from sac_bench.analysis import aggregates, claims
+from sac_bench.analysis import aggregates, claim_words, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import answer
@@ -28,7 +28,7 @@ from sac_bench.report.baselines import (
 )
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
-from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
+from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.report.tables import presented, rules, write_tables
 from sac_bench.results.load import Results, load_results, lock_of
 from sac_bench.results.manifest import Manifest
@@ -77,7 +77,7 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
     except InputError as error:
         raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
     comparisons = claims.comparisons(claim, results)
-    write_text(path, claims.table(comparisons).to_csv(index=False))
+    write_text(path, claim_words.table(comparisons).to_csv(index=False))
     return comparisons
 
 
@@ -105,15 +105,13 @@ def page(
         question=results.manifest.question,
         answer=(
             *(
-                claims.sentences(comparisons)
+                claim_words.sentences(comparisons)
                 if comparisons
                 else answer(final, results.manifest.envs, results.manifest.reference)
             ),
             *[note(results.manifest)] * bool(note(results.manifest)),
         ),
-        claim=(results.manifest.claim.source, claims.verdict(comparisons))
-        if results.manifest.claim and comparisons
-        else None,
+        claim=_summary(results, comparisons),
         superseded=superseded(results.manifest),
         summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
         f"runs without a score: {final['missing'].sum() or 'none'}.",
@@ -137,6 +135,15 @@ def page(
     )
 
 
+def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | None:
+    """Return what the index says of a claim; None if there is none."""
+    manifest, runs = results.manifest, results.runs
+    if not manifest.claim or not comparisons:
+        return None
+    reference_runs = frozenset(runs.loc[runs["variant"] == manifest.reference, "run_id"])
+    return ClaimSummary(manifest.claim.source, claims.verdict(comparisons), manifest.reference, reference_runs)
+
+
 def aggregated(results: Results, folder: Path) -> pd.DataFrame:
     """Return the aggregate scores over all environments and write them to aggregates.csv; empty without a scale."""
     estimates = aggregates.aggregates(on_one_scale(scores(results), results.manifest), results.manifest)
@@ -151,14 +158,15 @@ def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
 
 
 def _claimed(manifest: Manifest, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
-    """Return the claim's source, its comparisons as a figure and a table, and the rules of its outcomes."""
+    """Return the claim's source, what would refute it, its comparisons, and the rules of their outcomes."""
     if not manifest.claim or not comparisons:
         return []
     return [
         text(f"Source: {manifest.claim.source}."),
+        *[text(f"What would contradict it: {manifest.claim.refuted_by}")] * bool(manifest.claim.refuted_by),
         *pictures,
-        Grid(claims.grid(comparisons)),
-        text(claims.RULES, small=True),
+        Grid(claim_words.grid(comparisons)),
+        text(claim_words.RULES, small=True),
     ]
 
 
