@@ -71,9 +71,7 @@ class Claim:
         """Invert `as_plain`. Raises InputError if an expectation names an unknown variant or measure."""
         expected = tuple(expectation(text, variants) for text in claim["expect"])
         grows = tuple(claim["grows"]) if claim["grows"] else None
-        return Claim(
-            claim["words"], claim["source"], expected, claim["margin"], grows, claim.get("refuted_by", "")
-        )
+        return Claim(claim["words"], claim["source"], expected, claim["margin"], grows, claim.get("refuted_by", ""))
 
 
 def parse_claim(

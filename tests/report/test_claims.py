@@ -27,7 +27,8 @@ def reported(tmp_path_factory):
         claim = CLAIM if says else {key: value for key, value in CLAIM.items() if key != "refuted_by"}
         finals = {("a", "Hopper-v5"): 100 + NOISE, ("b", "Hopper-v5"): 50 + NOISE}
         folder = tmp_path_factory.mktemp("results") / "claimed"
-        write_results(folder, made_up(finals, claim=claim, seeds=list(range(6))))
+        config = {variant: {"Hopper-v5": {"tau": 0.005}} for variant in "ab"}
+        write_results(folder, made_up(finals, claim=claim, seeds=list(range(6)), config=config))
         found[says] = folder, write_report(folder)
     return found
 
