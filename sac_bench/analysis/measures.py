@@ -48,8 +48,10 @@ def mean_gain(results: Results, variant: str, env: str) -> float:
 
 def why_no_values(results: Results, side: Side, env: str) -> str:
     """Return why a relative measure of runs with scores has no values: its scale is not positive. Else ""."""
+    if side.measure not in RELATIVE:
+        return ""
     of = gains(results, side.variant, env)
-    if side.measure not in RELATIVE or not len(of):
+    if not len(of):
         return ""
     if of.isna().all():
         return "a random policy's return is not known"

@@ -48,7 +48,7 @@ def test_the_index_says_which_claims_share_runs_of_their_reference(reported, tmp
     text = (tmp_path / "index.md").read_text()
     assert "2 claims: 2 supported." in text
     assert "2 of these 2 claims share the same 6 runs of their reference, `a`." in text
-    assert "shifts both of them. These are claimed, again." in text
+    assert "shifts both of them. These are made-up, again." in text
 
 
 def summary(runs, reference="sac"):
