@@ -42,11 +42,16 @@ def _variant(given: Mapping[str, Any], variant: Mapping[str, Any], configs: Mapp
 
 
 def results_of(
-    about: Mapping[str, Any] | Manifest, runs: Rows, evaluations: Rows = (), episodes: Rows = (), training: Rows = ()
+    about: Mapping[str, Any] | Manifest,
+    runs: Rows,
+    evaluations: Rows = (),
+    episodes: Rows = (),
+    training: Rows = (),
+    robustness: Rows = (),
 ) -> Results:
     """Return results of rows; a table's missing columns are empty, and a table without rows has none."""
     manifest = about if isinstance(about, Manifest) else manifest_of(about)
-    tables = {"runs": runs, "evaluations": evaluations, "episodes": episodes, "training": training}
+    tables = dict(zip(TABLES, (runs, evaluations, episodes, training, robustness), strict=True))
     return Results(manifest, **{name: _filled(name, pd.DataFrame(list(rows))) for name, rows in tables.items()})
 
 

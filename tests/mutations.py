@@ -48,7 +48,7 @@ COLLECT, LOAD = "results/collect.py", "results/load.py"
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
-CLAIMS, VERDICTS = "analysis/claims.py", "analysis/verdicts.py"
+CLAIMS, VERDICTS, STATISTICS = (f"analysis/{name}.py" for name in ("claims", "verdicts", "statistics"))
 CLAIMED = "tests/analysis/test_claims.py tests/spec/test_claim.py"
 STARTS = "tests/training/test_initial_weights.py tests/spec/test_warm_start.py"
 SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
@@ -796,8 +796,8 @@ BUGS = [
     Bug(
         "two measures of one run are not paired",
         CLAIMS,
-        "paired(a, b) if pairs else unpaired(a, b)",
-        "unpaired(a, b)",
+        "paired if pairs else shares if",
+        "shares if",
         CLAIMED,
     ),
     Bug(
@@ -810,17 +810,52 @@ BUGS = [
     Bug("growth in units of return", CLAIMS, "tuple(v / one.gain**2 for", "tuple(v for", CLAIMED),
     Bug("claim without Holm's correction", CLAIMS, "speaking_for = holm([", "speaking_for = np.array([", CLAIMED),
     Bug(
-        "margin applies to spread",
+        "claim's margin applies to differences of returns",
         "spec/measures.py",
-        "median seed's\", True, False)",
-        "median seed's\", True, True)",
+        'return self.unit == "return"',
+        "return self.in_returns",
         CLAIMED,
     ),
     Bug(
         "spread is measured from the mean",
         "analysis/measures.py",
-        "(values - values.median()).abs()",
-        "(values - values.mean()).abs()",
+        "(of - of.median()).abs()",
+        "(of - of.mean()).abs()",
+        CLAIMED,
+    ),
+    Bug(
+        "spread is in units of return",
+        "analysis/measures.py",
+        "(of - of.median()).abs() / of.mean()",
+        "(of - of.median()).abs()",
+        CLAIMED,
+    ),
+    Bug(
+        "who learns nothing has a relative spread",
+        "analysis/measures.py",
+        "_nothing() if why_no_values(results, side, env) else RELATIVE",
+        "RELATIVE",
+        CLAIMED,
+    ),
+    Bug(
+        "a fall is from the first evaluation",
+        STATISTICS,
+        "np.maximum.accumulate(values) - values",
+        "values[0] - values",
+        CLAIMED,
+    ),
+    Bug(
+        "no weak seed in ten shows that there are none",
+        STATISTICS,
+        "variances=tuple(float(p * (1 - p)) for p in added)",
+        "variances=difference.variances",
+        CLAIMED,
+    ),
+    Bug(
+        "only returns have margins",
+        CLAIMS,
+        "    if kind.margin or not kind.has_margin_of_claim:\n        return kind.margin\n",
+        "    if not kind.in_returns:\n        return None\n",
         CLAIMED,
     ),
     Bug(

@@ -224,9 +224,12 @@ class ReplayConfig(TrainingConfig):
 
     @property
     def updates_start(self) -> int:
-        """Transitions after which updates become due: `learning_starts`, or more until `min_replay` are stored."""
+        """Transitions after which updates become due: `learning_starts`, or more.
+
+        With one update per vector step, the first is made when `min_replay` transitions are stored.
+        """
         least = self.batch_size if self.min_replay is None else self.min_replay
-        return max(self.learning_starts, _rounded_up(least, self.num_envs))
+        return max(self.learning_starts, _rounded_up(least, self.num_envs) - self.num_envs)
 
     @property
     def capacity(self) -> int:
@@ -237,8 +240,11 @@ class ReplayConfig(TrainingConfig):
         return max(0, int(Fraction(str(self.utd)) * (steps - self.updates_start)))
 
     def describe_start(self) -> str:
-        name = "learning_starts" if self.updates_start == self.learning_starts else "min_replay"
-        return f"{name} = {self.updates_start}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
+        if self.updates_start == self.learning_starts:
+            name, value = "learning_starts", self.learning_starts
+        else:
+            name, value = "min_replay", self.updates_start + self.num_envs
+        return f"{name} = {value}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
 
     def steps_of_update(self, number: int) -> int:
         return _rounded_up(self.updates_start + math.ceil(number / Fraction(str(self.utd))), self.num_envs)

@@ -1,5 +1,7 @@
 """Claims: whether the measurements support one. Each comparison gets an outcome, the claim a verdict.
 
+claim_words.py presents them.
+
 Two measures of one variant are compared run by run with the paired t test, two variants with Welch's t test. Holm's
 correction is over the claim's own comparisons in all environments.
 """
@@ -13,11 +15,10 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from sac_bench.analysis.format import interval, number
-from sac_bench.analysis.measures import measured
-from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, unpaired
+from sac_bench.analysis.choice import edge
+from sac_bench.analysis.measures import mean_gain, measured, why_no_values
+from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, shares, unpaired
 from sac_bench.analysis.verdicts import (
     ALPHA,
     MIN_SEEDS,
@@ -30,27 +31,15 @@ from sac_bench.analysis.verdicts import (
     least_seeds,
     noninferiority_p,
     outside_p,
-    seeds_text,
     shift_power,
 )
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Claim, Expectation, Relation, Side
-from sac_bench.spec.measures import MEASURES
+from sac_bench.spec.measures import MEASURES, SHARE, Measure
 
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
 
-RULES = (
-    "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
-    "equivalent within the margin. `a >= b` is as claimed if a is shown to be at most the margin lower, and against "
-    "the claim if a is shown to be lower by more. `a ~ b` is as claimed if the sides are shown to be equivalent within "
-    "the margin, and against the claim if the difference is shown to be larger. All tests are at 5%: Welch's t test, "
-    "or the paired t test for two measures of one variant. Holm's correction is over all comparisons, separately for "
-    f"the tests for and against the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): "
-    "n seeds per side would decide at 80% power if the observed difference and spread were the true ones. Gain: the "
-    "reference's mean score minus a random policy's, taken as known. Worst: the lowest score of a side's runs. r: "
-    "Pearson's correlation of the sides over shared seeds. By pairs: the paired interval, which takes this correlation "
-    "into account but has fewer degrees of freedom."
-)
+NO_GAIN = "the gain is not known"
 NO_INTERVAL = Estimate(float("nan"), float("nan"), float("nan"))
 
 
@@ -60,13 +49,6 @@ class Mean(NamedTuple):
     value: float
     seeds: int
     worst: float
-
-    def text(self, spec: str) -> str:
-        """Return "1674 (5 seeds, worst 903)", with the mean in the format `spec`."""
-        if not self.seeds:
-            return "no runs"
-        worst = "" if np.isnan(self.worst) else f", worst {self.worst:.0f}"
-        return f"{self.value:{spec}} ({self.seeds} seeds{worst})"
 
 
 @dataclass(frozen=True)
@@ -82,7 +64,7 @@ class Comparison:
     difference: Difference
     paired: bool
     in_gains: bool
-    """Whether the measure is in units of return or already in gains. For other units, `gain` is 1."""
+    """Whether the measure is in units of return or already in gains of the reference. For other units, `gain` is 1."""
     gain: float
     """The reference's mean score minus a random policy's; NaN if unknown or not positive."""
     margin: float | None
@@ -94,11 +76,13 @@ class Comparison:
     """The p-value of the outcome after Holm's correction; if undecided, of the test for the claim."""
     outcome: Outcome = "no word"
     seeds_needed: int | None = None
+    reason: str = ""
+    """Why there is no outcome although runs have scores: no values, no margin, or a choice at its edge; else ""."""
 
     @property
     def is_testable(self) -> bool:
-        """Whether there are enough seeds, and a margin if the relation requires one."""
-        known = min(self.difference.seeds) >= MIN_SEEDS and np.isfinite(self.difference.value)
+        """Whether there are enough seeds, no reason against, and a margin if the relation requires one."""
+        known = not self.reason and min(self.difference.seeds) >= MIN_SEEDS and np.isfinite(self.difference.value)
         return bool(known and (self.relation == ">" or self.margin))
 
     @property
@@ -109,34 +93,6 @@ class Comparison:
     def normalised(self) -> Estimate:
         """The difference and its interval in units of the gain."""
         return Estimate(*(float(x) / self.gain for x in self.interval))
-
-    @property
-    def outcome_text(self) -> str:
-        """The outcome in a sentence, with the seeds that would decide."""
-        return self._with_notes(" per side would decide")
-
-    @property
-    def short_outcome(self) -> str:
-        """The outcome in a table or figure: "undecided (23 seeds)"."""
-        return self._with_notes("")
-
-    def _with_notes(self, after_seeds: str) -> str:
-        name = outcome_name(self.outcome)
-        if self.outcome == "no word":
-            return f"{name} (the gain is not known)" if min(self.difference.seeds) >= MIN_SEEDS else name
-        if self.outcome == "as claimed" and self.relation == ">" and self.margin:
-            is_small = equivalence_p(self.difference, self.margin) <= ALPHA
-            return f"{name}, within the margin" if is_small else name
-        if self.outcome != "undecided":
-            return name
-        if self.difference.error == 0:
-            return "undecided (the same in every seed)"
-        return f"undecided ({seeds_text(self.seeds_needed)}{after_seeds})"
-
-
-def outcome_name(outcome: Outcome) -> str:
-    """Return an outcome as shown."""
-    return "no verdict" if outcome == "no word" else outcome
 
 
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
@@ -205,7 +161,8 @@ def verdict(decided: Sequence[Comparison]) -> str:
     """Return a claim's verdict in a few words."""
     count = Counter(one.outcome for one in decided)
     if count["no word"] == len(decided):
-        return f"no verdict: fewer than {MIN_SEEDS} seeds, or no scale"
+        reasons = {one.reason or f"fewer than {MIN_SEEDS} seeds" for one in decided}
+        return f"no verdict: {reasons.pop()}" if len(reasons) == 1 else "no verdict"
     if count["as claimed"] == len(decided):
         return "supported"
     if count["as claimed"] and count["against the claim"]:
@@ -213,76 +170,6 @@ def verdict(decided: Sequence[Comparison]) -> str:
     if count["against the claim"]:
         return "contradicted"
     return "supported in part" if count["as claimed"] else "undecided"
-
-
-def sentences(decided: Sequence[Comparison]) -> list[str]:
-    """Return the verdict and the outcomes that it is based on, in sentences."""
-    outcomes: tuple[Outcome, ...] = ("as claimed", "against the claim", "undecided", "no word")
-    lists = []
-    for outcome in outcomes:
-        names = [_named(one) for one in decided if one.outcome == outcome]
-        if names:
-            lists.append(f"{outcome_name(outcome)}: {', '.join(names)}")
-    words = verdict(decided)
-    count = f"{len(decided)} comparison{'s' * (len(decided) > 1)}"
-    return [f"{words[0].upper()}{words[1:]}. {count}; {'; '.join(lists)}."]
-
-
-def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
-    """Return the comparisons as a table for a reader."""
-    rows = []
-    for one in decided:
-        spec = _format(one.interval)
-        rows.append(
-            {
-                "environment": one.env,
-                "expected": one.expected,
-                "outcome": one.short_outcome,
-                "measure": one.label,
-                "a": one.a.text(spec),
-                "b": one.b.text(spec),
-                "a - b [95% CI]": interval(*one.interval, spec=spec),
-                "in gains": interval(*one.normalised, spec="+.2f") if one.in_gains else "",
-                "margin": number(one.margin, spec),
-                "p": number(one.p, ".2g"),
-                "r": number(one.correlation, "+.2f"),
-                "by pairs [95% CI]": "" if one.paired else interval(*one.by_pairs, spec=spec),
-            }
-        )
-    shown = pd.DataFrame(rows)
-    constant = [name for name in ("environment", "measure") if shown[name].nunique() == 1 and len(shown) > 1]
-    return shown.drop(columns=constant)
-
-
-def table(decided: Sequence[Comparison]) -> pd.DataFrame:
-    """Return the comparisons as a table for a program."""
-    return pd.DataFrame(
-        [
-            {
-                "env": one.env,
-                "expected": one.expected,
-                "measure": one.label,
-                "seeds_a": one.a.seeds,
-                "mean_a": one.a.value,
-                "seeds_b": one.b.seeds,
-                "mean_b": one.b.value,
-                "difference": one.interval.value,
-                "ci_low": one.interval.low,
-                "ci_high": one.interval.high,
-                "gain": one.gain,
-                "margin": one.margin,
-                "paired": one.paired,
-                "correlation": one.correlation,
-                "paired_difference": one.by_pairs.value,
-                "paired_ci_low": one.by_pairs.low,
-                "paired_ci_high": one.by_pairs.high,
-                "p": one.p,
-                "outcome": one.outcome,
-                "seeds_needed": one.seeds_needed,
-            }
-            for one in decided
-        ]
-    ).astype({"seeds_needed": "Int64"})
 
 
 def _comparison(claim: Claim, expected: Expectation, results: Results, env: str) -> Comparison:
@@ -294,8 +181,12 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
     if pairs:
         a, b = a[both], b[both]
     kind = MEASURES[expected.a.measure]
-    gain = _gain(results, env) if kind.in_returns else 1.0
+    gain = mean_gain(results, results.manifest.reference, env) if kind.in_returns else 1.0
+    margin = _margin(claim, kind, gain)
+    compare = paired if pairs else shares if kind.unit == SHARE else unpaired
     worst = [measured(results, Side(side.variant), env).min() if kind.in_returns else np.nan for side in sides]
+    unscaled = NO_GAIN if expected.relation != ">" and not margin else ""
+    chosen_at_edge = edge(results.manifest, env, *dict.fromkeys(side.variant for side in sides))
     return Comparison(
         env=env,
         expected=str(expected),
@@ -303,14 +194,24 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
         label=" against ".join(dict.fromkeys(MEASURES[side.measure].label for side in sides)),
         a=Mean(a.mean(), len(a), worst[0]),
         b=Mean(b.mean(), len(b), worst[1]),
-        difference=paired(a, b) if pairs else unpaired(a, b),
+        difference=compare(a, b),
         paired=pairs,
         in_gains=kind.in_returns,
         gain=gain,
-        margin=claim.margin * gain if claim.margin and kind.has_margin and gain > 0 else None,
+        margin=margin,
         correlation=seed_correlation(a[both], b[both]),
         by_pairs=paired(a[both], b[both]).interval(),
+        reason="; ".join(
+            filter(None, (*(why_no_values(results, side, env) for side in sides), unscaled, chosen_at_edge))
+        ),
     )
+
+
+def _margin(claim: Claim, kind: Measure, gain: float) -> float | None:
+    """Return the smallest difference of a measure that matters, in its units; None if there is none."""
+    if kind.margin or not kind.has_margin_of_claim:
+        return kind.margin
+    return claim.margin * gain if claim.margin and gain > 0 else None
 
 
 def _growth(claim: Claim, results: Results) -> Comparison:
@@ -324,33 +225,16 @@ def _growth(claim: Claim, results: Results) -> Comparison:
     )
     a, b = (Mean(one.normalised.value, min(one.difference.seeds), np.nan) for one in (hard, easy))
     return Comparison(
-        f"{claim.grows[1]} less {claim.grows[0]}",
-        f"{claim.expect[0]}, more so",
-        ">",
-        "differences in gains",
-        a,
-        b,
-        difference,
-        False,
-        True,
-        1.0,
-        claim.margin,
+        env=f"{claim.grows[1]} less {claim.grows[0]}",
+        expected=f"{claim.expect[0]}, more so",
+        relation=">",
+        label="differences in gains",
+        a=a,
+        b=b,
+        difference=difference,
+        paired=False,
+        in_gains=True,
+        gain=1.0,
+        margin=claim.margin,
+        reason=NO_GAIN if np.isnan(easy.gain + hard.gain) else "; ".join(filter(None, (easy.reason, hard.reason))),
     )
-
-
-def _gain(results: Results, env: str) -> float:
-    """Return the reference's mean score minus a random policy's; NaN unless it is known and positive."""
-    reference = measured(results, Side(results.manifest.reference), env)
-    random = results.manifest.random_return(env)
-    gain = float(reference.mean() - random) if len(reference) else float("nan")
-    return gain if gain > 0 else float("nan")
-
-
-def _named(one: Comparison) -> str:
-    return f"`{one.expected}` on {one.env}{one.outcome_text.removeprefix(outcome_name(one.outcome))}"
-
-
-def _format(estimate: Estimate) -> str:
-    """Return the format of a comparison's numbers."""
-    ends = [abs(x) for x in estimate if np.isfinite(x)]
-    return ".0f" if max(ends, default=0) >= 100 else ".2f"

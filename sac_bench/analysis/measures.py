@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
-from sac_bench.algorithms import gradients
-from sac_bench.algorithms.metric import names
-from sac_bench.analysis.scores import equal_steps, scores
-from sac_bench.analysis.statistics import run_score
+from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, scored_by, scores
+from sac_bench.analysis.statistics import largest_fall, run_score
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
 
@@ -16,19 +16,78 @@ from sac_bench.spec.claim import Side
 def measured(results: Results, side: Side, env: str) -> pd.Series:
     """Return a side's values [seeds] in an environment, indexed by seed, without runs that do not count.
 
-    A diverged run counts in a score or an area, with a random policy's return. It counts in no other measure: the same
-    return for all such runs would hide their spread.
+    A diverged run counts in all measures of scores and curves, with a random policy's return. It counts in no measure
+    of gradients or of the trained policy.
     """
     if side.measure in ("score", "sampled", "area"):
         return _scores(results, side, env)
+    if side.measure in RELATIVE:
+        return _nothing() if why_no_values(results, side, env) else RELATIVE[side.measure](results, side, env)
     if side.measure == "spread":
         table = _of(scores(results), side, env)
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
-    if side.measure in names(gradients.VARIANCES):
+    if side.measure.startswith("gradient_variance"):  # also that of old results
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.robustness, side, env)
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
+
+
+def gains(results: Results, variant: str, env: str) -> pd.Series:
+    """Return a variant's scores minus a random policy's [seeds]; NaN if that is not known."""
+    return _scores(results, Side(variant), env) - results.manifest.random_return(env)
+
+
+def mean_gain(results: Results, variant: str, env: str) -> float:
+    """Return a variant's mean score minus a random policy's; NaN unless it is known and positive."""
+    mean = float(gains(results, variant, env).mean())
+    return mean if mean > 0 else float("nan")
+
+
+def why_no_values(results: Results, side: Side, env: str) -> str:
+    """Return why a relative measure of runs with scores has no values: its scale is not positive. Else ""."""
+    if side.measure not in RELATIVE:
+        return ""
+    of = gains(results, side.variant, env)
+    if not len(of):
+        return ""
+    if of.isna().all():
+        return "a random policy's return is not known"
+    if side.measure == "weak_seed":
+        return "" if of.median() > 0 else f"the median seed of {side.variant} gains nothing over a random policy"
+    return "" if of.mean() > 0 else f"{side.variant} gains nothing over a random policy"
+
+
+def _relative_spread(results: Results, side: Side, env: str) -> pd.Series:
+    of = gains(results, side.variant, env)
+    return (of - of.median()).abs() / of.mean()
+
+
+def _weak_seed(results: Results, side: Side, env: str) -> pd.Series:
+    of = gains(results, side.variant, env)
+    return (of < of.median() / 2).astype(float)
+
+
+def _relative_fall(results: Results, side: Side, env: str) -> pd.Series:
+    """Return the largest falls. A diverged run's curve ends with a random policy's return."""
+    steps = equal_steps(results.manifest)[env, side.variant]
+    evaluations = policy_rows(_of(results.evaluations, side, env), scored_by(results.manifest, side.variant))
+    by_seed = dict(list(evaluations.groupby("seed"))) if len(evaluations) else {}
+    falls = {}
+    for run in _of(scores(results), side, env).dropna(subset=["score"]).to_dict("records"):
+        at, returns = curve_to(by_seed.get(run["seed"], evaluations[:0]), steps)
+        order = np.argsort(at)
+        end = [results.manifest.random_return(env)] if run["status"] == "diverged" else []
+        falls[run["seed"]] = largest_fall([*returns[order], *end])
+    return pd.Series(falls, dtype=float) / mean_gain(results, side.variant, env)
+
+
+RELATIVE: dict[str, Callable[[Results, Side, str], pd.Series]] = {
+    "relative_spread": _relative_spread,
+    "largest_fall": _relative_fall,
+    "weak_seed": _weak_seed,
+}
+"""Measures on the scale of the variant's own gain, which must be positive."""
 
 
 def _scores(results: Results, side: Side, env: str) -> pd.Series:

@@ -84,8 +84,8 @@ def curve_to(evaluations: pd.DataFrame, steps: int) -> tuple[np.ndarray, np.ndar
     """Return the steps [T] and mean returns [T] of one policy's evaluations up to `steps`."""
     if not len(evaluations):
         return np.empty(0), np.empty(0)
-    rows = evaluations[evaluations["step"] <= steps]
-    return rows["step"].to_numpy(), rows["return_mean"].to_numpy(dtype=float)
+    at, returns = evaluations["step"].to_numpy(), evaluations["return_mean"].to_numpy(dtype=float)
+    return at[at <= steps], returns[at <= steps]
 
 
 def evaluated_at(manifest: Manifest, env: str, variant: str) -> set[int]:

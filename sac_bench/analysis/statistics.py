@@ -73,6 +73,12 @@ def area_score(steps: ArrayLike, returns: ArrayLike) -> float:
     return float(np.trapezoid(values[order], at[order]) / (at.max() - at.min()))
 
 
+def largest_fall(returns: ArrayLike) -> float:
+    """Return the largest fall of `returns` [T] from one to a later one: 0 if they never fall, NaN if there are none."""
+    values = np.asarray(returns, dtype=float)
+    return float((np.maximum.accumulate(values) - values).max()) if len(values) else float("nan")
+
+
 def normalised(scores: ArrayLike, random: float, reference: float) -> Array:
     """Scale one environment's scores: a random policy's becomes 0, the reference's 1.
 
@@ -158,6 +164,18 @@ def paired(a: ArrayLike, b: ArrayLike) -> Difference:
     """Return mean(a) - mean(b) from the differences of pairs: seeds [S] and [S] in one order. ValueError otherwise."""
     between = np.subtract(*_pairs(a, b))
     return Difference(float(between.mean()) if len(between) else float("nan"), (_variance(between),), (len(between),))
+
+
+def shares(a: ArrayLike, b: ArrayLike) -> Difference:
+    """Return mean(a) - mean(b) of independent seeds [S] and [S'] with values 0 or 1.
+
+    The variance of a side is that with a 0 and a 1 added, so it is not 0 if all seeds have the same value: ten seeds
+    without a failure do not show that failures are impossible. Source: Agresti and Caffo 2000 (The American
+    Statistician 54, p. 280), who also shift the difference.
+    """
+    difference = unpaired(a, b)
+    added = [(np.sum(x) + 1) / (np.size(x) + 2) for x in (a, b)]
+    return replace(difference, variances=tuple(float(p * (1 - p)) for p in added))
 
 
 def _variance(values: Array) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from sac_bench.analysis import aggregates, choice, claims
+from sac_bench.analysis import aggregates, choice, claim_words, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import MIXED, answer
@@ -28,7 +28,7 @@ from sac_bench.report.baselines import (
 )
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
-from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, sections, text, written
+from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.report.tables import presented, rules, write_tables
 from sac_bench.results import standings
 from sac_bench.results.devices import are_comparable, mixed
@@ -79,7 +79,7 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
     except InputError as error:
         raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
     comparisons = claims.comparisons(claim, results)
-    write_text(path, claims.table(comparisons).to_csv(index=False))
+    write_text(path, claim_words.table(comparisons).to_csv(index=False))
     return comparisons
 
 
@@ -106,13 +106,13 @@ def page(
         question=results.manifest.question,
         answer=(
             *(
-                claims.sentences(comparisons)
+                claim_words.sentences(comparisons)
                 if comparisons
                 else answer(final, results.manifest.envs, results.manifest.reference)
             ),
             *[note(results.manifest)] * bool(note(results.manifest)),
         ),
-        claim=_verdict(results, comparisons),
+        claim=_summary(results, comparisons),
         devices=mixed(results),
         superseded=superseded(results.manifest),
         summary=f"{len(runs)} runs: {standings.of_runs(runs)}. "
@@ -140,12 +140,15 @@ def page(
     )
 
 
-def _verdict(results: Results, comparisons: list[Comparison]) -> tuple[str, str] | None:
-    """Return the source of a claim and its verdict; None without a claim or comparisons."""
-    claim = results.manifest.claim
-    if claim and not are_comparable(results):
-        return claim.source, f"no verdict: {MIXED}"
-    return (claim.source, claims.verdict(comparisons)) if claim and comparisons else None
+def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | None:
+    """Return what the index says of a claim; None without a claim or comparisons."""
+    manifest, runs = results.manifest, results.runs
+    comparable = are_comparable(results)
+    if not manifest.claim or (comparable and not comparisons):
+        return None
+    reference_runs = frozenset(runs.loc[runs["variant"] == manifest.reference, "run_id"])
+    verdict = claims.verdict(comparisons) if comparable else f"no verdict: {MIXED}"
+    return ClaimSummary(manifest.claim.source, verdict, manifest.reference, reference_runs)
 
 
 def aggregated(results: Results, folder: Path) -> pd.DataFrame:
@@ -162,14 +165,15 @@ def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
 
 
 def _claimed(manifest: Manifest, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
-    """Return the claim's source, its comparisons as a figure and a table, and the rules of its outcomes."""
+    """Return the claim's source, what would refute it, its comparisons, and the rules of their outcomes."""
     if not manifest.claim or not comparisons:
         return []
     return [
         text(f"Source: {manifest.claim.source}."),
+        *[text(f"What would contradict it: {manifest.claim.refuted_by}")] * bool(manifest.claim.refuted_by),
         *pictures,
-        Grid(claims.grid(comparisons)),
-        text(claims.RULES, small=True),
+        Grid(claim_words.grid(comparisons)),
+        text(claim_words.RULES, small=True),
     ]
 
 

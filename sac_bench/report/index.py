@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
 
-from sac_bench.report.page import Block, Grid, Link, Page, Section, text, written
+from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Section, text, written
 
 NAME = "index"
 
@@ -34,16 +34,35 @@ def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
     if not pages:
         return ()
     rows = [
-        {"claim": page.question, "verdict": page.claim[1], "source": page.claim[0], "report": page.title}
+        {"claim": page.question, "verdict": page.claim.verdict, "source": page.claim.source, "report": page.title}
         | ({"superseded": "yes" if page.superseded else ""} if any(page.superseded for page in pages) else {})
         for page in pages
         if page.claim
     ]
     counted = Counter(row["verdict"] for row in rows)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
-    return (
-        Section("Claims", (text(f"{len(rows)} claim{'s' * (len(rows) > 1)}: {verdicts}."), Grid(pd.DataFrame(rows)))),
-    )
+    shared = shared_references({page.title: page.claim for page in pages if page.claim})
+    sentences = [f"{len(rows)} claim{'s' * (len(rows) > 1)}: {verdicts}.", *shared]
+    return (Section("Claims", (*map(text, sentences), Grid(pd.DataFrame(rows)))),)
+
+
+def shared_references(claims: Mapping[str, ClaimSummary]) -> list[str]:
+    """Return a sentence for each group of runs of a reference that the same claims share, the largest group first."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for name, claim in claims.items():
+        for run in claim.reference_runs:
+            users[run].append(name)
+    groups = Counter(tuple(names) for names in users.values() if len(names) > 1)
+    sentences = []
+    for names, runs in sorted(groups.items(), key=lambda group: (-len(group[0]), group[0])):
+        variants = " or ".join(f"`{name}`" for name in dict.fromkeys(claims[name].reference for name in names))
+        count = f"same {runs} runs" if runs > 1 else "same run"
+        every = "both" if len(names) == 2 else "all"
+        sentences.append(
+            f"{len(names)} of these {len(claims)} claims share the {count} of their reference, {variants}. Their "
+            f"verdicts are not independent: an unlucky reference shifts {every} of them. These are {', '.join(names)}."
+        )
+    return sentences
 
 
 def _entry(name: str, page: Page | str) -> Section:

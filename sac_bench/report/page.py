@@ -85,6 +85,18 @@ class Section:
 
 
 @dataclass(frozen=True)
+class ClaimSummary:
+    """What the index says of a claim."""
+
+    source: str
+    verdict: str
+    reference: str
+    """The variant whose gain scales the claim's margins."""
+    reference_runs: frozenset[str]
+    """The ids of its runs."""
+
+
+@dataclass(frozen=True)
 class Page:
     """A question and its answer, followed by sections."""
 
@@ -95,8 +107,8 @@ class Page:
     summary: str
     """How many runs there are and how they ended."""
     sections: tuple[Section, ...]
-    claim: tuple[str, str] | None = None
-    """For a claim's page: its source and its verdict."""
+    claim: ClaimSummary | None = None
+    """For a claim's page: what the index says of it."""
     superseded: str = ""
     """Which other versions of algorithms trained its runs (results/versions.py)."""
     devices: str = ""

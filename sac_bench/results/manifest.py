@@ -53,6 +53,8 @@ class ClaimRecord(_Record):
 
     words: str
     source: str
+    refuted_by: str = ""
+    """Empty in results that were written before claims had to say it."""
     expect: tuple[str, ...]
     margin: float | None = None
     grows: tuple[str, str] | None = None

@@ -38,8 +38,10 @@ class Expectation:
 class Claim:
     """A claim's words and source, and what it expects.
 
-    `margin`: differences below this share of the reference's gain over a random policy do not matter. `grows`: an
-    easier and a harder environment; the first expectation's difference is expected to be larger on the harder one.
+    `margin`: differences of returns below this share of the reference's gain over a random policy do not matter. Other
+    measures have their own margins. `grows`: an easier and a harder environment; the first expectation's difference is
+    expected to be larger on the harder one. `refuted_by`: which result would contradict the claim, in a sentence; ""
+    in old results.
     """
 
     words: str
@@ -47,6 +49,7 @@ class Claim:
     expect: tuple[Expectation, ...]
     margin: float | None = None
     grows: tuple[str, str] | None = None
+    refuted_by: str = ""
 
     def variants(self) -> set[str]:
         """Return all variants that are compared."""
@@ -57,6 +60,7 @@ class Claim:
         return {
             "words": self.words,
             "source": self.source,
+            "refuted_by": self.refuted_by,
             "expect": [str(expected) for expected in self.expect],
             "margin": self.margin,
             "grows": self.grows and list(self.grows),
@@ -67,12 +71,13 @@ class Claim:
         """Invert `as_plain`. Raises InputError if an expectation names an unknown variant or measure."""
         expected = tuple(expectation(text, variants) for text in claim["expect"])
         grows = tuple(claim["grows"]) if claim["grows"] else None
-        return Claim(claim["words"], claim["source"], expected, claim["margin"], grows)
+        return Claim(claim["words"], claim["source"], expected, claim["margin"], grows, claim.get("refuted_by", ""))
 
 
 def parse_claim(
     words: str,
     source: str,
+    refuted_by: str,
     expect: str | list[str],
     margin: float | None,
     grows: tuple[str, str] | None,
@@ -82,27 +87,40 @@ def parse_claim(
     """Build the claim from an experiment file's keys; None if it makes none. Raises InputError if a key is wrong."""
     expect = [expect] if isinstance(expect, str) else expect
     if not words:
-        if expect or grows:
-            raise InputError("claim: is required with expect")
+        for key, value in (("expect", expect), ("grows", grows), ("refuted_by", refuted_by)):
+            if value:
+                raise InputError(f"claim: is required with {key}")
         return None
-    if not (source and expect):
-        raise InputError(f"{'expect' if source else 'source'}: is required with claim")
+    for key, required in (("source", source), ("refuted_by", refuted_by), ("expect", expect)):
+        if not required:
+            raise InputError(f"{key}: is required with claim")
     expected = tuple(expectation(text, variants) for text in expect)
     for one in expected:
-        a, b = (MEASURES[side.measure] for side in (one.a, one.b))
-        if (a.in_returns, a.has_margin) != (b.in_returns, b.has_margin):
-            raise InputError(f"expect: {str(one)!r}: compares measures of different kinds")
-        if one.relation != ">" and not (margin and a.has_margin):
-            raise InputError(f"expect: {str(one)!r}: requires a margin, and a measure that is a return")
-        for side in (one.a, one.b):
-            if side.measure in ROBUSTNESS:
-                for env in envs:
-                    check_robustness([side.measure], env)
+        _check_measures(one, margin, envs)
     if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
         raise InputError(f"grows: {', '.join(grows)}: must be two of envs, the easier first")
-    if grows and not MEASURES[expected[0].a.measure].has_margin:
+    if grows and not MEASURES[expected[0].a.measure].has_margin_of_claim:
         raise InputError(f"grows: requires a first expectation of returns, not {str(expected[0])!r}")
-    return Claim(words, source, expected, margin, grows)
+    return Claim(words, source, expected, margin, grows, refuted_by)
+
+
+def _check_measures(one: Expectation, margin: float | None, envs: Collection[str]) -> None:
+    """Raise InputError unless a file's expectation compares measures of one unit, with a margin if it needs one."""
+    sides = (one.a, one.b)
+    for side in sides:
+        if instead := MEASURES[side.measure].replaced_by:
+            raise InputError(f"expect: {str(one)!r}: {side.measure} is only for old results; use {instead}")
+    a, b = (MEASURES[side.measure] for side in sides)
+    if a.unit != b.unit:
+        raise InputError(f"expect: {str(one)!r}: compares measures of different units: {a.unit} and {b.unit}")
+    if one.relation != ">" and not a.margin:
+        if not a.has_margin_of_claim:
+            raise InputError(f"expect: {str(one)!r}: must use '>', because {one.a.measure} has no margin")
+        if not margin:
+            raise InputError(f"expect: {str(one)!r}: margin is required with {one.relation!r}")
+    for name in {side.measure for side in sides} & set(ROBUSTNESS):
+        for env in envs:
+            check_robustness([name], env)
 
 
 def robustness_measures(claim: Claim | None) -> dict[str, list[str]]:

@@ -157,6 +157,7 @@ class _File(BaseModel):
     choose: ChooseTable | None = None
     claim: str = ""
     source: str = ""
+    refuted_by: str = ""
     expect: str | list[str] = []
     margin: Annotated[float, Field(gt=0)] | None = None
     grows: tuple[str, str] | None = Field(None, strict=False)
@@ -216,7 +217,9 @@ def load(
     resolved = link_parents(unlinked, file.envs, steps, where)
     grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None  # else it is about other envs
     with located(where):
-        claim = parse_claim(file.claim, file.source, file.expect, file.margin, grows, resolved, file.envs)
+        claim = parse_claim(
+            file.claim, file.source, file.refuted_by, file.expect, file.margin, grows, resolved, file.envs
+        )
     reference = next(iter(resolved)) if file.reference is None else file.reference
     if reference not in resolved:
         raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")

@@ -16,11 +16,30 @@ class Measure:
     """One number per run."""
 
     label: str
-    in_returns: bool = True
-    """It is in units of return."""
-    has_margin: bool = True
-    """A claim's margin applies. The margin is a share of the reference's gain, so it weighs returns only, and not
-    differences of returns."""
+    unit: str = "return"
+    margin: float | None = None
+    """The smallest difference that matters, in the measure's unit. None: for returns it is the claim's margin times the
+    reference's gain, and other measures have none."""
+    replaced_by: str = ""
+    """The measure that new claims use instead. Results that name this one can still be reported."""
+
+    @property
+    def in_returns(self) -> bool:
+        """Whether the reference's gain is its scale."""
+        return self.unit in ("return", DIFFERENCE)
+
+    @property
+    def has_margin_of_claim(self) -> bool:
+        """Whether a claim's margin applies: to returns, but not to differences of returns."""
+        return self.unit == "return"
+
+
+DIFFERENCE = "difference of returns"
+GAINS = "gains of the variant itself"
+"""A variant's gain is its mean score minus a random policy's."""
+SHARE = "share of seeds"
+"""The values are 0 or 1."""
+LOG_VARIANCE = "log10 variance"
 
 
 @dataclass(frozen=True)
@@ -66,20 +85,40 @@ ROBUSTNESS = {
     ),
 }
 
+MARGINS = {"goals": 0.5, "nats": 0.2}
+"""{unit: the smallest difference that matters} of robustness measures that are not returns."""
+
+
+def _of_policy(name: str, one: RobustnessMeasure) -> Measure:
+    lost = one.unit == "return" and name.startswith("lost")
+    return Measure(one.label, DIFFERENCE if lost else one.unit, MARGINS.get(one.unit))
+
+
 MEASURES = {
     "score": Measure("score"),
     "sampled": Measure("score of sampled actions"),
     "area": Measure("mean return over the whole curve"),
-    "spread": Measure("distance of a seed's score from the median seed's", True, False),
-    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", False, False),
-    "gradient_variance_likelihood_ratio": Measure("log10 variance of the likelihood ratio's gradient", False, False),
-    **{
-        name: Measure(one.label, one.unit == "return", one.unit == "return" and not name.startswith("lost"))
-        for name, one in ROBUSTNESS.items()
-    },
+    "relative_spread": Measure(
+        "distance of a seed's score from the median seed's, in gains of the variant itself", GAINS, 0.1
+    ),
+    "largest_fall": Measure(
+        "largest fall of a seed's curve from an evaluation to a later one, in gains of the variant itself", GAINS, 0.1
+    ),
+    "weak_seed": Measure("share of seeds that gain less than half of the variant's median gain", SHARE, 0.2),
+    "spread": Measure("distance of a seed's score from the median seed's", DIFFERENCE, replaced_by="relative_spread"),
+    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", LOG_VARIANCE, 0.3),
+    "gradient_variance_likelihood_ratio": Measure(
+        "log10 variance of the likelihood ratio's gradient", LOG_VARIANCE, 0.3
+    ),
+    "gradient_variance_score_function": Measure(
+        "log10 variance of the score function's gradient",
+        LOG_VARIANCE,
+        replaced_by="gradient_variance_likelihood_ratio",
+    ),
+    **{name: _of_policy(name, one) for name, one in ROBUSTNESS.items()},
 }
-"""`spread`: the mean of these distances over seeds is what Brown and Forsythe (1974) compare, a test of spread that
-does not assume normal scores."""
+"""The mean distance from the median seed is what Brown and Forsythe (1974) compare, a test of spread that does not
+assume normal scores. 0.3 in log10 is a factor of 2."""
 
 
 def check_robustness(names: Iterable[str], env_id: str) -> None:

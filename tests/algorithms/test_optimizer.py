@@ -144,7 +144,11 @@ def test_every_network_takes_every_option_of_optimizers(algorithm):
         "anneal_steps": 3,
         "huber_delta": 0.01,
     }
-    shared = {"learning_starts": 0, "policy_delay" if algorithm in ("td3", "ddpg") else "actor_delay": 1}
+    shared = {
+        "learning_starts": 0,
+        "min_replay": 1,
+        "policy_delay" if algorithm in ("td3", "ddpg") else "actor_delay": 1,
+    }
     shared = {key: value for key, value in shared.items() if key in ALGORITHMS[algorithm].config.model_fields}
 
     def after(updates, **options):

@@ -151,7 +151,7 @@ def ours(problem: Problem) -> dict[str, np.ndarray]:
         pytest.param({"actor_layers": [5], "critic_layers": [9, 7, 6]}, id="sizes-of-their-own"),
         pytest.param({"adam_beta1": 0.5, "adam_beta2": 0.9, "adam_epsilon": 0.01}, id="other-adam"),
         pytest.param({"actor_weight_decay": 0.1, "critic_weight_decay": 0.1}, id="weight-decay"),
-        pytest.param({"anneal_steps": 12, "learning_starts": 0}, id="annealed"),
+        pytest.param({"anneal_steps": 12, "learning_starts": 0, "min_replay": 1}, id="annealed"),
     ],
 )
 def test_parity_with_stable_baselines3(overrides, monkeypatch):

@@ -111,7 +111,7 @@ def ours(problem: Problem) -> dict[str, np.ndarray]:
         pytest.param("td3", {"actor_layers": [5], "critic_layers": [9, 7, 6]}, id="td3-sizes-of-their-own"),
         pytest.param("td3", {"adam_beta1": 0.5, "adam_beta2": 0.9, "adam_epsilon": 0.01}, id="td3-other-adam"),
         pytest.param("td3", {"actor_weight_decay": 0.1, "critic_weight_decay": 0.2}, id="td3-weight-decay"),
-        pytest.param("td3", {"anneal_steps": 12, "learning_starts": 0}, id="td3-annealed"),
+        pytest.param("td3", {"anneal_steps": 12, "learning_starts": 0, "min_replay": 1}, id="td3-annealed"),
     ],
 )
 def test_parity_with_stable_baselines3(algorithm, overrides, monkeypatch):

@@ -1,22 +1,14 @@
 """Outcomes and verdicts of claims on made-up runs: every relation, pairs, spread and growth."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from sac_bench.analysis.claims import (
-    Comparison,
-    Mean,
-    comparisons,
-    grid,
-    outcome_name,
-    outcome_of,
-    p_against,
-    p_for,
-    sentences,
-    table,
-    verdict,
-)
+from sac_bench.analysis.claim_words import grid, outcome_name, outcome_text, sentences, table
+from sac_bench.analysis.claims import Comparison, Mean, comparisons, outcome_of, p_against, p_for, verdict
 from sac_bench.analysis.measures import measured
 from sac_bench.analysis.statistics import unpaired
 from sac_bench.spec.claim import Claim, Side, expectation
@@ -77,7 +69,7 @@ def compared(expect, a, b, margin=0.1, **more):
 )
 def test_what_is_plain_to_see_is_said(relation, shift, outcome):
     (one,) = compared([f"a {relation} b"], 100 + NOISE, 100 + shift + NOISE[::-1])
-    assert one.outcome_text == outcome
+    assert outcome_text(one) == outcome
     assert one.p < 0.05
 
 
@@ -103,13 +95,13 @@ def test_what_noise_hides_is_undecided_with_seeds_that_would_decide(relation):
 
 def test_where_every_seed_is_the_same_more_of_them_would_decide_nothing():
     (one,) = compared(["a > b"], np.full(6, 4.0), np.full(6, 4.0), margin=None)
-    assert (one.outcome_text, one.seeds_needed) == ("undecided (the same in every seed)", None)
+    assert (outcome_text(one), one.seeds_needed) == ("undecided (the same in every seed)", None)
 
 
 def test_four_seeds_get_no_word():
     (one,) = compared(["a > b"], 100 + NOISE[:4], NOISE[:4])
-    assert one.outcome_text == "no verdict"
-    assert verdict([one]) == "no verdict: fewer than 5 seeds, or no scale"
+    assert outcome_text(one) == "no verdict"
+    assert verdict([one]) == "no verdict: fewer than 5 seeds"
 
 
 def test_a_difference_its_margin_and_its_gain():
@@ -147,19 +139,103 @@ def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
     assert one.outcome == "as claimed"
 
 
-def test_spread_is_brown_and_forsythes():
-    split_cohort, wide = 100 + NOISE, 100 + 30 * NOISE
-    (one,) = compared(["b:spread > a:spread"], split_cohort, wide, margin=None)
-    away = [np.abs(x - np.median(x)) for x in (wide, split_cohort)]
+def test_relative_spread_is_brown_and_forsythes_in_gains_of_each_variant_itself():
+    a, b = 1000 + 10 * NOISE, 200 + 30 * NOISE
+    (one,) = compared(["b:relative_spread > a:relative_spread"], a, b)
+    away = [np.abs(x - np.median(x)) / x.mean() for x in (b, a)]
     assert one.p == pytest.approx(stats.ttest_ind(*away, equal_var=False).pvalue)
     assert one.difference.value == pytest.approx(away[0].mean() - away[1].mean())
+
+
+def test_who_learns_nothing_does_not_have_the_most_similar_seeds():
+    """In units of return b has less spread, and of what it gains, more."""
+    a, b = 2000 + 100 * NOISE, 100 + 60 * NOISE
+    (one,) = compared(["b:relative_spread > a:relative_spread"], a, b)
     assert one.outcome == "as claimed"
+    (one,) = compared(["b:relative_spread > a:relative_spread"], a, NOISE - 1)
+    assert outcome_text(one) == "no verdict (b gains nothing over a random policy)"
+    assert "no verdict: `b:relative_spread > a:relative_spread` on Hopper-v5 (b gains nothing" in sentences([one])[0]
+    assert grid([one])["a"].item() == "no values"
+    (one,) = compared(["b:relative_spread > a:relative_spread"], a, b, random={})
+    assert outcome_text(one).startswith("no verdict (a random policy's return is not known")
+
+
+def with_curves(curves, **more):
+    """Results of {variant: curves [S, 4]} on Hopper, evaluated at 25, 50, 75 and 100 steps."""
+    results = made_up({(variant, "Hopper-v5"): [curve[-1] for curve in of] for variant, of in curves.items()}, **more)
+    rows = [
+        {"run_id": f"{variant}Hopper-v5{seed}", "variant": variant, "env": "Hopper-v5", "seed": seed, "step": step}
+        | {"policy": policy, "return_mean": value}
+        for variant, of in curves.items()
+        for seed, curve in enumerate(of)
+        for step, value in zip((100, 75, 50, 25), curve[::-1], strict=True)  # in any order
+        for policy in ("mean", "sample")
+    ]
+    return replace(results, evaluations=pd.DataFrame(rows))
+
+
+def test_the_largest_fall_is_from_the_best_evaluation_so_far_to_a_later_one():
+    results = with_curves({"a": [[10, 80, 30, 100], [50, 20, 60, 100], [0, 10, 20, 100]]})
+    assert list(measured(results, Side("a", "largest_fall"), "Hopper-v5")) == pytest.approx([0.5, 0.3, 0])
+
+
+def test_a_run_that_diverged_falls_to_a_random_policys_return_and_is_weak():
+    curves = {"a": [[0, 50, 60, 100], [0, 50, 60, 100], [0, 90, 80, 70], [0, 50, 60, 100]]}
+    results = with_curves(curves, statuses={("a", 2): "diverged", ("a", 3): "failed"})
+    gain = (100 + 100 + 0) / 3
+    assert list(measured(results, Side("a", "largest_fall"), "Hopper-v5")) == pytest.approx([0, 0, 90 / gain])
+    assert list(measured(results, Side("a", "weak_seed"), "Hopper-v5")) == [0, 0, 1]
+    assert list(measured(results, Side("a", "relative_spread"), "Hopper-v5")) == pytest.approx([0, 0, 100 / gain])
+
+
+def test_weak_seeds_gain_less_than_half_of_what_the_median_seed_gains():
+    results = made_up({("a", "Hopper-v5"): [100, 110, 53, 54, 120, 111]}, random={"Hopper-v5": {"return_mean": 2.0}})
+    assert list(measured(results, Side("a", "weak_seed"), "Hopper-v5")) == [0, 0, 1, 0, 0, 0]  # half is 51.5 above 2
+    (one,) = compared(["b:weak_seed > a:weak_seed"], 100 + NOISE, [-5, -4, -3, -2, 50, 60])
+    assert outcome_text(one) == "no verdict (the median seed of b gains nothing over a random policy)"
+
+
+def test_ten_seeds_without_a_weak_one_do_not_show_that_there_are_none():
+    strong = np.full(10, 100.0)
+    (one,) = compared(["b:weak_seed > a:weak_seed"], strong, strong)
+    assert one.difference.error == pytest.approx(np.sqrt(2 * (1 / 12) * (11 / 12) / 10))
+    (one,) = compared(["b:weak_seed ~ a:weak_seed"], strong[:5], strong[:5])
+    assert one.outcome == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("expect", "margin"),
+    [
+        ("a:goals ~ b:goals", 0.5),
+        ("a:goal-entropy >= b:goal-entropy", 0.2),
+        ("a:gradient_variance_reparameterised ~ b:gradient_variance_reparameterised", 0.3),
+        ("a:largest_fall ~ b:largest_fall", 0.1),
+        ("a:lost-to-mass > b:lost-to-mass", None),
+    ],
+)
+def test_measures_that_are_no_returns_have_their_own_margins(expect, margin):
+    for share in (0.1, None):
+        (one,) = compared([expect], 100 + NOISE, 100 + NOISE, margin=share)
+        assert one.margin == margin
+
+
+def test_equal_numbers_of_goals_are_against_a_claim_of_more():
+    counts = {"a": [2, 2, 3, 2, 2, 2], "b": [2, 2, 2, 2, 3, 2]}
+    rows = [
+        {"run_id": "", "variant": v, "env": "Hopper-v5", "seed": seed, "measure": "goals", "value": value}
+        for v, of in counts.items()
+        for seed, value in enumerate(of)
+    ]
+    results = replace(made_up({(v, "Hopper-v5"): 100 + NOISE for v in "ab"}), robustness=pd.DataFrame(rows))
+    for relation, outcome in ((">", "against the claim"), ("~", "as claimed"), (">=", "as claimed")):
+        claim = Claim("", "", (expectation(f"a:goals {relation} b:goals", "ab"),))
+        assert comparisons(claim, results)[0].outcome == outcome
 
 
 def test_gradient_variances_are_compared_by_their_order_of_magnitude():
     (one,) = compared(["a:gradient_variance_likelihood_ratio > a:gradient_variance_reparameterised"], NOISE, NOISE)
     assert one.difference.value == pytest.approx(2)
-    assert (one.margin, one.outcome) == (None, "as claimed")
+    assert (one.margin, one.outcome) == (0.3, "as claimed")
 
 
 def test_areas_and_runs_that_diverged():
@@ -190,7 +266,7 @@ def test_growth_is_a_difference_of_differences_in_gains():
 def test_without_a_random_policys_return_there_is_no_margin():
     results = made_up({(v, "Hopper-v5"): 100 + NOISE for v in "ab"}, random={})
     (one,) = comparisons(Claim("", "", (expectation("a ~ b", "ab"),), 0.1), results)
-    assert (one.margin, one.outcome_text) == (None, "no verdict (the gain is not known)")
+    assert (one.margin, outcome_text(one)) == (None, "no verdict (the gain is not known)")
     assert len(grid([one])) == 1
 
 
@@ -251,7 +327,7 @@ def test_of_claims_at_the_edge_of_what_they_say_few_get_a_wrong_word(relation):
         assert count["against the claim"] <= 0.085 * 400
 
 
-def test_spread_has_no_margin_and_runs_that_diverged_have_none():
+def test_old_results_that_name_the_absolute_spread_can_be_reported():
     (one,) = compared(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE)
     assert (one.margin, one.outcome) == (None, "as claimed")
     diverged = {("b", seed): "diverged" for seed in range(3)}

@@ -60,7 +60,7 @@ def test_a_report_says_what_is_mixed(tmp_path):
 
 
 def test_a_claim_has_no_verdict_either(tmp_path):
-    assert "no verdict: mixed devices" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
+    assert "no verdict: one-q (mixed devices)" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
     assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()
     report_of(made_up(claim=CLAIM), tmp_path / "one")
     assert (tmp_path / "one" / "made-up" / "tables" / "claim.csv").exists()

@@ -151,10 +151,13 @@ def test_published_claims_come_out_as_recorded(name, tmp_path):
     results = load_results(name, RECORD / "claims")
     judge(results, tmp_path / "tables")
     recorded, now = (pd.read_csv(f / "tables" / "claim.csv") for f in (RECORD / "claims" / name, tmp_path))
-    pd.testing.assert_frame_equal(now, recorded)
-    assert load(CLAIMS / f"{name.removesuffix('-quick')}.toml", quick=True).claim == Claim.from_plain(
-        results.manifest.claim.model_dump(), results.manifest.variants
-    )
+    claim = Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants)
+    if claim.refuted_by:
+        pd.testing.assert_frame_equal(now, recorded)
+        assert load(CLAIMS / f"{name.removesuffix('-quick')}.toml", quick=True).claim == claim
+    else:  # recorded before measures other than returns had margins: what was measured is the same
+        rules = ["measure", "margin", "p", "outcome", "seeds_needed"]
+        pd.testing.assert_frame_equal(now.drop(columns=rules), recorded.drop(columns=rules))
 
 
 class Unpaid(gymnasium.Env):

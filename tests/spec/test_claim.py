@@ -3,6 +3,7 @@
 import pytest
 
 from sac_bench.errors import InputError
+from sac_bench.results.manifest import ClaimRecord
 from sac_bench.spec.claim import Claim, Side, expectation
 from sac_bench.spec.experiment import ExperimentGroup, load
 from sac_bench.spec.includes import files
@@ -11,9 +12,9 @@ VARIANTS = ("sac", "one-q", "tau=0.1")
 
 
 def test_an_expectation_is_two_sides_and_a_relation():
-    one = expectation("sac:spread ~ tau=0.1:sampled", VARIANTS)
-    assert (one.a, one.relation, one.b) == (Side("sac", "spread"), "~", Side("tau=0.1", "sampled"))
-    assert str(one) == "sac:spread ~ tau=0.1:sampled"
+    one = expectation("sac:area ~ tau=0.1:sampled", VARIANTS)
+    assert (one.a, one.relation, one.b) == (Side("sac", "area"), "~", Side("tau=0.1", "sampled"))
+    assert str(one) == "sac:area ~ tau=0.1:sampled"
 
 
 @pytest.mark.parametrize(("less", "more"), [("one-q < sac", "sac > one-q"), ("one-q <= sac", "sac >= one-q")])
@@ -27,7 +28,7 @@ def test_less_is_more_the_other_way_round(less, more):
         ("sac>one-q", "with spaces"),
         ("sac > one_q", "no variant 'one_q'; did you mean 'one-q'?"),
         ("sac == one-q", "must be"),
-        ("sac:spred > one-q:spread", "no measure 'spred'; did you mean 'spread'?"),
+        ("sac:aera > one-q:area", "no measure 'aera'; did you mean 'area'?"),
         ("sac > sac:score", "both sides are the same"),
     ],
 )
@@ -54,6 +55,7 @@ name = "qs"
 common = "_common.toml"
 claim = "Two are better."
 source = "a paper"
+refuted_by = "One is as good."
 margin = 0.2
 expect = ["sac > one-q", "sac >= one-q:sampled"]
 grows = ["Hopper-v5", "Ant-v5"]
@@ -117,6 +119,23 @@ def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(
 def test_a_claim_outlives_its_file(folder):
     claim = load(folder / "qs.toml").claim
     assert Claim.from_plain(claim.as_plain(), VARIANTS) == claim
+    assert claim.as_plain()["refuted_by"] == "One is as good."
+
+
+def test_a_claim_that_was_recorded_without_what_would_refute_it_is_read(folder):
+    recorded = load(folder / "qs.toml").claim.as_plain()
+    del recorded["refuted_by"]
+    assert ClaimRecord.model_validate(recorded).refuted_by == ""
+    assert Claim.from_plain(recorded, VARIANTS).refuted_by == ""
+    old = "sac:spread > one-q:spread"
+    assert str(Claim.from_plain(recorded | {"expect": [old]}, VARIANTS).expect[0]) == old
+
+
+@pytest.mark.parametrize("relation", [">", ">=", "~"])
+def test_measures_with_a_margin_of_their_own_can_be_equal(folder, relation):
+    text = CLAIM.replace("sac >= one-q:sampled", f"sac:largest_fall {relation} one-q:largest_fall")
+    (folder / "qs.toml").write_text(text.replace("margin = 0.2\n", ""))
+    assert load(folder / "qs.toml").claim.expect[1].relation == relation
 
 
 def test_a_claim_is_dropped_where_not_all_its_variants_are_asked_for(folder):
@@ -156,16 +175,21 @@ def test_what_several_experiments_share_is_one_run(folder):
         ('source = "a paper"', "", "source: is required with claim"),
         ('expect = ["sac > one-q", "sac >= one-q:sampled"]', "", "expect: is required with claim"),
         ('claim = "Two are better."', "", "claim: is required with expect"),
-        ("sac >= one-q:sampled", "sac >= one-q:gradient_variance_reparameterised", "different kinds"),
+        ('refuted_by = "One is as good."', "", "refuted_by: is required with claim"),
         (
-            "sac > one-q",
-            "sac:gradient_variance_likelihood_ratio ~ sac:gradient_variance_reparameterised",
-            "requires a margin, and a measure that is a return",
+            "sac >= one-q:sampled",
+            "sac >= one-q:gradient_variance_reparameterised",
+            "compares measures of different units: return and log10 variance",
         ),
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Hopper-v5", "Walker2d-v5"]', "must be two of envs"),
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Ant-v5", "Ant-v5"]', "must be two of envs"),
-        ("sac > one-q", "sac:spread > one-q:spread", "grows: requires a first expectation of returns"),
-        ("sac >= one-q:sampled", "sac:spread >= one-q:spread", "requires a margin, and a measure that is a return"),
+        ("sac > one-q", "sac:weak_seed > one-q:weak_seed", "grows: requires a first expectation of returns"),
+        ("sac >= one-q:sampled", "sac:spread > one-q:spread", "spread is only for old results; use relative_spread"),
+        (
+            "sac >= one-q:sampled",
+            "sac:lost-to-action-noise >= one-q:lost-to-action-noise",
+            "must use '>', because lost-to-action-noise has no margin",
+        ),
         ("_common.toml", "_comon.toml", "no such file; did you mean '_common.toml'?"),
     ],
 )
@@ -175,6 +199,20 @@ def test_bad_input_in_claims_is_one_line_with_the_key(folder, old, new, words):
     with pytest.raises(InputError) as error:
         load(folder / "qs.toml")
     assert words in str(error.value)
+
+
+def test_bad_input_no_worse_in_returns_without_a_margin(folder):
+    (folder / "_common.toml").write_text(COMMON.replace("margin = 0.1\n", ""))
+    (folder / "qs.toml").write_text(CLAIM.replace("margin = 0.2\n", ""))
+    with pytest.raises(InputError, match="margin is required with '>='"):
+        load(folder / "qs.toml")
+
+
+def test_bad_input_what_would_refute_without_a_claim(folder):
+    lines = [line for line in CLAIM.splitlines() if not line.startswith(("claim", "expect", "grows", "source"))]
+    (folder / "qs.toml").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="claim: is required with refuted_by"):
+        load(folder / "qs.toml")
 
 
 def test_bad_input_quick_where_there_is_none(tmp_path):

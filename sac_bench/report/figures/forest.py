@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import in_words
 from sac_bench.analysis.statistics import Estimate
@@ -80,7 +81,7 @@ def claim_forest(comparisons: Sequence[Comparison]) -> Figure:
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            _draw(axis, y, one.normalised, limits, one.short_outcome, *LOOKS[one.outcome])
+            _draw(axis, y, one.normalised, limits, short_outcome(one), *LOOKS[one.outcome])
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}, 95% interval", 64))
         axis.grid(visible=False, axis="y")

@@ -1,0 +1,145 @@
+"""What a reader and a program see of a claim's comparisons: sentences, tables and the rules behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from sac_bench.analysis.claims import Comparison, Mean, Outcome, verdict
+from sac_bench.analysis.format import interval, number
+from sac_bench.analysis.statistics import Estimate
+from sac_bench.analysis.verdicts import ALPHA, MIN_SEEDS, equivalence_p, seeds_text
+
+RULES = (
+    "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
+    "equivalent within the margin. `a >= b` is as claimed if a is shown to be at most the margin lower, and against "
+    "the claim if a is shown to be lower by more. `a ~ b` is as claimed if the sides are shown to be equivalent "
+    "within the margin, and against the claim if the difference is shown to be larger. All tests are at 5%: Welch's t "
+    "test, or the paired t test for two measures of one variant. For shares of seeds, a side's variance is that with "
+    "one seed of each kind added. Holm's correction is over all comparisons, separately for the tests for and against "
+    f"the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): n seeds per side would "
+    "decide at 80% power if the observed difference and spread were the true ones. Gain: the reference's mean score "
+    "minus a random policy's, taken as known; `relative_spread` and `largest_fall` are in gains of each variant "
+    "itself, also taken as known. Margin: for returns, the claim's share of the gain; other measures have their own. "
+    "Worst: the lowest score of a side's runs. r: Pearson's correlation of the sides over shared seeds. By pairs: the "
+    "paired interval, which takes this correlation into account but has fewer degrees of freedom."
+)
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """Return an outcome as shown."""
+    return "no verdict" if outcome == "no word" else outcome
+
+
+def outcome_text(one: Comparison) -> str:
+    """Return the outcome in a sentence, with the seeds that would decide."""
+    return _with_notes(one, " per side would decide")
+
+
+def short_outcome(one: Comparison) -> str:
+    """Return the outcome for a table or figure: "undecided (23 seeds)"."""
+    return _with_notes(one, "")
+
+
+def _with_notes(one: Comparison, after_seeds: str) -> str:
+    name = outcome_name(one.outcome)
+    if one.outcome == "no word":
+        return f"{name} ({one.reason})" if one.reason else name
+    if one.outcome == "as claimed" and one.relation == ">" and one.margin:
+        is_small = equivalence_p(one.difference, one.margin) <= ALPHA
+        return f"{name}, within the margin" if is_small else name
+    if one.outcome != "undecided":
+        return name
+    if one.difference.error == 0:
+        return "undecided (the same in every seed)"
+    return f"undecided ({seeds_text(one.seeds_needed)}{after_seeds})"
+
+
+def sentences(decided: Sequence[Comparison]) -> list[str]:
+    """Return the verdict and the outcomes that it is based on, in sentences."""
+    outcomes: tuple[Outcome, ...] = ("as claimed", "against the claim", "undecided", "no word")
+    lists = []
+    for outcome in outcomes:
+        names = [_named(one) for one in decided if one.outcome == outcome]
+        if names:
+            lists.append(f"{outcome_name(outcome)}: {', '.join(names)}")
+    words = verdict(decided)
+    count = f"{len(decided)} comparison{'s' * (len(decided) > 1)}"
+    return [f"{words[0].upper()}{words[1:]}. {count}; {'; '.join(lists)}."]
+
+
+def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
+    """Return the comparisons as a table for a reader."""
+    rows = []
+    for one in decided:
+        spec = _format(one.interval)
+        rows.append(
+            {
+                "environment": one.env,
+                "expected": one.expected,
+                "outcome": short_outcome(one),
+                "measure": one.label,
+                "a": _mean(one.a, spec),
+                "b": _mean(one.b, spec),
+                "a - b [95% CI]": interval(*one.interval, spec=spec),
+                "in gains": interval(*one.normalised, spec="+.2f") if one.in_gains else "",
+                "margin": number(one.margin, spec),
+                "p": number(one.p, ".2g"),
+                "r": number(one.correlation, "+.2f"),
+                "by pairs [95% CI]": "" if one.paired else interval(*one.by_pairs, spec=spec),
+            }
+        )
+    shown = pd.DataFrame(rows)
+    constant = [name for name in ("environment", "measure") if shown[name].nunique() == 1 and len(shown) > 1]
+    return shown.drop(columns=constant)
+
+
+def table(decided: Sequence[Comparison]) -> pd.DataFrame:
+    """Return the comparisons as a table for a program."""
+    return pd.DataFrame(
+        [
+            {
+                "env": one.env,
+                "expected": one.expected,
+                "measure": one.label,
+                "seeds_a": one.a.seeds,
+                "mean_a": one.a.value,
+                "seeds_b": one.b.seeds,
+                "mean_b": one.b.value,
+                "difference": one.interval.value,
+                "ci_low": one.interval.low,
+                "ci_high": one.interval.high,
+                "gain": one.gain,
+                "margin": one.margin,
+                "paired": one.paired,
+                "correlation": one.correlation,
+                "paired_difference": one.by_pairs.value,
+                "paired_ci_low": one.by_pairs.low,
+                "paired_ci_high": one.by_pairs.high,
+                "p": one.p,
+                "outcome": one.outcome,
+                "seeds_needed": one.seeds_needed,
+            }
+            for one in decided
+        ]
+    ).astype({"seeds_needed": "Int64"})
+
+
+def _mean(mean: Mean, spec: str) -> str:
+    """Return "1674 (5 seeds, worst 903)", with the mean in the format `spec`."""
+    if not mean.seeds:
+        return "no values"
+    worst = "" if np.isnan(mean.worst) else f", worst {mean.worst:.0f}"
+    return f"{mean.value:{spec}} ({mean.seeds} seeds{worst})"
+
+
+def _named(one: Comparison) -> str:
+    return f"`{one.expected}` on {one.env}{outcome_text(one).removeprefix(outcome_name(one.outcome))}"
+
+
+def _format(estimate: Estimate) -> str:
+    """Return the format of a comparison's numbers."""
+    ends = [abs(x) for x in estimate if np.isfinite(x)]
+    return ".0f" if max(ends, default=0) >= 100 else ".2f"
