@@ -33,7 +33,8 @@ from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
 from sac_bench.spec.warm_start import with_parents
 from sac_bench.store import locks
-from sac_bench.store.run import ENDED, device_kinds, has_raised, standing_at
+from sac_bench.store.devices import device_kinds
+from sac_bench.store.run import ENDED, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
 

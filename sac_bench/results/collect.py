@@ -18,8 +18,9 @@ from sac_bench.spec.claim import robustness_measures
 from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
+from sac_bench.store.devices import kind_of
 from sac_bench.store.run import TABLES as RUN_TABLES
-from sac_bench.store.run import exploded_at, kind_of
+from sac_bench.store.run import exploded_at
 from sac_bench.store.store import Store
 
 

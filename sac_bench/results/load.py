@@ -13,7 +13,7 @@ from sac_bench.results.manifest import FILE, Manifest, load_manifest
 from sac_bench.results.schema import LATER, OPTIONAL, TABLES, columns
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
-from sac_bench.store.run import kind_of
+from sac_bench.store.devices import kind_of
 
 
 @dataclass(frozen=True, eq=False)

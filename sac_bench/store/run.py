@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,21 +40,6 @@ def standing_at(status: Mapping[str, Any], steps: int) -> str:
 def has_raised(status: Mapping[str, Any]) -> bool:
     """Return whether a run failed because its own environment raised. It is retrained only on request."""
     return status["status"] == "failed" and status.get("raised_at") is not None
-
-
-_GPU = re.compile(r"NVIDIA|Tesla|GeForce|Quadro|TITAN|Radeon|Instinct")
-
-
-def kind_of(stage: Mapping[str, Any]) -> str | None:
-    """Return the kind of device of recorded conditions, "cpu" or "cuda"; earlier versions recorded only its name."""
-    if not isinstance(name := stage.get("device"), str):
-        return None
-    return stage.get("device_kind") or ("cuda" if _GPU.search(name) else "cpu")
-
-
-def device_kinds(status: Mapping[str, Any]) -> set[str]:
-    """Return the kinds of devices that a run was trained on, by its status; none before it has started."""
-    return {kind for stage in status.get("conditions") or [status] if (kind := kind_of(stage))}
 
 
 def exploded_at(status: Mapping[str, Any], steps: int) -> int | None:
