@@ -40,8 +40,8 @@ def gains(results: Results, variant: str, env: str) -> pd.Series:
 
 def mean_gain(results: Results, variant: str, env: str) -> float:
     """Return a variant's mean score minus a random policy's; NaN unless it is known and positive."""
-    mean = float(gains(results, variant, env).mean())
-    return mean if mean > 0 else float("nan")
+    gain = float(_scores(results, Side(variant), env).mean() - results.manifest.random_return(env))
+    return gain if gain > 0 else float("nan")
 
 
 def why_no_values(results: Results, side: Side, env: str) -> str:
