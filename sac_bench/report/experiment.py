@@ -16,6 +16,7 @@ from sac_bench.analysis import aggregates, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import answer
+from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores
 from sac_bench.errors import InputError
@@ -118,7 +119,7 @@ def page(
         summary=f"{len(runs)} runs: {standings}. {len(results.manifest.seeds)} seeds per variant and environment; "
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
-            ("The claim", _claimed(results.manifest, comparisons, pictures["claim"])),
+            ("The claim", _claimed(results, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
             ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
             ("Learning curves", pictures["curves"]),
@@ -150,14 +151,16 @@ def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
     return [Grid(aggregates.presented(together)), text(aggregates.RULES, small=True), *pictures]
 
 
-def _claimed(manifest: Manifest, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
-    """Return the claim's source, its comparisons as a figure and a table, and the rules of its outcomes."""
-    if not manifest.claim or not comparisons:
+def _claimed(results: Results, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
+    """Return the claim's source, its comparisons as a figure and a table, what is missing, and the rules."""
+    if not results.manifest.claim or not comparisons:
         return []
+    missing = without_value(results)
     return [
-        text(f"Source: {manifest.claim.source}."),
+        text(f"Source: {results.manifest.claim.source}."),
         *pictures,
         Grid(claims.grid(comparisons)),
+        *([text(f"Without a value, so not compared: {'; '.join(missing)}.", small=True)] if missing else []),
         text(claims.RULES, small=True),
     ]
 
