@@ -706,6 +706,27 @@ BUGS = [
         EXAMINED,
     ),
     Bug(
+        "losses are shares of the return, not of the gain",
+        EXAMINATIONS,
+        "/ (undisturbed - random)",
+        "/ undisturbed",
+        EXAMINED,
+    ),
+    Bug(
+        "goals are counted from random starts",
+        EXAMINATIONS,
+        "world=FROM_ORIGIN, sampled=True",
+        "sampled=True",
+        EXAMINED,
+    ),
+    Bug(
+        "a wide Gaussian has modes",
+        MULTIGOAL,
+        "np.median(lengths) / 2).mean() <= 0.05",
+        "np.median(lengths) / 2).mean() <= 1",
+        "tests/envs/test_multigoal.py",
+    ),
+    Bug(
         "action noise in the environment's units",
         EXAMINATIONS,
         "conditions.action_noise * on_action",

@@ -27,6 +27,8 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         table = _of(scores(results), side, env)
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
+    if side.measure == "adaptation":
+        return _adaptation(results, side, env)
     if side.measure.startswith("gradient_variance"):  # also that of old results
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.robustness, side, env)
@@ -90,10 +92,28 @@ RELATIVE: dict[str, Callable[[Results, Side, str], pd.Series]] = {
 """Measures on the scale of the variant's own gain, which must be positive."""
 
 
+def without_value(results: Results) -> list[str]:
+    """Return a text for each robustness measure of a run that has no value, with the reason."""
+    rows = results.robustness
+    missing = rows[rows["value"].isna()].to_dict("records") if len(rows) else []
+    return [f"`{of['variant']}:{of['measure']}` on {of['env']}, seed {of['seed']}: {of['reason']}" for of in missing]
+
+
 def _scores(results: Results, side: Side, env: str) -> pd.Series:
     policy = "sample" if side.measure == "sampled" else None
     column = "area" if side.measure == "area" else "score"
     return _of(scores(results, policy), side, env).set_index("seed")[column].dropna()
+
+
+def _adaptation(results: Results, side: Side, env: str) -> pd.Series:
+    """Return finished runs' areas minus the returns of their first evaluations, if these are from before training."""
+    table = _of(scores(results), side, env)
+    areas = table[table["status"] == "finished"].set_index("seed")["area"]
+    policy = scored_by(results.manifest, side.variant)
+    evaluations = policy_rows(_of(results.evaluations, side, env), policy)
+    if not len(evaluations):
+        return _nothing()
+    return (areas - evaluations[evaluations["step"] == 0].set_index("seed")["return_mean"]).dropna()
 
 
 def _late_metric(results: Results, side: Side, env: str) -> pd.Series:

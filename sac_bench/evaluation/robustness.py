@@ -1,17 +1,18 @@
 """Robustness: measures of a trained policy, one number per run (spec/measures.py names them).
 
 All measures of a run start from the same states, drawn from its seed, so a disturbed policy is compared with itself,
-undisturbed, from the same start. Unless a measure says otherwise, a policy acts as it is scored: by its mean action, or
-by sampled actions if its algorithm has no mean action.
+undisturbed, from the same start. All policies of an environment get disturbances of the same size. Unless a measure's
+name ends in "-sampled", a policy acts as it is scored: by its mean action, or by sampled actions if its algorithm has
+no mean action.
 
-    results/runs/<run_id>/robustness.json     {name: {value, policy: SHA-256 of its file, version}}
+    results/runs/<run_id>/robustness.json     {name: {value, reason, policy: SHA-256 of its file, version}}
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,13 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.envs import sources
+from sac_bench.envs import multigoal, sources
 from sac_bench.envs.heavy import heavier, with_masses
-from sac_bench.envs.multigoal import goal_shares
+from sac_bench.envs.multigoal import from_origin
 from sac_bench.envs.output import captured
-from sac_bench.envs.pool import Pool, describe
+from sac_bench.envs.pool import Pool, Wrapper, describe
 from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import Policy, load_policy
+from sac_bench.evaluation.random_policy import measured_random_policy
 from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, read_json, write_json
@@ -39,21 +41,37 @@ FILE = "robustness.json"
 
 
 @dataclass(frozen=True)
+class World:
+    """Where a policy is played.
+
+    env: returns the environment's id, given that of the run's. wrapper: changes the environment; None: unchanged.
+    """
+
+    env: Callable[[str], str] = str
+    wrapper: Wrapper | None = None
+
+
+OWN = World()
+FROM_ORIGIN = World(wrapper=from_origin)
+# Gymnasium's environment of the same name, because EnvPool's masses cannot be changed.
+UNCHANGED_MASS = World(with_masses, partial(heavier, factor=1.0))
+HEAVY = World(with_masses, partial(heavier, factor=1.5))
+
+
+@dataclass(frozen=True)
 class Conditions:
     """The conditions under which a policy is played.
 
     action_noise: standard deviation of Gaussian noise on each action in [-1, 1], which is then clipped.
     observation_noise: standard deviation of Gaussian noise on each observed number, in units of that number's standard
-    deviation over the same policy's episodes without noise.
-    mass: factor on the masses and inertias of the bodies. Uses Gymnasium's environment of the same name, because
-    EnvPool's cannot be changed. None: the run's own environment.
+    deviation over a random policy's episodes. A number that never changes there gets no noise.
     sampled: act by sampled actions, whichever actions score the policy.
     """
 
     episodes: int = 10
     action_noise: float = 0.0
     observation_noise: float = 0.0
-    mass: float | None = None
+    world: World = OWN
     sampled: bool = False
 
 
@@ -63,7 +81,6 @@ class Played(NamedTuple):
     returns: NDArray[np.float64]  # [E]
     last: NDArray[np.float32]  # [E, D], the observation after the last action
     terminated: NDArray[np.bool_]  # [E]
-    deviation: NDArray[np.float64]  # [D], standard deviation over all observations that preceded an action
 
 
 def play(policy: Policy, conditions: Conditions, noise: NDArray[np.float64] | float, threads: int) -> Played:
@@ -74,10 +91,7 @@ def play(policy: Policy, conditions: Conditions, noise: NDArray[np.float64] | fl
     spec, episodes = policy.spec, conditions.episodes
     sampled = conditions.sampled or ALGORITHMS[spec.algorithm].scored_by == "sample"
     starts = derived_seeds(spec.seed, "examination/environments", 0, episodes)
-    if conditions.mass is None:
-        pool = Pool(spec.env, starts, threads)
-    else:
-        pool = Pool(with_masses(spec.env), starts, wrapper=partial(heavier, factor=conditions.mass))
+    pool = Pool(conditions.world.env(spec.env), starts, threads, conditions.world.wrapper)
     acting, on_action, on_observation = (
         np.random.default_rng(derived_seeds(spec.seed, f"examination/{purpose}", 0, 1))
         for purpose in ("acting", "action noise", "observation noise")
@@ -85,10 +99,8 @@ def play(policy: Policy, conditions: Conditions, noise: NDArray[np.float64] | fl
     observation = pool.reset()
     returns, last = np.zeros(episodes), observation.copy()
     terminated, running = np.zeros(episodes, dtype=bool), np.ones(episodes, dtype=bool)
-    observed = []
     with _same_bits():
         while running.any():
-            observed.append(observation[running])
             seen = observation + noise * on_observation.standard_normal(observation.shape)
             actions = policy.sampled_and_mean(
                 seen.astype(np.float32), acting.standard_normal((episodes, policy.noise_dim))
@@ -102,7 +114,7 @@ def play(policy: Policy, conditions: Conditions, noise: NDArray[np.float64] | fl
             running &= ~ended
             observation = step.observation
     pool.close()
-    return Played(returns, last, terminated, np.concatenate(observed).std(0, dtype=np.float64))
+    return Played(returns, last, terminated)
 
 
 @contextlib.contextmanager
@@ -115,11 +127,21 @@ def _same_bits() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class MeasuredPolicy:
-    """A policy and its episodes by conditions, so that none are played twice."""
+class Measured(NamedTuple):
+    """A measure's value, and the reason why it is NaN, if it is."""
 
-    def __init__(self, policy: Policy, threads: int = 1) -> None:
-        self._policy, self._threads = policy, threads
+    value: float
+    reason: str = ""
+
+
+class MeasuredPolicy:
+    """A policy and its episodes by conditions, so that none are played twice.
+
+    random: what a random policy does in an environment, given its id (random_policy.py).
+    """
+
+    def __init__(self, policy: Policy, random: Callable[[str], Mapping[str, Any]], threads: int = 1) -> None:
+        self.policy, self._random, self._threads = policy, random, threads
         self._played: dict[Conditions, Played] = {}
 
     def played(self, conditions: Conditions) -> Played:
@@ -127,28 +149,42 @@ class MeasuredPolicy:
         if conditions not in self._played:
             noise: NDArray[np.float64] | float = 0.0
             if conditions.observation_noise:
-                calm = self.played(replace(conditions, observation_noise=0.0))
-                noise = conditions.observation_noise * calm.deviation
-            self._played[conditions] = play(self._policy, conditions, noise, self._threads)
+                noise = conditions.observation_noise * self._random_policy(conditions, "observation_std")
+            self._played[conditions] = play(self.policy, conditions, noise, self._threads)
         return self._played[conditions]
 
+    def mean_return(self, conditions: Conditions) -> float:
+        return float(self.played(conditions).returns.mean())
 
-def mean_return(conditions: Conditions, policy: MeasuredPolicy) -> float:
-    return float(policy.played(conditions).returns.mean())
+    def random_return(self, conditions: Conditions) -> float:
+        """Return a random policy's mean return in the world of some conditions, undisturbed; NaN if not finite."""
+        return float(self._random_policy(conditions, "return_mean"))
+
+    def _random_policy(self, conditions: Conditions, name: str) -> NDArray[np.float64]:
+        return np.array(self._random(conditions.world.env(self.policy.spec.env))[name], dtype=float)  # None: NaN
 
 
-def lost_return(calm: Conditions, disturbed: Conditions, policy: MeasuredPolicy) -> float:
-    return mean_return(calm, policy) - mean_return(disturbed, policy)
+def mean_return(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    return Measured(policy.mean_return(conditions))
 
 
-def goals(conditions: Conditions, policy: MeasuredPolicy) -> float:
+def lost_share(calm: Conditions, disturbed: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Return (undisturbed - disturbed) / (undisturbed - random), NaN unless the denominator is positive."""
+    undisturbed, random = policy.mean_return(calm), policy.random_return(calm)
+    if not undisturbed > random:
+        reason = f"no gain that could be lost: {undisturbed:.1f} undisturbed, and {random:.1f} by a random policy"
+        return Measured(math.nan, reason)
+    return Measured((undisturbed - policy.mean_return(disturbed)) / (undisturbed - random))
+
+
+def goals(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
     played = policy.played(conditions)
-    return float((goal_shares(played.last, played.terminated) >= SHARE_OF_A_GOAL).sum())
+    return Measured(float((multigoal.goal_shares(played.last, played.terminated) >= SHARE_OF_A_GOAL).sum()))
 
 
-def goal_entropy(conditions: Conditions, policy: MeasuredPolicy) -> float:
+def goal_entropy(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
     played = policy.played(conditions)
-    return entropy(goal_shares(played.last, played.terminated))
+    return Measured(entropy(multigoal.goal_shares(played.last, played.terminated)))
 
 
 def entropy(shares: NDArray[np.float64]) -> float:
@@ -157,31 +193,56 @@ def entropy(shares: NDArray[np.float64]) -> float:
     return float(-(share * np.log(share)).sum()) + 0.0  # no -0.0
 
 
-SHARE_OF_A_GOAL = 0.1
-CALM = Conditions()
-NOISY_ACTIONS = Conditions(action_noise=0.3)
-NOISY_OBSERVATIONS = Conditions(observation_noise=0.1)
-UNCHANGED_MASS = Conditions(mass=1.0)
-HEAVY = Conditions(mass=1.5)
-SAMPLED = Conditions(episodes=100, sampled=True)
+def modes(samples: int, measured: MeasuredPolicy) -> Measured:
+    """Count the goals in whose directions actions that are sampled at the origin have modes."""
+    policy = measured.policy
+    generator = np.random.default_rng(derived_seeds(policy.spec.seed, "examination/modes", 0, 1))
+    noise = generator.standard_normal((samples, policy.noise_dim))
+    with _same_bits():
+        actions, _ = policy.sampled_and_mean(np.zeros((samples, 2), np.float32), noise)
+    return Measured(float(multigoal.modes(np.clip(actions, -1, 1))))
 
-MEASURING: dict[str, Callable[[MeasuredPolicy], float]] = {
-    "undisturbed": partial(mean_return, CALM),
-    "action-noise": partial(mean_return, NOISY_ACTIONS),
-    "observation-noise": partial(mean_return, NOISY_OBSERVATIONS),
-    "mass": partial(mean_return, HEAVY),
-    "unchanged-mass": partial(mean_return, UNCHANGED_MASS),
-    "lost-to-action-noise": partial(lost_return, CALM, NOISY_ACTIONS),
-    "lost-to-observation-noise": partial(lost_return, CALM, NOISY_OBSERVATIONS),
-    "lost-to-mass": partial(lost_return, UNCHANGED_MASS, HEAVY),
-    "goals": partial(goals, SAMPLED),
-    "goal-entropy": partial(goal_entropy, SAMPLED),
+
+Measuring = Callable[[MeasuredPolicy], Measured]
+
+
+def _disturbed(sampled: bool) -> dict[str, Measuring]:
+    """Return {name: measure} of a policy under disturbance, by sampled actions or by those that score it."""
+    calm = Conditions(sampled=sampled)
+    noisy_actions, noisy_observations = replace(calm, action_noise=0.3), replace(calm, observation_noise=0.1)
+    unchanged, heavy = replace(calm, world=UNCHANGED_MASS), replace(calm, world=HEAVY)
+    return {
+        "undisturbed": partial(mean_return, calm),
+        "action-noise": partial(mean_return, noisy_actions),
+        "observation-noise": partial(mean_return, noisy_observations),
+        "mass": partial(mean_return, heavy),
+        "unchanged-mass": partial(mean_return, unchanged),
+        "lost-to-action-noise": partial(lost_share, calm, noisy_actions),
+        "lost-to-observation-noise": partial(lost_share, calm, noisy_observations),
+        "lost-to-mass": partial(lost_share, unchanged, heavy),
+    }
+
+
+SHARE_OF_A_GOAL = 0.1
+TO_GOALS = Conditions(episodes=100, world=FROM_ORIGIN, sampled=True)
+
+MEASURING: dict[str, Measuring] = {
+    **_disturbed(sampled=False),
+    **{f"{name}-sampled": measuring for name, measuring in _disturbed(sampled=True).items()},
+    "goals": partial(goals, TO_GOALS),
+    "goal-entropy": partial(goal_entropy, TO_GOALS),
+    "modes": partial(modes, 10_000),
 }
 """{name of a measure in spec/measures.py's ROBUSTNESS: the function that measures it}."""
 
 
 def measure(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -> dict[str, float]:
-    """Return a finished run's robustness measures {name: value}, measuring what is not stored yet.
+    """Return the values of `measurements`."""
+    return {name: one.value for name, one in measurements(store, run_id, names, threads).items()}
+
+
+def measurements(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -> dict[str, Measured]:
+    """Return a finished run's robustness measures {name: value and reason}, measuring what is not stored yet.
 
     All are NaN if the run diverged. Raises InputError if the run has not ended or is damaged, or if a measure is
     unknown or cannot be measured in the run's environment.
@@ -196,20 +257,27 @@ def measure(store: Store, run_id: str, names: Sequence[str], threads: int = 1) -
     if changed := sources.differences(trained_with, describe(spec.env).definition):
         raise InputError(f"run {run_id} cannot be measured: it was trained with {' and '.join(changed)}")
     if status["status"] == "diverged":
-        return dict.fromkeys(names, math.nan)
+        return dict.fromkeys(names, Measured(math.nan, "the run diverged"))
     policy = fingerprint(run.policy)["sha256"]
     stored = _stored(run, policy)
     if not stored.keys() >= set(names):
         with locks.locked(store.locks / "robustness" / run_id):
             stored = _stored(run, policy)
-            measured = MeasuredPolicy(load_policy(run_id, store.root), threads)
+            random = partial(measured_random_policy, store)
+            measured = MeasuredPolicy(load_policy(run_id, store.root), random, threads)
             for name in names:
                 if name not in stored:
                     with captured(f"run {run_id}, robustness measure {name}"):
-                        value, version = MEASURING[name](measured), ROBUSTNESS[name].version
-                    stored[name] = {"value": value, "policy": policy, "version": version}
+                        one = MEASURING[name](measured)
+                    stored[name] = one._asdict() | {"policy": policy, "version": ROBUSTNESS[name].version}
                     write_json(run.path / FILE, stored)
-    return {name: math.nan if stored[name]["value"] is None else stored[name]["value"] for name in names}
+    return {name: _plain(stored[name]) for name in names}
+
+
+def _plain(stored: Mapping[str, Any]) -> Measured:
+    """Return a stored measurement, whose NaN is null. Those of earlier versions of the file have no reason."""
+    value = stored["value"]
+    return Measured(math.nan if value is None else value, stored.get("reason", ""))
 
 
 def _stored(run: RunDirectory, policy: str) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from sac_bench.analysis import aggregates, choice, claim_words, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import MIXED, answer
+from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores
 from sac_bench.errors import InputError
@@ -120,7 +121,7 @@ def page(
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("Chosen options", _chosen(results.manifest)),
-            ("The claim", _claimed(results.manifest, comparisons, pictures["claim"])),
+            ("The claim", _claimed(results, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
             ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
             ("Learning curves", pictures["curves"]),
@@ -164,15 +165,17 @@ def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
     return [Grid(aggregates.presented(together)), text(aggregates.RULES, small=True), *pictures]
 
 
-def _claimed(manifest: Manifest, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
-    """Return the claim's source, what would refute it, its comparisons, and the rules of their outcomes."""
-    if not manifest.claim or not comparisons:
+def _claimed(results: Results, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
+    """Return the claim's source, what would refute it, its comparisons, what is missing, and the rules."""
+    if not results.manifest.claim or not comparisons:
         return []
+    claim, missing = results.manifest.claim, without_value(results)
     return [
-        text(f"Source: {manifest.claim.source}."),
-        *[text(f"What would contradict it: {manifest.claim.refuted_by}")] * bool(manifest.claim.refuted_by),
+        text(f"Source: {claim.source}."),
+        *[text(f"What would contradict it: {claim.refuted_by}")] * bool(claim.refuted_by),
         *pictures,
         Grid(claim_words.grid(comparisons)),
+        *[text(f"Without a value, so not compared: {'; '.join(missing)}.", small=True)] * bool(missing),
         text(claim_words.RULES, small=True),
     ]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
-from sac_bench.evaluation.robustness import measure
+from sac_bench.evaluation.robustness import measurements
 from sac_bench.results.load import Results, lock_of
 from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
 from sac_bench.results.schema import CONDITIONS, OPTIONAL, PACKAGES, TABLES, frame
@@ -119,8 +119,11 @@ def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.
         ended_here = (status["status"], status["steps"]) == ("finished", run["target_steps"])
         if ended_here and (names := needed.get(run["variant"])):
             labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
-            values = measure(store, run["run_id"], names)
-            rows += [labels | {"measure": name, "value": value} for name, value in values.items()]
+            values = measurements(store, run["run_id"], names)
+            rows += [
+                labels | {"measure": name, "value": one.value, "reason": one.reason or None}
+                for name, one in values.items()
+            ]
     return frame("robustness", rows)
 
 

@@ -88,7 +88,9 @@ class RobustnessRow(RunLabels):
     """robustness.csv: one row per run and measure of its trained policy (spec/measures.py)."""
 
     measure: str
-    value: float
+    value: float | None
+    reason: str | None
+    """Why there is no value."""
 
 
 TABLES: dict[str, type] = {

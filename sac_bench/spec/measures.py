@@ -6,7 +6,7 @@ Of a run's tables: analysis/measures.py. Of its trained policy: evaluation/robus
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sac_bench.errors import InputError, nearest
 
@@ -48,19 +48,21 @@ class RobustnessMeasure:
 
     label: str
     unit: str = "return"
+    """A "share" is of the undisturbed gain: the undisturbed return minus a random policy's."""
     requires: str = ""
     version: int = 1
     """Raised when the numbers change; stored values of another version are measured again."""
 
 
-ROBUSTNESS = {
+_DISTURBED = {
     "undisturbed": RobustnessMeasure("mean return of 10 episodes"),
     "action-noise": RobustnessMeasure(
         "mean return of 10 episodes with Gaussian noise of standard deviation 0.3 on every action in [-1, 1]"
     ),
     "observation-noise": RobustnessMeasure(
         "mean return of 10 episodes with Gaussian noise on the observations, of 0.1 of the standard deviation that "
-        "each number has in the policy's undisturbed episodes"
+        "each number has in a random policy's episodes",
+        version=2,
     ),
     "mass": RobustnessMeasure(
         "mean return of 10 episodes in Gymnasium's environment with the bodies' masses and inertias times 1.5",
@@ -70,34 +72,52 @@ ROBUSTNESS = {
     "unchanged-mass": RobustnessMeasure(
         "mean return of 10 episodes in Gymnasium's environment, undisturbed", requires="masses"
     ),
-    "lost-to-action-noise": RobustnessMeasure("return undisturbed minus that under action-noise"),
-    "lost-to-observation-noise": RobustnessMeasure("return undisturbed minus that under observation-noise"),
-    "lost-to-mass": RobustnessMeasure(
-        "return with unchanged-mass minus that with mass, both in Gymnasium's environment", requires="masses"
+    "lost-to-action-noise": RobustnessMeasure(
+        "share of the undisturbed gain that action-noise takes", "share", version=2
     ),
+    "lost-to-observation-noise": RobustnessMeasure(
+        "share of the undisturbed gain that observation-noise takes", "share", version=2
+    ),
+    "lost-to-mass": RobustnessMeasure(
+        "share of the gain with unchanged-mass that mass takes, both in Gymnasium's environment",
+        "share",
+        requires="masses",
+        version=2,
+    ),
+}
+
+ROBUSTNESS = {
+    **_DISTURBED,
+    **{f"{name}-sampled": replace(one, label=f"{one.label}, by sampled actions") for name, one in _DISTURBED.items()},
     "goals": RobustnessMeasure(
-        "number of the four goals that at least a tenth of 100 episodes by sampled actions end at", "goals", "goals"
+        "number of the four goals that at least a tenth of 100 episodes from the origin by sampled actions end at",
+        "goals",
+        "goals",
+        version=2,
     ),
     "goal-entropy": RobustnessMeasure(
-        "entropy of the goals' shares in those of 100 episodes by sampled actions that end at one; 0 if none does",
+        "entropy of the goals' shares in those of 100 episodes from the origin by sampled actions that end at one; "
+        "0 if none does",
         "nats",
+        "goals",
+        version=2,
+    ),
+    "modes": RobustnessMeasure(
+        "number of the four goals in whose direction 10,000 actions that are sampled at the origin have a mode",
+        "goals",
         "goals",
     ),
 }
 
-MARGINS = {"goals": 0.5, "nats": 0.2}
+MARGINS = {"goals": 0.5, "nats": 0.2, "share": 0.1}
 """{unit: the smallest difference that matters} of robustness measures that are not returns."""
-
-
-def _of_policy(name: str, one: RobustnessMeasure) -> Measure:
-    lost = one.unit == "return" and name.startswith("lost")
-    return Measure(one.label, DIFFERENCE if lost else one.unit, MARGINS.get(one.unit))
 
 
 MEASURES = {
     "score": Measure("score"),
     "sampled": Measure("score of sampled actions"),
     "area": Measure("mean return over the whole curve"),
+    "adaptation": Measure("mean return over the whole curve minus that before the first step"),
     "relative_spread": Measure(
         "distance of a seed's score from the median seed's, in gains of the variant itself", GAINS, 0.1
     ),
@@ -115,7 +135,7 @@ MEASURES = {
         LOG_VARIANCE,
         replaced_by="gradient_variance_likelihood_ratio",
     ),
-    **{name: _of_policy(name, one) for name, one in ROBUSTNESS.items()},
+    **{name: Measure(one.label, one.unit, MARGINS.get(one.unit)) for name, one in ROBUSTNESS.items()},
 }
 """The mean distance from the median seed is what Brown and Forsythe (1974) compare, a test of spread that does not
 assume normal scores. 0.3 in log10 is a factor of 2."""

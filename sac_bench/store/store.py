@@ -6,7 +6,8 @@
                                  robustness.json (evaluation/robustness.py)
     results/cohorts/<cohort>/    plan.json, checkpoints and their rows, log.txt (execution/checkpoint.py)
     results/.locks/              locks of processes that plan, train or write here (store/locks.py)
-    results/environments/        returns of a random policy, measured once; log.txt: what environments printed then
+    results/environments/        a random policy's returns and observations, measured once; log.txt: what environments
+                                 printed then
     results/<experiment>/        made from the above for one experiment (results/collect.py)
 
 A run's tables are extended before its cohort's checkpoint is committed. The checkpoint contains their fingerprints, and

@@ -110,19 +110,32 @@ def evaluate(
     return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e), bias, not_finite)
 
 
-def random_returns(env: EnvSpec, episodes: int = 100) -> np.ndarray:
-    """Return the returns [episodes] of uniformly random actions, from fixed seeds."""
+class RandomEpisodes(NamedTuple):
+    """E episodes of uniformly random actions."""
+
+    returns: np.ndarray  # [E], undiscounted
+    deviation: np.ndarray  # [D], standard deviation over all observations that preceded an action
+
+
+def random_episodes(env: EnvSpec, episodes: int = 100) -> RandomEpisodes:
+    """Play episodes of uniformly random actions, from fixed seeds."""
     seeds = derived_seeds(0, "random policy environments", 0, episodes)
     generator = np.random.default_rng(0)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=bool)
+    count, total, squares = 0, np.zeros(env.observation_dim), np.zeros(env.observation_dim)
     with (
         contextlib.chdir("."),  # the environment may change the working directory
         captured(f"{env.id}, random policy"),
         contextlib.closing(Pool(env.id, seeds, threads=1)) as pool,
     ):
-        pool.reset()
+        observation = pool.reset()
+        about = observation[0].astype(np.float64)  # squares of differences from it lose fewer digits
         while running.any():
+            difference = observation[running] - about
+            count, total, squares = count + len(difference), total + difference.sum(0), squares + (difference**2).sum(0)
             step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))
             returns += np.where(running, step.reward, 0.0)
             running &= ~(step.terminated | step.truncated)
-    return returns
+            observation = step.observation
+    variance = squares / count - (total / count) ** 2
+    return RandomEpisodes(returns, np.sqrt(np.maximum(variance, 0.0)))

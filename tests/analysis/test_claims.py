@@ -9,7 +9,7 @@ from scipy import stats
 
 from sac_bench.analysis.claim_words import grid, outcome_name, outcome_text, sentences, table
 from sac_bench.analysis.claims import Comparison, Mean, comparisons, outcome_of, p_against, p_for, verdict
-from sac_bench.analysis.measures import measured
+from sac_bench.analysis.measures import measured, without_value
 from sac_bench.analysis.statistics import unpaired
 from sac_bench.spec.claim import Claim, Side, expectation
 from tests.made_up import results_of
@@ -245,6 +245,30 @@ def test_areas_and_runs_that_diverged():
     assert area[2] == 0  # as a random policy
     assert 3 not in area.index
     assert 2 not in measured(results, Side("a", "gradient_variance_likelihood_ratio"), "Hopper-v5").index
+
+
+def test_a_better_start_alone_is_no_better_adaptation():
+    finals, statuses = {("a", "Hopper-v5"): 100 + NOISE}, {("a", 2): "diverged", ("a", 3): "failed"}
+    results = made_up(finals, statuses=statuses)
+    adaptation = measured(results, Side("a", "adaptation"), "Hopper-v5")
+    assert list(adaptation.index) == [0, 1, 4, 5]
+    assert adaptation[0] == pytest.approx((100 + NOISE[0]) / 2)
+    higher = replace(results, evaluations=results.evaluations.assign(return_mean=results.evaluations.return_mean + 900))
+    np.testing.assert_allclose(measured(higher, Side("a", "adaptation"), "Hopper-v5"), adaptation)
+    assert measured(higher, Side("a", "area"), "Hopper-v5")[0] == pytest.approx(adaptation[0] + 900)
+    later = replace(results, evaluations=results.evaluations[results.evaluations.step > 0])
+    assert not len(measured(later, Side("a", "adaptation"), "Hopper-v5"))
+
+
+def test_measures_without_a_value_are_told_with_the_reason():
+    rows = [
+        {"run_id": "0", "variant": "a", "env": "Hopper-v5", "seed": seed, "measure": "lost-to-mass", **measured}
+        for seed, measured in enumerate(({"value": 0.5, "reason": None}, {"value": None, "reason": "no gain"}))
+    ]
+    results = replace(made_up({("a", "Hopper-v5"): NOISE}), robustness=pd.DataFrame(rows))
+    assert without_value(results) == ["`a:lost-to-mass` on Hopper-v5, seed 1: no gain"]
+    assert dict(measured(results, Side("a", "lost-to-mass"), "Hopper-v5")) == {0: 0.5}
+    assert without_value(made_up({("a", "Hopper-v5"): NOISE})) == []
 
 
 def test_growth_is_a_difference_of_differences_in_gains():

@@ -103,12 +103,12 @@ import sys; sys.path.insert(0, "")
 from pathlib import Path
 from sac_bench.envs import output
 from sac_bench.envs.pool import describe
-from sac_bench.training.evaluate import random_returns
+from sac_bench.training.evaluate import random_episodes
 with output.logged():
     with output.captured("import"):
         import chatty
     output.keep_in(Path("folder/log.txt"))
-    print(random_returns(describe("gymnasium:Chatty-v0"), episodes=3).tolist())
+    print(random_episodes(describe("gymnasium:Chatty-v0"), episodes=3).returns.tolist())
 print("afterwards")
 """
 

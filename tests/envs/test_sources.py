@@ -18,12 +18,14 @@ from sac_bench.algorithms import ALGORITHMS, Algorithm
 from sac_bench.envs import sources
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
+from sac_bench.evaluation import random_policy
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.execution.worker import Worker
 from sac_bench.spec.experiment import load
 from sac_bench.spec.includes import files
 from sac_bench.spec.run import RunSpec
+from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import Store
 from tests.conftest import small, tiny
 
@@ -151,6 +153,9 @@ def test_a_random_policy_is_measured_again_after_an_edit(here, lab):
     store, env = Store(lab / "results"), "gymnasium:lab/Reach-v0"
     measure = lambda: (measure_random_policies(store, [env]), json.loads(store.environment(env).read_text()))[1]
     assert measure()["return_mean"] == 10.0
+    path = store.environment(env)
+    write_json(path, {name: value for name, value in read_json(path).items() if name != "version"})
+    assert measure()["version"] == random_policy.VERSION  # what an earlier version of sac_bench measured
     (lab / "lab" / "scales.py").write_text("SCALE = 100.0\n")
     describe.cache_clear()
     importlib.reload(sys.modules["lab.scales"])

@@ -15,7 +15,8 @@ from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
 from sac_bench.evaluation import robustness
-from sac_bench.evaluation.robustness import MEASURING, MeasuredPolicy, entropy, measure
+from sac_bench.evaluation.random_policy import measured_random_policy
+from sac_bench.evaluation.robustness import MEASURING, MeasuredPolicy, entropy, measure, measurements
 from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
@@ -44,7 +45,7 @@ class SquaredAction(gymnasium.Env):
 
 
 class Echo(gymnasium.Env):
-    """Observes normal numbers of standard deviation 0.2 and a constant; reward: how far an action is from each, squared."""
+    """Observes 0.2 in half of the steps and -0.2 in the others, and a constant; reward: the squared distance to both."""
 
     observation_space = gymnasium.spaces.Box(-10, 10, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
@@ -58,7 +59,7 @@ class Echo(gymnasium.Env):
         return self._observe(), reward, False, False, {}
 
     def _observe(self):
-        self.seen = np.array([0.2 * self.np_random.standard_normal(), 0.5], np.float32)
+        self.seen = np.array([self.np_random.choice([-0.2, 0.2]), 0.5], np.float32)
         return self.seen.copy()
 
 
@@ -90,8 +91,9 @@ class Acting:
         return self._function(observation, noise)
 
 
-def measured(name, *policy, **options):
-    return MEASURING[name](MeasuredPolicy(Acting(*policy, **options)))
+def measured(name, env, function, algorithm="sac", random=None):
+    """The value of a measure, of a policy given as a function; random: of a random policy {name: value}."""
+    return MEASURING[name](MeasuredPolicy(Acting(env, function, algorithm), lambda of: random | {"of": of})).value
 
 
 def always(*action):
@@ -105,36 +107,86 @@ def test_known_loss_to_action_noise_which_is_in_units_of_the_bounds_and_clipped(
     density = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
     squared = 4 * np.clip(mean + 0.3 * z, -1, 1) ** 2
     expected, deviation = density @ squared, np.sqrt(density @ squared**2 - (density @ squared) ** 2)
-    assert measured("undisturbed", env, always(mean)) == LIMIT * 4 * mean**2
+    calm = LIMIT * 4 * mean**2
+    assert measured("undisturbed", env, always(mean)) == calm
     noisy = measured("action-noise", env, always(mean))
     assert noisy == pytest.approx(LIMIT * expected, abs=4 * deviation * math.sqrt(LIMIT / 10))
-    assert measured("lost-to-action-noise", env, always(mean)) == LIMIT * 4 * mean**2 - noisy
+    lost = measured("lost-to-action-noise", env, always(mean), random={"return_mean": -500.0})
+    assert lost == (calm - noisy) / (calm + 500)
 
 
-def test_known_loss_to_observation_noise_which_is_a_tenth_of_each_numbers_own_deviation():
+@pytest.mark.parametrize("size", [1.0, 3.0])
+def test_observation_noise_is_a_tenth_of_the_deviation_that_a_random_policy_observes(size):
     env, echo = register(Echo, LIMIT), lambda observation, noise: (observation, observation)
+    random = {"observation_std": [size, 0.0], "return_mean": -1.0}
     assert measured("undisturbed", env, echo) == 0
-    noisy = measured("observation-noise", env, echo)  # the constant has no noise
-    assert noisy == pytest.approx(LIMIT * (0.1 * 0.2) ** 2, rel=4 * math.sqrt(2 / LIMIT / 10))
-    assert measured("lost-to-observation-noise", env, echo) == -noisy
+    noisy = measured("observation-noise", env, echo, random=random)  # the constant has no noise
+    assert noisy == pytest.approx(LIMIT * (0.1 * size) ** 2, rel=4 * math.sqrt(2 / LIMIT / 10))
+    assert measured("lost-to-observation-noise", env, echo, random=random) == -noisy
+
+
+def test_all_policies_of_an_environment_get_the_same_observation_noise():
+    env, seen = register(SquaredAction, LIMIT), []
+
+    def watching(action):
+        return lambda observation, noise: (seen.append(observation), always(action)(observation, noise))[1]
+
+    for action in (0.1, 1.0):
+        measured("observation-noise", env, watching(action), random={"observation_std": [2.0]})
+    first, second = np.concatenate(seen).reshape(2, -1)
+    np.testing.assert_array_equal(first, second)
+    assert first.std() == pytest.approx(0.2, rel=0.1)
 
 
 def test_a_policy_that_ignores_everything_loses_nothing_to_what_it_observes():
-    assert measured("lost-to-observation-noise", "Pendulum-v1", always(0.3)) == 0
-    assert measured("lost-to-action-noise", "Pendulum-v1", always(0.3)) != 0
+    random = {"observation_std": [0.7, 0.7, 2.0], "return_mean": -9999.0}
+    assert measured("lost-to-observation-noise", "Pendulum-v1", always(0.3), random=random) == 0
+    assert measured("lost-to-action-noise", "Pendulum-v1", always(0.3), random=random) != 0
+
+
+@pytest.mark.parametrize("random", [200.0, 201.0, None])
+def test_without_a_gain_no_share_of_it_is_lost_and_the_reason_is_told(random):
+    policy = MeasuredPolicy(Acting(register(SquaredAction, LIMIT), always(0.5)), lambda env: {"return_mean": random})
+    value, reason = MEASURING["lost-to-action-noise"](policy)
+    assert math.isnan(value)
+    known = "nan" if random is None else f"{random:.1f}"
+    assert reason == f"no gain that could be lost: 200.0 undisturbed, and {known} by a random policy"
+
+
+def test_each_disturbance_is_measured_for_sampled_actions_too():
+    env, differing = register(SquaredAction, LIMIT), lambda seen, noise: (0 * noise + 0.5, 0 * noise + 1.0)
+    random = {"return_mean": 0.0}
+    assert measured("undisturbed", env, differing) == LIMIT * 4
+    assert measured("undisturbed-sampled", env, differing) == LIMIT * 4 * 0.5**2
+    noisy = measured("action-noise-sampled", env, differing)
+    assert noisy == pytest.approx(LIMIT * 4 * (0.5**2 + 0.3**2), rel=0.1)
+    lost = measured("lost-to-action-noise-sampled", env, differing, random=random)
+    assert lost == (LIMIT - noisy) / LIMIT < 0 < measured("lost-to-action-noise", env, differing, random=random)
+    sampled = {name.removesuffix("-sampled") for name in MEASURING if name.endswith("-sampled")}
+    assert sampled == {name for name in MUJOCO if not name.endswith("-sampled")}
+    assert MEASURING.keys() == ROBUSTNESS.keys()
+
+
+def test_what_a_loss_to_masses_is_a_share_of_is_the_gain_in_the_environment_whose_masses_change():
+    asked = []
+
+    def random(env):
+        asked.append(env)
+        return {"return_mean": -1.0}
+
+    MEASURING["lost-to-mass"](MeasuredPolicy(Acting("InvertedPendulum-v5", always(0.0)), random))
+    assert asked == ["gymnasium:InvertedPendulum-v5"]
 
 
 def test_known_returns_of_episodes_that_end_at_different_times():
     env = register(Lasting, LIMIT)
-    played = MeasuredPolicy(Acting(env, always(0.0))).played(robustness.CALM)
+    played = MeasuredPolicy(Acting(env, always(0.0)), random=dict).played(robustness.Conditions())
     pool = Pool(env, derived_seeds(0, "examination/environments", 0, 10))
     lasting = pool.reset()[:, 0]
     pool.close()
     np.testing.assert_array_equal(played.returns, lasting)
     np.testing.assert_array_equal(played.last, np.zeros((10, 1)))
     assert played.terminated.all()
-    observed = np.concatenate([np.arange(1, steps + 1) for steps in lasting])
-    np.testing.assert_allclose(played.deviation, [observed.std()])
 
 
 def test_an_algorithm_without_a_mean_action_is_examined_by_sampled_ones():
@@ -144,8 +196,8 @@ def test_an_algorithm_without_a_mean_action_is_examined_by_sampled_ones():
 
 
 def to_a_side(observation, noise):
-    """On along x, to where chance led first."""
-    x = np.where(np.abs(observation[:, :1]) < 0.7, noise[:, :1], observation[:, :1])
+    """On along x, from the origin to where chance leads."""
+    x = np.where(observation[:, :1] == 0, noise[:, :1], observation[:, :1])
     return np.concatenate([np.sign(x), 0 * x], axis=1), math.nan * noise
 
 
@@ -157,13 +209,36 @@ def staying(observation, noise):
     return 0 * noise, math.nan * noise
 
 
+def to_the_nearest_axis(observation, noise):
+    """Deterministic: on along the longer coordinate; from the origin, and so from no random start, along x alone."""
+    along_x = np.abs(observation[:, :1]) >= np.abs(observation[:, 1:])
+    axis = np.concatenate([along_x, ~along_x], axis=1)
+    return axis * np.where(observation < 0, -1.0, 1.0), math.nan * noise
+
+
 @pytest.mark.parametrize(
-    ("policy", "goals", "in_nats"), [(to_a_side, 2, math.log(2)), (ahead, 1, 0.0), (staying, 0, 0.0)]
+    ("policy", "goals", "in_nats"),
+    [(to_a_side, 2, math.log(2)), (ahead, 1, 0.0), (staying, 0, 0.0), (to_the_nearest_axis, 1, 0.0)],
 )
-def test_known_goals_of_sampled_actions(policy, goals, in_nats):
+def test_known_goals_of_sampled_actions_from_the_origin(policy, goals, in_nats):
     env = "gymnasium:MultiGoal-v0"
     assert measured("goals", env, policy) == goals
     assert measured("goal-entropy", env, policy) == pytest.approx(in_nats, abs=0.05)
+
+
+def test_modes_are_of_actions_that_are_sampled_at_the_origin():
+    asked = []
+
+    def to_four(observation, noise):
+        asked.append(observation)
+        x, y = noise.T
+        along_x = (x + y > 0)[:, None]
+        goal = np.concatenate([along_x * np.sign(x)[:, None], ~along_x * np.sign(x)[:, None]], axis=1)
+        return 0.7 * goal + 0.1 * noise[:, ::-1], math.nan * noise
+
+    assert measured("modes", "gymnasium:MultiGoal-v0", to_four) == 4
+    assert measured("modes", "gymnasium:MultiGoal-v0", ahead) == 1
+    np.testing.assert_array_equal(np.concatenate(asked), np.zeros((10_000, 2)))
 
 
 def test_known_entropies():
@@ -185,7 +260,7 @@ def made(root, env, run_seed=0, weights_seed=0):
     return Store(root), run
 
 
-MUJOCO = [name for name in MEASURING if not name.startswith("goal")]
+MUJOCO = [name for name, one in ROBUSTNESS.items() if one.requires != "goals"]
 
 
 @pytest.mark.thorough
@@ -201,14 +276,19 @@ def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
     finally:
         torch.set_num_threads(1)
     assert list(first) == MUJOCO
-    assert first == again
-    assert len(set(first.values())) == len(MUJOCO)
-    for name, (calm, disturbed) in {
-        "lost-to-action-noise": ("undisturbed", "action-noise"),
-        "lost-to-observation-noise": ("undisturbed", "observation-noise"),
-        "lost-to-mass": ("unchanged-mass", "mass"),
-    }.items():
-        assert first[name] == first[calm] - first[disturbed]
+    np.testing.assert_equal(first, again)
+    returns = [value for name, value in first.items() if ROBUSTNESS[name].unit == "return"]
+    assert len(set(returns)) == len(returns)
+    for policy in ("", "-sampled"):
+        for name, (calm, disturbed) in {
+            "lost-to-action-noise": ("undisturbed", "action-noise"),
+            "lost-to-observation-noise": ("undisturbed", "observation-noise"),
+            "lost-to-mass": ("unchanged-mass", "mass"),
+        }.items():
+            env = "Hopper-v5" if calm == "undisturbed" else "gymnasium:Hopper-v5"
+            undisturbed, random = first[calm + policy], measured_random_policy(store, env)["return_mean"]
+            lost = (undisturbed - first[disturbed + policy]) / (undisturbed - random)
+            np.testing.assert_equal(first[name + policy], lost if undisturbed > random else math.nan)
 
 
 def test_what_the_masses_are_compared_with_is_the_environment_undisturbed(tmp_path):
@@ -223,6 +303,7 @@ def test_a_value_is_kept_until_the_policy_or_the_definition_changes(tmp_path, mo
     first = measure(store, run.id, names)
     known = read_json(path)
     assert {name: entry["value"] for name, entry in known.items()} == first
+    assert {entry["reason"] for entry in known.values()} == {""}
     for entry in known.values():
         entry["value"] += 1
     write_json(path, known)
@@ -250,10 +331,20 @@ def test_start_states_are_the_runs_own(tmp_path):
     assert measure(store, run.id, ["undisturbed"]) != measure(store, other.id, ["undisturbed"])
 
 
+def test_a_share_without_a_gain_is_kept_with_its_reason(tmp_path, monkeypatch):
+    store, run = made(tmp_path, "InvertedPendulum-v5")
+    monkeypatch.setattr(robustness, "measured_random_policy", lambda store, env: {"return_mean": 1e6})
+    first = measurements(store, run.id, ["lost-to-action-noise"])
+    assert first["lost-to-action-noise"].reason.endswith(" and 1000000.0 by a random policy")
+    assert read_json(run.path / "robustness.json")["lost-to-action-noise"]["value"] is None
+    np.testing.assert_equal(measurements(store, run.id, ["lost-to-action-noise"]), first)
+
+
 def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_path):
     store, run = made(tmp_path, "Hopper-v5")
     run.end("diverged", steps=200)
     assert all(map(math.isnan, measure(store, run.id, MUJOCO).values()))
+    assert {one.reason for one in measurements(store, run.id, MUJOCO).values()} == {"the run diverged"}
     run.update(status="started")
     with pytest.raises(InputError, match=f"^run {run.id} cannot be measured: it has not finished$"):
         measure(store, run.id, MUJOCO)
@@ -312,7 +403,8 @@ def test_runs_on_the_multi_goal_task_are_examined_as_they_were_trained(command, 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     store = Store(tmp_path / "results")
     for run_id in store.run_ids():
-        values = measure(store, run_id, ["undisturbed", "goals", "goal-entropy"])
+        values = measure(store, run_id, ["undisturbed", "goals", "goal-entropy", "modes"])
         assert -30 * 110 < values["undisturbed"] < 0
         assert 0 <= values["goal-entropy"] <= math.log(4)
         assert values["goals"] in range(5)
+        assert values["modes"] in range(5)

@@ -4,13 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
 from sac_bench.envs.pool import describe
 from sac_bench.spec.run import RunSpec
-from sac_bench.training.evaluate import evaluate, random_returns
+from sac_bench.training.evaluate import evaluate, random_episodes
 from sac_bench.training.trainer import Trainer
+from tests.answers.probes import register
 from tests.conftest import tiny
 
 
@@ -46,9 +48,36 @@ def test_evaluation_of_a_member_does_not_depend_on_its_cohort():
 
 def test_random_policy_is_measured_from_fixed_seeds():
     env = describe("Pendulum-v1")
-    returns = random_returns(env, episodes=20)
-    np.testing.assert_array_equal(returns, random_returns(env, episodes=20))
-    assert -1800 < returns.mean() < -900  # about -1200
+    played, again = random_episodes(env, episodes=20), random_episodes(env, episodes=20)
+    np.testing.assert_array_equal(played.returns, again.returns)
+    np.testing.assert_array_equal(played.deviation, again.deviation)
+    assert -1800 < played.returns.mean() < -900  # about -1200
+
+
+class Counting(gymnasium.Env):
+    """Observes the step from 1000 on, and a constant. An episode ends after 3 to 12 steps."""
+
+    observation_space = gymnasium.spaces.Box(-2000, 2000, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.end = 0, int(self.np_random.integers(3, 13))
+        return self._observe(), {}
+
+    def step(self, action):
+        self.at += 1
+        return self._observe(), 1.0, self.at == self.end, False, {}
+
+    def _observe(self):
+        return np.array([1000 + self.at, 0.1], np.float32)
+
+
+def test_known_deviation_of_what_a_random_policy_observes():
+    played = random_episodes(describe(register(Counting, 50)), episodes=30)
+    observed = np.concatenate([np.arange(length) for length in played.returns])
+    np.testing.assert_allclose(played.deviation, [observed.std(), 0.0], rtol=1e-12)
+    assert played.deviation[1] == 0
 
 
 MEMORY = """
