@@ -35,7 +35,8 @@ from matplotlib.figure import Figure
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval, run_score
 from sac_bench.report.tables import markdown
 from sac_bench.results.load import load_results
-from sac_bench.spec.experiment import Experiment, load
+from sac_bench.spec.experiment import Experiment
+from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.variant import Variant
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS, catalogue
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from tests.mutations import BUGS
 
 ROOT = Path(__file__).parents[1]

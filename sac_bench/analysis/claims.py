@@ -97,7 +97,12 @@ class Comparison:
 
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     """Return one comparison per expectation and environment, then that of the growth, if the claim has one."""
-    untested = [_comparison(claim, one, results, env) for one in claim.expect for env in results.manifest.envs]
+    untested = [
+        _comparison(claim, one, results, env)
+        for one in claim.expect
+        for env in results.manifest.envs
+        if one.env in (None, env)
+    ]
     if claim.grows:
         untested.append(_growth(claim, results))
     tested = [one if one.is_testable else None for one in untested]
@@ -189,7 +194,7 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
     chosen_at_edge = edge(results.manifest, env, *dict.fromkeys(side.variant for side in sides))
     return Comparison(
         env=env,
-        expected=str(expected),
+        expected=str(replace(expected, env=None)),
         relation=expected.relation,
         label=" against ".join(dict.fromkeys(MEASURES[side.measure].label for side in sides)),
         a=Mean(a.mean(), len(a), worst[0]),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, scored_by, scores
-from sac_bench.analysis.statistics import largest_fall, run_score
+from sac_bench.analysis.statistics import area_score, largest_fall, run_score
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
 
@@ -27,6 +27,8 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         table = _of(scores(results), side, env)
         values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
         return (values - values.median()).abs()
+    if side.measure == "early":
+        return _early(results, side, env)
     if side.measure == "adaptation":
         return _adaptation(results, side, env)
     if side.measure.startswith("gradient_variance"):  # also that of old results
@@ -103,6 +105,16 @@ def _scores(results: Results, side: Side, env: str) -> pd.Series:
     policy = "sample" if side.measure == "sampled" else None
     column = "area" if side.measure == "area" else "score"
     return _of(scores(results, policy), side, env).set_index("seed")[column].dropna()
+
+
+def _early(results: Results, side: Side, env: str) -> pd.Series:
+    """Return the mean returns over the first quarter of the steps of runs with scores."""
+    steps = equal_steps(results.manifest)[env, side.variant] // 4
+    evaluations = policy_rows(_of(results.evaluations, side, env), scored_by(results.manifest, side.variant))
+    by_seed = dict(list(evaluations.groupby("seed"))) if len(evaluations) else {}
+    seeds = _scores(results, side, env).index
+    curves = {seed: curve_to(by_seed.get(seed, evaluations[:0]), steps) for seed in seeds}
+    return pd.Series({seed: area_score(*curve) for seed, curve in curves.items() if len(curve[0])}, dtype=float)
 
 
 def _adaptation(results: Results, side: Side, env: str) -> pd.Series:

@@ -110,8 +110,8 @@ def _counts(states: list[_State]) -> str:
 def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
     """Return an experiment's name, runs and whether it is superseded: as last run, or from its file if it never was."""
     from sac_bench.results.manifest import FILE
-    from sac_bench.spec.experiment import load
     from sac_bench.spec.includes import find
+    from sac_bench.spec.load import load
 
     if (results / name / FILE).exists():
         from sac_bench.results.load import load_results

@@ -14,7 +14,7 @@ from sac_bench.results import standings
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.results.versions import superseded
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.spec.toml import read
 from sac_bench.tuning import study as studies
 

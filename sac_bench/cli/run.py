@@ -71,8 +71,9 @@ def run(
         from sac_bench.report import run as running
         from sac_bench.results import tensorboard as events
         from sac_bench.results.collect import runs_of
-        from sac_bench.spec.experiment import ExperimentGroup, load
+        from sac_bench.spec.experiment import ExperimentGroup
         from sac_bench.spec.includes import files as experiment_files
+        from sac_bench.spec.load import load
         from sac_bench.store.status import ENDED
         from sac_bench.store.store import Store
 

@@ -18,8 +18,9 @@ from sac_bench.report.page import Page
 from sac_bench.results.collect import collect
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
-from sac_bench.spec.experiment import Experiment, ExperimentGroup, load
+from sac_bench.spec.experiment import Experiment, ExperimentGroup
 from sac_bench.spec.includes import find
+from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 
 Pages = dict[str, Page | str]

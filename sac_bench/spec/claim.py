@@ -24,14 +24,18 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Expectation:
-    """`a > b`: a is more. `a >= b`: a is not less by the margin. `a ~ b`: they differ by less than the margin."""
+    """`a > b`: a is more. `a >= b`: a is not less by the margin. `a ~ b`: they differ by less than the margin.
+
+    `env`: the only environment in which this is expected; None: in all.
+    """
 
     a: Side
     relation: Relation
     b: Side
+    env: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.a} {self.relation} {self.b}"
+        return f"{self.a} {self.relation} {self.b}" + (f" on {self.env}" if self.env else "")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ def parse_claim(
             raise InputError(f"{key}: is required with claim")
     expected = tuple(expectation(text, variants) for text in expect)
     for one in expected:
-        _check_measures(one, margin, envs)
+        if one.env is not None and one.env not in envs:
+            raise InputError(f"expect: {str(one)!r}: {one.env} must be one of envs{nearest(one.env, envs)}")
+        _check_measures(one, margin, [one.env] if one.env else envs)
     if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
         raise InputError(f"grows: {', '.join(grows)}: must be two of envs, the easier first")
     if grows and not MEASURES[expected[0].a.measure].has_margin_of_claim:
@@ -134,16 +140,29 @@ def robustness_measures(claim: Claim | None) -> dict[str, list[str]]:
 
 
 def expectation(text: str, variants: Collection[str]) -> Expectation:
-    """Parse "a > b", where a side is `variant` or `variant:measure`. Raises InputError for anything else."""
+    """Parse "a > b" or "a > b on ENV", where a side is `variant` or `variant:measure`.
+
+    Raises InputError for anything else.
+    """
     parts = text.split()
-    if len(parts) != 3 or parts[1] not in (">", ">=", "~", "<", "<="):
-        raise InputError(f'expect: {text!r}: must be "a > b", "a >= b" or "a ~ b" of two variants, with spaces')
+    is_complete = len(parts) == 3 or (len(parts) == 5 and parts[3] == "on")
+    if not is_complete or parts[1] not in (">", ">=", "~", "<", "<="):
+        raise InputError(
+            f'expect: {text!r}: must be "a > b", "a >= b" or "a ~ b" of two variants, with spaces, or "a > b on ENV"'
+        )
     a, b = (_side(part, variants) for part in (parts[0], parts[2]))
     if a == b:
         raise InputError(f"expect: {text!r}: both sides are the same")
     if parts[1].startswith("<"):
         a, b = b, a
-    return Expectation(a, parts[1].replace("<", ">"), b)  # type: ignore[arg-type]
+    relation = parts[1].replace("<", ">")
+    return Expectation(a, relation, b, parts[4] if len(parts) == 5 else None)  # type: ignore[arg-type]
+
+
+def is_on(text: str, envs: Collection[str]) -> bool:
+    """Return whether an expectation is about one of the environments: it names none, or one of them."""
+    _, named, env = text.rpartition(" on ")
+    return not named or env in envs
 
 
 def _side(text: str, variants: Collection[str]) -> Side:

@@ -117,6 +117,7 @@ MEASURES = {
     "score": Measure("score"),
     "sampled": Measure("score of sampled actions"),
     "area": Measure("mean return over the whole curve"),
+    "early": Measure("mean return over the first quarter of the curve"),
     "adaptation": Measure("mean return over the whole curve minus that before the first step"),
     "relative_spread": Measure(
         "distance of a seed's score from the median seed's, in gains of the variant itself", GAINS, 0.1

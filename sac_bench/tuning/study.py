@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
-from sac_bench.spec import experiment as experiments
-from sac_bench.spec.experiment import NAME, RESERVED, Experiment
+from sac_bench.spec import load as experiments
+from sac_bench.spec.experiment import Experiment
+from sac_bench.spec.load import NAME, RESERVED
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
 from sac_bench.spec.toml import located, merged, read, validate

@@ -8,7 +8,7 @@ from sac_bench.errors import InputError
 from sac_bench.report.tables import final_performance
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.choose import Choice
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from tests.made_up import manifest_of, results_of
 
 FILE = """

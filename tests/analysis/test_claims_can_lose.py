@@ -9,13 +9,13 @@ import pytest
 from sac_bench.algorithms import ALGORITHMS, gradients
 from sac_bench.algorithms.metric import names
 from sac_bench.analysis.claims import comparisons, verdict
-from sac_bench.spec.experiment import load
 from sac_bench.spec.includes import files
+from sac_bench.spec.load import load
 from sac_bench.spec.measures import MEASURES, ROBUSTNESS
 from tests.made_up import results_of
 
 CLAIMS = files([Path(__file__).parents[2] / "experiments" / "claims"])
-CURVES = ("score", "area", "sampled")
+CURVES = ("score", "area", "adaptation", "early", "sampled")
 STABILITY = {"relative_spread": 0.02, "largest_fall": 0.02}
 """{measure: its lowest value}; each rank adds 0.2."""
 
@@ -26,23 +26,24 @@ def loaded(path, quick):
 
 
 def group_of(side):
-    """Return what is made up as one: a score and an area are the same on a curve without slope."""
-    return side.variant, {"score": "curve", "area": "curve"}.get(side.measure, side.measure)
+    """Return what is made up as one: score, area and adaptation rank alike on curves that begin at 0."""
+    return side.variant, "curve" if side.measure in ("score", "area", "adaptation") else side.measure
 
 
-def ranks(claim, true):
+def ranks(claim, true, env):
     """Return {group: its rank}, so that every a-side ranks above its b-side if the claim is true, else below.
 
     The sides of `a ~ b` rank the same if it is true.
     """
     same, above = {}, []
-    for one in claim.expect:
+    expected = [one for one in claim.expect if one.env in (None, env)]
+    for one in expected:
         a, b = group_of(one.a), group_of(one.b)
         if one.relation == "~" and true:
             same[b] = a
         else:
             above.append((a, b) if true else (b, a))
-    rank = {group_of(side): 0 for one in claim.expect for side in (one.a, one.b)}
+    rank = {group_of(side): 0 for one in expected for side in (one.a, one.b)}
     for _ in rank:
         for high, low in above:
             rank[high] = max(rank[high], rank[low] + 1)
@@ -55,19 +56,21 @@ def ranks(claim, true):
 def made_up(experiment, true):
     """Return results of an experiment in which its claim is clearly true, or in which it is clearly false.
 
-    At most two of its environments, for speed, and those in which the difference should grow.
+    At most two of its environments, for speed, and those that the claim names.
     """
-    claim, rank = experiment.claim, ranks(experiment.claim, true)
+    claim = experiment.claim
     used = {side.measure for one in claim.expect for side in (one.a, one.b)}
     unknown = used - {*CURVES, *STABILITY, "weak_seed", *names(gradients.VARIANCES), *ROBUSTNESS}
     assert not unknown, f"make up runs for {unknown}, too"
     seeds = range(40 if "weak_seed" in used else 6)  # a share of seeds requires more of them
-    envs = tuple(dict.fromkeys((*experiment.envs[:2], *(claim.grows or ()))))
+    named = [one.env for one in claim.expect if one.env]
+    envs = tuple(dict.fromkeys((*experiment.envs[:2], *(claim.grows or ()), *named)))
+    rank = {env: ranks(claim, true, env) for env in envs}
     runs, evaluations, training, robustness = [], [], [], []
     for variant, env, seed in product(experiment.variants.values(), envs, seeds):
         steps = variant.steps[env]
         labels = {"run_id": f"{variant.name} {env} {seed}", "variant": variant.name, "env": env, "seed": seed}
-        ranked = {name: rank.get((variant.name, name), 0) for name in ("curve", *MEASURES)}
+        ranked = {name: rank[env].get((variant.name, name), 0) for name in ("curve", *MEASURES)}
         noise = 1 + seed % 3 / 100
         variances = {name: 10 ** (ranked[name] + noise) for name in names(gradients.VARIANCES)}
         runs.append(labels | {"status": "finished", "steps": steps, "target_steps": steps})
@@ -75,8 +78,11 @@ def made_up(experiment, true):
         for policy, name in {"sample": "sampled", ALGORITHMS[variant.algorithm].scored_by: "curve"}.items():
             harder = claim.grows and env == claim.grows[1]
             level = 1000 * (1 + (8 if harder else 1) * ranked[name])  # differences are larger in the harder environment
-            for at, value in zip((0.25, 0.5, 0.75, 1), curve(ranked, seed, noise), strict=True):
-                evaluations.append(labels | {"step": int(at * steps), "policy": policy, "return_mean": level * value})
+            returns = [level * value for value in curve(ranked, seed, noise)]
+            if "early" in used:
+                returns[0] = 100 * (1 + ranked["early"]) * noise
+            for at, value in zip((0, 0.25, 0.5, 0.75, 1), (0.0, *returns), strict=True):
+                evaluations.append(labels | {"step": int(at * steps), "policy": policy, "return_mean": value})
         for name in used & set(ROBUSTNESS):
             value = 10 * (MEASURES[name].margin or 100) * noise * (1 + ranked[name])
             robustness.append(labels | {"measure": name, "value": value})

@@ -22,8 +22,8 @@ from sac_bench.evaluation import random_policy
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.execution.worker import Worker
-from sac_bench.spec.experiment import load
 from sac_bench.spec.includes import files
+from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import Store

@@ -12,7 +12,7 @@ from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.engine import _exception
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 from sac_bench.training.random import derived_seeds
 from tests.conftest import small

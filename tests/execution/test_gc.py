@@ -9,7 +9,7 @@ from sac_bench.execution import gc
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.results.collect import collect
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.store import locks
 from sac_bench.store.atomic import BESIDE
 from sac_bench.store.store import Store

@@ -9,7 +9,7 @@ from sac_bench.errors import InputError
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.cost import duration
 from sac_bench.execution.plan import make_plan, superseded, write
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.status import device_kinds
 from sac_bench.store.store import Store

@@ -8,7 +8,7 @@ from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, members, release, write
 from sac_bench.execution.split import split_cohort
 from sac_bench.execution.worker import Worker
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 from sac_bench.training.replay import rows_of
 from tests.conftest import EXPERIMENT

@@ -19,7 +19,7 @@ from sac_bench.results.collect import collect, conditions
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import RandomPolicy, load_manifest, write_manifest
 from sac_bench.spec.claim import Claim
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
 from sac_bench.tuning.training import random_returns

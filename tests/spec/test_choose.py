@@ -4,7 +4,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 
 FILE = """
 name = "tuned"

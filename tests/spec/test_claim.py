@@ -5,8 +5,9 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.results.manifest import ClaimRecord
 from sac_bench.spec.claim import Claim, Side, expectation
-from sac_bench.spec.experiment import ExperimentGroup, load
+from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.includes import files
+from sac_bench.spec.load import load
 
 VARIANTS = ("sac", "one-q", "tau=0.1")
 

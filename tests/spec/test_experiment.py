@@ -9,8 +9,8 @@ import torch
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.analysis.verdicts import MIN_SEEDS
 from sac_bench.errors import InputError
-from sac_bench.spec.experiment import load
 from sac_bench.spec.includes import files
+from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec, digest
 from tests.conftest import EXPERIMENT, tiny
 
@@ -193,7 +193,7 @@ def test_reward_scale_is_swept_with_a_fixed_temperature():
 def test_shipped_claims_are_valid_at_both_settings(path):
     full, quick = load(path), load(path, quick=True)
     assert (full.name, quick.name) == (path.stem, f"{path.stem}-quick")
-    assert full.claim.expect == quick.claim.expect
+    assert set(quick.claim.expect) <= set(full.claim.expect)
     assert full.claim.words.endswith(".")
     assert "arXiv" in full.claim.source
     assert min(len(full.seeds), len(quick.seeds)) >= MIN_SEEDS

@@ -16,7 +16,7 @@ from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.warm_start import read, settle
 from sac_bench.results.collect import collect
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 from sac_bench.training.evaluate import evaluate

@@ -12,7 +12,7 @@ from sac_bench.execution.checkpoint import CohortDirectory, state_of
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.warm_start import q_bound
 from sac_bench.results.collect import collect
-from sac_bench.spec.experiment import load
+from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.status import exploded_at
 from sac_bench.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.execution import gc
 from sac_bench.results.load import load_results
-from sac_bench.spec.experiment import load as load_experiment
+from sac_bench.spec.load import load as load_experiment
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 from sac_bench.tuning import report

@@ -1,0 +1,271 @@
+"""Reads an experiment file and resolves its variants. Every input error is reported here, in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sac_bench.envs.checking import check
+from sac_bench.errors import InputError, nearest
+from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
+from sac_bench.spec.claim import Claim, is_on, parse_claim
+from sac_bench.spec.experiment import Experiment
+from sac_bench.spec.includes import tables
+from sac_bench.spec.overrides import MAX_STEPS, Overrides
+from sac_bench.spec.toml import located, validate
+from sac_bench.spec.variant import Variant, check_steps
+from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
+RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
+MAX_SEED = 2**32 - 1
+MAX_RUNS = 10_000
+
+
+class _File(BaseModel):
+    """The tables and keys of an experiment file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+    question: str = ""
+    algorithm: str = "sac"
+    envs: Annotated[list[str], Field(min_length=1)]
+    seeds: int | list[int] = 3
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
+    reference: str | None = None
+    success_return: float | None = None
+    base: dict[str, Any] = {}
+    on: dict[str, dict[str, Any]] = {}
+    variants: dict[str, dict[str, Any]] = {}
+    sweep: dict[str, list[Any] | dict[str, list[Any]]] = {}
+    choose: ChooseTable | None = None
+    claim: str = ""
+    source: str = ""
+    refuted_by: str = ""
+    expect: str | list[str] = []
+    margin: Annotated[float, Field(gt=0)] | None = None
+    grows: tuple[str, str] | None = Field(None, strict=False)
+
+
+def load(
+    path: str | Path,
+    *,
+    seeds: int | None = None,
+    steps: int | None = None,
+    envs: Sequence[str] = (),
+    variants: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    name: str | None = None,
+    quick: bool = False,
+    mix_devices: bool = False,
+) -> Experiment:
+    """Read an experiment file and apply the command line's options; InputError for invalid input."""
+    path = Path(path)
+    where = str(path)
+    table, known_envs = tables(path, quick)
+    options = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
+    table |= {key: value for key, value in options.items() if value is not None}
+    if "space" in table and "trials" in table:
+        raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
+    file = validate(_File, table, where)
+    if not NAME.fullmatch(file.name):
+        raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
+    if file.name.lower() in RESERVED:  # some file systems ignore case
+        raise InputError(f"{where}: name: {file.name!r} is reserved for a folder of the store; choose another")
+    seed_numbers = seed_list(file.seeds, where)
+    lists = [values for _, _, values in _sweeps(file)]
+    count = len(file.envs) * len(seed_numbers) * max(1, len(file.variants) + sum(map(len, lists)))
+    if count > MAX_RUNS:
+        raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; the maximum is {MAX_RUNS:,}")
+    for i, env in enumerate(file.envs):
+        with located(f"{where}: envs"):
+            check(env)
+        if env in file.envs[:i]:
+            raise InputError(f"{where}: envs: {env!r} is duplicated")
+    starts = tables_of(file.variants, where)
+    all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
+    overrides = Overrides(
+        where,
+        file.algorithm,
+        file.steps,
+        file.base,
+        file.on,
+        settings,
+        file.variants,
+        all_envs,
+        None if envs else [*all_envs, *known_envs],
+    )
+    recipes = _recipes(file, overrides, where)
+    unlinked = {one.name: one.resolved(overrides, one.name, {}) for one in recipes}
+    choose = _choose(file.choose, recipes, overrides, seed_numbers, where) if file.choose else None
+    resolved = link_parents(unlinked, file.envs, steps, where)
+    claim = _claim(file, resolved, envs, where)
+    reference = next(iter(resolved)) if file.reference is None else file.reference
+    if reference not in resolved:
+        raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
+    if variants:
+        for requested in variants:
+            if requested not in resolved:
+                hint = nearest(requested, resolved)
+                raise InputError(f"{where}: no variant {requested!r}{hint}; available: {', '.join(resolved)}")
+        resolved = {n: v for n, v in resolved.items() if n in variants}
+        choose = choose and choose.of(variants)
+        claim = None if claim and not claim.variants() <= set(resolved) else claim  # not all of its runs are requested
+        reference = reference if reference in resolved else next(iter(resolved))
+    for key in overrides.unused_settings({v.algorithm for v in resolved.values()}):
+        raise InputError(f"--set {key}: none of the requested variants has this option")
+    if steps is not None:  # the command line's steps apply to all
+        resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
+        choose = choose and choose.with_steps(steps)
+    for variant in resolved.values() if choose is None else choose.variants():
+        check_steps(variant, where)
+    loaded = Experiment(
+        name=file.name,
+        question=file.question or file.claim,
+        envs=tuple(file.envs),
+        seeds=seed_numbers,
+        steps=file.steps,
+        reference=reference,
+        variants=resolved,
+        success_return=file.success_return,
+        source=where,
+        overrides=tuple(settings),
+        claim=claim,
+        choose=choose,
+        mix_devices=mix_devices,
+    )
+    if starts:
+        own_runs = replace(loaded, seeds=seed_numbers[:1]).runs()
+        with located(where):
+            all_runs = with_parents(own_runs)
+        for variant, _ in all_runs[len(own_runs) :]:
+            check_steps(variant, where)
+    return loaded
+
+
+def _claim(file: _File, variants: Mapping[str, Variant], envs: Sequence[str], where: str) -> Claim | None:
+    """Return the file's claim, if any; of a claim about other environments than the command line's `envs`, the rest."""
+    expect = [file.expect] if isinstance(file.expect, str) else file.expect
+    kept = [text for text in expect if not envs or is_on(text, envs)]
+    if expect and not kept:
+        return None
+    grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None
+    with located(where):
+        return parse_claim(file.claim, file.source, file.refuted_by, kept, file.margin, grows, variants, file.envs)
+
+
+def _reference(file: _File) -> str:
+    """Return the name of the reference: the key, or else the first variant."""
+    return next(iter(file.variants), "") if file.reference is None else file.reference
+
+
+def _sweeps(file: _File) -> list[tuple[str, str, list[Any]]]:
+    """Return (variant, option, values) of [sweep], which is of the reference, and of all [sweep.VARIANT]."""
+    tables = {key: values for key, values in file.sweep.items() if isinstance(values, dict)}
+    own = {key: values for key, values in file.sweep.items() if isinstance(values, list)}
+    return [
+        (base, key, values)
+        for base, table in {_reference(file): own, **tables}.items()
+        for key, values in table.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """The tables that make a variant: its own or, for a point of a sweep, those of `base`, and option and value."""
+
+    name: str
+    table: str
+    changes: dict[str, Any]
+    sweep: tuple[str, Any] | None = None
+    base: str | None = None
+
+    def resolved(self, overrides: Overrides, name: str, options: Options, by: str = "[sweep]") -> Variant:
+        """Return the variant under a name, with more options that take precedence."""
+        point = dict([self.sweep]) if self.sweep else {}
+        made = overrides.resolve(self.table, self.changes, point | options, by)
+        swept = None
+        if self.sweep and isinstance(self.sweep[1], (int, float)) and not isinstance(self.sweep[1], bool):
+            swept = (self.sweep[0], float(self.sweep[1]))
+        return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base)
+
+
+def _recipes(file: _File, overrides: Overrides, where: str) -> list[_Recipe]:
+    """Return the recipes of the variants of [variants] and [sweep], or of one variant of [base] alone."""
+    recipes = [_Recipe(name, f"[variants.{name}]", changes) for name, changes in file.variants.items()]
+    for base, key, values in _sweeps(file):
+        is_reference = base == _reference(file)
+        place = "[sweep]" if is_reference else f"[sweep.{base}]"
+        if not is_reference and base not in file.variants:
+            raise InputError(f"{where}: {place}: no variant {base!r}{nearest(base, file.variants)}")
+        table, changes = f"[variants.{base}]", file.variants.get(base, {})
+        overrides.check([key], overrides.algorithm(changes, table), place)
+        prefix, of = ("", None) if is_reference else (f"{base}+", base)
+        recipes += [_Recipe(f"{prefix}{key}={_label(value)}", table, changes, (key, value), of) for value in values]
+    recipes = recipes or [_Recipe(file.algorithm, "[base]", {})]
+    names = [one.name for one in recipes]
+    for i, one in enumerate(recipes):
+        place = "[sweep]" if one.sweep else one.table
+        if not NAME.fullmatch(one.name):
+            raise InputError(f"{where}: {place}: {one.name!r} is not a plain name")
+        if one.name in names[:i]:
+            raise InputError(f"{where}: {place}: the variant {one.name!r} is duplicated")
+    return recipes
+
+
+def _choose(
+    table: ChooseTable, recipes: Sequence[_Recipe], overrides: Overrides, seeds: Sequence[int], where: str
+) -> Choose:
+    """Return the candidates of all variants, given the seeds of the comparison."""
+    if isinstance(table.seeds, int):
+        chosen_by = tuple(FIRST_SEED + seed for seed in seed_list(table.seeds, f"{where}: [choose]"))
+    else:
+        chosen_by = seed_list(table.seeds, f"{where}: [choose]")
+    if common := sorted(set(chosen_by) & set(seeds)):
+        raise InputError(f"{where}: [choose] seeds: {common[0]} is also a seed of the comparison; use other seeds")
+    candidates = {}
+    combined = grids(table, [one.name for one in recipes], where)
+    for one in recipes:
+        if "start" in one.changes:
+            raise InputError(f"{where}: [choose]: {one.name!r} has a warm start, which [choose] does not support")
+        own = f"[choose.variants.{one.name}]" if one.name in table.variants else "[choose.base]"
+        made = []
+        for options in combined[one.name]:
+            name = "+".join([one.name, *(f"{key}={_label(value)}" for key, value in options.items())])
+            if not NAME.fullmatch(name):
+                raise InputError(f"{where}: {own}: {name!r} is not a plain name")
+            variant = one.resolved(overrides, name, options, own)
+            made.append(Candidate(replace(variant, swept=None, sweep_of=None), options))
+        candidates[one.name] = tuple(made)
+    return Choose(chosen_by, candidates)
+
+
+def _label(value: Any) -> str:
+    """Return a swept value as it appears in the variant's name."""
+    if isinstance(value, list):
+        return "x".join(map(_label, value))
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:
+    """Return the seeds of a file, which gives a list, or a number n for 0 to n - 1; InputError for invalid ones."""
+    if isinstance(seeds, int):
+        if not 1 <= seeds <= MAX_RUNS:
+            raise InputError(f"{where}: seeds: must be between 1 and {MAX_RUNS}, not {seeds}")
+        return tuple(range(seeds))
+    if not seeds:
+        raise InputError(f"{where}: seeds: the list is empty")
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise InputError(f"{where}: seeds: {seed} must be between 0 and {MAX_SEED}")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"{where}: seeds: a seed is duplicated")
+    return tuple(seeds)
