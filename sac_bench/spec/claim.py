@@ -119,11 +119,8 @@ def _check_measures(one: Expectation, margin: float | None, envs: Collection[str
     a, b = (MEASURES[side.measure] for side in sides)
     if a.unit != b.unit:
         raise InputError(f"expect: {str(one)!r}: compares measures of different units: {a.unit} and {b.unit}")
-    if one.relation != ">" and not a.margin:
-        if not a.has_margin_of_claim:
-            raise InputError(f"expect: {str(one)!r}: must use '>', because {one.a.measure} has no margin")
-        if not margin:
-            raise InputError(f"expect: {str(one)!r}: margin is required with {one.relation!r}")
+    if one.relation != ">" and not a.margin and not margin:
+        raise InputError(f"expect: {str(one)!r}: margin is required with {one.relation!r}")
     for name in {side.measure for side in sides} & set(ROBUSTNESS):
         for env in envs:
             check_robustness([name], env)

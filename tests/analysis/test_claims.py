@@ -11,6 +11,7 @@ from sac_bench.analysis.claim_words import grid, outcome_name, outcome_text, sen
 from sac_bench.analysis.claims import Comparison, Mean, comparisons, outcome_of, p_against, p_for, verdict
 from sac_bench.analysis.measures import measured, without_value
 from sac_bench.analysis.statistics import unpaired
+from sac_bench.spec.choose import Choice
 from sac_bench.spec.claim import Claim, Side, expectation
 from tests.made_up import results_of
 
@@ -210,7 +211,7 @@ def test_ten_seeds_without_a_weak_one_do_not_show_that_there_are_none():
         ("a:goal-entropy >= b:goal-entropy", 0.2),
         ("a:gradient_variance_reparameterised ~ b:gradient_variance_reparameterised", 0.3),
         ("a:largest_fall ~ b:largest_fall", 0.1),
-        ("a:lost-to-mass > b:lost-to-mass", None),
+        ("a:lost-to-mass > b:lost-to-mass", 0.1),
     ],
 )
 def test_measures_that_are_no_returns_have_their_own_margins(expect, margin):
@@ -245,6 +246,31 @@ def test_areas_and_runs_that_diverged():
     assert area[2] == 0  # as a random policy
     assert 3 not in area.index
     assert 2 not in measured(results, Side("a", "gradient_variance_likelihood_ratio"), "Hopper-v5").index
+
+
+def test_an_expectation_on_one_environment_is_compared_there_alone():
+    finals = {("a", env): 100 + NOISE for env in ("Hopper-v5", "Ant-v5")} | {
+        ("b", env): NOISE for env in ("Hopper-v5", "Ant-v5")
+    }
+    claim = Claim("", "", (expectation("a > b on Ant-v5", "ab"),), 0.1)
+    (one,) = comparisons(claim, made_up(finals, envs=("Hopper-v5", "Ant-v5")))
+    assert (one.env, one.expected, one.outcome) == ("Ant-v5", "a > b", "as claimed")
+
+
+def test_early_is_the_first_quarter_of_the_curve():
+    results = made_up({("a", "Hopper-v5"): 100 + NOISE}, statuses={("a", 2): "diverged", ("a", 3): "failed"})
+    early = measured(results, Side("a", "early"), "Hopper-v5")
+    assert set(early.index) == {0, 1, 2, 4, 5}
+    assert early[0] == 0  # the evaluation before training is the only one
+
+
+def test_a_side_that_chose_the_edge_of_its_grid_has_no_outcome():
+    results = made_up({("a", "Hopper-v5"): 100 + NOISE, ("b", "Hopper-v5"): NOISE})
+    at_edge = Choice(variant="b", env="Hopper-v5", options={"tau": 0.1}, at_edge=("tau",), candidates=(), seeds=(9,))
+    claim = Claim("", "", (expectation("a > b", "ab"),), 0.1)
+    assert verdict(comparisons(claim, results)) == "supported"
+    chosen = replace(results, manifest=results.manifest.model_copy(update={"choices": (at_edge,)}))
+    assert verdict(comparisons(claim, chosen)) == "no verdict: tau = 0.1 of `b` is at the edge of its grid"
 
 
 def test_a_better_start_alone_is_no_better_adaptation():

@@ -149,6 +149,16 @@ def test_growth_is_dropped_where_not_both_its_environments_are_asked_for(folder)
     assert load(folder / "qs.toml", envs=["Ant-v5"]).claim.grows is None
 
 
+def test_an_expectation_may_be_about_one_environment(folder):
+    text = CLAIM.replace("sac >= one-q:sampled", "sac ~ one-q on Ant-v5").split("[quick]")[0]
+    (folder / "qs.toml").write_text(text)
+    everywhere, in_one = load(folder / "qs.toml").claim.expect
+    assert (everywhere.env, in_one.env, str(in_one)) == (None, "Ant-v5", "sac ~ one-q on Ant-v5")
+    assert load(folder / "qs.toml", envs=["Hopper-v5"]).claim.expect == (everywhere,)
+    (folder / "qs.toml").write_text(text.replace('"sac > one-q", ', "").replace("grows", "# grows"))
+    assert load(folder / "qs.toml", envs=["Hopper-v5"]).claim is None
+
+
 def test_bad_input_a_common_part_with_another(folder):
     (folder / "_common.toml").write_text('common = "other.toml"\n' + COMMON)
     with pytest.raises(InputError, match=r"_common.toml: common: an included file cannot include another"):
@@ -186,11 +196,8 @@ def test_what_several_experiments_share_is_one_run(folder):
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Ant-v5", "Ant-v5"]', "must be two of envs"),
         ("sac > one-q", "sac:weak_seed > one-q:weak_seed", "grows: requires a first expectation of returns"),
         ("sac >= one-q:sampled", "sac:spread > one-q:spread", "spread is only for old results; use relative_spread"),
-        (
-            "sac >= one-q:sampled",
-            "sac:lost-to-action-noise >= one-q:lost-to-action-noise",
-            "must use '>', because lost-to-action-noise has no margin",
-        ),
+        ("sac >= one-q:sampled", "sac >= one-q on Hoper-v5", "must be one of envs; did you mean 'Hopper-v5'?"),
+        ("sac >= one-q:sampled", "sac >= one-q in Hopper-v5", 'or "a > b on ENV"'),
         ("_common.toml", "_comon.toml", "no such file; did you mean '_common.toml'?"),
     ],
 )
