@@ -13,13 +13,13 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	oracle docs lint clean
 
 help:
-	@echo "make ablation              five axes of SAC with small networks: minutes on a laptop"
+	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
 	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
-	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: minutes on a laptop"
+	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"
 	@echo "make sac-settings          the settings that the papers call SAC"
-	@echo "make claims-quick          twenty published claims about SAC, each with a verdict, small networks: 1 to 1.5 hours"
+	@echo "make claims-quick          23 claims about SAC, each with a verdict, small networks: 2 to 3 hours"
 	@echo "make claims                the same at full size: months on a laptop"
 	@echo "                           (one claim: sac-bench run experiments/claims/X.toml)"
 	@echo "make redq                  REDQ and DroQ, 20 updates per step, as configurations of SAC: days"

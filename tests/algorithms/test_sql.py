@@ -18,7 +18,6 @@ from tests.algorithms.problem import A, B, D, Problem, network, vector
 from tests.conftest import TINY
 from tests.training.members import cohort, train
 from tests.training.test_cohort import OPTIMIZER, SWITCHED
-from tests.training.test_compiled import assert_compiled_is_eager
 
 
 def tiny(**overrides):
@@ -285,9 +284,3 @@ def test_a_cohorts_member_of_any_number_is_its_single_run(structure):
             torch.testing.assert_close(ours[m], single[0], rtol=0, atol=1e-9)
         learned = tree_leaves((together.state["params"]["actor"], together.state["target"]))
         assert all(torch.equal(leaf[m], leaf[0]) for leaf in learned) == (m == 0)
-
-
-@pytest.mark.slow
-def test_compiled_is_eager():
-    torch.compiler.reset()
-    assert_compiled_is_eager([tiny(), tiny(particles_in="presquash", target_period=2)], (3, 2), updates=6)
