@@ -21,8 +21,8 @@ RULES = (
     "one seed of each kind added. Holm's correction is over all comparisons, separately for the tests for and against "
     f"the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): n seeds per side would "
     "decide at 80% power if the observed difference and spread were the true ones. Gain: the reference's mean score "
-    "minus a random policy's, taken as known; `relative_spread` and `largest_fall` are in gains of each variant "
-    "itself, also taken as known. Margin: for returns, the claim's share of the gain; other measures have their own. "
+    "minus a random policy's. `relative_spread` and `largest_fall` are in gains of each variant itself. Tests treat "
+    "gains as exact. Margin: for returns, the claim's share of the gain; other measures have their own. "
     "Worst: the lowest score of a side's runs. r: Pearson's correlation of the sides over shared seeds. By pairs: the "
     "paired interval, which takes this correlation into account but has fewer degrees of freedom."
 )

@@ -132,9 +132,9 @@ def note(manifest: Manifest) -> str:
             continue
         at = equal_steps(manifest)[env, manifest.reference]
         everybody = all(at in evaluated_at(manifest, env, name) for name in manifest.variants)
-        reason = "the most that all were evaluated at" if everybody else "where the shortest trainings end"
+        reason = "the last at which all variants were evaluated" if everybody else "where the shortest training ends"
         longer = [_longer(manifest, env, name, at) for name in manifest.variants]
-        sentences += [f"On {env} scores are those{at_words(manifest, env)}, {reason}; learning curves continue beyond."]
+        sentences += [f"On {env}, runs are scored{at_words(manifest, env)}, {reason}. Learning curves continue beyond."]
         sentences += [sentence for sentence in longer if sentence]
     return " ".join(sentences)
 
@@ -147,5 +147,5 @@ def _longer(manifest: Manifest, env: str, variant: str, at: int) -> str:
     if at not in evaluated_at(manifest, env, variant):
         return f"`{variant}` was trained to {steps:,} steps and not evaluated at {at:,}: it has no score here."
     annealed = manifest.option(variant, env, "anneal_steps", 0)
-    schedule = f", with a learning rate that falls to 0 over {annealed:,}, of which {at:,} are the beginning"
-    return f"`{variant}` was trained to {steps:,} steps{schedule if annealed > at else ''}."
+    schedule = f" Its learning rate falls to 0 over {annealed:,} steps, so its score is from early in this schedule."
+    return f"`{variant}` was trained to {steps:,} steps.{schedule if annealed > at else ''}"

@@ -234,7 +234,7 @@ def _settings(manifest: Manifest) -> list[Block]:
     return [
         text("What each variant changes:"),
         Grid(pd.DataFrame(changed)),
-        text(f"The reference is `{manifest.reference}`: {variants[manifest.reference].algorithm} with"),
+        text(f"All options of the reference, `{manifest.reference}` ({variants[manifest.reference].algorithm}):"),
         Grid(pd.DataFrame(settings)),
     ]
 

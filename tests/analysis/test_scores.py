@@ -73,7 +73,7 @@ def test_what_was_not_evaluated_there_has_no_score_and_is_named():
     assert table.loc["ppo", "seeds"] == 0
     assert table.loc["ppo", "ended_otherwise"] == "5 not evaluated at 30 steps (left out)"
     assert note(results.manifest).startswith(
-        "On Hopper-v5 scores are those at 30 steps, where the shortest trainings end;"
+        "On Hopper-v5, runs are scored at 30 steps, where the shortest training ends."
     )
     assert "`ppo` was trained to 500 steps and not evaluated at 30: it has no score here." in note(results.manifest)
 
@@ -81,9 +81,9 @@ def test_what_was_not_evaluated_there_has_no_score_and_is_named():
 def test_the_note_says_which_steps_and_that_a_schedule_is_longer():
     manifest = experiment(LONG, ppo={"anneal_steps": 500}).manifest
     assert note(manifest) == (
-        "On Hopper-v5 scores are those at 100 steps, the most that all were evaluated at; learning curves "
-        "continue beyond. `ppo` was trained to 500 steps, with a learning rate that falls to 0 over 500, of which 100 are the "
-        "beginning."
+        "On Hopper-v5, runs are scored at 100 steps, the last at which all variants were evaluated. Learning curves "
+        "continue beyond. `ppo` was trained to 500 steps. Its learning rate falls to 0 over 500 steps, so its score is "
+        "from early in this schedule."
     )
     assert rules(manifest)[0] == note(manifest)
     assert note(experiment({"sac": ("sac", 100, 10), "ppo": ("ppo", 100, 50)}).manifest) == ""
