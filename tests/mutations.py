@@ -899,7 +899,7 @@ BUGS = [
     Bug(
         "only returns have margins",
         CLAIMS,
-        "    if kind.margin or not kind.has_margin_of_claim:\n        return kind.margin\n",
+        "    if kind.margin or not kind.in_returns:\n        return kind.margin\n",
         "    if not kind.in_returns:\n        return None\n",
         CLAIMED,
     ),

@@ -214,7 +214,7 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
 
 def _margin(claim: Claim, kind: Measure, gain: float) -> float | None:
     """Return the smallest difference of a measure that matters, in its units; None if there is none."""
-    if kind.margin or not kind.has_margin_of_claim:
+    if kind.margin or not kind.in_returns:
         return kind.margin
     return claim.margin * gain if claim.margin and gain > 0 else None
 

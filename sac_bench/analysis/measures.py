@@ -23,15 +23,11 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         return _scores(results, side, env)
     if side.measure in RELATIVE:
         return _nothing() if why_no_values(results, side, env) else RELATIVE[side.measure](results, side, env)
-    if side.measure == "spread":
-        table = _of(scores(results), side, env)
-        values = table[table["status"] == "finished"].set_index("seed")["score"].dropna()
-        return (values - values.median()).abs()
     if side.measure == "early":
         return _early(results, side, env)
     if side.measure == "adaptation":
         return _adaptation(results, side, env)
-    if side.measure.startswith("gradient_variance"):  # also that of old results
+    if side.measure.startswith("gradient_variance"):
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.robustness, side, env)
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()

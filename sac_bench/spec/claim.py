@@ -105,7 +105,7 @@ def parse_claim(
         _check_measures(one, margin, [one.env] if one.env else envs)
     if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
         raise InputError(f"grows: {', '.join(grows)}: must be two of envs, the easier first")
-    if grows and not MEASURES[expected[0].a.measure].has_margin_of_claim:
+    if grows and not MEASURES[expected[0].a.measure].in_returns:
         raise InputError(f"grows: requires a first expectation of returns, not {str(expected[0])!r}")
     return Claim(words, source, expected, margin, grows, refuted_by)
 
@@ -113,9 +113,6 @@ def parse_claim(
 def _check_measures(one: Expectation, margin: float | None, envs: Collection[str]) -> None:
     """Raise InputError unless a file's expectation compares measures of one unit, with a margin if it needs one."""
     sides = (one.a, one.b)
-    for side in sides:
-        if instead := MEASURES[side.measure].replaced_by:
-            raise InputError(f"expect: {str(one)!r}: {side.measure} is only for old results; use {instead}")
     a, b = (MEASURES[side.measure] for side in sides)
     if a.unit != b.unit:
         raise InputError(f"expect: {str(one)!r}: compares measures of different units: {a.unit} and {b.unit}")

@@ -20,21 +20,13 @@ class Measure:
     margin: float | None = None
     """The smallest difference that matters, in the measure's unit. None: for returns it is the claim's margin times the
     reference's gain, and other measures have none."""
-    replaced_by: str = ""
-    """The measure that new claims use instead. Results that name this one can still be reported."""
 
     @property
     def in_returns(self) -> bool:
-        """Whether the reference's gain is its scale."""
-        return self.unit in ("return", DIFFERENCE)
-
-    @property
-    def has_margin_of_claim(self) -> bool:
-        """Whether a claim's margin applies: to returns, but not to differences of returns."""
+        """Whether the reference's gain is its scale, and a claim's margin applies."""
         return self.unit == "return"
 
 
-DIFFERENCE = "difference of returns"
 GAINS = "gains of the variant itself"
 """A variant's gain is its mean score minus a random policy's."""
 SHARE = "share of seeds"
@@ -126,15 +118,9 @@ MEASURES = {
         "largest fall of a seed's curve from an evaluation to a later one, in gains of the variant itself", GAINS, 0.1
     ),
     "weak_seed": Measure("share of seeds that gain less than half of the variant's median gain", SHARE, 0.2),
-    "spread": Measure("distance of a seed's score from the median seed's", DIFFERENCE, replaced_by="relative_spread"),
     "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", LOG_VARIANCE, 0.3),
     "gradient_variance_likelihood_ratio": Measure(
         "log10 variance of the likelihood ratio's gradient", LOG_VARIANCE, 0.3
-    ),
-    "gradient_variance_score_function": Measure(
-        "log10 variance of the score function's gradient",
-        LOG_VARIANCE,
-        replaced_by="gradient_variance_likelihood_ratio",
     ),
     **{name: Measure(one.label, one.unit, MARGINS.get(one.unit)) for name, one in ROBUSTNESS.items()},
 }

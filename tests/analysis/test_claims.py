@@ -377,14 +377,6 @@ def test_of_claims_at_the_edge_of_what_they_say_few_get_a_wrong_word(relation):
         assert count["against the claim"] <= 0.085 * 400
 
 
-def test_old_results_that_name_the_absolute_spread_can_be_reported():
-    (one,) = compared(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE)
-    assert (one.margin, one.outcome) == (None, "as claimed")
-    diverged = {("b", seed): "diverged" for seed in range(3)}
-    (one,) = compared(["b:spread > a:spread"], 1000 + NOISE, 1000 + 5 * NOISE, statuses=diverged)
-    assert (one.a.seeds, one.outcome) == (3, "no word")
-
-
 def test_sides_have_their_correlation_and_their_interval_by_pairs():
     a = np.array([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
     (one,) = compared(["a > b"], 100 + a, 90 + a + NOISE)
