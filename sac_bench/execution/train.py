@@ -38,7 +38,7 @@ class Workers:
         Raises InputError unless the device exists and the count is between 1 and 1024.
         """
         if count is not None and not 1 <= count <= MAX_WORKERS:
-            raise InputError(f"--workers {count}: must be between 1 and {MAX_WORKERS}")
+            raise InputError(f"workers: must be between 1 and {MAX_WORKERS}, not {count}")
         chosen = resolve_device(device)
         automatic = min(cores(), runs or cores()) if chosen == "cpu" else 1
         return Workers(chosen, count or automatic, tuple(imports))

@@ -244,7 +244,7 @@ BAD = [
     (["run", "tiny.toml", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'"),
     (["run", "tiny.toml", "--env", "gymnasium:CartPole-v0"], "only continuous ones"),  # with a warning of Gymnasium's
     (["run", "tiny.toml", "--set", "tau=nan"], "tau"),
-    (["run", "tiny.toml", "--workers", "0"], "--workers 0"),
+    (["run", "tiny.toml", "--workers", "0"], "workers: must be between 1 and 1024, not 0"),
     (["run", "tiny.toml", "--steps", "100"], "allows no update"),
     (["run", "tiny.toml", "--import", "nosuchmodule"], "--import nosuchmodule"),
     (["run", "tiny.toml", "--import", "broken"], "--import broken: ZeroDivisionError"),

@@ -41,6 +41,11 @@ def shared(records):
     return int((times * (times - 1) // 2).sum()), set(differ.index[differ])
 
 
+def test_records_are_small_enough_to_clone():
+    committed = [path for path in RECORD.rglob("*") if path.is_file() and path.suffix != ".svg"]
+    assert sum(path.stat().st_size for path in committed) <= 16e6
+
+
 def test_one_id_has_one_result_in_all_records(records):
     """Among runs of this version of their algorithms; that older ones differ is known, by the label of their records."""
     pairs, differing = shared(records)
