@@ -19,13 +19,14 @@ from sac_bench.training.metrics import metrics
 from sac_bench.training.q_bias import RETIRED
 
 READING = (
-    "Q of replayed pairs is a mean over updates; a soft Q includes entropy. Q minus its Monte Carlo return is measured in "
-    "evaluation episodes, whose actions are those that Q values, sampled or mean. A state counts if it is so early that "
-    "the time limit hides at most 1% of the discounted return, however the episode ends. Mean and spread (standard "
-    "deviation over states) of the difference are divided by the size of the mean return, as in REDQ (arXiv 2101.05982). "
-    "The return includes the entropy that Q includes and is shown next to them. If the mean is above 0, Q "
-    "overestimates. The variance of the policy's gradient is measured on one batch, summed over parameters and shown "
-    "for both estimators on equal axes, whichever one trained. Runs of earlier versions lack some of these panels."
+    "Q of replayed pairs is a mean over updates; a soft Q includes entropy. Q minus its Monte Carlo return is measured "
+    "in evaluation episodes, whose actions are those that Q values, sampled or mean. A state counts if it is so early "
+    "that the time limit hides at most 1% of the discounted return, however the episode ends. Mean and spread "
+    "(standard deviation over states) of the difference are divided by the size of the mean return, as in REDQ "
+    "(arXiv 2101.05982). The return includes the entropy that Q includes and is shown next to them. If the mean is "
+    "above 0, Q overestimates. The variance of the policy's gradient is measured on one batch, summed over parameters "
+    "and shown for both estimators on equal axes, whichever one trained. Runs of earlier versions lack some of these "
+    "panels."
 )
 ESTIMATORS = names(gradients.VARIANCES)
 COLUMNS = 2
