@@ -68,6 +68,13 @@ BUGS = [
         "tests/execution/test_plan.py",
     ),
     Bug(
+        "a grid reaches beyond the last value with a score",
+        "analysis/choice.py",
+        "[candidates[i].options for _, i in known]",
+        "[one.options for one in candidates]",
+        "tests/analysis/test_choice.py",
+    ),
+    Bug(
         "a run that changed its device is of its last kind only",
         "results/devices.py",
         'for kind in joined.split("; then ")',
@@ -533,6 +540,13 @@ BUGS = [
         "return torch.maximum(self.terminated",
         "return 0 * torch.maximum(self.terminated",
         "tests/training/test_replay.py",
+    ),
+    Bug(
+        "PPO has the batches of the other algorithms",
+        PPO,
+        "class PPOConfig(RolloutConfig, ActorCriticConfig)",
+        "class PPOConfig(ActorCriticConfig, RolloutConfig)",
+        "tests/algorithms/test_config.py",
     ),
     Bug("sign of the surrogate", PPO, "policy_loss = -torch.minimum(", "policy_loss = torch.minimum(", OF_PPO),
     Bug("the ratio is not clipped", PPO, "torch.clamp(ratio, 1 - clip, 1 + clip)", "ratio", OF_PPO),

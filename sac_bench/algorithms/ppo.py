@@ -33,7 +33,7 @@ VERSION = 2
 ADAM_EPSILON = 1e-5  # CleanRL, Stable-Baselines3
 
 
-class PPOConfig(ActorCriticConfig, RolloutConfig):
+class PPOConfig(RolloutConfig, ActorCriticConfig):
     """Defaults are those of arXiv 1707.06347 (table 3) and of its implementations for MuJoCo."""
 
     algorithm: ClassVar[str] = "ppo"

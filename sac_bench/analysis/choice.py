@@ -41,12 +41,13 @@ def choose(experiment: Experiment, results: Results) -> tuple[Choice, ...]:
                     "seed, so nothing can be chosen; run the command again to train failed runs again"
                 )
             best = candidates[max(known, key=lambda one: (one[0], -one[1]))[1]].options
+            scored = [candidates[i].options for _, i in known]
             made.append(
                 Choice(
                     variant=variant,
                     env=env,
                     options=best,
-                    at_edge=experiment.choose.at_edge(variant, best),
+                    at_edge=experiment.choose.at_edge(variant, best, scored),
                     candidates=tuple(
                         Score(options=one.options, mean=mean) for one, mean in zip(candidates, means, strict=True)
                     ),

@@ -98,15 +98,16 @@ def run(
                 for file in files
             )
         )
-        if repeated := [n for n, times in Counter(one.name for one in group.experiments).items() if times > 1]:
-            raise InputError(f"{repeated[0]}: the name is duplicated in these files, which would share a folder")
         selection = group.selection()
+        folders = [one.name for one in (*group.experiments, *(selection.experiments if selection else ()))]
+        if repeated := [n for n, times in Counter(folders).items() if times > 1]:
+            raise InputError(f"{repeated[0]}: the name is duplicated in these files, which would share a folder")
         trained = selection or group
         team = training.Workers.on(device, workers, len({spec.id for _, spec in trained.runs()}), import_)
         store = Store(results)
         store.check_layout()
-        for one in group.experiments:
-            store.check_writable(one.name)
+        for folder in folders:
+            store.check_writable(folder)
         if dry_run:
             _print_plan(trained, training.plan(trained, store, team, retrain), store, team)
             if selection:

@@ -12,7 +12,7 @@ The candidates are all combinations of a grid's values. All variants must have t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -95,19 +95,22 @@ class Choose:
 
         return replace(self, candidates={name: tuple(map(trained, own)) for name, own in self.candidates.items()})
 
-    def at_edge(self, variant: str, options: Options) -> tuple[str, ...]:
+    def at_edge(self, variant: str, options: Options, scored: Sequence[Options]) -> tuple[str, ...]:
         """Return the numeric options whose value is the lowest or highest of its grid, unless none is possible beyond.
 
-        The best value may then lie beyond the grid.
+        The best value may then lie beyond the grid. `scored`: the candidates with a score. The grid of an option is its
+        values in those that have all other options in common, since of the rest nothing is known.
         """
-        of_variant = self.candidates[variant]
-        algorithm = of_variant[0].variant.algorithm
-        values = {name: [one.options[name] for one in of_variant] for name in options}
+        algorithm = self.candidates[variant][0].variant.algorithm
+
+        def values(name: str) -> list[Any]:
+            return [one[name] for one in scored if one | {name: options[name]} == options]
+
         return tuple(
             name
             for name, value in options.items()
             if _is_number(value)
-            and value in (min(values[name]), max(values[name]))
+            and value in (min(values(name)), max(values(name)))
             and value not in _limits(algorithm, name)
         )
 
@@ -138,6 +141,8 @@ def _combined(grid: Grid, variant: str, where: str) -> list[Options]:
             f"{where}: [choose]: {variant!r} has no grid; add [choose.base] or [choose.variants.{variant}]"
         )
     for option, values in grid.items():
+        if option == "steps":
+            raise InputError(f"{where}: [choose] steps: is not an option of an algorithm; remove it")
         least = 3 if any(map(_is_number, values)) else 2
         if len(values) < least:
             raise InputError(f"{where}: [choose] {option}: must have at least {least} values, not {values!r}")

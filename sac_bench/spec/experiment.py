@@ -77,7 +77,7 @@ class Experiment:
             configs = {env: of_env.configs[env] for env, of_env in by_env.items()}
             equal = all(options == own[self.envs[0]] for options in own.values())
             on = {env: {**variant.overrides.get("on", {}).get(env, {}), **options} for env, options in own.items()}
-            changes = own[self.envs[0]] if equal else {"on": on}
+            changes = own[self.envs[0]] if equal and "on" not in variant.overrides else {"on": on}
             variants[name] = replace(variant, configs=configs, overrides=variant.overrides | changes)
         return replace(self, variants=variants, choose=None, choices=tuple(choices))
 

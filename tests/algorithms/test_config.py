@@ -1,5 +1,7 @@
 """Properties of configs from which memory is estimated."""
 
+import inspect
+
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS, SHIPPED
@@ -24,3 +26,16 @@ def test_estimates_know_the_layers_of_a_new_algorithm():
 
     assert (Config().networks, Config().hidden_units) == (3, 3 * 104)
     assert ReplayConfig().hidden_units == 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_class_that_python_finds_first_declares_each_option(algorithm):
+    """Of several bases, pydantic takes an inherited option of the first over that which the second declares."""
+    config = ALGORITHMS[algorithm].config
+    for name, field in config.model_fields.items():
+        declared_by = next(one for one in config.__mro__ if name in inspect.get_annotations(one))
+        assert field.default == declared_by.model_fields[name].default, (name, declared_by)
+
+
+def test_ppo_has_the_minibatches_of_its_paper():
+    assert ALGORITHMS["ppo"].config().batch_size == 64  # arXiv 1707.06347, table 3

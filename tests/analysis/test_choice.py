@@ -75,6 +75,7 @@ def test_a_candidate_with_a_run_without_score_is_not_chosen(experiment):
     _, fixed = choose(experiment, selected(experiment, SCORES, failed=["fixed+temperature=1"]))
     assert fixed.options == {"temperature": 0.1}
     assert fixed.candidates[2].mean is None
+    assert fixed.at_edge == ("temperature",)  # 1.0 may have been better
 
 
 def test_nothing_can_be_chosen_without_scores(experiment):

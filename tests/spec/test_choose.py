@@ -39,6 +39,12 @@ def chosen(variant, env, **options):
     return Choice(variant=variant, env=env, options=options, at_edge=(), candidates=(), seeds=(0,))
 
 
+def edges_of(experiment, variant, options, missing=()):
+    """Return the options at an edge, if all candidates but `missing` have a score."""
+    candidates = [one.options for one in experiment.choose.candidates[variant]]
+    return experiment.choose.at_edge(variant, options, [one for one in candidates if one not in missing])
+
+
 def test_every_candidate_is_trained_on_selection_seeds_alone(write):
     selection = write(FILE).selection()
     assert selection.name == "tuned-choice"
@@ -72,6 +78,17 @@ def test_the_comparison_has_the_chosen_options_of_each_environment_and_its_own_s
     assert tuned.variants["fixed"].overrides["on"]["HalfCheetah-v5"] == {"temperature": 0.01}
 
 
+def test_a_chosen_value_replaces_that_of_the_environment_in_the_settings(write):
+    text = FILE.replace("learn_temperature = false\n", "learn_temperature = false\non.Hopper-v5.temperature = 0.5\n")
+    envs = ("Hopper-v5", "HalfCheetah-v5")
+    choices = [chosen("learned", env, temperature_lr=1e-3) for env in envs]
+    tuned = write(text).with_choices([*choices, *(chosen("fixed", env, temperature=0.1) for env in envs)])
+    assert tuned.variants["fixed"].configs["Hopper-v5"].temperature == 0.1
+    assert {env: tuned.variants["fixed"].overrides["on"][env] for env in envs} == {
+        env: {"temperature": 0.1} for env in envs
+    }
+
+
 def test_before_the_choice_there_are_no_runs(write):
     with pytest.raises(AssertionError, match="not chosen yet"):
         write(FILE).runs()
@@ -103,21 +120,34 @@ def test_steps_and_variants_of_the_command_line_apply_to_the_candidates(write):
     [(0.01, ("temperature",)), (0.1, ()), (1.0, ("temperature",))],
 )
 def test_the_lowest_and_highest_values_are_the_edges_of_a_grid(write, value, edges):
-    assert write(FILE).choose.at_edge("fixed", {"temperature": value}) == edges
+    assert edges_of(write(FILE), "fixed", {"temperature": value}) == edges
+
+
+@pytest.mark.parametrize(("missing", "edges"), [(1.0, ("temperature",)), (0.01, ("temperature",))])
+def test_a_grid_ends_at_the_last_value_with_a_score(write, missing, edges):
+    assert edges_of(write(FILE), "fixed", {"temperature": 0.1}, missing=[{"temperature": missing}]) == edges
+
+
+def test_a_grid_of_two_options_ends_where_the_neighbour_in_one_of_them_has_no_score(write):
+    taus = "\ntau = [0.01, 0.05, 0.1]"
+    text = FILE.replace("[0.01, 0.1, 1.0]", "[0.01, 0.1, 1.0]" + taus).replace("1e-3]", "1e-3]" + taus)
+    best, beyond = {"temperature": 0.1, "tau": 0.05}, {"temperature": 1.0, "tau": 0.05}
+    assert edges_of(write(text), "fixed", best) == ()
+    assert edges_of(write(text), "fixed", best, missing=[beyond]) == ("temperature",)
 
 
 def test_a_value_with_none_beyond_it_is_no_edge(write):
     text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "tau = [0.01, 0.1, 1.0]")
-    choose = write(text).choose
-    assert choose.at_edge("fixed", {"tau": 1.0}) == ()
-    assert choose.at_edge("fixed", {"tau": 0.01}) == ("tau",)
+    experiment = write(text)
+    assert edges_of(experiment, "fixed", {"tau": 1.0}) == ()
+    assert edges_of(experiment, "fixed", {"tau": 0.01}) == ("tau",)
 
 
 def test_switches_have_no_edge(write):
     text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "entropy_in_backup = [true, false]").replace(
         "temperature_lr = [1e-4, 3e-4, 1e-3]", "value_network = [true, false]"
     )
-    assert write(text).choose.at_edge("fixed", {"entropy_in_backup": False}) == ()
+    assert edges_of(write(text), "fixed", {"entropy_in_backup": False}) == ()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +163,7 @@ def test_switches_have_no_edge(write):
         ("seeds = 2", "seed = 2", "choose.seed: unknown key"),
         ("[variants.learned]\n", '[variants.learned]\nstart = {variant = "fixed", env = "Hopper-v5"}\n', "warm start"),
         ("[0.01, 0.1, 1.0]", "[-1.0, 0.1, 1.0]", "greater than or equal to 0"),
+        ("temperature = [0.01, 0.1, 1.0]", "steps = [10000, 20000, 40000]", "steps: is not an option of an algorithm"),
     ],
 )
 def test_bad_input_names_the_key(write, old, new, words):
