@@ -470,7 +470,7 @@ def update(
     target = bellman_target(batch, next_value, hyper)
     q = descend("critic", critic_loss, nets, batch, target, masks("critic"), threshold(nets, hyper))
     if "actor" in moves:
-        v = baseline_value(nets, params, observation)
+        v = baseline_value(nets, state["params"], observation)  # before its step, which had the same actions
         log_pi, action = descend(
             "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor"), v
         )

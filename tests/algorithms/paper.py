@@ -200,6 +200,7 @@ class SoftActorCritic:
         backup_alpha = alpha if c["entropy_in_backup"] else 0.0
         losses = {}
 
+        value_before = self.value  # the baseline: V after its step has seen the same actions
         # The value of the states that follow: by the target V ([1] eq. 8), or by target Qs and entropy ([2] eq. 3).
         if self.value is not None:
             v_next = self.v(self.targets[0], s_next)
@@ -252,7 +253,7 @@ class SoftActorCritic:
         # log-probability.
         f, weights = cost(self.actor), self.gaussians(self.actor, s)[0]
         if self.value is not None:
-            less = f + self.v(self.value, s)
+            less = f + self.v(value_before, s)
         else:
             b = len(states)
             less = np.array(
