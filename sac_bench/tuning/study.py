@@ -286,6 +286,8 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
         with located(f"{where}: experiment"):
             experiment = experiments.load(source)
             table = dict(read(source))
+        if experiment.choose:
+            raise InputError(f"{where}: experiment: {file.experiment} has [choose], which a study does not support")
         name = file.variant or experiment.reference
         if name not in experiment.variants:
             raise InputError(

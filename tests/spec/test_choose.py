@@ -5,6 +5,7 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
 from sac_bench.spec.load import load
+from sac_bench.tuning import study as studies
 
 FILE = """
 name = "tuned"
@@ -171,3 +172,11 @@ def test_bad_input_names_the_key(write, old, new, words):
     with pytest.raises(InputError) as raised:
         write(FILE.replace(old, new))
     assert words in str(raised.value)
+
+
+def test_a_study_does_not_begin_from_options_that_are_yet_to_be_chosen(write, tmp_path):
+    write(FILE)
+    study = tmp_path / "study.toml"
+    study.write_text('name = "s"\nexperiment = "tuned.toml"\nsteps = 20000\ntrials = 4\n[space]\ntau = [0.001, 0.1]\n')
+    with pytest.raises(InputError, match=r"tuned.toml has \[choose\], which a study does not support"):
+        studies.load(study)
