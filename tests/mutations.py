@@ -282,7 +282,7 @@ BUGS = [
         '"value": "actor_weight_decay"',
         UPDATE,
     ),
-    Bug("rates fall from the first update on", OPTIMIZER, "of.learning_starts + updates", "updates", UPDATE),
+    Bug("rates fall from the first update on", OPTIMIZER, "of.starts + updates", "updates", UPDATE),
     Bug("Huber's slope halved", CRITICS, "delta * (2 * size - delta)", "delta * (size - delta)", UPDATE),
     Bug(
         "Glorot's bound of the fan-in alone",
@@ -316,7 +316,7 @@ BUGS = [
     Bug(
         "updates before the replay holds a batch",
         "algorithms/config.py",
-        "return max(self.learning_starts, _rounded_up(least, self.num_envs))",
+        "return max(self.learning_starts, _rounded_up(least, self.num_envs) - self.num_envs)",
         "return self.learning_starts",
         UPDATE,
     ),
@@ -459,7 +459,9 @@ BUGS = [
     Bug("a replay that another command needs is dropped", WORKER, 'self.steps >= plan["furthest"]', "True", SAVED),
     Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._own_runs", "stopped", SAVED),
     Bug("conditions of a run's earlier training are forgotten", RECORDER, "[*stages, {", "[{", SAVED),
-    Bug("tables of finished runs are not checked", STORE, 'if status["status"] in ENDED:', "if False:", STORED),
+    Bug(
+        "tables of finished runs are not checked", "store/run.py", 'if status["status"] in ENDED:', "if False:", STORED
+    ),
     Bug(
         "rows that are not saved yet count",
         COLLECT,
@@ -920,8 +922,8 @@ BUGS = [
     Bug(
         "common part overrides the file",
         "spec/includes.py",
-        "merged(included, table)",
-        "merged(table, included)",
+        "table = merged(table, part)",
+        "table = merged(part, table)",
         CLAIMED,
     ),
 ]

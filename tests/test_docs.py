@@ -27,6 +27,10 @@ def test_every_planted_bug_has_its_row():
     assert sorted(rows) == sorted((bug.what, bug.file) for bug in BUGS)
 
 
+def test_every_planted_bug_can_be_planted():
+    assert [bug.what for bug in BUGS if (ROOT / "sac_bench" / bug.file).read_text().count(bug.old) == 0] == []
+
+
 def test_the_tables_of_options_are_those_of_the_code():
     text = (ROOT / "docs/algorithms.md").read_text()
     assert set(re.findall(r"<!-- options: (\w+) -->", text)) == set(ALGORITHMS) - {"ddpg"}  # which is td3's
