@@ -83,6 +83,8 @@ CHANGED["sac"] = OPTIMIZER | {
     "learn_temperature": False,
     "temperature": 0.1,
     "target_entropy_scale": 0.3,
+    "target_entropy": -0.3,
+    "scale_temperature": True,
     "entropy_in_backup": False,
     "pessimism": 0.0,
     "actor_objective": "first",
@@ -106,7 +108,10 @@ CHANGED["td3"] = OPTIMIZER | {
     "noise_correlation": 0.85,
     "bootstrap_truncated": False,
 }
-NEEDED = {"stochastic_updates": {"learn_temperature": False, "temperature": 0.0}}
+NEEDED = {
+    "stochastic_updates": {"learn_temperature": False, "temperature": 0.0},
+    "scale_temperature": {"reward_scale": 7.0},
+}
 WITHOUT_EFFECT = {
     "sac": {"value_lr": "value_network", "dropout_rate": "dropout"},
     "td3": {"exploration_noise": "", "noise_correlation": ""},
