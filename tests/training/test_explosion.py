@@ -16,6 +16,7 @@ from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.status import exploded_at
 from sac_bench.store.store import Store
+from sac_bench.training import explosion
 from sac_bench.training.explosion import UNTRAINED, Explosions
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
@@ -164,6 +165,7 @@ algorithm = "td3"
 def planned(tmp_path, monkeypatch):
     """An experiment of one healthy and one exploding run in a cohort, in a store where it is planned."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    monkeypatch.setattr(explosion, "TOLERANCE", -0.8)  # a fifth of the bound, which the one run exceeds on any CPU
     path, store = tmp_path / "explodes.toml", Store(tmp_path / "results")
     path.write_text(FILE)
     experiment = load(path)
@@ -180,7 +182,7 @@ def of_variants(experiment, store):
     return {variant.name: store.run(spec.id) for variant, spec in experiment.runs()}
 
 
-@pytest.mark.slow  # whether this run explodes depends on the CPU
+@pytest.mark.thorough
 def test_a_run_that_explodes_is_marked_and_a_healthy_one_is_not(planned):
     experiment, store = planned
     train(store, 400)
@@ -188,7 +190,7 @@ def test_a_run_that_explodes_is_marked_and_a_healthy_one_is_not(planned):
     marks = {name: run.status()["exploded"] for name, run in runs.items()}
     assert marks["healthy"] is None
     table = runs["exploding"].table("training")
-    beyond = table["q"].abs() > 1.1 * table["q_bound"]
+    beyond = table["q"].abs() > (1 + explosion.TOLERANCE) * table["q_bound"]
     assert marks["exploding"] == table.loc[beyond, "step"].min()
     assert runs["exploding"].status()["status"] == "finished"
     assert table["q_bound"].iloc[-1] <= 16.3 / 0.5  # Pendulum's largest cost is 16.27
