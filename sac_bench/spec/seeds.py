@@ -1,0 +1,51 @@
+"""How many seeds each variant gets: a fixed number, or a range "5..30" within which undecided comparisons get more."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sac_bench.errors import InputError
+
+LOOKS = (5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800)
+"""The numbers of seeds at which verdicts on a range are computed. A range starts and ends at one of them."""
+REFERENCE_FACTOR = 2
+"""An experiment's reference has this many times the seeds of its variants, because every comparison needs it."""
+RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+@dataclass(frozen=True)
+class SeedRange:
+    """The seeds per variant at the first look and the most seeds per variant, both in LOOKS."""
+
+    first: int
+    last: int
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The looks of the range, ascending."""
+        return tuple(n for n in LOOKS if self.first <= n <= self.last)
+
+    def __str__(self) -> str:
+        return f"{self.first}..{self.last}"
+
+
+def parse_range(text: str, where: str) -> SeedRange:
+    """Return the range that a text such as "5..30" describes.
+
+    Raises InputError unless both numbers are in LOOKS and the first is not above the last.
+    """
+    match = RANGE.fullmatch(text)
+    if not match:
+        raise InputError(f'{where}: seeds: {text!r} must be a number, a list of seeds or a range such as "5..30"')
+    first, last = map(int, match.groups())
+    for n in (first, last):
+        if n not in LOOKS:
+            near = sorted(LOOKS, key=lambda look: abs(look - n))[:2]
+            raise InputError(
+                f"{where}: seeds: {text!r}: verdicts are computed at {', '.join(map(str, LOOKS))} seeds, not at {n}; "
+                f"use {min(near)} or {max(near)}"
+            )
+    if first > last:
+        raise InputError(f"{where}: seeds: {text!r}: the first number must not be above the second")
+    return SeedRange(first, last)
