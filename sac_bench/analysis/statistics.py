@@ -143,6 +143,24 @@ class Difference:
             return float(np.heaviside(-distance, 0.5))
         return float(stats.t.sf(distance / self.error, self.freedom))
 
+    def above(self, shift: float = 0.0) -> float:
+        """Return the p-value of a true difference of `shift` or less: small if a is shown to be better by more."""
+        return self.tail(self.value - shift)
+
+    def below(self, shift: float = 0.0) -> float:
+        """Return the p-value of a true difference of `shift` or more: small if a is shown to be less than that."""
+        return self.tail(shift - self.value)
+
+    @property
+    def spread(self) -> Difference:
+        """The difference itself (see `hypotheses.Evidence`)."""
+        return self
+
+    @property
+    def least_p(self) -> float:
+        """The lowest possible p-value."""
+        return 0.0
+
     def interval(self, level: float = 0.95) -> Estimate:
         """Return the difference with Student's t interval."""
         half = 0.0 if self.error == 0 else float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.error)
