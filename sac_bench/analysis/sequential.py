@@ -1,10 +1,10 @@
 """Verdicts at several looks: which comparisons of a table are decided, and which go on. Pure functions.
 
-A look is a number of seeds per variant. A comparison may be tested at every look in `LOOKS`, however many there will be:
-each look has a fixed share of the error, and the shares add up to 1. So the sequential p-value, the least over the looks
-of the p-value over the look's share, is valid whenever training stops (weighted Bonferroni), and a range may be extended
-after its results are known. Holm's correction is applied to sequential p-values as to any others: the chance of a false
-statement in the table over all looks is at most alpha, for each family of hypotheses.
+A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share of the error, and the shares add up to 1.
+The sequential p-value of a comparison is the least over its looks of the p-value divided by the look's share. It is
+valid whenever training stops (weighted Bonferroni), so a range may be extended after its results are known. Holm's
+correction is applied to sequential p-values as to any others: the chance of a false statement in a table, over all
+looks, is at most alpha for each family of hypotheses.
 """
 
 from __future__ import annotations
@@ -122,9 +122,10 @@ def standings(
         undecided = sum(one.state != "decided" and bool(one.path) for one in result)
         remaining = [later for later in looks if later > look]
         for i, contest in enumerate(contests):
-            if result[i].state == "open" and remaining:
-                if chance(contest.families, result[i].path[-1][1], look, remaining, shares, alpha / undecided) < futile:
-                    result[i] = replace(result[i], state="futile")
+            if result[i].state != "open" or not remaining:
+                continue
+            if chance(contest.families, result[i].path[-1][1], look, remaining, shares, alpha / undecided) < futile:
+                result[i] = replace(result[i], state="futile")
     return result
 
 
@@ -148,7 +149,7 @@ def chance(
 def _decide(
     contests: Sequence[Contest], raw: Sequence[Sequence[Sequence[float]]], before: Sequence[Standing], alpha: float
 ) -> list[Standing]:
-    """Return the standings with Holm's correction over the table, which decides some. Of two families the last counts."""
+    """Return the standings after Holm's correction over the table. Where two families are shown, the last counts."""
     families = max((len(contest.families) for contest in contests), default=0)
     adjusted = np.full((len(contests), families), np.nan)
     for f in range(families):
