@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from scipy import stats
 
-from sac_bench.analysis.statistics import Difference
+from sac_bench.analysis.statistics import Difference, Estimate
 
 
 class Evidence(Protocol):
@@ -40,6 +40,10 @@ class Evidence(Protocol):
 
     def below(self, shift: float = 0.0) -> float:
         """Return the p-value of a true difference of `shift` or more."""
+        ...
+
+    def interval(self, level: float = 0.95) -> Estimate:
+        """Return the difference with the interval of those that its tests do not reject."""
         ...
 
 

@@ -15,19 +15,28 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
-from sac_bench.analysis.statistics import Array, Difference
+from sac_bench.analysis.statistics import Array, Difference, Estimate
+
+PValue = Callable[[float], float]
 
 DRAWS = 40_000
 SCREEN = 1_000
 """Draws of a first, cheap estimate. A p-value is refined with all DRAWS only if this estimate is below SCREENED."""
 SCREENED = 0.1
+COARSE = 10_000
+"""Draws for an interval."""
+WIDEST = 1e3
+"""Standard errors. An interval's bound farther away is infinite."""
+PRECISION = 0.02
+"""Standard errors to which an interval's bound is computed."""
 TOLERANCE = 1e-9
 """Relative. Labellings whose statistic differs from the observed by less count as equal to it."""
 
@@ -41,6 +50,7 @@ class Permuted:
 
     a: tuple[Array, ...]
     b: tuple[Array, ...]
+    draws: int = DRAWS
 
     @property
     def value(self) -> float:
@@ -61,11 +71,29 @@ class Permuted:
 
     def above(self, shift: float = 0.0) -> float:
         """Return the p-value of a true difference of `shift` or less: small if a is shown to be better by more."""
-        return _p_value(self.a, self.b, shift)
+        return self._p_value(shift, 1)
 
     def below(self, shift: float = 0.0) -> float:
         """Return the p-value of a true difference of `shift` or more: small if a is shown to be less than that."""
-        return _p_value(self.b, self.a, -shift)
+        return self._p_value(shift, -1)
+
+    def interval(self, level: float = 0.95) -> Estimate:
+        """Return the differences that the tests do not reject at this level, from COARSE draws."""
+        coarse = replace(self, draws=min(self.draws, COARSE))
+        return inverted(coarse.above, coarse.below, self.spread, 1 - level)
+
+    def _p_value(self, shift: float, sign: int) -> float:
+        """Return the share of labellings with a difference at least as large (sign 1) or small (-1) as observed."""
+        pooled = [np.concatenate([x - shift, y]) for x, y in zip(self.a, self.b, strict=True)]
+        pooled = [x - x.mean() for x in pooled]
+        sizes = tuple((len(x), len(y)) for x, y in zip(self.a, self.b, strict=True))
+        observed = sign * float(t_statistics(pooled, [_first(n, m)[None] for n, m in sizes])[0])
+        every = math.prod(math.comb(n + m, n) for n, m in sizes)
+        if every > SCREEN:
+            screened = _share(sign * t_statistics(pooled, labels(sizes, SCREEN)), observed, every)
+            if screened > SCREENED:
+                return screened
+        return _share(sign * t_statistics(pooled, labels(sizes, self.draws)), observed, every)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,24 +130,40 @@ class Flipped:
         """Return the p-value of a true mean of `shift` or more."""
         return Flipped(-self.pairs).above(-shift)
 
+    def interval(self, level: float = 0.95) -> Estimate:
+        """Return the mean differences that the tests do not reject at this level."""
+        return inverted(self.above, self.below, self.spread, 1 - level)
+
 
 def permuted(a: ArrayLike, b: ArrayLike) -> Permuted:
     """Return the permutation test of scores [S] and [S'] in one environment."""
     return Permuted((np.asarray(a, dtype=float),), (np.asarray(b, dtype=float),))
 
 
-def _p_value(a: Sequence[Array], b: Sequence[Array], shift: float) -> float:
-    """Return the one-sided p-value of mean(a) - mean(b) <= shift."""
-    pooled = [np.concatenate([x - shift, y]) for x, y in zip(a, b, strict=True)]
-    pooled = [x - x.mean() for x in pooled]
-    sizes = tuple((len(x), len(y)) for x, y in zip(a, b, strict=True))
-    observed = float(t_statistics(pooled, [_first(n, m)[None] for n, m in sizes])[0])
-    every = math.prod(math.comb(n + m, n) for n, m in sizes)
-    if every > SCREEN:
-        screened = _share(t_statistics(pooled, labels(sizes, SCREEN)), observed, every)
-        if screened > SCREENED:
-            return screened
-    return _share(t_statistics(pooled, labels(sizes, DRAWS)), observed, every)
+def inverted(above: PValue, below: PValue, observed: Difference, alpha: float) -> Estimate:
+    """Return the differences that two one-sided tests at level alpha / 2 do not reject.
+
+    A bound is infinite if so few seeds cannot reject anything on its side. Without a standard error it is the value.
+    """
+    if not observed.error > 0:
+        return observed.interval(1 - alpha)
+    start = float(stats.t.isf(alpha / 2, observed.freedom)) * observed.error
+    low = _distance(lambda d: above(observed.value - d) > alpha / 2, start, observed.error)
+    high = _distance(lambda d: below(observed.value + d) > alpha / 2, start, observed.error)
+    return Estimate(observed.value, observed.value - low, observed.value + high)
+
+
+def _distance(is_inside: Callable[[float], bool], start: float, error: float) -> float:
+    """Return the distance from the observed value up to which shifts are inside, by bisection from a first guess."""
+    near, far = 0.0, start
+    while is_inside(far):
+        near, far = far, 1.5 * far
+        if far > WIDEST * error:
+            return float("inf")
+    while far - near > PRECISION * error:
+        middle = (near + far) / 2
+        near, far = (middle, far) if is_inside(middle) else (near, middle)
+    return far
 
 
 def _share(statistics: Array, observed: float, every: int) -> float:

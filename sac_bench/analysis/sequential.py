@@ -1,7 +1,7 @@
 """Verdicts at several looks: which comparisons of a table are decided, and which go on. Pure functions.
 
-A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share of the error, and the shares add up to 1.
-The sequential p-value of a comparison is the least over its looks of the p-value divided by the look's share. It is
+A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share of the error; the shares add up to 1. The
+sequential p-value of a comparison is the least over its looks of the p-value divided by the look's share. It is
 valid whenever training stops (weighted Bonferroni), so a range may be extended after its results are known. Holm's
 correction is applied to sequential p-values as to any others: the chance of a false statement in a table, over all
 looks, is at most alpha for each family of hypotheses.
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sac_bench.analysis.hypotheses import Evidence, Family, Hypothesis
-from sac_bench.analysis.intervals import interval
 from sac_bench.analysis.statistics import Array, Estimate
 from sac_bench.spec.seeds import LOOKS
 
@@ -72,7 +71,7 @@ class Standing:
         """
         low, high, result = -np.inf, np.inf, []
         for look, evidence in self.path:
-            own = interval(evidence, alpha * shares(look))
+            own = evidence.interval(1 - alpha * shares(look))
             low, high = max(low, own.low), min(high, own.high)
             result.append((look, Estimate(own.value, low, high)))
         return result
