@@ -49,6 +49,8 @@ SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
 CLAIMS, VERDICTS, STATISTICS = (f"analysis/{name}.py" for name in ("claims", "verdicts", "statistics"))
+SEQUENTIAL, PERMUTATION = "analysis/sequential.py", "analysis/permutation.py"
+SEQUENTIAL_TESTS = "tests/analysis/test_sequential.py"
 CLAIMED = "tests/analysis/test_claims.py tests/spec/test_claim.py"
 STARTS = "tests/training/test_initial_weights.py tests/spec/test_warm_start.py"
 SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
@@ -849,27 +851,58 @@ BUGS = [
     ),
     Bug(
         "`no worse` is tested without the margin",
-        VERDICTS,
-        "tail(margin + difference.value)",
-        "tail(difference.value)",
+        CLAIMS,
+        "(above(-margin, FOR),)",
+        "(above(0.0, FOR),)",
         CLAIMED,
     ),
     Bug(
         "two measures of one run are not paired",
         CLAIMS,
-        "paired if pairs else shares if",
-        "shares if",
+        "dtype=float))) if pairs else permuted(a, b)",
+        "dtype=float))) if False else permuted(a, b)",
         CLAIMED,
     ),
     Bug(
         "any nonzero difference counts against a claim",
         CLAIMS,
-        'test = outside_p if one.relation == "~" else inferiority_p',
-        "test = lambda difference, margin: difference_p(difference)",
+        "(above(margin, AGAINST, sides=2), below(-margin, AGAINST, sides=2))",
+        "(above(0.0, AGAINST, sides=2), below(0.0, AGAINST, sides=2))",
         CLAIMED,
     ),
     Bug("growth in units of return", CLAIMS, "tuple(v / one.gain**2 for", "tuple(v for", CLAIMED),
-    Bug("claim without Holm's correction", CLAIMS, "speaking_for = holm([", "speaking_for = np.array([", CLAIMED),
+    Bug(
+        "verdicts without Holm's correction", SEQUENTIAL, "[holm([one.family", "[np.array([one.family", SEQUENTIAL_TESTS
+    ),
+    Bug(
+        "a look has all of the error",
+        SEQUENTIAL,
+        "one.p_value(trial.evidence) / share)",
+        "one.p_value(trial.evidence))",
+        SEQUENTIAL_TESTS,
+    ),
+    Bug("only the last look counts", SEQUENTIAL, "if self.least else new", "if False else new", SEQUENTIAL_TESTS),
+    Bug(
+        "comparisons do not count before they are tested",
+        SEQUENTIAL,
+        "if look is None else 1.0)",
+        "if look is None else float('nan'))",
+        SEQUENTIAL_TESTS,
+    ),
+    Bug(
+        "permutations ignore the spread",
+        PERMUTATION,
+        "np.nan_to_num(difference / error",
+        "np.nan_to_num(difference / 1.0",
+        "tests/analysis/test_permutation.py",
+    ),
+    Bug(
+        "the observed labelling does not count as a draw",
+        PERMUTATION,
+        "(at_least + 1) / (len(statistics) + 1)",
+        "at_least / len(statistics)",
+        "tests/analysis/test_permutation.py",
+    ),
     Bug(
         "claim's margin applies to differences of returns",
         "spec/measures.py",

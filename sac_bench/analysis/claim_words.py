@@ -7,18 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.claims import Comparison, Mean, Outcome, verdict
+from sac_bench.analysis.claims import FOR, Comparison, Mean, Outcome, verdict
 from sac_bench.analysis.format import interval, number
+from sac_bench.analysis.hypotheses import equivalent
+from sac_bench.analysis.sequential import ALPHA
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.analysis.verdicts import ALPHA, MIN_SEEDS, equivalence_p, seeds_text
+from sac_bench.analysis.verdicts import MIN_SEEDS, in_words
 
 RULES = (
     "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
     "equivalent within the margin. `a >= b` is as claimed if a is shown to be at most the margin lower, and against "
     "the claim if a is shown to be lower by more. `a ~ b` is as claimed if the sides are shown to be equivalent "
-    "within the margin, and against the claim if the difference is shown to be larger. All tests are at 5%: Welch's t "
-    "test, or the paired t test for two measures of one variant. For shares of seeds, a side's variance is that with "
-    "one seed of each kind added. Holm's correction is over all comparisons, separately for the tests for and against "
+    "within the margin, and against the claim if the difference is shown to be larger. All tests are at 5% and "
+    "by permutation, of Welch's t, or of the signs of the differences for two measures of one variant. Shares of seeds "
+    "and differences between environments are compared by Student's t. For shares, a side's variance is that with one "
+    "seed of each kind added. Holm's correction is over all comparisons, separately for the tests for and against "
     f"the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n seeds): n seeds per side would "
     "decide at 80% power if the observed difference and spread were the true ones. Gain: the reference's mean score "
     "minus a random policy's. `relative_spread` and `largest_fall` are in gains of each variant itself. Tests treat "
@@ -35,26 +38,24 @@ def outcome_name(outcome: Outcome) -> str:
 
 def outcome_text(one: Comparison) -> str:
     """Return the outcome in a sentence, with the seeds that would decide."""
-    return _with_notes(one, " per side would decide")
+    return _with_notes(one, short=False)
 
 
 def short_outcome(one: Comparison) -> str:
     """Return the outcome for a table or figure: "undecided (23 seeds)"."""
-    return _with_notes(one, "")
+    return _with_notes(one, short=True)
 
 
-def _with_notes(one: Comparison, after_seeds: str) -> str:
+def _with_notes(one: Comparison, short: bool) -> str:
     name = outcome_name(one.outcome)
     if one.outcome == "no word":
         return f"{name} ({one.reason})" if one.reason else name
-    if one.outcome == "as claimed" and one.relation == ">" and one.margin:
-        is_small = equivalence_p(one.difference, one.margin) <= ALPHA
-        return f"{name}, within the margin" if is_small else name
-    if one.outcome != "undecided":
-        return name
-    if one.difference.error == 0:
+    if one.outcome == "undecided" and one.difference.error == 0:
         return "undecided (the same in every seed)"
-    return f"undecided ({seeds_text(one.seeds_needed)}{after_seeds})"
+    if one.outcome == FOR and one.relation == ">" and one.margin:
+        is_small = equivalent(one.margin).p_value(one.evidence) <= ALPHA
+        name += ", within the margin" * is_small
+    return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short)
 
 
 def sentences(decided: Sequence[Comparison]) -> list[str]:
@@ -120,11 +121,13 @@ def table(decided: Sequence[Comparison]) -> pd.DataFrame:
                 "paired_ci_high": one.by_pairs.high,
                 "p": one.p,
                 "outcome": one.outcome,
+                "state": one.verdict.state,
+                "look": one.verdict.look,
                 "seeds_needed": one.seeds_needed,
             }
             for one in decided
         ]
-    ).astype({"seeds_needed": "Int64"})
+    ).astype({"seeds_needed": "Int64", "look": "Int64"})
 
 
 def _mean(mean: Mean, spec: str) -> str:

@@ -2,8 +2,8 @@
 
 claim_words.py presents them.
 
-Two measures of one variant are compared run by run with the paired t test, two variants with Welch's t test. Holm's
-correction is over the claim's own comparisons in all environments.
+Two measures of one variant are compared run by run, two variants seed by seed without pairs. Holm's correction is over
+the claim's own comparisons in all environments, separately for the tests for and against the claim.
 """
 
 from __future__ import annotations
@@ -11,33 +11,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from sac_bench.analysis.choice import edge
+from sac_bench.analysis.differences import Cell, design_of
+from sac_bench.analysis.hypotheses import Evidence, Family, above, below, equivalent
 from sac_bench.analysis.measures import mean_gain, measured, why_no_values
+from sac_bench.analysis.permutation import Flipped, permuted
+from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, shares, unpaired
-from sac_bench.analysis.verdicts import (
-    ALPHA,
-    MIN_SEEDS,
-    difference_p,
-    difference_power,
-    equivalence_p,
-    equivalence_power,
-    holm,
-    inferiority_p,
-    least_seeds,
-    noninferiority_p,
-    outside_p,
-    shift_power,
-)
+from sac_bench.analysis.verdicts import MIN_SEEDS, UNTESTED, Verdict, verdicts
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Claim, Expectation, Relation, Side
 from sac_bench.spec.measures import MEASURES, SHARE, Measure
 
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
+FOR: Outcome = "as claimed"
+AGAINST: Outcome = "against the claim"
 
 NO_GAIN = "the gain is not known"
 NO_INTERVAL = Estimate(float("nan"), float("nan"), float("nan"))
@@ -61,7 +54,7 @@ class Comparison:
     label: str
     a: Mean
     b: Mean
-    difference: Difference
+    evidence: Evidence
     paired: bool
     in_gains: bool
     """Whether the measure is in units of return or already in gains of the reference. For other units, `gain` is 1."""
@@ -72,12 +65,16 @@ class Comparison:
     """Pearson's correlation over the seeds that both sides have."""
     by_pairs: Estimate = NO_INTERVAL
     """The difference with the paired interval, over the same seeds."""
-    p: float = float("nan")
-    """The p-value of the outcome after Holm's correction; if undecided, of the test for the claim."""
-    outcome: Outcome = "no word"
-    seeds_needed: int | None = None
+    cells: tuple[Cell, ...] = ()
+    """The runs that it compares."""
+    verdict: Verdict = UNTESTED
     reason: str = ""
     """Why there is no outcome although runs have scores: no values, no margin, or a choice at its edge; else ""."""
+
+    @property
+    def difference(self) -> Difference:
+        """The difference with its standard error."""
+        return self.evidence.spread
 
     @property
     def is_testable(self) -> bool:
@@ -86,8 +83,27 @@ class Comparison:
         return bool(known and (self.relation == ">" or self.margin))
 
     @property
+    def outcome(self) -> Outcome:
+        """Whether it is as claimed."""
+        return self.verdict.word or "no word"  # type: ignore[return-value]
+
+    @property
+    def p(self) -> float:
+        """The p-value of the outcome after Holm's correction; if undecided, of the test for the claim."""
+        if not self.verdict.p_values:
+            return float("nan")
+        against, speaking_for = self.verdict.p_values
+        return against if self.outcome == AGAINST else speaking_for
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """If undecided: the seeds per side that would decide, if that is known."""
+        return self.verdict.seeds_needed if self.difference.error > 0 else None
+
+    @property
     def interval(self) -> Estimate:
-        return self.difference.interval()
+        """The difference with its interval; Student's t interval if there is no verdict."""
+        return self.verdict.interval if self.verdict.intervals else self.difference.interval()
 
     @property
     def normalised(self) -> Estimate:
@@ -96,70 +112,58 @@ class Comparison:
 
 
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
-    """Return one comparison per expectation and environment, then that of the growth, if the claim has one."""
-    untested = [
-        _comparison(claim, one, results, env)
-        for one in claim.expect
-        for env in results.manifest.envs
-        if one.env in (None, env)
-    ]
-    if claim.grows:
-        untested.append(_growth(claim, results))
-    tested = [one if one.is_testable else None for one in untested]
-    speaking_for = holm([p_for(one) if one else np.nan for one in tested])
-    against = holm([p_against(one) if one else np.nan for one in tested])
-    strictest = ALPHA / max(1, sum(one is not None for one in tested))
-    decided = []
-    for one, p, q in zip(untested, map(float, speaking_for), map(float, against), strict=True):
-        outcome = outcome_of(p, q)
-        uncertain = outcome == "undecided" and one.difference.error > 0
-        needed = least_seeds(one.difference, partial(_power, one, strictest)) if uncertain else None
-        shown = q if outcome == "against the claim" else p
-        decided.append(replace(one, p=shown, outcome=outcome, seeds_needed=needed))
-    return decided
+    """Return one comparison per expectation and environment, then that of the growth, if the claim has one.
 
-
-def p_for(one: Comparison) -> float:
-    """Return the p-value of the test for the claim."""
-    if one.relation == ">":
-        return difference_p(one.difference) if one.difference.value > 0 else 1.0
-    assert one.margin
-    test = equivalence_p if one.relation == "~" else noninferiority_p
-    return test(one.difference, one.margin)
-
-
-def p_against(one: Comparison) -> float:
-    """Return the p-value of the test against the claim."""
-    if one.relation == ">":
-        less = difference_p(one.difference) if one.difference.value < 0 else 1.0
-        return min(less, equivalence_p(one.difference, one.margin)) if one.margin else less
-    assert one.margin
-    test = outside_p if one.relation == "~" else inferiority_p
-    return test(one.difference, one.margin)
-
-
-def outcome_of(p: float, q: float) -> Outcome:
-    """Return the outcome, given the p-values for (p) and against (q) the claim; NaN if not tested.
-
-    A difference that is shown both to exist and to be within the margin is as claimed.
+    In a range of seeds, each is of the look at which it was decided or stopped.
     """
-    if np.isnan(p):
-        return "no word"
-    if p <= ALPHA:
-        return "as claimed"
-    return "against the claim" if q <= ALPHA else "undecided"
+    places = [(one, env) for one in claim.expect for env in results.manifest.envs if one.env in (None, env)]
+    at = {look: results.first_seeds(look) for look in design_of(results.manifest).looks}
+
+    def all_at(look: int | None) -> list[Comparison]:
+        made = [_comparison(claim, one, at[look], env) for one, env in places]
+        return [*made, _growth(claim, at[look])] if claim.grows else made
+
+    by_look = {look: all_at(look) for look in at}
+    last = by_look[max(at, key=lambda look: look or 0)]
+    # A comparison that can never be tested, such as one of a choice at its edge, does not count in the correction.
+    tested = [i for i, one in enumerate(last) if not one.reason or any(of[i].is_testable for of in by_look.values())]
+    contests = [_contest(i, by_look, at) for i in tested]
+    decided = dict(zip(tested, verdicts(contests, design_of(results.manifest)), strict=True))
+    return [
+        replace(
+            by_look[decided[i].look][i] if i in decided and decided[i].intervals else one,
+            verdict=decided.get(i, UNTESTED),
+        )
+        for i, one in enumerate(last)
+    ]
 
 
-def _power(one: Comparison, alpha: float, planned: Difference) -> float:
-    """Return the probability that a comparison is decided, either way, if the planned difference is the true one."""
-    if one.relation == ">":
-        shown = difference_power(planned, alpha)
-        return max(shown, equivalence_power(planned, one.margin, alpha)) if one.margin else shown
-    assert one.margin
-    if one.relation == "~":
-        outside = shift_power(planned, abs(planned.value) - one.margin, alpha / 2)
-        return max(equivalence_power(planned, one.margin, alpha), outside)
-    return max(shift_power(planned, sign * (one.margin + planned.value), alpha) for sign in (1, -1))
+def _contest(i: int, by_look: dict[int | None, list[Comparison]], at: dict[int | None, Results]) -> Contest:
+    """Return what the comparison with index `i` tests at every look."""
+
+    def trial(look: int | None) -> Trial | None:
+        one = by_look[look][i]
+        return Trial(families(one.relation, one.margin), one.evidence) if one.is_testable else None
+
+    def is_complete(look: int | None) -> bool:
+        return look is None or at[look].have_ended(by_look[look][i].cells, look)
+
+    return Contest(is_complete, trial)
+
+
+def families(relation: Relation, margin: float | None) -> tuple[Family, Family]:
+    """Return what is against a claim and what is for it. If both are shown, it is as claimed.
+
+    A difference may be shown both to exist and to be within the margin.
+    """
+    if relation == ">":
+        less = below(0.0, AGAINST, sides=2)
+        return (less, equivalent(margin, AGAINST)) if margin else (less,), (above(0.0, FOR, sides=2),)
+    assert margin
+    if relation == ">=":
+        return (below(-margin, AGAINST),), (above(-margin, FOR),)
+    outside = (above(margin, AGAINST, sides=2), below(-margin, AGAINST, sides=2))
+    return outside, (equivalent(margin, FOR),)
 
 
 def verdict(decided: Sequence[Comparison]) -> str:
@@ -188,7 +192,6 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
     kind = MEASURES[expected.a.measure]
     gain = mean_gain(results, results.manifest.reference, env) if kind.in_returns else 1.0
     margin = _margin(claim, kind, gain)
-    compare = paired if pairs else shares if kind.unit == SHARE else unpaired
     worst = [measured(results, Side(side.variant), env).min() if kind.in_returns else np.nan for side in sides]
     unscaled = NO_GAIN if expected.relation != ">" and not margin else ""
     chosen_at_edge = edge(results.manifest, env, *dict.fromkeys(side.variant for side in sides))
@@ -199,17 +202,27 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
         label=" against ".join(dict.fromkeys(MEASURES[side.measure].label for side in sides)),
         a=Mean(a.mean(), len(a), worst[0]),
         b=Mean(b.mean(), len(b), worst[1]),
-        difference=compare(a, b),
+        evidence=_evidence(a, b, pairs, kind),
         paired=pairs,
         in_gains=kind.in_returns,
         gain=gain,
         margin=margin,
         correlation=seed_correlation(a[both], b[both]),
+        cells=tuple(dict.fromkeys((env, side.variant) for side in sides)),
         by_pairs=paired(a[both], b[both]).interval(),
         reason="; ".join(
             filter(None, (*(why_no_values(results, side, env) for side in sides), unscaled, chosen_at_edge))
         ),
     )
+
+
+def _evidence(a: pd.Series, b: pd.Series, pairs: bool, kind: Measure) -> Evidence:
+    """Return the tests of a - b: by permutation, for shares of seeds by Student's t (`shares`)."""
+    if kind.unit == SHARE:
+        return shares(a, b)
+    if min(len(a), len(b)) < 2:
+        return paired(a, b) if pairs else unpaired(a, b)
+    return Flipped(np.subtract(a.to_numpy(dtype=float), b.to_numpy(dtype=float))) if pairs else permuted(a, b)
 
 
 def _margin(claim: Claim, kind: Measure, gain: float) -> float | None:
@@ -220,7 +233,10 @@ def _margin(claim: Claim, kind: Measure, gain: float) -> float | None:
 
 
 def _growth(claim: Claim, results: Results) -> Comparison:
-    """Compare the first expectation's difference in gains: in the harder environment minus in the easier."""
+    """Compare the first expectation's difference in gains: in the harder environment minus in the easier.
+
+    By Student's t: no permutation keeps the differences and exchanges their environments.
+    """
     assert claim.grows
     easy, hard = (_comparison(claim, claim.expect[0], results, env) for env in claim.grows)
     difference = Difference(
@@ -236,8 +252,9 @@ def _growth(claim: Claim, results: Results) -> Comparison:
         label="differences in gains",
         a=a,
         b=b,
-        difference=difference,
+        evidence=difference,
         paired=False,
+        cells=tuple(dict.fromkeys((*easy.cells, *hard.cells))),
         in_gains=True,
         gain=1.0,
         margin=claim.margin,

@@ -1,21 +1,38 @@
-"""Differences from the reference, each with its verdict. Holm's correction is over an experiment's whole table."""
+"""Differences from the reference, each with its verdict: in every environment, and in all of them together.
+
+Holm's correction is over an experiment's whole table.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.choice import edge
-from sac_bench.analysis.statistics import difference_interval, seed_correlation, unpaired
-from sac_bench.analysis.verdicts import MIN_SEEDS, Verdict, seeds_text, verdicts
+from sac_bench.analysis.hypotheses import Family, different, equivalent
+from sac_bench.analysis.permutation import Permuted
+from sac_bench.analysis.sequential import Contest, Design, Trial
+from sac_bench.analysis.statistics import Estimate, difference_interval, seed_correlation
+from sac_bench.analysis.verdicts import MIN_SEEDS, NOTHING, UNTESTED, Verdict, in_words, seeds_text, verdicts
 from sac_bench.results.manifest import Manifest
+from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, parse_range
+from sac_bench.store.status import UNENDED
 
 WORDS = (
-    "Verdicts: better or worse if the difference is shown at 5% (two-sided Welch's t test, Holm's correction over the "
-    "whole table), otherwise undecided, with the number of seeds per side that would decide at 80% power if the "
-    f"observed difference and spread were the true ones. There is no verdict below {MIN_SEEDS} seeds per side."
+    "Verdicts: better or worse if the difference is shown at 5% (permutation test of Welch's t, Holm's correction over "
+    "the whole table), equivalent if it is shown to be within the margin, otherwise undecided, with the number of "
+    "seeds per side that would decide at 80% power if the observed difference and spread were the true ones. There is "
+    f"no verdict below {MIN_SEEDS} seeds per side."
+)
+LOOKS = (
+    "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "
+    "seeds, {most}. The 5% hold over all looks at the results together, and so does the confidence of the intervals. "
+    "The number in brackets is that of the seeds per variant at the last look; the reference has twice as many."
 )
 CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
@@ -28,63 +45,199 @@ ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
     "": "no verdict",
 }
 """The verdicts in their order in an answer, and as shown there; "" is none."""
+TOGETHER = "all environments"
+"""The environment of the differences over all environments together, in gains of the reference."""
 COLUMNS = (
     "difference",
     "difference_ci_low",
     "difference_ci_high",
     "verdict",
     "p_holm",
+    "p_equivalence",
+    "state",
+    "look",
     "seeds_needed",
     "seed_correlation",
     "no_verdict",
 )
-"""`no_verdict`: why there is none, else empty."""
+"""`state` and `look`: see `verdicts.Verdict`. `no_verdict`: why there is none, else empty."""
+Cell = tuple[str, str]
+"""(environment, variant)."""
 
 
-def differences(scores: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> pd.DataFrame:
+@dataclass(frozen=True)
+class Scores:
+    """The scores of an experiment's runs, by cell and look."""
+
+    table: pd.DataFrame
+    """A row per run, as `scores` returns it."""
+    manifest: Manifest
+
+    @cached_property
+    def _by_cell(self) -> dict[Cell, pd.DataFrame]:
+        return {
+            (str(env), str(variant)): rows.set_index("seed")
+            for (env, variant), rows in self.table.groupby(["env", "variant"])
+        }
+
+    def seeds_at(self, cell: Cell, look: int) -> tuple[int, ...]:
+        """Return the seeds of a cell at a look: the first so many, for the reference twice as many."""
+        return self.manifest.seeds[: look * (REFERENCE_FACTOR if cell[1] == self.manifest.reference else 1)]
+
+    def have_ended(self, cell: Cell, look: int | None) -> bool:
+        """Return whether all runs of a cell at a look have ended."""
+        runs = self._by_cell.get(cell)
+        if look is None or runs is None:
+            return look is None
+        seeds = self.seeds_at(cell, look)
+        return set(seeds) <= set(runs.index) and not runs.loc[list(seeds), "status"].isin(UNENDED).any()
+
+    def of(self, cell: Cell, look: int | None = None) -> pd.Series:
+        """Return a cell's scores at a look, indexed by seed, without runs that have none."""
+        if cell not in self._by_cell:
+            return pd.Series(dtype=float)
+        own = self._by_cell[cell]["score"].dropna()
+        return own if look is None else own[own.index.isin(self.seeds_at(cell, look))]
+
+    def gain(self, env: str, look: int | None = None) -> float:
+        """Return the reference's mean score minus a random policy's; NaN unless it is known and positive."""
+        gain = float(self.of((env, self.manifest.reference), look).mean() - self.manifest.random_return(env))
+        return gain if gain > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A variant's difference from the reference in some environments: one, or all together."""
+
+    envs: tuple[str, ...]
+    variant: str
+    untested: Estimate
+    """The difference of all scores with Welch's interval, shown if there is no verdict."""
+    seed_correlation: float
+    no_verdict: str
+    verdict: Verdict = UNTESTED
+
+    @property
+    def env(self) -> str:
+        """The environment's name, or TOGETHER."""
+        return self.envs[0] if len(self.envs) == 1 else TOGETHER
+
+    def cells(self, reference: str, look: int) -> dict[Cell, int]:
+        """Return the seeds that the runs of a look have, by cell."""
+        of_variant = {(env, self.variant): look for env in self.envs}
+        return of_variant | {(env, reference): REFERENCE_FACTOR * look for env in self.envs}
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of the table, with COLUMNS."""
+        verdict = self.verdict
+        missing = "runs are missing" if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
+        return {
+            "env": self.env,
+            "variant": self.variant,
+            **dict(zip(COLUMNS[:3], verdict.interval if verdict.word else self.untested, strict=True)),
+            "verdict": verdict.word,
+            "p_holm": verdict.p_values[0] if verdict.p_values else np.nan,
+            "p_equivalence": verdict.p_values[1] if len(verdict.p_values) > 1 else np.nan,
+            "state": verdict.state,
+            "look": verdict.look,
+            "seeds_needed": verdict.seeds_needed,
+            "seed_correlation": self.seed_correlation,
+            "no_verdict": "" if verdict.word else self.no_verdict or missing,
+        }
+
+
+def differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> pd.DataFrame:
     """Return a row per environment and variant other than the reference, with COLUMNS, given the runs' scores.
 
+    With several environments, a row per variant follows for all of them together, in gains of the reference.
     `no_verdict`: why no difference gets a verdict, or "".
     """
-    table: list[dict[str, Any]] = []
-    gaps = []
-    entered = scores.dropna(subset="score")
-    for env in manifest.envs:
-        of_env = entered[entered["env"] == env]
-        by_variant = {name: rows.set_index("seed")["score"] for name, rows in of_env.groupby("variant")}
-        nothing = pd.Series(dtype=float)
-        reference = by_variant.get(manifest.reference, nothing)
-        for variant in manifest.variants:
-            if variant == manifest.reference:
-                continue
-            own = by_variant.get(variant, nothing)
-            both = own.index.intersection(reference.index)
-            gap = difference_interval(own, reference)
-            gaps.append(unpaired(own, reference))
-            few = min(len(own), len(reference))
-            reason = f"{few} seeds" if few < MIN_SEEDS else edge(manifest, env, variant, manifest.reference)
-            table.append(
-                {
-                    "env": env,
-                    "variant": variant,
-                    "difference": gap.value,
-                    "difference_ci_low": gap.low,
-                    "difference_ci_high": gap.high,
-                    "seed_correlation": seed_correlation(own[both], reference[both]),
-                    "no_verdict": no_verdict or reason,
-                }
+    rows = [one.row() for one in judged(table, manifest, no_verdict)]
+    whole = {"seeds_needed": "Int64", "look": "Int64"}
+    return pd.DataFrame(rows, columns=["env", "variant", *COLUMNS]).astype(whole)
+
+
+def judged(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> list[Judged]:
+    """Return the differences from the reference with their verdicts, as in `differences`."""
+    of = Scores(table, manifest)
+    variants = [name for name in manifest.variants if name != manifest.reference]
+    groups: list[tuple[str, ...]] = [(env,) for env in manifest.envs]
+    if len(manifest.envs) > 1:
+        groups.append(manifest.envs)
+    places = [(envs, name) for envs in groups for name in variants]
+    found = [_difference(of, envs, name, no_verdict) for envs, name in places]
+    testable = [one for one in found if not one.no_verdict]
+    contests = [_contest(of, one.envs, one.variant) for one in testable]
+    decided = dict(zip(map(id, testable), verdicts(contests, design_of(manifest)), strict=True))
+    return [replace(one, verdict=decided.get(id(one), one.verdict)) for one in found]
+
+
+def seed_range_of(manifest: Manifest) -> SeedRange | None:
+    """Return the range of an experiment's seeds, or None if they are fixed."""
+    return parse_range(manifest.seed_range, manifest.name) if manifest.seed_range else None
+
+
+def design_of(manifest: Manifest) -> Design:
+    """Return the looks of an experiment."""
+    return Design.of(seed_range_of(manifest))
+
+
+def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str) -> Judged:
+    """Return a difference without its verdict."""
+    manifest = of.manifest
+    if len(envs) > 1:
+        known = all(np.isfinite(of.gain(env)) for env in envs)
+        reasons = [no_verdict, "" if known else "the gain is not known"]
+        reasons += [edge(manifest, env, variant, manifest.reference) for env in envs]
+        return Judged(envs, variant, NOTHING, float("nan"), next(filter(None, reasons), ""))
+    own, reference = of.of((envs[0], variant)), of.of((envs[0], manifest.reference))
+    both = own.index.intersection(reference.index)
+    few = min(len(own), len(reference))
+    planned = manifest.seed_range is not None
+    reason = f"{few} seeds" if few < MIN_SEEDS and not planned else edge(manifest, envs[0], variant, manifest.reference)
+    interval = difference_interval(own, reference)
+    return Judged(envs, variant, interval, seed_correlation(own[both], reference[both]), no_verdict or reason)
+
+
+def _contest(of: Scores, envs: tuple[str, ...], variant: str) -> Contest:
+    """Return what is tested at each look: in one environment in units of return, in several in gains."""
+    cells = [(env, name) for env in envs for name in (variant, of.manifest.reference)]
+
+    def trial(look: int | None) -> Trial | None:
+        scales = [1.0 if len(envs) == 1 else of.gain(env, look) for env in envs]
+        own, reference = (
+            tuple(
+                of.of((env, name), look).to_numpy(dtype=float) / scale for env, scale in zip(envs, scales, strict=True)
             )
-    judged = verdicts(gaps, [None] * len(gaps), excluded=[bool(row["no_verdict"]) for row in table])
-    for row, verdict in zip(table, judged, strict=True):
-        row |= {"verdict": verdict.word or "", "p_holm": verdict.p_difference, "seeds_needed": verdict.seeds_needed}
-    return pd.DataFrame(table, columns=["env", "variant", *COLUMNS]).astype({"seeds_needed": "Int64"})
+            for name in (variant, of.manifest.reference)
+        )
+        if min(map(len, (*own, *reference))) < MIN_SEEDS or not np.isfinite(scales).all():
+            return None
+        return Trial(_families(of, envs, look), Permuted(own, reference))
+
+    return Contest(lambda look: all(of.have_ended(cell, look) for cell in cells), trial)
 
 
-def in_words(row: Mapping[Any, Any], short: bool = False) -> str:
+def _families(of: Scores, envs: tuple[str, ...], look: int | None) -> tuple[Family, ...]:
+    """Return that there is a difference and, with a margin, that there is none beyond it."""
+    share = of.manifest.margin
+    if share is None:
+        return (different(),)
+    margin = share if len(envs) > 1 else share * of.gain(envs[0], look)
+    # Without a gain nothing is equivalent: no difference is within a margin of 0.
+    return (different(), (equivalent(margin if np.isfinite(margin) else 0.0),))
+
+
+def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
     """Return a row's verdict as shown, with the seeds that would decide; "" if there is none."""
-    if not row["verdict"]:
-        return ""
-    return Verdict(row["verdict"], row["p_holm"], float("nan"), _seeds_needed(row)).in_words(short)
+    look = None if pd.isna(row["look"]) else int(row["look"])
+    return in_words(row["verdict"], row["state"], look, _seeds_needed(row), short)
+
+
+def rules(manifest: Manifest) -> str:
+    """Return how the verdicts come about."""
+    seed_range = seed_range_of(manifest)
+    return f"{WORDS} {LOOKS.format(most=seed_range.last)}" if seed_range else WORDS
 
 
 def _seeds_needed(row: Mapping[Any, Any]) -> int | None:

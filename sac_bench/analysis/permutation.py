@@ -185,11 +185,11 @@ def t_statistics(pooled: Sequence[Array], first: Sequence[Array]) -> Array:
     first: per environment [B, N_e], 1 where a score is on the first side and else 0; rows of equal sums.
     Without spread, it is infinite with the difference's sign, or 0 if there is no difference.
     """
-    difference, square = 0.0, 0.0
+    difference = square = np.zeros(1)
     for scores, of_first in zip(pooled, first, strict=True):
         n = of_first[0].sum()
         m = len(scores) - n
-        sums, squares = of_first @ scores, of_first @ scores**2
+        sums, squares = (of_first @ np.stack([scores, scores**2], axis=1)).T
         rest, rest_squares = scores.sum() - sums, (scores**2).sum() - squares
         difference = difference + sums / n - rest / m
         square = square + _squared_error(sums, squares, n) + _squared_error(rest, rest_squares, m)
@@ -197,12 +197,12 @@ def t_statistics(pooled: Sequence[Array], first: Sequence[Array]) -> Array:
     error = np.sqrt(np.where(square <= (1e-12 * scale) ** 2, 0.0, square))
     difference = np.where(np.abs(difference) <= 1e-12 * scale, 0.0, difference)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(difference / error, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        return np.asarray(np.nan_to_num(difference / error, nan=0.0, posinf=np.inf, neginf=-np.inf), dtype=float)
 
 
 def _squared_error(sums: Array, squares: Array, n: float) -> Array:
     """Return the squared standard errors of means of n values, given their sums and sums of squares."""
-    return np.maximum(squares - sums**2 / n, 0.0) / (n - 1) / n
+    return np.asarray(np.maximum(squares - sums**2 / n, 0.0) / (n - 1) / n, dtype=float)
 
 
 def _first(n: int, m: int) -> Array:
@@ -230,5 +230,7 @@ def labels(sizes: tuple[tuple[int, int], ...], draws: int) -> tuple[Array, ...]:
 def signs(n: int) -> Array:
     """Return signs [B, n], -1 or 1: all 2^n if that is at most DRAWS, else a sample of DRAWS."""
     if 2**n <= DRAWS:
-        return 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-    return 1.0 - 2.0 * np.random.default_rng(0).integers(2, size=(DRAWS, n))
+        ones = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        ones = np.random.default_rng(0).integers(2, size=(DRAWS, n))
+    return np.asarray(1 - 2 * ones, dtype=float)

@@ -1,7 +1,7 @@
 """Verdicts at several looks: which comparisons of a table are decided, and which go on. Pure functions.
 
-A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share of the error; the shares add up to 1. The
-sequential p-value of a comparison is the least over its looks of the p-value divided by the look's share. It is
+A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share of the error. The shares add up to
+1. The sequential p-value of a comparison is the least over its looks of the p-value divided by the look's share. It is
 valid whenever training stops (weighted Bonferroni), so a range may be extended after its results are known. Holm's
 correction is applied to sequential p-values as to any others: the chance of a false statement in a table, over all
 looks, is at most alpha for each family of hypotheses.
@@ -10,23 +10,22 @@ looks, is at most alpha for each family of hypotheses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sac_bench.analysis.hypotheses import Evidence, Family, Hypothesis
+from sac_bench.analysis.hypotheses import Evidence, Family
 from sac_bench.analysis.statistics import Array, Estimate
-from sac_bench.spec.seeds import LOOKS
+from sac_bench.spec.seeds import LOOKS, SeedRange
 
 ALPHA = 0.05
 EQUAL_LOOKS = 5
 """The first looks, 5 to 30 seeds, share 3/4 of the error equally. Each later look has half of what is left."""
 FUTILE = 0.05
 """A comparison stops if its chance to be decided at any look that remains is less."""
-
-State = Literal["decided", "futile", "open", "waiting", "untested"]
 
 
 def share(look: int) -> float:
@@ -35,45 +34,84 @@ def share(look: int) -> float:
     return 0.75 / EQUAL_LOOKS if at < EQUAL_LOOKS else 0.25 * 0.5 ** (at - EQUAL_LOOKS + 1)
 
 
+State = Literal["decided", "futile", "open", "waiting", "untested"]
+
+
 @dataclass(frozen=True)
-class Contest:
-    """A comparison in a table: its families of hypotheses, and its evidence at a look (None while runs are missing)."""
+class Design:
+    """The looks of a table, ascending; (None,) is one look at whatever seeds there are."""
+
+    looks: tuple[int | None, ...] = (None,)
+
+    @staticmethod
+    def of(seed_range: SeedRange | None) -> Design:
+        """Return the design of a range, or that of fixed seeds."""
+        return Design(seed_range.looks) if seed_range else Design()
+
+    def share(self, look: int | None) -> float:
+        """Return a look's share of the error: all of it if the seeds are fixed."""
+        return 1.0 if look is None else share(look)
+
+    def after(self, look: int | None) -> list[int]:
+        """Return the looks after one of them."""
+        return [n for n in self.looks if n is not None and look is not None and n > look]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a comparison tests at a look. The families have as many hypotheses at every look."""
 
     families: tuple[Family, ...]
-    evidence: Callable[[int], Evidence | None]
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A comparison in a table.
+
+    is_complete: whether all its runs of a look have ended.
+    trial: what is tested at a look; None if that is not possible, because too few runs have values.
+    """
+
+    is_complete: Callable[[int | None], bool]
+    trial: Callable[[int | None], Trial | None]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a comparison stands after its last look.
+    """Where a comparison stands.
 
-    decided: a hypothesis was shown. futile: the remaining looks can hardly decide. open: undecided at the last look.
-    waiting: runs of the next look are missing. untested: it has no evidence yet.
+    decided: a hypothesis was shown. futile: the looks that remain can hardly decide. open: undecided at the last look.
+    waiting: runs of the look `awaits` have not ended. untested: no look could be tested.
     """
 
     state: State
     word: str = ""
     """The hypothesis that was shown, else ""."""
-    look: int | None = None
-    """The last look that was computed: if decided, the one that decided."""
+    path: tuple[tuple[int | None, Trial], ...] = field(default=())
+    """What was tested at every look up to the decision."""
+    awaits: int | None = None
     p_values: tuple[float, ...] = ()
-    """The sequential p-value of each family after Holm's correction; NaN if not tested."""
-    shown: tuple[str, ...] = ()
-    """The hypothesis with the least p-value of each family."""
-    path: tuple[tuple[int, Evidence], ...] = field(default=())
-    """The evidence at every look that was computed."""
+    """The sequential p-value of each family after Holm's correction, by the hypothesis that is nearest to be shown."""
+    level: float = ALPHA
+    """The level at which Holm's correction tests a comparison that is not decided."""
 
-    def intervals(self, alpha: float = ALPHA, shares: Callable[[int], float] = share) -> list[tuple[int, Estimate]]:
-        """Return the difference and its interval at every look: together they hold the true value with 1 - alpha.
+    @property
+    def look(self) -> int | None:
+        """The last look that was tested: if decided, the one that decided."""
+        return self.path[-1][0] if self.path else None
+
+    def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
+        """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
 
         Each is within the one before (repeated intervals, Jennison and Turnbull 1989, Journal of the Royal Statistical
-        Society B 51, p. 305, with their intersection).
+        Society B 51, p. 305, and their intersection).
         """
         low, high, result = -np.inf, np.inf, []
-        for look, evidence in self.path:
-            own = evidence.interval(1 - alpha * shares(look))
-            low, high = max(low, own.low), min(high, own.high)
-            result.append((look, Estimate(own.value, low, high)))
+        for look, trial in self.path:
+            own = trial.evidence.interval(1 - alpha * design.share(look))
+            low, high = np.fmax(low, own.low), np.fmin(high, own.high)
+            result.append(Estimate(own.value, float(low), float(high)))
         return result
 
 
@@ -91,81 +129,86 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def standings(
-    contests: Sequence[Contest],
-    looks: Sequence[int],
-    shares: Callable[[int], float] = share,
-    alpha: float = ALPHA,
-    futile: float = FUTILE,
+    contests: Sequence[Contest], design: Design, alpha: float = ALPHA, futile: float = FUTILE
 ) -> list[Standing]:
     """Return where each comparison of a table stands, look by look until it is decided or futile.
 
-    Evidence of later looks is not used. A comparison whose runs of a look are missing waits, and the others go on.
-    A comparison that stopped is still decided if the correction over the table becomes weaker.
+    Results of later looks are not used. A comparison with runs that have not ended waits, and the others go on. One
+    that stopped is still decided once enough others are, because Holm's correction then becomes weaker. In a range,
+    comparisons count in this correction before they are tested.
     """
-    raw = [[[1.0 if contest.families else np.nan] * len(family) for family in contest.families] for contest in contests]
-    result = [Standing("open") for _ in contests]
-    for look in looks:
-        for i, contest in enumerate(contests):
-            if result[i].state != "open":
-                continue
-            evidence = contest.evidence(look)
-            if evidence is None:
-                result[i] = replace(result[i], state="waiting" if result[i].path else "untested")
-                continue
-            for family, p in zip(contest.families, raw[i], strict=True):
-                p[:] = [
-                    min(before, one.p_value(evidence) / shares(look)) for before, one in zip(p, family, strict=True)
-                ]
-            result[i] = replace(result[i], look=look, path=(*result[i].path, (look, evidence)))
-        result = _decide(contests, raw, result, alpha)
-        undecided = sum(one.state != "decided" and bool(one.path) for one in result)
-        remaining = [later for later in looks if later > look]
-        for i, contest in enumerate(contests):
-            if result[i].state != "open" or not remaining:
-                continue
-            if chance(contest.families, result[i].path[-1][1], look, remaining, shares, alpha / undecided) < futile:
-                result[i] = replace(result[i], state="futile")
-    return result
+    found = [_Found(contest) for contest in contests]
+    for look in design.looks:
+        for one in found:
+            if one.state == "open":
+                one.see(look, design.share(look))
+        _decide(found, alpha, untested=float("nan") if look is None else 1.0)
+        for one in found:
+            later = design.after(look)
+            if one.state == "open" and one.path and later and one.chance(look, later, design) < futile:
+                one.state = "futile"
+    for one in found:
+        if one.state == "open" and not one.path:
+            one.state = "untested"
+    return [Standing(one.state, one.word, tuple(one.path), one.awaits, one.p_values, one.level) for one in found]
 
 
-def chance(
-    families: Sequence[Family],
-    evidence: Evidence,
-    look: int,
-    later: Sequence[int],
-    shares: Callable[[int], float],
-    alpha: float,
-) -> float:
-    """Return the predictive probability that the best of the hypotheses is shown at the best of the later looks."""
-    return max(
-        one.chance_later(evidence.spread, n / look, alpha * shares(n))
-        for family in families
-        for one in family
-        for n in later
-    )
+class _Found:
+    """A comparison while `standings` looks at it."""
+
+    def __init__(self, contest: Contest) -> None:
+        self.contest = contest
+        self.state: State = "open"
+        self.word = ""
+        self.path: list[tuple[int | None, Trial]] = []
+        self.awaits: int | None = None
+        self.least: list[list[float]] = []  # per family and hypothesis: the sequential p-value
+        self.p_values: tuple[float, ...] = ()
+        self.level = ALPHA
+
+    def see(self, look: int | None, share: float) -> None:
+        """Test at a look, or wait for its runs."""
+        if not self.contest.is_complete(look):
+            self.state, self.awaits = "waiting", look
+        elif trial := self.contest.trial(look):
+            self.path.append((look, trial))
+            new = [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
+            self.least = [list(map(min, *pair)) for pair in zip(self.least, new, strict=True)] if self.least else new
+
+    def family(self, i: int, untested: float) -> float:
+        """Return the sequential p-value of a family, or `untested`."""
+        if not self.least:
+            return untested
+        return min(self.least[i]) if i < len(self.least) else float("nan")
+
+    def chance(self, look: int | None, later: Sequence[int], design: Design) -> float:
+        """Return the predictive probability that the best hypothesis is shown at the best of the later looks."""
+        trial = self.path[-1][1]
+        return max(
+            one.chance_later(trial.evidence.spread, n / (look or n), self.level * design.share(n))
+            for one in chain.from_iterable(trial.families)
+            for n in later
+        )
 
 
-def _decide(
-    contests: Sequence[Contest], raw: Sequence[Sequence[Sequence[float]]], before: Sequence[Standing], alpha: float
-) -> list[Standing]:
-    """Return the standings after Holm's correction over the table. Where two families are shown, the last counts."""
-    families = max((len(contest.families) for contest in contests), default=0)
-    adjusted = np.full((len(contests), families), np.nan)
-    for f in range(families):
-        tested = [min(p[f]) if len(p) > f and one.path else np.nan for p, one in zip(raw, before, strict=True)]
-        adjusted[:, f] = holm(tested)
-    result = []
-    for i, one in enumerate(before):
-        shown = tuple(_least(family, p).word for family, p in zip(contests[i].families, raw[i], strict=True))
-        own = tuple(map(float, adjusted[i, : len(shown)]))
-        words = [word for word, p in zip(shown, own, strict=True) if p <= alpha]
-        if one.state != "decided":
-            one = replace(one, p_values=own, shown=shown)
-            if words:
-                one = replace(one, state="decided", word=words[-1])
-        result.append(one)
-    return result
+def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
+    """Decide comparisons by Holm's correction over the table. If two families are shown, the last one counts.
 
-
-def _least(family: Family, p_values: Sequence[float]) -> Hypothesis:
-    return family[int(np.argmin(p_values))]
+    `untested`: the p-value of comparisons that no look has tested; NaN if they do not count.
+    """
+    count = max((len(one.least) for one in found), default=0)
+    adjusted = [holm([one.family(i, untested) for one in found]) for i in range(count)]
+    newly = []
+    for at, one in enumerate(found):
+        if one.state == "decided":
+            continue
+        one.p_values = tuple(float(adjusted[i][at]) for i in range(len(one.least)))
+        for i, p in enumerate(one.p_values):
+            if p <= alpha:
+                one.word = one.path[-1][1].families[i][int(np.argmin(one.least[i]))].word
+                newly.append(one)
+    for one in newly:
+        one.state = "decided"
+    undecided = [one for one in found if one.path and one.state != "decided"]
+    for one in undecided:
+        one.level = alpha / len(undecided)

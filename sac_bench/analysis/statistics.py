@@ -170,6 +170,10 @@ class Difference:
         """Return the same difference with n seeds on each side."""
         return replace(self, seeds=(n,) * len(self.seeds))
 
+    def grown(self, factor: float) -> Difference:
+        """Return the same difference with this many times the seeds on each side."""
+        return replace(self, seeds=tuple(round(n * factor) for n in self.seeds))
+
 
 def unpaired(a: ArrayLike, b: ArrayLike) -> Difference:
     """Return mean(a) - mean(b) of independent seeds [S] and [S'] (Welch 1947)."""

@@ -1,13 +1,12 @@
-"""Verdicts on differences: better, worse, equivalent, undecided. Pure functions of t statistics.
+"""Verdicts on differences: better, worse, equivalent, undecided.
 
-Differences between variants are `unpaired`. This was decided before any result was seen, not by the observed
-correlation. Variants trained with the same seeds share initial weights and environments but may diverge, because
-training amplifies small differences. Pairing halves the degrees of freedom, so with five seeds per side it pays only
-above a correlation of about 0.3. If pairs are positively correlated, Welch's intervals are too wide: verdicts need more
-seeds but are not wrong. If negatively, they are too narrow. `seed_correlation` is reported to show which is the case.
+Differences between variants are unpaired. This was decided before any result was seen, not by the observed correlation.
+Variants trained with the same seeds share initial weights and environments but may diverge, because training amplifies
+small differences. If seeds are positively correlated, unpaired intervals are too wide: verdicts need more seeds but are
+not wrong. If negatively, they are too narrow. `seed_correlation` is reported to show which is the case.
 
-Sources: Holm 1979 (Scandinavian Journal of Statistics 6, p. 65); two one-sided tests, Schuirmann 1987 (Journal of
-Pharmacokinetics and Biopharmaceutics 15, p. 657), and their power, Phillips 1990 (the same, 18, p. 137).
+The number of seeds that would decide is by the power of t tests (Phillips 1990, Journal of Pharmacokinetics and
+Biopharmaceutics 18, p. 137).
 """
 
 from __future__ import annotations
@@ -15,41 +14,66 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import chain
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
-from sac_bench.analysis.statistics import Array, Difference
+from sac_bench.analysis.hypotheses import Family, different, equivalent
+from sac_bench.analysis.permutation import permuted
+from sac_bench.analysis.sequential import ALPHA, Contest, Design, Standing, State, Trial, standings
+from sac_bench.analysis.statistics import Difference, Estimate
+from sac_bench.spec.seeds import LOOKS
 
-Word = Literal["better", "worse", "equivalent", "undecided"]
 MIN_SEEDS = 5
 """There is no verdict with fewer seeds on a side."""
 MOST_SEEDS = 1000
 """The most seeds per side that are ever suggested."""
-ALPHA = 0.05
 POWER = 0.8
+NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one difference of a table. p-values are after Holm's correction over the table."""
+    """The verdict on one difference of a table."""
 
-    word: Word | None
-    """None below five seeds per side."""
-    p_difference: float
-    """p-value of no difference; NaN without a verdict."""
-    p_equivalence: float
-    """p-value of a difference of the margin or more; NaN without a verdict or a margin."""
+    word: str
+    """The hypothesis that was shown ("better", "worse", "equivalent"), "undecided", or "" if nothing was tested."""
+    p_values: tuple[float, ...] = ()
+    """Of each family (that there is a difference; that there is none beyond the margin), after Holm's correction."""
+    intervals: tuple[tuple[int | None, Estimate], ...] = ()
+    """(look, difference with its interval) of every look: 95% for all looks together."""
+    state: State = "untested"
+    awaits: int | None = None
+    """The look whose runs have not ended."""
     seeds_needed: int | None = None
-    """If undecided: the seeds per side that would decide it at 80% power; None above MOST_SEEDS."""
+    """If undecided: the seeds per variant that would decide it at 80% power; None if more than are ever suggested."""
+
+    @property
+    def look(self) -> int | None:
+        """The seeds per variant at the last look; None if seeds are fixed or nothing was tested."""
+        return self.intervals[-1][0] if self.intervals else None
+
+    @property
+    def interval(self) -> Estimate:
+        """The difference with its interval at the last look."""
+        return self.intervals[-1][1] if self.intervals else NOTHING
 
     def in_words(self, short: bool = False) -> str:
         """Return "better" or "undecided (23 seeds per side would decide)", short "undecided (23 seeds)"; "" if none."""
-        if self.word != "undecided":
-            return self.word or ""
-        return f"undecided ({seeds_text(self.seeds_needed)}{'' if short else ' per side would decide'})"
+        return in_words(self.word, self.state, self.look, self.seeds_needed, short)
+
+
+UNTESTED = Verdict("")
+
+
+def in_words(word: str, state: str, look: int | None, seeds_needed: int | None, short: bool = False) -> str:
+    """Return a verdict as shown. With several looks, it says at which one it was reached: "better (12 seeds)"."""
+    at = f"{look} seeds" if look is not None else ""
+    if word != "undecided":
+        return f"{word} ({at})" if word and at else word
+    needed = seeds_text(seeds_needed) + ("" if short else " per side would decide")
+    stopped = "stopped at " if state == "futile" else "at " if at else ""
+    return f"undecided ({stopped}{at}; {needed})" if at else f"undecided ({needed})"
 
 
 def seeds_text(seeds: int | None) -> str:
@@ -57,138 +81,61 @@ def seeds_text(seeds: int | None) -> str:
     return f"{seeds or f'more than {MOST_SEEDS}'} seeds"
 
 
-def verdicts(
-    differences: Sequence[Difference],
-    margins: Sequence[float | None],
-    alpha: float = ALPHA,
-    excluded: Sequence[bool] = (),
-) -> list[Verdict]:
-    """Return the verdicts on a table's differences, with each one's margin (> 0, in units of the score) or None.
+def contest(a: ArrayLike, b: ArrayLike, margin: float | None = None) -> Contest:
+    """Return the comparison of scores [S] of a variant with scores [S'] of another, all at one look.
 
-    Holm's correction is over all differences with enough seeds, and separately over all equivalences. The chance that a
-    table has any false difference is at most alpha, and so is the chance that it has any false equivalence. Differences
-    that are `excluded` for another reason get no verdict and are not tested.
+    margin: the difference from which on it matters, > 0, or None if every difference does. There is no verdict below
+    five seeds on a side.
     """
-    left_out = excluded or [False] * len(differences)
-    enough = [min(d.seeds) >= MIN_SEEDS and not out for d, out in zip(differences, left_out, strict=True)]
-    cases = list(zip(differences, margins, enough, strict=True))
-    different = holm([difference_p(d) if testable else np.nan for d, _, testable in cases])
-    equal = holm([equivalence_p(d, m) if testable and m is not None else np.nan for d, m, testable in cases])
-    # At Holm's strictest step: seeds that suffice there suffice wherever the p-value ranks in the table.
-    strictest = [alpha / max(1, int(np.isfinite(family).sum())) for family in (different, equal)]
-    result = []
-    for (d, margin, testable), p, q in zip(cases, different, equal, strict=True):
-        outcome = word(d, float(p), float(q), alpha) if testable else None
-        needed = seeds_to_decide(d, margin, strictest[0], strictest[1]) if outcome == "undecided" else None
-        result.append(Verdict(outcome, float(p), float(q), needed))
-    return result
+    families: tuple[Family, ...] = (different(),) if margin is None else (different(), (equivalent(margin),))
+    evidence = permuted(a, b)
+    enough = min(map(len, (*evidence.a, *evidence.b))) >= MIN_SEEDS
+    return Contest(lambda look: True, lambda look: Trial(families, evidence) if enough else None)
 
 
-def word(difference: Difference, p_difference: float, p_equivalence: float, alpha: float = ALPHA) -> Word | None:
-    """Return whether a is better, from the p-values of a - b (NaN without a margin); None below five seeds per side.
+def verdicts(contests: Sequence[Contest], design: Design | None = None, alpha: float = ALPHA) -> list[Verdict]:
+    """Return the verdicts on a table's comparisons. By default, seeds are fixed: there is one look.
 
-    A difference that is shown to be within the margin is equivalent even if it is shown not to be zero, because the
+    Holm's correction is over all differences, and separately over all equivalences. The chance that a table has any
+    false difference is at most alpha, over all looks, and so is the chance that it has any false equivalence. A
+    difference that is shown to be within the margin is equivalent even if it is shown not to be zero, because the
     margin defines which differences matter.
     """
-    if min(difference.seeds) < MIN_SEEDS:
-        return None
-    if p_equivalence <= alpha:
-        return "equivalent"
-    if p_difference <= alpha:
-        return "better" if difference.value > 0 else "worse"
-    return "undecided"
+    chosen = design or Design()
+    return [verdict(one, chosen, alpha) for one in standings(contests, chosen, alpha)]
 
 
-def holm(p_values: ArrayLike) -> Array:
-    """Return p-values [M] adjusted by Holm's method: comparing each with alpha keeps the familywise error within alpha.
+def verdict(standing: Standing, design: Design, alpha: float = ALPHA) -> Verdict:
+    """Return the verdict on a comparison, given where it stands."""
+    if not standing.path:
+        return Verdict("", state=standing.state, awaits=standing.awaits)
+    looks = [look for look, _ in standing.path]
+    return Verdict(
+        standing.word or "undecided",
+        standing.p_values,
+        tuple(zip(looks, standing.intervals(design, alpha), strict=True)),
+        standing.state,
+        standing.awaits,
+        None if standing.word else seeds_to_decide(standing, design),
+    )
 
-    NaN stays NaN and does not count.
+
+def seeds_to_decide(standing: Standing, design: Design, power: float = POWER) -> int | None:
+    """Return the seeds per variant at which a comparison would be decided with this power; None if too many.
+
+    Assumes that the observed difference and variances are the true ones: with few seeds, a rough guide. In a range it
+    is a look, and the reference has its multiple of it. Five if the variances are 0.
     """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)  # NaN last
-    steps = np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1)
-    return adjusted
+    look, trial = standing.path[-1]
+    observed = trial.evidence.spread
 
+    def best(planned: Difference, level: float) -> float:
+        return max(one.power(planned, level) for one in chain.from_iterable(trial.families))
 
-def difference_p(difference: Difference) -> float:
-    """Return the two-sided p-value of no difference, by Student's t; NaN if the standard error is NaN."""
-    return 2 * difference.tail(abs(difference.value))
-
-
-def equivalence_p(difference: Difference, margin: float) -> float:
-    """Return the p-value of a difference of `margin` > 0 or more in either direction: the larger of two one-sided ones.
-
-    It is at most alpha exactly if the interval at level 1 - 2 alpha is within the margin. Raises ValueError unless
-    margin > 0.
-    """
-    if not margin > 0:
-        raise ValueError(f"an equivalence margin must be above 0, not {margin}")
-    return difference.tail(margin - abs(difference.value))
-
-
-def noninferiority_p(difference: Difference, margin: float) -> float:
-    """Return the one-sided p-value of a difference of -margin or less: small if a is shown to be at most that worse.
-
-    Raises ValueError unless margin > 0.
-    """
-    if not margin > 0:
-        raise ValueError(f"a margin must be above 0, not {margin}")
-    return difference.tail(margin + difference.value)
-
-
-def inferiority_p(difference: Difference, margin: float) -> float:
-    """Return the one-sided p-value of a difference of -margin or more: small if a is shown to be worse by more."""
-    return difference.tail(-(margin + difference.value))
-
-
-def outside_p(difference: Difference, margin: float) -> float:
-    """Return the p-value of a difference within the margin: small if it is shown to be larger in either direction."""
-    return min(1.0, 2 * difference.tail(abs(difference.value) - margin))
-
-
-def shift_power(difference: Difference, beyond: float, alpha: float = ALPHA) -> float:
-    """Return the power of a one-sided test to show a distance above 0, if `beyond` and the variances are true."""
-    t = stats.t.isf(alpha, difference.freedom)
-    return float(stats.nct.sf(t, difference.freedom, beyond / difference.error))
-
-
-def difference_power(difference: Difference, alpha: float = ALPHA) -> float:
-    """Return the power to show this difference in its own direction, if it and its variances are true."""
-    return shift_power(difference, abs(difference.value), alpha / 2)
-
-
-def equivalence_power(difference: Difference, margin: float, alpha: float = ALPHA) -> float:
-    """Return the power to show equivalence, if the difference and its variances are true.
-
-    It is a lower bound, close to the power where that is above a half.
-    """
-    t = stats.t.isf(alpha, difference.freedom)
-    above, below = ((sign * margin - difference.value) / difference.error for sign in (1, -1))
-    passes = stats.nct.cdf(-t, difference.freedom, -above) - stats.nct.cdf(t, difference.freedom, -below)
-    return max(0.0, float(passes))
-
-
-def seeds_to_decide(
-    difference: Difference,
-    margin: float | None = None,
-    alpha_difference: float = ALPHA,
-    alpha_equivalence: float = ALPHA,
-    power: float = POWER,
-    most: int = MOST_SEEDS,
-) -> int | None:
-    """Return the fewest seeds per side, at least five, at which either test decides with this power; None above `most`.
-
-    Assumes that the observed difference and variances are the true ones: with few seeds, a rough guide. Five if the
-    variances are 0.
-    """
-
-    def best(planned: Difference) -> float:
-        shown = difference_power(planned, alpha_difference)
-        return shown if margin is None else max(shown, equivalence_power(planned, margin, alpha_equivalence))
-
-    return least_seeds(difference, best, power, most)
+    if look is None:
+        return least_seeds(observed, lambda planned: best(planned, standing.level), power)
+    later = (n for n in LOOKS if n > look)
+    return next((n for n in later if best(observed.grown(n / look), standing.level * design.share(n)) >= power), None)
 
 
 def least_seeds(

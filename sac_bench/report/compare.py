@@ -11,17 +11,17 @@ from typing import Any
 
 import pandas as pd
 
-from sac_bench.analysis.differences import WORDS, answer, in_words
+from sac_bench.analysis.differences import WORDS, answer, words_of
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
 from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
-from sac_bench.analysis.statistics import seed_correlation, unpaired
-from sac_bench.analysis.verdicts import MIN_SEEDS, verdicts
+from sac_bench.analysis.statistics import difference_interval, seed_correlation
+from sac_bench.analysis.verdicts import MIN_SEEDS, contest, verdicts
 from sac_bench.errors import InputError, nearest
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
-from sac_bench.report.tables import RULES, final_performance
+from sac_bench.report.tables import GAP, RULES, performance
 from sac_bench.results import standings
 from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
@@ -74,7 +74,7 @@ def load_side(name: str, results: Path) -> Side:
 
 
 def compare(a: Side, b: Side) -> pd.DataFrame:
-    """Return a row per common environment and variant: scores, B - A by Welch's t, its verdict, identical runs.
+    """Return a row per common environment and variant: scores, B - A, its verdict, identical runs.
 
     Variants whose runs are all bitwise identical get no verdict and do not count in Holm's correction. Raises
     InputError if the results have nothing in common.
@@ -84,12 +84,12 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         raise InputError(f"nothing to compare: {a.contents()}; {b.contents()}")
     at = steps_compared(a, b)
     steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
-    finals = [final_performance(side.results, n).set_index(PLACE) for side, n in steps]
+    finals = [performance(side.results, n).set_index(PLACE) for side, n in steps]
     by_seed = [_places(scores(side.results, at=n).dropna(subset="score")) for side, n in steps]
     runs = [_places(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
     nothing = pd.DataFrame({"seed": [], "score": []})
-    rows, tested, differences = [], [], []
+    rows, tested, contests = [], [], []
     for place in [(env, variant) for env in envs for variant in variants]:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
         for letter, final in zip("ab", finals, strict=True):
@@ -103,20 +103,19 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row["exploded"] = row["exploded_a"] + row["exploded_b"]
         of_a, of_b = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
         both = of_a.index.intersection(of_b.index)
-        difference = unpaired(of_b, of_a)
-        value, low, high = difference.interval()
-        row |= {"difference": value, "difference_ci_low": low, "difference_ci_high": high}
+        row |= dict(zip(GAP, difference_interval(of_b, of_a), strict=True))
         row |= {"seed_correlation": seed_correlation(of_b[both], of_a[both]), "shared_seeds": len(both)}
         row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
-        few = min(difference.seeds)
-        row |= {"verdict": "", "p_holm": float("nan"), "seeds_needed": None}
+        few = min(len(of_a), len(of_b))
+        row |= {"verdict": "", "p_holm": float("nan"), "state": "untested", "look": None, "seeds_needed": None}
         row["no_verdict"] = f"{few} seeds" if few < MIN_SEEDS else ""
         rows.append(row)
-        if not row["identical"]:
+        if not row["identical"] and few >= MIN_SEEDS:
             tested.append(row)
-            differences.append(difference)
-    for row, verdict in zip(tested, verdicts(differences, [None] * len(differences)), strict=True):
-        row |= {"verdict": verdict.word or "", "p_holm": verdict.p_difference, "seeds_needed": verdict.seeds_needed}
+            contests.append(contest(of_b, of_a))
+    for row, verdict in zip(tested, verdicts(contests), strict=True):
+        row |= {"verdict": verdict.word, "p_holm": verdict.p_values[0], "state": verdict.state}
+        row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(GAP, verdict.interval, strict=True))}
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
 
 
@@ -244,7 +243,7 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec=spec)
-        comparison = (gap, in_words(row), number(row["seed_correlation"], "+.2f"))
+        comparison = (gap, words_of(row), number(row["seed_correlation"], "+.2f"))
         if row["identical"]:
             comparison = ("0", "identical", "")
         rows.append(

@@ -30,7 +30,7 @@ from sac_bench.report.baselines import (
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Picture, Points, sections, text, written
-from sac_bench.report.tables import presented, rules, write_tables
+from sac_bench.report.tables import presented, rules, together, write_tables
 from sac_bench.results import standings
 from sac_bench.results.devices import are_comparable, mixed
 from sac_bench.results.load import Results, load_results, lock_of
@@ -53,15 +53,16 @@ def write_report(folder: Path) -> Page:
         results = load_results(folder.name, folder.parent)
         try:
             manifest = results.manifest
-            final = write_tables(results, folder / "tables")
+            final, gaps = write_tables(results, folder / "tables")
             compared = comparison(final, manifest) if len(manifest.algorithms) > 1 else None
             if compared is not None:
                 write_comparison(compared, manifest, folder / "tables")
             comparisons = judge(results, folder / "tables")
-            together = aggregated(results, folder / "tables")
+            aggregate = aggregated(results, folder / "tables")
             pictures = write_figures(results, final, folder / "figures", comparisons)
             return written(
-                page(results, final, compared, together, comparisons, pictures, _sources(folder)), folder / "report"
+                page(results, final, gaps, compared, aggregate, comparisons, pictures, _sources(folder)),
+                folder / "report",
             )
         except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
             raise InputError(
@@ -87,16 +88,17 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
 def page(
     results: Results,
     final: pd.DataFrame,
+    gaps: pd.DataFrame,
     compared: pd.DataFrame | None,
-    together: pd.DataFrame,
+    aggregate: pd.DataFrame,
     comparisons: list[Comparison],
     pictures: Pictures,
     sources: str | Link,
 ) -> Page:
     """Return the report's page.
 
-    `compared`: the table of several algorithms, if there are several. `comparisons`: those of the claim, if there is
-    one. `sources`: the document with the sources of published scores.
+    `gaps`: the differences from the reference. `compared`: the table of several algorithms, if there are several.
+    `comparisons`: those of the claim, if there is one. `sources`: the document with the sources of published scores.
     """
     runs = results.runs.drop_duplicates("run_id")
     shown = presented(final, results.manifest)
@@ -127,7 +129,7 @@ def page(
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, results.manifest, sources)),
-            ("All environments together", _aggregated(together, pictures["profile"])),
+            ("All environments together", _aggregated(aggregate, gaps, results.manifest, pictures["profile"])),
             ("Sensitivity", pictures["sensitivity"]),
             (
                 "Diagnostics",
@@ -159,10 +161,14 @@ def aggregated(results: Results, folder: Path) -> pd.DataFrame:
     return estimates
 
 
-def _aggregated(together: pd.DataFrame, pictures: list[Picture]) -> list[Block]:
-    if not len(together):
-        return []
-    return [Grid(aggregates.presented(together)), text(aggregates.RULES, small=True), *pictures]
+def _aggregated(
+    aggregate: pd.DataFrame, gaps: pd.DataFrame, manifest: Manifest, pictures: list[Picture]
+) -> list[Block]:
+    """Return the verdicts over all environments (a claim has its own), and the aggregate scores."""
+    pooled = [] if manifest.claim else [Grid(table)] if len(table := together(gaps)) else []
+    if not len(aggregate):
+        return [*pooled]
+    return [*pooled, Grid(aggregates.presented(aggregate)), text(aggregates.RULES, small=True), *pictures]
 
 
 def _claimed(results: Results, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:

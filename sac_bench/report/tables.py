@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.differences import CORRELATION, MIXED, WORDS, differences, in_words
+from sac_bench.analysis import differences as analysis
+from sac_bench.analysis.differences import CORRELATION, MIXED, TOGETHER, differences, words_of
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
@@ -19,25 +20,27 @@ from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
+GAP = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
     "evaluations in the last 10% of its steps (if there are none, the last evaluation before). Whole curve: the "
     "area under the learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the "
-    "difference from the reference Welch's t, unpaired. A diverged run counts with the return of a random policy "
-    "if that is known (in curves from the point where it diverged; as a failure where successes are counted). A "
-    "run that failed, is damaged or is unfinished does not count and is listed as left out. A run exploded if |Q| "
-    "exceeded what the rewards that it saw allow; it keeps its score."
+    "difference from the reference by inverting its permutation test (below five seeds Welch's t), unpaired. A "
+    "diverged run counts with the return of a random policy if that is known (in curves from the point where it "
+    "diverged; as a failure where successes are counted). A run that failed, is damaged or is unfinished does not "
+    "count and is listed as left out. A run exploded if |Q| exceeded what the rewards that it saw allow; it keeps its "
+    "score."
 )
 
 
 def rules(manifest: Manifest) -> tuple[str, ...]:
     """Return the notes below the final table, one paragraph each."""
-    paragraphs = (RULES, CORRELATION if manifest.claim else f"{WORDS} {CORRELATION}")
+    paragraphs = (RULES, CORRELATION if manifest.claim else f"{analysis.rules(manifest)} {CORRELATION}")
     return (note(manifest), *paragraphs) if note(manifest) else paragraphs
 
 
-def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
-    """Return a row per variant and environment: seeds, mean score, interval, difference from the reference, verdict.
+def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
+    """Return a row per variant and environment: seeds, mean score with its interval, how runs ended.
 
     `at`: the steps to score at, as in `scores`.
     """
@@ -68,10 +71,22 @@ def final_performance(results: Results, at: Steps | None = None) -> pd.DataFrame
                 "sampled_score": float(np.mean(entered(sampled, env, variant))) if len(values) else float("nan"),
             }
             rows.append(row | _episodes(results, runs, at[env, variant]))
-    no_verdict = "" if are_comparable(results) else MIXED
-    compared = differences(by_default, results.manifest, no_verdict)
-    table = pd.DataFrame(rows).merge(compared, "left", ["env", "variant"], validate="1:1")
-    return table.fillna({"verdict": "", "no_verdict": ""})
+    return pd.DataFrame(rows)
+
+
+def all_differences(results: Results) -> pd.DataFrame:
+    """Return the differences from the reference (analysis/differences.py)."""
+    return differences(scores(results), results.manifest, "" if are_comparable(results) else MIXED)
+
+
+def final_performance(results: Results, compared: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return `performance` with the difference from the reference in each environment, and its verdict.
+
+    `compared`: all differences, if they are known already.
+    """
+    gaps = all_differences(results) if compared is None else compared
+    table = performance(results).merge(gaps[gaps["env"] != TOGETHER], "left", ["env", "variant"], validate="1:1")
+    return table.fillna({"verdict": "", "no_verdict": "", "state": ""})
 
 
 def _ended_otherwise(runs: pd.DataFrame) -> str:
@@ -119,11 +134,8 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             "score [95% CI]": [
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],
-            "difference [95% CI]": [
-                interval(*t, spec=spec)
-                for t in table[["difference", "difference_ci_low", "difference_ci_high"]].itertuples(index=False)
-            ],
-            "verdict": [in_words(row) for row in table.to_dict("records")],
+            "difference [95% CI]": [interval(*t, spec=spec) for t in table[list(GAP)].itertuples(index=False)],
+            "verdict": [words_of(row) for row in table.to_dict("records")],
             "r": [number(r, "+.2f") for r in table["seed_correlation"]],
             "sampled actions": [number(x, spec) for x in table["sampled_score"]],
             "whole curve": [number(x, spec) for x in table["area"]],
@@ -147,16 +159,30 @@ def latex(table: pd.DataFrame, *notes: str) -> str:
     return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
 
 
-def write_tables(results: Results, folder: Path) -> pd.DataFrame:
-    """Write final.{csv,md,tex,txt} and scores.csv in a folder; return the final performance."""
+def together(compared: pd.DataFrame) -> pd.DataFrame:
+    """Return the differences over all environments together, for a reader; none if there is one environment."""
+    rows = compared[compared["env"] == TOGETHER].to_dict("records")
+    return pd.DataFrame(
+        {
+            "variant": [row["variant"] for row in rows],
+            "difference in gains [95% CI]": [interval(*(row[c] for c in GAP), spec="+.2f") for row in rows],
+            "verdict": [words_of(row) or f"no verdict: {row['no_verdict']}" for row in rows],
+        }
+    )
+
+
+def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write final.{csv,md,tex,txt}, differences.csv and scores.csv; return final performance and differences."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = final_performance(results)
+    compared = all_differences(results)
+    table = final_performance(results, compared)
     shown = presented(table, results.manifest)
     write_text(folder / "final.csv", table.to_csv(index=False))
+    write_text(folder / "differences.csv", compared.to_csv(index=False))
     write_text(folder / "scores.csv", scores(results).to_csv(index=False))
     write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
     write_text(folder / "final.tex", latex(shown, *rules(results.manifest)))
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
     plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(results.manifest))])
     write_text(folder / "final.txt", plain + "\n")
-    return table
+    return table, compared

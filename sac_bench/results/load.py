@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sac_bench.results.manifest import FILE, Manifest, load_manifest
 from sac_bench.results.schema import LATER, OPTIONAL, TABLES, columns
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
-from sac_bench.store.status import kind_of
+from sac_bench.store.status import UNENDED, kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,24 @@ class Results:
     episodes: pd.DataFrame
     training: pd.DataFrame
     robustness: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def first_seeds(self, count: int | None) -> Results:
+        """Return the results of the first `count` seeds of the experiment; None: of all."""
+        if count is None:
+            return self
+        kept = self.manifest.seeds[:count]
+        tables = {name: getattr(self, name) for name in TABLES}
+        return replace(self, **{name: rows[rows["seed"].isin(kept)] for name, rows in tables.items() if len(rows)})
+
+    def have_ended(self, cells: Iterable[tuple[str, str]], count: int) -> bool:
+        """Return whether the runs with the first `count` seeds have ended in all (environment, variant)."""
+        wanted = set(self.manifest.seeds[:count])
+        for env, variant in cells:
+            own = self.runs[(self.runs["env"] == env) & (self.runs["variant"] == variant)]
+            ended = own.loc[~own["status"].isin(UNENDED), "seed"]
+            if not wanted <= set(ended):
+                return False
+        return True
 
 
 def lock_of(folder: Path, what: str) -> Path:

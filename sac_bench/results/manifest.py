@@ -67,9 +67,13 @@ class Manifest(_Record):
     question: str
     envs: tuple[str, ...]
     seeds: tuple[int, ...]
+    seed_range: str | None = None
+    """The range within which comparisons get more seeds until they are decided, such as "5..30"."""
     reference: str
     variants: dict[str, VariantRecord]
     success_return: float | None = None
+    margin: float | None = None
+    """The share of the reference's gain below which differences do not matter, in an experiment without a claim."""
     claim: ClaimRecord | None = None
     choices: tuple[Choice, ...] = ()
     command: str = ""

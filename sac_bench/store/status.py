@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 ENDED = ("finished", "diverged")
+UNENDED = ("not started", "interrupted", "to be continued")
+"""Standings of runs that are still to be trained."""
 
 
 def standing_at(status: Mapping[str, Any], steps: int) -> str:

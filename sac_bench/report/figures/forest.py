@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import in_words
+from sac_bench.analysis.differences import words_of
 from sac_bench.analysis.statistics import Estimate
 from sac_bench.report.figures.style import PALETTE
 
@@ -135,5 +135,5 @@ def _row_text(row: Mapping[Any, Any]) -> str:
     """Return a row's verdict, and which of its runs did not finish."""
     if pd.isna(row["difference"]):
         return "no seeds to compare"
-    text = in_words(row, short=True) or f"no verdict: {row['no_verdict']}"
+    text = words_of(row, short=True) or f"no verdict: {row['no_verdict']}"
     return text + (f"; {row['ended_otherwise']}" if row["ended_otherwise"] else "")

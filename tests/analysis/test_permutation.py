@@ -1,0 +1,106 @@
+"""Permutation tests: against scipy's, by hand, and their intervals."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sac_bench.analysis.permutation import DRAWS, SCREENED, Flipped, Permuted, labels, permuted
+from sac_bench.analysis.statistics import unpaired
+
+numbers = st.integers(-1000, 1000).map(lambda k: k / 8)
+sides = st.lists(numbers, min_size=2, max_size=5)
+RANDOM = np.random.default_rng(0)
+
+
+def welch(a, b, axis=-1):
+    return stats.ttest_ind(a, b, axis=axis, equal_var=False).statistic
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 4), (5, 5), (4, 7)])
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_p_values_are_scipys(n, m, shift):
+    a, b = RANDOM.normal(1, 1, n), RANDOM.normal(0, 2, m)
+    for alternative, ours in (("greater", permuted(a, b).above(shift)), ("less", permuted(a, b).below(shift))):
+        theirs = stats.permutation_test((a - shift, b), welch, alternative=alternative, n_resamples=np.inf)
+        assert ours == pytest.approx(theirs.pvalue)
+
+
+def test_signs_are_scipys():
+    pairs = RANDOM.normal(0.5, 1, 8)
+    theirs = stats.permutation_test((pairs,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert 2 * min(Flipped(pairs).above(), Flipped(pairs).below()) == pytest.approx(theirs.pvalue)
+    assert Flipped(np.array([1.0, 2, 3, 4, 5])).above() == 1 / 32
+    assert Flipped(np.arange(1.0, 21)).above() == pytest.approx(1 / (DRAWS + 1))  # 2^20 signs: a sample
+
+
+def test_sides_that_do_not_overlap_have_the_lowest_p_value_there_is():
+    a, b = np.arange(10.0, 15), np.arange(5.0)
+    assert permuted(a, b).above() == 1 / math.comb(10, 5) == permuted(a, b).least_p
+    assert permuted(b, a).below() == 1 / math.comb(10, 5)
+    assert permuted(a, b).below() == 1
+
+
+def test_environments_are_permuted_each_by_itself():
+    """With two environments of 2 + 2 seeds there are 6 * 6 labellings, and one is as extreme as the observed."""
+    a, b = (np.array([5.0, 6]), np.array([105.0, 107])), (np.array([1.0, 2.5]), np.array([101.0, 102]))
+    assert Permuted(a, b).above() == pytest.approx(1 / 36, rel=0.1)  # by a sample of labellings
+    assert Permuted(a, b).value == pytest.approx((3.75 + 4.5) / 2)
+
+
+def test_without_spread_there_is_no_doubt():
+    same, other = permuted([5.0] * 5, [5.0] * 5), permuted([5.0] * 5, [7.0] * 5)
+    assert (same.above(), same.below()) == (1, 1)
+    assert (other.above(), other.below()) == (1, 1 / math.comb(10, 5))
+    assert tuple(other.interval()) == (-2, -2, -2)
+
+
+@given(sides, sides, st.integers(-40, 40).map(lambda k: k / 8))
+@settings(max_examples=30, deadline=None)
+def test_sides_can_be_exchanged(a, b, shift):
+    assert permuted(a, b).above(shift) == pytest.approx(permuted(b, a).below(-shift), abs=1e-12)
+    in_cents = permuted(np.multiply(4, a), np.multiply(4, b))
+    assert permuted(a, b).above(shift) == pytest.approx(in_cents.above(4 * shift), abs=1e-12)
+
+
+def test_labellings_are_all_there_are_or_a_sample_with_every_label_equally_often():
+    (every,) = labels(((3, 4),), DRAWS)
+    assert len({tuple(row) for row in every}) == math.comb(7, 3) == len(every)
+    (sample,) = labels(((12, 24),), 1000)
+    assert (sample.sum(axis=1) == 12).all()
+    assert np.abs(sample.mean(axis=0) - 1 / 3).max() < 0.06
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.5, 0.9])
+def test_with_many_seeds_it_is_welchs_test(shift):
+    a, b = RANDOM.normal(shift, 1, 40), RANDOM.normal(0, 1.5, 60)
+    expected = stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
+    exact = 3 * math.sqrt(expected / (1000 if expected > SCREENED else DRAWS))
+    assert permuted(a, b).above() == pytest.approx(expected, abs=exact + 0.1 * expected)
+
+
+@given(st.lists(numbers, min_size=5, max_size=6), st.lists(numbers, min_size=5, max_size=6))
+@settings(max_examples=15, deadline=None)
+def test_an_interval_holds_what_its_tests_do_not_reject(a, b):
+    evidence = permuted(a, b)
+    assume(evidence.spread.error > 0)
+    value, low, high = evidence.interval(0.9)
+    assert low <= value <= high
+    step = 0.1 * evidence.spread.error
+    if math.isfinite(low):
+        assert evidence.above(low - step) <= 0.05 < evidence.above(low + step)
+    if math.isfinite(high):
+        assert evidence.below(high + step) <= 0.05 < evidence.below(high - step)
+
+
+def test_with_many_seeds_an_interval_is_welchs():
+    a, b = RANDOM.normal(1, 1, 30), RANDOM.normal(0, 2, 40)
+    expected = unpaired(a, b).interval()
+    assert permuted(a, b).interval() == pytest.approx(tuple(expected), abs=0.1 * unpaired(a, b).error)
+
+
+def test_so_few_seeds_that_nothing_can_be_rejected_have_an_infinite_interval():
+    assert tuple(permuted([1.0, 2], [3.0, 5]).interval())[1:] == (-math.inf, math.inf)  # 1/6 is the lowest p-value

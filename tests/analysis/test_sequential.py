@@ -1,0 +1,174 @@
+"""Standings over several looks: by hand, and what they may not depend on."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sac_bench.analysis.hypotheses import different, equivalent
+from sac_bench.analysis.permutation import permuted
+from sac_bench.analysis.sequential import Contest, Design, Trial, holm, share, standings
+from sac_bench.analysis.statistics import Difference
+from sac_bench.spec.seeds import LOOKS, SeedRange
+
+DESIGN = Design.of(SeedRange(5, 30))
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+class Known:
+    """Evidence whose p-value for "better" is known at every look."""
+
+    def __init__(self, p, value=1.0):
+        self.p, self.value = p, value
+
+    spread = Difference(1.0, (1.0, 1.0), (5, 10))
+
+    def above(self, shift=0.0):
+        return self.p
+
+    def below(self, shift=0.0):
+        return 1.0
+
+    def interval(self, level=0.95):
+        return Difference(self.value, (1.0, 1.0), (5, 10)).interval(level)
+
+
+def known(*p, ready=30):
+    """A comparison with these p-values (two-sided) at the looks, whose runs have ended up to `ready` seeds."""
+    trials = {look: Trial((different(),), Known(of / 2)) for look, of in zip(DESIGN.looks, p, strict=False)}
+    return Contest(lambda look: look <= ready, trials.get)
+
+
+def of_scores(a, b, margin=None):
+    """A comparison of scores, in the order of the seeds."""
+    families = (different(),) if margin is None else (different(), (equivalent(margin),))
+    return Contest(lambda look: True, lambda look: Trial(families, permuted(a[:look], b[: 2 * look])))
+
+
+def test_holm_by_hand():
+    # 3 * 0.01, 2 * 0.03, and 1 * 0.04, which may not be below the one before.
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.5, 0.9]), [1, 1])
+    np.testing.assert_allclose(holm([0.01, math.nan, 0.04, 0.03]), [0.03, math.nan, 0.06, 0.06])
+    assert holm([]).shape == (0,)
+
+
+@given(p_values, st.randoms(use_true_random=False))
+def test_holm_keeps_the_order_and_is_between_the_raw_value_and_bonferronis(p, random):
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
+    mixed = random.sample(range(len(p)), len(p))
+    np.testing.assert_array_equal(holm(np.array(p)[mixed]), adjusted[mixed])
+
+
+def test_the_shares_of_all_looks_are_within_the_error():
+    assert 0.99 < sum(map(share, LOOKS)) <= 1
+    assert sum(share(look) for look in LOOKS if look <= 30) == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="not in tuple"):
+        share(6)
+
+
+def test_a_p_value_counts_by_its_looks_share():
+    # 0.0075 / 0.15 = 0.05
+    (one,) = standings([known(0.0075, 1)], DESIGN)
+    assert (one.state, one.word, one.look) == ("decided", "better", 5)
+    assert one.p_values == (pytest.approx(0.05),)
+    (one,) = standings([known(0.0076, 0.9, 0.9, 0.9, 0.9)], DESIGN, futile=0)
+    assert (one.state, one.look) == ("open", 30)
+    assert one.p_values == (pytest.approx(0.0076 / 0.15),)  # the least of all looks
+    (one,) = standings([known(0.0076, 0.9, 0.9, 0.005)], DESIGN, futile=0)
+    assert (one.state, one.look) == ("decided", 20)
+
+
+def test_holm_is_over_the_table_and_later_decisions_help_those_that_wait():
+    # At 5 seeds both need 0.0075 / 2. At 8 the second is decided, and then the first, by what it had at 5.
+    first, second = known(0.007, 1, 1), known(1, 0.003, 1)
+    alone, together = standings([first], DESIGN)[0], standings([first, second], DESIGN, futile=0)
+    assert (alone.look, [one.look for one in together]) == (5, [8, 8])
+    assert [one.word for one in together] == ["better", "better"]
+
+
+def test_comparisons_count_before_their_runs_have_ended():
+    one, waiting = standings([known(0.007, 1), known(1, ready=0)], DESIGN, futile=0)
+    assert one.state != "decided"
+    assert (waiting.state, waiting.awaits) == ("waiting", 5)
+
+
+def test_results_after_the_decision_do_not_matter():
+    random = np.random.default_rng(0)
+    a, b = random.normal(3, 1, 30), random.normal(0, 1, 60)
+    (one,) = standings([of_scores(a, b)], DESIGN)
+    a[one.look :] = -100
+    (again,) = standings([of_scores(a, b)], DESIGN)
+    assert one.state == "decided"
+    assert (again.look, again.word, again.p_values) == (one.look, one.word, one.p_values)
+
+
+def test_who_awaits_runs_says_which():
+    (one,) = standings([known(0.5, 0.5, 0.5, ready=8)], DESIGN, futile=0)
+    assert (one.state, one.awaits, one.look) == ("waiting", 12, 8)
+
+
+def test_a_comparison_that_the_remaining_seeds_can_hardly_decide_stops():
+    random = np.random.default_rng(2)
+    a, b = random.normal(0, 1, 30), random.normal(0, 1, 60)
+    (one,) = standings([of_scores(a, b)], DESIGN)
+    assert (one.state, one.word) == ("futile", "")
+    assert one.look < 30
+    (longer,) = standings([of_scores(a, b)], DESIGN, futile=0)
+    assert (longer.state, longer.look) == ("open", 30)
+
+
+def test_more_seeds_are_possible_after_a_range_ended():
+    """A wider range ends as if it had been asked for at first."""
+    random = np.random.default_rng(3)
+    a, b = random.normal(0.6, 1, 80), random.normal(0, 1, 160)
+    short, wide = Design.of(SeedRange(5, 30)), Design.of(SeedRange(5, 80))
+    (first,) = standings([of_scores(a, b)], short, futile=0)
+    (later,) = standings([of_scores(a, b)], wide, futile=0)
+    assert first.p_values[0] >= later.p_values[0]
+    assert [look for look, _ in later.path][: len(first.path)] == [look for look, _ in first.path]
+
+
+@given(st.integers(0, 1000), st.permutations(range(4)))
+@settings(max_examples=5, deadline=None)
+def test_the_order_of_a_table_does_not_matter(seed, order):
+    random = np.random.default_rng(seed)
+    scores = [random.normal(shift, 1, 12) for shift in (0, 0.5, 1.5, 3)]
+    b = random.normal(0, 1, 24)
+    design = Design.of(SeedRange(5, 12))
+    before = standings([of_scores(a, b, 0.5) for a in scores], design)
+    after = standings([of_scores(scores[i], b, 0.5) for i in order], design)
+    assert [(x.state, x.word, x.look, x.p_values) for x in after] == [
+        (before[i].state, before[i].word, before[i].look, before[i].p_values) for i in order
+    ]
+
+
+def test_equivalent_is_said_even_if_a_difference_is_shown():
+    random = np.random.default_rng(4)
+    a, b = random.normal(0.2, 0.01, 30), random.normal(0, 0.01, 60)
+    (one,) = standings([of_scores(a, b, 1.0)], DESIGN)
+    assert one.word == "equivalent"
+
+
+def test_intervals_become_narrower_and_hold_for_all_looks():
+    random, missed = np.random.default_rng(5), 0
+    design = Design.of(SeedRange(5, 12))
+    for _ in range(20):
+        a, b = random.normal(1, 1, 12), random.normal(0, 1, 24)
+        (one,) = standings([of_scores(a, b)], design, alpha=0.0, futile=0)
+        intervals = one.intervals(design, alpha=0.2)
+        assert all(x.low <= y.low and y.high <= x.high for x, y in pairwise(intervals))
+        missed += not intervals[-1].low <= 1 <= intervals[-1].high
+    assert missed <= 7  # at most 0.45 * 0.2 * 20 = 1.8 are expected
+
+
+def test_fixed_seeds_are_one_look_with_all_of_the_error():
+    contest = Contest(lambda look: True, lambda look: Trial((different(),), Known(0.02)))
+    (one,) = standings([contest], Design())
+    assert (one.state, one.look, one.p_values) == ("decided", None, (pytest.approx(0.04),))
