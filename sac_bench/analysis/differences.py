@@ -152,7 +152,12 @@ def differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -
     With several environments, a row per variant follows for all of them together, in gains of the reference.
     `no_verdict`: why no difference gets a verdict, or "".
     """
-    rows = [one.row() for one in judged(table, manifest, no_verdict)]
+    return table_of(judged(table, manifest, no_verdict))
+
+
+def table_of(differences: Sequence[Judged]) -> pd.DataFrame:
+    """Return a row per difference, with COLUMNS."""
+    rows = [one.row() for one in differences]
     whole = {"seeds_needed": "Int64", "look": "Int64"}
     return pd.DataFrame(rows, columns=["env", "variant", *COLUMNS]).astype(whole)
 

@@ -15,7 +15,7 @@ import pandas as pd
 from sac_bench.analysis import aggregates, choice, claim_words, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import MIXED, answer
+from sac_bench.analysis.differences import MIXED, Judged, answer
 from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores
@@ -29,6 +29,7 @@ from sac_bench.report.baselines import (
 )
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
+from sac_bench.report.figures.looks import of_comparisons, of_differences
 from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Picture, Points, sections, text, written
 from sac_bench.report.tables import presented, rules, together, write_tables
 from sac_bench.results import standings
@@ -59,7 +60,8 @@ def write_report(folder: Path) -> Page:
                 write_comparison(compared, manifest, folder / "tables")
             comparisons = judge(results, folder / "tables")
             aggregate = aggregated(results, folder / "tables")
-            pictures = write_figures(results, final, folder / "figures", comparisons)
+            progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps)
+            pictures = write_figures(results, final, folder / "figures", comparisons, progress)
             return written(
                 page(results, final, gaps, compared, aggregate, comparisons, pictures, _sources(folder)),
                 folder / "report",
@@ -88,7 +90,7 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
 def page(
     results: Results,
     final: pd.DataFrame,
-    gaps: pd.DataFrame,
+    gaps: list[Judged],
     compared: pd.DataFrame | None,
     aggregate: pd.DataFrame,
     comparisons: list[Comparison],
@@ -126,6 +128,7 @@ def page(
             ("The claim", _claimed(results, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
             ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
+            ("Seeds until decided", pictures["looks"]),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, results.manifest, sources)),
@@ -162,7 +165,7 @@ def aggregated(results: Results, folder: Path) -> pd.DataFrame:
 
 
 def _aggregated(
-    aggregate: pd.DataFrame, gaps: pd.DataFrame, manifest: Manifest, pictures: list[Picture]
+    aggregate: pd.DataFrame, gaps: list[Judged], manifest: Manifest, pictures: list[Picture]
 ) -> list[Block]:
     """Return the verdicts over all environments (a claim has its own), and the aggregate scores."""
     pooled = [] if manifest.claim else [Grid(table)] if len(table := together(gaps)) else []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sac_bench.analysis import differences as analysis
-from sac_bench.analysis.differences import CORRELATION, MIXED, TOGETHER, differences, words_of
+from sac_bench.analysis.differences import CORRELATION, MIXED, TOGETHER, Judged, judged, table_of, words_of
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
@@ -74,17 +75,17 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def all_differences(results: Results) -> pd.DataFrame:
+def all_differences(results: Results) -> list[Judged]:
     """Return the differences from the reference (analysis/differences.py)."""
-    return differences(scores(results), results.manifest, "" if are_comparable(results) else MIXED)
+    return judged(scores(results), results.manifest, "" if are_comparable(results) else MIXED)
 
 
-def final_performance(results: Results, compared: pd.DataFrame | None = None) -> pd.DataFrame:
+def final_performance(results: Results, differences: Sequence[Judged] | None = None) -> pd.DataFrame:
     """Return `performance` with the difference from the reference in each environment, and its verdict.
 
-    `compared`: all differences, if they are known already.
+    `differences`: all of them, if they are known already.
     """
-    gaps = all_differences(results) if compared is None else compared
+    gaps = table_of(all_differences(results) if differences is None else differences)
     table = performance(results).merge(gaps[gaps["env"] != TOGETHER], "left", ["env", "variant"], validate="1:1")
     return table.fillna({"verdict": "", "no_verdict": "", "state": ""})
 
@@ -159,26 +160,30 @@ def latex(table: pd.DataFrame, *notes: str) -> str:
     return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
 
 
-def together(compared: pd.DataFrame) -> pd.DataFrame:
+def together(differences: Sequence[Judged]) -> pd.DataFrame:
     """Return the differences over all environments together, for a reader; none if there is one environment."""
-    rows = compared[compared["env"] == TOGETHER].to_dict("records")
+    rows = [one.row() for one in differences if one.env == TOGETHER]
     return pd.DataFrame(
         {
             "variant": [row["variant"] for row in rows],
             "difference in gains [95% CI]": [interval(*(row[c] for c in GAP), spec="+.2f") for row in rows],
-            "verdict": [words_of(row) or f"no verdict: {row['no_verdict']}" for row in rows],
+            "verdict": [
+                one.verdict.in_words() or f"no verdict: {one.row()['no_verdict']}"
+                for one in differences
+                if one.env == TOGETHER
+            ],
         }
     )
 
 
-def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[Judged]]:
     """Write final.{csv,md,tex,txt}, differences.csv and scores.csv; return final performance and differences."""
     folder.mkdir(parents=True, exist_ok=True)
     compared = all_differences(results)
     table = final_performance(results, compared)
     shown = presented(table, results.manifest)
     write_text(folder / "final.csv", table.to_csv(index=False))
-    write_text(folder / "differences.csv", compared.to_csv(index=False))
+    write_text(folder / "differences.csv", table_of(compared).to_csv(index=False))
     write_text(folder / "scores.csv", scores(results).to_csv(index=False))
     write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
     write_text(folder / "final.tex", latex(shown, *rules(results.manifest)))

@@ -16,6 +16,7 @@ from sac_bench.report.figures.comparison import comparison_curves
 from sac_bench.report.figures.curves import acting, learning_curves
 from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.forest import claim_forest, forest
+from sac_bench.report.figures.looks import Progress, looks
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity
 from sac_bench.report.figures.style import SUMMARIES, house_style, panels, sweeps, write_figure
@@ -25,19 +26,27 @@ from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import file_name
 
 Pictures = dict[str, list[Picture]]
-"""{section: its figures}: claim, differences, curves, scores, profile, sensitivity, diagnostics."""
+"""{section: its figures}: claim, differences, looks, curves, scores, profile, sensitivity, diagnostics."""
 
 
 def write_figures(
-    results: Results, final: pd.DataFrame, folder: Path, comparisons: Sequence[Comparison] = ()
+    results: Results,
+    final: pd.DataFrame,
+    folder: Path,
+    comparisons: Sequence[Comparison] = (),
+    progress: Sequence[Progress] = (),
 ) -> Pictures:
-    """Write all figures that an experiment's results allow. A claim's comparisons replace the differences."""
+    """Write all figures that an experiment's results allow. A claim's comparisons replace the differences.
+
+    `progress`: the comparisons with several looks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     house_style()
     table = scores(results)
     return {
         "claim": _claim(comparisons, results.manifest, folder),
         "differences": [] if comparisons else _differences(final, results.manifest, folder),
+        "looks": _looks(progress, folder),
         "curves": _curves(results, folder),
         "scores": _scores(table, results.manifest, folder),
         "profile": _profile(table, results.manifest, folder),
@@ -79,6 +88,16 @@ def _differences(final: pd.DataFrame, manifest: Manifest, folder: Path) -> list[
             caption,
         )
     ]
+
+
+def _looks(progress: Sequence[Progress], folder: Path) -> list[Picture]:
+    if not progress:
+        return []
+    caption = (
+        "Differences at every look at the results, with intervals that hold for all looks together. The last, coloured "
+        "one is the look at which a comparison was decided or stopped. Grey: the margin."
+    )
+    return [Picture(write_figure(looks(progress), folder / "looks"), caption)]
 
 
 def _curves(results: Results, folder: Path) -> list[Picture]:

@@ -1,0 +1,90 @@
+"""Intervals of differences against the number of seeds: how each comparison came to be decided."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from sac_bench.analysis.claim_words import short_outcome
+from sac_bench.analysis.claims import Comparison
+from sac_bench.analysis.differences import Judged
+from sac_bench.analysis.verdicts import Verdict
+from sac_bench.report.figures.forest import LOOKS as STYLES
+
+COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A comparison's verdict in words and its intervals, all divided by `scale`."""
+
+    label: str
+    words: str
+    verdict: Verdict
+    scale: float = 1.0
+    margin: float | None = None
+
+
+def of_differences(differences: Sequence[Judged]) -> list[Progress]:
+    """Return the progress of an experiment's differences from the reference that were tested."""
+    several = len({one.env for one in differences}) > 1
+    return [
+        Progress(
+            f"{one.variant} on {one.env}" if several else one.variant, one.verdict.in_words(short=True), one.verdict
+        )
+        for one in differences
+        if one.verdict.look is not None
+    ]
+
+
+def of_comparisons(comparisons: Sequence[Comparison]) -> list[Progress]:
+    """Return the progress of a claim's comparisons that were tested, in gains where there is one."""
+    several = len({one.env for one in comparisons}) > 1
+    return [
+        Progress(
+            f"{one.expected} on {one.env}" if several else one.expected,
+            short_outcome(one),
+            one.verdict,
+            one.gain,
+            one.margin and one.margin / one.gain,
+        )
+        for one in comparisons
+        if one.verdict.look is not None
+    ]
+
+
+def looks(progress: Sequence[Progress]) -> Figure:
+    """Draw a panel per comparison: the difference and its interval at every look, 0 and the margin."""
+    columns = min(COLUMNS, len(progress))
+    rows = -(-len(progress) // columns)
+    size = (2.7 * columns, 2.2 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axis, one in zip(axes.flat, progress, strict=False):
+        seeds = [look or 0 for look, _ in one.verdict.intervals]
+        value, low, high = np.array([estimate for _, estimate in one.verdict.intervals]).T / one.scale
+        shown = np.concatenate([value, low[np.isfinite(low)], high[np.isfinite(high)], [0.0]])
+        ends = shown.min() - 0.05 * np.ptp(shown), shown.max() + 0.05 * np.ptp(shown)
+        color, marker = STYLES.get(one.verdict.word, STYLES["undecided"])
+        if one.margin:
+            axis.axhspan(-one.margin, one.margin, color="0.9")
+        axis.axhline(0, color="black", linewidth=1)
+        axis.vlines(seeds, np.maximum(low, ends[0]), np.minimum(high, ends[1]), color="0.35", linewidth=1.2)
+        axis.plot(seeds, value, "o", color="0.35", markersize=3.5)
+        axis.plot(seeds[-1:], value[-1:], marker, color=color, markersize=6)
+        axis.set_xscale("log")
+        axis.set_xticks(seeds, [str(n) for n in seeds])
+        axis.minorticks_off()
+        axis.set_xlim(0.8 * seeds[0], 1.25 * seeds[-1])
+        axis.set_ylim(*ends)
+        axis.set_title(textwrap.fill(one.label, 34) + f"\n{textwrap.fill(one.words, 38)}", fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes.flat[len(progress) :]:
+        axis.set_visible(False)
+    figure.supxlabel("seeds per variant", fontsize=8)
+    figure.supylabel("difference, 95% interval for all looks", fontsize=8)
+    return figure
