@@ -67,13 +67,14 @@ UNTESTED = Verdict("")
 
 
 def in_words(word: str, state: str, look: int | None, seeds_needed: int | None, short: bool = False) -> str:
-    """Return a verdict as shown. With several looks, it says at which one it was reached: "better (12 seeds)"."""
-    at = f"{look} seeds" if look is not None else ""
+    """Return a verdict as shown; with several looks, it says at which one it was reached: "better at 12 seeds"."""
+    at = "" if look is None or not word else f" at {look} seeds"
     if word != "undecided":
-        return f"{word} ({at})" if word and at else word
+        return word + at
     needed = seeds_text(seeds_needed) + ("" if short else " per side would decide")
-    stopped = "stopped at " if state == "futile" else "at " if at else ""
-    return f"undecided ({stopped}{at}; {needed})" if at else f"undecided ({needed})"
+    if at and short:
+        needed = f"needs {needed.removesuffix(' seeds')}"
+    return f"undecided{', stopped' if state == 'futile' else ''}{at} ({needed})"
 
 
 def seeds_text(seeds: int | None) -> str:

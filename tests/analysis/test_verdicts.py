@@ -84,12 +84,11 @@ def test_undecided_says_how_many_seeds_would_decide():
 
 
 def test_words_of_a_range_say_at_which_look():
-    assert in_words("better", "decided", 12, None) == "better (12 seeds)"
-    assert in_words("undecided", "open", 30, 80) == "undecided (at 30 seeds; 80 seeds per side would decide)"
-    assert (
-        in_words("undecided", "futile", 8, None, True)
-        == f"undecided (stopped at 8 seeds; more than {MOST_SEEDS} seeds)"
-    )
+    assert in_words("better", "decided", 12, None) == "better at 12 seeds"
+    assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per side would decide)"
+    assert in_words("undecided", "open", 30, 80, True) == "undecided at 30 seeds (needs 80)"
+    stopped = f"undecided, stopped at 8 seeds (needs more than {MOST_SEEDS})"
+    assert in_words("undecided", "futile", 8, None, True) == stopped
 
 
 def test_the_seeds_that_a_range_needs_are_a_later_look():
