@@ -20,7 +20,7 @@ from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import Estimate, difference_interval, seed_correlation
 from sac_bench.analysis.verdicts import MIN_SEEDS, NOTHING, UNTESTED, Verdict, in_words, seeds_text, verdicts
 from sac_bench.results.manifest import Manifest
-from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, parse_range
+from sac_bench.spec.seeds import REFERENCE_FACTOR
 from sac_bench.store.status import UNENDED
 
 WORDS = (
@@ -80,9 +80,13 @@ class Scores:
             for (env, variant), rows in self.table.groupby(["env", "variant"])
         }
 
+    def count_at(self, cell: Cell, look: int) -> int:
+        """Return how many seeds a cell has at a look: the reference has more than the others."""
+        return look * (REFERENCE_FACTOR if cell[1] == self.manifest.reference else 1)
+
     def seeds_at(self, cell: Cell, look: int) -> tuple[int, ...]:
-        """Return the seeds of a cell at a look: the first so many, for the reference twice as many."""
-        return self.manifest.seeds[: look * (REFERENCE_FACTOR if cell[1] == self.manifest.reference else 1)]
+        """Return the seeds of a cell at a look, as far as there are runs with them."""
+        return self.manifest.seeds[: self.count_at(cell, look)]
 
     def have_ended(self, cell: Cell, look: int | None) -> bool:
         """Return whether all runs of a cell at a look have ended."""
@@ -90,6 +94,8 @@ class Scores:
         if look is None or runs is None:
             return look is None
         seeds = self.seeds_at(cell, look)
+        if len(seeds) < self.count_at(cell, look):
+            return False
         return set(seeds) <= set(runs.index) and not runs.loc[list(seeds), "status"].isin(UNENDED).any()
 
     def of(self, cell: Cell, look: int | None = None) -> pd.Series:
@@ -177,14 +183,9 @@ def judged(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> lis
     return [replace(one, verdict=decided.get(id(one), one.verdict)) for one in found]
 
 
-def seed_range_of(manifest: Manifest) -> SeedRange | None:
-    """Return the range of an experiment's seeds, or None if they are fixed."""
-    return parse_range(manifest.seed_range, manifest.name) if manifest.seed_range else None
-
-
 def design_of(manifest: Manifest) -> Design:
     """Return the looks of an experiment."""
-    return Design.of(seed_range_of(manifest))
+    return Design(manifest.looks or (None,))
 
 
 def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str) -> Judged:
@@ -241,8 +242,7 @@ def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
 
 def rules(manifest: Manifest) -> str:
     """Return how the verdicts come about."""
-    seed_range = seed_range_of(manifest)
-    return f"{WORDS} {LOOKS.format(most=seed_range.last)}" if seed_range else WORDS
+    return f"{WORDS} {LOOKS.format(most=manifest.looks[-1])}" if manifest.looks else WORDS
 
 
 def _seeds_needed(row: Mapping[Any, Any]) -> int | None:

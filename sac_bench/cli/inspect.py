@@ -107,8 +107,13 @@ def _counts(states: list[_State]) -> str:
     return in_words((state.status for state in states), sum(state.exploded for state in states))
 
 
+def _title(name: str, seed_range: object) -> str:
+    """Return an experiment's name, with its range of seeds if it has one."""
+    return f"{name}: seeds {seed_range}" if seed_range else name
+
+
 def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
-    """Return an experiment's name, runs and whether it is superseded: as last run, or from its file if it never was."""
+    """Return an experiment's title, runs and what is superseded: as last run, or from its file if it never was."""
     from sac_bench.results.manifest import FILE
     from sac_bench.spec.includes import find
     from sac_bench.spec.load import load
@@ -119,8 +124,10 @@ def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
 
         loaded = load_results(name, results)
         columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps", "exploded"]]
-        return name, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
+        title = _title(name, loaded.manifest.seed_range)
+        return title, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
     known = [path.parent.name for path in results.glob(f"*/{FILE}")]
     file = load(find(name, results, known))
     experiment = file.selection() or file
-    return experiment.name, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], ""
+    title = _title(experiment.name, experiment.seed_range)
+    return title, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], ""

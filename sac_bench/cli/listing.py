@@ -50,7 +50,8 @@ def experiments(folder: Path) -> Table:
         except InputError as error:
             table.add_row(str(path), f"not valid: {error}")
             continue
-        table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), str(len(e.seeds)), f"{e.steps:,}")
+        seeds = str(e.seed_range or len(e.seeds))
+        table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), seeds, f"{e.steps:,}")
     return table
 
 

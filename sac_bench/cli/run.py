@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.table import Table
@@ -44,7 +44,9 @@ def run(
         list[Path], typer.Argument(help="Experiment files, as in experiments/, or folders of them.")
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
-    seeds: Annotated[Optional[int], typer.Option(metavar="N", help="Seeds 0 to N-1.")] = None,
+    seeds: Annotated[
+        Optional[str], typer.Option(metavar="N|A..B", help="Seeds 0 to N-1; or A of them, and up to B until decided.")
+    ] = None,
     steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
     env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
     variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
@@ -74,6 +76,7 @@ def run(
         from sac_bench.spec.experiment import ExperimentGroup
         from sac_bench.spec.includes import files as experiment_files
         from sac_bench.spec.load import load
+        from sac_bench.spec.seeds import typed
         from sac_bench.store.status import ENDED
         from sac_bench.store.store import Store
 
@@ -86,7 +89,7 @@ def run(
             tuple(
                 load(
                     file,
-                    seeds=seeds,
+                    seeds=seeds if seeds is None else typed(seeds),
                     steps=steps,
                     envs=env,
                     variants=variant,
@@ -110,20 +113,23 @@ def run(
             store.check_writable(folder)
         if dry_run:
             _print_plan(trained, training.plan(trained, store, team, retrain), store, team)
+            for one in group.experiments:
+                if one.seed_range:
+                    say(_most(one))
             if selection:
                 say("The runs of the comparison follow, with the options that these runs choose.")
             return
         output.keep_in(store.environment_log)
         command = redacted(command_line())
+
+        def planned(experiments: ExperimentGroup, plan: Plan) -> None:
+            nonlocal trained
+            trained = experiments
+            _print_plan(experiments, plan, store, team, training=True)
+
+        how = running.Training(store, team, console, command, keep_replay, retrain, planned)
         try:
-            how: dict[str, Any] = {
-                "command": command,
-                "keep_replay": keep_replay,
-                "retrain": retrain,
-                "planned": lambda plan: _print_plan(trained, plan, store, team, training=True),
-            }
-            trained = group = running.with_choices(group, store, team, console, **how)
-            running.train_and_collect(group, store, team, console, **how)
+            group = running.train_and_collect(running.with_choices(group, how), how)
             pages: running.Pages = {}
             for one in group.experiments:
                 try:
@@ -174,6 +180,21 @@ def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> 
     console.print(_count(results.runs), highlight=False)
     say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")
     return page
+
+
+def _most(experiment: Experiment) -> str:
+    """Return how many seeds an experiment with a range has first, and how many it may get."""
+
+    def of_reference(look: int) -> str:
+        seeds = experiment.at_look(look)[experiment.envs[0], experiment.reference]
+        return f" ({seeds} of the reference)" if seeds > look else ""
+
+    assert experiment.seed_range
+    first, last = experiment.seed_range.first, experiment.seed_range.last
+    return (
+        f"{experiment.name}: {first} seeds per variant now{of_reference(first)}; at most {last}{of_reference(last)}, "
+        f"{sum(experiment.at_look(last).values()):,} runs"
+    )
 
 
 def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, training: bool = False) -> None:

@@ -19,6 +19,8 @@ from sac_bench.spec.toml import located
 from sac_bench.store.store import Store
 
 MAX_WORKERS = 1024
+Planned = Callable[[ExperimentGroup, Plan], None]
+"""What is done with each plan, and the experiments it is for."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,14 @@ def train(
     *,
     keep_replay: bool = False,
     retrain: bool = False,
-    planned: Callable[[Plan], None] = lambda _: None,
-) -> None:
+    planned: Planned = lambda *_: None,
+    grow: Callable[[ExperimentGroup], ExperimentGroup | None] = lambda _: None,
+) -> ExperimentGroup:
     """Train the runs that experiments lack; runs that start from others' weights follow in later plans.
 
-    `planned` is called with each plan once it is written, before its training starts. Raises InputError for what cannot
-    be done, before anything is written.
+    `planned` is called once each plan is written, before its training starts. `grow` is called when all runs have ended
+    or failed; it returns the experiments with the runs to train next, or None. No run is tried twice. Return the
+    experiments as they were trained last. Raises InputError for what cannot be done, before anything is written.
     """
     tried: list[str] = []
     if not store.root.exists():
@@ -82,11 +86,14 @@ def train(
             with store.planning():
                 current = plan(experiments, store, workers, retrain, tried)
                 planning.write(current, store, planner, keep_replay)
-            planned(current)
+            planned(experiments, current)
             carry_out(current, store, workers, console)
             tried += [spec.id for cohort in current.cohorts for spec in cohort.runs]
-            if not settle(current.waiting, store):
-                return
+            if settle(current.waiting, store):
+                continue
+            if (grown := grow(experiments)) is None:
+                return experiments
+            experiments = grown
 
 
 def carry_out(plan: Plan, store: Store, workers: Workers, console: Console) -> None:

@@ -91,7 +91,7 @@ def presented_comparison(table: pd.DataFrame, manifest: Manifest) -> pd.DataFram
             if _is_published(row):
                 column[published[_published_key(row)]] = _published_cell(row, spec)
             else:
-                column[names[row["variant"]]] = _our_cell(row, len(manifest.seeds), spec)
+                column[names[row["variant"]]] = _our_cell(row, len(manifest.seeds_of(env, row["variant"])), spec)
         cells[env] = [column.get(label, "") for label in cells["variant"]]
     return pd.DataFrame(cells)
 

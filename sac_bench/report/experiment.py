@@ -121,7 +121,7 @@ def page(
         devices=mixed(results),
         superseded=superseded(results.manifest),
         summary=f"{len(runs)} runs: {standings.of_runs(runs)}. "
-        f"{len(results.manifest.seeds)} seeds per variant and environment; "
+        f"{results.manifest.seeds_each()} seeds per variant and environment; "
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("Chosen options", _chosen(results.manifest)),
@@ -267,7 +267,7 @@ def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
         "compiled": _distinct(runs, "compiled"),
         "threads of a worker": _distinct(runs, "threads"),
         "matrix products": _distinct(runs, "products"),
-        "seeds": ", ".join(map(str, manifest.seeds)),
+        "seeds": f"within {manifest.seed_range}" if manifest.seed_range else ", ".join(map(str, manifest.seeds)),
         "transitions": f"{runs['steps'].sum():,}",
         "time": f"{hours} in total over cohorts, which may have run in parallel on one machine",
         "random policy's return": random or "not measured",

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from sac_bench.analysis.choice import choose
+from sac_bench.analysis.waves import next_seeds
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import Plan
-from sac_bench.execution.train import Workers, train
+from sac_bench.execution.train import Planned, Workers, train
 from sac_bench.report.experiment import write_report as write_experiment_report
 from sac_bench.report.index import write_index
 from sac_bench.report.page import Page
-from sac_bench.results.collect import collect
+from sac_bench.results.collect import collect, gather, list_runs
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
-from sac_bench.spec.experiment import Experiment, ExperimentGroup
+from sac_bench.spec.experiment import Allotment, Experiment, ExperimentGroup
 from sac_bench.spec.includes import find
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
@@ -27,10 +29,23 @@ Pages = dict[str, Page | str]
 """{experiment: its page, or why it could not be written}."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """Where and how a command trains. `command`: what a report names; `planned`: what is done with each plan."""
+
+    store: Store
+    workers: Workers
+    console: Console
+    command: str
+    keep_replay: bool = False
+    retrain: bool = False
+    planned: Planned = lambda *_: None
+
+
 def run(
     experiment: str | Path,
     *,
-    seeds: int | None = None,
+    seeds: int | str | None = None,
     steps: int | None = None,
     envs: str | Sequence[str] = (),
     variants: str | Sequence[str] = (),
@@ -46,10 +61,10 @@ def run(
 ) -> Results:
     """Run an experiment as `sac-bench run` does, with progress on the terminal or in the notebook; return its results.
 
-    `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options --seeds,
-    --steps, --env, --variant, --set and so on. Runs that the results folder contains already are reused. For
-    user-defined environments and algorithms use the command line, whose --import loads them in the workers, too. Raises
-    InputError for what cannot be done.
+    `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options --seeds
+    (5 or "5..30"), --steps, --env, --variant, --set and so on. Runs that the results folder contains already are
+    reused. For user-defined environments and algorithms use the command line, whose --import loads them in the workers,
+    too. Raises InputError for what cannot be done.
     """
     changes = {
         "seeds": seeds,
@@ -70,9 +85,8 @@ def run(
     group = ExperimentGroup((loaded,))
     team = Workers.on(device, workers, len({spec.id for _, spec in (group.selection() or group).runs()}))
     console = Console(markup=False, emoji=False)
-    options = {"command": command, "keep_replay": keep_replay, "retrain": retrain}
-    group = with_choices(group, store, team, console, **options)  # type: ignore[arg-type]
-    train_and_collect(group, store, team, console, **options)  # type: ignore[arg-type]
+    training = Training(store, team, console, command, keep_replay, retrain)
+    group = train_and_collect(with_choices(group, training), training)
     report_one(group.experiments[0], store, console, command)
     return load_results(loaded.name, store.root)
 
@@ -91,70 +105,81 @@ def write_report(experiment: str, results: str | Path = "results") -> Path:
     return Path(results) / experiment / "report.html"
 
 
-def with_choices(
-    experiments: ExperimentGroup,
-    store: Store,
-    workers: Workers,
-    console: Console,
-    *,
-    command: str,
-    keep_replay: bool = False,
-    retrain: bool = False,
-    planned: Callable[[Plan], None] = lambda _: None,
-) -> ExperimentGroup:
+def with_choices(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
     """Train and report the candidates of experiments with [choose]; return the experiments with the best ones.
 
     Raises InputError if nothing can be chosen.
     """
     if selections := experiments.selection():
-        train_and_collect(
-            selections,
-            store,
-            workers,
-            console,
-            command=command,
-            keep_replay=keep_replay,
-            retrain=retrain,
-            planned=planned,
-        )
+        train_and_collect(selections, training)
     chosen = []
     for one in experiments.experiments:
         if selection := one.selection():
-            results, _ = report_one(selection, store, console, command)
+            results, _ = report_one(selection, training.store, training.console, training.command)
             one = one.with_choices(choose(one, results))
         chosen.append(one)
     return ExperimentGroup(tuple(chosen))
 
 
-def train_and_collect(
-    experiments: ExperimentGroup,
-    store: Store,
-    workers: Workers,
-    console: Console,
-    *,
-    command: str,
-    keep_replay: bool = False,
-    retrain: bool = False,
-    planned: Callable[[Plan], None] = lambda _: None,
-) -> None:
-    """Train what experiments lack. Their folders list their runs from the start, so that nothing frees them."""
+def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Train what experiments lack, and with a range of seeds what undecided comparisons need, look by look.
 
-    def list_runs(plan: Plan) -> None:
-        planned(plan)
+    Their folders list their runs from the start, so that nothing frees them. Every command begins at the first look:
+    what follows depends on results alone. Return the experiments with the seeds that they have in the end.
+    """
+
+    def listed(planned: ExperimentGroup, plan: Plan) -> None:
+        training.planned(planned, plan)
         if plan.cohorts:
-            for experiment in experiments.experiments:
-                collect(store, experiment, command, measured=False)
+            for experiment in planned.experiments:
+                list_runs(training.store, experiment, training.command)
 
-    train(experiments, store, workers, console, keep_replay=keep_replay, retrain=retrain, planned=list_runs)
+    return train(
+        experiments,
+        training.store,
+        training.workers,
+        training.console,
+        keep_replay=training.keep_replay,
+        retrain=training.retrain,
+        planned=listed,
+        grow=lambda trained: _at_next_look(trained, training),
+    )
+
+
+def _at_next_look(experiments: ExperimentGroup, training: Training) -> ExperimentGroup | None:
+    """Return the experiments with the seeds that their results ask for; None if none asks for more."""
+    raised = []
+    for one in experiments.experiments:
+        if one.seed_range:
+            _measure_random_policies(one, training.store, training.console)
+            if more := next_seeds(gather(training.store, one)):
+                training.console.print(f"{one.name}: more seeds for {_in_words(more)}", highlight=False)
+                one = one.with_seeds(more)
+        raised.append(one)
+    grown = ExperimentGroup(tuple(raised))
+    return None if grown == experiments else grown
+
+
+def _in_words(more: Allotment) -> str:
+    """Return "sac (to 16), one-q (to 8) on Hopper-v5": the seeds that variants have next."""
+    of_env: dict[str, list[str]] = {}
+    for (env, variant), seeds in more.items():
+        of_env.setdefault(env, []).append(f"{variant} (to {seeds})")
+    return "; ".join(f"{', '.join(variants)} on {env}" for env, variants in of_env.items())
 
 
 def report_one(experiment: Experiment, store: Store, console: Console, command: str) -> tuple[Results, Page]:
     """Collect an experiment's tables and write its report; return both."""
+    _measure_random_policies(experiment, store, console)
+    results = collect(store, experiment, command)
+    return results, write_experiment_report(store.experiment(experiment.name))
+
+
+def _measure_random_policies(experiment: Experiment, store: Store, console: Console) -> None:
+    """Measure a random policy in every environment in which a run has started, once per store."""
     started = {spec.env for _, spec in experiment.runs() if store.run(spec.id).status()["steps"]}
     for failure in measure_random_policies(store, sorted(started)):
         console.print(failure, highlight=False, soft_wrap=True)
-    results = collect(store, experiment, command)
-    return results, write_experiment_report(store.experiment(experiment.name))
 
 
 def reported(results: Path) -> list[str]:

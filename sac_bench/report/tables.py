@@ -123,14 +123,14 @@ def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, flo
 def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return the final table for a reader: rounded, intervals in brackets, the reference marked."""
     spec = score_format(table["score"].abs().max())
-    seeds = len(manifest.seeds)
+    requested = [len(manifest.seeds_of(env, name)) for env, name in zip(table["env"], table["variant"], strict=True)]
     shown = pd.DataFrame(
         {
             "environment": table["env"],
             "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
             "seeds": [
                 f"{n} of {seeds}" + (f", {exploded} exploded" if exploded else "")
-                for n, exploded in zip(table["seeds"], table["exploded"], strict=True)
+                for n, seeds, exploded in zip(table["seeds"], requested, table["exploded"], strict=True)
             ],
             "score [95% CI]": [
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,9 @@ from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
 from sac_bench.store.status import exploded_at, kind_of
 from sac_bench.store.store import Store
+
+RUN = ("run_id", "variant", "target_steps")
+"""The columns of the table `runs` that say which runs an experiment asks for."""
 
 
 def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
@@ -50,12 +54,44 @@ def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
     return frame("runs", rows).astype({"reason": object, "start": object, "exploded": "Int64"})
 
 
-def collect(store: Store, experiment: Experiment, command: str = "", measured: bool = True) -> Results:
-    """Gather an experiment's runs, write them to results/<name>/ and return them.
+def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
+    """Gather an experiment's runs, write them to results/<name>/ and return them."""
+    results = gather(store, experiment, command)
+    folder = store.experiment(experiment.name)
+    with locks.locked(lock_of(folder, "tables")):
+        _write(results, folder)
+    return results
+
+
+def list_runs(store: Store, experiment: Experiment, command: str = "") -> None:
+    """Write the tables of an experiment before its training. They list its runs, so that nothing frees these.
+
+    With a range of seeds, tables that list more runs are left: an earlier or another command has seen a later look.
+    """
+    results = gather(store, experiment, command, measured=False)
+    folder = store.experiment(experiment.name)
+    with locks.locked(lock_of(folder, "tables")):
+        if not (experiment.seed_range and _runs_in(folder) > _runs_of(results.runs)):
+            _write(results, folder)
+
+
+def _runs_in(folder: Path) -> set[tuple[Any, ...]]:
+    """Return the runs that an experiment's folder lists; none if its table cannot be read."""
+    try:
+        return _runs_of(pd.read_csv(folder / "runs.csv", usecols=list(RUN), dtype={"run_id": str}))
+    except (OSError, ValueError):
+        return set()
+
+
+def _runs_of(runs: pd.DataFrame) -> set[tuple[Any, ...]]:
+    return set(runs[list(RUN)].itertuples(index=False, name=None))
+
+
+def gather(store: Store, experiment: Experiment, command: str = "", measured: bool = True) -> Results:
+    """Return the results of an experiment's runs so far.
 
     `measured`: also measure the robustness of its trained policies, if a claim needs that.
     """
-    folder = store.experiment(experiment.name)
     runs = runs_of(store, experiment)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in RUN_TABLES}
     for i, (variant, spec) in enumerate(experiment.runs()):
@@ -77,18 +113,20 @@ def collect(store: Store, experiment: Experiment, command: str = "", measured: b
                 tables[name].append(table)
     joined = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in tables.items()}
     robustness = _robustness(store, experiment, runs) if measured else pd.DataFrame()
-    results = Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **joined)
-    with locks.locked(lock_of(folder, "tables")):
-        fingerprints = {}
-        for name in TABLES:
-            path, table = folder / f"{name}.csv", getattr(results, name)
-            if name in OPTIONAL and not len(table):
-                path.unlink(missing_ok=True)
-                continue
-            write_text(path, table.to_csv(index=False))
-            fingerprints[name] = fingerprint(path)
-        write_manifest(folder, results.manifest.model_copy(update={"tables": fingerprints}))
-    return results
+    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **joined)
+
+
+def _write(results: Results, folder: Path) -> None:
+    """Write the tables and then the manifest. Call it while the folder's lock of tables is held."""
+    fingerprints = {}
+    for name in TABLES:
+        path, table = folder / f"{name}.csv", getattr(results, name)
+        if name in OPTIONAL and not len(table):
+            path.unlink(missing_ok=True)
+            continue
+        write_text(path, table.to_csv(index=False))
+        fingerprints[name] = fingerprint(path)
+    write_manifest(folder, results.manifest.model_copy(update={"tables": fingerprints}))
 
 
 def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +172,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         question=experiment.question,
         envs=experiment.envs,
         seeds=experiment.seeds,
+        seed_range=str(experiment.seed_range) if experiment.seed_range else None,
         reference=experiment.reference,
         success_return=experiment.success_return,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
@@ -156,6 +195,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
                 },
                 scored_by=ALGORITHMS[variant.algorithm].scored_by,
                 overrides=variant.overrides,
+                seeds={env: n for (env, name), n in experiment.allotment.items() if name == variant.name},
                 steps=variant.steps,
                 configs={env: config.model_dump(mode="json") for env, config in variant.configs.items()},
                 swept=variant.swept,

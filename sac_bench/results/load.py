@@ -42,7 +42,7 @@ class Results:
         for env, variant in cells:
             own = self.runs[(self.runs["env"] == env) & (self.runs["variant"] == variant)]
             ended = own.loc[~own["status"].isin(UNENDED), "seed"]
-            if not wanted <= set(ended):
+            if len(wanted) < count or not wanted <= set(ended):
                 return False
         return True
 

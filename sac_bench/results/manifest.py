@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
+from sac_bench.spec.seeds import parse_range
 from sac_bench.store.atomic import Fingerprint, read_json, write_json
 
 FILE = "experiment.json"
@@ -40,6 +41,8 @@ class VariantRecord(_Record):
     """Versions of the options that its configs use, above 1 (`TrainingConfig.option_versions`)."""
     scored_by: Literal["mean", "sample"] = "mean"
     overrides: dict[str, Any] = {}
+    seeds: dict[str, int] = {}
+    """{environment: how many of the experiment's seeds it has}; empty: all."""
     steps: dict[str, int]
     configs: dict[str, dict[str, Any]] = {}
     swept: tuple[str, float] | None = None
@@ -67,8 +70,9 @@ class Manifest(_Record):
     question: str
     envs: tuple[str, ...]
     seeds: tuple[int, ...]
+    """Those that any variant has."""
     seed_range: str | None = None
-    """The range within which comparisons get more seeds until they are decided, such as "5..30"."""
+    """The range that the file gives, "5..30", if it gives one (`looks`)."""
     reference: str
     variants: dict[str, VariantRecord]
     success_return: float | None = None
@@ -86,6 +90,20 @@ class Manifest(_Record):
     def algorithms(self) -> list[str]:
         """The algorithms of its variants, without repeats, in order."""
         return list(dict.fromkeys(variant.algorithm for variant in self.variants.values()))
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds per variant at which verdicts are computed; () if the seeds are fixed."""
+        return parse_range(self.seed_range, self.name).looks if self.seed_range else ()
+
+    def seeds_of(self, env: str, variant: str) -> tuple[int, ...]:
+        """Return the seeds that a variant has in an environment."""
+        return self.seeds[: self.variants[variant].seeds.get(env)]
+
+    def seeds_each(self) -> str:
+        """Return how many seeds a variant has in an environment: "5", or "5 to 20"."""
+        counts = [len(self.seeds_of(env, variant)) for env in self.envs for variant in self.variants]
+        return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
 
     def random_return(self, env: str) -> float:
         """Return the mean return of a random policy, NaN if it is unknown."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from sac_bench.errors import InputError, nearest
+from sac_bench.spec.seeds import Seeds
 
 if TYPE_CHECKING:
     from sac_bench.spec.variant import Variant
@@ -37,7 +38,7 @@ class ChooseTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    seeds: int | list[int] = 3
+    seeds: Seeds = 3
     base: dict[str, list[Any]] = {}
     variants: dict[str, dict[str, list[Any]]] = {}
 

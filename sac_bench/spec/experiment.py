@@ -6,7 +6,7 @@ A variant is a name, an algorithm and the options that differ from its defaults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Protocol
@@ -14,7 +14,11 @@ from typing import Protocol
 from sac_bench.spec.choose import Choice, Choose
 from sac_bench.spec.claim import Claim
 from sac_bench.spec.run import RunSpec
+from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange
 from sac_bench.spec.variant import Variant
+
+Allotment = Mapping[tuple[str, str], int]
+"""{(environment, variant): how many seeds it has}."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Experiment:
     question: str
     envs: tuple[str, ...]
     seeds: tuple[int, ...]
+    """Of every variant; with a range, those that any variant has now."""
     steps: int
     reference: str
     variants: dict[str, Variant]
@@ -37,6 +42,39 @@ class Experiment:
     choices: tuple[Choice, ...] = ()
     mix_devices: bool = False
     """Whether runs of another kind of device than the requested one are accepted."""
+    seed_range: SeedRange | None = None
+    allotment: Allotment = field(default_factory=dict)
+    """With a range: how many of `seeds` each variant has now in each environment (`with_range`, then `with_seeds`)."""
+
+    def seeds_of(self, env: str, variant: str) -> tuple[int, ...]:
+        """Return the seeds that a variant has now in an environment."""
+        return self.seeds if self.seed_range is None else self.seeds[: self.allotment[env, variant]]
+
+    def with_range(self, seed_range: SeedRange) -> Experiment:
+        """Return the experiment with the seeds of the range's first look."""
+        return replace(self, seed_range=seed_range, allotment={}).with_seeds(self.at_look(seed_range.first))
+
+    def at_look(self, look: int) -> dict[tuple[str, str], int]:
+        """Return the seeds of all variants if none is decided before a look.
+
+        The reference has REFERENCE_FACTOR times as many, unless there is a claim, which compares any two variants.
+        """
+        factor = {self.reference: 1 if self.claim else REFERENCE_FACTOR}
+        return {(env, variant): look * factor.get(variant, 1) for env in self.envs for variant in self.variants}
+
+    def with_seeds(self, allotment: Allotment) -> Experiment:
+        """Return the experiment in which these variants have so many seeds, from 0 on, and the others as before.
+
+        Raises ValueError for fewer seeds than before and for more than the range allows.
+        """
+        assert self.seed_range is not None, f"{self.name}: its seeds are fixed"
+        most = self.at_look(self.seed_range.last)
+        for (env, variant), seeds in allotment.items():
+            least = self.allotment.get((env, variant), 1)
+            if not least <= seeds <= most[env, variant]:
+                raise ValueError(f"{variant} on {env}: {seeds} seeds, not {least} to {most[env, variant]}")
+        merged = {**self.allotment, **allotment}
+        return replace(self, allotment=merged, seeds=tuple(range(max(merged.values()))))
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every (variant, run), ordered by environment, variant, seed. Variants may share a run."""
@@ -45,7 +83,7 @@ class Experiment:
             (variant, variant.run(env, seed))
             for env in self.envs
             for variant in self.variants.values()
-            for seed in self.seeds
+            for seed in self.seeds_of(env, variant.name)
         ]
 
     def selection(self) -> Experiment | None:
@@ -62,6 +100,8 @@ class Experiment:
             variants=candidates,
             claim=None,
             choose=None,
+            seed_range=None,
+            allotment={},
         )
 
     def with_choices(self, choices: Sequence[Choice]) -> Experiment:

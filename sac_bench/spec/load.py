@@ -17,6 +17,7 @@ from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.includes import tables
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
+from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
 from sac_bench.spec.toml import located, validate
 from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
@@ -36,7 +37,7 @@ class _File(BaseModel):
     question: str = ""
     algorithm: str = "sac"
     envs: Annotated[list[str], Field(min_length=1)]
-    seeds: int | list[int] = 3
+    seeds: Seeds = 3
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     reference: str | None = None
     success_return: float | None = None
@@ -56,7 +57,7 @@ class _File(BaseModel):
 def load(
     path: str | Path,
     *,
-    seeds: int | None = None,
+    seeds: int | str | None = None,
     steps: int | None = None,
     envs: Sequence[str] = (),
     variants: Sequence[str] = (),
@@ -78,11 +79,9 @@ def load(
         raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
     if file.name.lower() in RESERVED:  # some file systems ignore case
         raise InputError(f"{where}: name: {file.name!r} is reserved for a folder of the store; choose another")
-    seed_numbers = seed_list(file.seeds, where)
-    lists = [values for _, _, values in _sweeps(file)]
-    count = len(file.envs) * len(seed_numbers) * max(1, len(file.variants) + sum(map(len, lists)))
-    if count > MAX_RUNS:
-        raise InputError(f"{where}: envs, variants, sweep and seeds make {count:,} runs; the maximum is {MAX_RUNS:,}")
+    seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
+    all_seeds = seed_list(seed_range.last * REFERENCE_FACTOR if seed_range else file.seeds, where)
+    _check_count(file, all_seeds, seed_range, where)
     for i, env in enumerate(file.envs):
         with located(f"{where}: envs"):
             check(env)
@@ -103,7 +102,7 @@ def load(
     )
     recipes = _recipes(file, overrides, where)
     unlinked = {one.name: one.resolved(overrides, one.name, {}) for one in recipes}
-    choose = _choose(file.choose, recipes, overrides, seed_numbers, where) if file.choose else None
+    choose = _choose(file.choose, recipes, overrides, all_seeds, where) if file.choose else None
     resolved = link_parents(unlinked, file.envs, steps, where)
     claim = _claim(file, resolved, envs, where)
     reference = next(iter(resolved)) if file.reference is None else file.reference
@@ -129,7 +128,7 @@ def load(
         name=file.name,
         question=file.question or file.claim,
         envs=tuple(file.envs),
-        seeds=seed_numbers,
+        seeds=all_seeds,
         steps=file.steps,
         reference=reference,
         variants=resolved,
@@ -140,13 +139,24 @@ def load(
         choose=choose,
         mix_devices=mix_devices,
     )
+    if seed_range:
+        loaded = loaded.with_range(seed_range)
     if starts:
-        own_runs = replace(loaded, seeds=seed_numbers[:1]).runs()
+        own_runs = [(one, one.run(env, all_seeds[0])) for env in loaded.envs for one in resolved.values()]
         with located(where):
             all_runs = with_parents(own_runs)
         for variant, _ in all_runs[len(own_runs) :]:
             check_steps(variant, where)
     return loaded
+
+
+def _check_count(file: _File, seeds: Sequence[int], seed_range: SeedRange | None, where: str) -> None:
+    """Raise InputError for too many runs; with a range, if all variants get the most, and the reference all seeds."""
+    variants = max(1, len(file.variants) + sum(len(values) for _, _, values in _sweeps(file)))
+    of_env = seed_range.last * (variants - 1) + len(seeds) if seed_range else len(seeds) * variants
+    if (count := len(file.envs) * of_env) > MAX_RUNS:
+        runs = f"{'up to ' if seed_range else ''}{count:,} runs"
+        raise InputError(f"{where}: envs, variants, sweep and seeds make {runs}; the maximum is {MAX_RUNS:,}")
 
 
 def _claim(file: _File, variants: Mapping[str, Variant], envs: Sequence[str], where: str) -> Claim | None:
@@ -255,8 +265,10 @@ def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def seed_list(seeds: int | list[int], where: str) -> tuple[int, ...]:
-    """Return the seeds of a file, which gives a list, or a number n for 0 to n - 1; InputError for invalid ones."""
+def seed_list(seeds: Seeds, where: str) -> tuple[int, ...]:
+    """Return the seeds of a file, which gives a list, or a number n for 0 to n - 1; InputError for others."""
+    if isinstance(seeds, str):
+        raise InputError(f"{where}: seeds: must be a number or a list here, not {seeds!r}")
     if isinstance(seeds, int):
         if not 1 <= seeds <= MAX_RUNS:
             raise InputError(f"{where}: seeds: must be between 1 and {MAX_RUNS}, not {seeds}")

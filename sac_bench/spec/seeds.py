@@ -11,7 +11,9 @@ LOOKS = (5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800)
 """The numbers of seeds at which verdicts on a range are computed. A range starts and ends at one of them."""
 REFERENCE_FACTOR = 2
 """An experiment's reference has this many times the seeds of its variants, because every comparison needs it."""
-RANGE = re.compile(r"(\d+)\.\.(\d+)")
+Seeds = int | list[int] | str
+"""Seeds as files state them: a number n for 0 to n - 1, a list, or a range."""
+RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class SeedRange:
 
     def __str__(self) -> str:
         return f"{self.first}..{self.last}"
+
+
+def typed(text: str) -> int | str:
+    """Return the seeds that a command line states: "5" is a number, and "5..30" remains a text."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
 def parse_range(text: str, where: str) -> SeedRange:

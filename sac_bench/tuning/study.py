@@ -24,6 +24,7 @@ from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.load import NAME, RESERVED
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
+from sac_bench.spec.seeds import Seeds
 from sac_bench.spec.toml import located, merged, read, validate
 from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
@@ -41,7 +42,7 @@ class _HeldOut(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     top: Annotated[int, Field(ge=1, le=100)] = 3
-    seeds: int | list[int] = 5
+    seeds: Seeds = 5
 
 
 class _File(BaseModel):
@@ -55,7 +56,7 @@ class _File(BaseModel):
     variant: str | None = None
     algorithm: str | None = None
     envs: Annotated[list[str], Field(min_length=1)] | None = None
-    seeds: int | list[int] = 2
+    seeds: Seeds = 2
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     rungs: Annotated[list[int], Field(max_length=20)] = []
     trials: Annotated[int, Field(ge=1, le=10_000)]

@@ -249,7 +249,7 @@ BAD = [
     (["run", "tiny.toml", "--import", "nosuchmodule"], "--import nosuchmodule"),
     (["run", "tiny.toml", "--import", "broken"], "--import broken: ZeroDivisionError"),
     (["run", "tiny.toml", "--import", ".x"], "--import .x"),
-    (["run", "tiny.toml", "--seeds", "x"], "valid integer"),
+    (["run", "tiny.toml", "--seeds", "x"], "seeds: 'x' must be a number, a list of seeds or a range"),
     (["run", "tiny.toml", "--sedes", "3"], "--sedes"),
     (["run"], "Missing argument"),
     (["rnu", "tiny.toml"], "rnu"),

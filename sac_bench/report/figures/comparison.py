@@ -71,7 +71,7 @@ def comparison_curves(results: Results, statistic: str) -> Figure:
             drawn.setdefault(name, handle)
     names = [name for name in (*styles, "random policy", "scored here", *shapes) if name in drawn]
     actions = acting(results.manifest, list(styles))
-    title = f"{actions}; {description}; {len(results.manifest.seeds)} seeds each unless a panel says otherwise"
+    title = f"{actions}; {description}; {results.manifest.seeds_each()} seeds each unless a panel says otherwise"
     if shapes:
         title += "\nmarkers: published final evaluations (docs/published.md), mean and standard deviation"
         title += ", or IQM" if statistic == "iqm" else ""
@@ -143,10 +143,12 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
 
 
 def _exceptions(results: Results, env: str, variant: str, drawn: int) -> str:
-    """Return how a line's seeds differ from those requested: "3 of 5 seeds, 1 diverged"."""
-    seeds = len(results.manifest.seeds)
-    fewer = [f"{drawn} of {seeds} seeds"] if drawn < seeds else []
-    return ", ".join(fewer + marks(results, env, variant))
+    """Return how a line's seeds differ from those requested or of other lines: "3 of 5 seeds, 1 diverged"."""
+    seeds = len(results.manifest.seeds_of(env, variant))
+    count = [f"{drawn} of {seeds} seeds"] if drawn < seeds else []
+    if results.manifest.seed_range and drawn == seeds:
+        count = [f"{seeds} seeds"]
+    return ", ".join(count + marks(results, env, variant))
 
 
 def _steps_axis(axis: Axes, ends: list[int], first: int) -> None:

@@ -26,7 +26,7 @@ def learning_curves(results: Results, env: str, groups: dict[str, list[str]]) ->
     figure, axes = panel_grid(len(groups), 3.4)
     for axis, (title, variants) in zip(axes.flat, groups.items(), strict=False):
         for i, variant in enumerate(variants):
-            curves, requested = curves_of(results, env, variant), len(results.manifest.seeds)
+            curves, requested = curves_of(results, env, variant), len(results.manifest.seeds_of(env, variant))
             if curves.empty:
                 continue
             seeds = f"n={len(curves)}" if len(curves) == requested else f"n={len(curves)} of {requested}"

@@ -33,8 +33,9 @@ def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
             axis.plot(values, [y] * len(values), "o", color=color, alpha=0.35, markersize=3.5)
             axis.plot(estimate.value, y, "D", color=color, markersize=5)
             axis.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.5)
-            if len(values) < len(manifest.seeds):
-                count = f"{len(values)} of {len(manifest.seeds)} seeds"
+            requested = len(manifest.seeds_of(env, variant))
+            if len(values) < requested:
+                count = f"{len(values)} of {requested} seeds"
                 across = axis.get_yaxis_transform()
                 axis.text(0.99, y, count, transform=across, ha="right", va="bottom", fontsize=6)
         reference = of_env.loc[of_env["variant"] == manifest.reference, "score"].mean()
@@ -64,10 +65,11 @@ def sensitivity(table: pd.DataFrame, manifest: Manifest, title: str) -> Figure:
         middle = np.array([e.value for e in estimates])
         spread = np.nan_to_num([[e.value - e.low, e.high - e.value] for e in estimates]).T
         axis.errorbar(at, middle, yerr=spread, color=PALETTE[i % 10], marker="D", markersize=4, capsize=2, label=env)
-        for x, seeds in zip(at, per_value, strict=True):
+        for x, variant, seeds in zip(at, values, per_value, strict=True):
             axis.plot([x] * len(seeds), seeds, "o", color=PALETTE[i % 10], alpha=0.35, markersize=3.5)
-            if 0 < len(seeds) < len(manifest.seeds):
-                axis.annotate(f" {len(seeds)} of {len(manifest.seeds)}", (x, seeds.max()), fontsize=6)
+            requested = len(manifest.seeds_of(env, variant))
+            if 0 < len(seeds) < requested:
+                axis.annotate(f" {len(seeds)} of {requested}", (x, seeds.max()), fontsize=6)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
     if (own := option_of(manifest, sweep)) is not None:

@@ -1,0 +1,140 @@
+"""Seeds of an experiment: fixed, or a range within which undecided comparisons get more."""
+
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.spec.load import load
+from sac_bench.spec.seeds import typed
+from sac_bench.tuning import study as studies
+from tests.conftest import EXPERIMENT
+from tests.spec.test_choose import FILE as CHOOSE
+
+ENV = "InvertedPendulum-v5"
+RANGE = EXPERIMENT.replace("seeds = 2", 'seeds = "5..12"')
+CLAIM = """
+claim = "It is better."
+source = "a paper"
+refuted_by = "It is worse."
+expect = "v-network > sac"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, **options):
+        path = tmp_path / "seeds.toml"
+        path.write_text(text)
+        return load(path, **options)
+
+    return written
+
+
+def counts(experiment):
+    """Return {variant: its seeds} from the runs alone."""
+    seeds = {}
+    for variant, spec in experiment.runs():
+        seeds.setdefault(variant.name, []).append(spec.seed)
+    return seeds
+
+
+def test_a_range_begins_with_its_first_look_and_twice_the_seeds_for_the_reference(write):
+    experiment = write(RANGE)
+    assert str(experiment.seed_range) == "5..12"
+    assert experiment.seed_range.looks == (5, 8, 12)
+    assert counts(experiment) == {
+        "sac": list(range(10)),
+        **{name: list(range(5)) for name in ("v-network", "tau=0.005", "tau=1")},
+    }
+    assert experiment.seeds == tuple(range(10))
+
+
+def test_in_a_claim_all_variants_have_the_same_number_of_seeds(write):
+    experiment = write(RANGE.replace("[base]", CLAIM + "[base]"))
+    assert {name: len(seeds) for name, seeds in counts(experiment).items()} == dict.fromkeys(experiment.variants, 5)
+    alone = write(RANGE.replace("[base]", CLAIM + "[base]"), variants=["sac", "tau=1"])
+    assert {name: len(seeds) for name, seeds in counts(alone).items()} == {"sac": 10, "tau=1": 5}
+
+
+def test_a_range_overrides_fixed_seeds_and_the_other_way_round(write, tmp_path):
+    quick = EXPERIMENT + '[quick]\nseeds = "8..20"\n'
+    assert write(quick).seed_range is None
+    assert str(write(quick, quick=True).seed_range) == "8..20"
+    assert str(write(EXPERIMENT, seeds="5..8").seed_range) == "5..8"
+    fixed = write(RANGE, seeds=3)
+    assert (fixed.seed_range, fixed.seeds, fixed.allotment) == (None, (0, 1, 2), {})
+    assert list(counts(fixed).values()) == [[0, 1, 2]] * 4
+
+
+def test_raised_variants_keep_the_runs_they_have_and_others_stay(write):
+    experiment = write(RANGE)
+    raised = experiment.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 16})
+    assert {name: len(seeds) for name, seeds in counts(raised).items()} == {
+        "sac": 16,
+        "v-network": 5,
+        "tau=0.005": 5,
+        "tau=1": 8,
+    }
+    assert raised.seeds_of(ENV, "tau=1") == tuple(range(8))
+    assert raised.seeds == tuple(range(16))
+    before, after = ({spec.id for _, spec in one.runs()} for one in (experiment, raised))
+    assert before < after
+    assert counts(experiment)["tau=1"] == [0, 1, 2, 3, 4]  # unchanged
+
+
+@pytest.mark.parametrize(("cell", "seeds"), [("tau=1", 4), ("tau=1", 13), ("sac", 25)])
+def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
+    experiment = write(RANGE)
+    with pytest.raises(ValueError, match=f"{cell} on {ENV}: {seeds} seeds"):
+        experiment.with_seeds({(ENV, cell): seeds})
+    experiment.with_seeds({(ENV, "sac"): 24})
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ("5..31", "verdicts are computed at 5, 8, 12"),
+        ("3..8", "not at 3; use 5 or 8"),
+        ("12..5", "the first number must not be above the second"),
+        ("5-12", "must be a number, a list of seeds or a range"),
+        ("5", "must be a number, a list of seeds or a range"),
+        ("", "must be a number, a list of seeds or a range"),
+        ("5.." + "9" * 5000, "must be a number, a list of seeds or a range"),
+    ],
+)
+def test_what_is_no_range_is_refused(write, seeds, words):
+    with pytest.raises(InputError) as raised:
+        write(EXPERIMENT.replace("seeds = 2", f'seeds = "{seeds}"'))
+    assert "seeds.toml: seeds: " in str(raised.value)
+    assert words in str(raised.value)
+
+
+def test_the_limit_of_runs_is_that_of_the_largest_case(write):
+    many = RANGE.replace("[0.005, 1.0]", str([0.001 * i for i in range(1, 39)]))
+    assert len(write(many, seeds="5..200").runs()) == 41 * 5  # up to 41 * 200 = 8,200
+    with pytest.raises(InputError, match="make up to 12,300 runs; the maximum is 10,000"):
+        write(many, seeds="5..300")
+
+
+def test_selection_seeds_are_not_those_that_a_range_may_reach(write):
+    ranged = CHOOSE.replace("seeds = 5", 'seeds = "5..12"')
+    selection = write(ranged.replace("seeds = 2", "seeds = [24, 25]")).selection()
+    assert selection.seed_range is None
+    assert {spec.seed for _, spec in selection.runs()} == {24, 25}
+    with pytest.raises(InputError, match="seeds: 23 is also a seed of the comparison"):
+        write(ranged.replace("seeds = 2", "seeds = [23, 24]"))
+    with pytest.raises(InputError, match=r"\[choose\]: seeds: must be a number or a list here, not '5..8'"):
+        write(CHOOSE.replace("seeds = 2", 'seeds = "5..8"'))
+
+
+@pytest.mark.parametrize("where", ["seeds", "[held_out]\nseeds"])
+def test_a_study_has_no_range(tmp_path, where):
+    text = 'name = "s"\nenvs = ["Hopper-v5"]\nsteps = 20000\ntrials = 4\npruner = "none"\n'
+    space = "[space]\ntau = [0.001, 0.1]\n"
+    text = text + f'{where} = "5..8"\n' + space if where == "seeds" else text + space + f'{where} = "5..8"\n'
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(InputError, match=r"seeds: must be a number or a list here, not '5..8'"):
+        studies.load(tmp_path / "study.toml")
+
+
+def test_seeds_of_a_command_line():
+    assert [typed(text) for text in ("5", "-1", "5..8", "x", "")] == [5, -1, "5..8", "x", ""]
