@@ -59,6 +59,7 @@ SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
 EXAMINATIONS, HEAVY, MULTIGOAL = "evaluation/robustness.py", "envs/heavy.py", "envs/multigoal.py"
 EXAMINED = "tests/evaluation/test_robustness.py"
 EXPLOSION, EXPLODED = "training/explosion.py", "tests/training/test_explosion.py"
+LOOKS = "tests/report/test_looks.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
@@ -958,6 +959,21 @@ BUGS = [
         "table = merged(table, part)",
         "table = merged(part, table)",
         CLAIMED,
+    ),
+    Bug(
+        "a run that failed is tried again at the next look",
+        "execution/train.py",
+        "tried += [spec.id for cohort in current.cohorts for spec in cohort.runs]",
+        "pass",
+        LOOKS,
+    ),
+    Bug("a command that begins again hides later looks", COLLECT, "experiment.seed_range and", "False and", LOOKS),
+    Bug(
+        "the reference has no more seeds than its variants",
+        "spec/experiment.py",
+        "1 if self.claim else REFERENCE_FACTOR",
+        "1",
+        "tests/spec/test_seeds.py",
     ),
 ]
 

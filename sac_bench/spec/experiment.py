@@ -6,9 +6,10 @@ A variant is a name, an algorithm and the options that differ from its defaults.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, product
 from typing import Protocol
 
 from sac_bench.spec.choose import Choice, Choose
@@ -50,6 +51,10 @@ class Experiment:
         """Return the seeds that a variant has now in an environment."""
         return self.seeds if self.seed_range is None else self.seeds[: self.allotment[env, variant]]
 
+    def all_seeds_of(self, env: str, variant: str) -> Sequence[int]:
+        """Return the seeds that a variant may have at the last look in an environment."""
+        return range(self.at_look(self.seed_range.last)[env, variant]) if self.seed_range else self.seeds
+
     def with_range(self, seed_range: SeedRange) -> Experiment:
         """Return the experiment with the seeds of the range's first look."""
         return replace(self, seed_range=seed_range, allotment={}).with_seeds(self.at_look(seed_range.first))
@@ -68,11 +73,10 @@ class Experiment:
         Raises ValueError for fewer seeds than before and for more than the range allows.
         """
         assert self.seed_range is not None, f"{self.name}: its seeds are fixed"
-        most = self.at_look(self.seed_range.last)
         for (env, variant), seeds in allotment.items():
-            least = self.allotment.get((env, variant), 1)
-            if not least <= seeds <= most[env, variant]:
-                raise ValueError(f"{variant} on {env}: {seeds} seeds, not {least} to {most[env, variant]}")
+            least, most = self.allotment.get((env, variant), 1), len(self.all_seeds_of(env, variant))
+            if not least <= seeds <= most:
+                raise ValueError(f"{variant} on {env}: {seeds} seeds, not {least} to {most}")
         merged = {**self.allotment, **allotment}
         return replace(self, allotment=merged, seeds=tuple(range(max(merged.values()))))
 
@@ -153,8 +157,27 @@ class ExperimentGroup:
         return all(experiment.mix_devices for experiment in self.experiments)
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
-        """Return every (variant, run) of all experiments."""
-        return list(chain.from_iterable(experiment.runs() for experiment in self.experiments))
+        """Return every (variant, run) of all experiments.
+
+        With ranges of seeds, also those that later looks may make of these runs with more steps, because a finished run
+        may not be continuable.
+        """
+        own = list(chain.from_iterable(experiment.runs() for experiment in self.experiments))
+        return own + self._later() if any(one.seed_range for one in self.experiments) else own
+
+    def _later(self) -> list[tuple[Variant, RunSpec]]:
+        cells: dict[str, list[tuple[Experiment, str, Variant]]] = defaultdict(list)
+        for one in self.experiments:
+            for env, variant in product(one.envs, one.variants.values()):
+                cells[variant.run(env, 0).id].append((one, env, variant))
+        return [
+            (longer, longer.run(env, seed))
+            for same in cells.values()
+            for (one, env, variant), (other, _, longer) in product(same, same)
+            if longer.steps[env] > variant.steps[env]
+            for seed in one.seeds_of(env, variant.name)
+            if seed in other.all_seeds_of(env, longer.name)
+        ]
 
     def selection(self) -> ExperimentGroup | None:
         """Return the experiments that train the candidates of [choose], or None if nothing is chosen."""

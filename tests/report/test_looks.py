@@ -18,6 +18,7 @@ from sac_bench.results.collect import collect, list_runs
 from sac_bench.results.load import load_results
 from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.load import load
+from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
 from tests.conftest import EXPERIMENT
 from tests.execution.test_faults import comparable, start, wait_for
@@ -41,7 +42,12 @@ def asks(*steps):
     def next_seeds(results):
         had = seeds_of(results.manifest)
         return next(
-            ({(ENV, name): seeds for name, seeds in step.items()} for step in steps if step.items() - had.items()), {}
+            (
+                {(ENV, name): seeds for name, seeds in step.items()}
+                for step in steps
+                if any(had[name] < seeds for name, seeds in step.items())
+            ),
+            {},
         )
 
     return next_seeds
@@ -103,6 +109,28 @@ def test_experiments_of_one_command_are_raised_together(ranged, tmp_path, monkey
     group = train([ranged, other, fixed], Store(tmp_path / "results"))
     assert [len(plan) for plan in plans] == [20, 3 + 3, 4]
     assert [len(one.runs()) for one in group.experiments] == [28, 32, 8]
+
+
+def test_a_run_that_a_longer_variant_may_need_later_is_trained_that_far_at_once(ranged, tmp_path, monkeypatch, pretend):
+    pretend({"status": "diverged", "steps": 400})
+    longer = tmp_path / "longer.toml"
+    longer.write_text(
+        ranged.read_text()
+        .replace('"tiny"', '"longer"')
+        .replace("steps = 400", "steps = 600")
+        .replace('reference = "sac"', 'reference = "v-network"')
+    )
+    asked = {"tiny": asks({"sac": 16}), "longer": asks()}
+    monkeypatch.setattr(running, "next_seeds", lambda results: asked[results.manifest.name](results))
+    steps = {}
+
+    def noted(group, plan):
+        for cohort in plan.cohorts:
+            steps.update({spec.seed: cohort.steps for spec in cohort.runs if spec.config == own})
+
+    own = load(ranged).variants["sac"].configs[ENV]
+    train([ranged, longer], Store(tmp_path / "results"), planned=noted)
+    assert steps == {seed: 600 if seed < 12 else 400 for seed in range(16)}
 
 
 def test_a_command_that_begins_again_leaves_the_tables_of_a_later_look(ranged, tmp_path):
@@ -209,13 +237,16 @@ def test_an_experiment_gets_seeds_look_by_look(undisturbed):
 def test_a_command_killed_at_the_second_look_ends_with_the_same_runs_and_verdicts(prepared, undisturbed):
     process = start(prepared, *RUN)
     runs = prepared / "results" / "runs"
-    # At the second look, with all runs of the first and some of the second.
-    wait_for(process, lambda: len(list(runs.glob("*/status.json"))) > 20)
+
+    def started():
+        return sum(read_json(path)["steps"] > 0 for path in runs.glob("*/status.json"))
+
+    wait_for(process, lambda: started() > 20)  # all runs of the first look, and some of the second
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    listed = pd.read_csv(prepared / "results" / "tiny" / "runs.csv")
-    assert set(listed["run_id"]) <= {path.parent.name for path in runs.glob("*/status.json")}
     assert process.returncode == -signal.SIGKILL
+    listed = pd.read_csv(prepared / "results" / "tiny" / "runs.csv")
+    assert set(listed["run_id"]) == {path.parent.name for path in runs.glob("*/status.json")}
     again = start(prepared, *RUN)
     output, errors = again.communicate(timeout=240)
     assert again.returncode == 0, errors

@@ -98,7 +98,7 @@ def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
         ("5-12", "must be a number, a list of seeds or a range"),
         ("5", "must be a number, a list of seeds or a range"),
         ("", "must be a number, a list of seeds or a range"),
-        ("5.." + "9" * 5000, "must be a number, a list of seeds or a range"),
+        ("5.." + "9" * 5000, "seeds: '5..9999"),
     ],
 )
 def test_what_is_no_range_is_refused(write, seeds, words):
