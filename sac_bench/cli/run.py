@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from rich.table import Table
 
 from sac_bench.cli.common import (
     DeviceOption,
@@ -112,7 +111,7 @@ def run(
         for folder in folders:
             store.check_writable(folder)
         if dry_run:
-            _print_plan(trained, training.plan(trained, store, team, retrain), store, team)
+            _print_plan(trained, training.plan(trained, store, team, retrain), store, team, keep_replay)
             for one in group.experiments:
                 if one.seed_range:
                     say(_most(one))
@@ -125,7 +124,7 @@ def run(
         def planned(experiments: ExperimentGroup, plan: Plan) -> None:
             nonlocal trained
             trained = experiments
-            _print_plan(experiments, plan, store, team, training=True)
+            _print_plan(experiments, plan, store, team, keep_replay, training=True)
 
         how = running.Training(store, team, console, command, keep_replay, retrain, planned)
         try:
@@ -197,53 +196,34 @@ def _most(experiment: Experiment) -> str:
     )
 
 
-def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, training: bool = False) -> None:
+def _print_plan(
+    group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, keep_replay: bool, training: bool = False
+) -> None:
+    """Print what is trained, reused and left for later, how long it takes and what it needs."""
+    from sac_bench.cli import plan as summary
     from sac_bench.envs.checking import objection
+    from sac_bench.execution.calibration import Calibration, Machine, measurements
     from sac_bench.execution.checkpoint import CohortDirectory
-    from sac_bench.execution.cost import duration, member_bytes
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
 
-    new = sum(len(c.runs) for c in plan.cohorts if c.is_new)
-    continued = sum(len(c.runs) for c in plan.cohorts if not c.is_new)
-    words = [f"{new} new", f"{len(plan.reused)} reused", f"{continued} to be continued"]
-    if plan.diverged:
-        words.append(f"{len(plan.diverged)} diverged (not trained again)")
-    if plan.raised:
-        words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
-    if plan.waiting:
-        words.append(f"{len(plan.waiting)} after the runs that they start from")
-    for one in group.experiments:
-        console.print(one_line(f"{one.name}: {one.question}" if one.question else one.name), highlight=False)
-    console.print(f"runs: {', '.join(words)}", highlight=False)
+    envs = list(dict.fromkeys(cohort.runs[0].env for cohort in plan.cohorts))
+    calibration = Calibration(measurements(store, envs, Machine.here(workers.device)).values())
+    titles = [one_line(f"{one.name}: {one.question}" if one.question else one.name) for one in group.experiments]
+    totals = [summary.total(plan, calibration, workers), f"runs: {', '.join(summary.standings(plan))}"]
+    for line in [*titles, *totals] if len(titles) == 1 else [*totals, *titles]:
+        console.print(line, highlight=False)
     for (on, difference), count in superseded(group, store).items():
         were, they = ("were", "they are") if count > 1 else ("was", "it is")
         say(f"{counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used")
     if not plan.cohorts:
         return
-    for env in dict.fromkeys(c.runs[0].env for c in plan.cohorts):
+    for env in envs:
         if objected := objection(env):
             say(one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}"))
-    table = Table("cohort", "environment", "runs", "steps", "from", "time", "memory")
-    for c in plan.cohorts:
-        table.add_row(
-            c.id[:8],
-            c.runs[0].env,
-            str(len(c.runs)),
-            f"{c.steps:,}",
-            f"{c.done:,}",
-            duration(c.seconds),
-            f"{c.memory_bytes / 1e9:.1f} GB",
-        )
-    console.print(table)
-    concurrent = sorted((c.memory_bytes for c in plan.cohorts), reverse=True)[: workers.count]
-    disk = sum(len(c.runs) * member_bytes(c.runs[0], c.steps) for c in plan.cohorts)
-    disk -= sum(CohortDirectory(store.cohort(c.id)).size() for c in plan.cohorts if not c.is_new)
-    console.print(
-        f"{counted(len(plan.cohorts), 'cohort')} on {counted(workers.count, f'{workers.device} worker')}: roughly "
-        f"{duration(plan.seconds(workers.count))}, up to {sum(concurrent) / 1e9:.1f} GB of memory and "
-        f"{max(disk, 0) / 1e9:.1f} GB of disk while training",
-        highlight=False,
-    )
+    on_disk = {one.id: CohortDirectory(store.cohort(one.id)).size() for one in plan.cohorts if not one.is_new}
+    lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in group.runs()})
+    for line in [*lines, *summary.resources(plan, workers.count, on_disk, keep_replay)]:
+        say(line)
     if training and (reason := cannot_compile()):
         say(reason)

@@ -4,6 +4,7 @@
     checkpoint-<t>.json                 what was saved after t vector steps: files and tables with their SHA-256
     state-<t>.safetensors               the members' tensors at that point
     rows-<t0>-<t1>.safetensors          the replay's rows of one segment, written once
+    speed.json                          how long the last segments took, for estimates (execution/calibration.py)
 
 Renaming the .json, last, commits a checkpoint for all members at once. A checkpoint with a damaged file is skipped in
 favour of the previous one.
@@ -66,6 +67,17 @@ class CohortDirectory:
             "planners": list(planners),
         }
         write_json(self.path / "plan.json", plan)
+
+    def write_speed(self, speed: dict[str, Any]) -> None:
+        """Write how long the last segments took."""
+        write_json(self.path / "speed.json", speed)
+
+    def speed(self) -> dict[str, Any]:
+        """Return how long the last segments took; nothing if it is not known."""
+        try:
+            return read_json(self.path / "speed.json")
+        except (InputError, OSError):
+            return {}
 
     def saved(self) -> bool:
         """Return whether there is a checkpoint, intact or not."""

@@ -19,18 +19,28 @@ UPDATE_OVERHEAD_SECONDS = 1.1e-3
 """Cost of a step and its update besides arithmetic, shared by a cohort's members."""
 FLOPS_PER_SECOND = 1e11
 START_SECONDS = 25.0
+"""Time until a cohort's first update: imports, the first evaluation, and compiling if nothing is cached."""
 PROCESS_BYTES = 600e6
+# A finished run on disk, measured on the record of ablation-quick.
+RESULT_BYTES = 5e3
+"""Spec, status and the beginning of the log."""
+RESULT_SEGMENT_BYTES = 1e3
+"""Rows of one segment without its episodes: evaluations, training metrics, a line of the log."""
+RESULT_EPISODE_BYTES = 120.0
 
 
 def training_seconds(spec: RunSpec, runs: int, done: int, steps: int, device: str) -> float:
-    """Return the rough time to train a cohort of `runs` such runs from `done` to `steps` steps, on one CPU core."""
+    """Return the rough time to train a cohort of `runs` such runs from `done` to `steps` steps, on one CPU core.
+
+    The time to start and to compile (START_SECONDS) is not included.
+    """
     config = spec.config
     m, left = training_width(runs, device, compiled=True), steps - done
     updates = config.updates_due(steps) - config.updates_due(done)
     per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(spec) / FLOPS_PER_SECOND
     evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
     env_steps = m * (left + evaluations * describe(spec.env).max_episode_steps)
-    return START_SECONDS + updates * per_update + env_steps * env_step_seconds(spec.env)
+    return updates * per_update + env_steps * env_step_seconds(spec.env)
 
 
 def env_step_seconds(env_id: str) -> float:
@@ -81,8 +91,29 @@ def update_bytes(spec: RunSpec) -> float:
     return config.scratch_bytes + config.dtype.itemsize * (2 * parameters + 2 * config.rows * units)
 
 
+def result_bytes(spec: RunSpec, steps: int) -> float:
+    """Return the rough size in bytes of a finished run without its replay: weights, tables, log.
+
+    Rows of tables are counted with their copies in one experiment's tables.
+    """
+    parameters, _ = state_bytes(spec.algorithm, spec.config, spec.env)
+    segments = math.ceil(steps / spec.config.eval_every) + 1
+    rows = RESULT_SEGMENT_BYTES + 2 * spec.config.eval_episodes * RESULT_EPISODE_BYTES
+    return RESULT_BYTES + 6.0 * parameters + segments * rows
+
+
 def duration(seconds: float) -> str:
-    """Return a duration in words: "45 s", "12 min", "3.5 h"."""
+    """Return a duration in words: "45 s", "12 min", "3.5 h", "17.6 days"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:,.{0 if hours > 2400 else 1}f} days"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in words: "0.2 MB", "35 MB", "3.7 GB"."""
+    if number < 1e9:
+        return f"{number / 1e6:.{0 if number >= 1e7 else 1}f} MB"
+    return f"{number / 1e9:,.1f} GB"

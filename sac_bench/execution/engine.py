@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import one_line
+from sac_bench.execution.calibration import Calibration, Machine, measurements
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
@@ -52,13 +53,16 @@ class Engine:
         self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
         self._store, self._device, self._workers = store, device, workers
         self._imports, self._display = imports, display
+        envs = {cohort.runs[0].env for cohort in plan.cohorts}
+        self._measured = measurements(store, envs, Machine.here(device))
+        self._calibration = Calibration(self._measured.values())
 
     def run(self) -> None:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once."""
         try:
             while self._waiting or self._active:
                 self._start_workers()
-                self._display.show(self._active, self._waiting)
+                self._display.show(self._active, self._waiting, self._calibration)
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=1.0))
         except KeyboardInterrupt:
@@ -137,6 +141,9 @@ class Engine:
     def _handle(self, work: Work, event: dict[str, Any] | None) -> None:
         if event is not None:
             work.update(event)
+            if event.get("speed") and work.measured:
+                self._measured[work.cohort.id] = work.measured
+                self._calibration = Calibration(self._measured.values())
             return
         self._active.remove(work)
         code = work.process.wait()

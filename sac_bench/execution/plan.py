@@ -7,9 +7,10 @@ runs of one structure are grouped into new cohorts.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.cost import (
     FLOPS_PER_SECOND,
     PROCESS_BYTES,
+    START_SECONDS,
     UPDATE_OVERHEAD_SECONDS,
     cohort_bytes,
     duration,
@@ -29,6 +31,7 @@ from sac_bench.execution.cost import (
     training_seconds,
     update_flops,
 )
+from sac_bench.execution.schedule import Divisible, balanced, indivisible, makespan
 from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
 from sac_bench.spec.warm_start import with_parents
@@ -54,7 +57,12 @@ class CohortPlan:
 
     @property
     def seconds(self) -> float:
-        """Rough time to train, on one CPU core."""
+        """Rough time on one CPU core, by the model of costs: to start and to train."""
+        return START_SECONDS + self.training_seconds
+
+    @property
+    def training_seconds(self) -> float:
+        """Rough time on one CPU core to train, without the start."""
         return training_seconds(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
@@ -77,10 +85,7 @@ class Plan:
 
     def seconds(self, workers: int) -> float:
         """Return the rough time of all cohorts, longest first on `workers` cores."""
-        loads = [0.0] * max(1, workers)
-        for cohort in self.cohorts:
-            loads[loads.index(min(loads))] += cohort.seconds
-        return max(loads)
+        return makespan([cohort.seconds for cohort in self.cohorts], workers)
 
 
 def make_plan(
@@ -139,7 +144,7 @@ def make_plan(
     for run_id in waiting:
         check_fits(1, *targets[run_id], memory, workers, device)
     new = [(s, n) for s, n in new if s.id not in waiting]
-    cohorts += _group(new, workers, memory, device, labels or {})
+    cohorts += _group(new, workers, memory, device, labels or {}, [cohort.seconds for cohort in cohorts])
     cohorts.sort(key=lambda cohort: -cohort.seconds)
     return Plan(
         tuple(ended["finished"]),
@@ -327,25 +332,41 @@ def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
 
 
 def _group(
-    new: Iterable[tuple[RunSpec, int]], workers: int, memory: float, device: str, labels: Mapping[str, str]
+    new: Iterable[tuple[RunSpec, int]],
+    workers: int,
+    memory: float,
+    device: str,
+    labels: Mapping[str, str],
+    beside: Iterable[float],
 ) -> list[CohortPlan]:
-    """Group runs of equal structure and steps into cohorts, so that every worker has some and none is too wide."""
+    """Group runs of equal structure and steps into cohorts that are not too wide, so that all workers end together.
+
+    beside: the seconds of the cohorts that are trained, too.
+    """
     groups: dict[tuple[str, int, str], list[RunSpec]] = defaultdict(list)
     for spec, steps in new:
         groups[spec.structure(), steps, labels.get(spec.id, "")].append(spec)
-    work = {key: len(specs) * key[1] * update_flops(specs[0]) for key, specs in groups.items()}
+    divisible = [_divisible(specs, key[1], workers, memory, device) for key, specs in groups.items()]
+    counts = balanced([*divisible, *map(indivisible, beside)], workers)
     cohorts = []
-    for (structure, steps, label), specs in groups.items():
-        share = workers * work[structure, steps, label] / sum(work.values())
-        fitting = _fitting(specs[0], steps, memory, workers, device)
-        widest = min(_widest(specs[0], steps, device), fitting)
-        # On a CPU a lone run trains beside a copy, so two lone runs would gain nothing.
-        useful = math.ceil(len(specs) / training_width(1, device, compiled=True))
-        count = max(math.ceil(len(specs) / widest), min(useful, round(share)), 1)
+    for ((_, steps, _), specs), count in zip(groups.items(), counts, strict=False):
         for i in range(count):
             members = tuple(specs[i::count])
             cohorts.append(CohortPlan(digest([spec.id for spec in members]), members, steps, device=device))
     return cohorts
+
+
+def _divisible(specs: Sequence[RunSpec], steps: int, workers: int, memory: float, device: str) -> Divisible:
+    """Return into how many cohorts runs of one structure can be divided, and the time of each."""
+    widest = min(_widest(specs[0], steps, device), _fitting(specs[0], steps, memory, workers, device))
+    fewest = math.ceil(len(specs) / widest)
+    # On a CPU a lone run trains beside a copy, so two lone runs would gain nothing.
+    most = math.ceil(len(specs) / training_width(1, device, compiled=True))
+
+    def seconds(runs: int) -> float:
+        return START_SECONDS + training_seconds(specs[0], runs, 0, steps, device)
+
+    return Divisible(len(specs), fewest, max(fewest, most), functools.cache(seconds))
 
 
 def _fitting(spec: RunSpec, steps: int, memory: float, workers: int, device: str) -> int:

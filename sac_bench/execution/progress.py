@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sac_bench.execution.calibration import Basis, Calibration, Estimate, weakest
 from sac_bench.execution.cost import duration
 from sac_bench.execution.plan import CohortPlan
+from sac_bench.execution.schedule import loads
 from sac_bench.execution.work import Work
 
 QUIET_SECONDS = 30.0
@@ -27,16 +29,15 @@ class Display:
             self._live.start()
         self._last_line = time.monotonic()
 
-    def show(self, active: Sequence[Work], waiting: Sequence[CohortPlan]) -> None:
+    def show(self, active: Sequence[Work], waiting: Sequence[CohortPlan], calibration: Calibration) -> None:
         """Update the table, or print progress if the last line is QUIET_SECONDS ago."""
-        left = _time_left(active, waiting, self._workers)
         if self._live:
-            self._live.update(_table(active, len(waiting), left))
+            self._live.update(_table(active, self._left(active, waiting, calibration)))
         elif time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
             for work in active:
                 self.say("  ".join(_cells(work)).rstrip())
-            self.say(f"{len(waiting)} cohorts waiting, about {duration(left)} left in total")
+            self.say(self._left(active, waiting, calibration))
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -47,42 +48,47 @@ class Display:
         if self._live:
             self._live.stop()
 
+    def _left(self, active: Sequence[Work], waiting: Sequence[CohortPlan], calibration: Calibration) -> str:
+        left = time_left(active, waiting, self._workers, calibration)
+        count = f"{len(waiting)} cohort{'s' if len(waiting) != 1 else ''} waiting"
+        if left is None:
+            return f"{count}; time left: not known before a segment is measured"
+        return f"{count}; about {duration(left.seconds)} left in total ({left.basis.value})"
 
-def _time_left(active: Sequence[Work], waiting: Sequence[CohortPlan], workers: int) -> float:
-    loads = sorted([work.seconds_left() for work in active] + [0.0] * (workers - len(active)))
-    for cohort in waiting:
-        loads[0] += cohort.seconds
-        loads.sort()
-    return loads[-1] if loads else 0.0
+
+def time_left(
+    active: Sequence[Work], waiting: Sequence[CohortPlan], workers: int, calibration: Calibration
+) -> Estimate | None:
+    """Return the time until all cohorts end; None while one that runs has no measured rate and none like it has.
+
+    Cohorts that run count with their own rate, and others with the calibrated model.
+    """
+    running = []
+    for work in active:
+        own, rest = work.seconds_left(), work.rest()
+        calibrated = calibration.training(rest) if work.phase == "training" else calibration.estimate(rest)
+        if own is None and calibrated.basis is Basis.MODEL:
+            return None
+        running.append(calibrated if own is None else Estimate(own, Basis.MEASURED))
+    later = [calibration.estimate(cohort) for cohort in waiting]
+    ends = loads([one.seconds for one in later], workers, [one.seconds for one in running])
+    return Estimate(max(ends), weakest([one.basis for one in (*running, *later)]))
 
 
 def _cells(work: Work) -> list[str]:
-    runs = work.cohort.runs
-    if not work.rate:
-        speed, left = "starting", ""
-    else:
-        speed, left = f"{work.rate:,.0f} steps/s", f"{duration(work.seconds_left())} left"
-    last = "" if work.last_return is None else f"return {work.last_return:,.1f}"
+    runs, left = work.cohort.runs, work.seconds_left()
     return [
         f"{runs[0].env} x {len(runs)} runs",
         f"cohort {work.cohort.id[:8]}",
         f"step {work.steps:,} of {work.cohort.steps:,}",
-        speed,
-        last,
-        left,
+        work.state(),
+        "" if work.last_return is None else f"return {work.last_return:,.1f}",
+        "" if left is None else f"{duration(left)} left",
     ]
 
 
-def _table(active: Sequence[Work], waiting: int, left: float) -> Table:
-    table = Table(
-        "worker",
-        "cohort",
-        "step",
-        "speed",
-        "last return",
-        "time left",
-        caption=f"{waiting} cohorts waiting, about {duration(left)} left in total",
-    )
+def _table(active: Sequence[Work], left: str) -> Table:
+    table = Table("worker", "cohort", "step", "speed", "last return", "time left", caption=left)
     for work in active:
         table.add_row(*_cells(work))
     return table

@@ -29,6 +29,7 @@ from sac_bench.envs import sources
 from sac_bench.envs.guard import in_full
 from sac_bench.errors import InputError
 from sac_bench.execution import warm_start
+from sac_bench.execution.calibration import Stopwatch
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.execution.provenance import conditions
@@ -92,6 +93,7 @@ class Worker:
         """Train segment by segment to the end, and save each segment."""
         trainer = self.trainer
         resumed = self._start()
+        self._stopwatch = Stopwatch(trainer.progress.updates)
         self._report(None)
         done = resumed and self._is_done()
         if done:
@@ -100,11 +102,12 @@ class Worker:
             segment = trainer.train(lambda steps, last: self._report(last))
             with termination.deferred():
                 self._save(segment)
+                speed = self._measure()
                 if done := self._is_done():
                     self._finish()
             active = [not stopped for stopped in trainer.progress.stopped]
             last = float(np.mean(segment.episodes.returns[active, 0])) if any(active) else None
-            self._report(last, saved=trainer.steps)
+            self._report(last, saved=trainer.steps, speed=speed)
         trainer.close()
 
     def _start(self) -> bool:
@@ -140,6 +143,17 @@ class Worker:
         self._recorder.update_steps()
         self.trainer.progress.saving_seconds += time.perf_counter() - start
 
+    def _measure(self) -> dict[str, Any] | None:
+        """Write how long the last segments took, and return it; None if it is not known yet."""
+        measured = self._stopwatch.end_segment(self.trainer.steps, self.trainer.progress.updates)
+        if measured is None:
+            return None
+        machine = {name: self._conditions[name] for name in ("device", "device_kind", "compiled")}
+        spec = self._specs[0]
+        speed = {"run": spec.id, "env": spec.env, "runs": len(self.runs), **measured, **machine}
+        self.directory.write_speed(speed)
+        return speed
+
     def _is_done(self) -> bool:
         return self.trainer.steps >= self.steps or not self._recorder.active_runs()
 
@@ -153,7 +167,10 @@ class Worker:
 
     def _report(self, last_return: float | None, **more: Any) -> None:
         """Write a JSON line for the engine."""
-        event = {"steps": self.trainer.steps, "last_return": last_return, **more}
+        self._stopwatch.pass_by(self.trainer.steps, self.trainer.progress.updates)
+        starting = "compiling" if self.trainer.compiled else "starting"
+        phase = "training" if self._stopwatch.runs else starting
+        event = {"steps": self.trainer.steps, "last_return": last_return, "phase": phase, **more}
         if self._progress is not None:
             print(json.dumps(finite(event), allow_nan=False), file=self._progress, flush=True)
 

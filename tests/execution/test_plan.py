@@ -312,7 +312,8 @@ def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
 
 
 def test_durations_read_well():
-    assert [duration(s) for s in (45, 720, 12600)] == ["45 s", "12 min", "3.5 h"]
+    seconds = (45, 720, 12600, 47.9 * 3600, 48 * 3600, 421.9 * 3600, 341 * 86_400)
+    assert [duration(s) for s in seconds] == ["45 s", "12 min", "3.5 h", "47.9 h", "2.0 days", "17.6 days", "341 days"]
 
 
 def trained_on(store, plan, kinds):

@@ -1,5 +1,7 @@
 """What a worker keeps, records and does not touch; in this process, from plans on disk."""
 
+import io
+import json
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.execution import provenance, worker
+from sac_bench.execution.calibration import Machine, measurements
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.spec.load import load
@@ -119,3 +122,24 @@ print("and went on", flush=True)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (worker.STOPPED, "saved\n")
+
+
+@pytest.mark.thorough
+def test_how_long_the_last_segments_took_is_kept_and_reported_beside_the_results(planned):
+    progress, store = io.StringIO(), planned
+    (cohort,) = store.cohort_ids()
+    steps = 400
+    trained = worker.Worker(store, cohort, steps, "cpu", 1, progress)
+    trained.train()
+    events = [json.loads(line) for line in progress.getvalue().splitlines()]
+    assert events[0]["phase"] == "starting"  # it is not compiled
+    assert events[-1]["phase"] == "training"
+    speed = CohortDirectory(store.cohort(cohort)).speed()
+    assert speed == events[-1]["speed"]
+    assert (speed["runs"], speed["done"], speed["steps"]) == (2, 200, steps)  # updates begin after 100 steps
+    assert 0 < speed["seconds"] < trained.trainer.progress.wall_seconds + trained.trainer.progress.saving_seconds
+    (found,) = measurements(store, {speed["env"]}, Machine(speed["device"], False)).values()
+    assert found.seconds == speed["seconds"]
+    for run in map(store.run, store.run_ids()):
+        assert not (run.path / "speed.json").exists()
+        assert "speed" not in run.status()
