@@ -70,8 +70,22 @@ BUGS = [
     Bug(
         "a grid reaches beyond the last value with a score",
         "analysis/choice.py",
-        "[candidates[i].options for _, i in known]",
-        "[one.options for one in candidates]",
+        "[one.options for one in known]",
+        "[one.options for one in scored]",
+        "tests/analysis/test_choice.py",
+    ),
+    Bug(
+        "a choice is at an edge although one within the grid is as good",
+        "analysis/choice.py",
+        "math.hypot(best.error or 0.0, one.error or 0.0)",
+        "0.0",
+        "tests/analysis/test_choice.py",
+    ),
+    Bug(
+        "all variants choose by their scores",
+        "analysis/choice.py",
+        '"sample" if by == "sampled" else None',
+        "None",
         "tests/analysis/test_choice.py",
     ),
     Bug(
