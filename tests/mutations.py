@@ -548,8 +548,8 @@ BUGS = [
         '"actor": "critic_weight_decay"',
         UPDATE,
     ),
-    Bug("every update moves the policy", COHORT, "% self.learner.period == 0", "% 1 == 0", DATA),
-    Bug("the delay is counted from zero", COHORT, "(number + 1) % self", "(number + 2) % self", DATA),
+    Bug("every update moves TD3's policy", TD3, "number % config.policy_delay else", "number % 1 else", DATA),
+    Bug("the delay is counted from zero", COHORT, "update_of(number + 1)", "update_of(number + 2)", DATA),
     Bug(
         "starts of episodes are not marked",
         REPLAY,
@@ -624,15 +624,15 @@ BUGS = [
     Bug(
         "every update moves the policy",
         SAC,
-        "between=partial(update, nets, between)",
-        'between=partial(update, nets, ("actor", "temperature"))',
+        "if number % delay == 0",
+        "if True",
         UPDATE,
     ),
     Bug(
         "the temperature waits for the policy although it should not",
         SAC,
-        '() if config.delay_temperature else ("temperature",)',
-        "()",
+        "self.temperature_delay or self.actor_delay",
+        "self.actor_delay",
         UPDATE,
     ),
     Bug(

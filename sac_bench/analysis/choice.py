@@ -85,7 +85,7 @@ def _scored(table: pd.DataFrame, env: str, one: Candidate) -> Score:
     own = table.loc[(table["env"] == env) & (table["variant"] == one.variant.name), "score"]
     if own.isna().any() or not len(own):
         return Score(options=one.options, mean=None)
-    error = float(own.sem()) if len(own) > 1 else None
+    error = float(own.std() / math.sqrt(len(own))) if len(own) > 1 else None
     return Score(options=one.options, mean=float(own.mean()), error=error)
 
 

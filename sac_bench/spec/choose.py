@@ -48,8 +48,10 @@ class ChooseTable(BaseModel):
 
 
 class Score(BaseModel):
-    """A candidate's options, its mean score over the selection seeds (None if a run has no score), and the mean's
-    standard error (None with a single seed)."""
+    """A candidate's options and its mean score over the selection seeds; None if a run has no score.
+
+    `error`: the mean's standard error; None with a single seed.
+    """
 
     model_config = ConfigDict(frozen=True)
 
