@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.analysis.verdicts import MIN_SEEDS
+from sac_bench.envs.multigoal import GOALS, MultiGoal
 from sac_bench.errors import InputError
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
@@ -250,6 +252,32 @@ def test_retuned_asks_whether_the_quick_ablation_depends_on_its_rates():
     specs = [spec for _, spec in retuned.selection().runs()]
     assert len({spec.id for spec in specs}) == len(specs) == 16 * 3 * 4
     assert not {spec.seed for spec in specs} & set(retuned.seeds)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_all_arms_of_several_modes_learn_from_random_steps_that_have_reached_every_goal(quick):
+    (path,) = [path for path in CLAIMS if path.stem == "several-modes"]
+    e = load(path, quick=quick)
+    (env,) = e.envs
+    shared = ("layers", "batch_size", "critic_lr", "gamma", "tau", "target_period", "reward_scale", "learning_starts")
+    configs = [variant.configs[env] for variant in e.variants.values()]
+    assert len({tuple(getattr(config, name) for name in shared) for config in configs}) == 1
+    reached = [goals_reached(np.random.default_rng(seed), configs[0].warmup_steps) for seed in range(100)]
+    assert np.mean(np.array(reached) == 4) > 0.9  # 1000 steps: 0.76
+
+
+def goals_reached(random, steps):
+    """How many goals uniformly random actions reach in so many steps of MultiGoal."""
+    env, reached, at = MultiGoal(), set(), 0
+    position, _ = env.reset(seed=int(random.integers(2**31)))
+    for action in random.uniform(-1, 1, (steps, 2)):
+        position, _, ended, _, _ = env.step(action)
+        at += 1
+        if ended:
+            reached.add(int(np.abs(position - np.array(GOALS)).sum(1).argmin()))
+        if ended or at == 30:
+            (position, _), at = env.reset(), 0
+    return len(reached)
 
 
 @pytest.mark.parametrize("quick", [False, True])
