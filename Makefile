@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
-.PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick \
+.PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick retuned \
 	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
 	oracle docs lint clean
 
@@ -16,6 +16,7 @@ help:
 	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
 	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
+	@echo "make retuned               the main arms of make ablation, each with learning rates of its choice: about an hour"
 	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"
 	@echo "make sac-settings          the settings that the papers call SAC"
@@ -55,7 +56,7 @@ ablation: $(READY)
 ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 	$(BIN)/sac-bench run experiments/ablation-$*.toml $(OPTIONS)
 
-comparison comparison-quick sac-settings redq: $(READY)
+comparison comparison-quick retuned sac-settings redq: $(READY)
 	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
 
 # Runs shared by several claims are trained once. The same command continues after an interruption.

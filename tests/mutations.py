@@ -73,8 +73,22 @@ BUGS = [
     Bug(
         "a grid reaches beyond the last value with a score",
         "analysis/choice.py",
-        "[candidates[i].options for _, i in known]",
-        "[one.options for one in candidates]",
+        "[one.options for one in known]",
+        "[one.options for one in scored]",
+        "tests/analysis/test_choice.py",
+    ),
+    Bug(
+        "a choice is at an edge although one within the grid is as good",
+        "analysis/choice.py",
+        "math.hypot(best.error or 0.0, one.error or 0.0)",
+        "0.0",
+        "tests/analysis/test_choice.py",
+    ),
+    Bug(
+        "all variants choose by their scores",
+        "analysis/choice.py",
+        '"sample" if by == "sampled" else None',
+        "None",
         "tests/analysis/test_choice.py",
     ),
     Bug(
@@ -537,8 +551,8 @@ BUGS = [
         '"actor": "critic_weight_decay"',
         UPDATE,
     ),
-    Bug("every update moves the policy", COHORT, "% self.learner.period == 0", "% 1 == 0", DATA),
-    Bug("the delay is counted from zero", COHORT, "(number + 1) % self", "(number + 2) % self", DATA),
+    Bug("every update moves TD3's policy", TD3, "number % config.policy_delay else", "number % 1 else", DATA),
+    Bug("the delay is counted from zero", COHORT, "update_of(number + 1)", "update_of(number + 2)", DATA),
     Bug(
         "starts of episodes are not marked",
         REPLAY,
@@ -613,15 +627,15 @@ BUGS = [
     Bug(
         "every update moves the policy",
         SAC,
-        "between=partial(update, nets, between)",
-        'between=partial(update, nets, ("actor", "temperature"))',
+        "if number % delay == 0",
+        "if True",
         UPDATE,
     ),
     Bug(
         "the temperature waits for the policy although it should not",
         SAC,
-        '() if config.delay_temperature else ("temperature",)',
-        "()",
+        "self.temperature_delay or self.actor_delay",
+        "self.actor_delay",
         UPDATE,
     ),
     Bug(

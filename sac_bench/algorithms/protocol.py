@@ -20,6 +20,9 @@ Batch = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 """Noise by name: each name is a separate stream, with one draw of that shape in each update."""
 
+Update = Callable[..., tuple[State, dict[str, Tensor]]]
+"""update(state, hyper, batch, noise) -> (state, metrics {name: []})."""
+
 
 def parameters(state: State) -> State:
     """Return the parameters: what most learners pass on to a run that starts from their weights."""
@@ -66,7 +69,8 @@ class Learner:
     The noise of an update is standard normal (`update_noise`) or uniform in [0, 1) (`update_uniforms`). That of an
     action is normal, one number for each dimension and `extra_noise` more.
 
-    The last of every `period` updates is made by `update`, the others by `between`.
+    Update number n, counted from 1, is made by schedule(n): `update`, or another of a few functions with the same
+    arguments, each of which becomes one program. None: always by `update`.
     explore(policy, hyper, observation, noise, carried, started [N]) -> (action [N, A], carried) replaces the sampled
     actions of `act` in training; `started` is 1 where an episode begins.
     observe(statistics, observation [N, D]) -> statistics is called in every vector step, before acting, with the
@@ -88,15 +92,14 @@ class Learner:
     init: Callable[[Draw, Hyperparameters], State]
     policy: Callable[[State], Any]
     act: Callable[..., tuple[Tensor, Tensor]]
-    update: Callable[..., tuple[State, dict[str, Tensor]]]
+    update: Update
     action_dim: int
     update_noise: Shapes
     batch_size: int
     metrics: tuple[str, ...]
     update_uniforms: Shapes = field(default_factory=dict)
     extra_noise: int = 0
-    period: int = 1
-    between: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
+    schedule: Callable[[int], Update] | None = None
     explore: Callable[..., tuple[Tensor, Any]] | None = None
     observe: Callable[[State, Tensor], State] | None = None
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
@@ -113,6 +116,10 @@ class Learner:
     def noise_dim(self) -> int:
         """Standard normal numbers needed to sample an action."""
         return self.action_dim + self.extra_noise
+
+    def update_of(self, number: int) -> Update:
+        """Return the function that makes update `number`, counted from 1."""
+        return self.update if self.schedule is None else self.schedule(number)
 
     def shape_of_state(self, hyper: Hyperparameters) -> State:
         """Return a state with this learner's structure and shapes that takes no memory (torch's meta device)."""

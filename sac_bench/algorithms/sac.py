@@ -10,7 +10,7 @@ dimensions in [-1, 1], D observation dimensions. `training.cohort` lifts it to M
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -69,6 +69,9 @@ VERSION = 3
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
 
 
+Moved = Literal["actor", "temperature"]
+"""What an update may move besides the critics."""
+
 LOWER_BOUNDS = {"clipped": -20.0, "tanh": -5.0}
 """Default lower bounds of log sigma, those of the sources of each form."""
 
@@ -92,11 +95,13 @@ class SACConfig(QLearningConfig):
     target_policy: bool = option(
         False, "use a target policy, averaged like the critics' targets, in the Q targets", "1812.05905: none"
     )
-    actor_delay: int = option(
-        1, "critic updates per update of policy and temperature", "1812.05905, Algorithm 1", ge=1, le=1000
-    )
-    delay_temperature: bool = option(
-        True, "update the temperature with the policy; false: in every update", "1812.05905, Algorithm 1"
+    actor_delay: int = option(1, "critic updates per update of the policy", "1812.05905, Algorithm 1", ge=1, le=1000)
+    temperature_delay: int | None = option(
+        None,
+        "critic updates per update of the temperature; unset: actor_delay",
+        "1812.05905, Algorithm 1",
+        ge=1,
+        le=1000,
     )
     gradient_estimator: Literal["reparameterised", "score-function"] = option(
         "reparameterised",
@@ -213,6 +218,11 @@ class SACConfig(QLearningConfig):
         entropy = {"target_entropy": self.target_entropy or 0.0} | nats
         own = {"temperature": self.initial_temperature.value, "log_std_min": self.lower_bound}
         return super().resolved() | entropy | own
+
+    @property
+    def delays(self) -> dict[Moved, int]:
+        """{what is moved: the number of critic updates per such update}."""
+        return {"actor": self.actor_delay, "temperature": self.temperature_delay or self.actor_delay}
 
     @property
     def networks(self) -> int:
@@ -341,10 +351,10 @@ METRICS = (CRITIC_LOSS, ACTOR_LOSS, TEMPERATURE_LOSS, Q, Q_TARGET, TEMPERATURE, 
 """Metrics of every update, in the order of training.csv."""
 VALUE_METRICS = (VALUE_LOSS, V)
 """Metrics of a V network."""
+MOVES: tuple[tuple[Moved, ...], ...] = ((), ("actor",), ("temperature",), ("actor", "temperature"))
+"""What different updates move besides the critics."""
 POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
 """Metrics that only updates of the policy or the temperature compute."""
-Moves = tuple[Literal["actor", "temperature"], ...]
-"""What an update moves besides the critics. The temperature moves whenever the policy does."""
 
 
 def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: Hyperparameters) -> State:
@@ -364,7 +374,7 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
         "target_in": hyper["target_period"].clone(),  # updates until the target's next step
         "updates": torch.zeros((), dtype=torch.int64),
     }
-    if config.actor_delay > 1:
+    if max(config.delays.values()) > 1:
         state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in POLICY_METRICS}
     if config.target_policy:
         state["target_policy"] = tree_map(torch.clone, params["actor"])
@@ -427,7 +437,12 @@ def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
 
 
 def update(
-    nets: Networks, moves: Moves, state: State, hyper: Hyperparameters, batch: Batch, noise: dict[str, Tensor]
+    nets: Networks,
+    moves: Collection[Moved],
+    state: State,
+    hyper: Hyperparameters,
+    batch: Batch,
+    noise: dict[str, Tensor],
 ) -> tuple[State, dict[str, Tensor]]:
     """Update (V), Q, then the policy and the temperature as `moves` says, then targets; return state and metrics [].
 
@@ -474,13 +489,14 @@ def update(
         log_pi, action = descend(
             "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor"), v
         )
-    elif "temperature" in moves:
+    elif moves:
         repeated = for_samples(observation, spread["policy"])
         sample = policy(nets, params["actor"], repeated, spread["policy"], hyper)
         log_pi, action = sample.log_pi, sample.action
     if "temperature" in moves:
         target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
         descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
+    if moves:
         metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
     if "of_policy" in state:
         metrics = state["of_policy"] | metrics
@@ -572,7 +588,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         optimizer=optimizer(config),
     )
     extra_noise = int(config.mixture > 1)
-    between: Moves = () if config.delay_temperature else ("temperature",)
+    programs = {moves: partial(update, nets, moves) for moves in MOVES}
     draws = min(GRADIENTS, max(2, MOST_ROWS // b))
     diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
     if not config.value_network:
@@ -597,9 +613,8 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         init=partial(init, config, nets, a),
         policy=acting,
         act=partial(act, replace(nets, precision="float32")),
-        update=partial(update, nets, ("actor", "temperature")),
-        between=partial(update, nets, between),
-        period=config.actor_delay,
+        update=programs["actor", "temperature"],
+        schedule=lambda number: programs[tuple(what for what, delay in config.delays.items() if number % delay == 0)],
         action_dim=a,
         update_noise=update_noise,
         update_uniforms=update_uniforms,

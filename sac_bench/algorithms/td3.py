@@ -277,15 +277,15 @@ def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner
         optimizer=optimizer(config),
     )
     exact = replace(nets, precision="float32")
+    full, of_critics = (partial(update, nets, moves_policy) for moves_policy in (True, False))
     return Learner(
         data="replay",
         init=partial(init, config, nets),
         policy=acting,
         act=partial(act, exact),
         explore=partial(explore, exact),
-        update=partial(update, nets, True),
-        between=partial(update, nets, False),
-        period=config.policy_delay,
+        update=full,
+        schedule=lambda number: of_critics if number % config.policy_delay else full,
         action_dim=a,
         update_noise={"target_policy": (config.batch_size, a)},
         batch_size=config.batch_size,

@@ -56,13 +56,21 @@ def shared_references(claims: Mapping[str, ClaimSummary]) -> list[str]:
     sentences = []
     for names, runs in sorted(groups.items(), key=lambda group: (-len(group[0]), group[0])):
         variants = " or ".join(f"`{name}`" for name in dict.fromkeys(claims[name].reference for name in names))
-        count = f"same {runs} runs" if runs > 1 else "same run"
+        shared = f"the same {runs} runs" if runs > 1 else "one run"
         every = "both" if len(names) == 2 else "all"
+        which = f": {', '.join(names)}" if len(names) < len(claims) else ""
         sentences.append(
-            f"{len(names)} of these {len(claims)} claims share the {count} of their reference, {variants}. Their "
-            f"verdicts are not independent: an unlucky reference shifts {every} of them. These are {', '.join(names)}."
+            f"{_how_many(len(names), len(claims))} share {shared} of their reference, {variants}{which}. Their "
+            f"verdicts are not independent: an unlucky reference shifts {every} of them."
         )
     return sentences
+
+
+def _how_many(some: int, every: int) -> str:
+    """Return "3 of these 5 claims", or "Both claims" or "All 5 claims" if it is every one."""
+    if some < every:
+        return f"{some} of these {every} claims"
+    return "Both claims" if every == 2 else f"All {every} claims"
 
 
 def _entry(name: str, page: Page | str) -> Section:

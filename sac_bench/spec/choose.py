@@ -6,6 +6,8 @@ seeds = 3                                 # selection seeds; the comparison uses
 actor_lr = [1e-4, 3e-4, 1e-3]
 [choose.variants.fixed-temperature]
 temperature = [0.01, 0.1, 1.0]
+[choose.by]
+fixed-temperature = "sampled"             # the measure to choose by; default: "score"
 
 The candidates are all combinations of a grid's values. All variants must have the same number of candidates.
 """
@@ -13,9 +15,9 @@ The candidates are all combinations of a grid's values. All variants must have t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +33,8 @@ FIRST_SEED = 1_000_000
 Options = dict[str, Any]
 Grid = Mapping[str, list[Any]]
 """{option: its values}."""
+By = Literal["score", "sampled"]
+"""The measure that a choice maximises: the score, or that of sampled actions."""
 
 
 class ChooseTable(BaseModel):
@@ -41,15 +45,20 @@ class ChooseTable(BaseModel):
     seeds: Seeds = 3
     base: dict[str, list[Any]] = {}
     variants: dict[str, dict[str, list[Any]]] = {}
+    by: dict[str, By] = {}
 
 
 class Score(BaseModel):
-    """A candidate's options and its mean score over the selection seeds; None if a run has no score."""
+    """A candidate's options and its mean score over the selection seeds; None if a run has no score.
+
+    `error`: the mean's standard error; None with a single seed.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     options: Options
     mean: float | None
+    error: float | None = None
 
 
 class Choice(BaseModel):
@@ -63,6 +72,7 @@ class Choice(BaseModel):
     at_edge: tuple[str, ...]
     candidates: tuple[Score, ...]
     seeds: tuple[int, ...]
+    by: By = "score"
 
 
 @dataclass(frozen=True)
@@ -79,10 +89,12 @@ class Choose:
 
     seeds: tuple[int, ...]
     candidates: dict[str, tuple[Candidate, ...]]
+    by: Mapping[str, By] = field(default_factory=dict)
+    """{variant: the measure it chooses by}, if that is not its score."""
 
     def of(self, variants: Collection[str]) -> Choose:
         """Return what these variants choose."""
-        return Choose(self.seeds, {name: own for name, own in self.candidates.items() if name in variants})
+        return replace(self, candidates={name: own for name, own in self.candidates.items() if name in variants})
 
     def variants(self) -> list[Variant]:
         """Return the candidates of all variants."""
@@ -121,9 +133,10 @@ def grids(table: ChooseTable, variants: Collection[str], where: str) -> dict[str
 
     Raises InputError for invalid grids and for unequal numbers of candidates.
     """
-    for name in table.variants:
-        if name not in variants:
-            raise InputError(f"{where}: [choose.variants.{name}]: no variant {name!r}{nearest(name, variants)}")
+    for key, names in (("variants", table.variants), ("by", table.by)):
+        for name in names:
+            if name not in variants:
+                raise InputError(f"{where}: [choose.{key}] {name}: no variant {name!r}{nearest(name, variants)}")
     combined = {name: _combined(table.variants.get(name, table.base), name, where) for name in variants}
     counts = {name: len(own) for name, own in combined.items()}
     if len(set(counts.values())) > 1:

@@ -253,7 +253,7 @@ def _choose(
             variant = one.resolved(overrides, name, options, own)
             made.append(Candidate(replace(variant, swept=None, sweep_of=None), options))
         candidates[one.name] = tuple(made)
-    return Choose(chosen_by, candidates)
+    return Choose(chosen_by, candidates, table.by)
 
 
 def _label(value: Any) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
+from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Update
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.training.cuda_graph import CudaGraphFunction
 from sac_bench.training.inductor import use_vector_functions
@@ -86,16 +86,14 @@ class Cohort:
         self._observe: Callable[..., None] = self._observe_all
         self._prepare: Callable[..., Data] = self._prepare_all
         self._samples: Data = None
-        self._update: Callable[..., None] = partial(self._update_all, learner.update)
-        self._between: Callable[..., None] = partial(self._update_all, learner.between or learner.update)
+        self._compiled = compiled
+        self._programs: dict[Update, Callable[..., None]] = {}
         if compiled:
             use_vector_functions()
             self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
             self._explore = torch.compile(self._explore_all, fullgraph=True)
             self._observe = torch.compile(self._observe_all, fullgraph=True)
             self._prepare = torch.compile(self._prepare_all, fullgraph=True)
-            self._update = self._program(self._update)
-            self._between = self._program(self._between)
 
     @property
     def size(self) -> int:
@@ -147,9 +145,15 @@ class Cohort:
         policy = self.learner.policy(self.state)
         return self._explore(policy, carried, self.hyper, self.seeds, observation, started, step, warm)
 
-    def _program(self, update: Callable[..., None]) -> Callable[..., None]:
-        compiled = torch.compile(update, fullgraph=True)
-        return CudaGraphFunction(compiled) if self.device.type == "cuda" else compiled
+    def _program(self, update: Update) -> Callable[..., None]:
+        """Return the program that makes updates of all members by this function."""
+        if update not in self._programs:
+            program: Callable[..., None] = partial(self._update_all, update)
+            if self._compiled:
+                program = torch.compile(program, fullgraph=True)
+                program = CudaGraphFunction(program) if self.device.type == "cuda" else program
+            self._programs[update] = program
+        return self._programs[update]
 
     def prepare(self, memory: Data) -> Data:
         """Return the data of the updates that are due: the memory, or what `Learner.prepare` makes of a rollout."""
@@ -163,8 +167,8 @@ class Cohort:
 
     def update(self, data: Data, number: int = 0) -> None:
         """Make update `number` (counted from 0) of every member, each on its own batch."""
-        made_by = self._update if (number + 1) % self.learner.period == 0 else self._between
-        made_by(self.state, self.hyper, self.seeds, self.record, data)
+        program = self._program(self.learner.update_of(number + 1))
+        program(self.state, self.hyper, self.seeds, self.record, data)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q and bonus [M, N] (`Value.of`) of observation [M, N, D], normal noise [M, N, noise_dim]."""

@@ -273,14 +273,15 @@ class SoftActorCritic:
         sampled, log_pi = self.pi(self.actor, s, noise["policy"])
         self.updates += 1
         moves = self.updates % c["actor_delay"] == 0
-        if moves or not c["delay_temperature"]:
+        cools = self.updates % (c["temperature_delay"] or c["actor_delay"]) == 0
+        if moves or cools:
             self.of_policy |= {"saturation": np.mean(np.abs(sampled) > 0.99), "entropy": float(-np.mean(log_pi))}
         if moves:
             self.of_policy["actor_loss"] = np.mean(f)
             self.actor = self.adam_actor.step(self.actor, gradient(surrogate, self.actor))
 
         # J(alpha): [2] eq. 18, as printed or with log alpha in the place of alpha, as the authors' code.
-        if c["learn_temperature"] and (moves or not c["delay_temperature"]):
+        if c["learn_temperature"] and cools:
             target_entropy = c["target_entropy"]
             if target_entropy is None:
                 target_entropy = -c["target_entropy_scale"] * self.action_dim

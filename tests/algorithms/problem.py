@@ -68,10 +68,7 @@ class Problem:
 
     def update(self, number: int, batch: Batch, noise: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
         """State and metrics after an update that `number` others came before."""
-        own = self.learner
-        made_by = own.update if (number + 1) % own.period == 0 else own.between
-        assert made_by is not None
-        return made_by(self.state, self.hyper, batch, noise)
+        return self.learner.update_of(number + 1)(self.state, self.hyper, batch, noise)
 
     def samples(self) -> Batch:
         """What a rollout's transitions become, the probabilities of its actions some way off those of today's policy."""

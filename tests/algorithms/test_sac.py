@@ -95,7 +95,7 @@ def test_a_scaled_temperature_keeps_the_ratio_of_entropy_to_reward_at_the_start(
 
 
 def test_the_policy_and_targets_may_be_delayed_without_the_temperature_as_in_td3():
-    problem = Problem(actor_delay=2, target_period=2, delay_temperature=False)
+    problem = Problem(actor_delay=2, target_period=2, temperature_delay=1)
     for number in range(6):
         before = problem.state["params"], problem.state["target"]
         problem.state, metrics = problem.update(number, problem.batch(), problem.noise())
@@ -105,6 +105,23 @@ def test_the_policy_and_targets_may_be_delayed_without_the_temperature_as_in_td3
         assert params["temperature"] != before[0]["temperature"]
         assert (metrics["actor_loss"] != 0) == (number > 0)
         assert metrics["entropy"] != 0
+
+
+def test_the_temperature_may_be_delayed_without_the_policy():
+    problem = Problem(actor_delay=2, temperature_delay=3)
+    moved = {"actor": [], "temperature": []}
+    for number in range(12):
+        before = problem.state["params"]
+        problem.state, _ = problem.update(number, problem.batch(), problem.noise())
+        for name, numbers in moved.items():
+            if not torch.equal(vector(problem.state["params"][name]), vector(before[name])):
+                numbers.append(number + 1)
+    assert moved == {"actor": [2, 4, 6, 8, 10, 12], "temperature": [3, 6, 9, 12]}
+
+
+def test_the_temperature_is_delayed_with_the_policy_unless_it_has_a_delay_of_its_own():
+    assert SACConfig(actor_delay=4).delays == {"actor": 4, "temperature": 4}
+    assert SACConfig(actor_delay=4, temperature_delay=1).delays == {"actor": 4, "temperature": 1}
 
 
 @pytest.mark.parametrize("value_network", [False, True])

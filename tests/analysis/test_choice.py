@@ -1,13 +1,14 @@
 """Which candidate a variant chooses, and what a choice at the edge of its grid means."""
 
+import numpy as np
 import pytest
 
-from sac_bench.analysis.choice import choose, grid
+from sac_bench.analysis.choice import choose, chosen, grid
 from sac_bench.analysis.differences import answer
 from sac_bench.errors import InputError
 from sac_bench.report.tables import final_performance
 from sac_bench.results.manifest import Manifest
-from sac_bench.spec.choose import Choice
+from sac_bench.spec.choose import Choice, Score
 from sac_bench.spec.load import load
 from tests.made_up import manifest_of, results_of
 
@@ -34,8 +35,11 @@ def experiment(tmp_path):
     return load(tmp_path / "tuned.toml")
 
 
-def selected(experiment, returns, failed=()):
-    """Results of the selection: {candidate: [return of each seed]}; candidates in `failed` lose their first seed."""
+def selected(experiment, returns, failed=(), sampled=None):
+    """Results of the selection: {candidate: [return of each seed]}; candidates in `failed` lose their first seed.
+
+    `sampled`: the same of sampled actions, by default equal.
+    """
     selection = experiment.selection()
     runs, evaluations = [], []
     for name, values in returns.items():
@@ -43,7 +47,8 @@ def selected(experiment, returns, failed=()):
             labels = {"run_id": f"{name}-{seed}", "variant": name, "env": "Hopper-v5", "seed": seed}
             status = "failed" if name in failed and i == 0 else "finished"
             runs.append(labels | {"status": status, "steps": 20000, "target_steps": 20000})
-            evaluations.append(labels | {"step": 20000, "policy": "mean", "return_mean": value})
+            for policy, of in {"mean": value, "sample": (sampled or returns)[name][i]}.items():
+                evaluations.append(labels | {"step": 20000, "policy": policy, "return_mean": of})
     about = {
         "name": selection.name,
         "seeds": list(selection.seeds),
@@ -69,6 +74,50 @@ def test_the_best_mean_over_the_selection_seeds_is_chosen(experiment):
     assert (learned.options, learned.at_edge) == ({"temperature_lr": 3e-4}, ())
     assert (fixed.options, fixed.at_edge) == ({"temperature": 1.0}, ("temperature",))
     assert [one.mean for one in learned.candidates] == [1.5, 4.0, 3.0]
+
+
+@pytest.mark.parametrize(("inner", "value", "edges"), [((2.2, 3.0), 0.1, ()), ((1.2, 2.0), 1.0, ("temperature",))])
+def test_a_candidate_within_the_grid_is_chosen_if_it_is_as_good_up_to_a_standard_error(experiment, inner, value, edges):
+    """The edge has 2.5 and 3.5. The standard error of the difference is sqrt(0.5^2 + 0.4^2) = 0.64."""
+    returns = SCORES | {"fixed+temperature=0.1": list(inner), "fixed+temperature=1": [2.5, 3.5]}
+    _, fixed = choose(experiment, selected(experiment, returns))
+    assert (fixed.options, fixed.at_edge) == ({"temperature": value}, edges)
+    assert fixed.candidates[2].error == pytest.approx(0.5)
+
+
+def test_between_candidates_within_the_grid_the_best_is_chosen():
+    scored = [Score(options={"tau": i}, mean=mean, error=2.0) for i, mean in enumerate([1.0, 2.0, 3.0, 2.9, 0.0])]
+    assert chosen(scored, lambda options: ["tau"] if options["tau"] in (0, 4) else []).options == {"tau": 2}
+
+
+def share_at_edge(means, draws=2000, seeds=3):
+    """Share of draws in which the first or last of the candidates is chosen, with scores of standard deviation 1."""
+    ends = (0, len(means) - 1)
+    found = 0
+    for scores in np.random.default_rng(0).normal(np.asarray(means)[:, None], size=(draws, len(means), seeds)):
+        errors = scores.std(axis=1, ddof=1) / np.sqrt(seeds)
+        scored = [
+            Score(options={"tau": i}, mean=mean, error=error)
+            for i, (mean, error) in enumerate(zip(scores.mean(axis=1), errors, strict=True))
+        ]
+        found += chosen(scored, lambda options: ["tau"] if options["tau"] in ends else []).options["tau"] in ends
+    return found / draws
+
+
+def test_an_option_without_effect_seldom_ends_at_an_edge_and_an_optimum_beyond_the_grid_does():
+    assert share_at_edge([0, 0, 0, 0, 0]) < 0.15  # 0.4 by the highest mean alone
+    assert share_at_edge([0, 2, 4, 6, 8]) > 0.85
+    assert share_at_edge([0, 5, 10, 15, 20]) > 0.99
+
+
+def test_a_variant_that_is_compared_by_sampled_actions_chooses_by_them(tmp_path):
+    (tmp_path / "tuned.toml").write_text(FILE + '[choose.by]\nfixed = "sampled"\n')
+    experiment = load(tmp_path / "tuned.toml")
+    sampled = {name: [9.0 - value for value in values] for name, values in SCORES.items()}
+    learned, fixed = choose(experiment, selected(experiment, SCORES, sampled=sampled))
+    assert (learned.options, learned.by) == ({"temperature_lr": 3e-4}, "score")
+    assert (fixed.options, fixed.by) == ({"temperature": 0.01}, "sampled")
+    assert [one.mean for one in fixed.candidates] == [8.0, 7.0, 6.0]
 
 
 def test_a_candidate_with_a_run_without_score_is_not_chosen(experiment):
@@ -133,4 +182,7 @@ def test_choices_are_in_the_manifest_and_in_the_report(experiment):
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
     shown = grid(manifest).set_index("variant")
     assert shown.loc["fixed", "edge of the grid"] == "temperature"
-    assert "temperature = 0.01: 1" in shown.loc["fixed", "mean score of each candidate"]
+    assert shown.loc["fixed", "mean score of each candidate, with its standard error"].startswith(
+        "temperature = 0.01: 1 ± 0; "
+    )
+    assert shown.loc["fixed", "chosen by"] == "score"

@@ -47,8 +47,8 @@ def test_the_index_says_which_claims_share_runs_of_their_reference(reported, tmp
     write_index({"claimed": page, "again": replace(page, title="again")}, tmp_path)
     text = (tmp_path / "index.md").read_text()
     assert "2 claims: 2 supported." in text
-    assert "2 of these 2 claims share the same 6 runs of their reference, `a`." in text
-    assert "shifts both of them. These are made-up, again." in text
+    assert "Both claims share the same 6 runs of their reference, `a`. Their verdicts" in text
+    assert "shifts both of them." in text
 
 
 def summary(runs, reference="sac"):
@@ -58,8 +58,16 @@ def summary(runs, reference="sac"):
 def test_groups_of_shared_runs_are_counted_by_run():
     claims = {"A": summary("12"), "B": summary("12"), "C": summary("1234"), "D": summary("34", "v1"), "E": summary("5")}
     first, second = shared_references(claims)
-    assert first.startswith("3 of these 5 claims share the same 2 runs of their reference, `sac`.")
-    assert first.endswith("shifts all of them. These are A, B, C.")
-    assert second.startswith("2 of these 5 claims share the same 2 runs of their reference, `sac` or `v1`.")
+    assert first.startswith("3 of these 5 claims share the same 2 runs of their reference, `sac`: A, B, C. Their")
+    assert first.endswith("an unlucky reference shifts all of them.")
+    assert second.startswith("2 of these 5 claims share the same 2 runs of their reference, `sac` or `v1`: C, D. Their")
     assert shared_references({"A": summary("12"), "B": summary("34")}) == []
-    assert "share the same run of" in shared_references({"A": summary("1"), "B": summary("1")})[0]
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"), [("AB", "Both claims share one run of"), ("ABC", "All 3 claims share one")]
+)
+def test_a_run_that_every_claim_shares_is_said_of_all_without_their_names(claims, words):
+    (sentence,) = shared_references({name: summary("1") for name in claims})
+    assert sentence.startswith(words)
+    assert "reference, `sac`. Their" in sentence

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.analysis.verdicts import MIN_SEEDS
+from sac_bench.envs.multigoal import GOALS, MultiGoal
 from sac_bench.errors import InputError
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
@@ -193,12 +196,100 @@ def test_reward_scale_is_swept_with_a_fixed_temperature():
 def test_shipped_claims_are_valid_at_both_settings(path):
     full, quick = load(path), load(path, quick=True)
     assert (full.name, quick.name) == (path.stem, f"{path.stem}-quick")
-    assert set(quick.claim.expect) <= set(full.claim.expect)
+    expected = {
+        str(one).replace("-sampled:", ":") for one in quick.claim.expect
+    }  # sac-sampled is sac with its own rate
+    assert expected <= {str(one) for one in full.claim.expect}
     assert full.claim.words.endswith(".")
     assert "arXiv" in full.claim.source
     assert min(len(full.seeds), len(quick.seeds)) >= MIN_SEEDS
     reference = quick.variants[quick.reference].configs[quick.envs[0]]
     assert set(reference.layers) == {64}
+
+
+def every_setting():
+    """Every experiment file, and its quick setting if it is a claim."""
+    return [load(path) for path in SHIPPED] + [load(path, quick=quick) for path in CLAIMS for quick in (False, True)]
+
+
+def test_no_two_arms_of_a_shipped_experiment_are_the_same_run():
+    checked = 0
+    for e in every_setting():
+        if e.choose:  # its arms may choose differently
+            continue
+        for env in e.envs:
+            ids = [one.run(env, 0).id for one in e.variants.values() if "ppo" not in one.name]  # two lengths of one run
+            assert len(set(ids)) == len(ids), (e.name, env)
+            checked += len(ids)
+    assert checked > 200
+
+
+def test_a_tuned_arm_of_a_claim_chooses_by_the_measure_that_is_compared():
+    tuned = [e for e in every_setting() if e.claim and e.choose]
+    for e in tuned:
+        for side in (side for one in e.claim.expect for side in (one.a, one.b)):
+            algorithm = ALGORITHMS[e.variants[side.variant].algorithm]
+            by = e.choose.by.get(side.variant, "score")
+            assert algorithm.scored_by == "sample" or by == side.measure, (e.name, str(side))
+    assert len(tuned) == 3
+
+
+def test_a_temperature_that_is_fixed_and_not_published_is_tuned():
+    for name in ("bipedal-walker", "humanoid-21"):
+        (path,) = [p for p in SHIPPED if p.stem == name]
+        e = load(path)
+        fixed = [v.name for v in e.variants.values() if not all(c.learn_temperature for c in v.configs.values())]
+        assert all(e.choose and "temperature" in e.choose.candidates[arm][0].options for arm in fixed), name
+
+
+def test_retuned_asks_whether_the_quick_ablation_depends_on_its_rates():
+    ablation, retuned = (load(path) for path in SHIPPED if path.stem in ("ablation-quick", "retuned"))
+    for name in retuned.variants:
+        own = retuned.variants[name].configs["HalfCheetah-v5"]
+        rates = dict.fromkeys(("actor_lr", "critic_lr"), 1e-3)
+        assert own.model_copy(update=rates) == ablation.variants[name].configs["HalfCheetah-v5"]
+        assert retuned.choose.at_edge(name, rates, [one.options for one in retuned.choose.candidates[name]]) == ()
+    specs = [spec for _, spec in retuned.selection().runs()]
+    assert len({spec.id for spec in specs}) == len(specs) == 16 * 3 * 4
+    assert not {spec.seed for spec in specs} & set(retuned.seeds)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_all_arms_of_several_modes_learn_from_random_steps_that_have_reached_every_goal(quick):
+    (path,) = [path for path in CLAIMS if path.stem == "several-modes"]
+    e = load(path, quick=quick)
+    (env,) = e.envs
+    shared = ("layers", "batch_size", "critic_lr", "gamma", "tau", "target_period", "reward_scale", "learning_starts")
+    configs = [variant.configs[env] for variant in e.variants.values()]
+    assert len({tuple(getattr(config, name) for name in shared) for config in configs}) == 1
+    reached = [goals_reached(np.random.default_rng(seed), configs[0].warmup_steps) for seed in range(100)]
+    assert np.mean(np.array(reached) == 4) > 0.9  # 1000 steps: 0.76
+
+
+def goals_reached(random, steps):
+    """How many goals uniformly random actions reach in so many steps of MultiGoal."""
+    env, reached, at = MultiGoal(), set(), 0
+    position, _ = env.reset(seed=int(random.integers(2**31)))
+    for action in random.uniform(-1, 1, (steps, 2)):
+        position, _, ended, _, _ = env.step(action)
+        at += 1
+        if ended:
+            reached.add(int(np.abs(position - np.array(GOALS)).sum(1).argmin()))
+        if ended or at == 30:
+            (position, _), at = env.reset(), 0
+    return len(reached)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_from_scratch_differs_from_a_warm_start_in_its_weights_alone(quick):
+    (path,) = [path for path in CLAIMS if path.stem == "starting-points"]
+    e = load(path, quick=quick)
+    scratch, warm = e.variants["from-scratch"], e.variants["from-sac"]
+    (env,) = e.envs
+    assert warm.parent.temperature == scratch.configs[env].temperature
+    assert scratch.configs[env].model_copy(update={"temperature": 1.0}) == warm.configs[env]
+    for frozen in ("from-sac-frozen", "from-without-frozen"):
+        assert e.variants[frozen].configs[env].updates_due(e.variants[frozen].steps[env]) == 1
 
 
 @pytest.mark.parametrize("name", ["ablation-quick", "ablation-halfcheetah", "ablation-hopper", "ablation-humanoid"])
