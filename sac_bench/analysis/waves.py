@@ -10,6 +10,7 @@ from sac_bench.analysis.differences import TOGETHER, Cell, judged
 from sac_bench.analysis.scores import scores
 from sac_bench.analysis.verdicts import Verdict
 from sac_bench.results.load import Results
+from sac_bench.results.manifest import Manifest
 from sac_bench.spec.claim import Claim
 from sac_bench.spec.experiment import Need
 
@@ -59,13 +60,21 @@ def needs(results: Results) -> list[Need]:
     manifest = results.manifest
     if manifest.seed_range is None:
         return []
-    found = []
-    for one in compared(results):
-        if (look := one.verdict.awaits) is not None:
-            seeds = one.seeds_at(look)
-            if any(count > len(manifest.seeds_of(*cell)) for cell, count in seeds.items()):
-                found.append(Need(manifest.name, one.label, one.verdict.look, look, seeds))
-    return found
+    waiting = [_need(one, one.verdict.awaits, manifest) for one in compared(results) if one.verdict.awaits]
+    return [need for need in waiting if any(n > len(manifest.seeds_of(*cell)) for cell, n in need.seeds.items())]
+
+
+def needs_to_decide(results: Results) -> list[Need]:
+    """Return what would decide, at 80% power, the comparisons that are undecided at the most seeds or stopped.
+
+    Those that more seeds than are ever suggested would decide are left out.
+    """
+    undecided = [one for one in compared(results) if one.verdict.word == "undecided" and not one.verdict.awaits]
+    return [_need(one, one.verdict.seeds_needed, results.manifest) for one in undecided if one.verdict.seeds_needed]
+
+
+def _need(one: Compared, look: int, manifest: Manifest) -> Need:
+    return Need(manifest.name, one.label, one.verdict.look, look, one.seeds_at(look))
 
 
 def _label(what: str, env: str, envs: tuple[str, ...]) -> str:

@@ -151,7 +151,7 @@ def run(
 
                 others = [other for other in running.reported(store.root) if other not in pages]
                 say(running.index(store.root, pages | write_reports(store.root, others)))
-            for line in running.unaffordable(group, how):
+            for line in running.outlook(group, how):
                 say(line)
             if tensorboard:
                 for one in group.experiments:

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from sac_bench.analysis.choice import choose
-from sac_bench.analysis.waves import needs
+from sac_bench.analysis.waves import needs, needs_to_decide
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
-from sac_bench.execution.budget import Purse
+from sac_bench.execution.budget import Cost, Purse
 from sac_bench.execution.plan import Plan
 from sac_bench.execution.train import Planned, Workers, cost_of, train
 from sac_bench.report.experiment import write_report as write_experiment_report
@@ -92,7 +92,7 @@ def run(
     training = Training(store, team, console, command, keep_replay, retrain, purse=purse)
     group = train_and_collect(with_choices(group, training), training)
     report_one(group.experiments[0], store, console, command)
-    for line in unaffordable(group, training):
+    for line in outlook(group, training):
         console.print(line, highlight=False, soft_wrap=True)
     return load_results(loaded.name, store.root)
 
@@ -163,22 +163,35 @@ def _needs(experiments: ExperimentGroup, training: Training) -> list[Need]:
     return found
 
 
-def unaffordable(experiments: ExperimentGroup, training: Training) -> list[str]:
-    """Return lines on the comparisons that are undecided for lack of budget once training has ended.
+def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
+    """Return lines on what is undecided once training has ended, and what would decide it; none if seeds are fixed.
 
-    Each says what its next look takes by itself.
+    The first ones are comparisons that lack budget for their next look. Then come those that are undecided at the most
+    seeds or stopped. Each cost is that of one comparison by itself.
     """
-    if training.purse.budget is None or not (missing := _needs(experiments, training)):
-        return []
     tried = [spec.id for _, spec in experiments.runs()]
-    lines = [f"undecided for lack of budget ({training.purse.budget.text}):"]
-    for need in missing:
-        own = ExperimentGroup(tuple(one for one in experiments.experiments if one.name == need.experiment))
-        cost = cost_of(own.with_needs([need]), training.store, training.workers, training.purse.unit, skip=tried)
-        name = f"{need.experiment}: " if len(experiments.experiments) > 1 else ""
-        seeds = f"{need.had} -> {need.look}" if need.had else f"to {need.look}"
-        lines.append(f"  {name}{need.label}: {cost} more ({seeds} seeds)")
-    return lines
+    lacking, undecided = [], []
+    for one in experiments.experiments:
+        if one.seed_range is None:
+            continue
+        _measure_random_policies(one, training.store, training.console)
+        results = gather(training.store, one)
+        prefix = f"  {one.name}: " if len(experiments.experiments) > 1 else "  "
+
+        def price(need: Need, one: Experiment = one) -> Cost:
+            group = ExperimentGroup((one.up_to(need.look),)).with_needs([need])
+            return cost_of(group, training.store, training.workers, training.purse.unit, skip=tried)
+
+        for need in needs(results) if training.purse.budget else []:
+            seeds = f"{need.had} -> {need.look}" if need.had else f"to {need.look}"
+            lacking.append(f"{prefix}{need.label}: {price(need)} more ({seeds} seeds)")
+        for need in needs_to_decide(results):
+            undecided.append(f"{prefix}{need.label}: needs {need.look} seeds, {price(need)} more")
+    if lacking and training.purse.budget:
+        lacking.insert(0, f"undecided for lack of budget ({training.purse.budget.text}):")
+    if undecided:
+        undecided.insert(0, "undecided; if the observed difference were the true one, 80% power takes:")
+    return [*lacking, *undecided]
 
 
 def report_one(experiment: Experiment, store: Store, console: Console, command: str) -> tuple[Results, Page]:

@@ -24,7 +24,7 @@ Allotment = Mapping[tuple[str, str], int]
 
 @dataclass(frozen=True)
 class Need:
-    """What an undecided comparison of an experiment needs for its next look."""
+    """What an undecided comparison of an experiment needs for a later look."""
 
     experiment: str
     label: str
@@ -71,6 +71,12 @@ class Experiment:
     def with_range(self, seed_range: SeedRange) -> Experiment:
         """Return the experiment with the seeds of the range's first look."""
         return replace(self, seed_range=seed_range, allotment={}).with_seeds(self.at_look(seed_range.first))
+
+    def up_to(self, look: int) -> Experiment:
+        """Return the experiment with a range that reaches to a look, if it does not yet."""
+        assert self.seed_range is not None, f"{self.name}: its seeds are fixed"
+        last = max(look, self.seed_range.last)
+        return replace(self, seed_range=replace(self.seed_range, last=last))
 
     def at_look(self, look: int) -> dict[tuple[str, str], int]:
         """Return the seeds of all variants if none is decided before a look.
