@@ -179,7 +179,7 @@ def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> 
 def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, training: bool = False) -> None:
     from sac_bench.envs.checking import objection
     from sac_bench.execution.checkpoint import CohortDirectory
-    from sac_bench.execution.cost import duration, member_bytes
+    from sac_bench.execution.cost import duration, evaluation_share, member_bytes
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
 
@@ -222,6 +222,11 @@ def _print_plan(group: ExperimentGroup, plan: Plan, store: Store, workers: Worke
         f"{counted(len(plan.cohorts), 'cohort')} on {counted(workers.count, f'{workers.device} worker')}: roughly "
         f"{duration(plan.seconds(workers.count))}, up to {sum(concurrent) / 1e9:.1f} GB of memory and "
         f"{max(disk, 0) / 1e9:.1f} GB of disk while training",
+        highlight=False,
+    )
+    of_steps, of_time = evaluation_share(c.cost for c in plan.cohorts)
+    console.print(
+        f"evaluations: up to {of_steps:.0%} of the environment steps, roughly {of_time:.0%} of the time",
         highlight=False,
     )
     if training and (reason := cannot_compile()):

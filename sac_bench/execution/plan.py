@@ -21,7 +21,9 @@ from sac_bench.execution.cost import (
     FLOPS_PER_SECOND,
     PROCESS_BYTES,
     UPDATE_OVERHEAD_SECONDS,
+    Cost,
     cohort_bytes,
+    cost,
     duration,
     env_step_seconds,
     member_bytes,
@@ -56,6 +58,11 @@ class CohortPlan:
     def seconds(self) -> float:
         """Rough time to train, on one CPU core."""
         return training_seconds(self.runs[0], len(self.runs), self.done, self.steps, self.device)
+
+    @property
+    def cost(self) -> Cost:
+        """Rough environment steps and seconds, and how much of them evaluations take."""
+        return cost(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
     def memory_bytes(self) -> float:
