@@ -23,6 +23,7 @@ TINY = {
     "learning_starts": 100,
     "eval_every": 200,
     "eval_episodes": 2,
+    "eval_sampled_every": 1,
     "replay_capacity": 10_000,
 }
 

@@ -204,6 +204,7 @@ def _print_plan(
     from sac_bench.envs.checking import objection
     from sac_bench.execution.calibration import Calibration, Machine, measurements
     from sac_bench.execution.checkpoint import CohortDirectory
+    from sac_bench.execution.cost import evaluation_share
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
 
@@ -225,5 +226,7 @@ def _print_plan(
     lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in group.runs()})
     for line in [*lines, *summary.resources(plan, workers.count, on_disk, keep_replay)]:
         say(line)
+    of_steps, of_time = evaluation_share(c.cost for c in plan.cohorts)
+    say(f"evaluations: up to {of_steps:.0%} of the environment steps, roughly {of_time:.0%} of the time")
     if training and (reason := cannot_compile()):
         say(reason)

@@ -23,7 +23,9 @@ from sac_bench.execution.cost import (
     PROCESS_BYTES,
     START_SECONDS,
     UPDATE_OVERHEAD_SECONDS,
+    Cost,
     cohort_bytes,
+    cost,
     duration,
     env_step_seconds,
     member_bytes,
@@ -64,6 +66,11 @@ class CohortPlan:
     def training_seconds(self) -> float:
         """Rough time on one CPU core to train, without the start."""
         return training_seconds(self.runs[0], len(self.runs), self.done, self.steps, self.device)
+
+    @property
+    def cost(self) -> Cost:
+        """Rough environment steps and seconds, and how much of them evaluations take."""
+        return cost(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
     def memory_bytes(self) -> float:

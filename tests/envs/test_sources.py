@@ -343,7 +343,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 @pytest.mark.parametrize("path", files([EXPERIMENTS, EXPERIMENTS / "claims"]), ids=lambda path: path.stem)
 def test_the_ids_of_shipped_experiments_hash_no_source(path):
     loaded = load(path)
-    keys = {"algorithm", "semantics", "env", "backend", "seed", "config"}
+    keys = {"algorithm", "semantics", "evaluation", "env", "backend", "seed", "config"}
     for _, spec in (loaded.selection() or loaded).runs():
         assert set(spec.identity()) - {"start", "option_versions"} == keys
 
