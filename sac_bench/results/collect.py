@@ -175,6 +175,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         seed_range=str(experiment.seed_range) if experiment.seed_range else None,
         reference=experiment.reference,
         success_return=experiment.success_return,
+        margin=experiment.margin,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
         choices=experiment.choices,
         command=command,

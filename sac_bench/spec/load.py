@@ -136,6 +136,7 @@ def load(
         success_return=file.success_return,
         source=where,
         overrides=tuple(settings),
+        margin=None if file.claim else file.margin,
         claim=claim,
         choose=choose,
         mix_devices=mix_devices,
