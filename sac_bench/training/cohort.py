@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
+from sac_bench.training import inductor
 from sac_bench.training.cuda_graph import CudaGraphFunction
-from sac_bench.training.inductor import use_vector_functions
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
 
@@ -89,11 +89,10 @@ class Cohort:
         self._update: Callable[..., None] = partial(self._update_all, learner.update)
         self._between: Callable[..., None] = partial(self._update_all, learner.between or learner.update)
         if compiled:
-            use_vector_functions()
-            self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
-            self._explore = torch.compile(self._explore_all, fullgraph=True)
-            self._observe = torch.compile(self._observe_all, fullgraph=True)
-            self._prepare = torch.compile(self._prepare_all, fullgraph=True)
+            self._act = inductor.compiled(self._act_all, self.device, dynamic=True)
+            self._explore = inductor.compiled(self._explore_all, self.device)
+            self._observe = inductor.compiled(self._observe_all, self.device)
+            self._prepare = inductor.compiled(self._prepare_all, self.device)
             self._update = self._program(self._update)
             self._between = self._program(self._between)
 
@@ -148,7 +147,7 @@ class Cohort:
         return self._explore(policy, carried, self.hyper, self.seeds, observation, started, step, warm)
 
     def _program(self, update: Callable[..., None]) -> Callable[..., None]:
-        compiled = torch.compile(update, fullgraph=True)
+        compiled = inductor.compiled(update, self.device)
         return CudaGraphFunction(compiled) if self.device.type == "cuda" else compiled
 
     def prepare(self, memory: Data) -> Data:
