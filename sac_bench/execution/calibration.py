@@ -105,10 +105,10 @@ class Stopwatch:
 
 
 class Basis(Enum):
-    """What an estimated time rests on, the best first."""
+    """What an estimated time rests on, the best first: equal structure, equal environment, or only the model."""
 
     MEASURED = "measured here"
-    SIMILAR = "estimated from other runs measured here"
+    SIMILAR = "from similar runs"
     MODEL = "rough estimate"
 
 
