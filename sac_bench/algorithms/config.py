@@ -65,7 +65,7 @@ class TrainingConfig(BaseModel):
     )
     eval_sampled_every: int = option(
         10,
-        "evaluations per one that plays sampled actions besides mean ones (sql: the reverse), as the last does; 0: none",
+        "evaluations per one that plays sampled actions besides mean ones (sql: the reverse), as the last; 0: none",
         "this project: within a fifth of the time",
         ge=0,
     )

@@ -26,9 +26,9 @@ Steps = Mapping[tuple[str, str], int]
 def scores(results: Results, policy: str | None = None, at: Steps | None = None) -> pd.DataFrame:
     """Return one row per run: env, variant, seed, status, score, area (the mean of its curve), exploded.
 
-    `policy`: "mean" or "sample"; by default the one that scores the run. The other is evaluated more rarely: where not in
-    the last tenth of the steps, it has no score. `at`: the steps to score at; by default equal
-    for all variants of an environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
+    `policy`: "mean" or "sample"; by default the one that scores the run. The other one has no score if it was not
+    played in the last tenth of the steps. `at`: the steps to score at; by default equal for all variants of an
+    environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
     a run without.
     Computed once per result: change none of its tables in place.
     """
