@@ -60,7 +60,7 @@ def shapes(plan: Plan, calibration: Calibration, names: Mapping[str, str]) -> li
     """
     groups: dict[tuple[str, int, bool], list[CohortPlan]] = defaultdict(list)
     for cohort in plan.cohorts:
-        groups[cohort.runs[0].structure(), cohort.steps, cohort.is_new].append(cohort)
+        groups[cohort.structure, cohort.steps, cohort.is_new].append(cohort)
     work = {key: sum(calibration.estimate(one).seconds for one in cohorts) for key, cohorts in groups.items()}
     ordered = [groups[key] for key in sorted(groups, key=lambda key: -work[key])]
     shown = ordered if len(ordered) <= SHAPES else ordered[: SHAPES - 1]

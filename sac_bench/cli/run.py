@@ -223,7 +223,7 @@ def _print_plan(
         if objected := objection(env):
             say(one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}"))
     on_disk = {one.id: CohortDirectory(store.cohort(one.id)).size() for one in plan.cohorts if not one.is_new}
-    lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in group.runs()})
+    lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in reversed(group.runs())})
     for line in [*lines, *summary.resources(plan, workers.count, on_disk, keep_replay)]:
         say(line)
     of_steps, of_time = evaluation_share(c.cost for c in plan.cohorts)

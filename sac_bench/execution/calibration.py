@@ -146,7 +146,7 @@ class Calibration:
         else 1.
         """
         spec, runs = cohort.runs[0], len(cohort.runs)
-        if same := self._of_structure.get(spec.structure()):
+        if same := self._of_structure.get(cohort.structure):
             ratio, basis = _ratio(_nearest(same, runs)), Basis.MEASURED
         elif similar := self._of_env.get(spec.env):
             ratio, basis = _ratio(_nearest(similar, runs)), Basis.SIMILAR

@@ -57,12 +57,17 @@ class CohortPlan:
     is_new: bool = True
     device: str = "cpu"
 
+    @functools.cached_property
+    def structure(self) -> str:
+        """The key that its runs share (`RunSpec.structure`)."""
+        return self.runs[0].structure()
+
     @property
     def seconds(self) -> float:
         """Rough time on one CPU core, by the model of costs: to start and to train."""
         return START_SECONDS + self.training_seconds
 
-    @property
+    @functools.cached_property
     def training_seconds(self) -> float:
         """Rough time on one CPU core to train, without the start."""
         return training_seconds(self.runs[0], len(self.runs), self.done, self.steps, self.device)

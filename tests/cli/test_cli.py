@@ -38,7 +38,11 @@ FILES = [
 def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, tmp_path):
     dry = command("run", experiment_file, "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert "6 new, 0 reused" in dry.stdout
+    title, total, runs, *_ = dry.stdout.splitlines()
+    assert title == "tiny: Does it run?"
+    assert total.startswith("total: 6 runs in ")
+    assert total.endswith(" (rough estimate)")
+    assert runs == "runs: 6 new, 0 reused, 0 to be continued"
     assert not (tmp_path / "results").exists()
 
     first = command("run", experiment_file)
