@@ -40,7 +40,7 @@ INEXACT = (
 CACHE_TAG = "sac_bench-vector-functions-3"
 """Compiled code is cached by its graph; this tag separates code with these functions from code without."""
 
-FUSION: dict[str, Any] = {"score_fusion_memory_threshold": 1}
+FUSION: dict[str, str | int | bool | Callable[..., Any]] = {"score_fusion_memory_threshold": 1}
 """Options of torch.compile for a CPU: two operations may share a loop if they read any memory in common.
 
 By default it must be 10 bytes. One float32 per member is 8 bytes in a cohort of two and 12 in a cohort of three.
