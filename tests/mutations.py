@@ -949,6 +949,8 @@ def caught_by(bug: Bug) -> str | None:
                 "-p",
                 "no:cacheprovider",
                 "--timeout=120",
+                "-m",
+                "not soak",
                 "-k",
                 "not compiled",
                 *bug.tests.split(),

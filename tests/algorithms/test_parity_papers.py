@@ -94,7 +94,7 @@ def transcription(problem: Problem) -> SoftActorCritic:
 
 @pytest.mark.parametrize("axis", AXES)
 def test_parity_with_the_papers(axis):
-    problem = Problem(**{"layers": [6, 5]} | AXES[axis])
+    problem = Problem(**{"layers": [4, 3]} | AXES[axis])
     paper = transcription(problem)
     for number in range(10):
         batch, noise = problem.batch(), problem.noise()
