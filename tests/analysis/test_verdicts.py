@@ -181,7 +181,10 @@ def wrong(tables, margin, words):
     return np.mean(hits)
 
 
-@pytest.mark.parametrize(("n", "differences"), [(5, 1), (10, 1), (5, 4)])
+@pytest.mark.parametrize(
+    ("n", "differences"),
+    [pytest.param(5, 1, marks=pytest.mark.thorough), (10, 1), pytest.param(5, 4, marks=pytest.mark.thorough)],
+)
 def test_where_there_is_no_difference_one_is_named_in_5_tables_of_100(n, differences):
     # A margin far below the noise: nothing is called equivalent.
     share = wrong(drawn(n, *[0.0] * differences), 1e-6, {"better", "worse"})
@@ -189,7 +192,14 @@ def test_where_there_is_no_difference_one_is_named_in_5_tables_of_100(n, differe
     assert (0.025 if differences > 1 else 0.05 - error(0.05)) < share < 0.05 + error(0.05)
 
 
-@pytest.mark.parametrize("margins_apart", [[3.0], [-3.0], [3.0, 3.0, -3.0]])
+@pytest.mark.parametrize(
+    "margins_apart",
+    [
+        [3.0],
+        pytest.param([-3.0], marks=pytest.mark.thorough),
+        pytest.param([3.0, 3.0, -3.0], marks=pytest.mark.thorough),
+    ],
+)
 def test_at_the_margin_equivalence_is_said_in_5_tables_of_100(margins_apart):
     share = wrong(drawn(10, *margins_apart), 3.0, {"equivalent"})
     assert (0.02 if len(margins_apart) > 1 else 0.05 - error(0.05)) < share < 0.05 + error(0.05)
