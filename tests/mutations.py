@@ -1047,6 +1047,8 @@ def caught_by(bug: Bug) -> str | None:
                 "-p",
                 "no:cacheprovider",
                 "--timeout=120",
+                "-m",
+                "not soak",
                 "-k",
                 "not compiled",
                 *bug.tests.split(),

@@ -27,6 +27,7 @@ from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import Store
+from tests import forked
 from tests.conftest import small, tiny
 
 ENVS = """
@@ -77,8 +78,9 @@ print(json.dumps(describe("gymnasium:lab/Reach-v0").definition))
 
 def defined(folder, extra="", paths=()):
     """What defines the environment, by a process of its own in that folder."""
-    program = [sys.executable, "-c", DEFINE.replace("EXTRA", extra), *paths]
-    return json.loads(subprocess.run(program, cwd=folder, check=True, capture_output=True, text=True).stdout)
+    ran = forked.python(DEFINE.replace("EXTRA", extra), paths, cwd=folder, env=os.environ, timeout=60)
+    ran.check_returncode()
+    return json.loads(ran.stdout)
 
 
 @pytest.mark.slow

@@ -22,10 +22,10 @@ def test_eager_width_changes_no_byte(case, as_workers):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", ["2x64", "td3", "one critic"])
+@pytest.mark.parametrize("name", ["2x64", "one critic"])
 def test_compiled_width_changes_no_byte(name, as_workers):
-    """Other cases and widths: make soak."""
-    assert differing(found((CASES | OTHERS)[name], (1, 5, 20), 100, compiled=True)) == {}
+    """Other cases, widths and more updates: make soak."""
+    assert differing(found((CASES | OTHERS)[name], (1, 5), 50, compiled=True)) == {}
 
 
 @pytest.mark.thorough
