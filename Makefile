@@ -36,7 +36,8 @@ help:
 	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
 	@echo "make test                  quick tests: at most 4 minutes"
-	@echo "make test-all              all tests except soaks: also every compiled structure and rarer faults"
+	@echo "make test-thorough         those that make test leaves out, but compiled code and rarer faults"
+	@echo "make test-all              all tests except soaks: also compiled code and rarer faults"
 	@echo "make mutations             plant bugs and name the test that catches each"
 	@echo "make lint                  formatting, style and types"
 	@echo "make clean                 remove the virtual environment and compiled code"
@@ -80,22 +81,26 @@ figures: $(READY)
 pages: figures
 	$(BIN)/python -m tests.report.test_browser results/index.html results/*/report.html --pictures build/pages
 
+# Each worker process begins with its own half of the tests, so a module's fixtures are made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
-# The tests that make test leaves out, but those that compile every structure or inject rare faults (ten minutes).
+# The tests that make test leaves out, but those that compile or inject rare faults.
 test-thorough: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "thorough and not slow"
+	$(PYTEST) -m "thorough and not slow"
 
-# Also compares compiled and eager code for every structural option in experiments/, and tests compiled cohorts of
-# several widths and rarer faults.
+# Also compares compiled and eager code for some structures, and injects rarer faults.
 test-all: $(READY)
-	$(BIN)/python -m pytest -n 2 -m ""
+	$(PYTEST) -m "not soak"
 
 # Writes results/soak. Without root it skips the full disk, because it cannot mount one.
-# Then trains cohorts of 1 to 32 members and compares every byte of the runs they share (20 minutes).
+# Then compares compiled and eager code for every structural option in experiments/, trains cohorts of 1 to 32 members
+# and compares every byte of the runs they share (half an hour).
 soak: $(READY)
 	$(BIN)/python -m tests.soak
+	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m tests.training.widths --updates 2000
 	$(BIN)/python -m tests.training.widths --cases others --widths 1 3 20 --updates 60
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.execution.machine import fastest_float32_products
+from tests import forked
 
 torch.set_num_threads(1)
+
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try few random cases in `make test`, and more where thorough tests run, too."""
+    settings.load_profile("quick" if "not thorough" in config.option.markexpr else "thorough")
+
 
 TINY = {
     "layers": [8],
@@ -23,6 +33,7 @@ TINY = {
     "learning_starts": 100,
     "eval_every": 200,
     "eval_episodes": 2,
+    "eval_sampled_every": 1,
     "replay_capacity": 10_000,
 }
 
@@ -55,17 +66,11 @@ def sac_bench_environment(eager: bool = True) -> dict[str, str]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Runs `sac-bench ...` in an empty folder and returns what came of it."""
+    """Runs `sac-bench ...` in an empty folder, by default without drawing, and returns what came of it."""
 
-    def run(*arguments: str | Path, eager: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "sac_bench.cli.main", *map(str, arguments)],
-            cwd=tmp_path,
-            env=sac_bench_environment(eager),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    def run(*arguments: str | Path, figures: bool = False) -> subprocess.CompletedProcess[str]:
+        program = forked.COMMAND if figures else forked.WITHOUT_FIGURES
+        return forked.python(program, [*map(str, arguments)], cwd=tmp_path, env=sac_bench_environment(), timeout=240)
 
     return run
 

@@ -65,6 +65,41 @@ OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning
 
 BUGS = [
     Bug(
+        "no cohort is divided, so workers idle",
+        "execution/schedule.py",
+        "while best > (1 + GAIN) * bound and",
+        "while False and",
+        "tests/execution/test_schedule.py",
+    ),
+    Bug(
+        "times of another machine count",
+        "execution/calibration.py",
+        'Machine(speed.get("device", ""), speed.get("compiled", False)) == machine',
+        "machine",
+        "tests/execution/test_calibration.py",
+    ),
+    Bug(
+        "compiling counts as training in measured rates",
+        "execution/calibration.py",
+        "if not self._marks and updates >= self._first:",
+        "if not self._marks:",
+        "tests/execution/test_calibration.py",
+    ),
+    Bug(
+        "a time left is shown before a rate is known",
+        "execution/progress.py",
+        "if own is None and calibrated.basis is Basis.MODEL:",
+        "if False:",
+        "tests/execution/test_calibration.py",
+    ),
+    Bug(
+        "a wave that does not fit into the budget is bought",
+        "execution/budget.py",
+        "if one.amount > left:",
+        "if False:",
+        "tests/execution/test_budget.py",
+    ),
+    Bug(
         "runs of another kind of device are used unasked",
         PLAN,
         "    check_devices(requested, store, device, retrain)\n",
@@ -1029,6 +1064,8 @@ def caught_by(bug: Bug) -> str | None:
                 "-p",
                 "no:cacheprovider",
                 "--timeout=120",
+                "-m",
+                "not soak",
                 "-k",
                 "not compiled",
                 *bug.tests.split(),

@@ -10,13 +10,13 @@ from sac_bench.training import evaluate, trainer
 
 
 class Recording(Pool):
-    """A pool that records its seeds, observations [K, D], actions [K, A] and rewards [K]."""
+    """A pool that records its seeds, observations [K, D], actions [K, A], rewards [K], and who is `running`."""
 
     made: list[Recording]
 
     def __init__(self, env_id, seeds, threads=1, **more):
         super().__init__(env_id, seeds, threads, **more)
-        self.seeds, self.shown, self.sent, self.paid = list(seeds), [], [], []
+        self.seeds, self.shown, self.sent, self.paid, self.running = list(seeds), [], [], [], []
         self.made.append(self)
 
     def reset(self):
@@ -24,8 +24,14 @@ class Recording(Pool):
         return self.shown[-1]
 
     def step(self, action):
+        return self._record(action, super().step(action))
+
+    def play(self, action, running):
+        self.running.append(running.copy())
+        return self._record(action, super().play(action, running))
+
+    def _record(self, action, step):
         self.sent.append(np.array(action))
-        step = super().step(action)
         self.shown.append(step.observation)
         self.paid.append(step.reward)
         return step

@@ -12,6 +12,7 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -61,6 +62,12 @@ class TrainingConfig(BaseModel):
     )
     eval_episodes: int = option(
         5, "episodes per evaluation, for mean and for sampled actions each", "this project", ge=1, le=1000
+    )
+    eval_sampled_every: int = option(
+        10,
+        "evaluations per one that plays sampled actions besides mean ones (sql: the reverse), as the last; 0: none",
+        "this project: within a fifth of the time",
+        ge=0,
     )
     pool_episodes: int = option(
         50, "full-length episodes after which a run's environments are recreated", "this project", ge=1, le=100000
@@ -141,9 +148,14 @@ class TrainingConfig(BaseModel):
         """Return the transitions after which update `number`, counted from 1, is made: the inverse of `updates_due`."""
         raise NotImplementedError
 
-    def is_evaluated(self, steps: Any, last: int) -> Any:
-        """Return whether a run that ends at `last` transitions is evaluated at `steps`, an int or an array."""
-        return (steps % self.eval_every == 0) | (steps == last)
+    def is_evaluated(self, steps: Any, last: int, scores: Any = True) -> Any:
+        """Return whether a run that ends at `last` transitions is evaluated at `steps`, an int or an array.
+
+        `scores`: whether by the actions that score the run, or by the others, as `eval_sampled_every` says.
+        """
+        apart = np.where(scores, 1, self.eval_sampled_every)
+        every = self.eval_every * np.maximum(apart, 1)
+        return (apart > 0) & ((steps % every == 0) | (steps == last))
 
     def describe_start(self) -> str:
         """Return the options that determine when the first update is made, and how a user can change that."""

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.statistics import area_score, run_score
+from sac_bench.analysis.statistics import area_score, is_late, run_score
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.status import standing_at
@@ -26,8 +26,9 @@ Steps = Mapping[tuple[str, str], int]
 def scores(results: Results, policy: str | None = None, at: Steps | None = None) -> pd.DataFrame:
     """Return one row per run: env, variant, seed, status, score, area (the mean of its curve), exploded.
 
-    `policy`: "mean" or "sample"; by default the one that scores the run. `at`: the steps to score at; by default equal
-    for all variants of an environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
+    `policy`: "mean" or "sample"; by default the one that scores the run. The other one has no score if it was not
+    played in the last tenth of the steps. `at`: the steps to score at; by default equal for all variants of an
+    environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
     a run without.
     Computed once per result: change none of its tables in place.
     """
@@ -57,7 +58,8 @@ def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFra
         elif status == "finished" and (run["run_id"], variant) in by_run:
             rows_of_run = policy_rows(by_run[run["run_id"], variant], policy or scored_by(manifest, variant))
             curve = curve_to(rows_of_run, steps)
-            score, area = run_score(*curve, steps), area_score(*curve)
+            if policy is None or is_late(curve[0], steps).any():
+                score, area = run_score(*curve, steps), area_score(*curve)
         labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
         exploded = bool(pd.notna(run["exploded"]) and run["exploded"] <= steps)
         rows.append(labels | {"score": score, "area": area, "exploded": exploded})

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,8 +57,13 @@ def run_score(steps: ArrayLike, returns: ArrayLike, total: int) -> float:
     at, values = np.asarray(steps), np.asarray(returns, dtype=float)
     if len(values) == 0:
         return float("nan")
-    late = at > (1 - LAST_SHARE) * total
+    late = is_late(at, total)
     return float(values[late].mean() if late.any() else values[np.argmax(at)])
+
+
+def is_late(steps: NDArray[Any], total: int) -> NDArray[np.bool_]:
+    """Return which of `steps` [T] are in the last tenth of `total`."""
+    return steps > (1 - LAST_SHARE) * total
 
 
 def area_score(steps: ArrayLike, returns: ArrayLike) -> float:

@@ -210,12 +210,12 @@ def _most(experiment: Experiment) -> str:
 def _bought(experiments: ExperimentGroup, store: Store, workers: Workers, budget: Budget, retrain: bool) -> str:
     """Return what a budget buys of experiments, or of the candidates of [choose]."""
     from sac_bench.cli.plan import bought
-    from sac_bench.execution.train import cost_of, costs_of_looks
+    from sac_bench.execution.train import price_of, prices_of_looks
 
     looks = [one.seed_range.looks for one in experiments.experiments if one.seed_range]
     if looks:
-        return bought(budget, costs_of_looks(experiments, store, workers, budget.unit, retrain), looks)
-    return bought(budget, iter([cost_of(experiments, store, workers, budget.unit, retrain)]), ())
+        return bought(budget, prices_of_looks(experiments, store, workers, budget.unit, retrain), looks)
+    return bought(budget, iter([price_of(experiments, store, workers, budget.unit, retrain)]), ())
 
 
 def _print_plan(
@@ -226,6 +226,7 @@ def _print_plan(
     from sac_bench.envs.checking import objection
     from sac_bench.execution.calibration import Calibration, Machine, measurements
     from sac_bench.execution.checkpoint import CohortDirectory
+    from sac_bench.execution.cost import evaluation_share
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
 
@@ -244,8 +245,10 @@ def _print_plan(
         if objected := objection(env):
             say(one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}"))
     on_disk = {one.id: CohortDirectory(store.cohort(one.id)).size() for one in plan.cohorts if not one.is_new}
-    lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in group.runs()})
+    lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in reversed(group.runs())})
     for line in [*lines, *summary.resources(plan, workers.count, on_disk, keep_replay)]:
         say(line)
+    of_steps, of_time = evaluation_share(c.cost for c in plan.cohorts)
+    say(f"evaluations: up to {of_steps:.0%} of the environment steps, roughly {of_time:.0%} of the time")
     if training and (reason := cannot_compile()):
         say(reason)

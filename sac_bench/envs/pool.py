@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 from sac_bench.envs import (
     sources,  # importing it registers our tasks in every process that has environments
@@ -126,6 +127,20 @@ class Pool:
                 observation[np.asarray(info["env_id"])] = rows
         return Step(observation, final, np.array(reward, dtype=np.float32), terminated, truncated)
 
+    def play(self, action: np.ndarray, running: np.ndarray) -> Step:
+        """Step only the environments that are `running` [K], and reset none: for one episode of each.
+
+        Actions are [K, A] as in `step`. The rows of the other environments are zeros.
+        """
+        places = np.flatnonzero(running).astype(np.int32)
+        scaled = self._spec.scaled(action[places]).astype(self._action_dtype).reshape(-1, *self._action_shape[1:])
+        raw, *others, _ = self._call("step", scaled, places)
+        observation, reward, terminated, truncated = (
+            _spread(np.asarray(rows, dtype), places, len(running))
+            for rows, dtype in zip((flatten(raw), *others), (np.float32, np.float32, bool, bool), strict=True)
+        )
+        return Step(observation, observation, reward, terminated, truncated & ~terminated)
+
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         try:
             return getattr(self._env, method)(*arguments, **options)
@@ -151,6 +166,13 @@ class Pool:
         del self._env
         if hasattr(_LIBC, "malloc_trim"):
             _LIBC.malloc_trim(0)  # glibc keeps freed memory: 100 MB after 600 pools of 20 Hoppers
+
+
+def _spread(rows: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """Return rows [P, ...] at their places in zeros [count, ...]."""
+    everywhere = np.zeros((count, *rows.shape[1:]), rows.dtype)
+    everywhere[places] = rows
+    return everywhere
 
 
 def flatten(observation: Any) -> np.ndarray:
@@ -315,9 +337,22 @@ def _one(env_id: str, wrapper: Wrapper | None, **more: Any) -> Checked:
     return Checked(wrapper(env) if wrapper else env, env_id)
 
 
-def _in_turn(makers: Sequence[Callable[[], Any]]) -> gymnasium.vector.SyncVectorEnv:
-    """Return a vector environment that steps Gymnasium environments one after the other."""
-    return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
+class _InTurn(gymnasium.vector.SyncVectorEnv):
+    """Gymnasium environments that are stepped one after the other."""
+
+    def step(self, actions: np.ndarray, env_id: np.ndarray | None = None) -> Any:
+        """Step all environments, or those with these indices [P] and return their rows, as EnvPool does."""
+        if env_id is None:
+            return super().step(actions)
+        stepped = [self.envs[k].step(action) for k, action in zip(env_id, actions, strict=True)]
+        raw, reward, terminated, truncated, _ = zip(*stepped, strict=True)
+        space = self.single_observation_space
+        observation = concatenate(space, raw, create_empty_array(space, len(stepped)))  # type: ignore[arg-type]
+        return observation, np.array(reward), np.array(terminated), np.array(truncated), {}
+
+
+def _in_turn(makers: Sequence[Callable[[], Any]]) -> _InTurn:
+    return _InTurn(makers, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
 
 
 @functools.cache

@@ -107,9 +107,9 @@ def play(policy: Policy, conditions: Conditions, noise: NDArray[np.float64] | fl
             )
             action = actions[0 if sampled else 1]
             action = action + conditions.action_noise * on_action.standard_normal(action.shape)
-            step = pool.step(action)
-            returns += np.where(running, step.reward, 0.0)
-            ended = running & (step.terminated | step.truncated)
+            step = pool.play(action, running)
+            returns += step.reward
+            ended = step.terminated | step.truncated
             last[ended], terminated[ended] = step.final_observation[ended], step.terminated[ended]
             running &= ~ended
             observation = step.observation

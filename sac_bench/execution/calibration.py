@@ -106,10 +106,10 @@ class Stopwatch:
 
 
 class Basis(Enum):
-    """What an estimated time rests on, the best first."""
+    """What an estimated time rests on, the best first: equal structure, equal environment, or only the model."""
 
     MEASURED = "measured here"
-    SIMILAR = "estimated from other runs measured here"
+    SIMILAR = "from similar runs"
     MODEL = "rough estimate"
 
 
@@ -153,7 +153,7 @@ class Calibration:
         else 1.
         """
         spec, runs = cohort.runs[0], len(cohort.runs)
-        if same := self._of_structure.get(spec.structure()):
+        if same := self._of_structure.get(cohort.structure):
             ratio, basis = _ratio(_nearest(same, runs)), Basis.MEASURED
         elif similar := self._of_env.get(spec.env):
             ratio, basis = _ratio(_nearest(similar, runs)), Basis.SIMILAR

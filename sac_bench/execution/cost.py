@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch.utils._pytree import tree_leaves
 
@@ -29,18 +31,50 @@ RESULT_SEGMENT_BYTES = 1e3
 RESULT_EPISODE_BYTES = 120.0
 
 
+class Cost(NamedTuple):
+    """What training a cohort takes, roughly: environment steps, and seconds on one CPU core after its start."""
+
+    steps: int
+    seconds: float
+    evaluation_steps: int
+    """Of `steps`, those of evaluations, if every episode lasts to the time limit."""
+    evaluation_seconds: float
+
+
 def training_seconds(spec: RunSpec, runs: int, done: int, steps: int, device: str) -> float:
     """Return the rough time to train a cohort of `runs` such runs from `done` to `steps` steps, on one CPU core.
 
     The time to start and to compile (START_SECONDS) is not included.
     """
+    return cost(spec, runs, done, steps, device).seconds
+
+
+def cost(spec: RunSpec, runs: int, done: int, steps: int, device: str) -> Cost:
+    """Return the cost of a cohort of `runs` such runs from `done` to `steps` steps."""
     config = spec.config
-    m, left = training_width(runs, device, compiled=True), steps - done
     updates = config.updates_due(steps) - config.updates_due(done)
-    per_update = UPDATE_OVERHEAD_SECONDS + m * update_flops(spec) / FLOPS_PER_SECOND
-    evaluations = math.ceil(left / config.eval_every) * 2 * config.eval_episodes
-    env_steps = m * (left + evaluations * describe(spec.env).max_episode_steps)
-    return updates * per_update + env_steps * env_step_seconds(spec.env)
+    width = training_width(runs, device, compiled=True)
+    per_update = UPDATE_OVERHEAD_SECONDS + width * update_flops(spec) / FLOPS_PER_SECOND
+    evaluation = runs * episodes_of_evaluations(config, done, steps) * describe(spec.env).max_episode_steps
+    total = runs * (steps - done) + evaluation
+    per_step = env_step_seconds(spec.env)
+    return Cost(total, updates * per_update + total * per_step, evaluation, evaluation * per_step)
+
+
+def evaluation_share(costs: Iterable[Cost]) -> tuple[float, float]:
+    """Return the shares of evaluations in the environment steps and in the seconds of cohorts; 0 without any."""
+    steps, seconds, evaluation_steps, evaluation_seconds = (
+        sum(part) for part in zip(Cost(0, 0.0, 0, 0.0), *costs, strict=True)
+    )
+    return evaluation_steps / (steps or 1), evaluation_seconds / (seconds or 1)
+
+
+def episodes_of_evaluations(config: TrainingConfig, done: int, steps: int) -> int:
+    """Return how many episodes the evaluations of a run play from `done` to `steps` steps; from 0, also before it."""
+    if done >= steps:
+        return 0
+    apart = [config.eval_every * every for every in (1, config.eval_sampled_every) if every]
+    return config.eval_episodes * sum(math.ceil(steps / n) - done // n + (done == 0) for n in apart)
 
 
 def env_step_seconds(env_id: str) -> float:

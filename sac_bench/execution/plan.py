@@ -23,7 +23,9 @@ from sac_bench.execution.cost import (
     PROCESS_BYTES,
     START_SECONDS,
     UPDATE_OVERHEAD_SECONDS,
+    Cost,
     cohort_bytes,
+    cost,
     duration,
     env_step_seconds,
     member_bytes,
@@ -55,12 +57,17 @@ class CohortPlan:
     is_new: bool = True
     device: str = "cpu"
 
+    @functools.cached_property
+    def structure(self) -> str:
+        """The key that its runs share (`RunSpec.structure`)."""
+        return self.runs[0].structure()
+
     @property
     def seconds(self) -> float:
         """Rough time on one CPU core, by the model of costs: to start and to train."""
         return START_SECONDS + self.training_seconds
 
-    @property
+    @functools.cached_property
     def training_seconds(self) -> float:
         """Rough time on one CPU core to train, without the start."""
         return training_seconds(self.runs[0], len(self.runs), self.done, self.steps, self.device)
@@ -69,6 +76,11 @@ class CohortPlan:
     def transitions(self) -> int:
         """Transitions of all its runs together, without evaluations."""
         return (self.steps - self.done) * len(self.runs)
+
+    @property
+    def cost(self) -> Cost:
+        """Rough environment steps and seconds, and how much of them evaluations take."""
+        return cost(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
     def memory_bytes(self) -> float:

@@ -52,7 +52,7 @@ class Display:
         left = time_left(active, waiting, self._workers, calibration)
         count = f"{len(waiting)} cohort{'s' if len(waiting) != 1 else ''} waiting"
         if left is None:
-            return f"{count}; time left: not known before a segment is measured"
+            return f"{count}; the time left is not known yet"
         return f"{count}; about {duration(left.seconds)} left in total ({left.basis.value})"
 
 

@@ -15,9 +15,9 @@ from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.guard import Stop
 from sac_bench.store.atomic import write_atomically
 from sac_bench.store.run import RunDirectory
-from sac_bench.training.evaluate import POLICIES
 from sac_bench.training.trainer import Segment, Trainer
 
+ACTING = {"mean": "mean action", "sample": "sampled"}
 SECONDS = ("wall_seconds", "share_seconds", "evaluation_seconds", "saving_seconds")
 
 
@@ -87,8 +87,9 @@ class Recorder:
             self._stop(member, run, stop, cells)
             self._trainer.progress.stopped[member] = True
             return
-        evaluations, episodes = [], []
-        for p, policy in enumerate(POLICIES):
+        evaluations: list[dict[str, Any]] = []
+        episodes: list[dict[str, Any]] = []
+        for p, policy in enumerate(segment.episodes.policies):
             returns, lengths = segment.episodes.returns[member, p], segment.episodes.lengths[member, p]
             evaluations.append(
                 {
@@ -111,10 +112,8 @@ class Recorder:
         run.append("evaluations", evaluations)
         run.append("episodes", episodes)
         run.append("training", [training | cells])
-        mean, sampled = (row["return_mean"] for row in evaluations)
-        run.log(
-            f"{_now()} step {segment.steps}: return {mean:.1f} (mean action), {sampled:.1f} (sampled); {wall:.0f} s"
-        )
+        said = ", ".join(f"{row['return_mean']:.1f} ({ACTING[row['policy']]})" for row in evaluations)
+        run.log(f"{_now()} step {segment.steps}: return {said}; {wall:.0f} s")
         policy = self._trainer.cohort.learner.policy(self._trainer.cohort.state)
         tensors = {name: leaf[member].cpu().contiguous() for name, leaf in named_tensors(policy).items()}
         write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))

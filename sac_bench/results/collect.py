@@ -108,7 +108,7 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
             if len(table):
                 table = table[table["step"] <= runs.loc[i, "steps"]]  # later rows are not saved yet
                 if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
-                    table = table[spec.config.is_evaluated(table["step"], variant.steps[spec.env])]
+                    table = table[spec.evaluated_by(table["policy"], table["step"], variant.steps[spec.env])]
                 table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
                 tables[name].append(table)
     joined = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in tables.items()}
@@ -175,6 +175,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         seed_range=str(experiment.seed_range) if experiment.seed_range else None,
         reference=experiment.reference,
         success_return=experiment.success_return,
+        margin=experiment.margin,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
         choices=experiment.choices,
         command=command,

@@ -50,6 +50,8 @@ class Experiment:
     success_return: float | None = None
     source: str = ""
     overrides: tuple[str, ...] = field(default=())
+    margin: float | None = None
+    """The share of the reference's gain below which differences do not matter, without a claim (it has its own)."""
     claim: Claim | None = None
     choose: Choose | None = None
     """What must be chosen before there are runs (`selection`, then `with_choices`)."""

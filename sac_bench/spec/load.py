@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.envs.checking import check
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
@@ -135,6 +136,7 @@ def load(
         success_return=file.success_return,
         source=where,
         overrides=tuple(settings),
+        margin=None if file.claim else file.margin,
         claim=claim,
         choose=choose,
         mix_devices=mix_devices,
@@ -167,7 +169,21 @@ def _claim(file: _File, variants: Mapping[str, Variant], envs: Sequence[str], wh
         return None
     grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None
     with located(where):
-        return parse_claim(file.claim, file.source, file.refuted_by, kept, file.margin, grows, variants, file.envs)
+        claim = parse_claim(file.claim, file.source, file.refuted_by, kept, file.margin, grows, variants, file.envs)
+        _check_sampled(claim, variants)
+        return claim
+
+
+def _check_sampled(claim: Claim | None, variants: Mapping[str, Variant]) -> None:
+    """Raise InputError unless every evaluation of variants that are compared by sampled actions plays them."""
+    for side in (side for expected in (claim.expect if claim else ()) for side in (expected.a, expected.b)):
+        if side.measure == "sampled" and ALGORITHMS[variants[side.variant].algorithm].scored_by != "sample":
+            for env, config in variants[side.variant].configs.items():
+                if config.eval_sampled_every != 1:
+                    raise InputError(
+                        f"expect: {side}: requires sampled actions in every evaluation: set eval_sampled_every = 1 for "
+                        f"{side.variant}, not {config.eval_sampled_every} ({env})"
+                    )
 
 
 def _reference(file: _File) -> str:

@@ -18,6 +18,9 @@ from sac_bench.envs import sources
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
 
+EVALUATION_VERSION = 2
+"""Part of every run's id; raised when the rows of evaluations change. Version 1 always played sampled actions, too."""
+
 
 @dataclass(frozen=True)
 class WarmStart:
@@ -72,12 +75,20 @@ class RunSpec:
             "semantics": ALGORITHMS[self.algorithm].version,
             "env": self.env,
             "backend": describe(self.env).backend,
+            "evaluation": EVALUATION_VERSION,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
         } | (start | versions | own)
 
     def _definitions(self) -> dict[str, sources.Definition]:
         return {"env": describe(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}
+
+    def evaluated_by(self, policy: Any, steps: Any, last: int) -> Any:
+        """Return whether a run that ends at `last` transitions is evaluated at `steps` by a policy of POLICIES.
+
+        Policy and steps are single or arrays.
+        """
+        return self.config.is_evaluated(steps, last, policy == ALGORITHMS[self.algorithm].scored_by)
 
     def versions(self) -> str:
         """Return the backend's version and digests of the definitions of a custom environment and algorithm."""
@@ -96,6 +107,8 @@ class RunSpec:
         for key, name in (("semantics", f"semantics {{}} of {self.algorithm}"), ("backend", "{}")):
             if written.get(key) != current[key]:
                 differences.append(f"{name.format(written.get(key))} (now {current[key]})")
+        if (version := written.get("evaluation", 1)) != EVALUATION_VERSION:
+            differences.append(f"version {version} of evaluations (now {EVALUATION_VERSION})")
         before, now = written.get("option_versions", {}), self.config.option_versions
         for option in sorted({*before, *now}):
             if before.get(option, 1) != now.get(option, 1):

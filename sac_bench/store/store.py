@@ -4,7 +4,7 @@
     results/runs/<run_id>/       spec.json, status.json, evaluations.csv, episodes.csv, training.csv,
                                  policy.safetensors, weights.safetensors once it has finished, log.txt,
                                  robustness.json (evaluation/robustness.py)
-    results/cohorts/<cohort>/    plan.json, checkpoints and their rows, log.txt (execution/checkpoint.py)
+    results/cohorts/<cohort>/    plan.json, speed.json, checkpoints and their rows, log.txt (execution/checkpoint.py)
     results/.locks/              locks of processes that plan, train or write here (store/locks.py)
     results/environments/        a random policy's returns and observations, measured once; log.txt: what environments
                                  printed then

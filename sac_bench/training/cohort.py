@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Update
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
+from sac_bench.training import inductor
 from sac_bench.training.cuda_graph import CudaGraphFunction
-from sac_bench.training.inductor import use_vector_functions
 from sac_bench.training.random import Draws, Moment, uniform
 from sac_bench.training.rollout import whole
 
@@ -89,11 +89,10 @@ class Cohort:
         self._compiled = compiled
         self._programs: dict[Update, Callable[..., None]] = {}
         if compiled:
-            use_vector_functions()
-            self._act = torch.compile(self._act_all, fullgraph=True, dynamic=True)
-            self._explore = torch.compile(self._explore_all, fullgraph=True)
-            self._observe = torch.compile(self._observe_all, fullgraph=True)
-            self._prepare = torch.compile(self._prepare_all, fullgraph=True)
+            self._act = inductor.compiled(self._act_all, self.device, dynamic=True)
+            self._explore = inductor.compiled(self._explore_all, self.device)
+            self._observe = inductor.compiled(self._observe_all, self.device)
+            self._prepare = inductor.compiled(self._prepare_all, self.device)
 
     @property
     def size(self) -> int:
@@ -150,7 +149,7 @@ class Cohort:
         if update not in self._programs:
             program: Callable[..., None] = partial(self._update_all, update)
             if self._compiled:
-                program = torch.compile(program, fullgraph=True)
+                program = inductor.compiled(program, self.device)
                 program = CudaGraphFunction(program) if self.device.type == "cuda" else program
             self._programs[update] = program
         return self._programs[update]

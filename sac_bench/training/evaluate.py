@@ -25,6 +25,7 @@ POLICIES = ("mean", "sample")
 class Episodes(NamedTuple):
     """Undiscounted returns and lengths [M, policies, episodes], and the bias of Q on them, {name: [M]}."""
 
+    policies: tuple[str, ...]
     returns: np.ndarray
     lengths: np.ndarray
     bias: dict[str, Tensor]
@@ -34,7 +35,7 @@ class Episodes(NamedTuple):
     def of_first(self, members: int) -> Episodes:
         """Return the episodes of the first `members` members."""
         bias = {name: values[:members] for name, values in self.bias.items()}
-        return Episodes(self.returns[:members], self.lengths[:members], bias, self.not_finite)
+        return self._replace(returns=self.returns[:members], lengths=self.lengths[:members], bias=bias)
 
 
 def evaluate(
@@ -47,18 +48,22 @@ def evaluate(
     compiled: bool,
     idle: Collection[int] = (),
     fails: Fails = raise_at_once,
+    policies: Collection[str] = POLICIES,
 ) -> Episodes:
-    """Play `episodes` episodes of every member by each policy, after `steps` transitions.
+    """Play `episodes` episodes of every member by each of `policies`, after `steps` transitions.
 
     Both policies start from the same states, drawn from (run seed, steps). An evaluation depends on no earlier one, so
-    nothing of it needs saving. Its pool is created for it and then closed.
+    nothing of it needs saving. Its pool is created for it and then closed. The acting program always has rows for both
+    policies, so an episode's numbers do not depend on which others are played. The bias of Q is NaN unless the policy
+    of which Q is the value is played.
 
     Members in `idle` are skipped. A member whose environment raises is skipped from then on, and `fails` is called with
     its index.
     """
     m, e = cohort.size, episodes
     starts = [derived_seeds(seed, "evaluation environments", steps, e) * len(POLICIES) for seed in seeds]
-    running = np.ones(m * 2 * e, dtype=bool)
+    played = tuple(name for name in POLICIES if name in policies)
+    running = np.tile(np.repeat([name in played for name in POLICIES], e), m)
     of_member = running.reshape(m, 2 * e)
     of_member[list(idle)] = False
     not_finite: dict[int, str] = {}
@@ -96,18 +101,20 @@ def evaluate(
         sampled, mean = cohort.act(shaped, both)
         action = torch.cat([mean[:, :e], sampled[:, e:]], dim=1).flatten(0, 1).cpu().numpy()
         check("action", action)
-        step = pool.step(np.nan_to_num(action))
+        step = pool.play(np.nan_to_num(action), running)
         check("reward", step.reward)
-        returns += np.where(running, step.reward, 0.0)
+        returns += step.reward
         lengths += running
-        terminated |= running & step.terminated
+        terminated |= step.terminated
         running &= ~(step.terminated | step.truncated)
-        if tracker:
+        if tracker and POLICIES[half] in played:
             tracker.add(shaped.unflatten(1, (2, e))[:, half], one, of_value(step.reward))
         observation = step.observation
     pool.close()
     bias = tracker.bias(of_value(lengths), of_value(terminated)) if tracker else {}
-    return Episodes(returns.reshape(m, 2, e), lengths.reshape(m, 2, e), bias, not_finite)
+    rows = [POLICIES.index(name) for name in played]
+    shape = (m, len(POLICIES), e)
+    return Episodes(played, returns.reshape(shape)[:, rows], lengths.reshape(shape)[:, rows], bias, not_finite)
 
 
 class RandomEpisodes(NamedTuple):
@@ -133,8 +140,8 @@ def random_episodes(env: EnvSpec, episodes: int = 100) -> RandomEpisodes:
         while running.any():
             difference = observation[running] - about
             count, total, squares = count + len(difference), total + difference.sum(0), squares + (difference**2).sum(0)
-            step = pool.step(generator.uniform(-1, 1, (episodes, env.action_dim)))
-            returns += np.where(running, step.reward, 0.0)
+            step = pool.play(generator.uniform(-1, 1, (episodes, env.action_dim)), running)
+            returns += step.reward
             running &= ~(step.terminated | step.truncated)
             observation = step.observation
     variance = squares / count - (total / count) ** 2

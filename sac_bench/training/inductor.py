@@ -1,13 +1,17 @@
-"""Make compiled CPU code use the same functions for every element of a tensor.
+"""Compile code that, on a CPU, computes a member alike in cohorts of every width (docs/correctness.md).
 
 Inductor computes most elements 16 at a time by the functions of at::vec, and the rest, which do not fill a vector, by
 those of the C library, whose last digit can differ. Which elements these are depends on the shape, and so on the
-cohort's width. Here scalar code calls the functions of at::vec, too (docs/correctness.md).
+cohort's width. Here scalar code calls the functions of at::vec, too.
+
+The operations that share a loop determine in which order the loop sums. Here the width does not decide which do.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch._inductor.codegen.cpp import CppOverrides
@@ -35,6 +39,19 @@ INEXACT = (
 """Unary functions whose last digit IEEE 754 leaves open; sums, products, quotients and roots are exact."""
 CACHE_TAG = "sac_bench-vector-functions-3"
 """Compiled code is cached by its graph; this tag separates code with these functions from code without."""
+
+FUSION: dict[str, str | int | bool | Callable[..., Any]] = {"score_fusion_memory_threshold": 1}
+"""Options of torch.compile for a CPU: two operations may share a loop if they read any memory in common.
+
+By default it must be 10 bytes. One float32 per member is 8 bytes in a cohort of two and 12 in a cohort of three.
+"""
+
+
+def compiled(function: Callable[..., Any], device: torch.device, dynamic: bool | None = None) -> Callable[..., Any]:
+    """Return the function as one program for the device; `dynamic` as in torch.compile."""
+    use_vector_functions()
+    options = FUSION if device.type == "cpu" else None
+    return torch.compile(function, fullgraph=True, dynamic=dynamic, options=options)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort, Gather, training_width
-from sac_bench.training.evaluate import Episodes, evaluate
+from sac_bench.training.evaluate import POLICIES, Episodes, evaluate
 from sac_bench.training.explosion import Explosions
 from sac_bench.training.random import derived_seeds
 from sac_bench.training.replay import Replay, rows_of, sample
@@ -74,7 +74,7 @@ class Trainer:
         threads: int = 1,
     ) -> None:
         spec = specs[0]
-        self.config, self.env = spec.config, describe(spec.env)
+        self.config, self.env, self._evaluated_by = spec.config, describe(spec.env), spec.evaluated_by
         self.target_steps, self.compiled, self.threads = steps, compiled, threads
         m, n = len(specs), self.config.num_envs
         learner = ALGORITHMS[spec.algorithm].learner(self.config, self.env.observation_dim, self.env.action_dim)
@@ -191,6 +191,7 @@ class Trainer:
             self.compiled,
             idle=[*np.flatnonzero(self._stopped()).tolist(), *range(self.members, self.cohort.size)],
             fails=self._fails("evaluation"),
+            policies=[policy for policy in POLICIES if self._evaluated_by(policy, self.steps, self.target_steps)],
         )
         for m, what in episodes.not_finite.items():
             self._stops.setdefault(m, diverged(self.steps, f"{what} in evaluation"))

@@ -29,7 +29,7 @@ from sac_bench.spec.toml import located, merged, read, validate
 from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
-EVALUATION_OPTIONS = ("eval_every", "eval_episodes")
+EVALUATION_OPTIONS = ("eval_every", "eval_episodes", "eval_sampled_every")
 """Options that define how a run is evaluated. A search over them would compare trials by different measures."""
 DEFAULT = "default"
 HELD_OUT_FROM = 1000

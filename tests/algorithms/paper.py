@@ -156,9 +156,7 @@ class SoftActorCritic:
         """The components [B] that normal numbers choose: the first whose cumulated weight exceeds the number's Phi."""
         if self.c["mixture"] == 1:
             return np.zeros(len(weights), dtype=int)
-        return np.array(
-            [int(np.argmax(np.cumsum(w.real) > norm.cdf(e))) for w, e in zip(weights, epsilon[:, -1], strict=True)]
-        )
+        return (np.cumsum(weights.real, axis=1) > norm.cdf(epsilon[:, -1:])).argmax(1)
 
     def log_density(self, actor: Array, s: Array, u: Array) -> Array:
         """log sum_k w_k N(u; mu_k, sigma_k) [B], u [B, A] before the tanh."""

@@ -85,6 +85,28 @@ AXES = {
 }
 
 
+OTHER_MIXES = {
+    "v-network-mean-of-critics",
+    "v-network-no-entropy-in-backup",
+    "v-network-hard-copies",
+    "no-entropy",
+    "one-critic",
+    "between-mean-and-minimum",
+    "reward-scale",
+    "target-entropy-and-rates",
+    "scaled-fixed-temperature",
+    "elu",
+    "silu",
+    "gelu",
+    "delayed-actor-alone-v-network",
+    "deviation-by-tanh-to-minus-three",
+    "mixture-score-function",
+    "dropout-v-network",
+    "v-network-learned-temperature",
+}
+"""Left out of make test: other cases have their options, and test_widths.py their activations."""
+
+
 def transcription(problem: Problem) -> SoftActorCritic:
     params = problem.state["params"]
     value = vector(params["value"]).numpy() if "value" in params else None
@@ -94,9 +116,11 @@ def transcription(problem: Problem) -> SoftActorCritic:
     )
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize(
+    "axis", [pytest.param(name, marks=pytest.mark.thorough) if name in OTHER_MIXES else name for name in AXES]
+)
 def test_parity_with_the_papers(axis):
-    problem = Problem(**{"layers": [6, 5]} | AXES[axis])
+    problem = Problem(**{"layers": [4, 3]} | AXES[axis])
     paper = transcription(problem)
     for number in range(10):
         batch, noise = problem.batch(), problem.noise()

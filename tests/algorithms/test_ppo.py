@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
@@ -25,7 +25,6 @@ def doubles(*values: float) -> tuple[torch.Tensor, ...]:
     return tuple(torch.tensor(value, dtype=torch.float64) for value in values)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     steps=st.integers(1, 40),
     envs=st.integers(1, 3),

@@ -1,5 +1,7 @@
 """Scores: by the policy that the algorithm names, at the same steps for all variants that are compared."""
 
+import dataclasses
+
 import matplotlib.pyplot as plt
 import pytest
 
@@ -64,6 +66,17 @@ def test_all_are_scored_at_the_steps_that_all_were_evaluated_at():
     assert list(presented(final, results.manifest)["trained to"]) == ["100 steps", "500 steps"]
     assert measured(results, Measure("ppo", "area"), ENV).mean() == 52
     assert measured(results, Measure("ppo", "gradient_variance_reparameterised"), ENV).mean() == 10
+
+
+def test_sampled_actions_have_a_score_only_if_they_were_played_in_the_last_tenth():
+    results = experiment({"sac": ("sac", 100, 10)})
+    assert final_performance(results)["sampled_score"].tolist() == [1102]
+    results = experiment({"sac": ("sac", 100, 10)})
+    rows = results.evaluations
+    kept = rows[(rows["policy"] == "mean") | (rows["step"] <= 90)]
+    table = final_performance(dataclasses.replace(results, evaluations=kept))
+    assert table["score"].tolist() == [102]
+    assert table["sampled_score"].isna().all()
 
 
 def test_what_was_not_evaluated_there_has_no_score_and_is_named():

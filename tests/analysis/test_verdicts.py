@@ -5,16 +5,19 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sac_bench.analysis.differences import TOGETHER, judged
 from sac_bench.analysis.hypotheses import different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import Difference
 from sac_bench.analysis.verdicts import MOST_SEEDS, Verdict, contest, in_words, least_seeds, verdicts
 from sac_bench.spec.seeds import SeedRange
+from tests.made_up import manifest_of
 
 numbers = st.integers(-1000, 1000).map(lambda k: k / 8)
 sides = st.lists(numbers, min_size=5, max_size=7)
@@ -122,6 +125,58 @@ def test_where_there_is_no_difference_one_is_named_in_at_most_5_tables_of_100(n,
         reference = drawn(2 * n)
         hits += any(v.word != "undecided" for v in verdicts([contest(drawn(n), reference) for _ in range(differences)]))
     assert hits / tables < 0.05 + 3.3 * math.sqrt(0.05 * 0.95 / tables)
+
+
+def scores_of(**variants):
+    """A table of scores of finished runs: {variant: {environment: scores}}."""
+    rows = [
+        {"env": env, "variant": variant, "seed": seed, "status": "finished", "score": score}
+        for variant, of in variants.items()
+        for env, values in of.items()
+        for seed, score in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def judge(table, **about):
+    """Return {(env, variant): its difference} in an experiment against "a", where a random policy gets 0."""
+    envs = list(dict.fromkeys(table["env"]))
+    names = list(dict.fromkeys(table["variant"]))
+    random = {env: {"return_mean": 0.0} for env in envs}
+    fields = {"envs": envs, "reference": "a", "seeds": range(60), "random": random, "variants": {n: {} for n in names}}
+    return {(one.env, one.variant): one for one in judged(table, manifest_of(fields | about))}
+
+
+def test_a_margin_is_a_share_of_the_references_gain():
+    table = scores_of(a={"Hopper-v5": 100 + NOISE}, b={"Hopper-v5": 99 + NOISE})
+    assert judge(table)["Hopper-v5", "b"].verdict.word == "undecided"
+    assert judge(table, margin=0.1)["Hopper-v5", "b"].verdict.word == "equivalent"
+    assert judge(table, margin=0.01)["Hopper-v5", "b"].verdict.word == "undecided"
+    assert judge(table, margin=0.1, random={})["Hopper-v5", "b"].verdict.word == "undecided"  # the gain is not known
+
+
+def test_several_environments_have_a_verdict_together_in_gains():
+    """What is too little to be shown in any environment can be shown in all."""
+    envs = {"Hopper-v5": 100.0, "Ant-v5": 1000.0, "Walker2d-v5": 10.0}
+    a = {env: gain * (1 + NOISE / 10) for env, gain in envs.items()}
+    b = {env: gain * (0.9 + NOISE[::-1] / 10) for env, gain in envs.items()}
+    rows = judge(scores_of(a=a, b=b))
+    assert [rows[env, "b"].verdict.word for env in envs] == ["undecided"] * 3
+    together = rows[TOGETHER, "b"]
+    assert together.verdict.word == "worse"
+    assert together.verdict.interval.value == pytest.approx(-0.1, rel=0.05)
+    unknown = judge(scores_of(a=a, b=b), random={})[TOGETHER, "b"]
+    assert (unknown.verdict.word, unknown.row()["no_verdict"]) == ("", "the gain is not known")
+
+
+def test_in_a_range_a_variant_waits_for_its_next_look_and_the_reference_for_twice_as_many():
+    values = np.tile(NOISE, 10)
+    table = scores_of(a={"Hopper-v5": values[:10]}, b={"Hopper-v5": values[:5] + 0.3}, c={"Hopper-v5": values[:5] - 90})
+    rows = judge(table, seed_range="5..30", seeds=range(10))
+    b, c = rows["Hopper-v5", "b"], rows["Hopper-v5", "c"]
+    assert (c.verdict.word, c.verdict.look, c.verdict.awaits) == ("worse", 5, None)
+    assert (b.verdict.word, b.verdict.look, b.verdict.awaits) == ("undecided", 5, 8)
+    assert b.cells("a", 8) == {("Hopper-v5", "b"): 8, ("Hopper-v5", "a"): 16}
 
 
 def test_the_example_in_the_documents_says_what_it_gives():

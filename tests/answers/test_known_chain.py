@@ -105,6 +105,7 @@ def within_5_percent(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.05 * np.ptp(expected))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "value_network", [pytest.param(False, id="q-only"), pytest.param(True, id="v-network", marks=pytest.mark.slow)]
 )

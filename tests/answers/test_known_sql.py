@@ -47,6 +47,7 @@ def figures(action, weight):
     return weight @ action, weight @ action**2, np.array(shares)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("space", ["presquash", pytest.param("actions", marks=pytest.mark.slow)])
 def test_known_sampler_has_the_moments_and_modes_of_the_energy(space):
     """exp(Q) where particles move before the squashing; where they are actions exp(Q) prod(1 - a^2), whose second

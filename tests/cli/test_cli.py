@@ -10,12 +10,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import sac_bench
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.execution.worker import Worker
 from sac_bench.spec.includes import files
+from sac_bench.spec.load import load
+from sac_bench.store.store import Store
 from tests.conftest import sac_bench_environment
+from tests.execution.test_faults import comparable
 
 FILES = [
     "runs.csv",
@@ -38,10 +42,14 @@ FILES = [
 def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, tmp_path):
     dry = command("run", experiment_file, "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert "6 new, 0 reused" in dry.stdout
+    title, total, runs, *_ = dry.stdout.splitlines()
+    assert title == "tiny: Does it run?"
+    assert total.startswith("total: 6 runs in ")
+    assert total.endswith(" (rough estimate)")
+    assert runs == "runs: 6 new, 0 reused, 0 to be continued"
     assert not (tmp_path / "results").exists()
 
-    first = command("run", experiment_file)
+    first = command("run", experiment_file, figures=True)
     assert first.returncode == 0, first.stderr + first.stdout
     folder = tmp_path / "results" / "tiny"
     assert not [name for name in FILES if not (folder / name).stat().st_size]
@@ -101,13 +109,6 @@ def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, t
     np.testing.assert_array_equal(action, policy.act(np.zeros(4)))
 
 
-def comparable(results: Path, name: str) -> dict[str, bytes]:
-    """What must be the same to the bit: evaluations without the clock, and the policies."""
-    table = pd.read_csv(results / name / "evaluations.csv").drop(columns="wall_seconds")
-    policies = {p.parent.name: p.read_bytes() for p in results.glob("runs/*/policy.safetensors")}
-    return {"evaluations": table.to_csv().encode(), **policies}
-
-
 def steps_of(results: Path) -> list[int]:
     """Where the runs of a results folder stand."""
     return [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]
@@ -126,7 +127,7 @@ def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) 
             "--variant",
             "sac",
             "--steps",
-            "1200",
+            "800",
             "--workers",
             "1",
         ],
@@ -148,15 +149,28 @@ def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) 
     process.wait()
 
 
-def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path):
-    arguments = ["--variant", "sac", "--steps", "1200", "--workers", "1"]
+def trained_at_once(experiment_file: Path, results: Path) -> None:
+    """Train the same in this process, without an interruption."""
+    store = Store(results)
+    plan = make_plan(load(experiment_file, variants=["sac"], steps=800), store, 1, 8e9)
+    write(plan, store)
+    for cohort in plan.cohorts:
+        Worker(store, cohort.id, cohort.steps, "cpu", 1).train()
+
+
+def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path, as_workers, monkeypatch):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     killed_after_a_segment(experiment_file, tmp_path, "killed")
-    assert all(0 < steps < 1200 for steps in steps_of(tmp_path / "killed"))
-    resumed = command("run", experiment_file, "--results", "killed", *arguments)
+    assert all(0 < steps < 800 for steps in steps_of(tmp_path / "killed"))
+    resumed = command(
+        "run", experiment_file, "--results", "killed", "--variant", "sac", "--steps", "800", "--workers", "1"
+    )
     assert resumed.returncode == 0, resumed.stderr + resumed.stdout
     assert "0 new, 0 reused, 2 to be continued" in resumed.stdout
-    assert command("run", experiment_file, "--results", "straight", *arguments).returncode == 0
-    ours, theirs = (comparable(tmp_path / folder, "tiny") for folder in ("killed", "straight"))
+    assert "2 finished" in resumed.stdout
+    trained_at_once(experiment_file, tmp_path / "straight")
+    ours, theirs = (comparable(tmp_path / folder) for folder in ("killed", "straight"))
+    assert len(ours) == 8
     assert ours == theirs
 
 

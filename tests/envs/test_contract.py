@@ -268,7 +268,6 @@ class Diary(gymnasium.Env):
 gymnasium.register("tests/Diary-v0", Diary, max_episode_steps=LIMIT)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=3, max_size=3), max_size=16))
 def test_contract_each_environment_steps_and_restarts_by_itself(actions):
     start, steps = rollout("gymnasium:tests/Diary-v0", [0, 1, 2], np.array(actions).reshape(-1, 3, 1))

@@ -97,6 +97,34 @@ def test_contract_ones_own_environment_with_a_dictionary():
     np.testing.assert_array_equal(steps[4].observation[0], np.zeros(5))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "env_id", ["Hopper-v5", "Pendulum-v1", "CheetahRun-v1", "gymnasium:Hopper-v5", "gymnasium:tests/Chain-v0"]
+)
+def test_environments_that_are_stepped_without_the_others_do_the_same(env_id, threads):
+    generator, seeds = np.random.default_rng(0), list(range(5))
+    alone, together = (Pool(env_id, seeds, threads) for _ in range(2))
+    np.testing.assert_array_equal(alone.reset(), together.reset())
+    running = np.ones(5, dtype=bool)
+    for t in range(30):
+        action = generator.uniform(-1, 1, (5, describe(env_id).action_dim))
+        found, expected = alone.play(action, running), together.step(action)
+        for rows, of_all in (
+            (found.observation, expected.final_observation),
+            *zip(found[1:], expected[1:], strict=True),
+        ):
+            assert rows.dtype == of_all.dtype
+            np.testing.assert_array_equal(rows[running], of_all[running])
+            assert not rows[~running].any()
+        running &= ~(found.terminated | found.truncated)
+        running[t // 8] = False
+        if not running.any():
+            break
+    for pool in (alone, together):
+        pool.close()
+    assert t > 3
+
+
 @pytest.mark.parametrize(
     ("env_id", "words"),
     [

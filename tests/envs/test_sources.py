@@ -27,6 +27,7 @@ from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import read_json, write_json
 from sac_bench.store.store import Store
+from tests import forked
 from tests.conftest import small, tiny
 
 ENVS = """
@@ -77,8 +78,9 @@ print(json.dumps(describe("gymnasium:lab/Reach-v0").definition))
 
 def defined(folder, extra="", paths=()):
     """What defines the environment, by a process of its own in that folder."""
-    program = [sys.executable, "-c", DEFINE.replace("EXTRA", extra), *paths]
-    return json.loads(subprocess.run(program, cwd=folder, check=True, capture_output=True, text=True).stdout)
+    ran = forked.python(DEFINE.replace("EXTRA", extra), paths, cwd=folder, env=os.environ, timeout=60)
+    ran.check_returncode()
+    return json.loads(ran.stdout)
 
 
 @pytest.mark.slow
@@ -343,7 +345,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 @pytest.mark.parametrize("path", files([EXPERIMENTS, EXPERIMENTS / "claims"]), ids=lambda path: path.stem)
 def test_the_ids_of_shipped_experiments_hash_no_source(path):
     loaded = load(path)
-    keys = {"algorithm", "semantics", "env", "backend", "seed", "config"}
+    keys = {"algorithm", "semantics", "evaluation", "env", "backend", "seed", "config"}
     for _, spec in (loaded.selection() or loaded).runs():
         assert set(spec.identity()) - {"start", "option_versions"} == keys
 

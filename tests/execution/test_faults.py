@@ -19,6 +19,7 @@ import pytest
 import sac_bench
 from sac_bench.store import locks
 from sac_bench.store.store import Store
+from tests import forked
 from tests.conftest import sac_bench_environment, small
 
 LINE = """
@@ -59,13 +60,7 @@ def reference(tmp_path_factory):
     """The results of an undisturbed command."""
     folder = tmp_path_factory.mktemp("reference")
     prepare(folder)
-    subprocess.run(
-        [sys.executable, "-m", "sac_bench.cli.main", *RUN],
-        cwd=folder,
-        env=sac_bench_environment(),
-        check=True,
-        capture_output=True,
-    )
+    forked.python(forked.WITHOUT_FIGURES, RUN, cwd=folder, env=sac_bench_environment(), timeout=240).check_returncode()
     return comparable(folder / "results")
 
 

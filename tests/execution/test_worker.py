@@ -136,7 +136,8 @@ def test_how_long_the_last_segments_took_is_kept_and_reported_beside_the_results
     assert events[-1]["phase"] == "training"
     speed = CohortDirectory(store.cohort(cohort)).speed()
     assert speed == events[-1]["speed"]
-    assert (speed["runs"], speed["done"], speed["steps"]) == (2, 200, steps)  # updates begin after 100 steps
+    assert (speed["runs"], speed["steps"]) == (2, steps)
+    assert 110 <= speed["done"] <= 200  # updates begin after 100 steps, and the first ten are not measured
     assert 0 < speed["seconds"] < trained.trainer.progress.wall_seconds + trained.trainer.progress.saving_seconds
     (found,) = measurements(store, {speed["env"]}, Machine(speed["device"], False)).values()
     assert found.seconds == speed["seconds"]

@@ -63,6 +63,17 @@ def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
     assert set(collect(store, ended).evaluations["step"]) == {0, 200, 400, 500}
 
 
+def test_sampled_actions_that_only_an_earlier_command_played_do_not_count(gathered):
+    """They are played at 0 and where training ends, which was 200 and is 400."""
+    store, experiment = gathered
+    for run_id in store.run_ids():
+        for step in (0, 200, 400):
+            store.run(run_id).append("evaluations", [evaluation(step) | {"policy": "sample"}])
+        store.run(run_id).update(steps=400)
+    rows = collect(store, experiment).evaluations
+    assert rows.groupby("policy")["step"].unique().map(list).to_dict() == {"mean": [0, 200, 400], "sample": [0, 400]}
+
+
 def test_runs_to_be_trained_again_show_nothing_of_before(gathered):
     store, experiment = gathered
     for run_id in store.run_ids():

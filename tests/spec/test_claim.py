@@ -65,12 +65,15 @@ grows = ["Hopper-v5", "Ant-v5"]
 tau = 0.01
 [variants.one-q]
 critics = 1
+eval_sampled_every = 1
 [quick]
 seeds = 5
 grows = ["Hopper-v5", "Walker2d-v5"]
 [quick.variants.one-q]
 tau = 0.02
 """
+
+PLAYED = "eval_sampled_every = 1"
 
 
 @pytest.fixture
@@ -226,3 +229,17 @@ def test_bad_input_quick_where_there_is_none(tmp_path):
     path.write_text('name = "plain"\nenvs = ["Hopper-v5"]\nsteps = 20000\n')
     with pytest.raises(InputError, match=r"--quick requires a \[quick\] table"):
         load(path, quick=True)
+
+
+@pytest.mark.parametrize("set_to", ["", "eval_sampled_every = 0", "eval_sampled_every = 2"])
+def test_bad_input_a_claim_about_sampled_actions_that_some_evaluations_do_not_play(folder, set_to):
+    (folder / "qs.toml").write_text(CLAIM.replace(PLAYED, set_to))
+    with pytest.raises(InputError, match=r"expect: one-q:sampled: requires .* set eval_sampled_every = 1 for one-q"):
+        load(folder / "qs.toml")
+    with pytest.raises(InputError, match="set eval_sampled_every = 1 for one-q, not"):
+        load(folder / "qs.toml", settings=["eval_sampled_every=3"])
+
+
+def test_an_algorithm_that_sampled_actions_score_always_plays_them(folder):
+    (folder / "qs.toml").write_text(CLAIM.replace(PLAYED, 'algorithm = "sql"'))
+    assert load(folder / "qs.toml").claim

@@ -12,6 +12,7 @@ from sac_bench.algorithms.sac import SACConfig
 from sac_bench.analysis.verdicts import MIN_SEEDS
 from sac_bench.envs.multigoal import GOALS, MultiGoal
 from sac_bench.errors import InputError
+from sac_bench.spec import run
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec, digest
@@ -135,10 +136,37 @@ def test_id_is_of_what_differs_from_the_defaults():
     # A new option leaves stored results valid. A changed default does not, and requires a new `semantics`.
     identity = RunSpec("sac", SACConfig(tau=0.01, layers=(256, 256)), "HalfCheetah-v5", 0).identity()
     assert identity.pop("backend").startswith("envpool ")
-    assert identity == {"algorithm": "sac", "semantics": 3, "env": "HalfCheetah-v5", "seed": 0, "config": {"tau": 0.01}}
+    expected = {"algorithm": "sac", "semantics": 3, "evaluation": 2, "env": "HalfCheetah-v5", "seed": 0}
+    assert identity == expected | {"config": {"tau": 0.01}}
     assert digest(identity) == "c1ceba69c3c6a578"
     defaults = SACConfig().hyperparameters() | SACConfig().structure()
     assert defaults.items() >= DEFAULTS.items()
+
+
+def test_a_run_whose_evaluations_had_other_rows_is_another_run_and_says_so(monkeypatch):
+    now = RunSpec("sac", tiny(), "Hopper-v5", 0)
+    before = {key: value for key, value in now.as_dict().items() if key != "evaluation"}
+    assert now.differences_from(now.as_dict()) == []
+    assert now.differences_from(before) == ["version 1 of evaluations (now 2)"]
+    monkeypatch.setattr(run, "EVALUATION_VERSION", 3)
+    assert replace(now).id != now.id
+
+
+@pytest.mark.parametrize(("algorithm", "scoring", "other"), [("sac", "mean", "sample"), ("sql", "sample", "mean")])
+def test_the_actions_that_score_a_run_are_played_in_every_evaluation_and_the_others_in_some(algorithm, scoring, other):
+    steps = np.arange(0, 1051, 50)
+
+    def due(policy, every):
+        spec = RunSpec(algorithm, tiny(algorithm, eval_every=100, eval_sampled_every=every), "Hopper-v5", 0)
+        found = spec.evaluated_by(policy, steps, 1050)
+        assert [bool(spec.evaluated_by(policy, int(step), 1050)) for step in steps] == found.tolist()
+        assert spec.evaluated_by(np.array([policy] * len(steps)), steps, 1050).tolist() == found.tolist()
+        return steps[found].tolist()
+
+    assert {tuple(due(scoring, every)) for every in (0, 1, 4)} == {(*range(0, 1001, 100), 1050)}
+    assert due(other, 1) == due(scoring, 1)
+    assert due(other, 4) == [0, 400, 800, 1050]
+    assert due(other, 0) == []
 
 
 def test_an_options_version_is_in_the_ids_of_the_runs_that_use_it_only(monkeypatch):

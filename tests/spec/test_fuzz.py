@@ -26,7 +26,7 @@ from tests.conftest import EXPERIMENT
 
 CASES = os.environ.get("SAC_BENCH_FUZZ")
 FUZZ = settings(
-    max_examples=int(CASES or 50),
+    max_examples=int(CASES or 25),
     derandomize=not CASES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # of a loaded machine

@@ -1,4 +1,4 @@
-"""Compiled against eager, for every structural option that an experiment of ours sets."""
+"""Compiled against eager: some structures, and in a soak every structural option that an experiment of ours sets."""
 
 from __future__ import annotations
 
@@ -79,6 +79,12 @@ def test_cohort_compiled_is_eager(structure):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["td3", "sql"])
+def test_cohort_of_another_algorithm_compiled_is_eager(algorithm):
+    assert_compiled_is_eager([tiny(algorithm), tiny(algorithm, critic_lr=3e-3)], (D, A), updates=10)
+
+
+@pytest.mark.slow
 def test_compiled_training_is_eager_training_and_one_program_serves_every_capacity(tmp_path, monkeypatch):
     """From environments to targets, while the ring wraps and the side ring grows (an episode is cut every 10 steps)."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -136,8 +142,11 @@ def shipped() -> dict[str, RunSpec]:
     return chosen
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in shipped().items()])
-def test_cohort_compiled_is_eager_for_every_option_shipped(spec):
-    env = describe(spec.env)
-    assert_compiled_is_eager([spec.config] * 2, (env.observation_dim, env.action_dim), updates=3)
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_cohort_compiled_is_eager_for_every_option_shipped():
+    for name, spec in shipped().items():
+        print(name)
+        env = describe(spec.env)
+        torch.compiler.reset()
+        assert_compiled_is_eager([spec.config] * 2, (env.observation_dim, env.action_dim), updates=3)

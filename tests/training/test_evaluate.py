@@ -7,10 +7,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
-from sac_bench.envs.pool import describe
+from sac_bench.envs.pool import Pool, Step, describe
 from sac_bench.spec.run import RunSpec
-from sac_bench.training.evaluate import evaluate, random_episodes
+from sac_bench.training.evaluate import POLICIES, evaluate, random_episodes
 from sac_bench.training.trainer import Trainer
 from tests.answers.probes import register
 from tests.conftest import tiny
@@ -20,8 +21,8 @@ def trainer(env, seeds=(0, 1), **overrides):
     return Trainer([RunSpec("sac", tiny(**overrides), env, seed) for seed in seeds], 400, compiled=False)
 
 
-def evaluated(trained, steps=0, seeds=(0, 1), episodes=3):
-    return evaluate(trained.cohort, trained.env, list(seeds), steps, episodes, threads=1, compiled=False)
+def evaluated(trained, steps=0, seeds=(0, 1), episodes=3, **more):
+    return evaluate(trained.cohort, trained.env, list(seeds), steps, episodes, threads=1, compiled=False, **more)
 
 
 def test_evaluation_is_a_function_of_policy_seed_and_steps():
@@ -39,6 +40,51 @@ def test_evaluation_counts_whole_episodes_once():
     inverted = evaluated(trainer("InvertedPendulum-v5"))
     np.testing.assert_allclose(inverted.returns, inverted.lengths - 1, atol=1)
     assert inverted.lengths.std() > 0
+
+
+@pytest.mark.parametrize("env", ["Hopper-v5", "gymnasium:Hopper-v5"])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_episodes_are_as_where_all_environments_are_stepped_until_the_last_has_finished(env, seeds, monkeypatch):
+    trained, width = trainer(env, seeds, gamma=0.9), len(seeds)
+    found = evaluated(trained, seeds=seeds)
+    monkeypatch.setattr(Pool, "play", lambda pool, action, running: masked(pool.step(action), running))
+    expected = evaluated(trained, seeds=seeds)
+    assert found.returns.shape == (width, 2, 3)
+    assert found.lengths.min() < found.lengths.max()
+    np.testing.assert_array_equal(found.returns, expected.returns)
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    for name, values in expected.bias.items():
+        assert torch.equal(found.bias[name], values)
+        assert values.isfinite().all()
+
+
+def masked(step, running):
+    """Rows of running environments, zeros in the others, as `Pool.play` returns them."""
+    return Step(*(np.where(running.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0).astype(rows.dtype) for rows in step))
+
+
+def test_a_finished_environment_is_not_stepped_again(recorded):
+    trained = trainer("Hopper-v5")
+    found = evaluated(trained)
+    (pool,) = recorded[1]
+    assert [running.sum() for running in pool.running] == [
+        (found.lengths > t).sum() for t in range(found.lengths.max())
+    ]
+
+
+@pytest.mark.parametrize(("algorithm", "policy"), [("sac", "mean"), ("sac", "sample"), ("td3", "mean")])
+def test_a_policys_episodes_do_not_depend_on_whether_the_other_is_played(algorithm, policy, recorded):
+    trained = Trainer(
+        [RunSpec(algorithm, tiny(algorithm, gamma=0.9), "Hopper-v5", s) for s in (0, 1)], 400, compiled=False
+    )
+    both, one = evaluated(trained), evaluated(trained, policies=[policy])
+    assert (both.policies, one.policies) == (POLICIES, (policy,))
+    np.testing.assert_array_equal(one.returns[:, 0], both.returns[:, POLICIES.index(policy)])
+    np.testing.assert_array_equal(one.lengths[:, 0], both.lengths[:, POLICIES.index(policy)])
+    assert recorded[1][1].running[0].sum() == 2 * 3
+    measured = trained.cohort.learner.value.policy == policy
+    for name, values in both.bias.items():
+        assert torch.equal(one.bias[name], values) if measured else one.bias[name].isnan().all()
 
 
 def test_evaluation_of_a_member_does_not_depend_on_its_cohort():

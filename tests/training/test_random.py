@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -27,7 +27,6 @@ def draws_of(seeds, shapes, step=3, dtype=torch.float32):
     return Draws(shapes, dtype).at(torch.tensor(seeds), torch.tensor(step))
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=6), st.integers(0, 2**40))
 def test_threefry_draws_do_not_depend_on_neighbours(seeds, step):
     together = draws_of(seeds, {"a": (3, 5), "b": (7,)}, step)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sac_bench.envs.pool import Step
@@ -67,7 +67,6 @@ def expected(history, k, row, n_step):
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 60),
     st.sampled_from([8, 20, 200]),
@@ -95,7 +94,6 @@ def test_samples_are_the_transitions_that_were_added(rows, capacity, seed, ends,
                 np.testing.assert_array_equal(batch["next_observation"][m, b], final)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 50), st.sampled_from([8, 24, 200]), st.integers(1, 17))
 def test_saved_rows_restore_the_same_samples(rows, capacity, chunk):
     stream, original = Stream(3, 0.2), Replay(M, N, D, A, capacity)

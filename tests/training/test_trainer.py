@@ -35,11 +35,11 @@ def specs(env="Hopper-v5", seeds=(0, 1), algorithm="sac", **overrides):
 @pytest.mark.thorough
 @pytest.mark.parametrize(("num_envs", "utd"), [(1, 1.0), (4, 1.0), (4, 0.5), (2, 3.0)])
 def test_updates_per_transition_do_not_change_with_the_number_of_environments(num_envs, utd):
-    trained = trainer(specs(num_envs=num_envs, utd=utd, learning_starts=200), 400)
+    trained = trainer(specs(num_envs=num_envs, utd=utd, learning_starts=320), 400)
     run_to(trained, 400)
     assert trained.steps == 400
-    assert trained.progress.updates == 200 * utd
-    assert int(trained.cohort.state["updates"][0]) == 200 * utd
+    assert trained.progress.updates == 80 * utd
+    assert int(trained.cohort.state["updates"][0]) == 80 * utd
     trained.close()
 
 
@@ -104,9 +104,13 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
 @pytest.mark.parametrize(
     ("env", "algorithm", "overrides"),
     [
-        ("Hopper-v5", "sac", {"num_envs": 2, "n_step": 3, "replay_capacity": 300, "normalize_observations": True}),
+        (
+            "Hopper-v5",
+            "sac",
+            {"num_envs": 2, "n_step": 3, "replay_capacity": 300, "normalize_observations": True, "utd": 0.2},
+        ),
         ("Pendulum-v1", "ppo", {"layers": [8], "rollout": 100, "batch_size": 20, "epochs": 2, "pool_episodes": 1}),
-        ("Hopper-v5", "td3", {"noise_correlation": 0.5}),
+        ("Hopper-v5", "td3", {"noise_correlation": 0.5, "utd": 0.2}),
     ],
     ids=["sac", "ppo", "td3"],
 )
@@ -149,7 +153,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("InvertedPendulum-v5", PPO | {"num_envs": 4, "anneal_steps": 500}),
         ("Pendulum-v1", PPO | {"pool_episodes": 1, "eval_every": 150, "rollout": 320}),
         pytest.param("Hopper-v5", {}, marks=pytest.mark.slow),
-        ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True}),
+        ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True, "utd": 1.0}),
         pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.slow),
         # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
         pytest.param("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}, marks=pytest.mark.slow),
@@ -169,7 +173,7 @@ def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
     if "rollout" in overrides:
         runs = [RunSpec("ppo", PPOConfig.model_validate(overrides), env, seed) for seed in (0, 1)]
     else:
-        runs = specs(env, **overrides)
+        runs = specs(env, **{"utd": 0.2} | overrides)
     straight = trainer(runs, 600)
     expected = run_to(straight, 600)
     straight.close()
@@ -201,12 +205,12 @@ def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
 
 @pytest.mark.thorough
 def test_more_steps_continue_a_run_as_if_asked_for_at_once():
-    straight = trainer(specs(), 800)
+    straight = trainer(specs(utd=0.2), 800)
     run_to(straight, 800)
-    first = trainer(specs(), 400)
+    first = trainer(specs(utd=0.2), 400)
     run_to(first, 400)
     tensors, rows, progress = first.checkpoint()
-    longer = trainer(specs(), 800)
+    longer = trainer(specs(utd=0.2), 800)
     longer.restore(tensors, [(0, lambda: rows)], progress)
     run_to(longer, 800)
     for ours, theirs in zip(tree_leaves(longer.cohort.state), tree_leaves(straight.cohort.state), strict=True):
@@ -237,7 +241,9 @@ def test_a_pool_made_anew_truncates_and_bootstraps():
 
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
-    trained = trainer(specs("Pendulum-v1", num_envs=num_envs, normalize_observations=True, utd=4.0), 400)
+    trained = trainer(
+        specs("Pendulum-v1", num_envs=num_envs, normalize_observations=True, utd=4.0, learning_starts=392), 400
+    )
     run_to(trained, 400)
     trained.close()
     seen, kept = trained.replay.slice(0, 400 // num_envs)["observation"].double(), trained.cohort.state["normalizer"]
@@ -249,7 +255,13 @@ def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
 
 
 def test_statistics_of_observations_continue_at_a_warm_start():
-    options = {"normalize_observations": True, "learning_starts": 0, "random_steps": 0, "min_replay": 300}
+    options = {
+        "normalize_observations": True,
+        "learning_starts": 0,
+        "random_steps": 0,
+        "min_replay": 300,
+        "eval_episodes": 1,
+    }
     parent, child = (trainer(specs("Pendulum-v1", seeds=(seed,), **options), 200) for seed in (0, 1))
     run_to(parent, 200)
     child.start(0, parent.cohort.weights(0), None, math.inf)
@@ -264,11 +276,11 @@ def test_statistics_of_observations_continue_at_a_warm_start():
 
 
 def test_restoring_checks_that_the_environment_replayed():
-    first = trainer(specs(), 400)
+    first = trainer(specs(utd=0.1), 400)
     run_to(first, 200)
     tensors, rows, progress = first.checkpoint()
     rows["action"][0, 3] *= -1
-    again = trainer(specs(), 400)
+    again = trainer(specs(utd=0.1), 400)
     with pytest.raises(InputError, match="did not replay"):
         again.restore(tensors, [(0, lambda: rows)], progress)
     first.close()
@@ -320,7 +332,7 @@ MEASURED = (*names(q_bias.METRICS), "gradient_variance_reparameterised", "gradie
 
 @pytest.mark.thorough
 def test_what_is_measured_changes_nothing_of_a_training():
-    watched, alone = trainer(specs(gamma=0.9), 400), trainer(specs(gamma=0.9), 400)
+    watched, alone = (trainer(specs(gamma=0.9, utd=0.2), 400) for _ in range(2))
     alone.cohort.learner = replace(alone.cohort.learner, value=None, diagnosis=None)
     expected, found = run_to(alone, 400), run_to(watched, 400)
     for ours, theirs in zip(found, expected, strict=True):

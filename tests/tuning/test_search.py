@@ -2,12 +2,16 @@
 
 import json
 import re
+from collections import defaultdict
 
 import optuna
 import pytest
 
+from sac_bench.cli.report import report as report_command
+from sac_bench.cli.run import run as run_command
 from sac_bench.errors import InputError
 from sac_bench.execution import gc
+from sac_bench.report import experiment
 from sac_bench.results.load import load_results
 from sac_bench.spec.load import load as load_experiment
 from sac_bench.spec.run import RunSpec
@@ -39,7 +43,8 @@ def by_rate(monkeypatch):
     monkeypatch.setattr(Training, "scores", score)
 
 
-def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate, tmp_path, command):
+def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(list))  # of the held-out runs
     assert carry_out(study_file)
     store, study = Store(tmp_path / "results"), load(study_file)
     trials = known(tmp_path, study_file)
@@ -82,12 +87,11 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert [trial.number for trial in known(tmp_path, study_file)] == [0, 1, 2, 3, 4]
     (folder / "report.md").unlink()
     (folder / "figures" / "history.png").unlink()
-    told = command("report", "tiny-study")
-    assert told.returncode == 0, told.stderr
+    report_command(["tiny-study"], results=store.root)
     assert (folder / "figures" / "history.png").exists()
-    reran = command("run", folder / "best.toml", "--dry-run")
-    assert " 0 new" in reran.stdout, reran.stderr
     assert "5 of 5 trials" in (folder / "report.md").read_text()
+    run_command([folder / "best.toml"], results=store.root, dry_run=True)
+    assert " 0 new" in capsys.readouterr().out
 
 
 class Killed(BaseException):

@@ -280,7 +280,7 @@ def test_shipped_studies_are_valid(path):
 FLOATS = st.tuples(st.floats(1e-6, 0.4), st.floats(0.5, 1), st.booleans())
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(FLOATS, st.integers(1, 5), st.integers(6, 50), st.lists(st.sampled_from([1, 2, 3, 4]), min_size=2, unique=True))
 def test_what_a_space_offers_the_config_takes_and_the_ends_are_offered(tau, low, high, critics):
     space = [
@@ -310,7 +310,7 @@ TABLES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.dictionaries(TEXT, TABLES, max_size=4))
 def test_tables_written_as_toml_are_read_as_they_were(tables):
     assert tomllib.loads(tomli_w.dumps(tables)) == tables
