@@ -135,10 +135,9 @@ class Purse:
             return
         basis = f" ({first.basis.value})" if first.unit == "seconds" else ""
         raise OverBudget(
-            f"--budget {self.budget.text}: the first look takes {first}{basis}, and "
-            f"{in_words(left, self.unit)} {'is' if self.unit == 'seconds' else 'are'} left; raise the budget, or train "
-            "fewer variants or environments (--variant, --env): a budget reduces seeds, never steps. What is trained "
-            "is kept, and a command with a larger budget continues it"
+            f"--budget {self.budget.text}: the first look takes {first} more{basis}, with {in_words(left, self.unit)} "
+            "left; raise the budget, or train fewer variants or environments (--variant, --env): a budget reduces "
+            "seeds, never steps. What is trained is kept, and a command with a larger budget continues it"
         )
 
     def watch(self, left: Estimate) -> None:

@@ -71,13 +71,13 @@ def plan(experiment_file):
 def test_the_first_look_may_take_a_tenth_more_time_than_estimated_but_no_more_transitions():
     purse = Purse(parse_budget("1h"), lambda: 0.0)
     purse.require(Price(1.09 * 3600))
-    with pytest.raises(OverBudget, match=r"takes about 67 min .measured here., and about 60 min is left; raise the"):
+    with pytest.raises(OverBudget, match=r"takes about 67 min more .measured here., with about 60 min left; raise the"):
         purse.require(Price(1.11 * 3600))
     with pytest.raises(OverBudget, match="rough estimate"):
         purse.watch(Estimate(7200.0, Basis.MODEL))
     purse = Purse(parse_budget("1k transitions"))
     purse.require(Price(1000, "transitions"))
-    with pytest.raises(OverBudget, match="takes 1,001 transitions, and 1,000 transitions are left"):
+    with pytest.raises(OverBudget, match="takes 1,001 transitions more, with 1,000 transitions left"):
         purse.require(Price(1001, "transitions"))
     purse.watch(Estimate(1e9, Basis.MEASURED))  # time does not count
     Purse().watch(Estimate(1e9, Basis.MEASURED))

@@ -116,7 +116,7 @@ def test_a_repeated_command_has_its_whole_budget_again(unlimited, ranged, plans,
 
 def test_a_first_look_of_too_many_transitions_is_refused_before_it_begins(ranged, plans, clock, tmp_path):  # noqa: F811
     store = Store(tmp_path / "results")
-    with pytest.raises(OverBudget, match="the first look takes 8,000 transitions, and 7,999 transitions are left"):
+    with pytest.raises(OverBudget, match="the first look takes 8,000 transitions more, with 7,999 transitions left"):
         within(ranged, store, "7999 transitions", clock)
     assert plans == []
     assert store.run_ids() == []
