@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sac_bench.analysis.claims import comparisons
-from sac_bench.analysis.differences import TOGETHER, Cell, judged
+from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, judged
 from sac_bench.analysis.scores import scores
-from sac_bench.analysis.verdicts import Verdict
+from sac_bench.analysis.verdicts import UNTESTED, Verdict
+from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.claim import Claim
@@ -38,17 +39,21 @@ class Compared:
 
 
 def compared(results: Results) -> list[Compared]:
-    """Return the comparisons of an experiment in the order of its table."""
-    manifest = results.manifest
+    """Return the comparisons of an experiment in the order of its table; without verdicts if devices are mixed."""
+    manifest, comparable = results.manifest, are_comparable(results)
     if manifest.claim:
         claim = Claim.from_plain(manifest.claim.model_dump(), manifest.variants)
         return [
-            Compared(_label(one.expected, one.env, manifest.envs), one.verdict, dict.fromkeys(one.cells, 1))
+            Compared(
+                _label(one.expected, one.env, manifest.envs),
+                one.verdict if comparable else UNTESTED,
+                dict.fromkeys(one.cells, 1),
+            )
             for one in comparisons(claim, results)
         ]
     return [
         Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest.reference, 1))
-        for one in judged(scores(results), manifest)
+        for one in judged(scores(results), manifest, "" if comparable else MIXED)
     ]
 
 
