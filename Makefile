@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Options of run targets: make ablation-humanoid SEEDS=5 STEPS=1000000 DEVICE=cuda WORKERS=4 ARGS=--keep-replay
+# Options of run targets: make ablation-humanoid SEEDS=5..30 BUDGET=24h STEPS=1000000 DEVICE=cuda WORKERS=4 ARGS=--keep-replay
 OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BUDGET),--budget '$(BUDGET)') $(ARGS)
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick retuned \
 	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
@@ -15,7 +15,8 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 help:
 	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
-	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS="
+	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS= and BUDGET=;"
+	@echo "                           SEEDS=5..30 BUDGET=8h: up to 30 seeds where undecided, as far as 8 hours allow"
 	@echo "make retuned               the main arms of make ablation, each with learning rates of its choice: about an hour"
 	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"

@@ -63,7 +63,7 @@ def status(
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
 ) -> None:
-    """Print the state of an experiment's runs."""
+    """Print the state of an experiment's runs and, with a range of seeds, of its comparisons."""
     with user_errors():
         import_modules(import_)
         import pandas as pd
@@ -74,7 +74,7 @@ def status(
 
         if (Path(name) / FILE).exists():  # a result's folder
             results, name = Path(name).parent, Path(name).name
-        title, runs, superseded = _runs_of(name, results)
+        title, runs, notes = _runs_of(name, results)
         store, recorded = Store(results), 0
         states: dict[tuple[str, str], list[_State]] = {}
         for run in runs:
@@ -97,8 +97,8 @@ def status(
                 f"{recorded} of {len(every)} runs are not in {results / 'runs'}; "
                 f"their status is that of {results / name / 'runs.csv'}"
             )
-        if superseded:
-            say(superseded)
+        for note in notes:
+            say(note)
 
 
 def _counts(states: list[_State]) -> str:
@@ -112,22 +112,29 @@ def _title(name: str, seed_range: object) -> str:
     return f"{name}: seeds {seed_range}" if seed_range else name
 
 
-def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], str]:
-    """Return an experiment's title, runs and what is superseded: as last run, or from its file if it never was."""
+def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], list[str]]:
+    """Return an experiment's title and runs, as last run, or from its file if it never was.
+
+    Then come lines on what is superseded and, with a range of seeds, on where its comparisons stand.
+    """
     from sac_bench.results.manifest import FILE
     from sac_bench.spec.includes import find
     from sac_bench.spec.load import load
 
     if (results / name / FILE).exists():
+        from sac_bench.analysis.waves import compared
         from sac_bench.results.load import load_results
         from sac_bench.results.versions import superseded
 
         loaded = load_results(name, results)
         columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps", "exploded"]]
         title = _title(name, loaded.manifest.seed_range)
-        return title, [_Run(*row) for row in columns.itertuples(index=False, name=None)], superseded(loaded.manifest)
+        notes = [note] if (note := superseded(loaded.manifest)) else []
+        if loaded.manifest.seed_range:
+            notes += [f"{one.label}: {one.in_words()}" for one in compared(loaded)]
+        return title, [_Run(*row) for row in columns.itertuples(index=False, name=None)], notes
     known = [path.parent.name for path in results.glob(f"*/{FILE}")]
     file = load(find(name, results, known))
     experiment = file.selection() or file
     title = _title(experiment.name, experiment.seed_range)
-    return title, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], ""
+    return title, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sac_bench.cli.common import counted
-from sac_bench.execution.calibration import Calibration, Estimate, weakest
+from sac_bench.execution.budget import Budget, Cost, fitting
+from sac_bench.execution.calibration import Calibration
 from sac_bench.execution.cost import duration, member_bytes, result_bytes, size
 from sac_bench.execution.plan import CohortPlan, Plan
-from sac_bench.execution.schedule import makespan
 from sac_bench.execution.train import Workers
 
 COLUMNS = 80
@@ -22,7 +23,7 @@ def total(plan: Plan, calibration: Calibration, workers: Workers) -> str:
     """Return one line with the number of runs and cohorts to train, and the time."""
     if not plan.cohorts:
         return "total: nothing to train"
-    time = total_time(plan, calibration, workers.count)
+    time = calibration.total(plan.cohorts, workers.count)
     runs = sum(len(cohort.runs) for cohort in plan.cohorts)
     return (
         f"total: {counted(runs, 'run')} in {counted(len(plan.cohorts), 'cohort')} on "
@@ -44,13 +45,6 @@ def standings(plan: Plan) -> list[str]:
     if plan.waiting:
         words.append(f"{len(plan.waiting)} after the runs that they start from (not in the total)")
     return words
-
-
-def total_time(plan: Plan, calibration: Calibration, workers: int) -> Estimate:
-    """Return how long a plan takes on so many workers."""
-    estimates = [calibration.estimate(cohort) for cohort in plan.cohorts]
-    seconds = makespan([one.seconds for one in estimates], workers)
-    return Estimate(seconds, weakest([one.basis for one in estimates]))
 
 
 def shapes(plan: Plan, calibration: Calibration, names: Mapping[str, str]) -> list[str]:
@@ -95,6 +89,28 @@ def _shape(cohorts: Sequence[CohortPlan], calibration: Calibration, names: Mappi
         if len(named := f"{line}: {', '.join(variants[:shown])}{more}") <= COLUMNS:
             return named
     return line
+
+
+def bought(budget: Budget, costs: Iterator[Cost], looks: Sequence[Sequence[int]]) -> str:
+    """Return what a budget buys: whether the first look fits, and how many looks do if nothing is decided.
+
+    costs: of each look, the first one first. looks: the looks of each experiment; empty if options must be chosen
+    first, and the first cost is that of their candidates.
+    """
+    first, where = next(costs), f"--budget {budget.text}"
+    what = "the first look" if looks else "the choice of options"
+    takes = f"{first}, {first.basis.value}" if first.unit == "seconds" else str(first)
+    if first.amount > budget.amount:
+        return (
+            f"{where}: {what} does not fit ({takes}); raise the budget, or train fewer variants or environments: "
+            "a budget reduces seeds, never steps"
+        )
+    if not looks:
+        return f"{where}: {what} fits ({takes}); what follows is not known before"
+    count = fitting((one.amount for one in chain([first], costs)), budget.amount)
+    longest = max(looks, key=len)
+    seeds = f", up to {longest[count - 1]} seeds per variant" if len(set(map(tuple, looks))) == 1 else ""
+    return f"{where}: {what} fits ({takes}); if nothing is decided, {count} of {counted(len(longest), 'look')}{seeds}"
 
 
 def resources(plan: Plan, workers: int, on_disk: Mapping[str, int], keep_replay: bool = False) -> list[str]:

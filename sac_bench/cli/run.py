@@ -30,6 +30,7 @@ from sac_bench.errors import InputError, one_line, redacted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sac_bench.execution.budget import Budget
     from sac_bench.execution.plan import Plan
     from sac_bench.execution.train import Workers
     from sac_bench.report.page import Page
@@ -59,6 +60,10 @@ def run(
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
+    budget: Annotated[
+        Optional[str],
+        typer.Option(metavar="TIME|N transitions", help="90min, 8h, 2d or 5M transitions: more seeds only within it."),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Experiments share equal runs.
@@ -69,6 +74,7 @@ def run(
     with user_errors():
         import_modules(import_)
         from sac_bench.execution import train as training
+        from sac_bench.execution.budget import Purse
         from sac_bench.report import run as running
         from sac_bench.results import tensorboard as events
         from sac_bench.results.collect import runs_of
@@ -100,6 +106,7 @@ def run(
                 for file in files
             )
         )
+        purse = Purse.of(budget, group)
         selection = group.selection()
         folders = [one.name for one in (*group.experiments, *(selection.experiments if selection else ()))]
         if repeated := [n for n, times in Counter(folders).items() if times > 1]:
@@ -115,6 +122,8 @@ def run(
             for one in group.experiments:
                 if one.seed_range:
                     say(_most(one))
+            if purse.budget:
+                say(_bought(trained, store, team, purse.budget, retrain))
             if selection:
                 say("The runs of the comparison follow, with the options that these runs choose.")
             return
@@ -126,7 +135,7 @@ def run(
             trained = experiments
             _print_plan(experiments, plan, store, team, keep_replay, training=True)
 
-        how = running.Training(store, team, console, command, keep_replay, retrain, planned)
+        how = running.Training(store, team, console, command, keep_replay, retrain, planned, purse)
         try:
             group = running.train_and_collect(running.with_choices(group, how), how)
             pages: running.Pages = {}
@@ -142,6 +151,8 @@ def run(
 
                 others = [other for other in running.reported(store.root) if other not in pages]
                 say(running.index(store.root, pages | write_reports(store.root, others)))
+            for line in running.outlook(group, how):
+                say(line)
             if tensorboard:
                 for one in group.experiments:
                     say(f"events: {events.write_events(store.experiment(one.name))}")
@@ -194,6 +205,17 @@ def _most(experiment: Experiment) -> str:
         f"{experiment.name}: {first} seeds per variant now{of_reference(first)}; at most {last}{of_reference(last)}, "
         f"{sum(experiment.at_look(last).values()):,} runs"
     )
+
+
+def _bought(experiments: ExperimentGroup, store: Store, workers: Workers, budget: Budget, retrain: bool) -> str:
+    """Return what a budget buys of experiments, or of the candidates of [choose]."""
+    from sac_bench.cli.plan import bought
+    from sac_bench.execution.train import cost_of, costs_of_looks
+
+    looks = [one.seed_range.looks for one in experiments.experiments if one.seed_range]
+    if looks:
+        return bought(budget, costs_of_looks(experiments, store, workers, budget.unit, retrain), looks)
+    return bought(budget, iter([cost_of(experiments, store, workers, budget.unit, retrain)]), ())
 
 
 def _print_plan(

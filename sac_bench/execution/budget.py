@@ -1,68 +1,68 @@
-"""A budget of time or transitions: how users write it, and what fits into it.
+"""A budget of time or transitions: how users write it, how much of it is left, and what fits into it.
 
-A budget buys waves of training, in their order. A wave is trained as a whole or not at all, so that what is decided by
-its results does not depend on the speed of the machine within it.
+A budget buys further looks of undecided comparisons. A look is trained as a whole or not at all, so that what its
+results decide does not depend on the speed of the machine within it. A budget never changes the steps of a run.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 from sac_bench.errors import InputError, one_line
-from sac_bench.execution.schedule import makespan
+from sac_bench.execution.calibration import Basis, Calibration, Estimate, weakest
+from sac_bench.execution.cost import duration
+from sac_bench.execution.plan import CohortPlan, Plan
+from sac_bench.spec.experiment import ExperimentGroup, Need, Plannable
+from sac_bench.spec.run import RunSpec
 
 SYNTAX = (
     "must be a positive number with a unit: 90min, 8h or 2d for time, 500k transitions or 5M transitions for "
     "transitions of training"
 )
+TOLERANCE = 1.1
+"""A first look is stopped or refused only if it is expected to take this many times the time that is left."""
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(min|h|d)|(k|M)?\s*transitions)", re.ASCII)
 _SECONDS = {"min": 60.0, "h": 3600.0, "d": 86_400.0}
 _MULTIPLES = {None: 1, "k": 10**3, "M": 10**6}
+Unit = Literal["seconds", "transitions"]
+
+
+class OverBudget(InputError):
+    """The first look does not fit into the budget, so there would be no verdict."""
 
 
 @dataclass(frozen=True)
 class Budget:
     """The most seconds on the clock, or the most transitions of all runs together (without evaluations)."""
 
+    text: str
+    """As it was written."""
     amount: float
-    unit: Literal["seconds", "transitions"]
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """What one cohort costs: seconds on one worker (calibrated), and transitions of its runs together."""
-
-    seconds: float
-    transitions: int
-
-
-@dataclass(frozen=True)
-class Wave:
-    """Cohorts that are trained together, the longest first, and what they decide."""
-
-    name: str
-    cohorts: tuple[Cohort, ...]
+    unit: Unit
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a wave takes of a budget, in the budget's unit."""
+    """What a plan takes: seconds on the clock, and what this estimate rests on; or transitions, which are exact."""
 
-    name: str
     amount: float
+    unit: Unit = "seconds"
+    basis: Basis = Basis.MEASURED
+
+    def __str__(self) -> str:
+        return in_words(self.amount, self.unit)
 
 
-@dataclass(frozen=True)
-class Purchase:
-    """What a budget buys: the waves that fit, what is left after them, and the cost of the waves that do not fit."""
-
-    fitting: tuple[Cost, ...]
-    left: float
-    missing: tuple[Cost, ...]
+def in_words(amount: float, unit: Unit) -> str:
+    """Return "about 3.1 h" or "60,000 transitions"."""
+    return f"about {duration(amount)}" if unit == "seconds" else f"{amount:,.0f} transitions"
 
 
 def parse_budget(text: str) -> Budget:
@@ -75,33 +75,122 @@ def parse_budget(text: str) -> Budget:
         raise InputError(f"--budget {one_line(text, 60)}: {SYNTAX}")
     number, time, multiple = match.groups()
     if time:
-        return Budget(float(number) * _SECONDS[time], "seconds")
+        return Budget(text.strip(), float(number) * _SECONDS[time], "seconds")
     transitions = float(number) * _MULTIPLES[multiple]
     if transitions != int(transitions):
         raise InputError(f"--budget {one_line(text, 60)}: transitions must be a whole number")
-    return Budget(int(transitions), "transitions")
+    return Budget(text.strip(), int(transitions), "transitions")
 
 
-def cost(wave: Wave, budget: Budget, workers: int) -> Cost:
-    """Return what a wave takes of a budget on so many workers: seconds on the clock, or transitions."""
-    if budget.unit == "transitions":
-        return Cost(wave.name, sum(cohort.transitions for cohort in wave.cohorts))
-    seconds = sorted((cohort.seconds for cohort in wave.cohorts), reverse=True)
-    return Cost(wave.name, makespan(seconds, workers))
+@dataclass
+class Purse:
+    """A budget, if there is one, and how much of it a command has used since it began."""
+
+    budget: Budget | None = None
+    clock: Callable[[], float] = time.monotonic
+    transitions: int = 0
+    """Of the plans that were carried out."""
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.clock()
+
+    @staticmethod
+    def of(text: str | None, experiments: ExperimentGroup) -> Purse:
+        """Return the purse for a budget as written, or one without a budget.
+
+        Raises InputError for another text, and for a budget with fixed seeds.
+        """
+        if text is None:
+            return Purse()
+        purse = Purse(parse_budget(text))
+        if fixed := next((one for one in experiments.experiments if one.seed_range is None), None):
+            raise InputError(
+                f"--budget {text}: {fixed.name} has fixed seeds, and a budget chooses how many there are; give a "
+                "range (--seeds 5..30)"
+            )
+        return purse
+
+    @property
+    def unit(self) -> Unit:
+        """The unit of costs."""
+        return self.budget.unit if self.budget else "seconds"
+
+    def left(self) -> float:
+        """Return what is left, in the budget's unit; infinity without a budget."""
+        if self.budget is None:
+            return math.inf
+        used = self.clock() - self.began if self.budget.unit == "seconds" else self.transitions
+        return max(0.0, self.budget.amount - used)
+
+    def pay(self, plan: Plan) -> None:
+        """Note that a plan was carried out."""
+        self.transitions += sum(cohort.transitions for cohort in plan.cohorts)
+
+    def require(self, first: Cost) -> None:
+        """Raise OverBudget if what the first look still takes does not fit; an estimated time may be a tenth more."""
+        left = self.left()
+        tolerance = TOLERANCE if first.unit == "seconds" else 1.0
+        if self.budget is None or first.amount <= tolerance * left:
+            return
+        basis = f" ({first.basis.value})" if first.unit == "seconds" else ""
+        raise OverBudget(
+            f"--budget {self.budget.text}: the first look takes {first}{basis}, and "
+            f"{in_words(left, self.unit)} {'is' if self.unit == 'seconds' else 'are'} left; raise the budget, or train "
+            "fewer variants or environments (--variant, --env): a budget reduces seeds, never steps. What is trained "
+            "is kept, and a command with a larger budget continues it"
+        )
+
+    def watch(self, left: Estimate) -> None:
+        """Raise OverBudget if the first look, which is being trained, ends too late by measured rates."""
+        if self.unit == "seconds":
+            self.require(Cost(left.seconds, "seconds", left.basis))
 
 
-def buy(budget: Budget, waves: Sequence[Wave], workers: int, spent: float = 0.0) -> Purchase:
-    """Return which waves fit into what is left of a budget, in order, up to the first that does not.
+def cost(plan: Plan, requested: Plannable, unit: Unit, calibration: Calibration, workers: int) -> Cost:
+    """Return what a plan takes on so many workers: seconds on the clock, or transitions.
 
-    A later wave is not taken in place of an earlier one, even if it is cheaper, since it may depend on the earlier one.
-    spent: seconds or transitions that are used up, in the budget's unit.
+    Runs that wait for the start of a warm start count, too, after the others.
     """
-    left = max(0.0, budget.amount - spent)
-    costs = [cost(wave, budget, workers) for wave in waves]
-    fitting: list[Cost] = []
-    for one in costs:
-        if one.amount > left:
-            break
-        fitting.append(one)
-        left -= one.amount
-    return Purchase(tuple(fitting), left, tuple(costs[len(fitting) :]))
+    stages = [plan.cohorts, _later(plan, requested)]
+    if unit == "transitions":
+        return Cost(sum(cohort.transitions for stage in stages for cohort in stage), unit)
+    times = [calibration.total(stage, workers) for stage in stages]
+    return Cost(sum(one.seconds for one in times), unit, weakest([one.basis for one in times]))
+
+
+def _later(plan: Plan, requested: Plannable) -> list[CohortPlan]:
+    """Return the runs of a later plan, those of one structure and length as one cohort."""
+    steps: dict[str, int] = {}
+    for variant, spec in requested.runs() if plan.waiting else ():
+        steps[spec.id] = max(variant.steps[spec.env], steps.get(spec.id, 0))
+    alike: dict[tuple[str, int], list[RunSpec]] = defaultdict(list)
+    for spec in plan.waiting:
+        alike[spec.structure(), steps[spec.id]].append(spec)
+    return [CohortPlan("", tuple(specs), most) for (_, most), specs in alike.items()]
+
+
+def affordable(needs: Sequence[Need], cost: Callable[[Sequence[Need]], float], left: float) -> list[Need]:
+    """Return the comparisons that get their next look: all if they fit together, else the first ones that do.
+
+    Comparisons at an earlier look come first, then they are taken in order, up to the first that does not fit. A later
+    one is not taken in its place, even if it is cheaper. `cost` is that of some comparisons together, which may share
+    runs.
+    """
+    ordered = sorted(needs, key=lambda need: need.look)
+    if math.isinf(left) or not ordered or cost(ordered) <= left:
+        return ordered
+    starts = (ordered[:count] for count in range(1, len(ordered)))
+    return max(takewhile(lambda start: cost(start) <= left, starts), key=len, default=[])
+
+
+def fitting(costs: Iterable[float], left: float) -> int:
+    """Return how many waves of training fit one after another."""
+    total = 0.0
+
+    def fits(amount: float) -> bool:
+        nonlocal total
+        total += amount
+        return total <= left
+
+    return sum(1 for _ in takewhile(fits, costs))

@@ -22,6 +22,7 @@ from sac_bench.execution.cost import START_SECONDS, training_seconds
 from sac_bench.execution.machine import cannot_compile
 from sac_bench.execution.plan import CohortPlan
 from sac_bench.execution.provenance import device_name
+from sac_bench.execution.schedule import makespan
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 
@@ -138,6 +139,12 @@ class Calibration:
         """
         training = self.training(cohort)
         return replace(training, seconds=START_SECONDS + training.seconds)
+
+    def total(self, cohorts: Sequence[CohortPlan], workers: int) -> Estimate:
+        """Return when the last cohort ends if each free worker takes the longest one that waits."""
+        estimates = [self.estimate(cohort) for cohort in cohorts]
+        seconds = makespan(sorted((one.seconds for one in estimates), reverse=True), workers)
+        return Estimate(seconds, weakest([one.basis for one in estimates]))
 
     def training(self, cohort: CohortPlan) -> Estimate:
         """Return the time to train a cohort by the model, times the measured ratio.

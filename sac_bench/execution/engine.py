@@ -12,16 +12,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import one_line
-from sac_bench.execution.calibration import Calibration, Machine, measurements
+from sac_bench.execution.budget import OverBudget
+from sac_bench.execution.calibration import Calibration, Estimate, Machine, measurements
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
-from sac_bench.execution.progress import Display
+from sac_bench.execution.progress import Display, time_left
 from sac_bench.execution.work import Work
 from sac_bench.store import locks
 from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
@@ -30,6 +31,8 @@ from sac_bench.store.store import Store
 KILL_SECONDS = 5.0
 """Time that a guardian has to kill its worker before it is killed itself."""
 RESTARTS = 2
+Projected = Callable[[Estimate], None]
+"""What is done with the time until all cohorts end, once every running cohort has a measured rate."""
 NO_RESTART = 2
 """Exit code of a worker when a restart would not help. A copy: execution/worker.py takes long to import."""
 
@@ -39,17 +42,27 @@ class Engine:
 
     A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
-    raises the same exception twice at one segment is not restarted again.
+    raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
+    raise OverBudget to stop the training.
     """
 
     def __init__(
-        self, plan: Plan, store: Store, *, device: str, workers: int, imports: Sequence[str] = (), display: Display
+        self,
+        plan: Plan,
+        store: Store,
+        *,
+        device: str,
+        workers: int,
+        imports: Sequence[str] = (),
+        display: Display,
+        projected: Projected = lambda _: None,
     ) -> None:
         self._waiting = list(plan.cohorts)
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
         self._waiting_reported = False
+        self._projected: Projected | None = projected
         self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
         self._store, self._device, self._workers = store, device, workers
         self._imports, self._display = imports, display
@@ -58,14 +71,18 @@ class Engine:
         self._calibration = Calibration(self._measured.values())
 
     def run(self) -> None:
-        """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once."""
+        """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
+
+        Raises OverBudget if `projected` does, after the workers have saved.
+        """
         try:
             while self._waiting or self._active:
                 self._start_workers()
                 self._display.show(self._active, self._waiting, self._calibration)
+                self._project()
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=1.0))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OverBudget):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 self._display.say("stopping; press Ctrl-C again to stop at once")
             for work in self._active:
@@ -84,6 +101,14 @@ class Engine:
                 _end_group(work.process)
             with contextlib.suppress(OSError):
                 self._display.close()
+
+    def _project(self) -> None:
+        """Pass on the time left, once every running cohort has a measured rate."""
+        if self._projected is None or not self._active or not all(work.measured for work in self._active):
+            return
+        projected, self._projected = self._projected, None
+        if left := time_left(self._active, self._waiting, self._workers, self._calibration):
+            projected(left)
 
     def _start_workers(self) -> None:
         """Start waiting cohorts while there are free workers; drop those that other processes have finished."""

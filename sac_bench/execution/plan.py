@@ -78,6 +78,11 @@ class CohortPlan:
         return cost(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
+    def transitions(self) -> int:
+        """Transitions of all its runs together, without evaluations."""
+        return (self.steps - self.done) * len(self.runs)
+
+    @property
     def memory_bytes(self) -> float:
         """Peak memory of its process, the replay filled."""
         return cohort_bytes(len(self.runs), self.runs[0], self.steps, self.device)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
-from sac_bench.execution.engine import Engine
+from sac_bench.execution.budget import Cost, Purse, Unit, affordable, cost
+from sac_bench.execution.calibration import Basis, Calibration, Machine, measurements
+from sac_bench.execution.engine import Engine, Projected
 from sac_bench.execution.machine import available_memory, cores, resolve_device
 from sac_bench.execution.plan import Plan
 from sac_bench.execution.progress import Display
 from sac_bench.execution.warm_start import settle
-from sac_bench.spec.experiment import ExperimentGroup
+from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.toml import located
 from sac_bench.store.store import Store
 
@@ -70,34 +72,93 @@ def train(
     keep_replay: bool = False,
     retrain: bool = False,
     planned: Planned = lambda *_: None,
-    grow: Callable[[ExperimentGroup], ExperimentGroup | None] = lambda _: None,
+    needs: Callable[[ExperimentGroup], Sequence[Need]] = lambda _: (),
+    purse: Purse | None = None,
 ) -> ExperimentGroup:
     """Train the runs that experiments lack; runs that start from others' weights follow in later plans.
 
-    `planned` is called once each plan is written, before its training starts. `grow` is called when all runs have ended
-    or failed; it returns the experiments with the runs to train next, or None. No run is tried twice. Return the
-    experiments as they were trained last. Raises InputError for what cannot be done, before anything is written.
+    `planned` is called once each plan is written, before its training starts. `needs` is called when all runs have
+    ended or failed; it returns what comparisons need for their next looks. Those that fit into the purse are trained,
+    until none is left that does. No run is tried twice. Return the experiments as they were trained last. Raises
+    InputError for what cannot be done, before anything is written, and OverBudget if the first look does not fit.
     """
-    tried: list[str] = []
+    purse, tried, is_first = purse or Purse(), list[str](), True
+
+    def amount(some: Sequence[Need]) -> float:
+        return cost_of(experiments.with_needs(some), store, workers, purse.unit, retrain, tried).amount
+
     if not store.root.exists():
         plan(experiments, store, workers, retrain)
     with store.planner() as planner:
         while True:
             with store.planning():
                 current = plan(experiments, store, workers, retrain, tried)
+                if is_first and purse.budget:
+                    takes = _cost(current, experiments, store, workers, purse.unit)
+                    if takes.basis is Basis.MEASURED:  # otherwise rates are measured first
+                        purse.require(takes)
                 planning.write(current, store, planner, keep_replay)
             planned(experiments, current)
-            carry_out(current, store, workers, console)
+            carry_out(current, store, workers, console, purse.watch if is_first else _ignore)
+            purse.pay(current)
             tried += [spec.id for cohort in current.cohorts for spec in cohort.runs]
             if settle(current.waiting, store):
                 continue
-            if (grown := grow(experiments)) is None:
+            if not (wave := affordable(needs(experiments), amount, purse.left())):
                 return experiments
+            grown, is_first = experiments.with_needs(wave), False
+            for before, after in zip(experiments.experiments, grown.experiments, strict=True):
+                if more := _more_seeds(before, after):
+                    console.print(f"{after.name}: more seeds for {more}", highlight=False)
             experiments = grown
 
 
-def carry_out(plan: Plan, store: Store, workers: Workers, console: Console) -> None:
-    """Train a plan's cohorts in worker processes, with their progress on the console."""
+def cost_of(
+    experiments: ExperimentGroup,
+    store: Store,
+    workers: Workers,
+    unit: Unit,
+    retrain: bool = False,
+    skip: Sequence[str] = (),
+) -> Cost:
+    """Return what it takes to train the runs that experiments lack, but those with ids in `skip`. Writes nothing."""
+    return _cost(plan(experiments, store, workers, retrain, skip), experiments, store, workers, unit)
+
+
+def costs_of_looks(
+    experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit, retrain: bool = False
+) -> Iterator[Cost]:
+    """Yield what each look takes if nothing is decided before."""
+    seen: list[str] = []
+    for at_look in experiments.at_looks():
+        yield cost_of(at_look, store, workers, unit, retrain, seen)
+        seen = [spec.id for _, spec in at_look.runs()]
+
+
+def _cost(plan: Plan, experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit) -> Cost:
+    envs = {cohort.runs[0].env for cohort in plan.cohorts} | {spec.env for spec in plan.waiting}
+    known = measurements(store, envs, Machine.here(workers.device)) if envs else {}
+    return cost(plan, experiments, unit, Calibration(known.values()), workers.count)
+
+
+def _more_seeds(before: Experiment, after: Experiment) -> str:
+    """Return "sac (to 16), one-q (to 8) on Hopper-v5": the seeds that variants have next; "" if no more."""
+    of_env: dict[str, list[str]] = {}
+    for (env, variant), seeds in after.allotment.items():
+        if seeds > before.allotment[env, variant]:
+            of_env.setdefault(env, []).append(f"{variant} (to {seeds})")
+    return "; ".join(f"{', '.join(variants)} on {env}" for env, variants in of_env.items())
+
+
+def _ignore(_: object) -> None:
+    """Do nothing."""
+
+
+def carry_out(plan: Plan, store: Store, workers: Workers, console: Console, projected: Projected = _ignore) -> None:
+    """Train a plan's cohorts in worker processes, with their progress on the console.
+
+    `projected` is called as in Engine.
+    """
     if plan.cohorts:
         Engine(
             plan,
@@ -106,4 +167,5 @@ def carry_out(plan: Plan, store: Store, workers: Workers, console: Console) -> N
             workers=workers.count,
             imports=workers.imports,
             display=Display(console, workers.count),
+            projected=projected,
         ).run()

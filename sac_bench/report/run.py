@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from sac_bench.analysis.choice import choose
-from sac_bench.analysis.waves import next_seeds
+from sac_bench.analysis.waves import needs, needs_to_decide
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
+from sac_bench.execution.budget import Cost, Purse
 from sac_bench.execution.plan import Plan
-from sac_bench.execution.train import Planned, Workers, train
+from sac_bench.execution.train import Planned, Workers, cost_of, train
 from sac_bench.report.experiment import write_report as write_experiment_report
 from sac_bench.report.index import write_index
 from sac_bench.report.page import Page
 from sac_bench.results.collect import collect, gather, list_runs
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
-from sac_bench.spec.experiment import Allotment, Experiment, ExperimentGroup
+from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.includes import find
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
@@ -40,6 +41,7 @@ class Training:
     keep_replay: bool = False
     retrain: bool = False
     planned: Planned = lambda *_: None
+    purse: Purse = field(default_factory=Purse)
 
 
 def run(
@@ -57,14 +59,15 @@ def run(
     keep_replay: bool = False,
     retrain: bool = False,
     mix_devices: bool = False,
+    budget: str | None = None,
     results: str | Path = "results",
 ) -> Results:
     """Run an experiment as `sac-bench run` does, with progress on the terminal or in the notebook; return its results.
 
     `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options --seeds
-    (5 or "5..30"), --steps, --env, --variant, --set and so on. Runs that the results folder contains already are
-    reused. For user-defined environments and algorithms use the command line, whose --import loads them in the workers,
-    too. Raises InputError for what cannot be done.
+    (5 or "5..30"), --steps, --env, --variant, --set, --budget ("8h") and so on. Runs that the results folder
+    contains already are reused. For user-defined environments and algorithms use the command line, whose --import loads
+    them in the workers, too. Raises InputError for what cannot be done.
     """
     changes = {
         "seeds": seeds,
@@ -77,17 +80,20 @@ def run(
         "mix_devices": mix_devices,
     }
     loaded = load(find(experiment), **changes)  # type: ignore[arg-type]
-    arguments = "".join(f", {key}={value!r}" for key, value in changes.items() if value)
+    arguments = "".join(f", {key}={value!r}" for key, value in (changes | {"budget": budget}).items() if value)
     command = f"sac_bench.run({str(experiment)!r}{arguments})"
     store = Store(results)
     store.check_layout()
     store.check_writable(loaded.name)
     group = ExperimentGroup((loaded,))
+    purse = Purse.of(budget, group)
     team = Workers.on(device, workers, len({spec.id for _, spec in (group.selection() or group).runs()}))
     console = Console(markup=False, emoji=False)
-    training = Training(store, team, console, command, keep_replay, retrain)
+    training = Training(store, team, console, command, keep_replay, retrain, purse=purse)
     group = train_and_collect(with_choices(group, training), training)
     report_one(group.experiments[0], store, console, command)
+    for line in outlook(group, training):
+        console.print(line, highlight=False, soft_wrap=True)
     return load_results(loaded.name, store.root)
 
 
@@ -142,30 +148,50 @@ def train_and_collect(experiments: ExperimentGroup, training: Training) -> Exper
         keep_replay=training.keep_replay,
         retrain=training.retrain,
         planned=listed,
-        grow=lambda trained: _at_next_look(trained, training),
+        needs=lambda trained: _needs(trained, training),
+        purse=training.purse,
     )
 
 
-def _at_next_look(experiments: ExperimentGroup, training: Training) -> ExperimentGroup | None:
-    """Return the experiments with the seeds that their results ask for; None if none asks for more."""
-    raised = []
+def _needs(experiments: ExperimentGroup, training: Training) -> list[Need]:
+    """Return what the comparisons of experiments with a range of seeds need for their next looks, in order."""
+    found = []
     for one in experiments.experiments:
         if one.seed_range:
             _measure_random_policies(one, training.store, training.console)
-            if more := next_seeds(gather(training.store, one)):
-                training.console.print(f"{one.name}: more seeds for {_in_words(more)}", highlight=False)
-                one = one.with_seeds(more)
-        raised.append(one)
-    grown = ExperimentGroup(tuple(raised))
-    return None if grown == experiments else grown
+            found += needs(gather(training.store, one))
+    return found
 
 
-def _in_words(more: Allotment) -> str:
-    """Return "sac (to 16), one-q (to 8) on Hopper-v5": the seeds that variants have next."""
-    of_env: dict[str, list[str]] = {}
-    for (env, variant), seeds in more.items():
-        of_env.setdefault(env, []).append(f"{variant} (to {seeds})")
-    return "; ".join(f"{', '.join(variants)} on {env}" for env, variants in of_env.items())
+def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
+    """Return lines on what is undecided once training has ended, and what would decide it; none if seeds are fixed.
+
+    The first ones are comparisons that lack budget for their next look. Then come those that are undecided at the most
+    seeds or stopped. Each cost is that of one comparison by itself.
+    """
+    tried = [spec.id for _, spec in experiments.runs()]
+    lacking, undecided = [], []
+    for one in experiments.experiments:
+        if one.seed_range is None:
+            continue
+        _measure_random_policies(one, training.store, training.console)
+        results = gather(training.store, one)
+        prefix = f"  {one.name}: " if len(experiments.experiments) > 1 else "  "
+
+        def price(need: Need, one: Experiment = one) -> Cost:
+            group = ExperimentGroup((one.up_to(need.look),)).with_needs([need])
+            return cost_of(group, training.store, training.workers, training.purse.unit, skip=tried)
+
+        for need in needs(results) if training.purse.budget else []:
+            seeds = f"{need.had} -> {need.look}" if need.had else f"to {need.look}"
+            lacking.append(f"{prefix}{need.label}: {price(need)} more ({seeds} seeds)")
+        for need in needs_to_decide(results):
+            undecided.append(f"{prefix}{need.label}: needs {need.look} seeds, {price(need)} more")
+    if lacking and training.purse.budget:
+        lacking.insert(0, f"undecided for lack of budget ({training.purse.budget.text}):")
+    if undecided:
+        undecided.insert(0, "undecided; if the observed difference were the true one, 80% power takes:")
+    return [*lacking, *undecided]
 
 
 def report_one(experiment: Experiment, store: Store, console: Console, command: str) -> tuple[Results, Page]:

@@ -23,6 +23,19 @@ Allotment = Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True)
+class Need:
+    """What an undecided comparison of an experiment needs for a later look."""
+
+    experiment: str
+    label: str
+    """The comparison, as users read it."""
+    had: int | None
+    """The seeds per variant at its last look, if there was one."""
+    look: int
+    seeds: Allotment
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A question and the runs that answer it."""
 
@@ -60,6 +73,12 @@ class Experiment:
     def with_range(self, seed_range: SeedRange) -> Experiment:
         """Return the experiment with the seeds of the range's first look."""
         return replace(self, seed_range=seed_range, allotment={}).with_seeds(self.at_look(seed_range.first))
+
+    def up_to(self, look: int) -> Experiment:
+        """Return the experiment with a range that reaches to a look, if it does not yet."""
+        assert self.seed_range is not None, f"{self.name}: its seeds are fixed"
+        last = max(look, self.seed_range.last)
+        return replace(self, seed_range=replace(self.seed_range, last=last))
 
     def at_look(self, look: int) -> dict[tuple[str, str], int]:
         """Return the seeds of all variants if none is decided before a look.
@@ -179,6 +198,34 @@ class ExperimentGroup:
             if longer.steps[env] > variant.steps[env]
             for seed in one.seeds_of(env, variant.name)
             if seed in other.all_seeds_of(env, longer.name)
+        ]
+
+    def with_needs(self, needs: Sequence[Need]) -> ExperimentGroup:
+        """Return the experiments with the seeds that comparisons need; no variant gets fewer than it has."""
+        grown = []
+        for one in self.experiments:
+            more: dict[tuple[str, str], int] = {}
+            for cell, seeds in chain.from_iterable(need.seeds.items() for need in needs if need.experiment == one.name):
+                more[cell] = max(seeds, more.get(cell, one.allotment[cell]))
+            grown.append(one.with_seeds(more) if more else one)
+        return ExperimentGroup(tuple(grown))
+
+    def at_looks(self) -> list[ExperimentGroup]:
+        """Return the experiments at each look if nothing is decided; one with fewer looks stays at its last.
+
+        Raises ValueError unless all have a range of seeds.
+        """
+        looks = [one.seed_range.looks if one.seed_range else () for one in self.experiments]
+        if not all(looks):
+            raise ValueError("an experiment has fixed seeds")
+        return [
+            ExperimentGroup(
+                tuple(
+                    one.with_seeds(one.at_look(own[min(i, len(own) - 1)]))
+                    for one, own in zip(self.experiments, looks, strict=True)
+                )
+            )
+            for i in range(max(map(len, looks)))
         ]
 
     def selection(self) -> ExperimentGroup | None:

@@ -42,9 +42,9 @@ def test_the_total_says_what_it_rests_on(humanoid):
     run = plan.cohorts[0].runs[0]
     one = Measurement(run, 2, 0, 100_000, 3600.0, Machine("this CPU", True))
     known = Calibration([one])
-    assert summary.total_time(plan, known, 2).basis is Basis.SIMILAR
+    assert known.total(plan.cohorts, 2).basis is Basis.SIMILAR
     alone = Plan((), plan.cohorts[:1])
-    assert summary.total_time(alone, known, 2).basis is Basis.MEASURED
+    assert known.total(alone.cohorts, 2).basis is Basis.MEASURED
     seconds = 3600.0 / one.modelled * alone.cohorts[0].training_seconds
     assert summary.total(alone, known, TEAM).endswith(f"{duration(seconds + 25)} (measured here)")
 

@@ -1,13 +1,18 @@
 """How budgets are written, and what they buy."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sac_bench.errors import InputError
-from sac_bench.execution.budget import SYNTAX, Budget, Cohort, Wave, buy, parse_budget
+from sac_bench.execution.budget import SYNTAX, Cost, OverBudget, Purse, affordable, cost, fitting, parse_budget
+from sac_bench.execution.calibration import Basis, Calibration, Estimate
+from sac_bench.execution.plan import CohortPlan, Plan
+from sac_bench.spec.experiment import ExperimentGroup, Need
+from sac_bench.spec.load import load
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,8 @@ from sac_bench.execution.budget import SYNTAX, Budget, Cohort, Wave, buy, parse_
     ],
 )
 def test_a_budget_is_a_number_with_a_unit(text, amount, unit):
-    assert parse_budget(text) == Budget(amount, unit)
+    budget = parse_budget(text)
+    assert (budget.text, budget.amount, budget.unit) == (text.strip(), amount, unit)
 
 
 @pytest.mark.parametrize(
@@ -42,47 +48,103 @@ def test_parts_of_transitions_are_refused():
         parse_budget("0.5 transitions")
 
 
-def wave(name, *hours):
-    return Wave(name, tuple(Cohort(3600.0 * h, round(1e6 * h)) for h in hours))
+def test_a_budget_in_time_is_used_up_by_the_clock_and_one_in_transitions_by_plans(plan):
+    now = [100.0]
+    hour, transitions, none = (
+        Purse(budget, lambda: now[0]) for budget in (parse_budget("1h"), parse_budget("1000 transitions"), None)
+    )
+    now[0] += 600
+    for purse in (hour, transitions, none):
+        purse.pay(plan)
+    assert [one.left() for one in (hour, transitions, none)] == [3000.0, 1000 - 2 * 300, float("inf")]
+    now[0] += 10_000
+    assert [one.left() for one in (hour, transitions)] == [0.0, 400]
 
 
-WAVES = [wave("first", 1, 1, 2), wave("v-network", 3, 3), wave("one-q", 0.5)]
+@pytest.fixture
+def plan(experiment_file):
+    """One cohort of two runs from 100 to 400 steps."""
+    runs = tuple(spec for _, spec in load(experiment_file, variants=["sac"]).runs())
+    return Plan((), (CohortPlan("0" * 16, runs, 400, done=100, is_new=False),))
 
 
-def test_waves_fit_in_order_by_their_time_on_all_workers():
-    bought = buy(parse_budget("4h"), WAVES, workers=2)
-    assert [(one.name, one.amount / 3600) for one in bought.fitting] == [("first", 2.0)]
-    assert [(one.name, one.amount / 3600) for one in bought.missing] == [("v-network", 3.0), ("one-q", 0.5)]
-    assert bought.left == 2 * 3600
-    alone = buy(parse_budget("4h"), WAVES, workers=1)
-    assert ([one.amount / 3600 for one in alone.fitting], alone.left) == ([4.0], 0.0)
+def test_the_first_look_may_take_a_tenth_more_time_than_estimated_but_no_more_transitions():
+    purse = Purse(parse_budget("1h"), lambda: 0.0)
+    purse.require(Cost(1.09 * 3600))
+    with pytest.raises(OverBudget, match=r"takes about 67 min .measured here., and about 60 min is left; raise the"):
+        purse.require(Cost(1.11 * 3600))
+    with pytest.raises(OverBudget, match="rough estimate"):
+        purse.watch(Estimate(7200.0, Basis.MODEL))
+    purse = Purse(parse_budget("1k transitions"))
+    purse.require(Cost(1000, "transitions"))
+    with pytest.raises(OverBudget, match="takes 1,001 transitions, and 1,000 transitions are left"):
+        purse.require(Cost(1001, "transitions"))
+    purse.watch(Estimate(1e9, Basis.MEASURED))  # time does not count
+    Purse().watch(Estimate(1e9, Basis.MEASURED))
 
 
-def test_what_is_spent_is_not_spent_again():
-    assert len(buy(parse_budget("6h"), WAVES, 2).fitting) == 3
-    assert len(buy(parse_budget("6h"), WAVES, 2, spent=3600.0).fitting) == 2
-    nothing = buy(parse_budget("6h"), WAVES, 2, spent=7 * 3600.0)
-    assert (nothing.fitting, nothing.left, len(nothing.missing)) == ((), 0.0, 3)
+def test_a_budget_with_fixed_seeds_is_refused(experiment_file):
+    fixed, ranged = load(experiment_file), load(experiment_file, seeds="5..8")
+    assert Purse.of("8h", ExperimentGroup((ranged,))).budget == parse_budget("8h")
+    assert Purse.of(None, ExperimentGroup((fixed,))).budget is None
+    with pytest.raises(InputError, match=r"--budget 8h: tiny has fixed seeds, .* give a range .--seeds 5..30."):
+        Purse.of("8h", ExperimentGroup((ranged, fixed)))
 
 
-def test_transitions_do_not_depend_on_the_workers():
-    of = [buy(parse_budget("10M transitions"), WAVES, workers) for workers in (1, 8)]
-    assert of[0] == of[1]
-    assert [one.amount for one in of[0].fitting] == [4e6, 6e6]
-    assert of[0].left == 0.0
+def test_runs_that_wait_for_a_warm_start_cost_too(plan):
+    group = SimpleNamespace(runs=lambda: [(SimpleNamespace(steps={spec.env: 600}), spec) for spec in runs])
+    runs = plan.cohorts[0].runs
+    waiting = Plan((), plan.cohorts, waiting=runs)
+    assert cost(waiting, group, "transitions", Calibration(), 1).amount == 2 * 300 + 2 * 600
+    alone, both = (cost(one, group, "seconds", Calibration(), 2) for one in (plan, waiting))
+    assert alone.amount == pytest.approx(plan.cohorts[0].seconds)
+    assert both.amount == pytest.approx(alone.amount + CohortPlan("", runs, 600).seconds)
+
+
+def needed(label, runs, look=8):
+    """A comparison that needs runs, each with a cost of its number."""
+    return Need("tiny", label, 5, look, {("env", str(run)): look for run in runs})
+
+
+def union(needs):
+    return sum({int(name) for need in needs for _, name in need.seeds})
+
+
+def labels(needs):
+    return [need.label for need in needs]
+
+
+def test_comparisons_are_taken_in_order_while_they_fit_together():
+    needs = [needed("v-network", [10, 1]), needed("one-q", [30, 1]), needed("tau=1", [5, 1])]
+    assert labels(affordable(needs, union, 46)) == ["v-network", "one-q", "tau=1"]
+    assert labels(affordable(needs, union, 45)) == ["v-network", "one-q"]  # they share run 1
+    assert labels(affordable(needs, union, 40)) == ["v-network"]  # tau=1 is not taken in place of one-q
+    assert affordable(needs, union, 10) == []
+    assert affordable([], union, 0) == []
+
+
+def test_an_earlier_look_comes_first():
+    needs = [needed("v-network", [10], look=12), needed("one-q", [20]), needed("tau=1", [30])]
+    assert labels(affordable(needs, union, 50)) == ["one-q", "tau=1"]
+    assert labels(affordable(needs, union, 49)) == ["one-q"]
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    hours=st.lists(st.lists(st.floats(0.01, 50), min_size=1, max_size=5), max_size=5),
-    budget=st.floats(0.1, 100),
-    spent=st.floats(0, 100),
-    workers=st.integers(1, 8),
+    of=st.lists(st.tuples(st.lists(st.integers(1, 30), max_size=4), st.sampled_from([8, 12])), max_size=6),
+    left=st.integers(0, 150),
+    more=st.integers(0, 150),
 )
-def test_a_budget_is_never_exceeded_and_a_larger_one_buys_no_less(hours, budget, spent, workers):
-    waves = [wave(str(i), *of_one) for i, of_one in enumerate(hours)]
-    bought = buy(Budget(budget * 3600, "seconds"), waves, workers, spent * 3600)
-    assert sum(one.amount for one in bought.fitting) <= max(0.0, budget - spent) * 3600 + 1e-6
-    assert [one.name for one in (*bought.fitting, *bought.missing)] == [one.name for one in waves]
-    more = buy(Budget(2 * budget * 3600, "seconds"), waves, workers, spent * 3600)
-    assert len(more.fitting) >= len(bought.fitting)
+def test_what_is_taken_fits_and_a_larger_budget_takes_no_less(of, left, more):
+    needs = [needed(str(i), runs, look) for i, (runs, look) in enumerate(of)]
+    taken = affordable(needs, union, left)
+    ordered = sorted(needs, key=lambda need: need.look)
+    assert taken == ordered[: len(taken)]
+    assert union(taken) <= left
+    assert len(taken) == len(needs) or union(ordered[: len(taken) + 1]) > left
+    assert len(affordable(needs, union, left + more)) >= len(taken)
+    assert affordable(needs, union, float("inf")) == ordered
+
+
+def test_looks_fit_one_after_another():
+    assert [fitting(iter([3, 4, 5]), left) for left in (2, 3, 11.9, 12, float("inf"))] == [0, 1, 2, 3, 3]

@@ -16,7 +16,7 @@ from sac_bench.report import run as running
 from sac_bench.report.tables import final_performance, presented
 from sac_bench.results.collect import collect, list_runs
 from sac_bench.results.load import load_results
-from sac_bench.spec.experiment import ExperimentGroup
+from sac_bench.spec.experiment import ExperimentGroup, Need
 from sac_bench.spec.load import load
 from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
@@ -37,20 +37,21 @@ def seeds_of(manifest):
 
 
 def asks(*steps):
-    """Return a `next_seeds` that answers look by look, by the seeds that the results have."""
+    """Return a `needs` that answers look by look, by the seeds that the results have: one comparison per step."""
 
-    def next_seeds(results):
+    def needs(results):
         had = seeds_of(results.manifest)
-        return next(
-            (
-                {(ENV, name): seeds for name, seeds in step.items()}
-                for step in steps
-                if any(had[name] < seeds for name, seeds in step.items())
-            ),
-            {},
-        )
+        for step in steps:
+            if any(had[name] < seeds for name, seeds in step.items()):
+                return [need(results.manifest.name, "a comparison", step)]
+        return []
 
-    return next_seeds
+    return needs
+
+
+def need(experiment, label, seeds):
+    """What a comparison needs, given the seeds of variants."""
+    return Need(experiment, label, 5, 8, {(ENV, name): count for name, count in seeds.items()})
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def pretend(monkeypatch):
     def pretending(status):
         plans = []
 
-        def carry_out(plan, store, workers, console):
+        def carry_out(plan, store, workers, console, projected):
             plans.append([spec.id for cohort in plan.cohorts for spec in cohort.runs])
             for cohort in plan.cohorts:
                 for spec in cohort.runs:
@@ -81,7 +82,7 @@ def train(files, store, **options):
 
 def test_each_look_trains_what_the_results_ask_for_and_nothing_twice(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "diverged", "steps": 400})
-    monkeypatch.setattr(running, "next_seeds", asks({"tau=1": 8, "sac": 16}, {"tau=1": 12}))
+    monkeypatch.setattr(running, "needs", asks({"tau=1": 8, "sac": 16}, {"tau=1": 12}))
     shown = []
     store = Store(tmp_path / "results")
     (experiment,) = train([ranged], store, planned=lambda group, plan: shown.append(group)).experiments
@@ -94,7 +95,7 @@ def test_each_look_trains_what_the_results_ask_for_and_nothing_twice(ranged, tmp
 
 def test_a_run_that_failed_is_not_tried_again_at_later_looks(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "failed", "reason": "broken", "steps": 0})
-    monkeypatch.setattr(running, "next_seeds", asks({"tau=1": 8}))
+    monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))
     train([ranged], Store(tmp_path / "results"), retrain=True)
     assert [len(plan) for plan in plans] == [20, 3]
 
@@ -105,7 +106,7 @@ def test_experiments_of_one_command_are_raised_together(ranged, tmp_path, monkey
     other.write_text(ranged.read_text().replace('"tiny"', '"other"'))
     fixed.write_text(EXPERIMENT.replace('"tiny"', '"fixed"'))
     asked = {"tiny": asks({"tau=1": 8}), "other": asks({"v-network": 8}, {"v-network": 12})}
-    monkeypatch.setattr(running, "next_seeds", lambda results: asked[results.manifest.name](results))
+    monkeypatch.setattr(running, "needs", lambda results: asked[results.manifest.name](results))
     group = train([ranged, other, fixed], Store(tmp_path / "results"))
     assert [len(plan) for plan in plans] == [20, 3 + 3, 4]
     assert [len(one.runs()) for one in group.experiments] == [28, 32, 8]
@@ -121,7 +122,7 @@ def test_a_run_that_a_longer_variant_may_need_later_is_trained_that_far_at_once(
         .replace('reference = "sac"', 'reference = "v-network"')
     )
     asked = {"tiny": asks({"sac": 16}), "longer": asks()}
-    monkeypatch.setattr(running, "next_seeds", lambda results: asked[results.manifest.name](results))
+    monkeypatch.setattr(running, "needs", lambda results: asked[results.manifest.name](results))
     steps = {}
 
     def noted(group, plan):
@@ -182,18 +183,20 @@ def test_a_dry_run_says_how_many_seeds_there_may_be(command, ranged):
 
 ASKS = """
 import sac_bench.report.run as running
+from sac_bench.spec.experiment import Need
 
-def next_seeds(results):  # the variant with the lowest returns gets 8 seeds, and the lowest of the new ones 12
+def needs(results):  # the variant with the lowest returns gets 8 seeds, and the lowest of the new ones 12
     manifest, evaluations = results.manifest, results.evaluations
     ends = evaluations[(evaluations["step"] == 400) & (evaluations["policy"] == "mean")]
     had = {name: len(manifest.seeds_of(ENV, name)) for name in ("v-network", "tau=1")}
     if max(had.values()) == 12:
-        return {}
+        return []
     of_look = [name for name in had if had[name] == max(had.values())]
     means = ends.groupby("variant")["return_mean"].mean()
-    return {(ENV, min(of_look, key=lambda name: means[name])): {5: 8, 8: 12}[max(had.values())]}
+    look, variant = {5: 8, 8: 12}[max(had.values())], min(of_look, key=lambda name: means[name])
+    return [Need(manifest.name, variant, None, look, {(ENV, variant): look})]
 
-running.next_seeds = next_seeds
+running.needs = needs
 """
 RUN = ["run", "tiny.toml", "--import", "asks", "--workers", "1"]
 
@@ -273,7 +276,7 @@ def test_two_commands_at_once_end_with_the_same_runs_and_verdicts(prepared, undi
 @pytest.mark.thorough
 def test_from_python_a_range_is_a_text_and_finished_looks_are_reused(experiment_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setattr(running, "next_seeds", asks({"sac": 16}))
+    monkeypatch.setattr(running, "needs", asks({"sac": 16}))
     options = {"variants": ["sac"], "seeds": "5..8", "device": "cpu", "workers": 1, "results": tmp_path / "results"}
     first = sac_bench.run(experiment_file, **options)
     assert set(first.runs["status"]) == {"finished"}
