@@ -51,6 +51,7 @@ FAULTS = "tests/execution/test_faults.py"
 CLAIMS, VERDICTS, STATISTICS = (f"analysis/{name}.py" for name in ("claims", "verdicts", "statistics"))
 SEQUENTIAL, PERMUTATION = "analysis/sequential.py", "analysis/permutation.py"
 SEQUENTIAL_TESTS = "tests/analysis/test_sequential.py"
+BUDGET, BOUGHT = "execution/budget.py", "tests/execution/test_budget.py"
 CLAIMED = "tests/analysis/test_claims.py tests/spec/test_claim.py"
 STARTS = "tests/training/test_initial_weights.py tests/spec/test_warm_start.py"
 SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
@@ -1023,6 +1024,22 @@ BUGS = [
         "1 if self.claim else REFERENCE_FACTOR",
         "1",
         "tests/spec/test_seeds.py",
+    ),
+    Bug("a look that does not fit into the budget is trained", BUDGET, "cost(ordered) <= left:", "True:", BOUGHT),
+    Bug(
+        "comparisons of a budget are taken in any order of looks",
+        BUDGET,
+        "sorted(needs, key=lambda need: need.look)",
+        "list(needs)",
+        BOUGHT,
+    ),
+    Bug("transitions that are used up are paid from no budget", BUDGET, "self.transitions += sum", "sum", BOUGHT),
+    Bug(
+        "a first look that is too long is trained to its end",
+        BUDGET,
+        "TOLERANCE if first.unit",
+        "1e9 if first.unit",
+        BOUGHT,
     ),
 ]
 

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from sac_bench.cli.common import counted
-from sac_bench.execution.budget import Budget, Cost, fitting
+from sac_bench.execution.budget import Budget, Price, fitting
 from sac_bench.execution.calibration import Calibration
 from sac_bench.execution.cost import duration, member_bytes, result_bytes, size
 from sac_bench.execution.plan import CohortPlan, Plan
@@ -91,13 +91,13 @@ def _shape(cohorts: Sequence[CohortPlan], calibration: Calibration, names: Mappi
     return line
 
 
-def bought(budget: Budget, costs: Iterator[Cost], looks: Sequence[Sequence[int]]) -> str:
+def bought(budget: Budget, prices: Iterator[Price], looks: Sequence[Sequence[int]]) -> str:
     """Return what a budget buys: whether the first look fits, and how many looks do if nothing is decided.
 
-    costs: of each look, the first one first. looks: the looks of each experiment; empty if options must be chosen
-    first, and the first cost is that of their candidates.
+    prices: of each look, the first one first. looks: the looks of each experiment; empty if options must be chosen
+    first, and the first price is that of their candidates.
     """
-    first, where = next(costs), f"--budget {budget.text}"
+    first, where = next(prices), f"--budget {budget.text}"
     what = "the first look" if looks else "the choice of options"
     takes = f"{first}, {first.basis.value}" if first.unit == "seconds" else str(first)
     if first.amount > budget.amount:
@@ -107,7 +107,7 @@ def bought(budget: Budget, costs: Iterator[Cost], looks: Sequence[Sequence[int]]
         )
     if not looks:
         return f"{where}: {what} fits ({takes}); what follows is not known before"
-    count = fitting((one.amount for one in chain([first], costs)), budget.amount)
+    count = fitting((one.amount for one in chain([first], prices)), budget.amount)
     longest = max(looks, key=len)
     seeds = f", up to {longest[count - 1]} seeds per variant" if len(set(map(tuple, looks))) == 1 else ""
     return f"{where}: {what} fits ({takes}); if nothing is decided, {count} of {counted(len(longest), 'look')}{seeds}"

@@ -210,12 +210,12 @@ def _most(experiment: Experiment) -> str:
 def _bought(experiments: ExperimentGroup, store: Store, workers: Workers, budget: Budget, retrain: bool) -> str:
     """Return what a budget buys of experiments, or of the candidates of [choose]."""
     from sac_bench.cli.plan import bought
-    from sac_bench.execution.train import cost_of, costs_of_looks
+    from sac_bench.execution.train import price_of, prices_of_looks
 
     looks = [one.seed_range.looks for one in experiments.experiments if one.seed_range]
     if looks:
-        return bought(budget, costs_of_looks(experiments, store, workers, budget.unit, retrain), looks)
-    return bought(budget, iter([cost_of(experiments, store, workers, budget.unit, retrain)]), ())
+        return bought(budget, prices_of_looks(experiments, store, workers, budget.unit, retrain), looks)
+    return bought(budget, iter([price_of(experiments, store, workers, budget.unit, retrain)]), ())
 
 
 def _print_plan(

@@ -49,7 +49,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Price:
     """What a plan takes: seconds on the clock, and what this estimate rests on; or transitions, which are exact."""
 
     amount: float
@@ -127,7 +127,7 @@ class Purse:
         """Note that a plan was carried out."""
         self.transitions += sum(cohort.transitions for cohort in plan.cohorts)
 
-    def require(self, first: Cost) -> None:
+    def require(self, first: Price) -> None:
         """Raise OverBudget if what the first look still takes does not fit; an estimated time may be a tenth more."""
         left = self.left()
         tolerance = TOLERANCE if first.unit == "seconds" else 1.0
@@ -144,19 +144,19 @@ class Purse:
     def watch(self, left: Estimate) -> None:
         """Raise OverBudget if the first look, which is being trained, ends too late by measured rates."""
         if self.unit == "seconds":
-            self.require(Cost(left.seconds, "seconds", left.basis))
+            self.require(Price(left.seconds, "seconds", left.basis))
 
 
-def cost(plan: Plan, requested: Plannable, unit: Unit, calibration: Calibration, workers: int) -> Cost:
+def price(plan: Plan, requested: Plannable, unit: Unit, calibration: Calibration, workers: int) -> Price:
     """Return what a plan takes on so many workers: seconds on the clock, or transitions.
 
     Runs that wait for the start of a warm start count, too, after the others.
     """
     stages = [plan.cohorts, _later(plan, requested)]
     if unit == "transitions":
-        return Cost(sum(cohort.transitions for stage in stages for cohort in stage), unit)
+        return Price(sum(cohort.transitions for stage in stages for cohort in stage), unit)
     times = [calibration.total(stage, workers) for stage in stages]
-    return Cost(sum(one.seconds for one in times), unit, weakest([one.basis for one in times]))
+    return Price(sum(one.seconds for one in times), unit, weakest([one.basis for one in times]))
 
 
 def _later(plan: Plan, requested: Plannable) -> list[CohortPlan]:

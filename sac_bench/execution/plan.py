@@ -73,14 +73,14 @@ class CohortPlan:
         return training_seconds(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
-    def cost(self) -> Cost:
-        """Rough environment steps and seconds, and how much of them evaluations take."""
-        return cost(self.runs[0], len(self.runs), self.done, self.steps, self.device)
-
-    @property
     def transitions(self) -> int:
         """Transitions of all its runs together, without evaluations."""
         return (self.steps - self.done) * len(self.runs)
+
+    @property
+    def cost(self) -> Cost:
+        """Rough environment steps and seconds, and how much of them evaluations take."""
+        return cost(self.runs[0], len(self.runs), self.done, self.steps, self.device)
 
     @property
     def memory_bytes(self) -> float:

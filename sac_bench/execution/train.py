@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
-from sac_bench.execution.budget import Cost, Purse, Unit, affordable, cost
+from sac_bench.execution.budget import Price, Purse, Unit, affordable, price
 from sac_bench.execution.calibration import Basis, Calibration, Machine, measurements
 from sac_bench.execution.engine import Engine, Projected
 from sac_bench.execution.machine import available_memory, cores, resolve_device
@@ -85,7 +85,7 @@ def train(
     purse, tried, is_first = purse or Purse(), list[str](), True
 
     def amount(some: Sequence[Need]) -> float:
-        return cost_of(experiments.with_needs(some), store, workers, purse.unit, retrain, tried).amount
+        return price_of(experiments.with_needs(some), store, workers, purse.unit, retrain, tried).amount
 
     if not store.root.exists():
         plan(experiments, store, workers, retrain)
@@ -94,7 +94,7 @@ def train(
             with store.planning():
                 current = plan(experiments, store, workers, retrain, tried)
                 if is_first and purse.budget:
-                    takes = _cost(current, experiments, store, workers, purse.unit)
+                    takes = _price(current, experiments, store, workers, purse.unit)
                     if takes.basis is Basis.MEASURED:  # otherwise rates are measured first
                         purse.require(takes)
                 planning.write(current, store, planner, keep_replay)
@@ -113,32 +113,32 @@ def train(
             experiments = grown
 
 
-def cost_of(
+def price_of(
     experiments: ExperimentGroup,
     store: Store,
     workers: Workers,
     unit: Unit,
     retrain: bool = False,
     skip: Sequence[str] = (),
-) -> Cost:
+) -> Price:
     """Return what it takes to train the runs that experiments lack, but those with ids in `skip`. Writes nothing."""
-    return _cost(plan(experiments, store, workers, retrain, skip), experiments, store, workers, unit)
+    return _price(plan(experiments, store, workers, retrain, skip), experiments, store, workers, unit)
 
 
-def costs_of_looks(
+def prices_of_looks(
     experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit, retrain: bool = False
-) -> Iterator[Cost]:
+) -> Iterator[Price]:
     """Yield what each look takes if nothing is decided before."""
     seen: list[str] = []
     for at_look in experiments.at_looks():
-        yield cost_of(at_look, store, workers, unit, retrain, seen)
+        yield price_of(at_look, store, workers, unit, retrain, seen)
         seen = [spec.id for _, spec in at_look.runs()]
 
 
-def _cost(plan: Plan, experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit) -> Cost:
+def _price(plan: Plan, experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit) -> Price:
     envs = {cohort.runs[0].env for cohort in plan.cohorts} | {spec.env for spec in plan.waiting}
     known = measurements(store, envs, Machine.here(workers.device)) if envs else {}
-    return cost(plan, experiments, unit, Calibration(known.values()), workers.count)
+    return price(plan, experiments, unit, Calibration(known.values()), workers.count)
 
 
 def _more_seeds(before: Experiment, after: Experiment) -> str:

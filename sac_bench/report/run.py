@@ -12,9 +12,9 @@ from sac_bench.analysis.choice import choose
 from sac_bench.analysis.waves import needs, needs_to_decide
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
-from sac_bench.execution.budget import Cost, Purse
+from sac_bench.execution.budget import Purse
 from sac_bench.execution.plan import Plan
-from sac_bench.execution.train import Planned, Workers, cost_of, train
+from sac_bench.execution.train import Planned, Workers, price_of, train
 from sac_bench.report.experiment import write_report as write_experiment_report
 from sac_bench.report.index import write_index
 from sac_bench.report.page import Page
@@ -167,31 +167,36 @@ def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
     """Return lines on what is undecided once training has ended, and what would decide it; none if seeds are fixed.
 
     The first ones are comparisons that lack budget for their next look. Then come those that are undecided at the most
-    seeds or stopped. Each cost is that of one comparison by itself.
+    seeds or stopped. Each price is that of one comparison by itself.
     """
     tried = [spec.id for _, spec in experiments.runs()]
-    lacking, undecided = [], []
+    budget, lacking, undecided = training.purse.budget, [], []
     for one in experiments.experiments:
         if one.seed_range is None:
             continue
         _measure_random_policies(one, training.store, training.console)
         results = gather(training.store, one)
-        prefix = f"  {one.name}: " if len(experiments.experiments) > 1 else "  "
-
-        def price(need: Need, one: Experiment = one) -> Cost:
-            group = ExperimentGroup((one.up_to(need.look),)).with_needs([need])
-            return cost_of(group, training.store, training.workers, training.purse.unit, skip=tried)
-
-        for need in needs(results) if training.purse.budget else []:
+        name = f"{one.name}: " if len(experiments.experiments) > 1 else ""
+        for need in needs(results) if budget else []:
             seeds = f"{need.had} -> {need.look}" if need.had else f"to {need.look}"
-            lacking.append(f"{prefix}{need.label}: {price(need)} more ({seeds} seeds)")
+            lacking.append(f"  {name}{need.label}: {_price(need, one, tried, training)} more ({seeds} seeds)")
         for need in needs_to_decide(results):
-            undecided.append(f"{prefix}{need.label}: needs {need.look} seeds, {price(need)} more")
-    if lacking and training.purse.budget:
-        lacking.insert(0, f"undecided for lack of budget ({training.purse.budget.text}):")
+            price = _price(need, one, tried, training)
+            undecided.append(f"  {name}{need.label}: needs {need.look} seeds, {price} more")
+    if budget and lacking:
+        lacking.insert(0, f"undecided for lack of budget ({budget.text}):")
     if undecided:
         undecided.insert(0, "undecided; if the observed difference were the true one, 80% power takes:")
     return [*lacking, *undecided]
+
+
+def _price(need: Need, experiment: Experiment, tried: Sequence[str], training: Training) -> str:
+    """Return what the runs take that a comparison needs, but those that were tried."""
+    group = ExperimentGroup((experiment.up_to(need.look),)).with_needs([need])
+    try:
+        return str(price_of(group, training.store, training.workers, training.purse.unit, skip=tried))
+    except InputError:  # existing runs with these seeds are damaged, or of another kind of device
+        return "an unknown time"
 
 
 def report_one(experiment: Experiment, store: Store, console: Console, command: str) -> tuple[Results, Page]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sac_bench.errors import InputError
-from sac_bench.execution.budget import SYNTAX, Cost, OverBudget, Purse, affordable, cost, fitting, parse_budget
+from sac_bench.execution.budget import SYNTAX, OverBudget, Price, Purse, affordable, fitting, parse_budget, price
 from sac_bench.execution.calibration import Basis, Calibration, Estimate
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.spec.experiment import ExperimentGroup, Need
@@ -70,15 +70,15 @@ def plan(experiment_file):
 
 def test_the_first_look_may_take_a_tenth_more_time_than_estimated_but_no_more_transitions():
     purse = Purse(parse_budget("1h"), lambda: 0.0)
-    purse.require(Cost(1.09 * 3600))
+    purse.require(Price(1.09 * 3600))
     with pytest.raises(OverBudget, match=r"takes about 67 min .measured here., and about 60 min is left; raise the"):
-        purse.require(Cost(1.11 * 3600))
+        purse.require(Price(1.11 * 3600))
     with pytest.raises(OverBudget, match="rough estimate"):
         purse.watch(Estimate(7200.0, Basis.MODEL))
     purse = Purse(parse_budget("1k transitions"))
-    purse.require(Cost(1000, "transitions"))
+    purse.require(Price(1000, "transitions"))
     with pytest.raises(OverBudget, match="takes 1,001 transitions, and 1,000 transitions are left"):
-        purse.require(Cost(1001, "transitions"))
+        purse.require(Price(1001, "transitions"))
     purse.watch(Estimate(1e9, Basis.MEASURED))  # time does not count
     Purse().watch(Estimate(1e9, Basis.MEASURED))
 
@@ -95,8 +95,8 @@ def test_runs_that_wait_for_a_warm_start_cost_too(plan):
     group = SimpleNamespace(runs=lambda: [(SimpleNamespace(steps={spec.env: 600}), spec) for spec in runs])
     runs = plan.cohorts[0].runs
     waiting = Plan((), plan.cohorts, waiting=runs)
-    assert cost(waiting, group, "transitions", Calibration(), 1).amount == 2 * 300 + 2 * 600
-    alone, both = (cost(one, group, "seconds", Calibration(), 2) for one in (plan, waiting))
+    assert price(waiting, group, "transitions", Calibration(), 1).amount == 2 * 300 + 2 * 600
+    alone, both = (price(one, group, "seconds", Calibration(), 2) for one in (plan, waiting))
     assert alone.amount == pytest.approx(plan.cohorts[0].seconds)
     assert both.amount == pytest.approx(alone.amount + CohortPlan("", runs, 600).seconds)
 

@@ -8,7 +8,7 @@ from sac_bench.analysis.waves import Compared
 from sac_bench.analysis.waves import needs as needs_of
 from sac_bench.execution import train as training
 from sac_bench.execution.budget import OverBudget, Purse, parse_budget
-from sac_bench.execution.train import Workers, cost_of
+from sac_bench.execution.train import Workers, price_of
 from sac_bench.report import run as running
 from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.load import load
@@ -93,10 +93,10 @@ def test_what_does_not_fit_together_is_taken_in_order_and_the_rest_is_named(
 def test_time_that_is_used_up_counts(unlimited, ranged, plans, clock, tmp_path):  # noqa: F811
     group = ExperimentGroup((load(ranged),))
     store = Store(tmp_path / "results")
-    first = cost_of(group, store, ONE, "seconds").amount
+    first = price_of(group, store, ONE, "seconds").amount
     grown = group.with_needs([need("tiny", "v-network", {"v-network": 8})])
     skip = [spec.id for _, spec in group.runs()]
-    second = cost_of(grown, store, ONE, "seconds", skip=skip).amount
+    second = price_of(grown, store, ONE, "seconds", skip=skip).amount
     enough, less = ((first + second + seconds) / 60 for seconds in (1, -1))
     _, lines = within(ranged, Store(tmp_path / "less"), f"{less:.4f}min", clock)
     assert [len(plan) for plan in plans] == [20]
