@@ -9,7 +9,8 @@ Parts:
     margins  true differences at a margin: how often equivalence or "at least as good" is shown
     measures spread and shares of weak seeds with equal distributions: how often a difference is shown
     power    decided comparisons and seeds by effect, for several schemes of looks
-    adastop  the same by AdaStop (Mathieu et al. 2023, arXiv 2306.10882; PyPI adastop), needs PyPI
+    adastop  the same by AdaStop (Mathieu et al. 2023, arXiv 2306.10882; PyPI adastop), in an environment of
+             its own: that of ADASTOP_PYTHON, else a new one from PyPI
     score    which score of the recorded quick runs has the largest standardised effects
     report   a page of all tables
 
@@ -23,12 +24,14 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import os
 import subprocess
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -48,8 +51,8 @@ HERE = Path(__file__).parent
 OUT = HERE.parent / "results" / "record" / "sequential"
 LOOKS = (5, 8, 12, 20, 30)
 ARMS = 9
-STEPS = (512, 2_560, 10_240)
-"""Labellings after which comparisons with a clearly larger p-value are left out."""
+SCREEN, STEPS = 512, (2_560, 10_240)
+"""Labellings after which comparisons with a clearly larger p-value are left out: first in single precision."""
 COLUMNS, ROWS = 128, 256
 """Comparisons and labellings whose statistics are computed at once: they fit a core's cache."""
 BLOCK = 2_000
@@ -58,6 +61,9 @@ BLOCK = 2_000
 Array = NDArray[Any]
 Random = np.random.Generator
 Sides = Callable[[Random, int], tuple[Array, Array]]
+Row = dict[str, Any]
+Case = Callable[[], list[Row]]
+"""A part of a part: its rows."""
 
 
 # Distributions with mean 0 and variance 1
@@ -129,10 +135,11 @@ def groups(random: Random, size: int) -> Array:
 # Permutation tests of many comparisons at once
 
 
-def p_values(a: Array, b: Array, exact: float, draws: int = DRAWS) -> Array:
+def p_values(a: Array, b: Array, exact: float, draws: int = DRAWS, of_means: bool = False) -> Array:
     """Return the p-values [2, M] of a above and below b, for scores a [n, M] and b [m, M].
 
     They equal `Permuted.above` and `below`, except that those above `exact` are estimates that are above it too.
+    of_means: the statistic is the difference of means instead of Welch's t.
     """
     n, m = len(a), len(b)
     pooled = np.concatenate([a, b])
@@ -141,17 +148,18 @@ def p_values(a: Array, b: Array, exact: float, draws: int = DRAWS) -> Array:
     rows = shuffled_labels(n, m, draws)
     added = 0 if len(rows) == math.comb(n + m, n) else 1
     limit = exact * (len(rows) + added) - added
-    counts = np.zeros((2, pooled.shape[1]))
-    result = np.ones_like(counts)
+    result = np.full((2, pooled.shape[1]), np.nextafter(exact, 1))
+    screen = len(rows) if added == 0 else SCREEN
     left = np.arange(pooled.shape[1])
+    if screen < len(rows):
+        left = left[(at_least(pooled, n, rows[:screen], np.float32, of_means) <= limit).any(axis=0)]
+    counts = np.zeros((2, len(left)))
     edges = [0, *(step for step in STEPS if step < len(rows)), len(rows)]
     for start, stop in pairwise(edges):
-        counts[:, left] += at_least(pooled[:, left], n, rows[start:stop])
-        result[:, left] = (counts[:, left] + added) / (stop + added)
-        if stop < len(rows):
-            is_done = (counts[:, left] > limit).all(axis=0)
-            result[:, left[is_done]] = np.maximum(result[:, left[is_done]], np.nextafter(exact, 1))
-            left = left[~is_done]
+        counts += at_least(pooled[:, left], n, rows[start:stop], np.float64, of_means)
+        result[:, left] = np.maximum((counts + added) / (stop + added), result[:, left] if stop < len(rows) else 0)
+        goes_on = (counts <= limit).any(axis=0)
+        left, counts = left[goes_on], counts[:, goes_on]
     return result
 
 
@@ -162,21 +170,20 @@ def shuffled_labels(n: int, m: int, draws: int) -> Array:
     return np.random.default_rng(0).permutation(rows) if len(rows) == math.comb(n + m, n) else rows
 
 
-def at_least(pooled: Array, n: int, rows: Array) -> Array:
-    """Return how many labellings [B, N] have Welch's t at least, and at most, the observed: [2, M].
+def at_least(pooled: Array, n: int, rows: Array, kind: type, of_means: bool) -> Array:
+    """Return how many labellings [B, N] have a statistic (see `p_values`) at least, and at most, the observed: [2, M].
 
     pooled: scores [N, M] with mean 0; the first n are on the first side. With the sum S and the sum of squares Q of the
-    first side, t^2 is proportional to S^2 / (u Q - v S^2 + w). So S |S| / (u Q + w) has the order of t. Few labellings
-    are only a first screen, in single precision.
+    first side, t^2 is proportional to S^2 / (u Q - v S^2 + w). So S |S| / (u Q + w) has the order of t.
     """
     m = len(pooled) - n
-    kind = np.float32 if len(rows) <= STEPS[0] else np.float64
     squares = pooled**2
     u, w = 1 / (n * (n - 1)) - 1 / (m * (m - 1)), squares.sum(axis=0) / (m * (m - 1))
-    scale = (u * squares + w / n).astype(kind)
-    scores, first, tolerance = pooled.astype(kind), rows.astype(kind), kind(1e-5 if kind is np.float32 else TOLERANCE)
+    weights = np.full_like(squares, 1 / n) if of_means else u * squares + w / n
+    scale = weights.astype(kind)
+    scores, first, tolerance = pooled.astype(kind), rows.astype(kind), kind(1e-4 if kind is np.float32 else TOLERANCE)
     sums = pooled[:n].sum(axis=0)
-    observed = (sums * np.abs(sums) / np.maximum((u * squares + w / n)[:n].sum(axis=0), 1e-300)).astype(kind)
+    observed = (sums * np.abs(sums) / np.maximum(weights[:n].sum(axis=0), 1e-300)).astype(kind)
     counts = np.empty((2, pooled.shape[1]))
     for at in range(0, pooled.shape[1], COLUMNS):
         part = slice(at, at + COLUMNS)
@@ -221,8 +228,12 @@ def upper(events: int, of: int) -> float:
 # Errors
 
 
-def errors(tables: int, seed: int, sides: Sides, least: float) -> tuple[Array, Array, Array]:
-    """Return which tables name any difference: [T, looks] by permutation, by Welch's t, and where both do.
+TESTS = ("permutation", "by Welch's t", "by both", "by means too", "by all three")
+"""Permutation of Welch's t, Student's t, and where all of several reject; "means": permutation of their difference."""
+
+
+def errors(tables: int, seed: int, sides: Sides, least: float) -> Array:
+    """Return which tables name any difference at a look: [tests, T, looks]. The tests are TESTS.
 
     sides: draws scores [30, ARMS, T] of the variants and [60, T] of the reference.
     least: the factor of a look's share below which a one-sided p-value decides.
@@ -236,16 +247,19 @@ def errors(tables: int, seed: int, sides: Sides, least: float) -> tuple[Array, A
             a, b = against_reference(arms[:n], reference[: REFERENCE_FACTOR * n])
             limit = least * share(n)
             by_label, by_t = p_values(a, b, limit) <= limit, welch_p(a, b) <= limit
-            each = np.array([by_label, by_t, by_label & by_t])
-            looks.append(each.any(axis=1).reshape(3, ARMS, -1).any(axis=1))
+            by_means = np.zeros_like(by_label)
+            near = by_label.any(axis=0)
+            by_means[:, near] = p_values(a[:, near], b[:, near], limit, of_means=True) <= limit
+            each = np.array([by_label, by_t, by_label & by_t, by_label & by_means, by_label & by_means & by_t])
+            looks.append(each.any(axis=1).reshape(len(each), ARMS, -1).any(axis=1))
         found.append(np.array(looks))
-    at = np.concatenate(found, axis=2)  # [looks, 3, T]
-    return at[:, 0].T, at[:, 1].T, at[:, 2].T
+    return np.concatenate(found, axis=2).transpose(1, 2, 0)
 
 
-def error_row(name: dict[str, object], tables: int, seed: int, sides: Sides, least: float) -> dict[str, object]:
+def error_row(name: Row, tables: int, seed: int, sides: Sides, least: float) -> list[Row]:
     started = time.process_time()
-    by_label, by_t, by_both = errors(tables, seed, sides, least)
+    by_test = errors(tables, seed, sides, least)
+    by_label = by_test[0]
     named = int(by_label.any(axis=1).sum())
     first = {f"first at {n}": int((by_label[:, i] & ~by_label[:, :i].any(axis=1)).sum()) for i, n in enumerate(LOOKS)}
     row = {
@@ -255,12 +269,10 @@ def error_row(name: dict[str, object], tables: int, seed: int, sides: Sides, lea
         "share": named / tables,
         "upper limit": upper(named, tables),
         **first,
-        "by Welch's t": by_t.any(axis=1).mean(),
-        "by both": by_both.any(axis=1).mean(),
+        **{test: by_test[i].any(axis=1).mean() for i, test in enumerate(TESTS) if i},
         "CPU seconds": round(time.process_time() - started, 1),
     }
-    print(row, flush=True)
-    return row
+    return [row]
 
 
 DIFFERENT = ALPHA / ARMS / 2
@@ -294,15 +306,17 @@ def two_shapes(of_arms: str, of_reference: str, spread: float) -> Sides:
     return sides
 
 
-def error(tables: int | None) -> Iterator[dict[str, object]]:
-    for i, shape in enumerate(ALIKE):
-        yield error_row({"distribution": shape}, tables or 20_000, i, one_shape(shape), DIFFERENT)
+def error(tables: int | None) -> list[Case]:
+    return [
+        partial(error_row, {"distribution": shape}, tables or 20_000, i, one_shape(shape), DIFFERENT)
+        for i, shape in enumerate(ALIKE)
+    ]
 
 
 UNEQUAL = ("normal", "lognormal 1", "two modes", "20% failures", "recorded, smooth")
 
 
-def shapes(tables: int | None) -> Iterator[dict[str, object]]:
+def shapes(tables: int | None) -> list[Case]:
     pairs = [(a, b, 1.0) for a, b in product(UNEQUAL, UNEQUAL) if a != b or a.startswith("recorded")]
     pairs += [
         ("lognormal 0.5", "normal", 1.0),
@@ -311,62 +325,67 @@ def shapes(tables: int | None) -> Iterator[dict[str, object]]:
         ("normal", "10% failures", 1.0),
     ]
     pairs += [(shape, shape, factor) for shape in UNEQUAL for factor in (2.0, 0.5)]
-    for i, (of_arms, of_reference, factor) in enumerate(pairs):
-        name = {"variants": of_arms, "reference": of_reference, "variance ratio": factor**2}
-        yield error_row(name, tables or 4_000, 100 + i, two_shapes(of_arms, of_reference, factor), DIFFERENT)
+    return [
+        partial(
+            error_row,
+            {"variants": of_arms, "reference": of_reference, "variance ratio": factor**2},
+            tables or 4_000,
+            100 + i,
+            two_shapes(of_arms, of_reference, factor),
+            DIFFERENT,
+        )
+        for i, (of_arms, of_reference, factor) in enumerate(pairs)
+    ]
 
 
 # Margins and other measures: claims compare two variants with n seeds each
 
 
-def any_look(p: Array, count: int, sides: int) -> Array:
+def any_look(p: Array, count: int) -> Array:
     """Return which comparisons [M] of `count` in a table are shown at any look, of p-values [looks, M]."""
-    limits = np.array([ALPHA * share(n) / count / sides for n in LOOKS])
-    return (p <= limits[:, None]).any(axis=0)
+    limits = np.array([ALPHA * share(n) / count for n in LOOKS])
+    return np.asarray((p <= limits[:, None]).any(axis=0))
 
 
-def margins(tables: int | None) -> Iterator[dict[str, object]]:
-    """Tables of 9 with all true differences at the margin, and single claims with n seeds on each side."""
-    count = tables or 4_000
-    for i, (shape, margin) in enumerate(product(("normal", "lognormal 1", "recorded, smooth"), (1.0, 2.0))):
-        random = np.random.default_rng(200 + i)
-        arms, reference = one_shape(shape)(random, count)
-        below, within = [], []
-        for n in LOOKS:
-            a, b = against_reference(arms[:n], reference[: REFERENCE_FACTOR * n])
-            under = p_values(a, b, ALPHA * share(n) / ARMS)[1]
-            near = under <= ALPHA * share(n) / ARMS
-            over = np.ones_like(under)
-            over[near] = p_values(a[:, near] + 2 * margin, b[:, near], ALPHA * share(n) / ARMS)[0]
-            below.append(under)
-            within.append(np.maximum(under, over))
-        for word, p in (("not better by more", below), ("equivalent", within)):
-            shown = any_look(np.array(p), ARMS, 1).reshape(ARMS, -1).any(axis=0)
-            yield {
-                "distribution": shape,
-                "seeds": "n and 2n",
-                "comparisons": ARMS,
-                "margin": margin,
-                "shown": word,
-                **_share(shown),
-            }
-        claims = 5 * count
-        group = groups(random, claims)
-        a, b = draw(shape, random, (30, claims), group), draw(shape, random, (30, claims), group)
-        p = np.array([p_values(a[:n], b[:n], ALPHA * share(n)) for n in LOOKS])
-        for word, of in (("not better by more", p[:, 1]), ("not worse by more", p[:, 0])):
-            if margin == 1.0:
-                yield {
-                    "distribution": shape,
-                    "seeds": "n and n",
-                    "comparisons": 1,
-                    "margin": margin,
-                    "shown": word,
-                    **_share(any_look(of, 1, 1)),
-                }
+def margins(tables: int | None) -> list[Case]:
+    """Return tables of 9 with all true differences at the margin, and single claims with n seeds on each side."""
+    kinds = ("normal", "lognormal 1", "recorded, smooth")
+    return [
+        *(partial(_at_margin, shape, margin, tables or 4_000) for shape in kinds for margin in (1.0, 2.0)),
+        *(partial(_claim_at_margin, shape, 5 * (tables or 4_000)) for shape in kinds),
+    ]
 
 
-def _share(shown: Array) -> dict[str, object]:
+def _at_margin(shape: str, margin: float, tables: int) -> list[Row]:
+    arms, reference = one_shape(shape)(np.random.default_rng(200), tables)
+    below, within = [], []
+    for n in LOOKS:
+        a, b = against_reference(arms[:n], reference[: REFERENCE_FACTOR * n])
+        limit = ALPHA * share(n) / ARMS
+        under = p_values(a, b, limit)[1]
+        over = np.ones_like(under)
+        over[under <= limit] = p_values(a[:, under <= limit] + 2 * margin, b[:, under <= limit], limit)[0]
+        below.append(under)
+        within.append(np.maximum(under, over))
+    shown = {"not better by more": below, "equivalent": within}
+    about = {"distribution": shape, "seeds": "n and 2n", "comparisons": ARMS, "margin": margin}
+    return [
+        about | {"shown": word} | _share(any_look(np.array(p), ARMS).reshape(ARMS, -1).any(axis=0))
+        for word, p in shown.items()
+    ]
+
+
+def _claim_at_margin(shape: str, claims: int) -> list[Row]:
+    random = np.random.default_rng(250)
+    group = groups(random, claims)
+    a, b = draw(shape, random, (30, claims), group), draw(shape, random, (30, claims), group)
+    p = np.array([p_values(a[:n], b[:n], ALPHA * share(n)) for n in LOOKS])
+    about = {"distribution": shape, "seeds": "n and n", "comparisons": 1, "margin": "any"}
+    words = ("not worse by more", "not better by more")
+    return [about | {"shown": word} | _share(any_look(p[:, i], 1)) for i, word in enumerate(words)]
+
+
+def _share(shown: Array) -> Row:
     return {"tables": len(shown), "share": shown.mean(), "upper limit": upper(int(shown.sum()), len(shown))}
 
 
@@ -375,37 +394,32 @@ def relative(gains: Array) -> Array:
     return np.asarray(np.abs(gains - np.median(gains, axis=0)) / gains.mean(axis=0))
 
 
-def measures(tables: int | None) -> Iterator[dict[str, object]]:
-    """Single one-sided claims about spread and weak seeds, with equal distributions on both sides."""
+def measures(tables: int | None) -> list[Case]:
+    """Return single one-sided claims about spread and weak seeds, with equal distributions on both sides."""
     claims = tables or 20_000
-    for i, (shape, spread, factor) in enumerate(
-        product(("normal", "lognormal 1", "20% failures", "recorded, smooth"), (0.1, 0.3), (1, 2))
-    ):
-        random = np.random.default_rng(300 + i)
-        group = groups(random, claims)
-        a = 1 + spread * draw(shape, random, (30, claims), group)
-        b = 1 + spread * draw(shape, random, (30 * factor, claims), group)
-        p = np.array([p_values(relative(a[:n]), relative(b[: factor * n]), ALPHA * share(n)) for n in LOOKS])
-        for word, of in (("larger spread", p[:, 0]), ("smaller spread", p[:, 1])):
-            yield {
-                "measure": "relative spread",
-                "distribution": f"{shape}, sd {spread} of the mean",
-                "seeds": f"n and {factor}n",
-                "shown": word,
-                **_share(any_look(of, 1, 1)),
-            }
-    for i, (chance, factor) in enumerate(product((0.02, 0.05, 0.1, 0.2, 0.5), (1, 2))):
-        random = np.random.default_rng(400 + i)
-        a, b = random.random((30, claims)) < chance, random.random((30 * factor, claims)) < chance
-        p = np.array([share_p(a[:n], b[: factor * n]) for n in LOOKS])
-        for word, of in (("larger", p[:, 0]), ("smaller", p[:, 1])):
-            yield {
-                "measure": "share",
-                "distribution": f"chance {chance}",
-                "seeds": f"n and {factor}n",
-                "shown": word,
-                **_share(any_look(of, 1, 1)),
-            }
+    kinds = product(("normal", "lognormal 1", "20% failures", "recorded, smooth"), (0.1, 0.3), (1, 2))
+    return [
+        *(partial(_spread, *kind, claims) for kind in kinds),
+        *(partial(_weak, *kind, claims) for kind in product((0.02, 0.05, 0.1, 0.2, 0.5), (1, 2))),
+    ]
+
+
+def _spread(shape: str, sd: float, factor: int, claims: int) -> list[Row]:
+    random = np.random.default_rng(300)
+    group = groups(random, claims)
+    a = 1 + sd * draw(shape, random, (30, claims), group)
+    b = 1 + sd * draw(shape, random, (30 * factor, claims), group)
+    p = np.array([p_values(relative(a[:n]), relative(b[: factor * n]), ALPHA * share(n)) for n in LOOKS])
+    about = {"measure": "relative spread", "distribution": shape, "sd or chance": sd, "seeds": f"n and {factor}n"}
+    return [about | {"shown": word} | _share(any_look(p[:, i], 1)) for i, word in enumerate(("larger", "smaller"))]
+
+
+def _weak(chance: float, factor: int, claims: int) -> list[Row]:
+    random = np.random.default_rng(400)
+    a, b = random.random((30, claims)) < chance, random.random((30 * factor, claims)) < chance
+    p = np.array([share_p(a[:n], b[: factor * n]) for n in LOOKS])
+    about = {"measure": "share", "distribution": "0 or 1", "sd or chance": chance, "seeds": f"n and {factor}n"}
+    return [about | {"shown": word} | _share(any_look(p[:, i], 1)) for i, word in enumerate(("larger", "smaller"))]
 
 
 def share_p(a: Array, b: Array) -> Array:
@@ -456,16 +470,20 @@ class Sample:
 
     p: Array
     t: Array
+    of_means: Array
+    """As `p`, for the difference of means."""
 
 
 def sample(arms: Array, reference: Array) -> Sample:
     """Return the tests of arms [30, ARMS, T] against the reference [60, T]."""
-    p, t = [], []
+    p, t, of_means = [], [], []
     for n in LOOKS:
         a, b = against_reference(arms[:n], reference[: REFERENCE_FACTOR * n])
-        p.append(p_values(a, b, ALPHA / 2, POWER_DRAWS).reshape(2, ARMS, -1).swapaxes(1, 2))
+        for result, by_means in ((p, False), (of_means, True)):
+            found = p_values(a, b, ALPHA / 2, POWER_DRAWS, by_means)
+            result.append(found.reshape(2, ARMS, -1).swapaxes(1, 2))
         t.append(np.array(welch(a, b)).reshape(3, ARMS, -1).swapaxes(1, 2))
-    return Sample(np.array(p), np.array(t))
+    return Sample(np.array(p), np.array(t), np.array(of_means))
 
 
 def holm_rows(p: Array) -> Array:
@@ -522,62 +540,69 @@ def effect_sides(shape: str, random: Random, tables: int) -> tuple[Array, Array]
     return arms, draw(kind, random, (60, tables), group)
 
 
-def power(tables: int | None) -> Iterator[dict[str, object]]:
-    for i, shape in enumerate(POWERED):
-        random = np.random.default_rng(500 + i)
-        tests = sample(*effect_sides(shape, random, tables or 1_000))
-        for scheme in SCHEMES:
-            yield power_row(shape, scheme.name, *decide(tests, scheme))
-        name = f"{SCHEMES[0].name}, Welch's test too"
-        yield power_row(shape, name, *decide(with_welch(tests), SCHEMES[0]))
+def power(tables: int | None) -> list[Case]:
+    return [partial(_power, shape, 500 + i, tables or 1_000) for i, shape in enumerate(POWERED)]
+
+
+def _power(shape: str, seed: int, tables: int) -> list[Row]:
+    tests = sample(*effect_sides(shape, np.random.default_rng(seed), tables))
+    rows = [power_row(shape, scheme.name, *decide(tests, scheme)) for scheme in SCHEMES]
+    others = {"Welch's test too": with_welch(tests), "means too": with_means(tests)}
+    others["all three"] = with_means(others["Welch's test too"])
+    rows += [power_row(shape, f"{SCHEMES[0].name}, {of}", *decide(other, SCHEMES[0])) for of, other in others.items()]
+    return rows
 
 
 def with_welch(tests: Sample) -> Sample:
-    """Return tests with the larger of both p-values: by permutation and by Student's t."""
+    """Return tests with the larger p-value: by permutation or by Student's t."""
     t = tests.t[:, 0] / tests.t[:, 1]
     tails = np.stack([stats.t.sf(t, tests.t[:, 2]), stats.t.cdf(t, tests.t[:, 2])], axis=1)
-    return Sample(np.maximum(tests.p, tails), tests.t)
+    return replace(tests, p=np.maximum(tests.p, tails))
 
 
-def power_row(shape: str, name: str, is_decided: Array, stopped: Array) -> dict[str, object]:
+def with_means(tests: Sample) -> Sample:
+    """Return tests with the larger p-value: by permutation of Welch's t or of the difference of means."""
+    return replace(tests, p=np.maximum(tests.p, tests.of_means))
+
+
+def power_row(shape: str, name: str, is_decided: Array, stopped: Array) -> Row:
     """Return the power and mean seeds by effect, of decisions and last looks [T, ARMS]."""
-    row: dict[str, object] = {"distribution": shape, "scheme": name, "tables": len(stopped)}
+    row: Row = {"distribution": shape, "scheme": name, "tables": len(stopped)}
+    row["runs"] = (stopped.sum(axis=1) + REFERENCE_FACTOR * stopped.max(axis=1)).mean()
+    if shape == NULL:
+        return row | {"false": is_decided.any(axis=1).mean()}
     row["false"] = is_decided[:, EFFECTS == 0].any(axis=1).mean()
     for effect in np.unique(EFFECTS[EFFECTS > 0]):
         row[f"power {effect:g}"] = is_decided[:, effect == EFFECTS].mean()
     for effect in np.unique(EFFECTS):
         row[f"seeds {effect:g}"] = stopped[:, effect == EFFECTS].mean()
-    row["runs"] = (stopped.sum(axis=1) + REFERENCE_FACTOR * stopped.max(axis=1)).mean()
     return row
 
 
+NULL = "normal, no effects"
 ADASTOP = ["adastop==0.1.3", "numpy==2.4.6", "pandas==3.1.1", "matplotlib==3.11.2"]
 
 
-def adastop(tables: int | None) -> Iterator[dict[str, object]]:
-    """AdaStop with looks every 5 seeds up to 30 (the reference every 10), many to one, at the same level."""
-    count = tables or 200
+def adastop(tables: int | None) -> list[Case]:
+    """Return AdaStop's power with looks every 5 seeds up to 30, many to one, at the same level, and its error."""
+    return [partial(_against_adastop, shape, 600 + i, tables or 200) for i, shape in enumerate((*POWERED[:2], NULL))]
+
+
+def _against_adastop(shape: str, seed: int, tables: int) -> list[Row]:
+    random = np.random.default_rng(seed)
+    arms, reference = one_shape("normal")(random, tables) if shape == NULL else effect_sides(shape, random, tables)
     with tempfile.TemporaryDirectory() as folder:
+        theirs = _adastop(Path(folder), arms, reference)
+    ours = decide(sample(arms, reference), SCHEMES[0])
+    return [power_row(shape, name, *result) for name, result in (("AdaStop", theirs), (SCHEMES[0].name, ours))]
+
+
+def _adastop(folder: Path, arms: Array, reference: Array) -> tuple[Array, Array]:
+    python = os.environ.get("ADASTOP_PYTHON", "")
+    if not python:
         venv.create(folder, with_pip=True)
-        python = str(Path(folder) / "bin" / "python")
+        python = str(folder / "bin" / "python")
         subprocess.run([python, "-m", "pip", "install", "--quiet", *ADASTOP], check=True)
-        for i, shape in enumerate(POWERED[:2]):
-            arms, reference = effect_sides(shape, np.random.default_rng(600 + i), count)
-            yield power_row(shape, "AdaStop", *_adastop(python, Path(folder), arms, reference))
-            scheme = SCHEMES[0]
-            yield power_row(shape, scheme.name, *decide(sample(arms, reference), scheme))
-        arms, reference = one_shape("normal")(np.random.default_rng(700), count)
-        is_decided, stopped = _adastop(python, Path(folder), arms, reference)
-        yield {
-            "distribution": "normal, no effects",
-            "scheme": "AdaStop",
-            "tables": count,
-            "false": is_decided.any(axis=1).mean(),
-            "runs": (stopped.sum(axis=1) + REFERENCE_FACTOR * stopped.max(axis=1)).mean(),
-        }
-
-
-def _adastop(python: str, folder: Path, arms: Array, reference: Array) -> tuple[Array, Array]:
     np.savez(folder / "scores.npz", arms=arms, reference=reference)
     subprocess.run([python, str(HERE / "sequential_adastop.py"), str(folder)], check=True)
     with np.load(folder / "decisions.npz") as result:
@@ -590,17 +615,19 @@ def _adastop(python: str, folder: Path, arms: Array, reference: Array) -> tuple[
 RECORDS = ("ablation-quick", "claims/*")
 
 
-def score(tables: int | None) -> Iterator[dict[str, object]]:
-    """Standardised differences from each record's reference (its first variant), by score."""
-    paths = sorted(path.parent for of in RECORDS for path in OUT.parent.glob(f"{of}/evaluations.csv"))
-    for path in paths:
-        rows = pd.read_csv(path / "evaluations.csv")
-        rows = rows[(rows["policy"] == "mean") & rows["return_mean"].notna()]
-        for env, of in rows.groupby("env"):
-            yield from _effects(path.name, str(env), of)
+def score(tables: int | None) -> list[Case]:
+    """Return standardised differences from each record's reference (its first variant), by score."""
+    paths = sorted(path for of in RECORDS for path in OUT.parent.glob(f"{of}/evaluations.csv"))
+    return [partial(_scores, path) for path in paths]
 
 
-def _effects(record: str, env: str, rows: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _scores(path: Path) -> list[Row]:
+    rows = pd.read_csv(path)
+    rows = rows[(rows["policy"] == "mean") & rows["return_mean"].notna()]
+    return [row for env, of in rows.groupby("env") for row in _effects(path.parent.name, str(env), of)]
+
+
+def _effects(record: str, env: str, rows: pd.DataFrame) -> Iterator[Row]:
     total = rows["step"].max()
     by_run = {
         (variant, seed): (run["step"].to_numpy(), run["return_mean"].to_numpy())
@@ -615,7 +642,7 @@ def _effects(record: str, env: str, rows: pd.DataFrame) -> Iterator[dict[str, ob
     }
     variants = list(dict.fromkeys(variant for variant, _ in by_run))
     for variant in variants[1:]:
-        row: dict[str, object] = {"record": record, "environment": env, "variant": variant, "reference": variants[0]}
+        row: Row = {"record": record, "environment": env, "variant": variant, "reference": variants[0]}
         for name, kind in kinds.items():
             a, b = ([kind(*run) for (of, _), run in by_run.items() if of == side] for side in (variant, variants[0]))
             row[name] = _standardised(unpaired(a, b)) if min(len(a), len(b)) > 1 else float("nan")
@@ -643,33 +670,39 @@ class Computed:
         return float(self.p[1])
 
 
-def check(tables: int | None) -> Iterator[dict[str, object]]:
+def check(tables: int | None) -> list[Case]:
     """Compare p-values with `Permuted` and decisions with `standings` on a sample; raise AssertionError otherwise."""
+    kinds = ("normal", "20% failures", "recorded")
+    schemes = [one for one in SCHEMES if one.looks == LOOKS and one.shares == SCHEMES[0].shares]
     count = tables or 20
-    for i, shape in enumerate(("normal", "20% failures", "recorded")):
-        random = np.random.default_rng(800 + i)
-        group = groups(random, count)
-        compared = 0
-        for n in LOOKS:
-            a, b = draw(shape, random, (n, count), group), draw(shape, random, (2 * n, count), group)
-            a = a - np.linspace(0, 2, count)
-            ours = p_values(a, b, 0.05)
-            for column in range(count):
-                test = Permuted((a[:, column],), (b[:, column],))
-                for p, own in ((test.above(), ours[0, column]), (test.below(), ours[1, column])):
-                    assert math.isclose(own, p) or min(own, p) > 0.05, (shape, n, own, p)
-                    compared += p <= 0.05
-        yield {"check": f"p-values, {shape}", "compared": int(compared)}
+    return [*(partial(_check_p, shape, count) for shape in kinds), *(partial(_check, of, count) for of in schemes)]
+
+
+def _check_p(shape: str, count: int) -> list[Row]:
+    random = np.random.default_rng(800)
+    group = groups(random, count)
+    compared = 0
+    for n in LOOKS:
+        a, b = draw(shape, random, (n, count), group), draw(shape, random, (2 * n, count), group)
+        a = a - np.linspace(0, 2, count)
+        ours = p_values(a, b, 0.05)
+        for column in range(count):
+            test = Permuted((a[:, column],), (b[:, column],))
+            for p, own in ((test.above(), ours[0, column]), (test.below(), ours[1, column])):
+                assert math.isclose(own, p) or min(own, p) > 0.05, (shape, n, own, p)
+                compared += p <= 0.05
+    return [{"check": f"p-values, {shape}", "compared": int(compared)}]
+
+
+def _check(scheme: Scheme, count: int) -> list[Row]:
     tests = sample(*effect_sides("normal", np.random.default_rng(900), count))
-    for scheme in (one for one in SCHEMES if one.looks == LOOKS and one.shares == SCHEMES[0].shares):
-        is_decided, stopped = decide(tests, scheme)
-        for table in range(count):
-            trials = [functools.partial(_trial, tests, table, arm) for arm in range(ARMS)]
-            contests = [Contest(lambda look: True, trial) for trial in trials]
-            for arm, one in enumerate(standings(contests, Design(LOOKS), futile=scheme.futile)):
-                assert (one.state == "decided") == is_decided[table, arm], (scheme, table, arm, one.state)
-                assert one.look == stopped[table, arm], (scheme, table, arm, one.look)
-        yield {"check": f"verdicts, {scheme.name}", "compared": count * ARMS}
+    is_decided, stopped = decide(tests, scheme)
+    for table in range(count):
+        contests = [Contest(lambda look: True, partial(_trial, tests, table, arm)) for arm in range(ARMS)]
+        for arm, one in enumerate(standings(contests, Design(LOOKS), futile=scheme.futile)):
+            assert (one.state == "decided") == is_decided[table, arm], (scheme, table, arm, one.state)
+            assert one.look == stopped[table, arm], (scheme, table, arm, one.look)
+    return [{"check": f"verdicts, {scheme.name}", "compared": count * ARMS}]
 
 
 def _trial(tests: Sample, table: int, arm: int, look: int) -> Trial:
@@ -703,7 +736,7 @@ def page(out: Path) -> str:
     for name, title in TITLES.items():
         if (out / f"{name}.csv").exists():
             table = pd.read_csv(out / f"{name}.csv").dropna(axis=1, how="all")
-            table = table.drop(columns="CPU seconds", errors="ignore")
+            table = table.drop(columns=["case", "CPU seconds"], errors="ignore")
             parts.append(f"## {title}\n\n{table.to_markdown(index=False, floatfmt='.3g').replace(' nan ', '     ')}\n")
     return "\n".join(parts)
 
@@ -715,6 +748,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "report"])
     parser.add_argument("--tables", type=int, help="simulated tables per case")
+    parser.add_argument("--resume", action="store_true", help="keep the cases that are already in the files")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -722,11 +756,16 @@ def main() -> None:
         if part == "report":
             (asked.out / "report.md").write_text(page(asked.out))
             continue
-        started = time.process_time()
-        rows: Sequence[dict[str, object]] = list(PARTS[part](asked.tables))
-        table = pd.DataFrame(rows)
-        table.to_csv(asked.out / f"{part}.csv", index=False, float_format="%.5g", lineterminator="\n")
-        print(table.to_string(), f"\n{part}: {time.process_time() - started:.0f} s of CPU", flush=True)
+        path = asked.out / f"{part}.csv"
+        rows = pd.read_csv(path).to_dict("records") if asked.resume and path.exists() else []
+        done = {row["case"] for row in rows}
+        for i, case in enumerate(PARTS[part](asked.tables)):
+            if i in done:
+                continue
+            new = [{"case": i} | row for row in case()]
+            print(*new, sep="\n", flush=True)
+            rows += new
+            pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5g", lineterminator="\n")
 
 
 if __name__ == "__main__":
