@@ -328,7 +328,7 @@ def shapes(tables: int | None) -> list[Case]:
         partial(
             error_row,
             {"variants": of_arms, "reference": of_reference, "variance ratio": factor**2},
-            tables or 4_000,
+            tables or 1_000,
             100 + i,
             two_shapes(of_arms, of_reference, factor),
             DIFFERENT,
@@ -540,7 +540,7 @@ def effect_sides(shape: str, random: Random, tables: int) -> tuple[Array, Array]
 
 
 def power(tables: int | None) -> list[Case]:
-    return [partial(_power, shape, 500 + i, tables or 1_000) for i, shape in enumerate(POWERED)]
+    return [partial(_power, shape, 500 + i, tables or 400) for i, shape in enumerate(POWERED)]
 
 
 def _power(shape: str, seed: int, tables: int) -> list[Row]:
