@@ -138,7 +138,7 @@ def groups(random: Random, size: int) -> Array:
 def p_values(a: Array, b: Array, exact: float, draws: int = DRAWS, of_means: bool = False) -> Array:
     """Return the p-values [2, M] of a above and below b, for scores a [n, M] and b [m, M].
 
-    They equal `Permuted.above` and `below`, except that those above `exact` are estimates that are above it too.
+    They equal `Permuted.by_permutation`, except that those above `exact` are estimates that are above it too.
     of_means: the statistic is the difference of means instead of Welch's t.
     """
     n, m = len(a), len(b)
@@ -687,7 +687,10 @@ def _check_p(shape: str, count: int) -> list[Row]:
         ours = p_values(a, b, 0.05)
         for column in range(count):
             test = Permuted((a[:, column],), (b[:, column],))
-            for p, own in ((test.above(), ours[0, column]), (test.below(), ours[1, column])):
+            for p, own in (
+                (test.by_permutation(0.0, 1), ours[0, column]),
+                (test.by_permutation(0.0, -1), ours[1, column]),
+            ):
                 assert math.isclose(own, p) or min(own, p) > 0.05, (shape, n, own, p)
                 compared += p <= 0.05
     return [{"check": f"p-values, {shape}", "compared": int(compared)}]

@@ -93,10 +93,10 @@ BUGS = [
         "tests/execution/test_calibration.py",
     ),
     Bug(
-        "a wave that does not fit into the budget is bought",
+        "a look that does not fit into the budget is trained",
         "execution/budget.py",
-        "if one.amount > left:",
-        "if False:",
+        "ordered or cost(ordered) <= left:",
+        "ordered or True:",
         "tests/execution/test_budget.py",
     ),
     Bug(
@@ -472,9 +472,9 @@ BUGS = [
     Bug("all environments reset when one ends", ENVS, '"reset_mask": done}', '"reset_mask": np.ones_like(done)}', DATA),
     Bug(
         "evaluation counts past the end of the episode",
-        EVALUATE,
-        "np.where(running, step.reward, 0.0)\n        lengths",
-        "step.reward\n        lengths",
+        "envs/pool.py",
+        "places = np.flatnonzero(running).astype(np.int32)",
+        "places = np.arange(len(running), dtype=np.int32)",
         DATA,
     ),
     Bug(
@@ -838,13 +838,6 @@ BUGS = [
         EXAMINATIONS,
         '(known[name]["policy"], known[name]["version"]) == (policy, one.version)',
         'known[name]["version"] == one.version',
-        EXAMINED,
-    ),
-    Bug(
-        "robustness measure continues past the end of the episode",
-        EXAMINATIONS,
-        "np.where(running, step.reward, 0.0)",
-        "step.reward",
         EXAMINED,
     ),
     Bug(

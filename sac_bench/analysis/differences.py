@@ -24,10 +24,10 @@ from sac_bench.spec.seeds import REFERENCE_FACTOR
 from sac_bench.store.status import UNENDED
 
 WORDS = (
-    "Verdicts: better or worse if the difference is shown at 5% (permutation test of Welch's t, Holm's correction over "
-    "the whole table), equivalent if it is shown to be within the margin, otherwise undecided, with the number of "
-    "seeds per side that would decide at 80% power if the observed difference and spread were the true ones. There is "
-    f"no verdict below {MIN_SEEDS} seeds per side."
+    "Verdicts: better or worse if the difference is shown at 5% (by a permutation test and by Student's t, Holm's "
+    "correction over the whole table), equivalent if it is shown to be within the margin, otherwise undecided, with "
+    "the number of seeds per side that would decide at 80% power if the observed difference and spread were the true "
+    f"ones. There is no verdict below {MIN_SEEDS} seeds per side."
 )
 LOOKS = (
     "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "

@@ -26,7 +26,7 @@ RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
     "evaluations in the last 10% of its steps (if there are none, the last evaluation before). Whole curve: the "
     "area under the learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the "
-    "difference from the reference by inverting its permutation test (below five seeds Welch's t), unpaired. A "
+    "difference from the reference by inverting its tests (below five seeds Welch's t), unpaired. A "
     "diverged run counts with the return of a random policy if that is known (in curves from the point where it "
     "diverged; as a failure where successes are counted). A run that failed, is damaged or is unfinished does not "
     "count and is listed as left out. A run exploded if |Q| exceeded what the rewards that it saw allow; it keeps its "

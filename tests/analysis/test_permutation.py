@@ -24,9 +24,19 @@ def welch(a, b, axis=-1):
 @pytest.mark.parametrize("shift", [0.0, 0.7])
 def test_p_values_are_scipys(n, m, shift):
     a, b = RANDOM.normal(1, 1, n), RANDOM.normal(0, 2, m)
-    for alternative, ours in (("greater", permuted(a, b).above(shift)), ("less", permuted(a, b).below(shift))):
+    for alternative, sign in (("greater", 1), ("less", -1)):
         theirs = stats.permutation_test((a - shift, b), welch, alternative=alternative, n_resamples=np.inf)
-        assert ours == pytest.approx(theirs.pvalue)
+        assert permuted(a, b).by_permutation(shift, sign) == pytest.approx(theirs.pvalue)
+
+
+def test_a_p_value_is_that_of_the_less_certain_of_permutations_and_students_t():
+    skewed, few = [0.0, 0.1, 0.2, 0.1, 5.0], [5.1, 5.2, 5.15, 5.3, 5.25]
+    for a, b in ((few, skewed), (np.arange(5.0) + 2, np.arange(5.0)), (np.arange(5.0), np.arange(5.0) + 9)):
+        evidence = permuted(a, b)
+        for sign, alternative, p in ((1, "greater", evidence.above(0.5)), (-1, "less", evidence.below(0.5))):
+            t = stats.ttest_ind(np.subtract(a, 0.5), b, equal_var=False, alternative=alternative).pvalue
+            assert p == pytest.approx(max(t, evidence.by_permutation(0.5, sign)))
+    assert permuted(few, skewed).above() > permuted(few, skewed).by_permutation(0.0, 1)  # here Student's is larger
 
 
 def test_signs_are_scipys():

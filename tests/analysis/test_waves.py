@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sac_bench.analysis.claims import comparisons, verdict
-from sac_bench.analysis.waves import next_seeds
+from sac_bench.analysis.waves import needs
 from sac_bench.spec.claim import Claim
 from tests.analysis.test_claims import made_up
 
@@ -20,6 +20,14 @@ def results_of(claim=None, env=ENV, statuses=None, **variants):
     most = max(map(len, variants.values()))
     more = {"claim": claim} if claim else {}
     return made_up(finals, statuses=statuses, seeds=range(most), seed_range="5..30", variants=seeds, **more)
+
+
+def next_seeds(results):
+    """Return {cell: seeds} of all comparisons that need more."""
+    found = {}
+    for need in needs(results):
+        found |= {cell: max(n, found.get(cell, 0)) for cell, n in need.seeds.items()}
+    return found
 
 
 def claim(*expect):

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from sac_bench.envs import pool
 from sac_bench.envs.checking import check
 from sac_bench.envs.pool import describe
 from sac_bench.execution import worker
@@ -218,16 +219,16 @@ def test_a_cohort_of_which_all_failed_ends(steps, harm, tmp_path):
 def test_what_a_backend_raises_for_all_environments_fails_all(monkeypatch, tmp_path):
     """EnvPool steps all environments at once, so its exceptions belong to none of them."""
 
-    class Backend(gymnasium.vector.SyncVectorEnv):
+    class Backend(pool._InTurn):
         steps = 0
 
-        def step(self, actions):
+        def step(self, actions, env_id=None):
             self.steps += 1
             if self.steps == 120:
                 raise RuntimeError("a thread of the pool is lost")
-            return super().step(actions)
+            return super().step(actions, env_id)
 
-    monkeypatch.setattr(gymnasium.vector, "SyncVectorEnv", Backend)
+    monkeypatch.setattr(pool, "_InTurn", Backend)
     runs = train(tmp_path)
     reason = "RuntimeError: a thread of the pool is lost (environment's step(), training, step 120)"
     assert {run.status()["reason"] for run in runs.values()} == {reason}
