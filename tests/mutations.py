@@ -93,13 +93,6 @@ BUGS = [
         "tests/execution/test_calibration.py",
     ),
     Bug(
-        "a wave that does not fit into the budget is bought",
-        "execution/budget.py",
-        "if one.amount > left:",
-        "if False:",
-        "tests/execution/test_budget.py",
-    ),
-    Bug(
         "runs of another kind of device are used unasked",
         PLAN,
         "    check_devices(requested, store, device, retrain)\n",
