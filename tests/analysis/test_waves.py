@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sac_bench.analysis.claims import comparisons, verdict
-from sac_bench.analysis.waves import needs
+from sac_bench.analysis.waves import compared, needs, needs_to_decide
 from sac_bench.spec.claim import Claim
 from tests.analysis.test_claims import made_up
 
@@ -22,44 +22,59 @@ def results_of(claim=None, env=ENV, statuses=None, **variants):
     return made_up(finals, statuses=statuses, seeds=range(most), seed_range="5..30", variants=seeds, **more)
 
 
-def next_seeds(results):
-    """Return {cell: seeds} of all comparisons that need more."""
-    found = {}
-    for need in needs(results):
-        found |= {cell: max(n, found.get(cell, 0)) for cell, n in need.seeds.items()}
-    return found
-
-
 def claim(*expect):
     return {"words": "w", "source": "s", "expect": expect, "margin": 0.1}
 
 
 def test_what_is_undecided_gets_the_next_look_and_twice_as_many_runs_of_the_reference():
     a, plain, close = 100 + NOISE[:10], 20 + NOISE[10:15], 94 + NOISE[20:25]
-    assert next_seeds(results_of(a=a, b=plain, c=close)) == {(ENV, "c"): 8, (ENV, "a"): 16}
-    assert next_seeds(results_of(a=a, b=plain)) == {}
+    results = results_of(a=a, b=plain, c=close)
+    (need,) = needs(results)
+    assert (need.label, need.had, need.look) == ("c", 5, 8)
+    assert need.seeds == {(ENV, "c"): 8, (ENV, "a"): 16}
+    assert needs(results_of(a=a, b=plain)) == []
+    words = [one.in_words() for one in compared(results)]
+    assert words == ["worse at 5 seeds", "waits for 8 seeds (undecided at 5)"]
+
+
+def test_each_comparison_says_what_it_needs_in_the_order_of_the_table():
+    a, close = 100 + NOISE[:10], [94 + NOISE[start : start + 5] for start in (20, 25)]
+    found = needs(results_of(a=a, b=close[0], c=close[1]))
+    assert [(need.label, need.seeds) for need in found] == [
+        (name, {(ENV, name): 8, (ENV, "a"): 16}) for name in ("b", "c")
+    ]
+
+
+def test_what_would_decide_is_known_once_no_look_is_left():
+    results = results_of(a=100 + NOISE, b=97 + np.roll(NOISE, 7)[:30])
+    (one,) = compared(results)
+    assert one.in_words() == "undecided at 30 seeds (needs 80)"
+    (need,) = needs_to_decide(results)
+    assert (need.label, need.had, need.look) == ("b", 30, 80)
+    assert need.seeds == {(ENV, "b"): 80, (ENV, "a"): 160}
+    assert needs_to_decide(results_of(a=100 + NOISE[:10], b=94 + NOISE[20:25])) == []  # it waits for the next look
 
 
 def test_fixed_seeds_ask_for_nothing():
     close = made_up({("a", ENV): 100 + NOISE[:10], ("b", ENV): 94 + NOISE[20:25]})
-    assert next_seeds(close) == {}
+    assert needs(close) == []
 
 
 def test_the_last_look_is_the_end():
     a, close = 100 + NOISE, 96 + RANDOM.normal(0, 10, 30)
-    assert next_seeds(results_of(a=a, b=close)) == {}
+    assert needs(results_of(a=a, b=close)) == []
 
 
 def test_a_look_is_repeated_by_nobody_if_its_runs_have_not_ended():
     """The cells have the seeds of the look already, so that they are not asked for again."""
     a, close = 100 + NOISE[:10], 94 + NOISE[20:25]
-    assert next_seeds(results_of(a=a, b=close, statuses={("b", 3): "interrupted"})) == {}
+    assert needs(results_of(a=a, b=close, statuses={("b", 3): "interrupted"})) == []
 
 
 def test_both_sides_of_a_claim_get_the_same_number():
     values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28], "c": 20 + NOISE[8:16]}
-    results = results_of(claim("b ~ a", "a > c"), **values)
-    assert next_seeds(results) == {(ENV, "a"): 12, (ENV, "b"): 12}
+    (need,) = needs(results_of(claim("b ~ a", "a > c"), **values))
+    assert (need.label, need.seeds) == ("b ~ a", {(ENV, "a"): 12, (ENV, "b"): 12})
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -70,5 +85,5 @@ def test_a_run_that_failed_has_no_value_and_is_not_replaced(failed):
     assert one.verdict.look == 8
     assert one.b.seeds == 8
     assert one.a.seeds == (7 if failed else 8)
-    assert next_seeds(results) == {(ENV, "a"): 12, (ENV, "b"): 12}
+    assert [need.seeds for need in needs(results)] == [{(ENV, "a"): 12, (ENV, "b"): 12}]
     assert verdict([one]) == "undecided"
