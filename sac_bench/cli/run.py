@@ -45,7 +45,7 @@ def run(
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
     seeds: Annotated[
-        Optional[str], typer.Option(metavar="N|A..B", help="Seeds 0 to N-1; or A of them, and up to B until decided.")
+        Optional[str], typer.Option(metavar="N|A..B", help="Seeds 0 to N-1; or first A seeds, up to B while undecided.")
     ] = None,
     steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
     env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
