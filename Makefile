@@ -21,7 +21,7 @@ help:
 	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"
 	@echo "make sac-settings          the settings that the papers call SAC"
-	@echo "make claims-quick          23 claims about SAC, each with a verdict, small networks: 2 to 3 hours"
+	@echo "make claims-quick          23 claims about SAC, each with a verdict, small networks: hours; BUDGET=3h stops in time"
 	@echo "make claims                the same at full size: months on a laptop"
 	@echo "                           (one claim: sac-bench run experiments/claims/X.toml)"
 	@echo "make redq                  REDQ and DroQ, 20 updates per step, as configurations of SAC: days"
