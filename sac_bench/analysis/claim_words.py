@@ -53,7 +53,7 @@ def _with_notes(one: Comparison, short: bool) -> str:
         return f"{name} ({one.reason})" if one.reason else name
     if one.outcome == "undecided" and one.difference.error == 0:
         return "undecided (the same in every seed)"
-    if one.outcome == FOR and one.relation == ">" and one.margin:
+    if one.outcome == FOR and one.relation == ">" and one.margin and one.verdict.look is None:
         is_small = equivalent(one.margin).p_value(one.evidence) <= ALPHA
         name += ", within the margin" * is_small
     return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short)

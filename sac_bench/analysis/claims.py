@@ -21,6 +21,7 @@ from sac_bench.analysis.differences import Cell, design_of
 from sac_bench.analysis.hypotheses import Evidence, Family, above, below, equivalent
 from sac_bench.analysis.measures import mean_gain, measured, why_no_values
 from sac_bench.analysis.permutation import Flipped, permuted
+from sac_bench.analysis.scores import entered, scores
 from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, shares, unpaired
 from sac_bench.analysis.verdicts import MIN_SEEDS, UNTESTED, Verdict, verdicts
@@ -70,6 +71,8 @@ class Comparison:
     verdict: Verdict = UNTESTED
     reason: str = ""
     """Why there is no outcome although runs have scores: no values, no margin, or a choice at its edge; else ""."""
+    is_excluded: bool = False
+    """Whether no look can test it, because a side chose a value at the edge of its grid."""
 
     @property
     def difference(self) -> Difference:
@@ -125,8 +128,7 @@ def comparisons(claim: Claim, results: Results) -> list[Comparison]:
 
     by_look = {look: all_at(look) for look in at}
     last = by_look[max(at, key=lambda look: look or 0)]
-    # A comparison that can never be tested, such as one of a choice at its edge, does not count in the correction.
-    tested = [i for i, one in enumerate(last) if not one.reason or any(of[i].is_testable for of in by_look.values())]
+    tested = [i for i, one in enumerate(last) if not one.is_excluded]
     contests = [_contest(i, by_look, at) for i in tested]
     decided = dict(zip(tested, verdicts(contests, design_of(results.manifest)), strict=True))
     return [
@@ -148,7 +150,16 @@ def _contest(i: int, by_look: dict[int | None, list[Comparison]], at: dict[int |
     def is_complete(look: int | None) -> bool:
         return look is None or at[look].have_ended(by_look[look][i].cells, look)
 
-    return Contest(is_complete, trial)
+    def is_hopeless(look: int | None) -> bool:
+        """Whether a side has runs but none with a score: they failed."""
+        return any(not scored(at[look], cell) for cell in by_look[look][i].cells)
+
+    return Contest(is_complete, trial, is_hopeless)
+
+
+def scored(results: Results, cell: Cell) -> bool:
+    """Return whether any run of an (environment, variant) has a score."""
+    return bool(len(entered(scores(results), *cell)))
 
 
 def families(relation: Relation, margin: float | None) -> tuple[Family, Family]:
@@ -157,8 +168,8 @@ def families(relation: Relation, margin: float | None) -> tuple[Family, Family]:
     A difference may be shown both to exist and to be within the margin.
     """
     if relation == ">":
-        less = below(0.0, AGAINST, sides=2)
-        return (less, equivalent(margin, AGAINST)) if margin else (less,), (above(0.0, FOR, sides=2),)
+        # Without a margin nothing is equivalent: no difference is within 0.
+        return (below(0.0, AGAINST, sides=2), equivalent(margin or 0.0, AGAINST)), (above(0.0, FOR, sides=2),)
     assert margin
     if relation == ">=":
         return (below(-margin, AGAINST),), (above(-margin, FOR),)
@@ -210,6 +221,7 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
         correlation=seed_correlation(a[both], b[both]),
         cells=tuple(dict.fromkeys((env, side.variant) for side in sides)),
         by_pairs=paired(a[both], b[both]).interval(),
+        is_excluded=bool(chosen_at_edge),
         reason="; ".join(
             filter(None, (*(why_no_values(results, side, env) for side in sides), unscaled, chosen_at_edge))
         ),
@@ -258,5 +270,6 @@ def _growth(claim: Claim, results: Results) -> Comparison:
         in_gains=True,
         gain=1.0,
         margin=claim.margin,
+        is_excluded=easy.is_excluded or hard.is_excluded,
         reason=NO_GAIN if np.isnan(easy.gain + hard.gain) else "; ".join(filter(None, (easy.reason, hard.reason))),
     )

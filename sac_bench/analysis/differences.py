@@ -32,7 +32,7 @@ WORDS = (
 LOOKS = (
     "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "
     "seeds, {most}. The 5% hold over all looks at the results together, and so does the confidence of the intervals. "
-    "The number in brackets is that of the seeds per variant at the last look; the reference has twice as many."
+    '"At 8 seeds": per variant, at the last look; the reference has twice as many.'
 )
 CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
@@ -82,7 +82,8 @@ class Scores:
 
     def count_at(self, cell: Cell, look: int) -> int:
         """Return how many seeds a cell has at a look: the reference has more than the others."""
-        return look * (REFERENCE_FACTOR if cell[1] == self.manifest.reference else 1)
+        has_more = cell[1] == self.manifest.reference and not self.manifest.claim
+        return look * (REFERENCE_FACTOR if has_more else 1)
 
     def seeds_at(self, cell: Cell, look: int) -> tuple[int, ...]:
         """Return the seeds of a cell at a look, as far as there are runs with them."""
@@ -193,7 +194,7 @@ def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str
     manifest = of.manifest
     if len(envs) > 1:
         known = all(np.isfinite(of.gain(env)) for env in envs)
-        reasons = [no_verdict, "" if known else "the gain is not known"]
+        reasons = [no_verdict, "" if known or manifest.seed_range else "the gain is not known"]
         reasons += [edge(manifest, env, variant, manifest.reference) for env in envs]
         return Judged(envs, variant, NOTHING, float("nan"), next(filter(None, reasons), ""))
     own, reference = of.of((envs[0], variant)), of.of((envs[0], manifest.reference))
@@ -221,7 +222,11 @@ def _contest(of: Scores, envs: tuple[str, ...], variant: str) -> Contest:
             return None
         return Trial(_families(of, envs, look), Permuted(own, reference))
 
-    return Contest(lambda look: all(of.have_ended(cell, look) for cell in cells), trial)
+    return Contest(
+        lambda look: all(of.have_ended(cell, look) for cell in cells),
+        trial,
+        lambda look: any(not len(of.of(cell, look)) for cell in cells),
+    )
 
 
 def _families(of: Scores, envs: tuple[str, ...], look: int | None) -> tuple[Family, ...]:

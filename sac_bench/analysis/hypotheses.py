@@ -8,6 +8,7 @@ Spiegelhalter, Freedman and Blackburn 1986 (Controlled Clinical Trials 7, p. 8).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,9 +30,8 @@ class Evidence(Protocol):
         """The difference with its standard error, for power and for where to look for an interval's bounds."""
         ...
 
-    @property
-    def least_p(self) -> float:
-        """The lowest p-value that so many seeds can give."""
+    def least_p(self, seeds: Sequence[int]) -> float:
+        """Return the lowest p-value that so many seeds (as `spread.seeds`) can give."""
         ...
 
     def above(self, shift: float = 0.0) -> float:
@@ -74,6 +74,10 @@ class Hypothesis:
     def p_value(self, evidence: Evidence) -> float:
         """Return the p-value of its negation: that of the least certain bound (intersection-union test)."""
         return min(1.0, self.sides * max(bound.p_value(evidence) for bound in self.bounds))
+
+    def is_possible(self, evidence: Evidence, planned: Difference, alpha: float) -> bool:
+        """Return whether a p-value of alpha is possible with the planned seeds."""
+        return self.sides * evidence.least_p(planned.seeds) <= alpha
 
     def power(self, planned: Difference, alpha: float) -> float:
         """Return the power of Student's t test at level alpha if the planned difference and variances are true.

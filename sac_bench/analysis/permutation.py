@@ -65,10 +65,10 @@ class Permuted:
         variances = tuple(float(x.var(ddof=1)) / len(self.a) ** 2 for x in sides)
         return Difference(self.value, variances, tuple(map(len, sides)))
 
-    @property
-    def least_p(self) -> float:
-        """The lowest possible p-value: one over the number of labellings."""
-        return 1 / math.prod(math.comb(len(x) + len(y), len(x)) for x, y in zip(self.a, self.b, strict=True))
+    def least_p(self, seeds: Sequence[int]) -> float:
+        """Return the lowest possible p-value with so many seeds: one over the number of labellings, or of draws."""
+        sizes = zip(seeds[::2], seeds[1::2], strict=True)
+        return 1 / min(math.prod(math.comb(n + m, n) for n, m in sizes), self.draws + 1)
 
     def above(self, shift: float = 0.0) -> float:
         """Return the p-value of a true difference of `shift` or less: small if a is shown to be better by more."""
@@ -116,10 +116,9 @@ class Flipped:
         """The mean difference with its standard error and degrees of freedom."""
         return Difference(self.value, (float(self.pairs.var(ddof=1)),), (len(self.pairs),))
 
-    @property
-    def least_p(self) -> float:
-        """The lowest possible p-value: one over the number of signs."""
-        return 0.5 ** len(self.pairs)
+    def least_p(self, seeds: Sequence[int]) -> float:
+        """Return the lowest possible p-value with so many pairs: one over the number of signs, or of draws."""
+        return 1 / min(2 ** seeds[0], DRAWS + 1)
 
     def above(self, shift: float = 0.0) -> float:
         """Return the p-value of a true mean of `shift` or less."""

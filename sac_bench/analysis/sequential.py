@@ -75,6 +75,8 @@ class Contest:
 
     is_complete: Callable[[int | None], bool]
     trial: Callable[[int | None], Trial | None]
+    is_hopeless: Callable[[int | None], bool] = lambda _: False
+    """Whether the runs of a complete look show that more of them will not help: all runs of a side have failed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Standing:
         for look, trial in self.path:
             own = trial.evidence.interval(1 - alpha * design.share(look))
             low, high = np.fmax(low, own.low), np.fmin(high, own.high)
-            result.append(Estimate(own.value, float(low), float(high)))
+            result.append(Estimate(own.value, min(float(low), own.value), max(float(high), own.value)))
         return result
 
 
@@ -170,6 +172,8 @@ class _Found:
         """Test at a look, or wait for its runs."""
         if not self.contest.is_complete(look):
             self.state, self.awaits = "waiting", look
+        elif self.contest.is_hopeless(look):
+            self.state = "untested"
         elif trial := self.contest.trial(look):
             self.path.append((look, trial))
             new = [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
@@ -186,6 +190,9 @@ class _Found:
         trial = self.path[-1][1]
         return max(
             one.chance_later(trial.evidence.spread, n / (look or n), self.level * design.share(n))
+            * one.is_possible(
+                trial.evidence, trial.evidence.spread.grown(n / (look or n)), self.level * design.share(n)
+            )
             for one in chain.from_iterable(trial.families)
             for n in later
         )
@@ -208,7 +215,7 @@ def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
                 one.word = one.path[-1][1].families[i][int(np.argmin(one.least[i]))].word
                 newly.append(one)
     for one in newly:
-        one.state = "decided"
+        one.state, one.awaits = "decided", None
     undecided = [one for one in found if one.path and one.state != "decided"]
     for one in undecided:
         one.level = alpha / len(undecided)

@@ -4,8 +4,8 @@ For one environment, scores are an array [S] and curves [S, T]. For several, the
 environment. The number of seeds may differ; every environment has the same weight. Aggregates over environments require
 scaled scores: see `normalised`.
 
-Bootstrap intervals are for display: with few seeds they are too narrow. Verdicts are based on Student's t
-(sac_bench/analysis/verdicts.py).
+Bootstrap intervals are for display: with few seeds they are too narrow. Verdicts are based on permutations and Student's
+t (sac_bench/analysis/verdicts.py).
 """
 
 from __future__ import annotations
@@ -161,9 +161,8 @@ class Difference:
         """The difference itself (see `hypotheses.Evidence`)."""
         return self
 
-    @property
-    def least_p(self) -> float:
-        """The lowest possible p-value."""
+    def least_p(self, seeds: Sequence[int]) -> float:
+        """Return the lowest possible p-value with so many seeds: there is no limit."""
         return 0.0
 
     def interval(self, level: float = 0.95) -> Estimate:

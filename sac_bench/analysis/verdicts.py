@@ -125,33 +125,41 @@ def seeds_to_decide(standing: Standing, design: Design, power: float = POWER) ->
     """Return the seeds per variant at which a comparison would be decided with this power; None if too many.
 
     Assumes that the observed difference and variances are the true ones: with few seeds, a rough guide. In a range it
-    is a look, and the reference has its multiple of it. Five if the variances are 0.
+    is a look, and the reference has its multiple of it.
     """
     look, trial = standing.path[-1]
     observed = trial.evidence.spread
 
     def best(planned: Difference, level: float) -> float:
-        return max(one.power(planned, level) for one in chain.from_iterable(trial.families))
+        return max(
+            one.power(planned, level) * one.is_possible(trial.evidence, planned, level)
+            for one in chain.from_iterable(trial.families)
+        )
 
     if look is None:
-        return least_seeds(observed, lambda planned: best(planned, standing.level), power)
+        more = max(MIN_SEEDS, min(observed.seeds) + 1)
+        return least_seeds(observed, lambda planned: best(planned, standing.level), power, least=more)
     later = (n for n in LOOKS if n > look)
     return next((n for n in later if best(observed.grown(n / look), standing.level * design.share(n)) >= power), None)
 
 
 def least_seeds(
-    difference: Difference, power_of: Callable[[Difference], float], power: float = POWER, most: int = MOST_SEEDS
+    difference: Difference,
+    power_of: Callable[[Difference], float],
+    power: float = POWER,
+    most: int = MOST_SEEDS,
+    least: int = MIN_SEEDS,
 ) -> int | None:
-    """Return the fewest seeds per side, at least five, at which a test has this power; None above `most`.
+    """Return the fewest seeds per side, at least `least`, at which a test has this power; None above `most`.
 
-    `power_of` gives the power for a difference with an error above 0 and must grow with the seeds. Five if there is no
-    error.
+    `power_of` gives the power for a difference with an error above 0 and must grow with the seeds. Without error,
+    `least` suffices.
     """
 
     def decides(n: int) -> bool:
         planned = difference.with_seeds(n)
         return planned.error == 0 or power_of(planned) >= power
 
-    candidates = range(MIN_SEEDS, most + 1)
+    candidates = range(least, most + 1)
     place = bisect_left(candidates, True, key=decides)
     return candidates[place] if place < len(candidates) else None

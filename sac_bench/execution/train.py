@@ -80,7 +80,8 @@ def train(
     `planned` is called once each plan is written, before its training starts. `needs` is called when all runs have
     ended or failed; it returns what comparisons need for their next looks. Those that fit into the purse are trained,
     until none is left that does. No run is tried twice. Return the experiments as they were trained last. Raises
-    InputError for what cannot be done, before anything is written, and OverBudget if the first look does not fit.
+    InputError for what cannot be done, before anything is written, and OverBudget if the first look does not fit. If a
+    later look cannot be trained, the console says why.
     """
     purse, tried, is_first = purse or Purse(), list[str](), True
 
@@ -92,7 +93,13 @@ def train(
     with store.planner() as planner:
         while True:
             with store.planning():
-                current = plan(experiments, store, workers, retrain, tried)
+                try:
+                    current = plan(experiments, store, workers, retrain, tried)
+                except InputError as error:
+                    if is_first:
+                        raise
+                    console.print(f"no further look: {error}", highlight=False)
+                    return experiments
                 if is_first and purse.budget:
                     takes = _price(current, experiments, store, workers, purse.unit)
                     if takes.basis is Basis.MEASURED:  # otherwise rates are measured first
@@ -104,7 +111,12 @@ def train(
             tried += [spec.id for cohort in current.cohorts for spec in cohort.runs]
             if settle(current.waiting, store):
                 continue
-            if not (wave := affordable(needs(experiments), amount, purse.left())):
+            try:
+                wave = affordable(needs(experiments), amount, purse.left())
+            except InputError as error:
+                wave = []
+                console.print(f"no further look: {error}", highlight=False)
+            if not wave:
                 return experiments
             grown, is_first = experiments.with_needs(wave), False
             for before, after in zip(experiments.experiments, grown.experiments, strict=True):

@@ -49,7 +49,7 @@ def test_signs_are_scipys():
 
 def test_sides_that_do_not_overlap_have_the_lowest_p_value_there_is():
     a, b = np.arange(10.0, 15), np.arange(5.0)
-    assert permuted(a, b).above() == 1 / math.comb(10, 5) == permuted(a, b).least_p
+    assert permuted(a, b).above() == 1 / math.comb(10, 5) == permuted(a, b).least_p((5, 5))
     assert permuted(b, a).below() == 1 / math.comb(10, 5)
     assert permuted(a, b).below() == 1
 

@@ -32,6 +32,9 @@ class Known:
     def below(self, shift=0.0):
         return 1.0
 
+    def least_p(self, seeds):
+        return 0.0
+
     def interval(self, level=0.95):
         return Difference(self.value, (1.0, 1.0), (5, 10)).interval(level)
 

@@ -86,6 +86,13 @@ def test_undecided_says_how_many_seeds_would_decide():
     assert Verdict("").in_words() == ""
 
 
+def test_seeds_that_would_decide_are_more_and_have_enough_permutations():
+    """Nine comparisons of 5 against 5 seeds cannot be decided, however large the differences: 2 / 252 * 9 > 0.05."""
+    table = verdicts([contest(1000 * (k + 1) + NOISE[:5], NOISE[:5]) for k in range(9)])
+    assert {one.word for one in table} == {"undecided"}
+    assert {one.seeds_needed for one in table} == {6}  # 2 / 924 * 9 < 0.05
+
+
 def test_words_of_a_range_say_at_which_look():
     assert in_words("better", "decided", 12, None) == "better at 12 seeds"
     assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per side would decide)"

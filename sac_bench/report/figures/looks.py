@@ -43,15 +43,15 @@ def of_differences(differences: Sequence[Judged]) -> list[Progress]:
 
 
 def of_comparisons(comparisons: Sequence[Comparison]) -> list[Progress]:
-    """Return the progress of a claim's comparisons that were tested, in gains where there is one."""
+    """Return the progress of a claim's comparisons that were tested, in gains where these are known."""
     several = len({one.env for one in comparisons}) > 1
     return [
         Progress(
             f"{one.expected} on {one.env}" if several else one.expected,
             short_outcome(one),
             one.verdict,
-            one.gain,
-            one.margin and one.margin / one.gain,
+            scale := one.gain if np.isfinite(one.gain) else 1.0,
+            one.margin and one.margin / scale,
         )
         for one in comparisons
         if one.verdict.look is not None
