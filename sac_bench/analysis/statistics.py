@@ -4,8 +4,8 @@ For one environment, scores are an array [S] and curves [S, T]. For several, the
 environment. The number of seeds may differ; every environment has the same weight. Aggregates over environments require
 scaled scores: see `normalised`.
 
-Bootstrap intervals are for display: with few seeds they are too narrow. Verdicts are based on permutations and Student's
-t (sac_bench/analysis/verdicts.py).
+Bootstrap intervals are for display: with few seeds they are too narrow. Verdicts are based on permutations and
+Student's t (sac_bench/analysis/verdicts.py).
 """
 
 from __future__ import annotations
