@@ -125,5 +125,6 @@ batch_size = 4
 learning_starts = 100
 eval_every = 100
 eval_episodes = 1
+eval_sampled_every = 1
 utd = {utd}
 """

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 
 LATE = ("envpool", "sac_bench.report.run", "sac_bench.report.figures.all", "sac_bench.tuning.report")
@@ -35,6 +36,7 @@ def python(
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         names = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (output, errors)]
         process = SERVER.Process(target=_execute, args=(program, list(arguments), str(cwd), dict(env), names))
+        _start_server(dict(env))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -49,6 +51,18 @@ def python(
         return subprocess.CompletedProcess([program, *arguments], process.exitcode, *texts)
 
 
+def _start_server(env: dict[str, str]) -> None:
+    """Start the process that is forked, if it does not run yet: what it imports reads COLUMNS once, for all tables."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(env)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _execute(program: str, arguments: list[str], cwd: str, env: dict[str, str], outputs: list[str]) -> None:
     for number, name in zip((1, 2), outputs, strict=True):
         opened = os.open(name, os.O_WRONLY | os.O_APPEND)
@@ -57,5 +71,6 @@ def _execute(program: str, arguments: list[str], cwd: str, env: dict[str, str], 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # TMPDIR may be another one
     sys.argv = ["sac-bench", *arguments]
     exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})
