@@ -13,7 +13,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	oracle docs lint clean
 
 help:
-	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
+	@echo "make ablation              five axes of SAC with small networks: 15 to 40 minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
 	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS= and BUDGET=;"
 	@echo "                           SEEDS=5..30 BUDGET=8h: up to 30 seeds where undecided, as far as 8 hours allow"
@@ -35,7 +35,7 @@ help:
 	@echo "make soak-tune             the same for tuners that share a study (ARGS=--postgresql: in a database)"
 	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
-	@echo "make test                  quick tests: at most 4 minutes"
+	@echo "make test                  quick tests: 4 to 8 minutes"
 	@echo "make test-thorough         those that make test leaves out, but compiled code and rarer faults"
 	@echo "make test-all              all tests except soaks: also compiled code and rarer faults"
 	@echo "make mutations             plant bugs and name the test that catches each"
