@@ -41,7 +41,7 @@ COMMON = {
 }
 NOISE = {"target_noise", "target_noise_clip", "policy_delay", "exploration_noise"}
 PASSED_ON = {"sac": COMMON | {"temperature_lr"}, "td3": COMMON | NOISE, "ddpg": COMMON | {"exploration_noise"}}
-"""Settings that Stable-Baselines3 is given, or that say how it is judged."""
+"""Settings that Stable-Baselines3 is given, or that say how it is table_differences."""
 OF_OURS_ALONE = {"value_lr", "pool_episodes"}
 """Settings without a meaning there: no V network, no pools."""
 

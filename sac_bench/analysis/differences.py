@@ -113,7 +113,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TableDifference:
     """A variant's difference from the reference in some environments: one, or all together."""
 
     envs: tuple[str, ...]
@@ -159,17 +159,17 @@ def differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -
     With several environments, a row per variant follows for all of them together, in gains of the reference.
     `no_verdict`: why no difference gets a verdict, or "".
     """
-    return table_of(judged(table, manifest, no_verdict))
+    return table_of(table_differences(table, manifest, no_verdict))
 
 
-def table_of(differences: Sequence[Judged]) -> pd.DataFrame:
+def table_of(differences: Sequence[TableDifference]) -> pd.DataFrame:
     """Return a row per difference, with COLUMNS."""
     rows = [one.row() for one in differences]
     whole = {"seeds_needed": "Int64", "look": "Int64"}
     return pd.DataFrame(rows, columns=["env", "variant", *COLUMNS]).astype(whole)
 
 
-def judged(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> list[Judged]:
+def table_differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> list[TableDifference]:
     """Return the differences from the reference with their verdicts, as in `differences`."""
     of = Scores(table, manifest)
     variants = [name for name in manifest.variants if name != manifest.reference]
@@ -189,21 +189,21 @@ def design_of(manifest: Manifest) -> Design:
     return Design(manifest.looks or (None,))
 
 
-def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str) -> Judged:
+def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str) -> TableDifference:
     """Return a difference without its verdict."""
     manifest = of.manifest
     if len(envs) > 1:
         known = all(np.isfinite(of.gain(env)) for env in envs)
         reasons = [no_verdict, "" if known or manifest.seed_range else "the gain is not known"]
         reasons += [edge(manifest, env, variant, manifest.reference) for env in envs]
-        return Judged(envs, variant, NOTHING, float("nan"), next(filter(None, reasons), ""))
+        return TableDifference(envs, variant, NOTHING, float("nan"), next(filter(None, reasons), ""))
     own, reference = of.of((envs[0], variant)), of.of((envs[0], manifest.reference))
     both = own.index.intersection(reference.index)
     few = min(len(own), len(reference))
     planned = manifest.seed_range is not None
     reason = f"{few} seeds" if few < MIN_SEEDS and not planned else edge(manifest, envs[0], variant, manifest.reference)
     interval = difference_interval(own, reference)
-    return Judged(envs, variant, interval, seed_correlation(own[both], reference[both]), no_verdict or reason)
+    return TableDifference(envs, variant, interval, seed_correlation(own[both], reference[both]), no_verdict or reason)
 
 
 def _contest(of: Scores, envs: tuple[str, ...], variant: str) -> Contest:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from sac_bench.analysis.hypotheses import Evidence, Family
 from sac_bench.analysis.statistics import Array, Estimate
-from sac_bench.spec.seeds import LOOKS, SeedRange
+from sac_bench.spec.seeds import LOOKS
 
 ALPHA = 0.05
 EQUAL_LOOKS = 5
@@ -39,14 +39,9 @@ State = Literal["decided", "futile", "open", "waiting", "untested"]
 
 @dataclass(frozen=True)
 class Design:
-    """The looks of a table, ascending; (None,) is one look at whatever seeds there are."""
+    """The looks of a table, in ascending order. (None,) stands for fixed seeds: one look at all of them."""
 
     looks: tuple[int | None, ...] = (None,)
-
-    @staticmethod
-    def of(seed_range: SeedRange | None) -> Design:
-        """Return the design of a range, or that of fixed seeds."""
-        return Design(seed_range.looks) if seed_range else Design()
 
     def share(self, look: int | None) -> float:
         """Return a look's share of the error: all of it if the seeds are fixed."""

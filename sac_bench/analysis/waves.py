@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sac_bench.analysis.claims import comparisons
-from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, judged
+from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, table_differences
 from sac_bench.analysis.scores import scores
 from sac_bench.analysis.verdicts import UNTESTED, Verdict
 from sac_bench.results.devices import are_comparable
@@ -53,7 +53,7 @@ def compared(results: Results) -> list[Compared]:
         ]
     return [
         Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest.reference, 1))
-        for one in judged(scores(results), manifest, "" if comparable else MIXED)
+        for one in table_differences(scores(results), manifest, "" if comparable else MIXED)
     ]
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from sac_bench.analysis import aggregates, choice, claim_words, claims
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import MIXED, Judged, answer
+from sac_bench.analysis.differences import MIXED, TableDifference, answer
 from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores
@@ -90,7 +90,7 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
 def page(
     results: Results,
     final: pd.DataFrame,
-    gaps: list[Judged],
+    gaps: list[TableDifference],
     compared: pd.DataFrame | None,
     aggregate: pd.DataFrame,
     comparisons: list[Comparison],
@@ -165,7 +165,7 @@ def aggregated(results: Results, folder: Path) -> pd.DataFrame:
 
 
 def _aggregated(
-    aggregate: pd.DataFrame, gaps: list[Judged], manifest: Manifest, pictures: list[Picture]
+    aggregate: pd.DataFrame, gaps: list[TableDifference], manifest: Manifest, pictures: list[Picture]
 ) -> list[Block]:
     """Return the verdicts over all environments (a claim has its own), and the aggregate scores."""
     pooled = [] if manifest.claim else [Grid(table)] if len(table := together(gaps)) else []

@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis import differences as analysis
-from sac_bench.analysis.differences import CORRELATION, MIXED, TOGETHER, Judged, judged, table_of, words_of
+from sac_bench.analysis.differences import (
+    CORRELATION,
+    MIXED,
+    TOGETHER,
+    TableDifference,
+    table_differences,
+    table_of,
+    words_of,
+)
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
@@ -75,12 +83,12 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def all_differences(results: Results) -> list[Judged]:
+def all_differences(results: Results) -> list[TableDifference]:
     """Return the differences from the reference (analysis/differences.py)."""
-    return judged(scores(results), results.manifest, "" if are_comparable(results) else MIXED)
+    return table_differences(scores(results), results.manifest, "" if are_comparable(results) else MIXED)
 
 
-def final_performance(results: Results, differences: Sequence[Judged] | None = None) -> pd.DataFrame:
+def final_performance(results: Results, differences: Sequence[TableDifference] | None = None) -> pd.DataFrame:
     """Return `performance` with the difference from the reference in each environment, and its verdict.
 
     `differences`: all of them, if they are known already.
@@ -160,7 +168,7 @@ def latex(table: pd.DataFrame, *notes: str) -> str:
     return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
 
 
-def together(differences: Sequence[Judged]) -> pd.DataFrame:
+def together(differences: Sequence[TableDifference]) -> pd.DataFrame:
     """Return the differences over all environments together, for a reader; none if there is one environment."""
     rows = [one.row() for one in differences if one.env == TOGETHER]
     return pd.DataFrame(
@@ -176,7 +184,7 @@ def together(differences: Sequence[Judged]) -> pd.DataFrame:
     )
 
 
-def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[Judged]]:
+def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[TableDifference]]:
     """Write final.{csv,md,tex,txt}, differences.csv and scores.csv; return final performance and differences."""
     folder.mkdir(parents=True, exist_ok=True)
     compared = all_differences(results)

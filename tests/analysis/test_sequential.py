@@ -14,7 +14,7 @@ from sac_bench.analysis.sequential import Contest, Design, Trial, holm, share, s
 from sac_bench.analysis.statistics import Difference
 from sac_bench.spec.seeds import LOOKS, SeedRange
 
-DESIGN = Design.of(SeedRange(5, 30))
+DESIGN = Design(SeedRange(5, 30).looks)
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
@@ -131,7 +131,7 @@ def test_more_seeds_are_possible_after_a_range_ended():
     """A wider range ends as if it had been asked for at first."""
     random = np.random.default_rng(3)
     a, b = random.normal(0.6, 1, 80), random.normal(0, 1, 160)
-    short, wide = Design.of(SeedRange(5, 30)), Design.of(SeedRange(5, 80))
+    short, wide = Design(SeedRange(5, 30).looks), Design(SeedRange(5, 80).looks)
     (first,) = standings([of_scores(a, b)], short, futile=0)
     (later,) = standings([of_scores(a, b)], wide, futile=0)
     assert first.p_values[0] >= later.p_values[0]
@@ -144,7 +144,7 @@ def test_the_order_of_a_table_does_not_matter(seed, order):
     random = np.random.default_rng(seed)
     scores = [random.normal(shift, 1, 12) for shift in (0, 0.5, 1.5, 3)]
     b = random.normal(0, 1, 24)
-    design = Design.of(SeedRange(5, 12))
+    design = Design(SeedRange(5, 12).looks)
     before = standings([of_scores(a, b, 0.5) for a in scores], design)
     after = standings([of_scores(scores[i], b, 0.5) for i in order], design)
     assert [(x.state, x.word, x.look, x.p_values) for x in after] == [
@@ -161,7 +161,7 @@ def test_equivalent_is_said_even_if_a_difference_is_shown():
 
 def test_intervals_become_narrower_and_hold_for_all_looks():
     random, missed = np.random.default_rng(5), 0
-    design = Design.of(SeedRange(5, 12))
+    design = Design(SeedRange(5, 12).looks)
     for _ in range(20):
         a, b = random.normal(1, 1, 12), random.normal(0, 1, 24)
         (one,) = standings([of_scores(a, b)], design, alpha=0.0, futile=0)

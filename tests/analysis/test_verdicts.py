@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sac_bench.analysis.differences import TOGETHER, judged
+from sac_bench.analysis.differences import TOGETHER, table_differences
 from sac_bench.analysis.hypotheses import different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Design, Trial
@@ -105,7 +105,7 @@ def test_the_seeds_that_a_range_needs_are_a_later_look():
     random = np.random.default_rng(0)
     a, b = random.normal(0.5, 1, 30), random.normal(0, 1, 60)
     one = Contest(lambda look: True, lambda look: Trial((different(),), permuted(a[:look], b[: 2 * look])))
-    (verdict,) = verdicts([one], Design.of(SeedRange(5, 8)))
+    (verdict,) = verdicts([one], Design(SeedRange(5, 8).looks))
     assert verdict.word == "undecided"
     assert verdict.seeds_needed in (12, 20, 30, 50, 80, 120, 200)
     assert [look for look, _ in verdict.intervals][-1] == verdict.look
@@ -151,7 +151,7 @@ def judge(table, **about):
     names = list(dict.fromkeys(table["variant"]))
     random = {env: {"return_mean": 0.0} for env in envs}
     fields = {"envs": envs, "reference": "a", "seeds": range(60), "random": random, "variants": {n: {} for n in names}}
-    return {(one.env, one.variant): one for one in judged(table, manifest_of(fields | about))}
+    return {(one.env, one.variant): one for one in table_differences(table, manifest_of(fields | about))}
 
 
 def test_a_margin_is_a_share_of_the_references_gain():

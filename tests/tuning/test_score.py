@@ -87,7 +87,7 @@ def runs(*values):
     return {ENV: [RunScore(v) if v is not None else RunScore(0.0, diverged=True) for v in values]}
 
 
-def judged(study, winner, default=(10.0, 12.0, 14.0), searched=(30.0, 32.0, 34.0), own=(11.0, 12.0, 13.0)):
+def table_differences(study, winner, default=(10.0, 12.0, 14.0), searched=(30.0, 32.0, 34.0), own=(11.0, 12.0, 13.0)):
     """Return the verdict on a winner; `searched` and `own` are its and the default's scores in the search."""
     in_search = {"default": runs(*own), "trial-0007": runs(*searched)}
     held_out = {"default": runs(*default), "trial-0007": runs(*winner)}
@@ -97,7 +97,7 @@ def judged(study, winner, default=(10.0, 12.0, 14.0), searched=(30.0, 32.0, 34.0
 
 def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(study_file):
     study = load(study_file)
-    found = judged(study, (20.0, 22.0, 24.0))
+    found = table_differences(study, (20.0, 22.0, 24.0))
     assert (found.gain, found.winner.difference.value, found.winner.searched_difference.value) == (20.0, 10.0, 20.0)
     assert found.winner.difference.low == pytest.approx(10 - 2.776445 * math.sqrt(8 / 3), rel=1e-6)  # t(4)
     assert found.share == 0.5
@@ -106,7 +106,7 @@ def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(stud
         "by which it was chosen: +20.0, 95% interval [+15.8, +24.2]; about 50% of that is there on held-out seeds."
     )
     assert Verdict.from_dict(found.as_dict()).answer() == found.answer()
-    more = judged(study, (50.0, 52.0, 54.0))
+    more = table_differences(study, (50.0, 52.0, 54.0))
     assert more.answer().endswith("; all of that is there on held-out seeds.")
 
 
@@ -121,7 +121,7 @@ def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(stud
     ],
 )
 def test_there_is_no_share_unless_both_differences_are_shown_to_be_above_0(case, words, study_file):
-    found = judged(load(study_file), **case)
+    found = table_differences(load(study_file), **case)
     assert words in found.answer()
     assert math.isnan(found.share)
     assert "% of that" not in found.answer()
@@ -129,12 +129,12 @@ def test_there_is_no_share_unless_both_differences_are_shown_to_be_above_0(case,
 
 
 def test_a_search_may_find_nothing(study_file):
-    nothing = judged(load(study_file), (20.0, 22.0, 24.0), searched=(11.0, 11.0, 11.0))
+    nothing = table_differences(load(study_file), (20.0, 22.0, 24.0), searched=(11.0, 11.0, 11.0))
     assert "The search found nothing above the default (-1 on its own seeds)" in nothing.answer()
 
 
 def test_what_earlier_versions_wrote_of_a_verdict_is_read(study_file):
-    known = judged(load(study_file), (20.0, 22.0, 24.0)).as_dict()
+    known = table_differences(load(study_file), (20.0, 22.0, 24.0)).as_dict()
     for one in known["contenders"]:
         del one["searched_difference"]
     known |= {"survived": 2.5472, "kept": 10.0, "answer": "255% of that survived"}

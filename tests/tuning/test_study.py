@@ -181,7 +181,7 @@ BAD = {
         "policy_delay =",
         "policy_delay: sac has no such option, an option of td3",
     ),
-    "how it is judged": ("actor_lr =", "eval_every =", "[space] eval_every: cannot be searched"),
+    "how it is table_differences": ("actor_lr =", "eval_every =", "[space] eval_every: cannot be searched"),
     "low above high": (
         "low = 1e-4, high = 1e-2",
         "low = 1e-2, high = 1e-4",

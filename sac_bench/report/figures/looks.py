@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import Judged
+from sac_bench.analysis.differences import TableDifference
 from sac_bench.analysis.verdicts import Verdict
 from sac_bench.report.figures.forest import LOOKS as STYLES
 
@@ -30,7 +30,7 @@ class Progress:
     margin: float | None = None
 
 
-def of_differences(differences: Sequence[Judged]) -> list[Progress]:
+def of_differences(differences: Sequence[TableDifference]) -> list[Progress]:
     """Return the progress of an experiment's differences from the reference that were tested."""
     several = len({one.env for one in differences}) > 1
     return [
