@@ -302,15 +302,15 @@ BUGS = [
     Bug(
         "noise shared by all members",
         COHORT,
-        "self._update_draws.at(seeds,",
-        "self._update_draws.at(seeds * 0,",
+        "WordsAhead(self._update_draws, self.seeds)",
+        "WordsAhead(self._update_draws, self.seeds * 0)",
         UPDATE,
     ),
     Bug(
         "noise the same at every update",
         COHORT,
-        'self._update_draws.at(seeds, state["updates"][0])',
-        'self._update_draws.at(seeds, state["updates"][0] * 0)',
+        "self._update_words.at(number)",
+        "self._update_words.at(0)",
         UPDATE,
     ),
     Bug("fan-in from the wrong axis", NETWORKS, "math.sqrt(fan_in)", "math.sqrt(fan_out)", UPDATE),
@@ -376,8 +376,8 @@ BUGS = [
     Bug(
         "one minibatch for all updates of a step",
         COHORT,
-        'self._update_draws.at(seeds, state["updates"][0])',
-        'self._update_draws.at(seeds, state["updates"][0] // 2)',
+        "self._update_words.at(number)",
+        "self._update_words.at(number // 2)",
         DATA,
     ),
     Bug(
@@ -418,8 +418,8 @@ BUGS = [
     Bug(
         "exploration noise shared by all members",
         COHORT,
-        "self._explore_draws.at(seeds,",
-        "self._explore_draws.at(seeds * 0,",
+        "WordsAhead(self._explore_draws, self.seeds)",
+        "WordsAhead(self._explore_draws, self.seeds * 0)",
         ACTING,
     ),
     Bug("uniform exploration noise", COHORT, 'moment.normal("explore")', 'moment.uniform("explore")', ACTING),
@@ -691,11 +691,11 @@ BUGS = [
     Bug("kept units are not scaled", CRITICS, ".to(uniform.dtype) / (1 - rate)", ".to(uniform.dtype)", UPDATE),
     Bug("policy's pass reuses the critics' dropout masks", SAC, 'masks("actor")', 'masks("critic")', UPDATE),
     Bug(
-        "dropout noise the same at every update",
-        COHORT,
-        'self._uniform_draws.at(seeds, state["updates"][0])',
-        "self._uniform_draws.at(seeds, 0 * seeds[0])",
-        "tests/training/test_cohort.py tests/training/test_trainer.py",
+        "words drawn ahead are read one step late",
+        RANDOM,
+        "self._block[step - self._first]",
+        "self._block[max(0, step - self._first - 1)]",
+        "tests/training/test_random.py",
     ),
     Bug(
         "layer normalisation after the activation",
