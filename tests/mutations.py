@@ -1014,8 +1014,8 @@ BUGS = [
     Bug(
         "the reference has no more seeds than its variants",
         "spec/experiment.py",
-        "1 if self.claim else REFERENCE_FACTOR",
-        "1",
+        "factor = {self.reference: self.reference_factor}",
+        "factor = {self.reference: 1}",
         "tests/spec/test_seeds.py",
     ),
     Bug("a look that does not fit into the budget is trained", BUDGET, "cost(ordered) <= left:", "True:", BOUGHT),
