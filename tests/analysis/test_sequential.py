@@ -32,6 +32,9 @@ class Known:
     def below(self, shift=0.0):
         return 1.0
 
+    def for_level(self, alpha):
+        return self
+
     def least_p(self, seeds):
         return 0.0
 
