@@ -9,8 +9,8 @@ permuted within each, and the statistic is the mean of the differences over its 
 
 Small samples have few permutations, and the p-value cannot be below one over their number. All are used if there are at
 most `draws`, else a fixed random sample of that size: then a p-value counts the observed labelling as one more draw
-(Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, article 39). A test at a low level
-takes more draws (`for_level`). Labellings are kept as bits, within a fixed memory.
+(Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, article 39). A test at a low
+level takes more draws (`for_level`). Labellings are kept as bits, within a fixed memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -186,9 +187,9 @@ def _sums(labellings: Bits, x: Array, y: Array) -> Array:
 
 
 def _squared_error(one: Array, squares: Array, kept: Array, count: Array, n: int, gap: float) -> Array:
-    """Return the squared standard errors [B] of means of n scores, `count` of which are higher by `gap` than `one` says.
+    """Return the squared standard errors [B] of means of n scores, `count` of which are higher by `gap`.
 
-    one, squares: the sums and sums of squares of the scores without the gap. kept: the sums of those with it.
+    one, squares: the sums and sums of squares of the scores without the gap. kept: the sums of the higher ones.
     """
     within = squares - one**2 / n + 2 * gap * (kept - one * count / n) + gap**2 * count * (n - count) / n
     return np.asarray(np.maximum(within, 0.0) / (n - 1) / n, dtype=float)
@@ -295,7 +296,7 @@ def _every(sizes: Sizes) -> int:
 
 
 def draws_for(alpha: float, sizes: Sizes) -> int:
-    """Return the draws of a two-sided test at level alpha: SPARE times the fewest, or as many as there is memory for."""
+    """Return the draws of a two-sided test at level alpha: SPARE times the fewest, if there is memory for them."""
     most = most_draws(map(sum, sizes))
     return min(most, math.ceil(2 * SPARE / alpha)) if alpha > 0 else most
 
@@ -337,10 +338,11 @@ def _labels(sizes: Sizes, draws: int) -> tuple[Bits, ...]:
         np.put_along_axis(first, chosen, 1, axis=1)
         return (np.packbits(first, axis=1),)
     random = np.random.default_rng(0)
-    return tuple(
-        _packed(draws, n + m, lambda rows, n=n, m=m: random.permuted(np.tile(_first(n, m), (rows, 1)), axis=1))
-        for n, m in sizes
-    )
+
+    def shuffled(n: int, m: int, rows: int) -> NDArray[Any]:
+        return random.permuted(np.tile(_first(n, m), (rows, 1)), axis=1)
+
+    return tuple(_packed(draws, n + m, partial(shuffled, n, m)) for n, m in sizes)
 
 
 def _signs(n: int, draws: int) -> Bits:
@@ -351,7 +353,7 @@ def _signs(n: int, draws: int) -> Bits:
 
 
 def _packed(draws: int, n: int, drawn: Callable[[int], NDArray[Any]]) -> Bits:
-    """Return rows [draws, n] of zeros and ones as bits. `drawn` gives the next rows of a sample; they are few at once."""
+    """Return rows [draws, n] of zeros and ones as bits. `drawn` returns so many next rows of a sample."""
     counts = (min(step, draws - at) for step in [_rows(n)] for at in range(0, draws, step))
     return np.concatenate([np.packbits(drawn(rows).astype(np.uint8), axis=1) for rows in counts])
 
