@@ -110,7 +110,8 @@ def seconds_per_run(runs: pd.DataFrame) -> dict[Cell, float]:
     if not len(own):
         return {}
     each = own["wall_seconds"] / own["cohort_size"]
-    return {(env, variant): float(each[rows.index].mean()) for (env, variant), rows in own.groupby(["env", "variant"])}
+    cells = set(zip(own["env"], own["variant"], strict=True))
+    return {(e, v): float(each[(own["env"] == e) & (own["variant"] == v)].mean()) for e, v in cells}
 
 
 def needs(results: Results) -> list[Need]:

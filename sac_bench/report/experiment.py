@@ -223,8 +223,8 @@ def _fixed_design(results: Results) -> list[Block]:
     return [
         text(
             f"In simulation, a fixed design with {seeds} seeds per variant ({seeds * REFERENCE_FACTOR} of the "
-            f"reference) has about the power of looks from {manifest.looks[0]} to {manifest.looks[-1]} seeds (9 variants, normal "
-            f"scores: results/record/sequential). Here it would be {runs:,} runs; this experiment has "
+            f"reference) has about the power of looks from {manifest.looks[0]} to {manifest.looks[-1]} seeds (9 "
+            f"variants, normal scores: results/record/sequential). Here it would be {runs:,} runs; this experiment has "
             f"{len(results.runs):,}.",
             small=True,
         )

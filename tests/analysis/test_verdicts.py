@@ -95,9 +95,9 @@ def test_seeds_that_would_decide_are_more_and_have_enough_permutations():
 
 def test_words_of_a_range_say_at_which_look():
     assert in_words("better", "decided", 12, None) == "better at 12 seeds"
-    assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per side would decide)"
+    assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per variant would decide)"
     assert in_words("undecided", "open", 30, 80, True) == "undecided at 30 seeds (needs 80)"
-    stopped = f"undecided, stopped at 8 seeds (needs more than {MOST_SEEDS})"
+    stopped = "undecided, stopped at 8 seeds (needs more than 800)"  # the last look there is
     assert in_words("undecided", "futile", 8, None, True) == stopped
 
 
