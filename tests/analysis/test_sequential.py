@@ -170,7 +170,8 @@ def test_intervals_become_narrower_and_hold_for_all_looks():
         a, b = random.normal(1, 1, 12), random.normal(0, 1, 24)
         path = [(look, Trial((different(),), unpaired(a[:look], b[: 2 * look]))) for look in design.looks]
         intervals = Standing("open", path=tuple(path)).intervals(design, alpha)
-        assert all(x.low <= y.low and y.high <= x.high for x, y in pairwise(intervals))
+        for x, y in pairwise(intervals):
+            assert (x.low <= y.low and y.high <= x.high) or not x.low <= y.value <= x.high
         missed += not intervals[-1].low <= 1 <= intervals[-1].high
     assert 0.15 * alpha < missed / tables < 0.45 * alpha + 3 * math.sqrt(0.2 * 0.8 / tables)
 

@@ -22,8 +22,8 @@ TEAM = Workers("cpu", 2)
 @pytest.mark.parametrize(
     ("budget", "first", "words"),
     [
-        ("1h", Price(3900.0), "the first look fits (about 1.1 h, measured); if nothing is decided, 1 of 2 looks"),
-        ("1h", Price(3000.0), "the first look fits (about 50 min, measured); if nothing is decided, 2 of 2 looks"),
+        ("1h", Price(3900.0), "the first look fits (about 65 min, measured here); if nothing is decided, 1 of 2 looks"),
+        ("1h", Price(3000.0), "the first look fits (about 50 min, measured here); if nothing is decided, 2 of 2 looks"),
         ("1h", Price(4000.0), "the first look does not fit"),
         ("10k transitions", Price(10_500, "transitions"), "the first look does not fit"),
     ],
