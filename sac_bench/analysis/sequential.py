@@ -101,8 +101,8 @@ class Standing:
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
 
-        Each is within the one before, and reaches to its own difference if that is not (repeated intervals, Jennison and Turnbull 1989, Journal of the Royal Statistical
-        Society B 51, p. 305, and their intersection).
+        Each is within the one before, and reaches to its own difference if that is not. Source: repeated intervals,
+        Jennison and Turnbull 1989 (Journal of the Royal Statistical Society B 51, p. 305), and their intersection.
         """
         low, high, result = -np.inf, np.inf, []
         for look, trial in self.path:
