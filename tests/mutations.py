@@ -404,8 +404,8 @@ BUGS = [
     Bug(
         "random actions forever",
         TRAINER,
-        "step >= self.config.warmup_steps",
-        "step > step + self.config.warmup_steps",
+        "self.replay.clock() >= self",
+        "self.replay.clock() > self.replay.clock() + self",
         ACTING,
     ),
     Bug(
@@ -434,8 +434,8 @@ BUGS = [
     Bug(
         "evaluation noise the same at every step",
         EVALUATE,
-        "torch.tensor(int(lengths.max()),",
-        "torch.tensor(0,",
+        "words.at(int(lengths.max()))",
+        "words.at(0)",
         ACTING,
     ),
     Bug(
@@ -1030,8 +1030,8 @@ BUGS = [
     Bug(
         "a first look that is too long is trained to its end",
         BUDGET,
-        "TOLERANCE if first.unit",
-        "1e9 if first.unit",
+        "TOLERANCE if self.unit",
+        "1e9 if self.unit",
         BOUGHT,
     ),
 ]

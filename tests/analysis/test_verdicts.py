@@ -176,13 +176,13 @@ def test_several_environments_have_a_verdict_together_in_gains():
     assert (unknown.verdict.word, unknown.row()["no_verdict"]) == ("", "the gain is not known")
 
 
-ABOUT_RANGE = {"reference": "a", "variants": {"a": {}, "b": {}}, "seed_range": "5..30"}
+ABOUT_RANGE = {"reference": "a", "variants": {"a": {}, "b": {}}, "seed_range": "5..30", "reference_factor": 2}
 
 
 def test_in_a_range_a_variant_waits_for_its_next_look_and_the_reference_for_twice_as_many():
     values = np.tile(NOISE, 10)
     table = scores_of(a={"Hopper-v5": values[:10]}, b={"Hopper-v5": values[:5] + 0.3}, c={"Hopper-v5": values[:5] - 90})
-    rows = judge(table, seed_range="5..30", seeds=range(10))
+    rows = judge(table, seed_range="5..30", reference_factor=2, seeds=range(10))
     b, c = rows["Hopper-v5", "b"], rows["Hopper-v5", "c"]
     assert (c.verdict.word, c.verdict.look, c.verdict.awaits) == ("worse", 5, None)
     assert (b.verdict.word, b.verdict.look, b.verdict.awaits) == ("undecided", 5, 8)

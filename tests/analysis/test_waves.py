@@ -22,7 +22,9 @@ def results_of(claim=None, env=ENV, statuses=None, **variants):
     finals = {(name, env): values for name, values in variants.items()}
     most = max(map(len, variants.values()))
     more = {"claim": claim} if claim else {}
-    return made_up(finals, statuses=statuses, seeds=range(most), seed_range="5..30", variants=seeds, **more)
+    factor = 1 if more.get("claim") else 2
+    about = {"seed_range": "5..30", "reference_factor": factor, "variants": seeds}
+    return made_up(finals, statuses=statuses, seeds=range(most), **about, **more)
 
 
 def claim(*expect):

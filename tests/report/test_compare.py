@@ -77,7 +77,7 @@ def test_differences_are_b_less_a_and_holm_is_over_what_is_not_the_same():
 
 def test_a_range_is_compared_at_its_looks():
     """At 5 seeds 2 / 252 counts by its share of the error: 2 / 252 / 0.15 > 0.05. With fixed seeds it decides."""
-    about = ABOUT | {"seed_range": "5..8"}
+    about = ABOUT | {"seed_range": "5..8", "reference_factor": 2}
     more = {"one-q": 1e3}
     for ranged, verdict, look in ((ABOUT, "better", None), (about, "undecided", 5)):
         a, b = side(), side(more, ids="b", about=ranged)

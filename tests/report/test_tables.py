@@ -220,7 +220,13 @@ def test_a_report_says_what_undecided_comparisons_lack_and_what_a_fixed_design_t
         for policy in ("mean", "sample")
     ]
     variants = {name: of | {"seeds": {"Hopper-v5": len(values[name])}} for name, of in ABOUT["variants"].items()}
-    about = ABOUT | {"seeds": range(60), "seed_range": "5..30", "variants": variants, "success_return": None}
+    about = ABOUT | {
+        "seeds": range(60),
+        "seed_range": "5..30",
+        "reference_factor": 2,
+        "variants": variants,
+        "success_return": None,
+    }
     results = results_of(about, runs, evaluations)
     gaps = all_differences(results)
     final = final_performance(results, gaps)
