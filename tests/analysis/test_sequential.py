@@ -162,6 +162,7 @@ def test_equivalent_is_said_even_if_a_difference_is_shown():
     assert one.word == "equivalent"
 
 
+@pytest.mark.thorough
 def test_intervals_become_narrower_and_hold_for_all_looks():
     """Of 1000 tables at looks with 45% of the error, at most 0.45 alpha miss the true difference, but not far fewer."""
     random, missed, alpha, tables = np.random.default_rng(5), 0, 0.5, 1000

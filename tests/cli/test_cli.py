@@ -127,7 +127,7 @@ def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) 
             "--variant",
             "sac",
             "--steps",
-            "800",
+            "600",
             "--workers",
             "1",
         ],
@@ -152,7 +152,7 @@ def killed_after_a_segment(experiment_file: Path, tmp_path: Path, results: str) 
 def trained_at_once(experiment_file: Path, results: Path) -> None:
     """Train the same in this process, without an interruption."""
     store = Store(results)
-    plan = make_plan(load(experiment_file, variants=["sac"], steps=800), store, 1, 8e9)
+    plan = make_plan(load(experiment_file, variants=["sac"], steps=600), store, 1, 8e9)
     write(plan, store)
     for cohort in plan.cohorts:
         Worker(store, cohort.id, cohort.steps, "cpu", 1).train()
@@ -161,9 +161,9 @@ def trained_at_once(experiment_file: Path, results: Path) -> None:
 def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path, as_workers, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     killed_after_a_segment(experiment_file, tmp_path, "killed")
-    assert all(0 < steps < 800 for steps in steps_of(tmp_path / "killed"))
+    assert all(0 < steps < 600 for steps in steps_of(tmp_path / "killed"))
     resumed = command(
-        "run", experiment_file, "--results", "killed", "--variant", "sac", "--steps", "800", "--workers", "1"
+        "run", experiment_file, "--results", "killed", "--variant", "sac", "--steps", "600", "--workers", "1"
     )
     assert resumed.returncode == 0, resumed.stderr + resumed.stdout
     assert "0 new, 0 reused, 2 to be continued" in resumed.stdout

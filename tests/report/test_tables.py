@@ -111,6 +111,7 @@ def test_diverged_enters_as_random_failed_is_counted_missing():
     assert scores(results)["score"].isna().sum() == 2
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_exploded_keeps_its_score_and_is_counted(tmp_path):
     healthy, results = made_up(), made_up()
     marked = results.runs["run_id"].isin(["one-q0", "one-q2", "tau=11"])
