@@ -4,27 +4,62 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from sac_bench.envs import output
 from sac_bench.errors import InputError, one_line, redacted
+from sac_bench.spec import names
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
 )
 console = Console(markup=False, emoji=False)  # what users write is shown as it is
+
+
+def _hush(quiet: bool) -> bool:
+    console.quiet = console.quiet or quiet
+    return quiet
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"sac-bench {version('sac_bench')}", highlight=False)
+        raise typer.Exit()
+
+
+def complete_experiment(incomplete: str) -> list[str]:
+    """Return the names of experiments and groups that begin with what was typed, for shell completion."""
+    return [name for name in (*names.known(), *names.groups()) if name.startswith(incomplete)]
+
+
+def complete_result(incomplete: str) -> list[str]:
+    """Return the names of results in results/ that begin with what was typed, for shell completion."""
+    return [path.parent.name for path in Path("results").glob(f"{incomplete}*/experiment.json")]
+
+
+@app.callback()
+def _of_all(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options of sac-bench itself."""
+
 
 ImportOption = Annotated[
     list[str],
@@ -36,6 +71,10 @@ ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="T
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 WorkersOption = Annotated[Optional[int], typer.Option(metavar="N", help="Worker processes; by default one per core.")]
 
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_hush, expose_value=False, help="Print nothing but errors.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RetrainOption = Annotated[
     bool, typer.Option("--retrain", help="Train runs again that cannot be continued, or that another device trained.")
 ]
@@ -47,6 +86,22 @@ MixDevicesOption = Annotated[
 def say(text: object) -> None:
     """Print a line as it is, without wrapping."""
     console.print(str(text), highlight=False, soft_wrap=True)
+
+
+def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """Return an empty table that fits 80 columns: `numbers` are right-aligned and never wrapped."""
+    made = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False
+    )
+    for column in columns:
+        is_number = column in numbers
+        made.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    return made
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def counted(number: int, thing: str) -> str:
@@ -63,6 +118,9 @@ def user_errors() -> Iterator[None]:
     except InputError as error:
         print(f"sac-bench: {redacted(str(error))}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except BrokenPipeError:  # `sac-bench list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
     except OSError as error:
         print(f"sac-bench: {redacted(one_line(f'{error.filename}: {error.strerror or error}'))}", file=sys.stderr)
         impossible_path = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)

@@ -13,11 +13,13 @@ from sac_bench.cli.common import (
     DeviceOption,
     ImportOption,
     MixDevicesOption,
+    QuietOption,
     ResultsOption,
     RetrainOption,
     WorkersOption,
     app,
     command_line,
+    complete_experiment,
     console,
     counted,
     import_modules,
@@ -41,7 +43,13 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     experiments: Annotated[
-        list[Path], typer.Argument(help="Experiment files, as in experiments/, or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="NAME|FILE|FOLDER...",
+            help="Names that sac-bench list shows, files, or folders of them.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
     seeds: Annotated[
@@ -65,6 +73,7 @@ def run(
         typer.Option(metavar="TIME|N transitions", help="90min, 8h, 2d or 5M transitions: more seeds only within it."),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Experiments share equal runs.
 
@@ -81,13 +90,14 @@ def run(
         from sac_bench.spec.experiment import ExperimentGroup
         from sac_bench.spec.includes import files as experiment_files
         from sac_bench.spec.load import load
+        from sac_bench.spec.names import find_all
         from sac_bench.spec.seeds import typed
         from sac_bench.store.status import ENDED
         from sac_bench.store.store import Store
 
         if tensorboard:
             events.check_installed()
-        files = experiment_files(experiments)
+        files = experiment_files(find_all(experiments))
         if name is not None and len(files) > 1:
             raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
         group = ExperimentGroup(

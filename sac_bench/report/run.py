@@ -22,8 +22,8 @@ from sac_bench.results.collect import collect, gather, list_runs
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
-from sac_bench.spec.includes import find
 from sac_bench.spec.load import load
+from sac_bench.spec.names import find
 from sac_bench.store.store import Store
 
 Pages = dict[str, Page | str]
