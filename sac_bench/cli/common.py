@@ -6,10 +6,12 @@ import errno
 import importlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -45,6 +47,12 @@ def _print_version(asked: bool) -> None:
 def complete_experiment(incomplete: str) -> list[str]:
     """Return the names of experiments and groups that begin with what was typed, for shell completion."""
     return [name for name in (*names.known(), *names.groups()) if name.startswith(incomplete)]
+
+
+def result_name(name: str, results: Path) -> str:
+    """Return the name of the folder with an experiment's results: that of "claims/two-qs" is "two-qs"."""
+    short = name.rpartition("/")[2]
+    return short if not (results / name).exists() and (results / short / "experiment.json").exists() else name
 
 
 def complete_result(incomplete: str) -> list[str]:
@@ -99,6 +107,22 @@ def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) 
     return made
 
 
+def whole_number(text: str) -> int:
+    """Return a number as people write it: "300000", "1_000_000", "1,000,000", "1e6", "500k" or "1M".
+
+    Raises typer.BadParameter if it is not a whole number.
+    """
+    match = re.fullmatch(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)", str(text).strip())
+    number = (
+        Decimal(re.sub("[_,]", "", match[1])) * {"": 1, "k": 10**3, "m": 10**6}[match[2].lower()] if match else None
+    )
+    if number is None or number != int(number):
+        raise typer.BadParameter(
+            f"{one_line(str(text), 60)!r} must be a whole number, such as 300000, 1_000_000, 1e6 or 1M"
+        )
+    return int(number)
+
+
 def say_json(value: Any) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
@@ -111,12 +135,17 @@ def counted(number: int, thing: str) -> str:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn an InputError into one line on standard error and exit code 2; a full disk and the like into 1."""
+    """Turn an InputError into a line per error on standard error and exit code 2; a full disk and the like into 1."""
     try:
         with output.logged():
             yield
     except InputError as error:
-        print(f"sac-bench: {redacted(str(error))}", file=sys.stderr)
+        for part in error.parts:
+            print(f"sac-bench: {redacted(str(part))}", file=sys.stderr)
+            if part.shown:
+                print(redacted(part.shown), file=sys.stderr)
+        if len(error.parts) > 1:
+            print(f"sac-bench: {len(error.parts)} errors", file=sys.stderr)
         raise typer.Exit(2) from None
     except BrokenPipeError:  # `sac-bench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,7 @@ from sac_bench.cli.common import (
     complete_result,
     console,
     import_modules,
+    result_name,
     say,
     say_json,
     table,
@@ -121,6 +122,7 @@ def status(
 
         if (Path(name) / FILE).exists():  # a result's folder
             results, name = Path(name).parent, Path(name).name
+        name = result_name(name, results)
         asked = _asked(name, results)
         runs, notes, store = asked.runs, asked.notes, Store(results)
         states = [_state(run, store) for run in runs]

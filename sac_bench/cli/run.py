@@ -25,6 +25,7 @@ from sac_bench.cli.common import (
     import_modules,
     say,
     user_errors,
+    whole_number,
 )
 from sac_bench.envs import output
 from sac_bench.errors import InputError, one_line, redacted
@@ -53,9 +54,14 @@ def run(
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
     seeds: Annotated[
-        Optional[str], typer.Option(metavar="N|A..B", help="Seeds 0 to N-1; or first A seeds, up to B while undecided.")
+        Optional[str],
+        typer.Option(
+            metavar="N|A,B,...|A..B", help="Seeds 0 to N-1; or these; or first A seeds, up to B while undecided."
+        ),
     ] = None,
-    steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
+    steps: Annotated[
+        Optional[int], typer.Option(metavar="N", parser=whole_number, help="Transitions per run: 300000, 1e6 or 1M.")
+    ] = None,
     env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
     variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
@@ -87,6 +93,7 @@ def run(
         from sac_bench.report import run as running
         from sac_bench.results import tensorboard as events
         from sac_bench.results.collect import runs_of
+        from sac_bench.results.replaced import check_not_replaced
         from sac_bench.spec.experiment import ExperimentGroup
         from sac_bench.spec.includes import files as experiment_files
         from sac_bench.spec.load import load
@@ -127,6 +134,8 @@ def run(
         store.check_layout()
         for folder in folders:
             store.check_writable(folder)
+        for one in group.experiments if name is None else ():
+            check_not_replaced(one, store)
         if dry_run:
             _print_plan(trained, training.plan(trained, store, team, retrain), store, team, keep_replay)
             for one in group.experiments:

@@ -24,6 +24,7 @@ from sac_bench.cli.common import (
     import_modules,
     say,
     user_errors,
+    whole_number,
 )
 from sac_bench.envs import output
 from sac_bench.errors import one_line, redacted
@@ -48,7 +49,9 @@ def tune(
             show_envvar=True,
         ),
     ] = None,
-    trials: Annotated[Optional[int], typer.Option(metavar="N", help="Trials in all, in place of the file's.")] = None,
+    trials: Annotated[
+        Optional[int], typer.Option(metavar="N", parser=whole_number, help="Trials in all, in place of the file's.")
+    ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     results: ResultsOption = Path("results"),

@@ -8,9 +8,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
 from sac_bench.cli import listing
+from sac_bench.cli.common import result_name, whole_number
 from sac_bench.cli.init import copy
 from sac_bench.errors import InputError
 from sac_bench.spec.load import load
@@ -60,6 +62,13 @@ def test_an_unknown_name_is_told_with_close_ones(name, near, elsewhere):
             look_up(name)
     with pytest.raises(InputError, match="_common"):
         find("_common")
+
+
+def test_results_have_the_name_without_its_folder(tmp_path):
+    assert result_name("claims/two-qs", tmp_path) == "claims/two-qs"
+    (tmp_path / "two-qs").mkdir()
+    (tmp_path / "two-qs/experiment.json").write_text("{}")
+    assert result_name("claims/two-qs", tmp_path) == result_name("two-qs", tmp_path) == "two-qs"
 
 
 def test_a_copy_is_a_start_of_ones_own(elsewhere):
@@ -136,3 +145,26 @@ def test_a_wheel_runs_experiments_by_name_from_an_empty_folder(tmp_path):
         assert ran.stdout.startswith(str(target))
         assert "runs" in ran.stdout
     assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("300000", 300_000),
+        ("1_000_000", 10**6),
+        ("1,000", 1000),
+        ("1e6", 10**6),
+        ("2.5e5", 250_000),
+        ("1M", 10**6),
+        ("500k", 500_000),
+        ("1.5k", 1500),
+    ],
+)
+def test_numbers_may_be_written_as_people_do(text, number):
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "x", "-1", "", "1e-3", "M", "1e999", "0x10", "1 000"])
+def test_what_is_no_whole_number_is_refused(text):
+    with pytest.raises(typer.BadParameter, match="must be a whole number"):
+        whole_number(text)

@@ -65,6 +65,22 @@ def test_a_range_overrides_fixed_seeds_and_the_other_way_round(write, tmp_path):
     assert list(counts(fixed).values()) == [[0, 1, 2]] * 4
 
 
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("5", 5), ("0,1,2", [0, 1, 2]), ("3, 7", [3, 7]), ("4,", [4]), ("5..30", "5..30"), ("x", "x")]
+)
+def test_a_command_line_states_seeds_as_files_do(text, seeds, write):
+    assert typed(text) == seeds
+    if isinstance(seeds, list):
+        assert write(EXPERIMENT, seeds=seeds).seeds == tuple(seeds)
+
+
+def test_what_may_mean_single_seeds_is_refused_with_what_to_write(write):
+    with pytest.raises(InputError, match=r"'0\.\.9': a range is of the number of seeds .* use 10 for the seeds 0 to 9"):
+        write(EXPERIMENT, seeds="0..9")
+    with pytest.raises(InputError, match=r"use a list for single seeds: 1,4"):
+        write(EXPERIMENT, seeds="1..4")
+
+
 def test_raised_variants_keep_the_runs_they_have_and_others_stay(write):
     experiment = write(RANGE)
     raised = experiment.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 16})
