@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from sac_bench.cli.common import QuietOption, ResultsOption, app, complete_result, say, user_errors
+from sac_bench.cli.common import (
+    QuietOption,
+    ResultsOption,
+    app,
+    complete_result,
+    console,
+    result_name,
+    say,
+    user_errors,
+)
 from sac_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +44,8 @@ def report(
             check_installed()
         if names and all_:
             raise InputError(f"report {names[0]} --all: give names or --all, not both")
-        known = reported(results)
-        for name in names or []:
+        known, names = reported(results), [result_name(name, results) for name in names or []]
+        for name in names:
             if name not in known:
                 raise _no_results(name, results, known)
         if not known:
@@ -87,6 +96,6 @@ def compare(
         from sac_bench.report.compare import in_text, load_side, write_page
 
         page = write_page(load_side(a, results), load_side(b, results), out)
-        say(in_text(page))
+        say(in_text(page, console.width))
         if out is not None:
             say(f"\n{out}")
