@@ -46,7 +46,7 @@ def run(
     experiments: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME|FILE|FOLDER...",
+            metavar="NAME|FILE|FOLDER",
             help="Names that sac-bench list shows, files, or folders of them.",
             autocompletion=complete_experiment,
             show_default=False,

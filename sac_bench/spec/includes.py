@@ -26,11 +26,14 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 def needed(path: Path) -> list[Path]:
     """Return the files that a file includes, and the experiment that a study searches, with what that includes."""
-    table = read(path)
-    found = [path.parent / name for name in _common(path, table.get("common", []))]
-    if isinstance(experiment := table.get("experiment"), str):
-        found += [path.parent / experiment, *needed(path.parent / experiment)]
+    found = _included_files(path)
+    if isinstance(experiment := read(path).get("experiment"), str):
+        found += [path.parent / experiment, *_included_files(path.parent / experiment)]
     return found
+
+
+def _included_files(path: Path) -> list[Path]:
+    return [path.parent / name for name in _common(path, read(path).get("common", []))]
 
 
 def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,14 +42,23 @@ def _with_line(error: InputError, path: Path, quick: bool, given: Collection[str
     try:
         texts = {one: contents(one) for one in (path, *reversed(needed(path)))}
         lines = {one: key_lines(text) for one, text in texts.items()}
-    except (InputError, OSError):  # the error is about one of these files
+    except (OSError, ValueError):  # the error is about one of these files
         return 0, error
     for name in _prefixes(key):
         for table in ("quick.", "") if quick else ("",):
             for file, known in lines.items():
                 if (line := known.get(table + name)) is not None:
+                    line = _line_of_element(place, texts[file], line, known.values())
                     return line, InputError(f"{file}:{line}: {place}", shown(texts[file], line))
     return 0, error
+
+
+def _line_of_element(message: str, text: str, line: int, lines: Iterable[int]) -> int:
+    """Return the line of a value of several lines that has what the message quotes first; `line` if none has it."""
+    quoted = re.search(r"'([^']+)'", message)
+    end = min((other for other in lines if other > line), default=text.count("\n") + 2)
+    within = enumerate(text.split("\n")[line - 1 : end - 1], line)
+    return next((number for number, part in within if quoted and quoted[1] in part), line)
 
 
 def _key_of(message: str) -> str:

@@ -116,7 +116,7 @@ def _load(
             problems,
         )
         recipes = _recipes(file, overrides, problems, where)
-        reference = _reference(file) or recipes[0].name
+        reference = recipes[0].name if file.reference is None else file.reference
         names = [one.name for one in recipes]
         if reference not in names:
             problems.errors.append(

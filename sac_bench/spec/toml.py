@@ -56,7 +56,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def shown(text: str, line: int) -> str:
     """Return a line of a text as errors show it: "  12 | critics = 0"."""
-    return f"{line:>5} | {text.splitlines()[line - 1].rstrip()[:200]}"
+    lines = text.split("\n")  # not `splitlines`, for which there are more ends of lines than for TOML
+    return f"{line:>5} | {lines[line - 1].rstrip()[:200]}"
 
 
 def contents(path: Path) -> str:

@@ -120,7 +120,7 @@ def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
 def test_what_is_no_range_is_refused(write, seeds, words):
     with pytest.raises(InputError) as raised:
         write(EXPERIMENT.replace("seeds = 2", f'seeds = "{seeds}"'))
-    assert "seeds.toml: seeds: " in str(raised.value)
+    assert "seeds.toml:5: seeds: " in str(raised.value)
     assert words in str(raised.value)
 
 
