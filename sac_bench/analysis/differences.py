@@ -20,7 +20,6 @@ from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import Estimate, difference_interval, seed_correlation
 from sac_bench.analysis.verdicts import MIN_SEEDS, NOTHING, UNTESTED, Verdict, in_words, seeds_text, verdicts
 from sac_bench.results.manifest import Manifest
-from sac_bench.spec.seeds import REFERENCE_FACTOR
 from sac_bench.store.status import UNENDED
 
 WORDS = (
@@ -83,7 +82,7 @@ class Scores:
     def count_at(self, cell: Cell, look: int) -> int:
         """Return how many seeds a cell has at a look: the reference has more than the others."""
         has_more = cell[1] == self.manifest.reference and not self.manifest.claim
-        return look * (REFERENCE_FACTOR if has_more else 1)
+        return look * (self.manifest.reference_factor if has_more else 1)
 
     def seeds_at(self, cell: Cell, look: int) -> tuple[int, ...]:
         """Return the seeds of a cell at a look, as far as there are runs with them."""
@@ -129,10 +128,10 @@ class TableDifference:
         """The environment's name, or TOGETHER."""
         return self.envs[0] if len(self.envs) == 1 else TOGETHER
 
-    def cells(self, reference: str, look: int) -> dict[Cell, int]:
+    def cells(self, manifest: Manifest, look: int) -> dict[Cell, int]:
         """Return the seeds that the runs of a look have, by cell."""
         of_variant = {(env, self.variant): look for env in self.envs}
-        return of_variant | {(env, reference): REFERENCE_FACTOR * look for env in self.envs}
+        return of_variant | {(env, manifest.reference): manifest.reference_factor * look for env in self.envs}
 
     def row(self) -> dict[str, Any]:
         """Return the row of the table, with COLUMNS."""

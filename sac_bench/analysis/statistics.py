@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-LAST_SHARE = 0.1
-"""A run's score is the mean of its evaluations in the last tenth of its steps."""
+from sac_bench.spec.measures import LAST_SHARE
+
 RESAMPLES = 2000
 BLOCK = 2**15
 """Numbers in a block of resampled statistics, which must fit a core's cache."""
@@ -52,18 +52,18 @@ class Band(NamedTuple):
 # One run, one scale
 
 
-def run_score(steps: ArrayLike, returns: ArrayLike, total: int) -> float:
-    """Return the mean of `returns` [T] evaluated at `steps` [T] > 0.9 total, or the last one if there are none."""
+def run_score(steps: ArrayLike, returns: ArrayLike, total: int, last: float = LAST_SHARE) -> float:
+    """Return the mean of `returns` [T] at `steps` [T] > (1 - last) total, or the last one if there are none."""
     at, values = np.asarray(steps), np.asarray(returns, dtype=float)
     if len(values) == 0:
         return float("nan")
-    late = is_late(at, total)
+    late = is_late(at, total, last)
     return float(values[late].mean() if late.any() else values[np.argmax(at)])
 
 
-def is_late(steps: NDArray[Any], total: int) -> NDArray[np.bool_]:
-    """Return which of `steps` [T] are in the last tenth of `total`."""
-    return steps > (1 - LAST_SHARE) * total
+def is_late(steps: NDArray[Any], total: int, last: float = LAST_SHARE) -> NDArray[np.bool_]:
+    """Return which of `steps` [T] are in the last share of `total`."""
+    return steps > (1 - last) * total
 
 
 def area_score(steps: ArrayLike, returns: ArrayLike) -> float:

@@ -52,7 +52,7 @@ def compared(results: Results) -> list[Compared]:
             for one in comparisons(claim, results)
         ]
     return [
-        Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest.reference, 1))
+        Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest, 1))
         for one in table_differences(scores(results), manifest, "" if comparable else MIXED)
     ]
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
-from sac_bench.spec.seeds import parse_range
+from sac_bench.spec.measures import LAST_SHARE
+from sac_bench.spec.seeds import REFERENCE_FACTOR, parse_range
 from sac_bench.store.atomic import Fingerprint, read_json, write_json
 
 FILE = "experiment.json"
@@ -74,10 +75,14 @@ class Manifest(_Record):
     seed_range: str | None = None
     """The range that the file gives, "5..30", if it gives one (`looks`)."""
     reference: str
+    reference_factor: int = REFERENCE_FACTOR
+    """With a range: how many times the variants' seeds the reference has, unless there is a claim."""
     variants: dict[str, VariantRecord]
     success_return: float | None = None
     margin: float | None = None
     """The share of the reference's gain below which differences do not matter, in an experiment without a claim."""
+    score_last: float = LAST_SHARE
+    """A run's score is the mean of its evaluations in this last share of its steps."""
     claim: ClaimRecord | None = None
     choices: tuple[Choice, ...] = ()
     command: str = ""

@@ -18,6 +18,7 @@ from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
+from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
 from sac_bench.spec.toml import located, validate_known
@@ -40,6 +41,8 @@ class _File(BaseModel):
     algorithm: str = "sac"
     envs: Annotated[list[str], Field(min_length=1)]
     seeds: Seeds = 3
+    first_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    reference_factor: Annotated[int, Field(ge=1, le=20)] | None = None
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     reference: str | None = None
     success_return: float | None = None
@@ -53,6 +56,7 @@ class _File(BaseModel):
     refuted_by: str = ""
     expect: str | list[str] = []
     margin: Annotated[float, Field(gt=0)] | None = None
+    score_last: Annotated[float, Field(gt=0, le=1)] = LAST_SHARE
     grows: tuple[str, str] | None = Field(None, strict=False)
 
 
@@ -87,6 +91,8 @@ def _load(
     where, problems = str(path), Problems()
     table, known_envs = tables(path, quick)
     table |= options
+    if isinstance(options.get("seeds"), list):  # a list is for all variants
+        table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}
     envs, steps = options.get("envs", ()), options.get("steps")
     if "space" in table and "trials" in table:
         raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
@@ -95,10 +101,13 @@ def _load(
         check_name(file.name, where)
     seed_range: SeedRange | None = None
     all_seeds: tuple[int, ...] = (0,)
+    factor = 1
     with problems.noted():
         seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
-        all_seeds = seed_list(seed_range.last * REFERENCE_FACTOR if seed_range else file.seeds, where)
-        _check_count(file, all_seeds, seed_range, where)
+        factor = _reference_factor(file, seed_range, where)
+        most = seed_range.last if seed_range else file.seeds
+        all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
+        _check_count(file, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
     check_envs(file.envs, where, problems)
     with problems.noted():
         starts = tables_of(file.variants, where)
@@ -158,12 +167,17 @@ def _load(
         source=where,
         overrides=tuple(settings),
         margin=None if file.claim else file.margin,
+        first_seed=file.first_seed,
+        reference_factor=1 if claim else factor,
+        score_last=file.score_last,
         claim=claim,
         choose=choose,
         mix_devices=mix_devices,
     )
     if seed_range:
         loaded = loaded.with_range(seed_range)
+    elif factor > 1:
+        loaded = replace(loaded, allotment=loaded.at_look(len(all_seeds) // factor))
     if starts:
         own_runs = [(one, one.run(env, all_seeds[0])) for env in loaded.envs for one in resolved.values()]
         with located(where):
@@ -190,12 +204,21 @@ def check_envs(envs: Sequence[str], where: str, problems: Problems) -> None:
             problems.errors.append(InputError(f"{where}: envs: {env!r} is duplicated"))
 
 
-def _check_count(file: _File, seeds: Sequence[int], seed_range: SeedRange | None, where: str) -> None:
-    """Raise InputError for too many runs; with a range, if all variants get the most, and the reference all seeds."""
+def _reference_factor(file: _File, seed_range: SeedRange | None, where: str) -> int:
+    """Return how many times the variants' seeds the reference has at most: fewer in a claim, which compares any two."""
+    if file.reference_factor is None:
+        return REFERENCE_FACTOR if seed_range else 1
+    if file.reference_factor > 1 and (file.claim or isinstance(file.seeds, list)):
+        reason = "a claim compares any two variants" if file.claim else "seeds is a list, which is for all variants"
+        raise InputError(f"{where}: reference_factor: must be 1, because {reason}")
+    return file.reference_factor
+
+
+def _check_count(file: _File, most: int, seeds: Sequence[int], where: str) -> None:
+    """Raise InputError for too many runs, if all variants get the most seeds, and the reference all."""
     variants = max(1, len(file.variants) + sum(len(values) for _, _, values in _sweeps(file)))
-    of_env = seed_range.last * (variants - 1) + len(seeds) if seed_range else len(seeds) * variants
-    if (count := len(file.envs) * of_env) > MAX_RUNS:
-        runs = f"{'up to ' if seed_range else ''}{count:,} runs"
+    if (count := len(file.envs) * (most * (variants - 1) + len(seeds))) > MAX_RUNS:
+        runs = f"{'up to ' if isinstance(file.seeds, str) else ''}{count:,} runs"
         raise InputError(f"{where}: envs, variants, sweep and seeds make {runs}; the maximum is {MAX_RUNS:,}")
 
 
@@ -324,14 +347,19 @@ def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def seed_list(seeds: Seeds, where: str) -> tuple[int, ...]:
-    """Return the seeds of a file, which gives a list, or a number n for 0 to n - 1; InputError for others."""
+def seed_list(seeds: Seeds, where: str, first: int = 0) -> tuple[int, ...]:
+    """Return the seeds of a file: a list, or a number n for first, first + 1, ..., first + n - 1.
+
+    Raises InputError for others.
+    """
     if isinstance(seeds, str):
         raise InputError(f"{where}: seeds: must be a number or a list here, not {seeds!r}")
     if isinstance(seeds, int):
         if not 1 <= seeds <= MAX_RUNS:
             raise InputError(f"{where}: seeds: must be between 1 and {MAX_RUNS}, not {seeds}")
-        return tuple(range(seeds))
+        seeds = list(range(first, first + seeds))
+    elif first:
+        raise InputError(f"{where}: first_seed: requires a number or a range of seeds, not a list")
     if not seeds:
         raise InputError(f"{where}: seeds: the list is empty")
     for seed in seeds:

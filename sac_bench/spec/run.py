@@ -18,7 +18,7 @@ from sac_bench.envs import sources
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 """Part of every run's id; raised when the rows of evaluations change. Version 1 always played sampled actions, too."""
 
 

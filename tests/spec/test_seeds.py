@@ -75,9 +75,9 @@ def test_a_command_line_states_seeds_as_files_do(text, seeds, write):
 
 
 def test_what_may_mean_single_seeds_is_refused_with_what_to_write(write):
-    with pytest.raises(InputError, match=r"'0\.\.9': a range is of the number of seeds .* use 10 for the seeds 0 to 9"):
+    with pytest.raises(InputError, match=r"'0\.\.9': a range is of the number of seeds .* use 10 for so many seeds"):
         write(EXPERIMENT, seeds="0..9")
-    with pytest.raises(InputError, match=r"use a list for single seeds: 1,4"):
+    with pytest.raises(InputError, match=r"or a list for single ones, such as 1,4"):
         write(EXPERIMENT, seeds="1..4")
 
 
@@ -154,3 +154,39 @@ def test_a_study_has_no_range(tmp_path, where):
 
 def test_seeds_of_a_command_line():
     assert [typed(text) for text in ("5", "-1", "5..8", "x", "")] == [5, -1, "5..8", "x", ""]
+
+
+def test_a_reference_factor_gives_the_reference_more_seeds_also_of_a_fixed_number(write):
+    fixed = write(EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100"))
+    assert counts(fixed) == {
+        "sac": list(range(100, 108)),
+        **{name: [100, 101] for name in ("v-network", "tau=0.005", "tau=1")},
+    }
+    ranged = write(RANGE.replace("seeds = ", "reference_factor = 3\nfirst_seed = 7\nseeds = "))
+    assert counts(ranged)["sac"] == list(range(7, 22))
+    assert counts(ranged)["tau=1"] == list(range(7, 12))
+    raised = ranged.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 24})
+    assert counts(raised)["tau=1"] == list(range(7, 15))
+    assert counts(raised)["sac"] == list(range(7, 31))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ("reference_factor = 2\nseeds = [1, 2]", "reference_factor: must be 1, because seeds is a list"),
+        ("first_seed = 5\nseeds = [1, 2]", "first_seed: requires a number or a range of seeds, not a list"),
+    ],
+)
+def test_a_list_of_seeds_is_for_all_variants(write, seeds, words):
+    with pytest.raises(InputError, match=words):
+        write(EXPERIMENT.replace("seeds = 2", seeds))
+
+
+def test_a_list_of_the_command_line_is_for_all_variants_whatever_the_file_says(write):
+    text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100")
+    assert set(map(tuple, counts(write(text, seeds=[3, 7])).values())) == {(3, 7)}
+
+
+def test_a_claim_has_no_reference_factor(write):
+    with pytest.raises(InputError, match="reference_factor: must be 1, because a claim compares any two variants"):
+        write(RANGE.replace("seeds = ", "reference_factor = 3\nseeds = ").replace("[base]", CLAIM + "[base]"))
