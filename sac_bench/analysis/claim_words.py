@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.claims import FOR, Comparison, Mean, Outcome, verdict
+from sac_bench.analysis.differences import looks_in_words
 from sac_bench.analysis.format import interval, number
 from sac_bench.analysis.hypotheses import equivalent
 from sac_bench.analysis.sequential import ALPHA
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.analysis.verdicts import MIN_SEEDS, in_words
+from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, in_words
+from sac_bench.results.manifest import Manifest
 
 RULES = (
     "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
@@ -30,6 +32,11 @@ RULES = (
     "shared seeds. By pairs: the paired interval, which takes this correlation into account but has fewer degrees of "
     "freedom."
 )
+
+
+def rules(manifest: Manifest) -> str:
+    """Return how the outcomes come about."""
+    return f"{RULES} {looks_in_words(manifest)}".strip()
 
 
 def outcome_name(outcome: Outcome) -> str:
@@ -50,7 +57,8 @@ def short_outcome(one: Comparison) -> str:
 def _with_notes(one: Comparison, short: bool) -> str:
     name = outcome_name(one.outcome)
     if one.outcome == "no word":
-        return f"{name} ({one.reason})" if one.reason else name
+        reason = one.reason or MISSING * one.lacks_runs
+        return f"{name} ({reason})" if reason else name
     if one.outcome == "undecided" and one.difference.error == 0:
         return "undecided (the same in every seed)"
     if one.outcome == FOR and one.relation == ">" and one.margin and one.verdict.look is None:

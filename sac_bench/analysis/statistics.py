@@ -161,6 +161,10 @@ class Difference:
         """The difference itself (see `hypotheses.Evidence`)."""
         return self
 
+    def for_level(self, alpha: float) -> Difference:
+        """Return the difference itself: it is exact at every level."""
+        return self
+
     def least_p(self, seeds: Sequence[int]) -> float:
         """Return the lowest possible p-value with so many seeds: there is no limit."""
         return 0.0

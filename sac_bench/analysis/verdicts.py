@@ -26,8 +26,10 @@ from sac_bench.spec.seeds import LOOKS
 
 MIN_SEEDS = 5
 """There is no verdict with fewer seeds on a side."""
+MISSING = "runs are missing"
+"""Why there is no verdict if runs have not ended."""
 MOST_SEEDS = 1000
-"""The most seeds per side that are ever suggested."""
+"""The most seeds per side that are ever suggested. In a range, it is the last of LOOKS."""
 POWER = 0.8
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
@@ -71,15 +73,22 @@ def in_words(word: str, state: str, look: int | None, seeds_needed: int | None, 
     at = "" if look is None or not word else f" at {look} seeds"
     if word != "undecided":
         return word + at
-    needed = seeds_text(seeds_needed) + ("" if short else " per side would decide")
+    needed = seeds_text(seeds_needed, look)
+    if not short:
+        needed = f"{seeds_per_side(needed, look)} would decide"
     if at and short:
         needed = f"needs {needed.removesuffix(' seeds')}"
     return f"undecided{', stopped' if state == 'futile' else ''}{at} ({needed})"
 
 
-def seeds_text(seeds: int | None) -> str:
-    """Return "23 seeds"; for None, "more than 1000 seeds"."""
-    return f"{seeds or f'more than {MOST_SEEDS}'} seeds"
+def seeds_text(seeds: int | None, look: int | None = None) -> str:
+    """Return "23 seeds"; for None, more than the most that are ever suggested: in a range, those of the last look."""
+    return f"{seeds or f'more than {MOST_SEEDS if look is None else LOOKS[-1]}'} seeds"
+
+
+def seeds_per_side(seeds: str, look: int | None) -> str:
+    """Return "23 seeds per side"; in a range "per variant", because the reference may have more."""
+    return f"{seeds} per {'side' if look is None else 'variant'}"
 
 
 def contest(a: ArrayLike, b: ArrayLike, margin: float | None = None) -> Contest:

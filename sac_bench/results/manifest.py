@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
 from sac_bench.spec.measures import LAST_SHARE
-from sac_bench.spec.seeds import REFERENCE_FACTOR, parse_range
+from sac_bench.spec.seeds import parse_range
 from sac_bench.store.atomic import Fingerprint, read_json, write_json
 
 FILE = "experiment.json"
@@ -75,8 +75,8 @@ class Manifest(_Record):
     seed_range: str | None = None
     """The range that the file gives, "5..30", if it gives one (`looks`)."""
     reference: str
-    reference_factor: int = REFERENCE_FACTOR
-    """With a range: how many times the variants' seeds the reference has, unless there is a claim."""
+    reference_factor: int = 1
+    """How many times the variants' seeds the reference has."""
     variants: dict[str, VariantRecord]
     success_return: float | None = None
     margin: float | None = None

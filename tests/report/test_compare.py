@@ -17,8 +17,10 @@ from sac_bench.report.compare import (
     conditions_that_differ,
     in_text,
     load_side,
+    looks,
     only_in_one,
     presented,
+    rules,
     settings_that_differ,
     write_page,
 )
@@ -71,6 +73,32 @@ def test_differences_are_b_less_a_and_holm_is_over_what_is_not_the_same():
     shown = row_of(presented(table), "sac")
     assert (shown["verdict"], shown["B - A [95% CI]"], shown["seeds"]) == ("identical", "0", "5, 5")
     assert compare(b, a)["difference"].tolist() == (-table["difference"]).tolist()
+
+
+def test_a_range_is_compared_at_its_looks():
+    """At 5 seeds 2 / 252 counts by its share of the error: 2 / 252 / 0.15 > 0.05. With fixed seeds it decides."""
+    about = ABOUT | {"seed_range": "5..8"}
+    more = {"one-q": 1e3}
+    for ranged, verdict, look in ((ABOUT, "better", None), (about, "undecided", 5)):
+        a, b = side(), side(more, ids="b", about=ranged)
+        table = compare(a, b).set_index("variant")
+        row = table.loc["one-q"]
+        alone = compare(*(replace(s, results=only(s.results, "one-q")) for s in (a, b))).iloc[0]
+        assert alone["verdict"] == verdict
+        assert (None if pd.isna(row["look"]) else row["look"]) == look
+        assert ("How many seeds a range has" in str(rules(a, b))) == (look is not None)
+    assert table.loc["sac", "no_verdict"] == "runs are missing"  # the first look has 10 seeds of the reference
+    assert compare(b, b)["verdict"].tolist() == [""] * 3
+    assert looks(side(about=ABOUT | {"seed_range": "8..30"}), side(about=about)) == (8,)
+
+
+def only(results, variant):
+    """The results of one variant, with the manifest of all."""
+    runs, evaluations = (rows[rows["variant"] == variant] for rows in (results.runs, results.evaluations))
+    one = {variant: results.manifest.variants[variant]}
+    return replace(
+        results, manifest=results.manifest.model_copy(update={"variants": one}), runs=runs, evaluations=evaluations
+    )
 
 
 def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
