@@ -1012,6 +1012,20 @@ BUGS = [
     ),
     Bug("a command that begins again hides later looks", COLLECT, "experiment.seed_range and", "False and", LOOKS),
     Bug(
+        "an experiment of one's own does not come before the package's of the same name",
+        "spec/names.py",
+        "return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]",
+        "return [SHIPPED, LOCAL]",
+        "tests/cli/test_names.py",
+    ),
+    Bug(
+        "only the first error of a file is told",
+        "errors.py",
+        "self.errors.append(error)",
+        "raise",
+        "tests/spec/test_lines.py",
+    ),
+    Bug(
         "the reference has no more seeds than its variants",
         "spec/experiment.py",
         "factor = {self.reference: self.reference_factor}",

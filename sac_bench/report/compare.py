@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
+from tabulate import tabulate
 
 from sac_bench.analysis.differences import WORDS, Cell, Scores, answer, words_of
 from sac_bench.analysis.format import interval, number, score_format
@@ -277,7 +280,7 @@ def _answers(table: pd.DataFrame) -> list[str]:
 
 def presented(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table for a reader."""
-    spec = score_format(table[["score_a", "score_b"]].abs().max().max())
+    spec = "," + score_format(table[["score_a", "score_b"]].abs().max().max())
     rows = []
     for row in table.to_dict("records"):
         gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec=spec)
@@ -333,15 +336,45 @@ def write_page(a: Side, b: Side, out: Path | None) -> Page:
     return compared
 
 
-def in_text(page: Page) -> str:
-    """Return a page for a console, without its figures and small print."""
-    parts = [*page.answer, page.summary]
+def in_text(page: Page, width: int) -> str:
+    """Return a page for a console with so many columns, without its figures and small print."""
+    parts = [fill(line, width) for line in (*page.answer, page.summary)]
     for section in page.sections:
         for block in section.blocks:
             if isinstance(block, Grid):
-                parts.append(str(block.table.to_markdown(index=False, tablefmt="simple", disable_numparse=True)))
+                parts += _tables(block.table, width)
             elif isinstance(block, Points):
-                parts.append("\n".join(block.items))
+                parts.append("\n".join(fill(item, width) for item in block.items))
             elif isinstance(block, Text) and not block.small:
-                parts.append("".join(str(part) for part in block.parts))
+                parts.append(fill("".join(str(part) for part in block.parts), width))
     return "\n\n".join(parts)
+
+
+def _tables(table: pd.DataFrame, width: int) -> list[str]:
+    """Return a table as texts that fit a width: one, or several with some of its columns each, and all with the first.
+
+    Columns of numbers are right-aligned. A column that does not fit beside the first one is wider than `width`.
+    """
+    first, *others = table.columns
+    rows = [[str(cell) for cell in row] for row in table.itertuples(index=False)]
+    cells = {name: [row[i] for row in rows] for i, name in enumerate(table.columns)}
+    wide = {name: max(map(len, [str(name), *column])) for name, column in cells.items()}
+    groups: list[list[str]] = [[]]
+    for name in others:
+        if groups[-1] and sum(wide[one] + 2 for one in (first, *groups[-1], name)) > width + 2:
+            groups.append([])
+        groups[-1].append(name)
+    return [
+        tabulate(
+            {name: cells[name] for name in (first, *group)},
+            headers="keys",
+            tablefmt="simple",
+            disable_numparse=True,
+            colalign=["right" if _are_numbers(cells[name]) else "left" for name in (first, *group)],
+        )
+        for group in groups
+    ]
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    return all(re.match(r"[-+]?\d", cell) for cell in cells if cell) and any(cells)

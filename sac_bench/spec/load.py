@@ -1,4 +1,4 @@
-"""Reads an experiment file and resolves its variants. Every input error is reported here, in one line."""
+"""Reads an experiment file and resolves its variants. All errors of a file are reported here, at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.envs.checking import check
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
 from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.includes import tables
+from sac_bench.spec.lines import with_lines
 from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
-from sac_bench.spec.toml import located, validate
+from sac_bench.spec.toml import located, validate_known
 from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
 
@@ -62,7 +63,7 @@ class _File(BaseModel):
 def load(
     path: str | Path,
     *,
-    seeds: int | str | None = None,
+    seeds: Seeds | None = None,
     steps: int | None = None,
     envs: Sequence[str] = (),
     variants: Sequence[str] = (),
@@ -71,50 +72,73 @@ def load(
     quick: bool = False,
     mix_devices: bool = False,
 ) -> Experiment:
-    """Read an experiment file and apply the command line's options; InputError for invalid input."""
-    path = Path(path)
-    where = str(path)
+    """Read an experiment file and apply the command line's options; InputError for all that is invalid, with lines."""
+    given = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
+    options = {key: value for key, value in given.items() if value is not None}
+    with with_lines(Path(path), quick, options):
+        return _load(Path(path), options, variants, settings, quick, mix_devices)
+
+
+def _load(
+    path: Path,
+    options: Mapping[str, Any],
+    variants: Sequence[str],
+    settings: Sequence[str],
+    quick: bool,
+    mix_devices: bool,
+) -> Experiment:
+    """Read an experiment file, with the command line's options in place of its keys."""
+    where, problems = str(path), Problems()
     table, known_envs = tables(path, quick)
-    options = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
-    table |= {key: value for key, value in options.items() if value is not None}
+    table |= options
+    if isinstance(options.get("seeds"), list):  # a list is for all variants
+        table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}
+    envs, steps = options.get("envs", ()), options.get("steps")
     if "space" in table and "trials" in table:
         raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
-    file = validate(_File, table, where)
-    if not NAME.fullmatch(file.name):
-        raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if file.name.lower() in RESERVED:  # some file systems ignore case
-        raise InputError(f"{where}: name: {file.name!r} is reserved for a folder of the store; choose another")
-    seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
-    factor = _reference_factor(file, seed_range, where)
-    most = seed_range.last if seed_range else file.seeds
-    all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
-    _check_count(file, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
-    for i, env in enumerate(file.envs):
-        with located(f"{where}: envs"):
-            check(env)
-        if env in file.envs[:i]:
-            raise InputError(f"{where}: envs: {env!r} is duplicated")
-    starts = tables_of(file.variants, where)
-    all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
-    overrides = Overrides(
-        where,
-        file.algorithm,
-        file.steps,
-        file.base,
-        file.on,
-        settings,
-        file.variants,
-        all_envs,
-        None if envs else [*all_envs, *known_envs],
-    )
-    recipes = _recipes(file, overrides, where)
-    unlinked = {one.name: one.resolved(overrides, one.name, {}) for one in recipes}
+    file = validate_known(_File, table, where, problems)
+    with problems.noted():
+        check_name(file.name, where)
+    seed_range: SeedRange | None = None
+    all_seeds: tuple[int, ...] = (0,)
+    factor = 1
+    with problems.noted():
+        seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
+        factor = _reference_factor(file, seed_range, where)
+        most = seed_range.last if seed_range else file.seeds
+        all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
+        _check_count(file, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
+    check_envs(file.envs, where, problems)
+    with problems.noted():
+        starts = tables_of(file.variants, where)
+        all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
+        overrides = Overrides(
+            where,
+            file.algorithm,
+            file.steps,
+            file.base,
+            file.on,
+            settings,
+            file.variants,
+            all_envs,
+            None if envs else [*all_envs, *known_envs],
+            problems,
+        )
+        recipes = _recipes(file, overrides, problems, where)
+        reference = recipes[0].name if file.reference is None else file.reference
+        names = [one.name for one in recipes]
+        if reference not in names:
+            problems.errors.append(
+                InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, names)}")
+            )
+        unlinked = {}
+        for one in recipes:
+            with problems.noted():
+                unlinked[one.name] = one.resolved(overrides, one.name, {})
+    problems.raise_all()
     choose = _choose(file.choose, recipes, overrides, all_seeds, where) if file.choose else None
     resolved = link_parents(unlinked, file.envs, steps, where)
     claim = _claim(file, resolved, envs, where)
-    reference = next(iter(resolved)) if file.reference is None else file.reference
-    if reference not in resolved:
-        raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
     if variants:
         for requested in variants:
             if requested not in resolved:
@@ -161,6 +185,23 @@ def load(
         for variant, _ in all_runs[len(own_runs) :]:
             check_steps(variant, where)
     return loaded
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise InputError unless a name may be that of a folder of results."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{where}: name: {name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
+    if name.lower() in RESERVED:  # some file systems ignore case
+        raise InputError(f"{where}: name: {name!r} is reserved for a folder of the store; choose another")
+
+
+def check_envs(envs: Sequence[str], where: str, problems: Problems) -> None:
+    """Note the environments that cannot be trained on, and duplicates."""
+    for i, env in enumerate(envs):
+        with problems.noted(), located(f"{where}: envs"):
+            check(env)
+        if env in envs[:i]:
+            problems.errors.append(InputError(f"{where}: envs: {env!r} is duplicated"))
 
 
 def _reference_factor(file: _File, seed_range: SeedRange | None, where: str) -> int:
@@ -242,16 +283,21 @@ class _Recipe:
         return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base)
 
 
-def _recipes(file: _File, overrides: Overrides, where: str) -> list[_Recipe]:
+def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) -> list[_Recipe]:
     """Return the recipes of the variants of [variants] and [sweep], or of one variant of [base] alone."""
     recipes = [_Recipe(name, f"[variants.{name}]", changes) for name, changes in file.variants.items()]
     for base, key, values in _sweeps(file):
         is_reference = base == _reference(file)
         place = "[sweep]" if is_reference else f"[sweep.{base}]"
         if not is_reference and base not in file.variants:
-            raise InputError(f"{where}: {place}: no variant {base!r}{nearest(base, file.variants)}")
+            problems.errors.append(InputError(f"{where}: {place}: no variant {base!r}{nearest(base, file.variants)}"))
+            continue
         table, changes = f"[variants.{base}]", file.variants.get(base, {})
-        overrides.check([key], overrides.algorithm(changes, table), place)
+        known_before = len(problems.errors)
+        with problems.noted():
+            overrides.check([key], overrides.algorithm(changes, table), place)
+        if len(problems.errors) > known_before:
+            continue
         prefix, of = ("", None) if is_reference else (f"{base}+", base)
         recipes += [_Recipe(f"{prefix}{key}={_label(value)}", table, changes, (key, value), of) for value in values]
     recipes = recipes or [_Recipe(file.algorithm, "[base]", {})]
@@ -259,9 +305,9 @@ def _recipes(file: _File, overrides: Overrides, where: str) -> list[_Recipe]:
     for i, one in enumerate(recipes):
         place = "[sweep]" if one.sweep else one.table
         if not NAME.fullmatch(one.name):
-            raise InputError(f"{where}: {place}: {one.name!r} is not a plain name")
+            problems.errors.append(InputError(f"{where}: {place}: {one.name!r} is not a plain name"))
         if one.name in names[:i]:
-            raise InputError(f"{where}: {place}: the variant {one.name!r} is duplicated")
+            problems.errors.append(InputError(f"{where}: {place}: the variant {one.name!r} is duplicated"))
     return recipes
 
 

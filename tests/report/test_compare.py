@@ -117,12 +117,25 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     }
     assert table["identical"].to_dict() == {"sac": True, "one-q": False, "tau=1": False}
     assert table.loc["tau=1", "ended_otherwise"] == "B: 1 interrupted (left out)"
-    text = in_text(write_page(a, b, None))
+    text = in_text(write_page(a, b, None), width=1000)
     assert (
         "2 of the runs have the same id in both, so the same settings, seed and backend, but different numbers." in text
     )
     assert "The results share seeds" in text
     assert f"On {ENV}, bitwise identical in both: `sac`." in text
+
+
+def test_on_a_console_of_80_columns_tables_are_split_after_their_first_column():
+    page = write_page(side(), side({"sac": 12345.0}, ids="b"), None)
+    text = in_text(page, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    whole = in_text(page, width=1000)
+    assert set(whole.split()) <= set(text.split()) | {part for part in whole.split() if set(part) == {"-"}}
+    heads = [line.split()[0] for line in text.splitlines() if "[95% CI]" in line]
+    assert heads == ["variant"] * 2
+    row = next(line for line in text.splitlines() if line.startswith("sac"))
+    assert row.split()[:3] == ["sac", "5,", "5"]
+    assert "1,246,500" in text  # (120 + 12345) * 100, with separators as everywhere
 
 
 def test_what_else_differs():

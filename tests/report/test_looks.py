@@ -201,7 +201,7 @@ def test_a_dry_run_says_how_many_seeds_there_may_be(command, ranged):
     assert "20 new" in ran.stdout
     claims = command("run", ranged, "--dry-run", "--seeds", "2")
     assert "at most" not in claims.stdout
-    listed = command("list", "experiments", "--folder", ranged.parent)
+    listed = command("list", "experiments", "--json", "--folder", ranged.parent)
     assert "5..12" in listed.stdout
     assert "tiny: seeds 5..12" in command("status", ranged).stdout
 

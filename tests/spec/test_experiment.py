@@ -94,6 +94,8 @@ def test_the_command_line_overrides_the_file(experiment_file):
         .configs["InvertedPendulum-v5"]
     )
     assert (words.activation, words.layers) == ("tanh", (4, 4))
+    bare = load(experiment_file, settings=["layers=8,8"]).variants["sac"].configs["InvertedPendulum-v5"]
+    assert bare.layers == (8, 8)
 
 
 def test_a_file_without_variants_is_its_base(tmp_path):

@@ -65,6 +65,22 @@ def test_a_range_overrides_fixed_seeds_and_the_other_way_round(write, tmp_path):
     assert list(counts(fixed).values()) == [[0, 1, 2]] * 4
 
 
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("5", 5), ("0,1,2", [0, 1, 2]), ("3, 7", [3, 7]), ("4,", [4]), ("5..30", "5..30"), ("x", "x")]
+)
+def test_a_command_line_states_seeds_as_files_do(text, seeds, write):
+    assert typed(text) == seeds
+    if isinstance(seeds, list):
+        assert write(EXPERIMENT, seeds=seeds).seeds == tuple(seeds)
+
+
+def test_what_may_mean_single_seeds_is_refused_with_what_to_write(write):
+    with pytest.raises(InputError, match=r"'0\.\.9': a range is of the number of seeds .* use 10 for so many seeds"):
+        write(EXPERIMENT, seeds="0..9")
+    with pytest.raises(InputError, match=r"or a list for single ones, such as 1,4"):
+        write(EXPERIMENT, seeds="1..4")
+
+
 def test_raised_variants_keep_the_runs_they_have_and_others_stay(write):
     experiment = write(RANGE)
     raised = experiment.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 16})
@@ -104,7 +120,7 @@ def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
 def test_what_is_no_range_is_refused(write, seeds, words):
     with pytest.raises(InputError) as raised:
         write(EXPERIMENT.replace("seeds = 2", f'seeds = "{seeds}"'))
-    assert "seeds.toml: seeds: " in str(raised.value)
+    assert "seeds.toml:5: seeds: " in str(raised.value)
     assert words in str(raised.value)
 
 
@@ -164,6 +180,11 @@ def test_a_reference_factor_gives_the_reference_more_seeds_also_of_a_fixed_numbe
 def test_a_list_of_seeds_is_for_all_variants(write, seeds, words):
     with pytest.raises(InputError, match=words):
         write(EXPERIMENT.replace("seeds = 2", seeds))
+
+
+def test_a_list_of_the_command_line_is_for_all_variants_whatever_the_file_says(write):
+    text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100")
+    assert set(map(tuple, counts(write(text, seeds=[3, 7])).values())) == {(3, 7)}
 
 
 def test_a_claim_has_no_reference_factor(write):
