@@ -52,7 +52,7 @@ def test_probe_entropy_is_a_reward_of_the_next_step(pair):
 
 
 def test_probe_reward_of_the_action():
-    answers = Answers(register(probes.RewardOfAction, limit=10), [{}, {"pessimism": 0.0}], updates=500)
+    answers = Answers(register(probes.RewardOfAction, limit=10), [{}, {"pessimism": 0.0}], updates=900)
     for member in range(2):
         near(answers.q(member, 0.0, ACTIONS), 1 - (ACTIONS - 0.5) ** 2, 0.1)
         mean, _ = answers.gaussian(member, [0.0])
