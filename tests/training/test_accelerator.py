@@ -133,5 +133,5 @@ def test_a_copy_to_the_host_and_a_mixture_of_devices_are_noticed(fake):
     assert copies.to_cpu
     with pytest.raises(Exception, match="device"):
         value + torch.ones(3)
-    with pytest.raises(Exception, match="item|scalar"):
+    with pytest.raises(Exception, match=r"item|scalar"):
         value.sum().item()
