@@ -176,27 +176,29 @@ class Cohort:
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q and bonus [M, N] (`Value.of`) of observation [M, N, D], normal noise [M, N, noise_dim]."""
         assert self.learner.value is not None
-        return self._one_by_one(self.learner.value.of, observation.to(self.dtype), noise)
+        return self._each(self.learner.value.of, observation.to(self.dtype), noise)
 
     def diagnose(self, data: Data, steps: int) -> dict[str, Tensor]:
         """Return the diagnosis {name: [M]} after `steps` transitions, on separately drawn batches and noise."""
         diagnosis = self.learner.diagnosis
         assert diagnosis is not None
         drawn = partial(Draws, dtype=self.dtype, device=self.device, prefix="diagnosis/")
-        noise = drawn(diagnosis.noise)
-
-        def of_one(state: State, hyper: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
-            moment = noise.at(seed[None], steps)
-            return diagnosis.of(state, hyper, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
-
+        moment = drawn(diagnosis.noise).at(self.seeds, steps)
+        noise = {name: moment.normal(name) for name in diagnosis.noise}
         batch = self._gather(drawn({"replay": (self.learner.batch_size,)}).at(self.seeds, steps), data)
         batch = {name: part.to(self.dtype) for name, part in batch.items()}
-        return self._one_by_one(of_one, batch, self.seeds)
+        return self._each(diagnosis.of, batch, noise)
 
-    def _one_by_one(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Stack function(state, hyper, *arguments) of each member, computed separately: no bit depends on the width."""
+    def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return function(state, hyper, *arguments) of each member, stacked.
+
+        On a CPU, members are computed separately: no bit depends on the width. Elsewhere that is not promised, and they
+        are one program.
+        """
+        everything = (self.state, self.hyper, *arguments)
         with torch.no_grad():
-            everything = (self.state, self.hyper, *arguments)
+            if self.device.type != "cpu":
+                return torch.func.vmap(function)(*everything)
             results = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
         return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
