@@ -104,7 +104,7 @@ class Comparison:
 
     @property
     def seeds_needed(self) -> int | None:
-        """If undecided: the seeds per side that would decide, if that is known."""
+        """If undecided: the seeds per variant that would decide, if that is known."""
         return self.verdict.seeds_needed if self.difference.error > 0 else None
 
     @property

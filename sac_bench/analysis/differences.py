@@ -25,7 +25,6 @@ from sac_bench.analysis.verdicts import (
     UNTESTED,
     Verdict,
     in_words,
-    seeds_per_side,
     seeds_text,
     verdicts,
 )
@@ -35,15 +34,15 @@ from sac_bench.results.manifest import Manifest
 WORDS = (
     "Verdicts: better or worse if the difference is shown at 5% (by a permutation test and by Student's t, Holm's "
     "correction over the whole table), equivalent if it is shown to be within the margin, otherwise undecided, with "
-    "the number of seeds per {side} that would decide at 80% power if the observed difference and spread were the true "
-    f"ones. There is no verdict below {MIN_SEEDS} seeds per {{side}}."
+    "the number of seeds per variant that would decide at 80% power if the observed difference and spread were the "
+    f"true ones. There is no verdict below {MIN_SEEDS} seeds per variant."
 )
 LOOKS = (
     "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "
     "seeds, {most}. The 5% hold over all looks at the results together, and so does the confidence of the intervals. "
     '"At 8 seeds": per variant, at the last look'
 )
-MORE = "; the reference has {factor} times as many."
+MORE = "; the reference has {factor} times as many"
 CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
     "if negative, too narrow."
@@ -51,7 +50,7 @@ CORRELATION = (
 MIXED = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
 ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
-    "undecided": "undecided ({seeds} would decide)",
+    "undecided": "undecided (this many seeds per variant would decide)",
     "": "no verdict",
 }
 """The verdicts in their order in an answer, and as shown there; "" is none."""
@@ -252,17 +251,16 @@ def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
 def rules(manifest: Manifest) -> str:
     """Return how the verdicts come about."""
     if not manifest.looks:
-        return WORDS.format(side="side")
-    return f"{WORDS.format(side='variant')} {looks_in_words(manifest)}"
+        return WORDS
+    return f"{WORDS} {looks_in_words(manifest)}"
 
 
 def looks_in_words(manifest: Manifest) -> str:
     """Return how looks come about in a range of seeds; "" if seeds are fixed."""
     if not manifest.looks:
         return ""
-    return LOOKS.format(most=manifest.looks[-1]) + (
-        "." if manifest.claim else MORE.format(factor=manifest.reference_factor)
-    )
+    more = MORE.format(factor=manifest.reference_factor) if manifest.reference_factor > 1 else ""
+    return f"{LOOKS.format(most=manifest.looks[-1])}{more}."
 
 
 def _seeds_needed(row: Mapping[Any, Any]) -> int | None:
@@ -282,8 +280,7 @@ def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str
         for word, shown in ORDER.items():
             own = [row for row in rows if row["verdict"] == word]
             if own:
-                seeds = seeds_per_side("this many seeds", _look(own[0]))
-                lists.append(f"{shown.format(seeds=seeds)}: {', '.join(map(_named, own))}")
+                lists.append(f"{shown}: {', '.join(map(_named, own))}")
         sentences.append(f"On {env}, against `{reference}`: {'; '.join(lists) or 'nothing to compare'}.")
     return sentences
 

@@ -63,7 +63,7 @@ def run_score(steps: ArrayLike, returns: ArrayLike, total: int, last: float = LA
 
 def is_late(steps: NDArray[Any], total: int, last: float = LAST_SHARE) -> NDArray[np.bool_]:
     """Return which of `steps` [T] are in the last share of `total`."""
-    return steps > (1 - last) * total
+    return steps > round(total - last * total, 6)
 
 
 def area_score(steps: ArrayLike, returns: ArrayLike) -> float:
@@ -173,10 +173,6 @@ class Difference:
         """Return the difference with Student's t interval."""
         half = 0.0 if self.error == 0 else float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.error)
         return Estimate(self.value, self.value - half, self.value + half)
-
-    def with_seeds(self, n: int) -> Difference:
-        """Return the same difference with n seeds on each side."""
-        return replace(self, seeds=(n,) * len(self.seeds))
 
     def grown(self, factor: float) -> Difference:
         """Return the same difference with this many times the seeds on each side."""

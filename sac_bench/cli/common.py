@@ -114,7 +114,7 @@ def whole_number(text: str) -> int:
 
     Raises typer.BadParameter if it is not a whole number.
     """
-    match = re.fullmatch(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)", str(text).strip())
+    match = re.fullmatch(r"([0-9][0-9_]*(?:,[0-9]{3})*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)", str(text).strip())
     number = (
         Decimal(re.sub("[_,]", "", match[1])) * {"": 1, "k": 10**3, "m": 10**6}[match[2].lower()] if match else None
     )

@@ -56,7 +56,7 @@ def run(
     seeds: Annotated[
         Optional[str],
         typer.Option(
-            metavar="N|A,B,...|A..B", help="Seeds 0 to N-1; or these; or first A seeds, up to B while undecided."
+            metavar="N|A,B,...|A..B", help="N seeds per variant; or these; or first A seeds, up to B while undecided."
         ),
     ] = None,
     steps: Annotated[

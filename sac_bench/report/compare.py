@@ -27,7 +27,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
-from sac_bench.report.tables import GAP, RULES, performance
+from sac_bench.report.tables import GAP, performance, scoring
 from sac_bench.results import standings
 from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
@@ -49,8 +49,8 @@ LEGEND = (
 
 AT_LOOKS = (
     "How many seeds a range has depended on its results. So the tests are at its looks, each with its share of the 5%: "
-    '"at 8 seeds" compares the first 8 seeds per variant (of an experiment\'s reference, 16) and all of fixed seeds. '
-    "Later seeds do not count in the verdict and its interval, but in the scores."
+    '"at 8 seeds" compares the first 8 seeds per variant (of a reference with more, its multiple), and all fixed '
+    "seeds. Later seeds do not count in the verdict and its interval, but in the scores."
 )
 
 
@@ -95,6 +95,9 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     if not (envs and variants):
         raise InputError(f"nothing to compare: {a.contents()}; {b.contents()}")
+    if a.manifest.score_last != b.manifest.score_last:
+        shares = " and ".join(f"{side.manifest.score_last:.0%}" for side in (a, b))
+        raise InputError(f"nothing to compare: scores are means over the last {shares} of the steps (score_last)")
     at = steps_compared(a, b)
     steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
     finals = [performance(side.results, n).set_index(PLACE) for side, n in steps]
@@ -128,7 +131,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     for row, verdict in zip(tested, verdicts(contests, Design(looks(a, b) or (None,))), strict=True):
         row["state"] = verdict.state
         if not verdict.word:
-            row["no_verdict"] = MISSING
+            row["no_verdict"] = MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
             continue
         row |= {"verdict": verdict.word, "p_holm": verdict.p_values[0], "look": verdict.look}
         row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(GAP, verdict.interval, strict=True))}
@@ -157,7 +160,7 @@ def _contest(place: Cell, a: Scores, b: Scores) -> Contest:
 
 def rules(a: Side, b: Side) -> str:
     """Return how the verdicts come about."""
-    return f"{WORDS.format(side='variant')} {AT_LOOKS}" if looks(a, b) else WORDS.format(side="side")
+    return f"{WORDS} {AT_LOOKS}" if looks(a, b) else WORDS
 
 
 def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
@@ -241,7 +244,13 @@ def page(a: Side, b: Side, figures: Path) -> Page:
         summary=f"A: {a.in_words()}. B: {b.in_words()}.",
         sections=sections(
             ("Differences", _pictures(table, figures)),
-            ("Scores", [Grid(presented(table)), *(text(note, small=True) for note in (LEGEND, RULES, rules(a, b)))]),
+            (
+                "Scores",
+                [
+                    Grid(presented(table)),
+                    *(text(note, small=True) for note in (LEGEND, scoring(a.manifest), rules(a, b))),
+                ],
+            ),
             ("Only in one", [Points(tuple(lone))] * bool(lone)),
             ("Other differences", [*(Grid(rows) for rows in (settings, conditions) if len(rows)), *same]),
         ),

@@ -312,7 +312,7 @@ def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
         "compiled": _distinct(runs, "compiled"),
         "threads of a worker": _distinct(runs, "threads"),
         "matrix products": _distinct(runs, "products"),
-        "seeds": f"within {manifest.seed_range}" if manifest.seed_range else ", ".join(map(str, manifest.seeds)),
+        "seeds": manifest.seeds_in_words(),
         "transitions": f"{runs['steps'].sum():,}",
         "time": f"{_hours(seconds)} in total over cohorts, which may have run in parallel on one machine",
         "random policy's return": random or "not measured",

@@ -133,6 +133,7 @@ class Experiment:
             choose=None,
             seed_range=None,
             allotment={},
+            reference_factor=1,
         )
 
     def with_choices(self, choices: Sequence[Choice]) -> Experiment:

@@ -100,12 +100,14 @@ def _load(
     with problems.noted():
         check_name(file.name, where)
     seed_range: SeedRange | None = None
+    most: int | list[int] = 1
     all_seeds: tuple[int, ...] = (0,)
     factor = 1
     with problems.noted():
         seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
         factor = _reference_factor(file, seed_range, where)
         most = seed_range.last if seed_range else file.seeds
+        seed_list(most, where, file.first_seed)
         all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
         _check_count(file, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
     check_envs(file.envs, where, problems)
@@ -147,7 +149,9 @@ def _load(
         resolved = {n: v for n, v in resolved.items() if n in variants}
         choose = choose and choose.of(variants)
         claim = None if claim and not claim.variants() <= set(resolved) else claim  # not all of its runs are requested
-        reference = reference if reference in resolved else next(iter(resolved))
+        if reference not in resolved or len(resolved) == 1:
+            reference, factor = next(iter(resolved)), 1
+            all_seeds = all_seeds if seed_range else all_seeds[: most if isinstance(most, int) else None]
     for key in overrides.unused_settings({v.algorithm for v in resolved.values()}):
         raise InputError(f"--set {key}: none of the requested variants has this option")
     if steps is not None:  # the command line's steps apply to all

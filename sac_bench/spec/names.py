@@ -70,15 +70,13 @@ def _lookup(path: Path) -> Path | None:
     """Return the file with this name, which may lack its folders."""
     name = path.with_suffix("") if path.suffix == ".toml" else path
     wanted = name.as_posix().removeprefix(f"{LOCAL}/")
-    for folder in folders():
-        files = named(folder)
-        for one, file in files.items():
-            if one == wanted:
-                return file
-        for one, file in files.items():
-            if one.endswith(f"/{wanted}"):
-                return file
-    return None
+    files = known()
+    if wanted in files:
+        return files[wanted]
+    ends = sorted(one for one in files if one.endswith(f"/{wanted}"))
+    if len(ends) > 1:
+        raise InputError(f"{path}: is the name of several experiments: {', '.join(ends)}; name one of them")
+    return files[ends[0]] if ends else None
 
 
 def _group(path: Path) -> Path | None:

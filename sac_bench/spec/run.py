@@ -19,7 +19,10 @@ from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
 
 EVALUATION_VERSION = 3
-"""Part of every run's id; raised when the rows of evaluations change. Version 1 always played sampled actions, too."""
+"""Part of every run's id; raised when the rows of evaluations change.
+
+Version 1 played sampled actions in every evaluation. Version 2's draws for them were compiled, and differed in last digits.
+"""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ Data = Any
 Gather = Callable[[Moment, Data], Batch]
 
 
+TOGETHER = 16
+"""Members that are measured at once where all are not measured one by one: a diagnosis holds many gradients of each."""
+
+
 def training_width(members: int, device: torch.device | str, compiled: bool) -> int:
     """Return how many members a cohort of `members` runs trains: at least two in compiled code for a CPU.
 
@@ -198,7 +202,7 @@ class Cohort:
         everything = (self.state, self.hyper, *arguments)
         with torch.no_grad():
             if self.device.type != "cpu":
-                return torch.func.vmap(function)(*everything)
+                return torch.func.vmap(function, chunk_size=TOGETHER)(*everything)
             results = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
         return tree_map(lambda *leaves: torch.stack(leaves), *results)
 

@@ -23,6 +23,8 @@ _AT_ONCE = 2**16
 """Counters whose rounds are computed at once on a CPU, so that they stay in its caches."""
 _AHEAD = 64
 """At most so many steps are drawn ahead."""
+_BLOCK = {"cpu": 2**18, "other": 2**25}
+"""At most so many counters of several steps are drawn ahead: 2 MiB on a CPU, whose caches are small, else 256 MiB."""
 
 
 def threefry2x32(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -144,7 +146,8 @@ class WordsAhead:
     def __init__(self, draws: Draws, seeds: Tensor) -> None:
         self._draws, self._seeds = draws, seeds
         size = max(1, len(seeds) * sum(map(math.prod, draws.shapes.values())) // 2)
-        self._steps = max(1, min(_AHEAD, 4 * _AT_ONCE // size))
+        most = _BLOCK["cpu" if draws.device.type == "cpu" else "other"]
+        self._steps = max(1, min(_AHEAD, most // size))
         self._first = 0
         self._block: Tensor | None = None
         self._now = torch.empty(0, dtype=torch.int32)
@@ -152,7 +155,7 @@ class WordsAhead:
     def at(self, step: int) -> Tensor:
         """Return the words [M, 2W] of a step, always in the same tensor."""
         if self._block is None or not self._first <= step < self._first + self._steps:
-            self._first = step
+            self._first, self._block = step, None
             self._block = self._draws.words(self._seeds, step, self._steps)
         if not self._now.numel():
             self._now = torch.empty_like(self._block[0])

@@ -78,12 +78,22 @@ def test_undecided_says_how_many_seeds_would_decide():
     spread = permuted(a, b).spread
     expected = least_seeds(spread, lambda planned: different()[0].power(planned, 0.05))
     assert alone.seeds_needed == expected > len(NOISE)
-    assert alone.in_words() == f"undecided ({expected} seeds per side would decide)"
+    assert alone.in_words() == f"undecided ({expected} seeds per variant would decide)"
     assert verdicts([contest(a, b)] * 3)[0].seeds_needed > expected  # Holm's strictest step
     (never,) = verdicts([contest(NOISE, NOISE[::-1])])
-    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per side would decide)"
+    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per variant would decide)"
     assert never.in_words(short=True) == f"undecided (more than {MOST_SEEDS} seeds)"
     assert Verdict("").in_words() == ""
+
+
+def test_seeds_that_would_decide_keep_the_multiple_of_the_reference():
+    reference = np.tile(NOISE, 4)[: 4 * len(NOISE)]
+    (found,) = verdicts([contest(NOISE[::-1] + 0.4, reference)])
+    planned = permuted(NOISE[::-1] + 0.4, reference).spread.grown(found.seeds_needed / len(NOISE))
+    assert planned.seeds == (found.seeds_needed, 4 * found.seeds_needed)
+    assert different()[0].power(planned, 0.05) >= 0.8
+    fewer = permuted(NOISE[::-1] + 0.4, reference).spread.grown((found.seeds_needed - 1) / len(NOISE))
+    assert different()[0].power(fewer, 0.05) < 0.8
 
 
 def test_seeds_that_would_decide_are_more_and_have_enough_permutations():

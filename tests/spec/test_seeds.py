@@ -3,6 +3,7 @@
 import pytest
 
 from sac_bench.errors import InputError
+from sac_bench.results.manifest import Manifest
 from sac_bench.spec.load import load
 from sac_bench.spec.seeds import typed
 from sac_bench.tuning import study as studies
@@ -190,3 +191,18 @@ def test_a_list_of_the_command_line_is_for_all_variants_whatever_the_file_says(w
 def test_a_claim_has_no_reference_factor(write):
     with pytest.raises(InputError, match="reference_factor: must be 1, because a claim compares any two variants"):
         write(RANGE.replace("seeds = ", "reference_factor = 3\nseeds = ").replace("[base]", CLAIM + "[base]"))
+
+
+def test_a_variant_alone_or_without_the_files_reference_has_no_multiple_of_seeds(write):
+    text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4")
+    assert counts(write(text, variants=["tau=1"])) == {"tau=1": [0, 1]}
+    assert counts(write(text, variants=["sac"], seeds=3)) == {"sac": [0, 1, 2]}
+    assert counts(write(text, variants=["v-network", "tau=1"])) == {"v-network": [0, 1], "tau=1": [0, 1]}
+    assert counts(write(text, variants=["sac", "tau=1"])) == {"sac": list(range(8)), "tau=1": [0, 1]}
+
+
+def test_a_range_from_before_files_stated_a_factor_has_twice_the_seeds_of_its_reference():
+    older = {"name": "x", "question": "", "envs": ["E"], "seeds": [0], "reference": "a", "variants": {}}
+    assert Manifest.model_validate(older).reference_factor == 1
+    assert Manifest.model_validate(older | {"seed_range": "5..8"}).reference_factor == 2
+    assert Manifest.model_validate(older | {"seed_range": "5..8", "reference_factor": 3}).reference_factor == 3
