@@ -61,7 +61,7 @@ class Verdict:
         return self.intervals[-1][1] if self.intervals else NOTHING
 
     def in_words(self, short: bool = False) -> str:
-        """Return "better", "undecided (23 seeds per variant would decide)", short "undecided (23 seeds)"; "" if none."""
+        """Return "better", "undecided (9 seeds per variant would decide)", short "undecided (9 seeds)"; "" if none."""
         return in_words(self.word, self.state, self.look, self.seeds_needed, short)
 
 

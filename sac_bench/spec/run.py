@@ -21,7 +21,7 @@ from sac_bench.errors import InputError
 EVALUATION_VERSION = 3
 """Part of every run's id; raised when the rows of evaluations change.
 
-Version 1 played sampled actions in every evaluation. Version 2's draws for them were compiled, and differed in last digits.
+Version 1 played sampled actions in every evaluation. Version 2 compiled their draws, which changed last digits.
 """
 
 
