@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -13,11 +14,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import one_line
-from sac_bench.execution.budget import OverBudget
+from sac_bench.execution.budget import OutOfTime, OverBudget, TimeLimit
 from sac_bench.execution.calibration import Calibration, Estimate, Machine, measurements
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
@@ -35,6 +37,9 @@ Projected = Callable[[Estimate], None]
 """What is done with the time until all cohorts end, once every running cohort has a measured rate."""
 NO_RESTART = 2
 """Exit code of a worker when a restart would not help. A copy: execution/worker.py takes long to import."""
+TAKEN_OVER, OUT_OF_TIME = 3, 4
+"""Exit codes of a worker whose cohort another process has taken over, and that has no time left. Copies, too."""
+NO_LIMIT = TimeLimit()
 
 
 class Engine:
@@ -43,7 +48,8 @@ class Engine:
     A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
     raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
-    raise OverBudget to stop the training.
+    raise OverBudget to stop the training. Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time
+    for a cohort's next segment, the cohort is postponed.
     """
 
     def __init__(
@@ -56,8 +62,12 @@ class Engine:
         imports: Sequence[str] = (),
         display: Display,
         projected: Projected = lambda _: None,
+        gpus: Sequence[str] = (),
+        limit: TimeLimit = NO_LIMIT,
     ) -> None:
         self._waiting = list(plan.cohorts)
+        self._postponed: list[CohortPlan] = []
+        self._gpus, self._limit = gpus, limit
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
@@ -73,7 +83,8 @@ class Engine:
     def run(self) -> None:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
 
-        Raises OverBudget if `projected` does, after the workers have saved.
+        Raises OverBudget if `projected` does, after the workers have saved, and OutOfTime at the end if cohorts were
+        postponed.
         """
         try:
             while self._waiting or self._active:
@@ -82,6 +93,8 @@ class Engine:
                 self._project()
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=1.0))
+            if self._postponed:
+                raise OutOfTime
         except (KeyboardInterrupt, OverBudget):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 self._display.say("stopping; press Ctrl-C again to stop at once")
@@ -99,6 +112,7 @@ class Engine:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     work.process.wait(KILL_SECONDS)
                 _end_group(work.process)
+                work.lock.close()
             with contextlib.suppress(OSError):
                 self._display.close()
 
@@ -115,17 +129,29 @@ class Engine:
         for cohort in list(self._waiting):
             if len(self._active) == self._workers:
                 return
-            if (lock := locks.take(self._store.cohort_lock(cohort.id))) is None:
+            if not self._has_time(cohort):
+                self._waiting.remove(cohort)
+                self._postponed.append(cohort)
+                continue
+            if (lock := self._store.take_cohort(cohort.id)) is None:
                 if not self._active and not self._waiting_reported:
                     self._waiting_reported = True
                     self._display.say("waiting for cohorts that another process trains")
                 continue
             self._waiting.remove(cohort)
-            with lock:  # the worker inherits the lock and holds it until it ends
-                if self._has_ended(cohort):
-                    self._display.say(f"trained by another process: {_names(cohort)}")
-                else:
-                    self._start(cohort, lock.fileno())
+            if self._has_ended(cohort):
+                lock.close()
+                self._display.say(f"trained by another process: {_names(cohort)}")
+            else:
+                self._start(cohort, lock)
+
+    def _has_time(self, cohort: CohortPlan) -> bool:
+        """Return whether a cohort can start and train its next segment within the limit, as far as is known."""
+        if math.isinf(self._limit.left):
+            return True
+        every = cohort.runs[0].config.eval_every
+        segment = replace(cohort, steps=min(cohort.steps, cohort.done + every))
+        return self._calibration.estimate(segment).seconds <= self._limit.left
 
     def _has_ended(self, cohort: CohortPlan) -> bool:
         """Return whether all runs of a cohort have ended, except those that were trained again in another cohort."""
@@ -133,10 +159,12 @@ class Engine:
         own = [status for status in statuses if status.get("cohort") == cohort.id and not has_raised(status)]
         return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
 
-    def _start(self, cohort: CohortPlan, lock: int) -> None:
-        threads = 1 if self._device == "cpu" else cores()
+    def _start(self, cohort: CohortPlan, lock: locks.Held) -> None:
+        threads = 1 if self._device == "cpu" else max(1, cores() // self._workers)
+        gpu = min(self._gpus, key=[work.gpu for work in self._active].count, default=None)
         command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), str(self._store.root)]
         command += [cohort.id, str(cohort.steps), "--device", self._device, "--threads", str(threads)]
+        command += ["--lease", lock.lease.token, "--seconds", str(self._limit.left)]
         command += [part for module in self._imports for part in ("--import", module)]
         environment = os.environ | {
             "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
@@ -146,6 +174,8 @@ class Engine:
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
         }
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         with open(self._log(cohort), "a", encoding="utf-8") as log:
             log_start = log.tell()
             process = subprocess.Popen(
@@ -156,9 +186,10 @@ class Engine:
                 env=environment,
                 encoding="utf-8",
                 start_new_session=True,
-                pass_fds=[lock],
+                pass_fds=lock.filenos(),
             )
-        work = Work(cohort, process, log_start)
+        lock.hand_over()
+        work = Work(cohort, process, log_start, lock, gpu)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
         threading.Thread(target=_kill_leftovers, args=(process,), daemon=True).start()
@@ -172,11 +203,18 @@ class Engine:
             return
         self._active.remove(work)
         code = work.process.wait()
+        work.lock.close()
         if work.saved is not None:
             self._deaths[work.cohort.id] = 0
             self._errors.pop(work.cohort.id, None)
         if code == 0:
             self._report_trained(work)
+        elif code == OUT_OF_TIME:
+            self._postponed.append(work.cohort)
+            self._display.say(f"no time for another segment: {_names(work.cohort)}, at {work.steps} steps")
+        elif code == TAKEN_OVER:
+            self._waiting.append(work.cohort)
+            self._display.say(f"{_names(work.cohort)}: {self._reason_and_log(work)[0]}")
         elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raised_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
@@ -212,7 +250,7 @@ class Engine:
         reason, log = self._reason_and_log(work)
         with (
             contextlib.suppress(OSError),  # the disk may have failed
-            locks.take(self._store.cohort_lock(work.cohort.id)) or contextlib.nullcontext() as lock,
+            self._store.take_cohort(work.cohort.id) or contextlib.nullcontext() as lock,
         ):
             for run in (self._store.run(spec.id) for spec in work.cohort.runs):
                 status = run.status()

@@ -33,11 +33,10 @@ from sac_bench.execution.cost import (
     training_seconds,
     update_flops,
 )
-from sac_bench.execution.schedule import Divisible, balanced, indivisible, makespan
+from sac_bench.execution.schedule import Divisible, at_least, balanced, indivisible, makespan
 from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
 from sac_bench.spec.warm_start import with_parents
-from sac_bench.store import locks
 from sac_bench.store.status import ENDED, device_kinds, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
@@ -250,7 +249,7 @@ def superseded(requested: Plannable, store: Store) -> Counter[tuple[str, str]]:
 def is_in_use(store: Store, cohort_id: str, excluding: str = "") -> bool:
     """Return whether a live process trains a cohort or has planned it, not counting the planner `excluding`."""
     planners = [name for name in _planners(CohortDirectory(store.cohort(cohort_id))) if name != excluding]
-    return locks.is_taken(store.cohort_lock(cohort_id)) or any(map(store.is_alive, planners))
+    return store.is_trained(cohort_id) or any(map(store.is_alive, planners))
 
 
 def release(store: Store, cohort_id: str, planner: str) -> None:
@@ -364,7 +363,10 @@ def _group(
     for spec, steps in new:
         groups[spec.structure(), steps, labels.get(spec.id, "")].append(spec)
     divisible = [_divisible(specs, key[1], workers, memory, device) for key, specs in groups.items()]
-    counts = balanced([*divisible, *map(indivisible, beside)], workers)
+    others = [*map(indivisible, beside)]
+    counts = balanced([*divisible, *others], workers)
+    if device != "cpu":  # a GPU without a cohort does nothing; the model of costs is for one core
+        counts = at_least([*divisible, *others], counts, workers)
     cohorts = []
     for ((_, steps, _), specs), count in zip(groups.items(), counts, strict=False):
         for i in range(count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -58,6 +60,46 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def create(path: Path, data: bytes, durably: bool = True) -> bool:
+    """Create a file with its whole content, and return True; return False if a file of this name exists.
+
+    Of several processes, also on several machines, one succeeds. Where the file system has no hard links, a crash may
+    leave the file without its content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        with open(beside, "wb") as file:
+            _fill(file.fileno(), data, durably)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return beside.stat().st_nlink == 2  # NFS may repeat a request that had succeeded
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                return False
+            with contextlib.closing(os.fdopen(descriptor, "wb")):
+                _fill(descriptor, data, durably)
+    finally:
+        beside.unlink(missing_ok=True)
+    if durably:
+        sync_folder(path.parent)
+    return True
+
+
+def _fill(descriptor: int, data: bytes, durably: bool) -> None:
+    """Write data to an open file."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    if durably:
+        os.fsync(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file atomically with UTF-8 text, in any locale. Undecodable bytes of file names are escaped."""
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
@@ -76,9 +118,19 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write an object with the SHA-256 of its content, for `read_json`. NaN and infinity become null."""
+    write_atomically(path, json_bytes(value))
+
+
+def create_json(path: Path, value: dict[str, Any]) -> bool:
+    """Create a file as `write_json` writes it, and return True; return False if a file of this name exists."""
+    return create(path, json_bytes(value))
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """Return what `write_json` writes."""
     value = finite(value)
     text = json.dumps(value | {"sha256": _digest(value)}, indent=1, allow_nan=False)
-    write_text(path, text + "\n")
+    return f"{text}\n".encode()
 
 
 def finite(value: Any) -> Any:

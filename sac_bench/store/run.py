@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
@@ -17,6 +19,13 @@ from sac_bench.store.atomic import Fingerprint, check, fingerprint, read_json, w
 from sac_bench.store.status import ENDED
 
 TABLES = ("evaluations", "episodes", "training")
+
+
+class Addition(TypedDict):
+    """Text to add to a table, and the fingerprint of the table before; None for a table that does not exist."""
+
+    before: Fingerprint | None
+    text: str
 
 
 class RunDirectory:
@@ -97,17 +106,37 @@ class RunDirectory:
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows to a table and sync it. A table keeps the columns of its first row."""
-        if not rows:
-            return
-        with open(self.path / f"{table}.csv", "a+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            header = next(csv.reader(file), None)
-            file.seek(0, os.SEEK_END)
-            columns = header or list(rows[0])
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
-            if header is None:
-                writer.writeheader()
-            writer.writerows(rows)
+        if rows:
+            path = self.path / f"{table}.csv"
+            self.put(table, self.added(table, rows, fingerprint(path) if path.exists() else None)[0])
+
+    def added(
+        self, table: str, rows: Sequence[dict[str, Any]], before: Fingerprint | None
+    ) -> tuple[Addition, Fingerprint]:
+        """Return the text that adds rows to the part of a table with the fingerprint `before`, and the new fingerprint.
+
+        Nothing is written. A table keeps the columns of its first row.
+        """
+        start, text = b"", io.StringIO()
+        if before:
+            with open(self.path / f"{table}.csv", "rb") as file:
+                start = file.read(before["bytes"])
+        header = next(csv.reader(io.StringIO(start.decode(), newline="")), None)
+        columns = header or list(rows[0])
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        if header is None:
+            writer.writeheader()
+        writer.writerows(rows)
+        whole = start + text.getvalue().encode()
+        after: Fingerprint = {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+        return {"before": before, "text": text.getvalue()}, after
+
+    def put(self, table: str, addition: Addition) -> None:
+        """Write an addition at its place and sync it. To write it again changes nothing."""
+        path = self.path / f"{table}.csv"
+        with open(path, "r+b" if path.exists() else "xb") as file:
+            file.seek(addition["before"]["bytes"] if addition["before"] else 0)
+            file.write(addition["text"].encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -115,11 +144,13 @@ class RunDirectory:
         """Return the tables' fingerprints."""
         return {name: fingerprint(path) for name in TABLES if (path := self.path / f"{name}.csv").exists()}
 
-    def check_tables(self, tables: Mapping[str, Fingerprint]) -> None:
-        """Raise InputError unless the tables start with content of these fingerprints."""
+    def check_tables(self, tables: Mapping[str, Fingerprint], additions: Mapping[str, Addition] | None = None) -> None:
+        """Raise InputError unless the tables start with content of these fingerprints, without additions to them."""
         for name in TABLES:
-            if name in tables:
-                check(self.path / f"{name}.csv", tables[name], grown=True)
+            addition = (additions or {}).get(name)
+            expected = addition["before"] if addition else tables.get(name)
+            if expected:
+                check(self.path / f"{name}.csv", expected, grown=True)
 
     def cut_back(self, tables: Mapping[str, Fingerprint]) -> None:
         """Drop what was written to the tables after these fingerprints were taken."""

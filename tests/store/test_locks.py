@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from sac_bench.store import locks
+from sac_bench.store.locks import LEASE_SECONDS
+from tests.store.hosts import Clock, machine, nothing
 
 HOLD = (
     "import sys; from pathlib import Path; from sac_bench.store import locks; f = locks.take(Path(sys.argv[1])); "
@@ -38,7 +42,7 @@ def test_a_child_that_inherits_a_lock_holds_it(tmp_path):
     path = tmp_path / "lock"
     with locks.take(path) as file:
         child = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[file.fileno()]
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=file.filenos()
         )
     assert locks.is_taken(path)
     child.kill()
@@ -55,3 +59,120 @@ def test_who_waits_gets_it(tmp_path):
     with locks.settled(path):
         pass
     process.wait()
+
+
+def test_of_two_machines_one_has_the_lock_where_flock_does_nothing(tmp_path):
+    path = tmp_path / "lock"
+    ours, theirs = machine("a"), machine("b")
+    held = ours.take(path)
+    assert held
+    assert theirs.is_taken(path)
+    assert theirs.take(path) is None
+    held.close()
+    assert not theirs.is_taken(path)
+    with theirs.take(path):
+        assert ours.take(path) is None
+
+
+def test_a_lease_that_is_renewed_is_not_taken_however_long_it_lasts(tmp_path):
+    path, ours, clock = tmp_path / "lock", machine("a"), Clock()
+    theirs = machine("b", clock)
+    ours.take(path)
+    for _ in range(10):
+        assert theirs.take(path) is None
+        ours.beat()
+        clock.now += 0.9 * LEASE_SECONDS
+    assert theirs.take(path) is None
+
+
+def test_a_lease_that_is_not_renewed_for_its_length_is_taken_over_once(tmp_path):
+    path, clocks = tmp_path / "lock", [Clock(), Clock()]
+    ours, theirs, others = machine("a"), machine("b", clocks[0]), machine("c", clocks[1])
+    clocks[0].now, clocks[1].now = 1e6, -1e6  # clocks of different machines are never compared
+    held = ours.take(path)
+    for locking, clock in zip((theirs, others), clocks, strict=True):
+        assert locking.take(path) is None
+        clock.now += 0.99 * LEASE_SECONDS
+        assert locking.take(path) is None
+        clock.now += 0.02 * LEASE_SECONDS
+    taken = theirs.take(path)
+    assert taken
+    assert others.take(path) is None
+    assert not held.lease.renew()
+    held.close()  # gives nothing back that is not its own
+    assert others.take(path) is None
+    assert taken.lease.renew()
+
+
+def test_a_lease_is_not_renewed_after_all_later_ones_are_gone(tmp_path):
+    clock = Clock()
+    ours, theirs = machine("a"), machine("b", clock)
+    held = ours.take(tmp_path / "lock")
+    theirs.take(tmp_path / "lock")
+    clock.now += 2 * LEASE_SECONDS
+    theirs.take(tmp_path / "lock").close()
+    assert not held.lease.renew()
+
+
+def test_who_creates_a_number_late_finds_that_there_are_later_ones(tmp_path):
+    """It was paused between reading that a lease had ended and taking it."""
+    path = tmp_path / "lock"
+    held = machine("a").take(path)
+    while held.lease.folder.joinpath("9").exists() is False:
+        assert held.lease.renew()
+    late = machine("b")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late, "_is_live", lambda *_: False)
+        patch.setattr(locks, "_newest", lambda _: (3, b""))
+        assert late.take(path) is None
+    assert held.lease.renew()
+
+
+def test_a_lease_ends_with_its_process_on_the_same_machine(tmp_path):
+    path = tmp_path / "lock"
+    process, _ = holder(path)
+    process.kill()
+    process.wait()
+    assert list(locks.leases_of(path).iterdir())  # nobody has given it back
+    assert not locks.is_taken(path)
+    assert locks.Locks(kernel=(nothing, nothing), beats=False).take(path)
+
+
+def test_a_live_process_keeps_its_lease_where_flock_does_nothing(tmp_path):
+    path = tmp_path / "lock"
+    process, _ = holder(path)
+    elsewhere = locks.Locks(kernel=(nothing, nothing), beats=False)
+    assert elsewhere.is_taken(path)
+    assert elsewhere.take(path) is None
+    process.kill()
+    process.wait()
+
+
+def test_who_waits_for_a_machine_that_is_gone_gets_the_lock_after_the_leases_length(tmp_path):
+    clock = Clock()
+    machine("a").take(tmp_path / "lock")
+    with machine("b", clock).locked(tmp_path / "lock"):
+        assert LEASE_SECONDS <= clock.now <= 1.1 * LEASE_SECONDS
+
+
+def test_a_lock_on_a_byte_range_is_a_second_kernel_lock(tmp_path):
+    """It holds where flock does not, as on a mount with local_lock=flock."""
+    path = tmp_path / "lock"
+    ours = machine("a", kernel=(nothing, locks.lock_range))
+    theirs = machine("a", kernel=(nothing, locks.lock_range))
+    held = ours.take(path)
+    held.lease.release()
+    assert theirs.is_taken(path)
+    assert theirs.take(path) is None
+    held.close()
+    assert theirs.take(path)
+
+
+def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path):
+    path, clock = tmp_path / "lock", Clock()
+    locks.leases_of(path).mkdir()
+    (locks.leases_of(path) / "4").write_bytes(b"{")
+    ours = machine("a", clock)
+    assert ours.take(path) is None
+    clock.now += LEASE_SECONDS
+    assert ours.take(path)

@@ -5,10 +5,12 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import read_json, write_atomically, write_json
+from sac_bench.store.locks import LEASE_SECONDS
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import standing_at
 from sac_bench.store.store import LAYOUT, Store
 from tests.made_up import results_of, write_results
+from tests.store.hosts import Clock, machine
 
 
 def rows(*steps):
@@ -173,3 +175,20 @@ def test_a_table_that_was_begun_with_fewer_columns_keeps_them(tmp_path):
     run.append("training", [{"step": 100, "q_bias": 2.0, "q": 2.5}, {"step": 200, "q_bias": 3.0, "q": 3.5}])
     run.append("training", [{"step": 300}])
     assert (tmp_path / "training.csv").read_text() == "step,q\n0,1.5\n100,2.5\n200,3.5\n300,\n"
+
+
+def test_a_planner_of_a_lost_machine_is_forgotten_by_a_command_that_lasts(tmp_path):
+    clock = Clock()
+    lost, ours = Store(tmp_path, machine("a")), Store(tmp_path, machine("b", clock))
+    name = stranded(lost)
+    with ours.planner():
+        assert ours.is_alive(name)
+        clock.now += LEASE_SECONDS
+    assert ours.planner_names() == []
+
+
+def stranded(store):
+    """Return the name of a planner whose machine is lost before it ends."""
+    planner = store.planner()
+    store.kept = planner  # so that it is not closed
+    return planner.__enter__()
