@@ -10,11 +10,14 @@ from typing import Annotated, Optional
 import typer
 
 from sac_bench.cli.common import (
+    OUT_OF_TIME,
     DeviceOption,
+    GpusOption,
     ImportOption,
     MixDevicesOption,
     ResultsOption,
     RetrainOption,
+    UntilOption,
     WorkersOption,
     app,
     command_line,
@@ -42,6 +45,8 @@ def tune(
     trials: Annotated[Optional[int], typer.Option(metavar="N", help="Trials in all, in place of the file's.")] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    gpus: GpusOption = None,
+    until: UntilOption = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
     retrain: RetrainOption = False,
@@ -50,17 +55,19 @@ def tune(
 ) -> None:
     """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
 
-    Exit code: 0 if every trial ended and the best were checked, 1 if runs failed, 2 for bad input, 130 if interrupted.
-    The same command continues.
+    Exit code: 0 if every trial ended and the best were checked, 1 if runs failed, 2 for bad input, 3 if --until leaves
+    trials, 130 if interrupted. The same command continues.
     """
     with user_errors():
         import_modules(import_)
+        from sac_bench.execution.budget import OutOfTime, TimeLimit
         from sac_bench.execution.machine import cannot_compile
         from sac_bench.execution.train import Workers
         from sac_bench.store.store import Store
         from sac_bench.tuning import study as studies
 
-        team = Workers.on(device, workers, imports=import_)
+        limit = None if until is None else TimeLimit.parse(until)
+        team = Workers.on(device, workers, imports=import_, gpus=gpus, limit=limit)
         loaded = replace(studies.load(study, trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()
@@ -85,5 +92,8 @@ def tune(
         except KeyboardInterrupt:
             print(f"sac-bench: continue with: {command}", file=sys.stderr)
             raise
+        except OutOfTime:
+            print(f"sac-bench: --until {until} is near; continue with: {command}", file=sys.stderr)
+            raise typer.Exit(OUT_OF_TIME) from None
         if not succeeded:
             raise typer.Exit(1)

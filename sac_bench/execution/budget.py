@@ -40,6 +40,10 @@ class OutOfTime(Exception):
     """The time limit is near, and cohorts are left."""
 
 
+class LeftToOthers(Exception):
+    """Other processes train all cohorts that are left, and this one is not to wait for them."""
+
+
 @dataclass(frozen=True)
 class TimeLimit:
     """When training must have ended. No segment starts that is not expected to end before."""

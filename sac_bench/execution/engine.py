@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import one_line
-from sac_bench.execution.budget import OutOfTime, OverBudget, TimeLimit
+from sac_bench.execution.budget import LeftToOthers, OutOfTime, OverBudget, TimeLimit
 from sac_bench.execution.calibration import Calibration, Estimate, Machine, measurements
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
@@ -49,7 +49,8 @@ class Engine:
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
     raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
     raise OverBudget to stop the training. Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time
-    for a cohort's next segment, the cohort is postponed.
+    for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends once other processes train all that
+    is left.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class Engine:
         projected: Projected = lambda _: None,
         gpus: Sequence[str] = (),
         limit: TimeLimit = NO_LIMIT,
+        waits: bool = True,
     ) -> None:
         self._waiting = list(plan.cohorts)
         self._postponed: list[CohortPlan] = []
-        self._gpus, self._limit = gpus, limit
+        self._gpus, self._limit, self._waits = gpus, limit, waits
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
@@ -83,12 +85,14 @@ class Engine:
     def run(self) -> None:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
 
-        Raises OverBudget if `projected` does, after the workers have saved, and OutOfTime at the end if cohorts were
-        postponed.
+        Raises OverBudget if `projected` does, after the workers have saved, OutOfTime at the end if cohorts were
+        postponed, and LeftToOthers if it does not wait for other processes.
         """
         try:
             while self._waiting or self._active:
                 self._start_workers()
+                if self._waiting and not self._active and not self._waits:
+                    raise LeftToOthers
                 self._display.show(self._active, self._waiting, self._calibration)
                 self._project()
                 with contextlib.suppress(queue.Empty):
@@ -134,7 +138,7 @@ class Engine:
                 self._postponed.append(cohort)
                 continue
             if (lock := self._store.take_cohort(cohort.id)) is None:
-                if not self._active and not self._waiting_reported:
+                if not self._active and not self._waiting_reported and self._waits:
                     self._waiting_reported = True
                     self._display.say("waiting for cohorts that another process trains")
                 continue

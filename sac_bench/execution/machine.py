@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from sac_bench.errors import InputError
+from sac_bench.errors import InputError, one_line
 
 
 def resolve_device(device: str) -> str:
@@ -22,15 +24,44 @@ def resolve_device(device: str) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(index) for index in range(count)]
+
+
+def choose_gpus(text: str, visible: Sequence[str]) -> tuple[str, ...]:
+    """Return the GPUs of `visible` that a user wrote: "all", or their places from 0 as "0,2".
+
+    Raises InputError for anything else.
+    """
+    if text.strip() == "all":
+        return tuple(visible)
+    places = [part.strip() for part in text.split(",")]
+    where = f"--gpus {one_line(text, 60)}"
+    if not all(re.fullmatch(r"[0-9]{1,4}", place) for place in places):
+        raise InputError(f"{where}: must be all, or numbers such as 0,1")
+    chosen = list(map(int, places))
+    if repeated := [place for place in chosen if chosen.count(place) > 1]:
+        raise InputError(f"{where}: {repeated[0]} is duplicated")
+    if unknown := [place for place in chosen if place >= len(visible)]:
+        raise InputError(f"{where}: torch finds {len(visible)} here, numbered from 0, so there is no {unknown[0]}")
+    return tuple(visible[place] for place in chosen)
+
+
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory(device: str) -> int:
-    """Return the free memory of the device in bytes; 4 GiB where the system does not report it."""
+    """Return the free memory of the device in bytes; 4 GiB where the system does not report it.
+
+    Of several GPUs, that of the fullest one.
+    """
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        return min(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024

@@ -24,6 +24,7 @@ from sac_bench.results.manifest import FILE
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.includes import find
 from sac_bench.spec.load import load
+from sac_bench.spec.shard import Shard
 from sac_bench.store.store import Store
 
 Pages = dict[str, Page | str]
@@ -32,7 +33,10 @@ Pages = dict[str, Page | str]
 
 @dataclass(frozen=True)
 class Training:
-    """Where and how a command trains. `command`: what a report names; `planned`: what is done with each plan."""
+    """Where and how a command trains.
+
+    command: what a report names; planned: what is done with each plan; shard: the share of the runs to train.
+    """
 
     store: Store
     workers: Workers
@@ -42,6 +46,7 @@ class Training:
     retrain: bool = False
     planned: Planned = lambda *_: None
     purse: Purse = field(default_factory=Purse)
+    shard: Shard | None = None
 
 
 def run(
@@ -150,6 +155,7 @@ def train_and_collect(experiments: ExperimentGroup, training: Training) -> Exper
         planned=listed,
         needs=lambda trained: _needs(trained, training),
         purse=training.purse,
+        skip=training.shard.left_out(experiments) if training.shard else (),
     )
 
 

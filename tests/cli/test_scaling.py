@@ -1,0 +1,89 @@
+"""Several machines and several GPUs: the batch script, merging, and shares on the command line."""
+
+import re
+import subprocess
+
+import pytest
+
+from sac_bench.cli.slurm import Jobs, clock_time, script
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(14_400, "4:00:00"), (13_800, "3:50:00"), (90_061, "1-01:01:01"), (599, "0:09:59")]
+)
+def test_a_time_is_written_as_slurm_reads_it(seconds, text):
+    assert clock_time(seconds) == text
+
+
+def test_the_batch_script_is_valid_and_ends_segments_in_time():
+    text = script("sac-bench run 'a b.toml' --results results", "sac-bench-a b", Jobs(8, 1, 6, 14_400, "gpu"))
+    for line in (
+        "#SBATCH --array=1-8",
+        "#SBATCH --gpus-per-task=1",
+        "#SBATCH --cpus-per-task=6",
+        "#SBATCH --time=4:00:00",
+        "#SBATCH --signal=TERM@120",
+        "#SBATCH --requeue",
+        "#SBATCH --partition=gpu",
+        "srun sac-bench run 'a b.toml' --results results --device cuda --until 3:50:00 --no-wait --plan-for 8",
+    ):
+        assert line in text.splitlines()
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (2, False), (3, True), (4, False), (143, True)])
+def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, requeued, tmp_path):
+    for name, body in (("srun", f"exit {code}"), ("scontrol", 'echo "$@" > requeued')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment)
+    assert ran.returncode == (0 if code == 4 else code)
+    assert (tmp_path / "requeued").exists() is requeued
+    if requeued:
+        assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
+
+
+@pytest.mark.thorough
+def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, experiment_file):
+    arguments = ["run", experiment_file, "--workers", "1", "--steps", "200"]
+    for share in ("1/2", "2/2"):
+        ran = command(*arguments, "--shard", share, "--results", f"r{share[0]}")
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        assert "not started" in ran.stdout
+    merged = command("merge", "r1", "r2")
+    assert merged.returncode == 0, merged.stderr
+    assert "0 different" in merged.stdout
+    whole = command(*arguments)
+    assert whole.returncode == 0, whole.stderr
+    assert "nothing to train" in whole.stdout
+    assert "6 finished" in whole.stdout
+
+
+@pytest.mark.thorough
+def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, experiment_file):
+    ran = command("run", experiment_file, "--workers", "1", "--until", "0:00:05")
+    assert ran.returncode == 3, ran.stderr + ran.stdout
+    assert "--until 0:00:05 is near: 6 not started; continue with: sac-bench run" in ran.stderr
+
+
+def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):
+    arguments = ["run", experiment_file, "--workers", "1", "--seeds", "8", "--steps", "100000", "--dry-run"]
+    counts = [
+        int(re.search(r"runs in (\d+) cohorts? on", command(*arguments, *more).stdout)[1])
+        for more in ([], ["--plan-for", "8"])
+    ]
+    assert counts[0] < 8 <= counts[1]
+
+
+def test_impossible_options_are_refused_in_one_line(command, experiment_file):
+    for options, words in (
+        (["--until", "soon"], "--until soon: must be a positive time"),
+        (["--shard", "3/2"], "--shard 3/2: must be i/n"),
+        (["--gpus", "0", "--device", "cpu"], "--gpus 0: this command trains on the CPU"),
+    ):
+        ran = command("run", experiment_file, *options, "--dry-run")
+        assert (ran.returncode, words in ran.stderr) == (2, True), ran.stderr
+    printed = command("slurm", experiment_file, "--time", "0:05:00")
+    assert (printed.returncode, "at least 10 minutes" in printed.stderr) == (2, True)

@@ -1,0 +1,92 @@
+"""Joining results folders."""
+
+import pytest
+
+from sac_bench.errors import InputError
+from sac_bench.spec.run import RunSpec
+from sac_bench.store.atomic import write_json
+from sac_bench.store.merge import merge
+from sac_bench.store.store import Store
+from tests.conftest import tiny
+
+
+def contents(store):
+    return {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file() and ".locks" not in path.parts}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that returns a folder with ended runs of these seeds: {seed: return}, and wall seconds."""
+
+    def write(name, returns, seconds=1.0, ended=True):
+        store = Store(tmp_path / name)
+        for seed, value in returns.items():
+            spec = RunSpec("sac", tiny(), "Pendulum-v1", seed)
+            run = store.run(spec.id)
+            run.plan(spec, "0" * 16)
+            run.append("evaluations", [{"step": 100, "return_mean": value, "wall_seconds": seconds}])
+            run.policy.write_bytes(b"policy")
+            run.update(steps=100)
+            if ended:
+                run.end("finished")
+        return store
+
+    return write
+
+
+def test_runs_are_copied_once_and_are_intact(folder):
+    one, other, into = folder("one", {0: 1.0, 1: 2.0}), folder("other", {2: 3.0}), folder("into", {})
+    write_json(one.environment("Pendulum-v1"), {"return_mean": -1200.0})
+    assert len(merge(one, into).copied) == 2
+    assert len(merge(other, into).copied) == 1
+    assert set(into.run_ids()) == {*one.run_ids(), *other.run_ids()}
+    assert {into.run(run_id).status()["status"] for run_id in into.run_ids()} == {"finished"}
+    assert into.environment("Pendulum-v1").read_bytes() == one.environment("Pendulum-v1").read_bytes()
+    before = contents(into)
+    again = merge(one, into)
+    assert (len(again.copied), len(again.equal), again.different) == (0, 2, {})
+    assert contents(into) == before
+    assert not list(into.root.rglob(".tmp-*"))
+
+
+def test_equal_runs_may_differ_in_time_only(folder):
+    merged = merge(folder("one", {0: 1.0}, seconds=5.0), folder("into", {0: 1.0}, seconds=7.0))
+    assert (len(merged.equal), merged.different) == (1, {})
+
+
+def test_other_bytes_are_reported_and_nothing_is_overwritten(folder):
+    one, into = folder("one", {0: 1.0, 1: 2.0}), folder("into", {0: 1.5})
+    (run_id,) = into.run_ids()
+    one.run(run_id).policy.write_bytes(b"other")
+    one.run(run_id).end("finished")
+    before = contents(into)
+    merged = merge(one, into)
+    assert merged.different == {run_id: ["evaluations.csv", "policy.safetensors"]}
+    assert len(merged.copied) == 1
+    assert contents(into).items() >= before.items()
+
+
+def test_what_has_not_ended_or_is_damaged_stays_where_it_is(folder):
+    one = folder("one", {0: 1.0})
+    unended = folder("unended", {1: 1.0}, ended=False)
+    into = folder("into", {0: 1.0}, ended=False)
+    (run_id,) = into.run_ids()
+    assert merge(one, into).kept == {run_id: "planned"}
+    assert list(merge(unended, into).left.values()) == ["planned"]
+    (one.run(run_id).path / "evaluations.csv").write_text("step\n")
+    assert "evaluations.csv: damaged" in merge(one, folder("empty", {})).left[run_id]
+
+
+def test_a_run_with_more_steps_is_different(folder):
+    one, into = folder("one", {0: 1.0}), folder("into", {0: 1.0})
+    (run_id,) = one.run_ids()
+    one.run(run_id).update(steps=200)
+    assert merge(one, into).different == {run_id: ["200 steps there, 100 here"]}
+
+
+def test_a_folder_is_not_merged_into_itself_and_must_have_runs(folder, tmp_path):
+    one = folder("one", {0: 1.0})
+    with pytest.raises(InputError, match="is the folder to merge into"):
+        merge(one, Store(tmp_path / "one"))
+    with pytest.raises(InputError, match="no runs there"):
+        merge(Store(tmp_path / "none"), one)
