@@ -11,6 +11,7 @@ import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,8 @@ from sac_bench.store.status import ENDED, device_kinds, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
 
+WRITERS = 16
+"""Threads that write a plan."""
 REPLAY_SECONDS = 60.0
 """Upper bound on the time to repeat the actions of a cohort's environments when it resumes, on a CPU."""
 
@@ -208,15 +211,18 @@ def check_devices(requested: Plannable, store: Store, device: str, retrain: bool
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:
     """Write the plan to disk in the name of `planner`, so later commands and other processes can use it."""
-    for cohort in plan.cohorts:
+
+    def write_cohort(cohort: CohortPlan) -> None:
         directory = CohortDirectory(store.cohort(cohort.id))
         others = [name for name in _planners(directory) if name != planner and store.is_alive(name)]
         if cohort.is_new:
             directory.clear()
         directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, [planner, *others])
-        if cohort.is_new:
-            for spec in cohort.runs:
-                store.run(spec.id).plan(spec, cohort.id)
+
+    new = [(spec, cohort.id) for cohort in plan.cohorts if cohort.is_new for spec in cohort.runs]
+    with ThreadPoolExecutor(WRITERS) as pool:  # a disk syncs many files in hardly more time than one
+        list(pool.map(write_cohort, plan.cohorts))
+        list(pool.map(lambda run: store.run(run[0].id).plan(*run), new))
 
 
 def superseded(requested: Plannable, store: Store) -> Counter[tuple[str, str]]:
