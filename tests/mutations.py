@@ -104,8 +104,8 @@ BUGS = [
     Bug(
         "runs of another kind of device are used unasked",
         PLAN,
-        "    check_devices(requested, store, device, retrain)\n",
-        "",
+        "elsewhere = check_devices(requested, store, device, retrain)",
+        "elsewhere = trained_elsewhere(requested, store, device)",
         "tests/execution/test_plan.py",
     ),
     Bug(

@@ -127,8 +127,7 @@ def make_plan(
     dropped, a damaged run) and for runs of another kind of device, unless `retrain` trains them again, and for runs
     that do not fit into `memory`.
     """
-    check_devices(requested, store, device, retrain)
-    elsewhere = trained_elsewhere(requested, store, device)
+    elsewhere = check_devices(requested, store, device, retrain)
     targets: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in warm_start.with_parents(requested.runs(), store):
         steps = max(variant.steps[spec.env], targets[spec.id][1] if spec.id in targets else 0)
@@ -185,20 +184,20 @@ def trained_elsewhere(requested: Plannable, store: Store, device: str) -> dict[s
     return {run_id: of_run for run_id, of_run in kinds.items() if of_run - {device}}
 
 
-def check_devices(requested: Plannable, store: Store, device: str, retrain: bool = False) -> None:
+def check_devices(requested: Plannable, store: Store, device: str, retrain: bool = False) -> dict[str, set[str]]:
     """Raise InputError if another kind of device than `device` has trained requested runs, unless `retrain`.
 
-    Even then, none may be in training now.
+    Even then, none may be in training now. Return what `trained_elsewhere` returns.
     """
     elsewhere = trained_elsewhere(requested, store, device)
     if not elsewhere:
-        return
+        return elsewhere
     if retrain:
         for run_id in elsewhere:
             cohort = store.run(run_id).status().get("cohort")
             if cohort and is_in_use(store, cohort):
                 raise InputError(f"run {run_id}: another process is training its cohort: wait for it")
-        return
+        return elsewhere
     kinds = sorted(set.union(*elsewhere.values()))
     same = f"--device {kinds[0]}, " if len(kinds) == 1 else ""
     requested_runs = len({spec.id for _, spec in requested.runs()})
