@@ -13,7 +13,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	oracle docs lint clean
 
 help:
-	@echo "make ablation              five axes of SAC with small networks: 15 to 40 minutes on a laptop"
+	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
 	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS= and BUDGET=;"
 	@echo "                           SEEDS=5..30 BUDGET=8h: up to 30 seeds where undecided, as far as 8 hours allow"

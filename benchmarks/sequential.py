@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sac_bench.analysis.hypotheses import different
-from sac_bench.analysis.permutation import DRAWS, TOLERANCE, Permuted, labels
+from sac_bench.analysis.permutation import DRAWS, TOLERANCE, Permuted, labels, unpacked
 from sac_bench.analysis.sequential import ALPHA, FUTILE, Contest, Design, Trial, share, standings
 from sac_bench.analysis.statistics import Difference, area_score, run_score, shares, unpaired
 from sac_bench.spec.seeds import REFERENCE_FACTOR
@@ -163,7 +163,7 @@ def p_values(a: Array, b: Array, exact: float, draws: int = DRAWS, of_means: boo
 @functools.lru_cache(maxsize=16)
 def shuffled_labels(n: int, m: int, draws: int) -> Array:
     """Return the labellings [B, n + m] of `permutation.labels`, in another order if they are all there are."""
-    rows = labels(((n, m),), draws)[0]
+    rows = np.concatenate(list(unpacked(labels(((n, m),), draws)[0], n + m)))
     return np.random.default_rng(0).permutation(rows) if len(rows) == math.comb(n + m, n) else rows
 
 

@@ -74,9 +74,9 @@ def count_flops(trainer: Trainer) -> int:
     """Additions and multiplications of one member's products in one update, counted by torch as it runs eagerly."""
     config, cohort = trainer.config, trainer.cohort
     fill(trainer, config.batch_size)
-    rows = trainer.replay.memory()
+    rows, words = trainer.replay.memory(), cohort._update_words.at(0)
     with FlopCounterMode(display=False) as counter:
-        cohort._update_all(cohort.learner.update, cohort.state, cohort.hyper, cohort.seeds, cohort.record, rows)
+        cohort._update_all(cohort.learner.update, cohort.state, cohort.hyper, words, cohort.record, rows)
     return counter.get_total_flops() // cohort.size
 
 

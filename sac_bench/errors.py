@@ -4,14 +4,50 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """A request that cannot be met. The message is one line: where, what, and the closest alternative."""
+    """A request that cannot be met. The message is one line: where, what, and the closest alternative.
 
-    def __init__(self, message: str) -> None:
+    shown: the line of a file that is wrong, with its number, for a terminal; parts: the errors that this one sums up.
+    """
+
+    def __init__(self, message: str, shown: str = "", parts: Iterable[InputError] = ()) -> None:
         super().__init__(one_line(message))
+        self.shown, self._parts = one_line(shown), tuple(parts)
+
+    @property
+    def parts(self) -> tuple[InputError, ...]:
+        """The single errors: this one, unless it sums up several."""
+        return self._parts or (self,)
+
+
+def several(errors: Iterable[InputError]) -> InputError:
+    """Return an error that sums up others, without duplicates; the error itself if there is one."""
+    parts = list({str(part): part for error in errors for part in error.parts}.values())
+    return parts[0] if len(parts) == 1 else InputError("; ".join(map(str, parts)), parts=parts)
+
+
+class Problems:
+    """Collects the errors of several checks, so that users see all at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[InputError] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note an InputError of the block, and go on after it."""
+        try:
+            yield
+        except InputError as error:
+            self.errors.append(error)
+
+    def raise_all(self) -> None:
+        """Raise InputError if there was an error."""
+        if self.errors:
+            raise several(self.errors)
 
 
 def one_line(text: str, most: int = 2000) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,23 @@ def as_workers() -> Iterator[None]:
     fastest_float32_products("cpu")
     yield
     torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def figures_left_out() -> Iterator[None]:
+    """Write reports without figures, which take most of the time."""
+    from sac_bench.report import experiment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "write_figures", lambda *_: defaultdict(list))
+        yield
+
+
+@pytest.fixture
+def without_figures() -> Iterator[None]:
+    """For tests of a report's words."""
+    with figures_left_out():
+        yield
 
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -304,15 +304,15 @@ BUGS = [
     Bug(
         "noise shared by all members",
         COHORT,
-        "self._update_draws.at(seeds,",
-        "self._update_draws.at(seeds * 0,",
+        "WordsAhead(self._update_draws, self.seeds)",
+        "WordsAhead(self._update_draws, self.seeds * 0)",
         UPDATE,
     ),
     Bug(
         "noise the same at every update",
         COHORT,
-        'self._update_draws.at(seeds, state["updates"][0])',
-        'self._update_draws.at(seeds, state["updates"][0] * 0)',
+        "self._update_words.at(number)",
+        "self._update_words.at(0)",
         UPDATE,
     ),
     Bug("fan-in from the wrong axis", NETWORKS, "math.sqrt(fan_in)", "math.sqrt(fan_out)", UPDATE),
@@ -378,8 +378,8 @@ BUGS = [
     Bug(
         "one minibatch for all updates of a step",
         COHORT,
-        'self._update_draws.at(seeds, state["updates"][0])',
-        'self._update_draws.at(seeds, state["updates"][0] // 2)',
+        "self._update_words.at(number)",
+        "self._update_words.at(number // 2)",
         DATA,
     ),
     Bug(
@@ -406,8 +406,8 @@ BUGS = [
     Bug(
         "random actions forever",
         TRAINER,
-        "step >= self.config.warmup_steps",
-        "step > step + self.config.warmup_steps",
+        "self.replay.clock() >= self",
+        "self.replay.clock() > self.replay.clock() + self",
         ACTING,
     ),
     Bug(
@@ -420,8 +420,8 @@ BUGS = [
     Bug(
         "exploration noise shared by all members",
         COHORT,
-        "self._explore_draws.at(seeds,",
-        "self._explore_draws.at(seeds * 0,",
+        "WordsAhead(self._explore_draws, self.seeds)",
+        "WordsAhead(self._explore_draws, self.seeds * 0)",
         ACTING,
     ),
     Bug("uniform exploration noise", COHORT, 'moment.normal("explore")', 'moment.uniform("explore")', ACTING),
@@ -436,8 +436,8 @@ BUGS = [
     Bug(
         "evaluation noise the same at every step",
         EVALUATE,
-        "torch.tensor(int(lengths.max()),",
-        "torch.tensor(0,",
+        "words.at(int(lengths.max()))",
+        "words.at(0)",
         ACTING,
     ),
     Bug(
@@ -730,11 +730,11 @@ BUGS = [
     Bug("kept units are not scaled", CRITICS, ".to(uniform.dtype) / (1 - rate)", ".to(uniform.dtype)", UPDATE),
     Bug("policy's pass reuses the critics' dropout masks", SAC, 'masks("actor")', 'masks("critic")', UPDATE),
     Bug(
-        "dropout noise the same at every update",
-        COHORT,
-        'self._uniform_draws.at(seeds, state["updates"][0])',
-        "self._uniform_draws.at(seeds, 0 * seeds[0])",
-        "tests/training/test_cohort.py tests/training/test_trainer.py",
+        "words drawn ahead are read one step late",
+        RANDOM,
+        "self._block[step - self._first]",
+        "self._block[max(0, step - self._first - 1)]",
+        "tests/training/test_random.py",
     ),
     Bug(
         "layer normalisation after the activation",
@@ -1051,10 +1051,24 @@ BUGS = [
     ),
     Bug("a command that begins again hides later looks", COLLECT, "experiment.seed_range and", "False and", LOOKS),
     Bug(
+        "an experiment of one's own does not come before the package's of the same name",
+        "spec/names.py",
+        "return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]",
+        "return [SHIPPED, LOCAL]",
+        "tests/cli/test_names.py",
+    ),
+    Bug(
+        "only the first error of a file is told",
+        "errors.py",
+        "self.errors.append(error)",
+        "raise",
+        "tests/spec/test_lines.py",
+    ),
+    Bug(
         "the reference has no more seeds than its variants",
         "spec/experiment.py",
-        "1 if self.claim else REFERENCE_FACTOR",
-        "1",
+        "factor = {self.reference: self.reference_factor}",
+        "factor = {self.reference: 1}",
         "tests/spec/test_seeds.py",
     ),
     Bug("a look that does not fit into the budget is trained", BUDGET, "cost(ordered) <= left:", "True:", BOUGHT),
@@ -1069,8 +1083,8 @@ BUGS = [
     Bug(
         "a first look that is too long is trained to its end",
         BUDGET,
-        "TOLERANCE if first.unit",
-        "1e9 if first.unit",
+        "TOLERANCE if self.unit",
+        "1e9 if self.unit",
         BOUGHT,
     ),
 ]

@@ -1,4 +1,4 @@
-"""What is quick to import: reading results needs no torch, and checking experiment files no simulator."""
+"""What is quick to import: reading results needs no torch, checking a file no simulator, planning no compiler."""
 
 import subprocess
 import sys
@@ -13,6 +13,9 @@ SIMULATION = ("torch", "gymnasium", "mujoco", "envpool")
     [
         ("import sac_bench", ("pandas", "torch")),
         ("from sac_bench import load_results", SIMULATION),
+        pytest.param(
+            "import sac_bench.execution.train", ("torch._dynamo", "torch._inductor"), marks=pytest.mark.thorough
+        ),
         ("import sac_bench.spec.toml, sac_bench.spec.includes, sac_bench.spec.measures", SIMULATION),
     ],
 )

@@ -88,7 +88,7 @@ def expected_pool(q: Tensor, drawn: int, pessimism: Tensor) -> Tensor:
     The i-th lowest critic is the minimum if it is drawn and all others are drawn from those above it.
     """
     chances = [math.comb(len(q) - 1 - i, drawn - 1) / math.comb(len(q), drawn) for i in range(len(q))]
-    lowest = (q.new_tensor(chances)[:, None] * q.sort(0).values).sum(0)
+    lowest = (torch.tensor(chances, dtype=q.dtype, device=q.device)[:, None] * q.sort(0).values).sum(0)
     return (1 - pessimism) * q.mean(0) + pessimism * lowest
 
 

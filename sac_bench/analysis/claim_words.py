@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.claims import FOR, Comparison, Mean, Outcome, verdict
+from sac_bench.analysis.differences import looks_in_words
 from sac_bench.analysis.format import interval, number
 from sac_bench.analysis.hypotheses import equivalent
 from sac_bench.analysis.sequential import ALPHA
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.analysis.verdicts import MIN_SEEDS, in_words
+from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, in_words
+from sac_bench.results.manifest import Manifest
 
 RULES = (
     "`a > b` is as claimed if a is shown to be higher, and otherwise against the claim if a is shown to be lower or "
@@ -22,14 +24,19 @@ RULES = (
     "Permutations and Student's t must agree; for two measures of one variant, the signs of the differences are "
     "permuted. Shares of seeds and differences between environments are compared by Student's t alone. For shares, a "
     "side's variance is that with one seed of each kind added. Holm's correction is over all comparisons, separately "
-    f"for the tests for and against the claim. There is no verdict below {MIN_SEEDS} seeds per side. Undecided (n "
-    "seeds): n seeds per side would decide at 80% power if the observed difference and spread were the true ones. "
+    f"for the tests for and against the claim. There is no verdict below {MIN_SEEDS} seeds per variant. Undecided (n "
+    "seeds): n seeds per variant would decide at 80% power if the observed difference and spread were the true ones. "
     "Gain: the reference's mean score minus a random policy's. `relative_spread` and `largest_fall` are in gains of "
     "each variant itself. Tests treat gains as exact. Margin: for returns, the claim's share of the gain; other "
     "measures have their own. Worst: the lowest score of a side's runs. r: Pearson's correlation of the sides over "
     "shared seeds. By pairs: the paired interval, which takes this correlation into account but has fewer degrees of "
     "freedom."
 )
+
+
+def rules(manifest: Manifest) -> str:
+    """Return how the outcomes come about."""
+    return f"{RULES} {looks_in_words(manifest)}".strip()
 
 
 def outcome_name(outcome: Outcome) -> str:
@@ -50,7 +57,8 @@ def short_outcome(one: Comparison) -> str:
 def _with_notes(one: Comparison, short: bool) -> str:
     name = outcome_name(one.outcome)
     if one.outcome == "no word":
-        return f"{name} ({one.reason})" if one.reason else name
+        reason = one.reason or MISSING * one.lacks_runs
+        return f"{name} ({reason})" if reason else name
     if one.outcome == "undecided" and one.difference.error == 0:
         return "undecided (the same in every seed)"
     if one.outcome == FOR and one.relation == ">" and one.margin and one.verdict.look is None:

@@ -24,8 +24,8 @@ from sac_bench.analysis.permutation import Flipped, permuted
 from sac_bench.analysis.scores import entered, scores
 from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, shares, unpaired
-from sac_bench.analysis.verdicts import MIN_SEEDS, UNTESTED, Verdict, verdicts
-from sac_bench.results.load import Results
+from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, UNTESTED, Verdict, verdicts
+from sac_bench.results.load import Results, have_ended
 from sac_bench.spec.claim import Claim, Expectation, Relation, Side
 from sac_bench.spec.measures import MEASURES, SHARE, Measure
 
@@ -68,6 +68,10 @@ class Comparison:
     """The difference with the paired interval, over the same seeds."""
     cells: tuple[Cell, ...] = ()
     """The runs that it compares."""
+    scaled_by: tuple[Cell, ...] = ()
+    """The reference's runs, if a margin or gains depend on their scores."""
+    lacks_runs: bool = False
+    """Whether some of its runs have not ended."""
     verdict: Verdict = UNTESTED
     reason: str = ""
     """Why there is no outcome although runs have scores: no values, no margin, or a choice at its edge; else ""."""
@@ -100,7 +104,7 @@ class Comparison:
 
     @property
     def seeds_needed(self) -> int | None:
-        """If undecided: the seeds per side that would decide, if that is known."""
+        """If undecided: the seeds per variant that would decide, if that is known."""
         return self.verdict.seeds_needed if self.difference.error > 0 else None
 
     @property
@@ -124,7 +128,8 @@ def comparisons(claim: Claim, results: Results) -> list[Comparison]:
 
     def all_at(look: int | None) -> list[Comparison]:
         made = [_comparison(claim, one, at[look], env) for one, env in places]
-        return [*made, _growth(claim, at[look])] if claim.grows else made
+        every = [*made, _growth(claim, at[look])] if claim.grows else made
+        return [replace(one, lacks_runs=not _have_ended(one, at[look], look)) for one in every]
 
     by_look = {look: all_at(look) for look in at}
     last = by_look[max(at, key=lambda look: look or 0)]
@@ -135,6 +140,7 @@ def comparisons(claim: Claim, results: Results) -> list[Comparison]:
         replace(
             by_look[decided[i].look][i] if i in decided and decided[i].intervals else one,
             verdict=decided.get(i, UNTESTED),
+            lacks_runs=one.lacks_runs if None in at else i in decided and decided[i].state == "waiting",
         )
         for i, one in enumerate(last)
     ]
@@ -148,13 +154,21 @@ def _contest(i: int, by_look: dict[int | None, list[Comparison]], at: dict[int |
         return Trial(families(one.relation, one.margin), one.evidence) if one.is_testable else None
 
     def is_complete(look: int | None) -> bool:
-        return look is None or at[look].have_ended(by_look[look][i].cells, look)
+        return look is None or not by_look[look][i].lacks_runs
 
     def is_hopeless(look: int | None) -> bool:
-        """Whether a side has runs but none with a score: they failed."""
-        return any(not scored(at[look], cell) for cell in by_look[look][i].cells)
+        """Whether a side, or the scale that the test requires, has runs but none with a score: they failed."""
+        one = by_look[look][i]
+        required = one.cells if one.is_testable else (*one.cells, *one.scaled_by)
+        return any(not scored(at[look], cell) for cell in required)
 
     return Contest(is_complete, trial, is_hopeless)
+
+
+def _have_ended(one: Comparison, results: Results, look: int | None) -> bool:
+    """Return whether the runs of a comparison have ended: those of a look, or with fixed seeds all."""
+    count = len(results.manifest.seeds) if look is None else look
+    return have_ended(results.runs, results.manifest.seeds, dict.fromkeys((*one.cells, *one.scaled_by), count))
 
 
 def scored(results: Results, cell: Cell) -> bool:
@@ -181,7 +195,7 @@ def verdict(decided: Sequence[Comparison]) -> str:
     """Return a claim's verdict in a few words."""
     count = Counter(one.outcome for one in decided)
     if count["no word"] == len(decided):
-        reasons = {one.reason or f"fewer than {MIN_SEEDS} seeds" for one in decided}
+        reasons = {one.reason or (MISSING if one.lacks_runs else f"fewer than {MIN_SEEDS} seeds") for one in decided}
         return f"no verdict: {reasons.pop()}" if len(reasons) == 1 else "no verdict"
     if count["as claimed"] == len(decided):
         return "supported"
@@ -220,6 +234,7 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
         margin=margin,
         correlation=seed_correlation(a[both], b[both]),
         cells=tuple(dict.fromkeys((env, side.variant) for side in sides)),
+        scaled_by=((env, results.manifest.reference),) if kind.in_returns and claim.margin else (),
         by_pairs=paired(a[both], b[both]).interval(),
         is_excluded=bool(chosen_at_edge),
         reason="; ".join(
@@ -267,6 +282,7 @@ def _growth(claim: Claim, results: Results) -> Comparison:
         evidence=difference,
         paired=False,
         cells=tuple(dict.fromkeys((*easy.cells, *hard.cells))),
+        scaled_by=tuple((env, results.manifest.reference) for env in claim.grows),
         in_gains=True,
         gain=1.0,
         margin=claim.margin,

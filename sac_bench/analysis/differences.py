@@ -5,7 +5,7 @@ Holm's correction is over an experiment's whole table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,22 +18,31 @@ from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import Permuted
 from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import Estimate, difference_interval, seed_correlation
-from sac_bench.analysis.verdicts import MIN_SEEDS, NOTHING, UNTESTED, Verdict, in_words, seeds_text, verdicts
+from sac_bench.analysis.verdicts import (
+    MIN_SEEDS,
+    MISSING,
+    NOTHING,
+    UNTESTED,
+    Verdict,
+    in_words,
+    seeds_text,
+    verdicts,
+)
+from sac_bench.results.load import have_ended
 from sac_bench.results.manifest import Manifest
-from sac_bench.spec.seeds import REFERENCE_FACTOR
-from sac_bench.store.status import UNENDED
 
 WORDS = (
     "Verdicts: better or worse if the difference is shown at 5% (by a permutation test and by Student's t, Holm's "
     "correction over the whole table), equivalent if it is shown to be within the margin, otherwise undecided, with "
-    "the number of seeds per side that would decide at 80% power if the observed difference and spread were the true "
-    f"ones. There is no verdict below {MIN_SEEDS} seeds per side."
+    "the number of seeds per variant that would decide at 80% power if the observed difference and spread were the "
+    f"true ones. There is no verdict below {MIN_SEEDS} seeds per variant."
 )
 LOOKS = (
     "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "
     "seeds, {most}. The 5% hold over all looks at the results together, and so does the confidence of the intervals. "
-    '"At 8 seeds": per variant, at the last look; the reference has twice as many.'
+    '"At 8 seeds": per variant, at the last look'
 )
+MORE = "; the reference has {factor} times as many"
 CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
     "if negative, too narrow."
@@ -41,7 +50,7 @@ CORRELATION = (
 MIXED = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
 ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
-    "undecided": "undecided (this many seeds per side would decide)",
+    "undecided": "undecided (this many seeds per variant would decide)",
     "": "no verdict",
 }
 """The verdicts in their order in an answer, and as shown there; "" is none."""
@@ -83,21 +92,16 @@ class Scores:
     def count_at(self, cell: Cell, look: int) -> int:
         """Return how many seeds a cell has at a look: the reference has more than the others."""
         has_more = cell[1] == self.manifest.reference and not self.manifest.claim
-        return look * (REFERENCE_FACTOR if has_more else 1)
+        return look * (self.manifest.reference_factor if has_more else 1)
 
     def seeds_at(self, cell: Cell, look: int) -> tuple[int, ...]:
         """Return the seeds of a cell at a look, as far as there are runs with them."""
         return self.manifest.seeds[: self.count_at(cell, look)]
 
-    def have_ended(self, cell: Cell, look: int | None) -> bool:
-        """Return whether all runs of a cell at a look have ended."""
-        runs = self._by_cell.get(cell)
-        if look is None or runs is None:
-            return look is None
-        seeds = self.seeds_at(cell, look)
-        if len(seeds) < self.count_at(cell, look):
-            return False
-        return set(seeds) <= set(runs.index) and not runs.loc[list(seeds), "status"].isin(UNENDED).any()
+    def have_ended(self, cells: Iterable[Cell], look: int | None) -> bool:
+        """Return whether all runs of some cells at a look have ended."""
+        counts = {cell: self.count_at(cell, look) for cell in cells} if look is not None else {}
+        return have_ended(self.table, self.manifest.seeds, counts)
 
     def of(self, cell: Cell, look: int | None = None) -> pd.Series:
         """Return a cell's scores at a look, indexed by seed, without runs that have none."""
@@ -129,15 +133,15 @@ class TableDifference:
         """The environment's name, or TOGETHER."""
         return self.envs[0] if len(self.envs) == 1 else TOGETHER
 
-    def cells(self, reference: str, look: int) -> dict[Cell, int]:
-        """Return the seeds that the runs of a look have, by cell."""
-        of_variant = {(env, self.variant): look for env in self.envs}
-        return of_variant | {(env, reference): REFERENCE_FACTOR * look for env in self.envs}
+    def cells(self, manifest: Manifest, seeds: int) -> dict[Cell, int]:
+        """Return how many seeds its cells have with so many per variant: the reference may have more."""
+        of_variant = {(env, self.variant): seeds for env in self.envs}
+        return of_variant | {(env, manifest.reference): manifest.reference_factor * seeds for env in self.envs}
 
     def row(self) -> dict[str, Any]:
         """Return the row of the table, with COLUMNS."""
         verdict = self.verdict
-        missing = "runs are missing" if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
+        missing = MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
         return {
             "env": self.env,
             "variant": self.variant,
@@ -223,7 +227,7 @@ def _contest(of: Scores, envs: tuple[str, ...], variant: str) -> Contest:
         return Trial(_families(of, envs, look), Permuted(own, reference))
 
     return Contest(
-        lambda look: all(of.have_ended(cell, look) for cell in cells),
+        lambda look: of.have_ended(cells, look),
         trial,
         lambda look: any(not len(of.of(cell, look)) for cell in cells),
     )
@@ -241,17 +245,30 @@ def _families(of: Scores, envs: tuple[str, ...], look: int | None) -> tuple[Fami
 
 def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
     """Return a row's verdict as shown, with the seeds that would decide; "" if there is none."""
-    look = None if pd.isna(row["look"]) else int(row["look"])
-    return in_words(row["verdict"], row["state"], look, _seeds_needed(row), short)
+    return in_words(row["verdict"], row["state"], _look(row), _seeds_needed(row), short)
 
 
 def rules(manifest: Manifest) -> str:
     """Return how the verdicts come about."""
-    return f"{WORDS} {LOOKS.format(most=manifest.looks[-1])}" if manifest.looks else WORDS
+    if not manifest.looks:
+        return WORDS
+    return f"{WORDS} {looks_in_words(manifest)}"
+
+
+def looks_in_words(manifest: Manifest) -> str:
+    """Return how looks come about in a range of seeds; "" if seeds are fixed."""
+    if not manifest.looks:
+        return ""
+    more = MORE.format(factor=manifest.reference_factor) if manifest.reference_factor > 1 else ""
+    return f"{LOOKS.format(most=manifest.looks[-1])}{more}."
 
 
 def _seeds_needed(row: Mapping[Any, Any]) -> int | None:
     return None if pd.isna(row["seeds_needed"]) else int(row["seeds_needed"])
+
+
+def _look(row: Mapping[Any, Any]) -> int | None:
+    return None if pd.isna(row["look"]) else int(row["look"])
 
 
 def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str]:
@@ -261,17 +278,18 @@ def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str
         rows = final[(final["env"] == env) & (final["variant"] != reference)].to_dict("records")
         lists = []
         for word, shown in ORDER.items():
-            names = [_named(row) for row in rows if row["verdict"] == word]
-            if names:
-                lists.append(f"{shown}: {', '.join(names)}")
+            own = [row for row in rows if row["verdict"] == word]
+            if own:
+                lists.append(f"{shown}: {', '.join(map(_named, own))}")
         sentences.append(f"On {env}, against `{reference}`: {'; '.join(lists) or 'nothing to compare'}.")
     return sentences
 
 
 def _named(row: Mapping[Any, Any]) -> str:
     """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out); 2 exploded)"."""
-    seeds = seeds_text(_seeds_needed(row)) if row["verdict"] == "undecided" else ""
+    seeds = seeds_text(_seeds_needed(row), _look(row)) if row["verdict"] == "undecided" else ""
+    stopped = f"stopped at {_look(row)}" if row["state"] == "futile" else ""
     no_verdict = "" if row["verdict"] else row["no_verdict"]
     exploded = f"{row['exploded']} exploded" if row["exploded"] else ""
-    notes = [note for note in (seeds, no_verdict, row["ended_otherwise"], exploded) if note]
+    notes = [note for note in (seeds, stopped, no_verdict, row["ended_otherwise"], exploded) if note]
     return str(row["variant"]) + (f" ({'; '.join(notes)})" if notes else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 
@@ -16,7 +18,10 @@ def number(value: float | None, spec: str) -> str:
 
 
 def interval(value: float, low: float, high: float, *, spec: str) -> str:
-    """Return "80 [55, 105]"; without the bounds if they are NaN, "" if the value is."""
+    """Return "80 [55, 105]"; without the bounds if they are NaN, "" if the value is. An infinite bound is "unknown"."""
     if pd.isna(value):
         return ""
-    return format(value, spec) + ("" if pd.isna(low) else f" [{low:{spec}}, {high:{spec}}]")
+    if pd.isna(low):
+        return format(value, spec)
+    bounds = [f"{bound:{spec}}" if math.isfinite(bound) else "unknown" for bound in (low, high)]
+    return f"{value:{spec}} [{', '.join(dict.fromkeys(bounds)) if bounds[0] == 'unknown' else ', '.join(bounds)}]"

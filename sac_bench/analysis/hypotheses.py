@@ -30,6 +30,10 @@ class Evidence(Protocol):
         """The difference with its standard error, for power and for where to look for an interval's bounds."""
         ...
 
+    def for_level(self, alpha: float) -> Evidence:
+        """Return the same evidence, so exact that a two-sided test at level alpha can reject."""
+        ...
+
     def least_p(self, seeds: Sequence[int]) -> float:
         """Return the lowest p-value that so many seeds (as `spread.seeds`) can give."""
         ...

@@ -125,7 +125,7 @@ def _adaptation(results: Results, side: Side, env: str) -> pd.Series:
 
 
 def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
-    """Return the means of a column of the training table over the last tenth of the steps of finished runs' scores."""
+    """Return the means of a column of the training table over the same last share of the steps as the score's."""
     rows = _of(results.training, side, env)
     if side.measure not in rows:
         return _nothing()
@@ -133,8 +133,11 @@ def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
     runs = _of(scores(results), side, env)
     finished = set(runs.loc[runs["status"] == "finished", "seed"])
     rows = rows[rows["step"] <= steps].dropna(subset=[side.measure])
+    last = results.manifest.score_last
     late = {
-        seed: run_score(of["step"], of[side.measure], steps) for seed, of in rows.groupby("seed") if seed in finished
+        seed: run_score(of["step"], of[side.measure], steps, last)
+        for seed, of in rows.groupby("seed")
+        if seed in finished
     }
     return pd.Series(late, dtype=float)
 

@@ -8,32 +8,46 @@ but seldom both (results/record/sequential). So p-values are the larger of the t
 permuted within each, and the statistic is the mean of the differences over its standard error.
 
 Small samples have few permutations, and the p-value cannot be below one over their number. All are used if there are at
-most `DRAWS`, else a fixed random sample of that size: then a p-value counts the observed labelling as one more draw
-(Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, article 39).
+most `draws`, else a fixed random sample of that size: then a p-value counts the observed labelling as one more draw
+(Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9, article 39). A test at a low
+level takes more draws (`for_level`). Labellings are kept as bits, within a fixed memory.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from sac_bench.analysis.statistics import Array, Difference, Estimate
 
 PValue = Callable[[float], float]
+Sizes = tuple[tuple[int, int], ...]
+"""The numbers of seeds on both sides in each environment."""
+Bits = NDArray[np.uint8]
+"""Rows of N zeros and ones [B, ceil(N / 8)], eight in a byte."""
 
 DRAWS = 40_000
+"""The fewest draws of a test."""
+SPARE = 2
+"""A test at a low level has this many times the draws without which it could not reject anything."""
+TABLES = 2**28
+"""The most bytes of a test's labellings, and of all that are kept."""
+CHUNK = 2**20
+"""Labels that are unpacked at once."""
 SCREEN = 1_000
 """Draws of a first, cheap estimate. A p-value is refined with all DRAWS only if this estimate is below SCREENED."""
 SCREENED = 0.1
 COARSE = 10_000
-"""Draws for an interval."""
+"""The fewest draws of an interval."""
 WIDEST = 1e3
 """Standard errors. An interval's bound farther away is infinite."""
 PRECISION = 0.02
@@ -65,10 +79,23 @@ class Permuted:
         variances = tuple(float(x.var(ddof=1)) / len(self.a) ** 2 for x in sides)
         return Difference(self.value, variances, tuple(map(len, sides)))
 
+    @property
+    def sizes(self) -> Sizes:
+        """The numbers of seeds."""
+        return tuple((len(x), len(y)) for x, y in zip(self.a, self.b, strict=True))
+
+    def for_level(self, alpha: float) -> Permuted:
+        """Return the same with draws that suffice for a two-sided test at level alpha, if there is memory for them."""
+        return replace(self, draws=max(self.draws, draws_for(alpha, self.sizes)))
+
     def least_p(self, seeds: Sequence[int]) -> float:
-        """Return the lowest possible p-value with so many seeds: one over the number of labellings, or of draws."""
-        sizes = zip(seeds[::2], seeds[1::2], strict=True)
-        return 1 / min(math.prod(math.comb(n + m, n) for n, m in sizes), self.draws + 1)
+        """Return the lowest possible p-value with so many seeds: one over the number of labellings, or of draws.
+
+        Other numbers of seeds than now may have as many draws as there is memory for.
+        """
+        sizes = tuple(zip(seeds[::2], seeds[1::2], strict=True))
+        draws = self.draws if sizes == self.sizes else max(self.draws, most_draws(map(sum, sizes)))
+        return 1 / min(_every(sizes), draws + 1)
 
     def above(self, shift: float = 0.0) -> float:
         """Return the p-value of a true difference of `shift` or less: small if a is shown to be better by more."""
@@ -79,22 +106,93 @@ class Permuted:
         return max(self.by_permutation(shift, -1), self.spread.below(shift))
 
     def interval(self, level: float = 0.95) -> Estimate:
-        """Return the differences that the tests do not reject at this level, from COARSE draws."""
-        coarse = replace(self, draws=min(self.draws, COARSE))
-        return inverted(coarse.above, coarse.below, self.spread, 1 - level)
+        """Return the differences that the tests do not reject at this level, from at least COARSE draws."""
+        draws = min(self.draws, max(COARSE, draws_for(1 - level, self.sizes)))
+        labelled, spread = Labelled.of(self.a, self.b, draws), self.spread
+        return inverted(
+            lambda shift: max(labelled.p_value(shift, 1), spread.above(shift)),
+            lambda shift: max(labelled.p_value(shift, -1), spread.below(shift)),
+            spread,
+            1 - level,
+        )
 
     def by_permutation(self, shift: float, sign: int) -> float:
         """Return the share of labellings with a difference at least as large (sign 1) or small (-1) as observed."""
-        pooled = [np.concatenate([x - shift, y]) for x, y in zip(self.a, self.b, strict=True)]
-        pooled = [x - x.mean() for x in pooled]
-        sizes = tuple((len(x), len(y)) for x, y in zip(self.a, self.b, strict=True))
-        observed = sign * float(t_statistics(pooled, [_first(n, m)[None] for n, m in sizes])[0])
-        every = math.prod(math.comb(n + m, n) for n, m in sizes)
-        if every > SCREEN:
-            screened = _share(sign * t_statistics(pooled, labels(sizes, SCREEN)), observed, every)
+        if _every(self.sizes) > SCREEN:
+            screened = Labelled.of(self.a, self.b, SCREEN).p_value(shift, sign)
             if screened > SCREENED:
                 return screened
-        return _share(sign * t_statistics(pooled, labels(sizes, self.draws)), observed, every)
+        return Labelled.of(self.a, self.b, self.draws).p_value(shift, sign)
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The labellings of two sides' scores, as sums from which Welch's t follows at any shift."""
+
+    centred: tuple[tuple[Array, Array], ...]
+    """Per environment: both sides' scores [S_e] and [S'_e] around their own means."""
+    gaps: tuple[float, ...]
+    """Per environment: the observed difference of the means."""
+    sums: tuple[Array, ...]
+    """Per environment [B, 4], over the seeds that a labelling has on the first side: the sums of the centred scores, of
+    their squares, and of those that were observed on the first side, and the number of the latter."""
+
+    @staticmethod
+    def of(a: Sequence[Array], b: Sequence[Array], draws: int) -> Labelled:
+        """Return the labellings of scores [S_e] and [S'_e] per environment: all, or a sample."""
+        centred = tuple((_centred(x), _centred(y)) for x, y in zip(a, b, strict=True))
+        gaps = tuple(float(x.mean() - y.mean()) for x, y in zip(a, b, strict=True))
+        tables = labels(tuple((len(x), len(y)) for x, y in centred), draws)
+        return Labelled(centred, gaps, tuple(_sums(bits, *pair) for bits, pair in zip(tables, centred, strict=True)))
+
+    def p_value(self, shift: float, sign: int) -> float:
+        """Return the share of labellings with a difference at least as large (sign 1) or small (-1) as observed.
+
+        The first side's scores count as lower by `shift`: that is the difference to be rejected.
+        """
+        observed = [np.array([[0.0, (x**2).sum(), 0.0, len(x)]]) for x, _ in self.centred]
+        statistics, own = (sign * self._statistics(sums, shift) for sums in (self.sums, observed))
+        return _share(statistics, float(own[0]), _every(tuple((len(x), len(y)) for x, y in self.centred)))
+
+    def _statistics(self, all_sums: Sequence[Array], shift: float) -> Array:
+        """Return Welch's t [B]: the mean over environments of the differences, over its standard error.
+
+        Without spread, it is infinite with the difference's sign, or 0 if there is no difference.
+        """
+        difference, square, scale = np.zeros(1), np.zeros(1), 0.0
+        for (x, y), observed, sums in zip(self.centred, self.gaps, all_sums, strict=True):
+            n, m, gap = len(x), len(y), observed - shift
+            one, squares, kept, count = sums.T
+            difference = difference + (one + gap * (count - n * n / (n + m))) * (1 / n + 1 / m)
+            square = square + _squared_error(one, squares, kept, count, n, gap)
+            square = square + _squared_error(-one, (x**2).sum() + (y**2).sum() - squares, -kept, n - count, m, gap)
+            scale = max(scale, *np.abs(x + gap * m / (n + m)), *np.abs(y - gap * n / (n + m)))
+        error = np.sqrt(np.where(square <= (1e-12 * scale) ** 2, 0.0, square))
+        difference = np.where(np.abs(difference) <= 1e-12 * scale, 0.0, difference)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.nan_to_num(difference / error, nan=0.0, posinf=np.inf, neginf=-np.inf), dtype=float)
+
+
+def _centred(scores: Array) -> Array:
+    """Return scores around their mean. The mean of the differences removes what rounding of large scores left."""
+    around = scores - scores.mean()
+    return np.asarray(around - around.mean(), dtype=float)
+
+
+def _sums(labellings: Bits, x: Array, y: Array) -> Array:
+    """Return `Labelled.sums` [B, 4] for centred scores of one environment."""
+    scores, first = np.concatenate([x, y]), _first(len(x), len(y))
+    columns = np.stack([scores, scores**2, scores * first, first], axis=1)
+    return np.concatenate([rows @ columns for rows in unpacked(labellings, len(scores))])
+
+
+def _squared_error(one: Array, squares: Array, kept: Array, count: Array, n: int, gap: float) -> Array:
+    """Return the squared standard errors [B] of means of n scores, `count` of which are higher by `gap`.
+
+    one, squares: the sums and sums of squares of the scores without the gap. kept: the sums of the higher ones.
+    """
+    within = squares - one**2 / n + 2 * gap * (kept - one * count / n) + gap**2 * count * (n - count) / n
+    return np.asarray(np.maximum(within, 0.0) / (n - 1) / n, dtype=float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +203,7 @@ class Flipped:
     """
 
     pairs: Array
+    draws: int = DRAWS
 
     @property
     def value(self) -> float:
@@ -116,19 +215,27 @@ class Flipped:
         """The mean difference with its standard error and degrees of freedom."""
         return Difference(self.value, (float(self.pairs.var(ddof=1)),), (len(self.pairs),))
 
+    def for_level(self, alpha: float) -> Flipped:
+        """Return the same with draws that suffice for a two-sided test at level alpha, if there is memory for them."""
+        return replace(self, draws=max(self.draws, draws_for(alpha, ((len(self.pairs), 0),))))
+
     def least_p(self, seeds: Sequence[int]) -> float:
-        """Return the lowest possible p-value with so many pairs: one over the number of signs, or of draws."""
-        return 1 / min(2 ** seeds[0], DRAWS + 1)
+        """Return the lowest possible p-value with so many pairs: one over the number of signs, or of draws.
+
+        Other numbers of pairs than now may have as many draws as there is memory for.
+        """
+        draws = self.draws if seeds[0] == len(self.pairs) else max(self.draws, most_draws(seeds))
+        return 1 / min(2 ** seeds[0], draws + 1)
 
     def above(self, shift: float = 0.0) -> float:
         """Return the p-value of a true mean of `shift` or less."""
         centred = self.pairs - shift
-        sums = signs(len(centred)) @ centred
-        return _share(sums, float(centred.sum()), 2 ** len(centred))
+        sums = [(1 - 2 * rows) @ centred for rows in unpacked(signs(len(centred), self.draws), len(centred))]
+        return _share(np.concatenate(sums), float(centred.sum()), 2 ** len(centred))
 
     def below(self, shift: float = 0.0) -> float:
         """Return the p-value of a true mean of `shift` or more."""
-        return Flipped(-self.pairs).above(-shift)
+        return replace(self, pairs=-self.pairs).above(-shift)
 
     def interval(self, level: float = 0.95) -> Estimate:
         """Return the mean differences that the tests do not reject at this level."""
@@ -178,59 +285,85 @@ def _share(statistics: Array, observed: float, every: int) -> float:
     return (at_least + 1) / (len(statistics) + 1)
 
 
-def t_statistics(pooled: Sequence[Array], first: Sequence[Array]) -> Array:
-    """Return Welch's t [B] of labellings: the mean over environments of the differences, over its standard error.
-
-    pooled: scores [N_e] of both sides per environment, with mean 0.
-    first: per environment [B, N_e], 1 where a score is on the first side and else 0; rows of equal sums.
-    Without spread, it is infinite with the difference's sign, or 0 if there is no difference.
-    """
-    difference = square = np.zeros(1)
-    for scores, of_first in zip(pooled, first, strict=True):
-        n = of_first[0].sum()
-        m = len(scores) - n
-        sums, squares = (of_first @ np.stack([scores, scores**2], axis=1)).T
-        rest, rest_squares = scores.sum() - sums, (scores**2).sum() - squares
-        difference = difference + sums / n - rest / m
-        square = square + _squared_error(sums, squares, n) + _squared_error(rest, rest_squares, m)
-    scale = max((float(np.abs(scores).max(initial=0.0)) for scores in pooled), default=0.0)
-    error = np.sqrt(np.where(square <= (1e-12 * scale) ** 2, 0.0, square))
-    difference = np.where(np.abs(difference) <= 1e-12 * scale, 0.0, difference)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.nan_to_num(difference / error, nan=0.0, posinf=np.inf, neginf=-np.inf), dtype=float)
-
-
-def _squared_error(sums: Array, squares: Array, n: float) -> Array:
-    """Return the squared standard errors of means of n values, given their sums and sums of squares."""
-    return np.asarray(np.maximum(squares - sums**2 / n, 0.0) / (n - 1) / n, dtype=float)
-
-
 def _first(n: int, m: int) -> Array:
     """Return the observed labelling [n + m]: ones for the first side, then zeros."""
     return np.repeat([1.0, 0.0], [n, m])
 
 
-@functools.lru_cache(maxsize=8)
-def labels(sizes: tuple[tuple[int, int], ...], draws: int) -> tuple[Array, ...]:
-    """Return labellings [B, n + m] per environment with sides of (n, m): all if at most `draws`, else a sample.
+def _every(sizes: Sizes) -> int:
+    """Return how many labellings there are."""
+    return math.prod(math.comb(n + m, n) for n, m in sizes)
+
+
+def draws_for(alpha: float, sizes: Sizes) -> int:
+    """Return the draws of a two-sided test at level alpha: SPARE times the fewest, if there is memory for them."""
+    most = most_draws(map(sum, sizes))
+    return min(most, math.ceil(2 * SPARE / alpha)) if alpha > 0 else most
+
+
+def most_draws(seeds: Iterable[int]) -> int:
+    """Return how many labellings of so many seeds per environment fit into TABLES."""
+    return TABLES // sum(-(-n // 8) for n in seeds)
+
+
+_kept: OrderedDict[tuple[Sizes, int], tuple[Bits, ...]] = OrderedDict()
+
+
+def labels(sizes: Sizes, draws: int) -> tuple[Bits, ...]:
+    """Return labellings per environment with sides of (n, m): all if at most `draws`, else a sample.
 
     A labelling is 1 for scores on the first side and else 0. The sample is the same in every process.
     """
-    if len(sizes) == 1 and math.comb(sum(sizes[0]), sizes[0][0]) <= draws:
+    return _cached((sizes, draws), lambda: _labels(sizes, draws))
+
+
+def signs(n: int, draws: int) -> Bits:
+    """Return which of n signs change: all 2^n choices if these are at most `draws`, else a sample."""
+    return _cached((((n, 0),), draws), lambda: (_signs(n, draws),))[0]
+
+
+def _cached(key: tuple[Sizes, int], make: Callable[[], tuple[Bits, ...]]) -> tuple[Bits, ...]:
+    """Return tables that were made before, or make them. The least recently used are dropped beyond TABLES."""
+    _kept[key] = tables = _kept.pop(key, None) or make()
+    while len(_kept) > 1 and sum(one.nbytes for kept in _kept.values() for one in kept) > TABLES:
+        _kept.popitem(last=False)
+    return tables
+
+
+def _labels(sizes: Sizes, draws: int) -> tuple[Bits, ...]:
+    if len(sizes) == 1 and _every(sizes) <= draws:
         n, total = sizes[0][0], sum(sizes[0])
         chosen = np.array(list(combinations(range(total), n)))
-        first = np.zeros((len(chosen), total))
-        np.put_along_axis(first, chosen, 1.0, axis=1)
-        return (first,)
+        first = np.zeros((len(chosen), total), dtype=np.uint8)
+        np.put_along_axis(first, chosen, 1, axis=1)
+        return (np.packbits(first, axis=1),)
     random = np.random.default_rng(0)
-    return tuple(random.permuted(np.tile(_first(n, m), (draws, 1)), axis=1) for n, m in sizes)
+
+    def shuffled(n: int, m: int, rows: int) -> NDArray[Any]:
+        return random.permuted(np.tile(_first(n, m), (rows, 1)), axis=1)
+
+    return tuple(_packed(draws, n + m, partial(shuffled, n, m)) for n, m in sizes)
 
 
-@functools.lru_cache(maxsize=16)
-def signs(n: int) -> Array:
-    """Return signs [B, n], -1 or 1: all 2^n if that is at most DRAWS, else a sample of DRAWS."""
-    if 2**n <= DRAWS:
-        ones = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    else:
-        ones = np.random.default_rng(0).integers(2, size=(DRAWS, n))
-    return np.asarray(1 - 2 * ones, dtype=float)
+def _signs(n: int, draws: int) -> Bits:
+    if 2**n <= draws:
+        return np.packbits((np.arange(2**n)[:, None] >> np.arange(n)) & 1, axis=1)
+    random = np.random.default_rng(0)
+    return _packed(draws, n, lambda rows: random.integers(2, size=(rows, n)))
+
+
+def _packed(draws: int, n: int, drawn: Callable[[int], NDArray[Any]]) -> Bits:
+    """Return rows [draws, n] of zeros and ones as bits. `drawn` returns so many next rows of a sample."""
+    counts = (min(step, draws - at) for step in [_rows(n)] for at in range(0, draws, step))
+    return np.concatenate([np.packbits(drawn(rows).astype(np.uint8), axis=1) for rows in counts])
+
+
+def unpacked(bits: Bits, n: int) -> Iterator[Array]:
+    """Yield rows [., n] of zeros and ones, few at once."""
+    for at in range(0, len(bits), _rows(n)):
+        yield np.unpackbits(bits[at : at + _rows(n)], axis=1, count=n).astype(float)
+
+
+def _rows(n: int) -> int:
+    """Return how many rows of n labels are unpacked at once."""
+    return max(1, CHUNK // n)

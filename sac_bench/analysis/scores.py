@@ -1,8 +1,8 @@
 """The scoring rule: which evaluations are a run's score. Tables, figures, claims and tuning use it.
 
 A run is scored at the steps `equal_steps` names, by the policy that its algorithm names (`scored_by`), over the
-evaluations in the last tenth of these steps. A diverged run gets the return of a random policy, if that is known. A run
-that failed, is damaged or unfinished has no score.
+evaluations in the last tenth of these steps, or another share that its file gives (`score_last`). A diverged run gets
+the return of a random policy, if that is known. A run that failed, is damaged or unfinished has no score.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def scores(results: Results, policy: str | None = None, at: Steps | None = None)
     """Return one row per run: env, variant, seed, status, score, area (the mean of its curve), exploded.
 
     `policy`: "mean" or "sample"; by default the one that scores the run. The other one has no score if it was not
-    played in the last tenth of the steps. `at`: the steps to score at; by default equal for all variants of an
+    played in that last share of the steps. `at`: the steps to score at; by default equal for all variants of an
     environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
     a run without.
     Computed once per result: change none of its tables in place.
@@ -58,8 +58,8 @@ def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFra
         elif status == "finished" and (run["run_id"], variant) in by_run:
             rows_of_run = policy_rows(by_run[run["run_id"], variant], policy or scored_by(manifest, variant))
             curve = curve_to(rows_of_run, steps)
-            if policy is None or is_late(curve[0], steps).any():
-                score, area = run_score(*curve, steps), area_score(*curve)
+            if policy is None or is_late(curve[0], steps, manifest.score_last).any():
+                score, area = run_score(*curve, steps, manifest.score_last), area_score(*curve)
         labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
         exploded = bool(pd.notna(run["exploded"]) and run["exploded"] <= steps)
         rows.append(labels | {"score": score, "area": area, "exploded": exploded})

@@ -10,7 +10,7 @@ looks, is at most alpha for each family of hypotheses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
@@ -101,8 +101,8 @@ class Standing:
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
 
-        Each is within the one before (repeated intervals, Jennison and Turnbull 1989, Journal of the Royal Statistical
-        Society B 51, p. 305, and their intersection).
+        Each is within the one before, and reaches to its own difference if that is not. Source: repeated intervals,
+        Jennison and Turnbull 1989 (Journal of the Royal Statistical Society B 51, p. 305), and their intersection.
         """
         low, high, result = -np.inf, np.inf, []
         for look, trial in self.path:
@@ -138,7 +138,7 @@ def standings(
     for look in design.looks:
         for one in found:
             if one.state == "open":
-                one.see(look, design.share(look))
+                one.see(look, design.share(look), alpha / len(found))
         _decide(found, alpha, untested=float("nan") if look is None else 1.0)
         for one in found:
             later = design.after(look)
@@ -163,13 +163,14 @@ class _Found:
         self.p_values: tuple[float, ...] = ()
         self.level = ALPHA
 
-    def see(self, look: int | None, share: float) -> None:
-        """Test at a look, or wait for its runs."""
+    def see(self, look: int | None, share: float, alpha: float) -> None:
+        """Test at a look, or wait for its runs. `alpha`: the lowest level of Holm's correction, over all looks."""
         if not self.contest.is_complete(look):
             self.state, self.awaits = "waiting", look
         elif self.contest.is_hopeless(look):
             self.state = "untested"
-        elif trial := self.contest.trial(look):
+        elif found := self.contest.trial(look):
+            trial = replace(found, evidence=found.evidence.for_level(alpha * share))
             self.path.append((look, trial))
             new = [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
             self.least = [list(map(min, *pair)) for pair in zip(self.least, new, strict=True)] if self.least else new

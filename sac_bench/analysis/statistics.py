@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-LAST_SHARE = 0.1
-"""A run's score is the mean of its evaluations in the last tenth of its steps."""
+from sac_bench.spec.measures import LAST_SHARE
+
 RESAMPLES = 2000
 BLOCK = 2**15
 """Numbers in a block of resampled statistics, which must fit a core's cache."""
@@ -52,18 +52,18 @@ class Band(NamedTuple):
 # One run, one scale
 
 
-def run_score(steps: ArrayLike, returns: ArrayLike, total: int) -> float:
-    """Return the mean of `returns` [T] evaluated at `steps` [T] > 0.9 total, or the last one if there are none."""
+def run_score(steps: ArrayLike, returns: ArrayLike, total: int, last: float = LAST_SHARE) -> float:
+    """Return the mean of `returns` [T] at `steps` [T] > (1 - last) total, or the last one if there are none."""
     at, values = np.asarray(steps), np.asarray(returns, dtype=float)
     if len(values) == 0:
         return float("nan")
-    late = is_late(at, total)
+    late = is_late(at, total, last)
     return float(values[late].mean() if late.any() else values[np.argmax(at)])
 
 
-def is_late(steps: NDArray[Any], total: int) -> NDArray[np.bool_]:
-    """Return which of `steps` [T] are in the last tenth of `total`."""
-    return steps > (1 - LAST_SHARE) * total
+def is_late(steps: NDArray[Any], total: int, last: float = LAST_SHARE) -> NDArray[np.bool_]:
+    """Return which of `steps` [T] are in the last share of `total`."""
+    return steps > round(total - last * total, 6)
 
 
 def area_score(steps: ArrayLike, returns: ArrayLike) -> float:
@@ -161,6 +161,10 @@ class Difference:
         """The difference itself (see `hypotheses.Evidence`)."""
         return self
 
+    def for_level(self, alpha: float) -> Difference:
+        """Return the difference itself: it is exact at every level."""
+        return self
+
     def least_p(self, seeds: Sequence[int]) -> float:
         """Return the lowest possible p-value with so many seeds: there is no limit."""
         return 0.0
@@ -169,10 +173,6 @@ class Difference:
         """Return the difference with Student's t interval."""
         half = 0.0 if self.error == 0 else float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.error)
         return Estimate(self.value, self.value - half, self.value + half)
-
-    def with_seeds(self, n: int) -> Difference:
-        """Return the same difference with n seeds on each side."""
-        return replace(self, seeds=(n,) * len(self.seeds))
 
     def grown(self, factor: float) -> Difference:
         """Return the same difference with this many times the seeds on each side."""

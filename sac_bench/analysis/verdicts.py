@@ -26,8 +26,10 @@ from sac_bench.spec.seeds import LOOKS
 
 MIN_SEEDS = 5
 """There is no verdict with fewer seeds on a side."""
+MISSING = "runs are missing"
+"""Why there is no verdict if runs have not ended."""
 MOST_SEEDS = 1000
-"""The most seeds per side that are ever suggested."""
+"""The most seeds per variant that are ever suggested. In a range, it is the last of LOOKS."""
 POWER = 0.8
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
@@ -59,7 +61,7 @@ class Verdict:
         return self.intervals[-1][1] if self.intervals else NOTHING
 
     def in_words(self, short: bool = False) -> str:
-        """Return "better" or "undecided (23 seeds per side would decide)", short "undecided (23 seeds)"; "" if none."""
+        """Return "better", "undecided (9 seeds per variant would decide)", short "undecided (9 seeds)"; "" if none."""
         return in_words(self.word, self.state, self.look, self.seeds_needed, short)
 
 
@@ -71,15 +73,17 @@ def in_words(word: str, state: str, look: int | None, seeds_needed: int | None, 
     at = "" if look is None or not word else f" at {look} seeds"
     if word != "undecided":
         return word + at
-    needed = seeds_text(seeds_needed) + ("" if short else " per side would decide")
+    needed = seeds_text(seeds_needed, look)
+    if not short:
+        needed = f"{needed} per variant would decide"
     if at and short:
         needed = f"needs {needed.removesuffix(' seeds')}"
     return f"undecided{', stopped' if state == 'futile' else ''}{at} ({needed})"
 
 
-def seeds_text(seeds: int | None) -> str:
-    """Return "23 seeds"; for None, "more than 1000 seeds"."""
-    return f"{seeds or f'more than {MOST_SEEDS}'} seeds"
+def seeds_text(seeds: int | None, look: int | None = None) -> str:
+    """Return "23 seeds"; for None, more than the most that are ever suggested: in a range, those of the last look."""
+    return f"{seeds or f'more than {MOST_SEEDS if look is None else LOOKS[-1]}'} seeds"
 
 
 def contest(a: ArrayLike, b: ArrayLike, margin: float | None = None) -> Contest:
@@ -150,14 +154,16 @@ def least_seeds(
     most: int = MOST_SEEDS,
     least: int = MIN_SEEDS,
 ) -> int | None:
-    """Return the fewest seeds per side, at least `least`, at which a test has this power; None above `most`.
+    """Return the fewest seeds per variant, at least `least`, at which a test has this power; None above `most`.
+
+    The side with more seeds, such as a reference, keeps its multiple.
 
     `power_of` gives the power for a difference with an error above 0 and must grow with the seeds. Without error,
     `least` suffices.
     """
 
     def decides(n: int) -> bool:
-        planned = difference.with_seeds(n)
+        planned = difference.grown(n / min(difference.seeds))
         return planned.error == 0 or power_of(planned) >= power
 
     candidates = range(least, most + 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from sac_bench.analysis.claims import comparisons
-from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, table_differences
+import pandas as pd
+
+from sac_bench.analysis.claims import Comparison, comparisons
+from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, TableDifference, table_differences
 from sac_bench.analysis.scores import scores
 from sac_bench.analysis.verdicts import UNTESTED, Verdict
 from sac_bench.results.devices import are_comparable
@@ -23,7 +26,7 @@ class Compared:
     label: str
     verdict: Verdict
     cells: Mapping[Cell, int]
-    """The runs that it compares: how many seeds each (environment, variant) has per seed of a look."""
+    """The runs that it depends on: how many seeds each (environment, variant) has per seed of a look."""
 
     def seeds_at(self, look: int) -> dict[Cell, int]:
         """Return the seeds of its cells at a look."""
@@ -41,20 +44,74 @@ class Compared:
 def compared(results: Results) -> list[Compared]:
     """Return the comparisons of an experiment in the order of its table; without verdicts if devices are mixed."""
     manifest, comparable = results.manifest, are_comparable(results)
-    if manifest.claim:
-        claim = Claim.from_plain(manifest.claim.model_dump(), manifest.variants)
-        return [
-            Compared(
-                _label(one.expected, one.env, manifest.envs),
-                one.verdict if comparable else UNTESTED,
-                dict.fromkeys(one.cells, 1),
-            )
-            for one in comparisons(claim, results)
-        ]
+    if not manifest.claim:
+        return of_differences(table_differences(scores(results), manifest, "" if comparable else MIXED), manifest)
+    claim = Claim.from_plain(manifest.claim.model_dump(), manifest.variants)
+    found = of_comparisons(comparisons(claim, results), manifest)
+    return found if comparable else [replace(one, verdict=UNTESTED) for one in found]
+
+
+def of_differences(differences: Sequence[TableDifference], manifest: Manifest) -> list[Compared]:
+    """Return differences from the reference with the runs that they depend on."""
     return [
-        Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest.reference, 1))
-        for one in table_differences(scores(results), manifest, "" if comparable else MIXED)
+        Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest, 1))
+        for one in differences
     ]
+
+
+def of_comparisons(comparisons: Sequence[Comparison], manifest: Manifest) -> list[Compared]:
+    """Return a claim's comparisons with the runs that they depend on."""
+    return [
+        Compared(
+            _label(one.expected, one.env, manifest.envs),
+            one.verdict,
+            dict.fromkeys((*one.cells, *one.scaled_by), 1),
+        )
+        for one in comparisons
+    ]
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What an undecided comparison lacks to be decided at 80% power, as far as results tell."""
+
+    label: str
+    stands: str
+    """Where it stands: "undecided, stopped at 8 seeds (needs 80)"."""
+    runs: int | None
+    """Of all its cells, beyond those that the experiment lists; None if it takes more than is ever suggested."""
+    seconds: float
+    """Of one worker, at the mean time of this experiment's runs of the same cell; NaN if that is not known."""
+
+
+def lacks(found: Sequence[Compared], results: Results) -> list[Lack]:
+    """Return what the undecided ones among some comparisons lack. Each counts by itself: they may share runs."""
+    seconds, manifest = seconds_per_run(results.runs), results.manifest
+    lacking = []
+    for one in found:
+        if one.verdict.word != "undecided":
+            continue
+        if (needed := one.verdict.seeds_needed) is None:
+            lacking.append(Lack(one.label, one.in_words(), None, math.nan))
+            continue
+        more = {cell: seeds - len(manifest.seeds_of(*cell)) for cell, seeds in one.seeds_at(needed).items()}
+        more = {cell: count for cell, count in more.items() if count > 0}
+        time = sum(count * seconds.get(cell, math.nan) for cell, count in more.items())
+        lacking.append(Lack(one.label, one.in_words(), sum(more.values()), time))
+    return lacking
+
+
+def seconds_per_run(runs: pd.DataFrame) -> dict[Cell, float]:
+    """Return {(environment, variant): the mean seconds of a worker that a finished run took}.
+
+    A row has the seconds of its whole cohort, so these are divided by the cohort's size.
+    """
+    own = runs[runs["status"] == "finished"] if len(runs) else runs
+    if not len(own):
+        return {}
+    each = own["wall_seconds"] / own["cohort_size"]
+    cells = set(zip(own["env"], own["variant"], strict=True))
+    return {(e, v): float(each[(own["env"] == e) & (own["variant"] == v)].mean()) for e, v in cells}
 
 
 def needs(results: Results) -> list[Need]:

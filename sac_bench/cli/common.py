@@ -4,27 +4,72 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from sac_bench.envs import output
 from sac_bench.errors import InputError, one_line, redacted
+from sac_bench.spec import names
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
 )
+MOST_ERRORS = 30
+"""The most errors of a file that are shown at once."""
 console = Console(markup=False, emoji=False)  # what users write is shown as it is
+
+
+def _hush(quiet: bool) -> bool:
+    console.quiet = console.quiet or quiet
+    return quiet
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"sac-bench {version('sac_bench')}", highlight=False)
+        raise typer.Exit()
+
+
+def complete_experiment(incomplete: str) -> list[str]:
+    """Return the names of experiments and groups that begin with what was typed, for shell completion."""
+    return [name for name in (*names.known(), *names.groups()) if name.startswith(incomplete)]
+
+
+def result_name(name: str, results: Path) -> str:
+    """Return the name of the folder with an experiment's results: that of "claims/two-qs" is "two-qs"."""
+    short = name.rpartition("/")[2]
+    return short if not (results / name).exists() and (results / short / "experiment.json").exists() else name
+
+
+def complete_result(incomplete: str) -> list[str]:
+    """Return the names of results in results/ that begin with what was typed, for shell completion."""
+    return [path.parent.name for path in Path("results").glob(f"{incomplete}*/experiment.json")]
+
+
+@app.callback()
+def _of_all(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options of sac-bench itself."""
+
 
 ImportOption = Annotated[
     list[str],
@@ -47,6 +92,10 @@ UntilOption = Annotated[
 OUT_OF_TIME, LEFT_TO_OTHERS = 3, 4
 """Exit codes when --until has ended the training, and when --no-wait has. The same command continues."""
 
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_hush, expose_value=False, help="Print nothing but errors.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RetrainOption = Annotated[
     bool, typer.Option("--retrain", help="Train runs again that cannot be continued, or that another device trained.")
 ]
@@ -60,6 +109,38 @@ def say(text: object) -> None:
     console.print(str(text), highlight=False, soft_wrap=True)
 
 
+def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """Return an empty table that fits 80 columns: `numbers` are right-aligned and never wrapped."""
+    made = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False
+    )
+    for column in columns:
+        is_number = column in numbers
+        made.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    return made
+
+
+def whole_number(text: str) -> int:
+    """Return a number as people write it: "300000", "1_000_000", "1,000,000", "1e6", "500k" or "1M".
+
+    Raises typer.BadParameter if it is not a whole number.
+    """
+    match = re.fullmatch(r"([0-9][0-9_]*(?:,[0-9]{3})*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)([kKM]?)", str(text).strip())
+    number = (
+        Decimal(re.sub("[_,]", "", match[1])) * {"": 1, "k": 10**3, "m": 10**6}[match[2].lower()] if match else None
+    )
+    if number is None or number != int(number):
+        raise typer.BadParameter(
+            f"{one_line(str(text), 60)!r} must be a whole number, such as 300000, 1_000_000, 1e6 or 1M"
+        )
+    return int(number)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
 def counted(number: int, thing: str) -> str:
     """Return "1 run" or "3 runs"."""
     return f"{number} {thing}{'s' if number != 1 else ''}"
@@ -67,13 +148,22 @@ def counted(number: int, thing: str) -> str:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn an InputError into one line on standard error and exit code 2; a full disk and the like into 1."""
+    """Turn an InputError into a line per error on standard error and exit code 2; a full disk and the like into 1."""
     try:
         with output.logged():
             yield
     except InputError as error:
-        print(f"sac-bench: {redacted(str(error))}", file=sys.stderr)
+        for part in error.parts[:MOST_ERRORS]:
+            print(f"sac-bench: {redacted(str(part))}", file=sys.stderr)
+            if part.shown:
+                print(redacted(part.shown), file=sys.stderr)
+        if len(error.parts) > 1:
+            shown = "" if len(error.parts) <= MOST_ERRORS else f", of which {MOST_ERRORS} are shown"
+            print(f"sac-bench: {len(error.parts)} errors{shown}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except BrokenPipeError:  # `sac-bench list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
     except OSError as error:
         print(f"sac-bench: {redacted(one_line(f'{error.filename}: {error.strerror or error}'))}", file=sys.stderr)
         impossible_path = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)

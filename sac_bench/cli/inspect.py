@@ -2,46 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 
-from sac_bench.cli.common import ImportOption, ResultsOption, app, console, import_modules, say, user_errors
+from sac_bench.cli.common import (
+    ImportOption,
+    JsonOption,
+    ResultsOption,
+    app,
+    complete_experiment,
+    complete_result,
+    console,
+    import_modules,
+    result_name,
+    say,
+    say_json,
+    table,
+    user_errors,
+)
 from sac_bench.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from sac_bench.store.store import Store
+
+
+KINDS = ("experiments", "algorithms", "environments", "results")
 
 
 @app.command(name="list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="experiments, algorithms, environments (by default all three), or results.")
+        str,
+        typer.Argument(
+            help="experiments, algorithms, environments, results, or an algorithm, such as sac, to see its options.",
+            autocompletion=lambda: [*KINDS, "sac", "td3", "ddpg", "ppo", "sql"],
+        ),
     ] = "all",
-    folder: Annotated[Path, typer.Option(help="The folder of experiment files.")] = Path("experiments"),
+    folder: Annotated[
+        Optional[Path], typer.Option(help="A folder of experiment files, in place of experiments/ and those included.")
+    ] = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
+    as_json: JsonOption = False,
 ) -> None:
-    """List experiments, algorithms with every option, environments, or which results are superseded."""
+    """List experiments, algorithms, environments, an algorithm's options, or results and which are superseded."""
     with user_errors():
         import_modules(import_)
+        from sac_bench.algorithms import ALGORITHMS
         from sac_bench.cli import listing
 
-        known = ("experiments", "algorithms", "environments", "results")
+        known = (*KINDS, *ALGORITHMS)
         if what not in (*known, "all"):
             raise InputError(f"list {what}: must be one of {', '.join(known)}{nearest(what, known)}")
-        if what in ("experiments", "all"):
-            console.print(listing.experiments(folder))
-        if what in ("algorithms", "all"):
-            console.print(*listing.algorithms())
+        asked: dict[str, tuple[Callable[[], Any], Callable[[Any], Iterable[RenderableType]]]] = {
+            "experiments": (lambda: listing.experiments(folder), listing.experiment_tables),
+            "algorithms": (listing.algorithms, lambda rows: [listing.algorithms_table(rows)]),
+            "environments": (
+                lambda: listing.environment_ids(full=what == "environments"),
+                lambda _: [listing.environments(full=what == "environments")],
+            ),
+        }
         if what == "results":
-            console.print(listing.results(results))
-        if what in ("environments", "all"):
-            console.print(listing.environments(full=what == "environments"), highlight=False)
+            asked = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}
+        elif what in ALGORITHMS:
+            asked = {what: (lambda: listing.algorithm_options(what), lambda rows: [listing.options_table(what, rows)])}
+        elif what != "all":
+            asked = {what: asked[what]}
+        found = {kind: (made(), shown) for kind, (made, shown) in asked.items()}
+        if as_json:
+            say_json({kind: rows for kind, (rows, _) in found.items()})
+            return
+        for rows, shown in found.values():
+            console.print(*shown(rows), highlight=False)
 
 
 class _Run(NamedTuple):
     variant: str
     env: str
+    seed: int
     id: str
     target_steps: int
     status: str = "not started"
@@ -55,71 +98,101 @@ class _State(NamedTuple):
     steps: int
     target_steps: int
     exploded: bool
+    is_recorded: bool = False
 
 
 @app.command()
 def status(
-    name: Annotated[str, typer.Argument(help="An experiment's name, or its file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An experiment's name, or its file.",
+            autocompletion=lambda incomplete: [*complete_result(incomplete), *complete_experiment(incomplete)],
+        ),
+    ],
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
+    as_json: JsonOption = False,
 ) -> None:
     """Print the state of an experiment's runs and, with a range of seeds, of its comparisons."""
     with user_errors():
         import_modules(import_)
-        import pandas as pd
-
         from sac_bench.results.manifest import FILE
-        from sac_bench.store.status import exploded_at
         from sac_bench.store.store import Store
 
         if (Path(name) / FILE).exists():  # a result's folder
             results, name = Path(name).parent, Path(name).name
-        title, runs, notes = _runs_of(name, results)
-        store, recorded = Store(results), 0
-        states: dict[tuple[str, str], list[_State]] = {}
-        for run in runs:
-            known = store.run(run.id).status()
-            exploded = exploded_at(known, run.target_steps) is not None
-            state = _State(store.standing(known, run.target_steps), known["steps"], run.target_steps, exploded)
-            if known["status"] == "new" and run.status != "not started":  # a record has no store beside it
-                state = _State(run.status, run.steps, run.target_steps, bool(pd.notna(run.exploded)))
-                recorded += 1
-            states.setdefault((run.variant, run.env), []).append(state)
-        table = Table("variant", "environment", "seeds", "status", "steps", title=title)
-        for (variant, env), own in states.items():
-            steps = f"{min(state.steps for state in own):,} of {own[0].target_steps:,}"
-            table.add_row(variant, env, str(len(own)), _counts(own), steps)
-        console.print(table)
-        every = [state for own in states.values() for state in own]
-        console.print(_counts(every), highlight=False)
-        if recorded:
-            say(
-                f"{recorded} of {len(every)} runs are not in {results / 'runs'}; "
-                f"their status is that of {results / name / 'runs.csv'}"
+        name = result_name(name, results)
+        asked = _asked(name, results)
+        runs, notes, store = asked.runs, asked.notes, Store(results)
+        states = [_state(run, store) for run in runs]
+        if recorded := sum(state.is_recorded for state in states):
+            notes.insert(
+                0,
+                f"{recorded} of {len(states)} runs are not in {results / 'runs'}; "
+                f"their status is that of {results / name / 'runs.csv'}",
             )
+        if as_json:
+            rows = [run._asdict() | state._asdict() for run, state in zip(runs, states, strict=True)]
+            say_json({"name": asked.name, "seed_range": asked.seed_range, "runs": rows, "notes": notes})
+            return
+        console.print(_table(asked.title, runs, states), highlight=False)
+        console.print(_counts(states), highlight=False)
         for note in notes:
             say(note)
 
 
-def _counts(states: list[_State]) -> str:
+def _state(run: _Run, store: Store) -> _State:
+    """Return a run's state in the store, or as its experiment recorded it: a record has no store beside it."""
+    import pandas as pd
+
+    from sac_bench.store.status import exploded_at
+
+    known = store.run(run.id).status()
+    if known["status"] == "new" and run.status != "not started":
+        return _State(run.status, run.steps, run.target_steps, bool(pd.notna(run.exploded)), is_recorded=True)
+    exploded = exploded_at(known, run.target_steps) is not None
+    return _State(store.standing(known, run.target_steps), known["steps"], run.target_steps, exploded)
+
+
+def _table(title: str, runs: Sequence[_Run], states: Sequence[_State]) -> Table:
+    """Return a row per variant and environment; without the column of environments if there is one."""
+    groups: dict[tuple[str, str], list[_State]] = {}
+    for run, state in zip(runs, states, strict=True):
+        groups.setdefault((run.variant, run.env), []).append(state)
+    envs = list(dict.fromkeys(run.env for run in runs))
+    several = len(envs) > 1
+    columns = ["variant", *(["environment"] if several else []), "seeds", "steps", "of", "status"]
+    shown = table(*columns, numbers=("seeds", "steps", "of"), title=title if several else f"{title} on {envs[0]}")
+    for (variant, env), own in groups.items():
+        steps = (f"{min(state.steps for state in own):,}", f"{own[0].target_steps:,}")
+        shown.add_row(variant, *([env] if several else []), str(len(own)), *steps, _counts(own))
+    return shown
+
+
+def _counts(states: Sequence[_State]) -> str:
     from sac_bench.results.standings import in_words
 
     return in_words((state.status for state in states), sum(state.exploded for state in states))
 
 
-def _title(name: str, seed_range: object) -> str:
-    """Return an experiment's name, with its range of seeds if it has one."""
-    return f"{name}: seeds {seed_range}" if seed_range else name
+class _Asked(NamedTuple):
+    name: str
+    seed_range: str | None
+    runs: list[_Run]
+    notes: list[str]
+    """Lines on what is superseded and, with a range of seeds, on where its comparisons stand."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: seeds {self.seed_range}" if self.seed_range else self.name
 
 
-def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], list[str]]:
-    """Return an experiment's title and runs, as last run, or from its file if it never was.
-
-    Then come lines on what is superseded and, with a range of seeds, on where its comparisons stand.
-    """
+def _asked(name: str, results: Path) -> _Asked:
+    """Return what an experiment asks for as it was last run, or as its file says if it never was."""
     from sac_bench.results.manifest import FILE
-    from sac_bench.spec.includes import find
     from sac_bench.spec.load import load
+    from sac_bench.spec.names import find
 
     if (results / name / FILE).exists():
         from sac_bench.analysis.waves import compared
@@ -127,14 +200,15 @@ def _runs_of(name: str, results: Path) -> tuple[str, list[_Run], list[str]]:
         from sac_bench.results.versions import superseded
 
         loaded = load_results(name, results)
-        columns = loaded.runs[["variant", "env", "run_id", "target_steps", "status", "steps", "exploded"]]
-        title = _title(name, loaded.manifest.seed_range)
+        columns = loaded.runs[["variant", "env", "seed", "run_id", "target_steps", "status", "steps", "exploded"]]
         notes = [note] if (note := superseded(loaded.manifest)) else []
         if loaded.manifest.seed_range:
             notes += [f"{one.label}: {one.in_words()}" for one in compared(loaded)]
-        return title, [_Run(*row) for row in columns.itertuples(index=False, name=None)], notes
+        runs = [_Run(*row) for row in columns.itertuples(index=False, name=None)]
+        return _Asked(name, loaded.manifest.seed_range, runs, notes)
     known = [path.parent.name for path in results.glob(f"*/{FILE}")]
     file = load(find(name, results, known))
     experiment = file.selection() or file
-    title = _title(experiment.name, experiment.seed_range)
-    return title, [_Run(v.name, s.env, s.id, v.steps[s.env]) for v, s in experiment.runs()], []
+    runs = [_Run(v.name, s.env, s.seed, s.id, v.steps[s.env]) for v, s in experiment.runs()]
+    seed_range = str(experiment.seed_range) if experiment.seed_range else None
+    return _Asked(experiment.name, seed_range, runs, [])

@@ -1,19 +1,26 @@
-"""What there is to run: experiments in a folder, algorithms with their options, environments."""
+"""What there is to run: experiments, algorithms with their options, environments; and the results of a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.catalogue import HEADER, options
+from sac_bench.cli.common import table
 from sac_bench.envs.pool import envpool_ids
 from sac_bench.errors import InputError
 from sac_bench.results import standings
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.results.versions import superseded
+from sac_bench.spec import names
+from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.load import load
 from sac_bench.spec.toml import read
 from sac_bench.tuning import study as studies
@@ -31,64 +38,124 @@ _MUJOCO = (
     "Swimmer",
     "Walker2d",
 )
+Row = dict[str, Any]
 
 
-def experiments(folder: Path) -> Table:
-    """Experiments and studies in a folder's files; of one that is not valid, why."""
-    if not folder.is_dir():
+def experiments(folder: Path | None) -> list[Row]:
+    """Return a row per experiment and study that has a name, or in a folder; of one that is not valid, why."""
+    if folder is not None and not folder.is_dir():
         raise InputError(f"--folder {folder}: no such folder")
-    table = Table("experiment", "question", "environments", "variants", "seeds", "steps", title="Experiments")
-    for path in sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_")):
-        try:
-            if "space" in read(path):
-                s = studies.load(path)
-                table.add_row(
-                    str(path), s.question, ", ".join(s.envs), f"{s.trials} trials", str(len(s.seeds)), f"{s.steps:,}"
-                )
-                continue
-            e = load(path)
-        except InputError as error:
-            table.add_row(str(path), f"not valid: {error}")
-            continue
-        seeds = str(e.seed_range or len(e.seeds))
-        table.add_row(str(path), e.question, ", ".join(e.envs), str(len(e.variants)), seeds, f"{e.steps:,}")
-    return table
+    found = names.known() if folder is None else names.named(folder)
+    ordered = sorted(found.items(), key=lambda one: (one[0].rpartition("/")[0], one[0]))
+    return [{"name": name, "file": str(path)} | _contents(path) for name, path in ordered]
 
 
-def results(folder: Path) -> Table:
-    """Experiments and studies that a folder holds results of, at any depth; which of them are superseded."""
+def _contents(path: Path) -> Row:
+    try:
+        if "space" in read(path):
+            study = studies.load(path)
+            row = {"trials": study.trials, "runs": study.trials * len(study.envs) * len(study.seeds)}
+            return _common(study) | row
+        experiment = load(path)
+    except InputError as error:
+        return {"error": str(error)}
+    looks = experiment.seed_range
+    runs = sum(len(experiment.seeds_of(env, one)) for env in experiment.envs for one in experiment.variants)
+    return _common(experiment) | {
+        "variants": list(experiment.variants),
+        "seed_range": str(looks) if looks else None,
+        "runs": runs,
+        "runs_at_most": sum(experiment.at_look(looks.last).values()) if looks else runs,
+    }
+
+
+def _common(one: Experiment | studies.Study) -> Row:
+    return {"question": one.question, "envs": list(one.envs), "seeds": len(one.seeds), "steps": one.steps}
+
+
+def experiment_tables(rows: Iterable[Row]) -> list[Table]:
+    """Return a table for each folder of experiments."""
+    return [_group(folder, list(own)) for folder, own in groupby(rows, lambda row: row["name"].rpartition("/")[0])]
+
+
+def _group(folder: str, rows: Sequence[Row]) -> Table:
+    are_studies = any("trials" in row for row in rows)
+    command = "tune" if are_studies else "run"
+    title = f"{folder or 'experiments'}: sac-bench {command} NAME"
+    if folder and not are_studies:
+        title += f"; all of them: sac-bench run {folder}"
+    shown = table("name", "question", "runs", "steps", numbers=("runs", "steps"), title=title)
+    for row in rows:
+        name = row["name"].rpartition("/")[2]
+        if "error" in row:
+            shown.add_row(name, f"not valid: {row['error']}")
+        else:
+            shown.add_row(name, row["question"], f"{row['runs']:,}", f"{row['steps']:,}")
+    return shown
+
+
+def results(folder: Path) -> list[Row]:
+    """Return a row per experiment and study that a folder holds results of, at any depth; which are superseded."""
     if not folder.is_dir():
         raise InputError(f"--results {folder}: no such folder")
-    table = Table("result", "runs", "versions", title="Results")
+    rows = []
     for path in sorted(folder.rglob(FILE)):
+        row: Row = {"name": str(path.parent.relative_to(folder))}
         try:
             loaded = load_results(path.parent.name, path.parent.parent)
-            counts = standings.of_runs(loaded.runs)
-            versions = superseded(loaded.manifest) or "those of this code"
+            row |= {"runs": standings.of_runs(loaded.runs), "superseded": superseded(loaded.manifest)}
         except InputError as error:
-            counts, versions = "", f"cannot be read: {error}"
-        table.add_row(str(path.parent.relative_to(folder)), counts, versions)
-    return table
+            row |= {"error": f"cannot be read: {error}"}
+        rows.append(row)
+    return rows
 
 
-def algorithms() -> list[Table]:
-    """Return a table of options for each algorithm."""
-    tables = []
-    for algorithm in ALGORITHMS.values():
-        table = Table(*HEADER, title=algorithm.name)
-        for row in options(algorithm):
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+def results_table(rows: Iterable[Row]) -> Table:
+    """Return the table of `results`."""
+    shown = table("result", "runs", "versions")
+    for row in rows:
+        shown.add_row(row["name"], row.get("runs", ""), row.get("error") or row["superseded"] or "those of this code")
+    return shown
+
+
+def algorithms() -> dict[str, list[Row]]:
+    """Return the options of each algorithm."""
+    return {name: algorithm_options(name) for name in ALGORITHMS}
+
+
+def algorithm_options(name: str) -> list[Row]:
+    """Return the options of an algorithm."""
+    return [dict(zip(HEADER, row, strict=True)) for row in options(ALGORITHMS[name])]
+
+
+def algorithms_table(listed: Mapping[str, Sequence[Row]]) -> Table:
+    """Return a table of algorithms."""
+    shown = table("algorithm", "options", "to see them", numbers=("options",), title="algorithms")
+    for name, rows in listed.items():
+        shown.add_row(name, str(len(rows)), f"sac-bench list {name}")
+    return shown
+
+
+def options_table(name: str, rows: Iterable[Row]) -> RenderableType:
+    """Return a table of an algorithm's options."""
+    shown = table("option", "default", "meaning (values; source of the default)", title=name)
+    for row in rows:
+        notes = "; ".join(part for part in (row["values"], row["default's source"]) if part)
+        shown.add_row(row["option"], row["default"], f"{row['meaning']} ({notes})")
+    return shown
+
+
+def environment_ids(full: bool) -> list[str]:
+    """Return EnvPool's ids: all, or MuJoCo's."""
+    ids = sorted(envpool_ids())
+    return ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
 
 
 def environments(full: bool) -> str:
-    """EnvPool's ids: all, or MuJoCo's."""
-    ids = sorted(envpool_ids())
-    shown = ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
+    """Return EnvPool's ids in words: all, or MuJoCo's."""
     return (
-        f"Environments: {len(ids)} ids in EnvPool (those with continuous actions and vector observations can be "
-        "trained on), and gymnasium:ID for any registered with Gymnasium.\n"
-        + ", ".join(shown)
+        f"Environments: {len(envpool_ids())} ids in EnvPool (those with continuous actions and vector observations can "
+        "be trained on), and gymnasium:ID for any registered with Gymnasium.\n"
+        + ", ".join(environment_ids(full))
         + ("" if full else ", ... (all: sac-bench list environments)")
     )

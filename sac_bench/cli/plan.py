@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from sac_bench.cli.common import counted
@@ -100,14 +99,14 @@ def bought(budget: Budget, prices: Iterator[Price], looks: Sequence[Sequence[int
     first, where = next(prices), f"--budget {budget.text}"
     what = "the first look" if looks else "the choice of options"
     takes = f"{first}, {first.basis.value}" if first.unit == "seconds" else str(first)
-    if first.amount > budget.amount:
+    if not first.fits_first(budget.amount):
         return (
             f"{where}: {what} does not fit ({takes}); raise the budget, or train fewer variants or environments: "
             "a budget reduces seeds, never steps"
         )
     if not looks:
         return f"{where}: {what} fits ({takes}); what follows is not known before"
-    count = fitting((one.amount for one in chain([first], prices)), budget.amount)
+    count = 1 + fitting((one.amount for one in prices), budget.amount - first.amount)
     longest = max(looks, key=len)
     seeds = f", up to {longest[count - 1]} seeds per variant" if len(set(map(tuple, looks))) == 1 else ""
     return f"{where}: {what} fits ({takes}); if nothing is decided, {count} of {counted(len(longest), 'look')}{seeds}"

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from sac_bench.cli.common import ResultsOption, app, say, user_errors
-from sac_bench.errors import InputError, nearest
+from sac_bench.cli.common import (
+    QuietOption,
+    ResultsOption,
+    app,
+    complete_result,
+    console,
+    result_name,
+    say,
+    user_errors,
+)
+from sac_bench.errors import InputError
 
 if TYPE_CHECKING:
     from sac_bench.report.run import Pages
@@ -17,10 +26,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(
-    names: Annotated[Optional[list[str]], typer.Argument(help="Experiments; by default all in the folder.")] = None,
+    names: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="Experiments; by default all in the folder.", autocompletion=complete_result),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All in the folder, as without names.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files, too.")] = False,
     results: ResultsOption = Path("results"),
+    quiet: QuietOption = False,
 ) -> None:
     """Write tables, figures and reports again from CSV files, without training. Without names, write the index, too."""
     with user_errors():
@@ -31,17 +44,25 @@ def report(
             check_installed()
         if names and all_:
             raise InputError(f"report {names[0]} --all: give names or --all, not both")
-        known = reported(results)
+        known, names = reported(results), [result_name(name, results) for name in names or []]
+        for name in names:
+            if name not in known:
+                raise _no_results(name, results, known)
         if not known:
             raise InputError(f"{results}: no results there yet; sac-bench run makes them")
-        for name in names or []:
-            if name not in known:
-                raise InputError(f"{name}: no such experiment in {results}{nearest(name, known)}")
         pages = write_reports(results, names or known, tensorboard)
         if not names:
             say(index(results, pages))
         if broken := [page for page in pages.values() if isinstance(page, str)]:
             raise InputError("; ".join(broken))
+
+
+def _no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
+    """Return the error for a name without results: if it is an experiment's, it has not been run."""
+    from sac_bench.spec.names import find
+
+    find(name, results, known)
+    return InputError(f"{name}: not in {results} yet; sac-bench run {name} trains it")
 
 
 def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False) -> Pages:
@@ -75,6 +96,6 @@ def compare(
         from sac_bench.report.compare import in_text, load_side, write_page
 
         page = write_page(load_side(a, results), load_side(b, results), out)
-        say(in_text(page))
+        say(in_text(page, console.width))
         if out is not None:
             say(f"\n{out}")

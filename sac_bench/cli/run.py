@@ -17,17 +17,20 @@ from sac_bench.cli.common import (
     GpusOption,
     ImportOption,
     MixDevicesOption,
+    QuietOption,
     ResultsOption,
     RetrainOption,
     UntilOption,
     WorkersOption,
     app,
     command_line,
+    complete_experiment,
     console,
     counted,
     import_modules,
     say,
     user_errors,
+    whole_number,
 )
 from sac_bench.envs import output
 from sac_bench.errors import InputError, one_line, redacted
@@ -46,13 +49,24 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     experiments: Annotated[
-        list[Path], typer.Argument(help="Experiment files, as in experiments/, or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="NAME|FILE|FOLDER",
+            help="Names that sac-bench list shows, files, or folders of them.",
+            autocompletion=complete_experiment,
+            show_default=False,
+        ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
     seeds: Annotated[
-        Optional[str], typer.Option(metavar="N|A..B", help="Seeds 0 to N-1; or first A seeds, up to B while undecided.")
+        Optional[str],
+        typer.Option(
+            metavar="N|A,B,...|A..B", help="N seeds per variant; or these; or first A seeds, up to B while undecided."
+        ),
     ] = None,
-    steps: Annotated[Optional[int], typer.Option(metavar="N", help="Transitions per run.")] = None,
+    steps: Annotated[
+        Optional[int], typer.Option(metavar="N", parser=whole_number, help="Transitions per run: 300000, 1e6 or 1M.")
+    ] = None,
     env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
     variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
@@ -84,6 +98,7 @@ def run(
         Optional[str], typer.Option(metavar="I/N", help="Train only share I of N, a fixed one by run id (merge joins).")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Experiments share equal runs.
 
@@ -97,9 +112,11 @@ def run(
         from sac_bench.report import run as running
         from sac_bench.results import tensorboard as events
         from sac_bench.results.collect import runs_of
+        from sac_bench.results.replaced import check_not_replaced
         from sac_bench.spec.experiment import ExperimentGroup
         from sac_bench.spec.includes import files as experiment_files
         from sac_bench.spec.load import load
+        from sac_bench.spec.names import find_all
         from sac_bench.spec.seeds import typed
         from sac_bench.spec.shard import Shard
         from sac_bench.store.status import ENDED
@@ -109,7 +126,7 @@ def run(
         share = None if shard is None else Shard.parse(shard)
         if tensorboard:
             events.check_installed()
-        files = experiment_files(experiments)
+        files = experiment_files(find_all(experiments))
         if name is not None and len(files) > 1:
             raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
         group = ExperimentGroup(
@@ -145,6 +162,8 @@ def run(
         store.check_layout()
         for folder in folders:
             store.check_writable(folder)
+        for one in group.experiments if name is None else ():
+            check_not_replaced(one, store)
         if dry_run:
             _print_plan(trained, training.plan(trained, store, team, retrain, tuple(skip)), store, team, keep_replay)
             for one in group.experiments:

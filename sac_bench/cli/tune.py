@@ -15,16 +15,19 @@ from sac_bench.cli.common import (
     GpusOption,
     ImportOption,
     MixDevicesOption,
+    QuietOption,
     ResultsOption,
     RetrainOption,
     UntilOption,
     WorkersOption,
     app,
     command_line,
+    complete_experiment,
     console,
     import_modules,
     say,
     user_errors,
+    whole_number,
 )
 from sac_bench.envs import output
 from sac_bench.errors import one_line, redacted
@@ -32,7 +35,14 @@ from sac_bench.errors import one_line, redacted
 
 @app.command()
 def tune(
-    study: Annotated[Path, typer.Argument(help="A study file, as in experiments/tuning/.")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A study that sac-bench list shows, or a file.",
+            autocompletion=complete_experiment,
+        ),
+    ],
     storage: Annotated[
         Optional[str],
         typer.Option(
@@ -42,7 +52,9 @@ def tune(
             show_envvar=True,
         ),
     ] = None,
-    trials: Annotated[Optional[int], typer.Option(metavar="N", help="Trials in all, in place of the file's.")] = None,
+    trials: Annotated[
+        Optional[int], typer.Option(metavar="N", parser=whole_number, help="Trials in all, in place of the file's.")
+    ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     gpus: GpusOption = None,
@@ -52,6 +64,7 @@ def tune(
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only check the file, and print what would be searched.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
 
@@ -63,12 +76,13 @@ def tune(
         from sac_bench.execution.budget import OutOfTime, TimeLimit
         from sac_bench.execution.machine import cannot_compile
         from sac_bench.execution.train import Workers
+        from sac_bench.spec.names import find_all
         from sac_bench.store.store import Store
         from sac_bench.tuning import study as studies
 
         limit = None if until is None else TimeLimit.parse(until)
         team = Workers.on(device, workers, imports=import_, gpus=gpus, limit=limit)
-        loaded = replace(studies.load(study, trials), mix_devices=mix_devices)
+        loaded = replace(studies.load(find_all([study])[0], trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()
         store.check_writable(loaded.name)

@@ -102,6 +102,10 @@ class Price:
     def __str__(self) -> str:
         return in_words(self.amount, self.unit)
 
+    def fits_first(self, left: float) -> bool:
+        """Return whether a first look fits into what is left; an estimated time may be a tenth more."""
+        return self.amount <= left * (TOLERANCE if self.unit == "seconds" else 1.0)
+
 
 def in_words(amount: float, unit: Unit) -> str:
     """Return "about 3.1 h" or "60,000 transitions"."""
@@ -173,8 +177,7 @@ class Purse:
     def require(self, first: Price) -> None:
         """Raise OverBudget if what the first look still takes does not fit; an estimated time may be a tenth more."""
         left = self.left()
-        tolerance = TOLERANCE if first.unit == "seconds" else 1.0
-        if self.budget is None or first.amount <= tolerance * left:
+        if self.budget is None or first.fits_first(left):
             return
         basis = f" ({first.basis.value})" if first.unit == "seconds" else ""
         raise OverBudget(

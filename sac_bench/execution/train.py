@@ -109,7 +109,7 @@ def train(
     InputError for what cannot be done, before anything is written, OverBudget if the first look does not fit, and
     OutOfTime or LeftToOthers if the workers leave cohorts. If a later look cannot be trained, the console says why.
     """
-    purse, tried, is_first = purse or Purse(), list(skip), True
+    purse, tried, is_first, trained = purse or Purse(), list(skip), True, experiments
 
     def amount(some: Sequence[Need]) -> float:
         return price_of(experiments.with_needs(some), store, workers, purse.unit, retrain, tried).amount
@@ -125,7 +125,7 @@ def train(
                     if is_first:
                         raise
                     console.print(f"no further look: {error}", highlight=False)
-                    return experiments
+                    return trained
                 if is_first and purse.budget:
                     takes = _price(current, experiments, store, workers, purse.unit)
                     if takes.basis is Basis.MEASURED:  # otherwise rates are measured first
@@ -134,6 +134,7 @@ def train(
             planned(experiments, current)
             carry_out(current, store, workers, console, purse.watch if is_first else _ignore)
             purse.pay(current)
+            trained = experiments
             tried += [spec.id for cohort in current.cohorts for spec in cohort.runs]
             if settle(current.waiting, store):
                 continue

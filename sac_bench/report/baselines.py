@@ -11,7 +11,7 @@ from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.published import METRICS, STEPS_TOLERANCE, for_env, in_words, of_algorithm
 from sac_bench.analysis.scores import equal_steps, note
 from sac_bench.report.page import markdown
-from sac_bench.report.tables import RULES, latex
+from sac_bench.report.tables import latex, scoring
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
@@ -114,7 +114,7 @@ def without_published(table: pd.DataFrame, manifest: Manifest) -> str:
 def write_comparison(table: pd.DataFrame, manifest: Manifest, folder: Path) -> None:
     """Write comparison.csv with all comparable published scores, and .md and .tex with those at about our steps."""
     shown = presented_comparison(table, manifest)
-    notes = [text for text in (note(manifest), without_published(table, manifest), LEGEND, RULES) if text]
+    notes = [text for text in (note(manifest), without_published(table, manifest), LEGEND, scoring(manifest)) if text]
     write_text(folder / "comparison.csv", table.to_csv(index=False))
     write_text(folder / "comparison.md", "\n\n".join([markdown(shown), *notes]) + "\n")
     write_text(folder / "comparison.tex", latex(shown, *notes))

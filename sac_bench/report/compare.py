@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
+from tabulate import tabulate
 
-from sac_bench.analysis.differences import WORDS, answer, words_of
+from sac_bench.analysis.differences import WORDS, Cell, Scores, answer, words_of
 from sac_bench.analysis.format import interval, number, score_format
+from sac_bench.analysis.hypotheses import different
+from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
 from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
+from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import difference_interval, seed_correlation
-from sac_bench.analysis.verdicts import MIN_SEEDS, contest, verdicts
+from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, verdicts
 from sac_bench.errors import InputError, nearest
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
-from sac_bench.report.tables import GAP, RULES, performance
+from sac_bench.report.tables import GAP, performance, scoring
 from sac_bench.results import standings
 from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
@@ -38,6 +44,13 @@ LEGEND = (
     "The reference is A. Seeds: the numbers of seeds that count, in A and in B. Same runs: runs with the same id in "
     "both, and whether their numbers, except times, are equal. Exploded: the numbers of such runs in A and in B. "
     "Variants whose runs are all identical are not tested and do not count in Holm's correction."
+)
+
+
+AT_LOOKS = (
+    "How many seeds a range has depended on its results. So the tests are at its looks, each with its share of the 5%: "
+    '"at 8 seeds" compares the first 8 seeds per variant (of a reference with more, its multiple), and all fixed '
+    "seeds. Later seeds do not count in the verdict and its interval, but in the scores."
 )
 
 
@@ -82,13 +95,15 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     if not (envs and variants):
         raise InputError(f"nothing to compare: {a.contents()}; {b.contents()}")
+    if a.manifest.score_last != b.manifest.score_last:
+        shares = " and ".join(f"{side.manifest.score_last:.0%}" for side in (a, b))
+        raise InputError(f"nothing to compare: scores are means over the last {shares} of the steps (score_last)")
     at = steps_compared(a, b)
     steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
     finals = [performance(side.results, n).set_index(PLACE) for side, n in steps]
-    by_seed = [_places(scores(side.results, at=n).dropna(subset="score")) for side, n in steps]
     runs = [_places(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
-    nothing = pd.DataFrame({"seed": [], "score": []})
+    scored = [Scores(scores(side.results, at=n), side.manifest) for side, n in steps]
     rows, tested, contests = [], [], []
     for place in [(env, variant) for env in envs for variant in variants]:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
@@ -101,7 +116,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         ended = {letter: final.loc[place, "ended_otherwise"] for letter, final in zip("AB", finals, strict=True)}
         row["ended_otherwise"] = "; ".join(letter + ": " + str(text) for letter, text in ended.items() if text)
         row["exploded"] = row["exploded_a"] + row["exploded_b"]
-        of_a, of_b = (side.get(place, nothing).set_index("seed")["score"] for side in by_seed)
+        of_a, of_b = (side.of(place) for side in scored)
         both = of_a.index.intersection(of_b.index)
         row |= dict(zip(GAP, difference_interval(of_b, of_a), strict=True))
         row |= {"seed_correlation": seed_correlation(of_b[both], of_a[both]), "shared_seeds": len(both)}
@@ -112,11 +127,40 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         rows.append(row)
         if not row["identical"] and few >= MIN_SEEDS:
             tested.append(row)
-            contests.append(contest(of_b, of_a))
-    for row, verdict in zip(tested, verdicts(contests), strict=True):
-        row |= {"verdict": verdict.word, "p_holm": verdict.p_values[0], "state": verdict.state}
+            contests.append(_contest(place, *scored))
+    for row, verdict in zip(tested, verdicts(contests, Design(looks(a, b) or (None,))), strict=True):
+        row["state"] = verdict.state
+        if not verdict.word:
+            row["no_verdict"] = MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
+            continue
+        row |= {"verdict": verdict.word, "p_holm": verdict.p_values[0], "look": verdict.look}
         row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(GAP, verdict.interval, strict=True))}
-    return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+    return pd.DataFrame(rows).astype({"seeds_needed": "Int64", "look": "Int64"})
+
+
+def looks(a: Side, b: Side) -> tuple[int, ...]:
+    """Return the looks that both have, or one with a range and fixed seeds; () if both have fixed seeds.
+
+    Ranges without a common look have one at the end of the lower one.
+    """
+    ranges = [side.manifest.looks for side in (a, b) if side.manifest.looks]
+    common_looks = sorted(set.intersection(*map(set, ranges))) if ranges else []
+    return tuple(common_looks) or tuple([min(of[-1] for of in ranges)] if ranges else [])
+
+
+def _contest(place: Cell, a: Scores, b: Scores) -> Contest:
+    """Return what is tested at a look: the seeds that a range has there, and all of fixed seeds."""
+
+    def trial(look: int | None) -> Trial | None:
+        of_a, of_b = (side.of(place, look if side.manifest.looks else None) for side in (a, b))
+        return Trial((different(),), permuted(of_b, of_a)) if min(len(of_a), len(of_b)) >= MIN_SEEDS else None
+
+    return Contest(lambda look: all(side.have_ended([place], look) for side in (a, b) if side.manifest.looks), trial)
+
+
+def rules(a: Side, b: Side) -> str:
+    """Return how the verdicts come about."""
+    return f"{WORDS} {AT_LOOKS}" if looks(a, b) else WORDS
 
 
 def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
@@ -200,7 +244,13 @@ def page(a: Side, b: Side, figures: Path) -> Page:
         summary=f"A: {a.in_words()}. B: {b.in_words()}.",
         sections=sections(
             ("Differences", _pictures(table, figures)),
-            ("Scores", [Grid(presented(table)), *(text(note, small=True) for note in (LEGEND, RULES, WORDS))]),
+            (
+                "Scores",
+                [
+                    Grid(presented(table)),
+                    *(text(note, small=True) for note in (LEGEND, scoring(a.manifest), rules(a, b))),
+                ],
+            ),
             ("Only in one", [Points(tuple(lone))] * bool(lone)),
             ("Other differences", [*(Grid(rows) for rows in (settings, conditions) if len(rows)), *same]),
         ),
@@ -239,7 +289,7 @@ def _answers(table: pd.DataFrame) -> list[str]:
 
 def presented(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table for a reader."""
-    spec = score_format(table[["score_a", "score_b"]].abs().max().max())
+    spec = "," + score_format(table[["score_a", "score_b"]].abs().max().max())
     rows = []
     for row in table.to_dict("records"):
         gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec=spec)
@@ -295,15 +345,45 @@ def write_page(a: Side, b: Side, out: Path | None) -> Page:
     return compared
 
 
-def in_text(page: Page) -> str:
-    """Return a page for a console, without its figures and small print."""
-    parts = [*page.answer, page.summary]
+def in_text(page: Page, width: int) -> str:
+    """Return a page for a console with so many columns, without its figures and small print."""
+    parts = [fill(line, width) for line in (*page.answer, page.summary)]
     for section in page.sections:
         for block in section.blocks:
             if isinstance(block, Grid):
-                parts.append(str(block.table.to_markdown(index=False, tablefmt="simple", disable_numparse=True)))
+                parts += _tables(block.table, width)
             elif isinstance(block, Points):
-                parts.append("\n".join(block.items))
+                parts.append("\n".join(fill(item, width) for item in block.items))
             elif isinstance(block, Text) and not block.small:
-                parts.append("".join(str(part) for part in block.parts))
+                parts.append(fill("".join(str(part) for part in block.parts), width))
     return "\n\n".join(parts)
+
+
+def _tables(table: pd.DataFrame, width: int) -> list[str]:
+    """Return a table as texts that fit a width: one, or several with some of its columns each, and all with the first.
+
+    Columns of numbers are right-aligned. A column that does not fit beside the first one is wider than `width`.
+    """
+    first, *others = table.columns
+    rows = [[str(cell) for cell in row] for row in table.itertuples(index=False)]
+    cells = {name: [row[i] for row in rows] for i, name in enumerate(table.columns)}
+    wide = {name: max(map(len, [str(name), *column])) for name, column in cells.items()}
+    groups: list[list[str]] = [[]]
+    for name in others:
+        if groups[-1] and sum(wide[one] + 2 for one in (first, *groups[-1], name)) > width + 2:
+            groups.append([])
+        groups[-1].append(name)
+    return [
+        tabulate(
+            {name: cells[name] for name in (first, *group)},
+            headers="keys",
+            tablefmt="simple",
+            disable_numparse=True,
+            colalign=["right" if _are_numbers(cells[name]) else "left" for name in (first, *group)],
+        )
+        for group in groups
+    ]
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    return all(re.match(r"[-+]?\d", cell) for cell in cells if cell) and any(cells)

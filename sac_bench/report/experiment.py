@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from sac_bench.analysis import aggregates, choice, claim_words, claims
+from sac_bench.analysis import aggregates, choice, claim_words, claims, waves
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import MIXED, TableDifference, answer
@@ -39,6 +39,7 @@ from sac_bench.results.manifest import Manifest
 from sac_bench.results.schema import PACKAGES
 from sac_bench.results.versions import superseded
 from sac_bench.spec.claim import Claim
+from sac_bench.spec.seeds import REFERENCE_FACTOR
 from sac_bench.store import locks
 from sac_bench.store.atomic import write_text
 
@@ -128,7 +129,8 @@ def page(
             ("The claim", _claimed(results, comparisons, pictures["claim"])),
             ("Differences from the reference", pictures["differences"]),
             ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
-            ("Seeds until decided", pictures["looks"]),
+            ("Seeds until decided", [*pictures["looks"], *_fixed_design(results)]),
+            ("What would decide", _lacking(results, gaps, comparisons)),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, results.manifest, sources)),
@@ -185,8 +187,52 @@ def _claimed(results: Results, comparisons: list[Comparison], pictures: list[Pic
         *pictures,
         Grid(claim_words.grid(comparisons)),
         *[text(f"Without a value, so not compared: {'; '.join(missing)}.", small=True)] * bool(missing),
-        text(claim_words.RULES, small=True),
+        text(claim_words.rules(results.manifest), small=True),
     ]
+
+
+def _lacking(results: Results, gaps: list[TableDifference], comparisons: list[Comparison]) -> list[Block]:
+    """Return a table of the undecided comparisons, with the runs that would decide them and their time."""
+    manifest = results.manifest
+    found = waves.of_comparisons(comparisons, manifest) if manifest.claim else waves.of_differences(gaps, manifest)
+    lacking = waves.lacks(found, results)
+    rows = {
+        "comparison": [one.label for one in lacking],
+        "stands": [one.stands for one in lacking],
+        "missing runs": ["more than are suggested" if one.runs is None else str(one.runs) for one in lacking],
+        "time": ["unknown" if math.isnan(one.seconds) else _hours(one.seconds) for one in lacking],
+    }
+    return [Grid(pd.DataFrame(rows)), text(LACKING + ("" if manifest.looks else FIXED), small=True)] * bool(lacking)
+
+
+LACKING = (
+    "Runs that would decide at 80% power if the observed difference and spread were the true ones, beyond those of "
+    "this experiment. Comparisons share runs, so do not add these up. Time: of one worker, by the mean time of this "
+    "experiment's finished runs; several workers share it."
+)
+FIXED = " The 5% do not hold if seeds are added because a verdict is undecided: give a range (--seeds 5..30) instead."
+
+
+def _fixed_design(results: Results) -> list[Block]:
+    """Return what a fixed design with the same power would take, where that has been simulated."""
+    manifest = results.manifest
+    seeds = SAME_POWER.get(manifest.seed_range or "")
+    if manifest.claim or seeds is None or manifest.reference_factor != REFERENCE_FACTOR:
+        return []
+    runs = seeds * (len(manifest.variants) - 1 + REFERENCE_FACTOR) * len(manifest.envs)
+    return [
+        text(
+            f"In simulation, a fixed design with {seeds} seeds per variant ({seeds * REFERENCE_FACTOR} of the "
+            f"reference) has about the power of looks from {manifest.looks[0]} to {manifest.looks[-1]} seeds (9 "
+            f"variants, normal scores: results/record/sequential). Here it would be {runs:,} runs; this experiment has "
+            f"{len(results.runs):,}.",
+            small=True,
+        )
+    ]
+
+
+SAME_POWER = {"5..30": 20}
+"""{range: seeds per variant of a fixed design with about the same power}, by results/record/sequential/power.csv."""
 
 
 def _chosen(manifest: Manifest) -> list[Block]:
@@ -252,7 +298,6 @@ def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
     """Return the command, the machine, the versions and the training time."""
     # Each member's row has the whole cohort's time: count it once.
     seconds = (runs["wall_seconds"] / runs["cohort_size"]).sum()
-    hours = f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     random = "; ".join(
         f"{env} {of.return_mean:.1f} (std {of.return_std:.1f}, {of.episodes} episodes)"
         if math.isfinite(of.return_mean)
@@ -267,12 +312,16 @@ def _made(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
         "compiled": _distinct(runs, "compiled"),
         "threads of a worker": _distinct(runs, "threads"),
         "matrix products": _distinct(runs, "products"),
-        "seeds": f"within {manifest.seed_range}" if manifest.seed_range else ", ".join(map(str, manifest.seeds)),
+        "seeds": manifest.seeds_in_words(),
         "transitions": f"{runs['steps'].sum():,}",
-        "time": f"{hours} in total over cohorts, which may have run in parallel on one machine",
+        "time": f"{_hours(seconds)} in total over cohorts, which may have run in parallel on one machine",
         "random policy's return": random or "not measured",
     }
     return [Grid(pd.DataFrame({"what": list(facts), "value": list(facts.values())}))]
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _everywhere(envs: Sequence[str], values: list[str]) -> str:

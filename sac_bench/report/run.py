@@ -22,8 +22,9 @@ from sac_bench.results.collect import collect, gather, list_runs
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
-from sac_bench.spec.includes import find
 from sac_bench.spec.load import load
+from sac_bench.spec.names import find
+from sac_bench.spec.seeds import Seeds
 from sac_bench.spec.shard import Shard
 from sac_bench.store.store import Store
 
@@ -52,7 +53,7 @@ class Training:
 def run(
     experiment: str | Path,
     *,
-    seeds: int | str | None = None,
+    seeds: Seeds | None = None,
     steps: int | None = None,
     envs: str | Sequence[str] = (),
     variants: str | Sequence[str] = (),
@@ -70,7 +71,7 @@ def run(
     """Run an experiment as `sac-bench run` does, with progress on the terminal or in the notebook; return its results.
 
     `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options --seeds
-    (5 or "5..30"), --steps, --env, --variant, --set, --budget ("8h") and so on. Runs that the results folder
+    (5, [3, 4] or "5..30"), --steps, --env, --variant, --set, --budget ("8h") and so on. Runs that the results folder
     contains already are reused. For user-defined environments and algorithms use the command line, whose --import loads
     them in the workers, too. Raises InputError for what cannot be done.
     """

@@ -32,7 +32,7 @@ from sac_bench.store.atomic import write_text
 GAP = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
-    "evaluations in the last 10% of its steps (if there are none, the last evaluation before). Whole curve: the "
+    "evaluations in the last {last:.0%} of its steps (if there are none, the last evaluation before). Whole curve: the "
     "area under the learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the "
     "difference from the reference by inverting its tests (below five seeds Welch's t), unpaired. A "
     "diverged run counts with the return of a random policy if that is known (in curves from the point where it "
@@ -42,9 +42,14 @@ RULES = (
 )
 
 
+def scoring(manifest: Manifest) -> str:
+    """Return how scores and intervals come about."""
+    return RULES.format(last=manifest.score_last)
+
+
 def rules(manifest: Manifest) -> tuple[str, ...]:
     """Return the notes below the final table, one paragraph each."""
-    paragraphs = (RULES, CORRELATION if manifest.claim else f"{analysis.rules(manifest)} {CORRELATION}")
+    paragraphs = (scoring(manifest), CORRELATION if manifest.claim else f"{analysis.rules(manifest)} {CORRELATION}")
     return (note(manifest), *paragraphs) if note(manifest) else paragraphs
 
 

@@ -176,6 +176,8 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         reference=experiment.reference,
         success_return=experiment.success_return,
         margin=experiment.margin,
+        reference_factor=experiment.reference_factor,
+        score_last=experiment.score_last,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
         choices=experiment.choices,
         command=command,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,15 @@ class Results:
         tables = {name: getattr(self, name) for name in TABLES}
         return replace(self, **{name: rows[rows["seed"].isin(kept)] for name, rows in tables.items() if len(rows)})
 
-    def have_ended(self, cells: Iterable[tuple[str, str]], count: int) -> bool:
-        """Return whether the runs with the first `count` seeds have ended in all (environment, variant)."""
-        wanted = set(self.manifest.seeds[:count])
-        for env, variant in cells:
-            own = self.runs[(self.runs["env"] == env) & (self.runs["variant"] == variant)]
-            ended = own.loc[~own["status"].isin(UNENDED), "seed"]
-            if len(wanted) < count or not wanted <= set(ended):
-                return False
-        return True
+
+def have_ended(runs: pd.DataFrame, seeds: Sequence[int], counts: Mapping[tuple[str, str], int]) -> bool:
+    """Return whether all runs with the first n of `seeds` have ended, given {(environment, variant): n}.
+
+    runs: a row per run with env, variant, seed and status. Runs that are not listed have not ended.
+    """
+    ended = runs[~runs["status"].isin(UNENDED)]
+    of_cell = {cell: set(own["seed"]) for cell, own in ended.groupby(["env", "variant"])}
+    return all(n <= len(seeds) and of_cell.get(cell, set()).issuperset(seeds[:n]) for cell, n in counts.items())
 
 
 def lock_of(folder: Path, what: str) -> Path:

@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
-from sac_bench.spec.seeds import parse_range
+from sac_bench.spec.measures import LAST_SHARE
+from sac_bench.spec.seeds import REFERENCE_FACTOR, parse_range
 from sac_bench.store.atomic import Fingerprint, read_json, write_json
 
 FILE = "experiment.json"
@@ -74,10 +75,14 @@ class Manifest(_Record):
     seed_range: str | None = None
     """The range that the file gives, "5..30", if it gives one (`looks`)."""
     reference: str
+    reference_factor: int = 1
+    """How many times the variants' seeds the reference has."""
     variants: dict[str, VariantRecord]
     success_return: float | None = None
     margin: float | None = None
     """The share of the reference's gain below which differences do not matter, in an experiment without a claim."""
+    score_last: float = LAST_SHARE
+    """A run's score is the mean of its evaluations in this last share of its steps."""
     claim: ClaimRecord | None = None
     choices: tuple[Choice, ...] = ()
     command: str = ""
@@ -85,6 +90,13 @@ class Manifest(_Record):
     """Whether runs of different kinds of devices are compared."""
     random: dict[str, RandomPolicy] = {}
     tables: dict[str, Fingerprint] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_ranges(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Give the reference of a range the factor that it had before files could state one."""
+        older = fields.get("seed_range") and not fields.get("claim")
+        return {"reference_factor": REFERENCE_FACTOR, **fields} if older else fields
 
     @property
     def algorithms(self) -> list[str]:
@@ -104,6 +116,19 @@ class Manifest(_Record):
         """Return how many seeds a variant has in an environment: "5", or "5 to 20"."""
         counts = [len(self.seeds_of(env, variant)) for env in self.envs for variant in self.variants]
         return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
+
+    def seeds_in_words(self) -> str:
+        """Return which seeds the variants have: "0 to 5; of the reference sac: 0 to 23"."""
+        if self.seed_range:
+            return f"within {self.seed_range}, from {self.seeds[0]}"
+        of = {name: max((self.seeds_of(env, name) for env in self.envs), key=len) for name in self.variants}
+        own = of.pop(self.reference)
+        others = max(of.values(), key=len, default=own)
+        return (
+            _listed(others)
+            if others == own
+            else f"{_listed(others)}; of the reference {self.reference}: {_listed(own)}"
+        )
 
     def random_return(self, env: str) -> float:
         """Return the mean return of a random policy, NaN if it is unknown."""
@@ -131,3 +156,10 @@ def load_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write results/<name>/experiment.json."""
     write_json(folder / FILE, manifest.model_dump(mode="json"))
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    """Return seeds in words: "0 to 5" if they follow each other, else "1, 5, 7"."""
+    if len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.measures import MEASURES, ROBUSTNESS, check_robustness
 
 Relation = Literal[">", ">=", "~"]
@@ -98,16 +98,20 @@ def parse_claim(
     for key, required in (("source", source), ("refuted_by", refuted_by), ("expect", expect)):
         if not required:
             raise InputError(f"{key}: is required with claim")
-    expected = tuple(expectation(text, variants) for text in expect)
-    for one in expected:
-        if one.env is not None and one.env not in envs:
-            raise InputError(f"expect: {str(one)!r}: {one.env} must be one of envs{nearest(one.env, envs)}")
-        _check_measures(one, margin, [one.env] if one.env else envs)
+    expected, problems = [], Problems()
+    for text in expect:
+        with problems.noted():
+            one = expectation(text, variants)
+            if one.env is not None and one.env not in envs:
+                raise InputError(f"expect: {str(one)!r}: {one.env} must be one of envs{nearest(one.env, envs)}")
+            _check_measures(one, margin, [one.env] if one.env else envs)
+            expected.append(one)
+    problems.raise_all()
     if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
         raise InputError(f"grows: {', '.join(grows)}: must be two of envs, the easier first")
     if grows and not MEASURES[expected[0].a.measure].in_returns:
         raise InputError(f"grows: requires a first expectation of returns, not {str(expected[0])!r}")
-    return Claim(words, source, expected, margin, grows, refuted_by)
+    return Claim(words, source, tuple(expected), margin, grows, refuted_by)
 
 
 def _check_measures(one: Expectation, margin: float | None, envs: Collection[str]) -> None:

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from sac_bench.spec.choose import Choice, Choose
 from sac_bench.spec.claim import Claim
+from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.run import RunSpec
-from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange
+from sac_bench.spec.seeds import SeedRange
 from sac_bench.spec.variant import Variant
 
 Allotment = Mapping[tuple[str, str], int]
@@ -60,15 +61,22 @@ class Experiment:
     """Whether runs of another kind of device than the requested one are accepted."""
     seed_range: SeedRange | None = None
     allotment: Allotment = field(default_factory=dict)
-    """With a range: how many of `seeds` each variant has now in each environment (`with_range`, then `with_seeds`)."""
+    """How many of `seeds` each variant has now in each environment; {}: all, a fixed number."""
+    first_seed: int = 0
+    reference_factor: int = 1
+    """How many times the variants' seeds the reference has."""
+    score_last: float = LAST_SHARE
+    """A run's score is the mean of its evaluations in this last share of its steps."""
 
     def seeds_of(self, env: str, variant: str) -> tuple[int, ...]:
         """Return the seeds that a variant has now in an environment."""
-        return self.seeds if self.seed_range is None else self.seeds[: self.allotment[env, variant]]
+        return self.seeds[: self.allotment.get((env, variant))]
 
     def all_seeds_of(self, env: str, variant: str) -> Sequence[int]:
         """Return the seeds that a variant may have at the last look in an environment."""
-        return range(self.at_look(self.seed_range.last)[env, variant]) if self.seed_range else self.seeds
+        if self.seed_range is None:
+            return self.seeds_of(env, variant)
+        return range(self.first_seed, self.first_seed + self.at_look(self.seed_range.last)[env, variant])
 
     def with_range(self, seed_range: SeedRange) -> Experiment:
         """Return the experiment with the seeds of the range's first look."""
@@ -81,15 +89,12 @@ class Experiment:
         return replace(self, seed_range=replace(self.seed_range, last=last))
 
     def at_look(self, look: int) -> dict[tuple[str, str], int]:
-        """Return the seeds of all variants if none is decided before a look.
-
-        The reference has REFERENCE_FACTOR times as many, unless there is a claim, which compares any two variants.
-        """
-        factor = {self.reference: 1 if self.claim else REFERENCE_FACTOR}
+        """Return how many seeds all variants have if none is decided before a look."""
+        factor = {self.reference: self.reference_factor}
         return {(env, variant): look * factor.get(variant, 1) for env in self.envs for variant in self.variants}
 
     def with_seeds(self, allotment: Allotment) -> Experiment:
-        """Return the experiment in which these variants have so many seeds, from 0 on, and the others as before.
+        """Return the experiment in which these variants have so many of the seeds, and the others as before.
 
         Raises ValueError for fewer seeds than before and for more than the range allows.
         """
@@ -99,7 +104,8 @@ class Experiment:
             if not least <= seeds <= most:
                 raise ValueError(f"{variant} on {env}: {seeds} seeds, not {least} to {most}")
         merged = {**self.allotment, **allotment}
-        return replace(self, allotment=merged, seeds=tuple(range(max(merged.values()))))
+        end = self.first_seed + max(merged.values())
+        return replace(self, allotment=merged, seeds=tuple(range(self.first_seed, end)))
 
     def runs(self) -> list[tuple[Variant, RunSpec]]:
         """Return every (variant, run), ordered by environment, variant, seed. Variants may share a run."""
@@ -127,6 +133,7 @@ class Experiment:
             choose=None,
             seed_range=None,
             allotment={},
+            reference_factor=1,
         )
 
     def with_choices(self, choices: Sequence[Choice]) -> Experiment:

@@ -1,4 +1,4 @@
-"""Finds experiment files, and merges a file's tables with its `common` files and its [quick] table."""
+"""Lists experiment files in folders, and merges a file's tables with its `common` files and its [quick] table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError
 from sac_bench.spec.toml import merged, read
 
 
@@ -22,6 +22,18 @@ def files(paths: Iterable[Path]) -> list[Path]:
             raise InputError(f"{path}: no experiment files in this folder")
         all_files += inside
     return list(dict.fromkeys(all_files))
+
+
+def needed(path: Path) -> list[Path]:
+    """Return the files that a file includes, and the experiment that a study searches, with what that includes."""
+    found = _included_files(path)
+    if isinstance(experiment := read(path).get("experiment"), str):
+        found += [path.parent / experiment, *_included_files(path.parent / experiment)]
+    return found
+
+
+def _included_files(path: Path) -> list[Path]:
+    return [path.parent / name for name in _common(path, read(path).get("common", []))]
 
 
 def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
@@ -67,22 +79,3 @@ def _included(path: Path, name: str) -> dict[str, Any]:
 def _envs(table: dict[str, Any]) -> list[str]:
     envs = table.get("envs")
     return [env for env in envs if isinstance(env, str)] if isinstance(envs, list) else []
-
-
-def find(experiment: str | Path, results: Path | None = None, known: Iterable[str] = ()) -> Path:
-    """Return an experiment's file, from a path or the name of a file below experiments/.
-
-    experiments/ is looked up in the working folder, then in the checkout that this package is installed from. Raises
-    InputError if there is no such file; for the message, `results` was searched, too, and contains `known`.
-    """
-    path = Path(experiment)
-    if path.suffix == ".toml" and path.exists():
-        return path
-    name = path.stem if path.suffix == ".toml" else path.name
-    folders = [Path("experiments"), Path(__file__).resolve().parents[2] / "experiments"]
-    for folder in folders:
-        if found := sorted(file for file in folder.rglob("*.toml") if file.stem == name):
-            return found[0]
-    known = {*known, *(file.stem for folder in folders for file in folder.rglob("*.toml"))}
-    where = f"{results} or experiments" if results else "experiments"
-    raise InputError(f"{experiment}: no such experiment in {where}{nearest(name, known)}")

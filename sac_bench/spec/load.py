@@ -1,4 +1,4 @@
-"""Reads an experiment file and resolves its variants. Every input error is reported here, in one line."""
+"""Reads an experiment file and resolves its variants. All errors of a file are reported here, at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.envs.checking import check
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
 from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.includes import tables
+from sac_bench.spec.lines import with_lines
+from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
-from sac_bench.spec.toml import located, validate
+from sac_bench.spec.toml import located, validate_known
 from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
 
@@ -39,6 +41,8 @@ class _File(BaseModel):
     algorithm: str = "sac"
     envs: Annotated[list[str], Field(min_length=1)]
     seeds: Seeds = 3
+    first_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    reference_factor: Annotated[int, Field(ge=1, le=20)] | None = None
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     reference: str | None = None
     success_return: float | None = None
@@ -52,13 +56,14 @@ class _File(BaseModel):
     refuted_by: str = ""
     expect: str | list[str] = []
     margin: Annotated[float, Field(gt=0)] | None = None
+    score_last: Annotated[float, Field(gt=0, le=1)] = LAST_SHARE
     grows: tuple[str, str] | None = Field(None, strict=False)
 
 
 def load(
     path: str | Path,
     *,
-    seeds: int | str | None = None,
+    seeds: Seeds | None = None,
     steps: int | None = None,
     envs: Sequence[str] = (),
     variants: Sequence[str] = (),
@@ -67,48 +72,75 @@ def load(
     quick: bool = False,
     mix_devices: bool = False,
 ) -> Experiment:
-    """Read an experiment file and apply the command line's options; InputError for invalid input."""
-    path = Path(path)
-    where = str(path)
+    """Read an experiment file and apply the command line's options; InputError for all that is invalid, with lines."""
+    given = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
+    options = {key: value for key, value in given.items() if value is not None}
+    with with_lines(Path(path), quick, options):
+        return _load(Path(path), options, variants, settings, quick, mix_devices)
+
+
+def _load(
+    path: Path,
+    options: Mapping[str, Any],
+    variants: Sequence[str],
+    settings: Sequence[str],
+    quick: bool,
+    mix_devices: bool,
+) -> Experiment:
+    """Read an experiment file, with the command line's options in place of its keys."""
+    where, problems = str(path), Problems()
     table, known_envs = tables(path, quick)
-    options = {"seeds": seeds, "steps": steps, "envs": list(envs) or None, "name": name}
-    table |= {key: value for key, value in options.items() if value is not None}
+    table |= options
+    if isinstance(options.get("seeds"), list):  # a list is for all variants
+        table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}
+    envs, steps = options.get("envs", ()), options.get("steps")
     if "space" in table and "trials" in table:
         raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
-    file = validate(_File, table, where)
-    if not NAME.fullmatch(file.name):
-        raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if file.name.lower() in RESERVED:  # some file systems ignore case
-        raise InputError(f"{where}: name: {file.name!r} is reserved for a folder of the store; choose another")
-    seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
-    all_seeds = seed_list(seed_range.last * REFERENCE_FACTOR if seed_range else file.seeds, where)
-    _check_count(file, all_seeds, seed_range, where)
-    for i, env in enumerate(file.envs):
-        with located(f"{where}: envs"):
-            check(env)
-        if env in file.envs[:i]:
-            raise InputError(f"{where}: envs: {env!r} is duplicated")
-    starts = tables_of(file.variants, where)
-    all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
-    overrides = Overrides(
-        where,
-        file.algorithm,
-        file.steps,
-        file.base,
-        file.on,
-        settings,
-        file.variants,
-        all_envs,
-        None if envs else [*all_envs, *known_envs],
-    )
-    recipes = _recipes(file, overrides, where)
-    unlinked = {one.name: one.resolved(overrides, one.name, {}) for one in recipes}
+    file = validate_known(_File, table, where, problems)
+    with problems.noted():
+        check_name(file.name, where)
+    seed_range: SeedRange | None = None
+    most: int | list[int] = 1
+    all_seeds: tuple[int, ...] = (0,)
+    factor = 1
+    with problems.noted():
+        seed_range = parse_range(file.seeds, where) if isinstance(file.seeds, str) else None
+        factor = _reference_factor(file, seed_range, where)
+        most = seed_range.last if seed_range else file.seeds
+        seed_list(most, where, file.first_seed)
+        all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
+        _check_count(file, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
+    check_envs(file.envs, where, problems)
+    with problems.noted():
+        starts = tables_of(file.variants, where)
+        all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
+        overrides = Overrides(
+            where,
+            file.algorithm,
+            file.steps,
+            file.base,
+            file.on,
+            settings,
+            file.variants,
+            all_envs,
+            None if envs else [*all_envs, *known_envs],
+            problems,
+        )
+        recipes = _recipes(file, overrides, problems, where)
+        reference = recipes[0].name if file.reference is None else file.reference
+        names = [one.name for one in recipes]
+        if reference not in names:
+            problems.errors.append(
+                InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, names)}")
+            )
+        unlinked = {}
+        for one in recipes:
+            with problems.noted():
+                unlinked[one.name] = one.resolved(overrides, one.name, {})
+    problems.raise_all()
     choose = _choose(file.choose, recipes, overrides, all_seeds, where) if file.choose else None
     resolved = link_parents(unlinked, file.envs, steps, where)
     claim = _claim(file, resolved, envs, where)
-    reference = next(iter(resolved)) if file.reference is None else file.reference
-    if reference not in resolved:
-        raise InputError(f"{where}: reference: no variant {reference!r}{nearest(reference, resolved)}")
     if variants:
         for requested in variants:
             if requested not in resolved:
@@ -117,7 +149,9 @@ def load(
         resolved = {n: v for n, v in resolved.items() if n in variants}
         choose = choose and choose.of(variants)
         claim = None if claim and not claim.variants() <= set(resolved) else claim  # not all of its runs are requested
-        reference = reference if reference in resolved else next(iter(resolved))
+        if reference not in resolved or len(resolved) == 1:
+            reference, factor = next(iter(resolved)), 1
+            all_seeds = all_seeds if seed_range else all_seeds[: most if isinstance(most, int) else None]
     for key in overrides.unused_settings({v.algorithm for v in resolved.values()}):
         raise InputError(f"--set {key}: none of the requested variants has this option")
     if steps is not None:  # the command line's steps apply to all
@@ -137,12 +171,17 @@ def load(
         source=where,
         overrides=tuple(settings),
         margin=None if file.claim else file.margin,
+        first_seed=file.first_seed,
+        reference_factor=1 if claim else factor,
+        score_last=file.score_last,
         claim=claim,
         choose=choose,
         mix_devices=mix_devices,
     )
     if seed_range:
         loaded = loaded.with_range(seed_range)
+    elif factor > 1:
+        loaded = replace(loaded, allotment=loaded.at_look(len(all_seeds) // factor))
     if starts:
         own_runs = [(one, one.run(env, all_seeds[0])) for env in loaded.envs for one in resolved.values()]
         with located(where):
@@ -152,12 +191,38 @@ def load(
     return loaded
 
 
-def _check_count(file: _File, seeds: Sequence[int], seed_range: SeedRange | None, where: str) -> None:
-    """Raise InputError for too many runs; with a range, if all variants get the most, and the reference all seeds."""
+def check_name(name: str, where: str) -> None:
+    """Raise InputError unless a name may be that of a folder of results."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{where}: name: {name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
+    if name.lower() in RESERVED:  # some file systems ignore case
+        raise InputError(f"{where}: name: {name!r} is reserved for a folder of the store; choose another")
+
+
+def check_envs(envs: Sequence[str], where: str, problems: Problems) -> None:
+    """Note the environments that cannot be trained on, and duplicates."""
+    for i, env in enumerate(envs):
+        with problems.noted(), located(f"{where}: envs"):
+            check(env)
+        if env in envs[:i]:
+            problems.errors.append(InputError(f"{where}: envs: {env!r} is duplicated"))
+
+
+def _reference_factor(file: _File, seed_range: SeedRange | None, where: str) -> int:
+    """Return how many times the variants' seeds the reference has at most: fewer in a claim, which compares any two."""
+    if file.reference_factor is None:
+        return REFERENCE_FACTOR if seed_range else 1
+    if file.reference_factor > 1 and (file.claim or isinstance(file.seeds, list)):
+        reason = "a claim compares any two variants" if file.claim else "seeds is a list, which is for all variants"
+        raise InputError(f"{where}: reference_factor: must be 1, because {reason}")
+    return file.reference_factor
+
+
+def _check_count(file: _File, most: int, seeds: Sequence[int], where: str) -> None:
+    """Raise InputError for too many runs, if all variants get the most seeds, and the reference all."""
     variants = max(1, len(file.variants) + sum(len(values) for _, _, values in _sweeps(file)))
-    of_env = seed_range.last * (variants - 1) + len(seeds) if seed_range else len(seeds) * variants
-    if (count := len(file.envs) * of_env) > MAX_RUNS:
-        runs = f"{'up to ' if seed_range else ''}{count:,} runs"
+    if (count := len(file.envs) * (most * (variants - 1) + len(seeds))) > MAX_RUNS:
+        runs = f"{'up to ' if isinstance(file.seeds, str) else ''}{count:,} runs"
         raise InputError(f"{where}: envs, variants, sweep and seeds make {runs}; the maximum is {MAX_RUNS:,}")
 
 
@@ -222,16 +287,21 @@ class _Recipe:
         return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base)
 
 
-def _recipes(file: _File, overrides: Overrides, where: str) -> list[_Recipe]:
+def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) -> list[_Recipe]:
     """Return the recipes of the variants of [variants] and [sweep], or of one variant of [base] alone."""
     recipes = [_Recipe(name, f"[variants.{name}]", changes) for name, changes in file.variants.items()]
     for base, key, values in _sweeps(file):
         is_reference = base == _reference(file)
         place = "[sweep]" if is_reference else f"[sweep.{base}]"
         if not is_reference and base not in file.variants:
-            raise InputError(f"{where}: {place}: no variant {base!r}{nearest(base, file.variants)}")
+            problems.errors.append(InputError(f"{where}: {place}: no variant {base!r}{nearest(base, file.variants)}"))
+            continue
         table, changes = f"[variants.{base}]", file.variants.get(base, {})
-        overrides.check([key], overrides.algorithm(changes, table), place)
+        known_before = len(problems.errors)
+        with problems.noted():
+            overrides.check([key], overrides.algorithm(changes, table), place)
+        if len(problems.errors) > known_before:
+            continue
         prefix, of = ("", None) if is_reference else (f"{base}+", base)
         recipes += [_Recipe(f"{prefix}{key}={_label(value)}", table, changes, (key, value), of) for value in values]
     recipes = recipes or [_Recipe(file.algorithm, "[base]", {})]
@@ -239,9 +309,9 @@ def _recipes(file: _File, overrides: Overrides, where: str) -> list[_Recipe]:
     for i, one in enumerate(recipes):
         place = "[sweep]" if one.sweep else one.table
         if not NAME.fullmatch(one.name):
-            raise InputError(f"{where}: {place}: {one.name!r} is not a plain name")
+            problems.errors.append(InputError(f"{where}: {place}: {one.name!r} is not a plain name"))
         if one.name in names[:i]:
-            raise InputError(f"{where}: {place}: the variant {one.name!r} is duplicated")
+            problems.errors.append(InputError(f"{where}: {place}: the variant {one.name!r} is duplicated"))
     return recipes
 
 
@@ -281,14 +351,19 @@ def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def seed_list(seeds: Seeds, where: str) -> tuple[int, ...]:
-    """Return the seeds of a file, which gives a list, or a number n for 0 to n - 1; InputError for others."""
+def seed_list(seeds: Seeds, where: str, first: int = 0) -> tuple[int, ...]:
+    """Return the seeds of a file: a list, or a number n for first, first + 1, ..., first + n - 1.
+
+    Raises InputError for others.
+    """
     if isinstance(seeds, str):
         raise InputError(f"{where}: seeds: must be a number or a list here, not {seeds!r}")
     if isinstance(seeds, int):
         if not 1 <= seeds <= MAX_RUNS:
             raise InputError(f"{where}: seeds: must be between 1 and {MAX_RUNS}, not {seeds}")
-        return tuple(range(seeds))
+        seeds = list(range(first, first + seeds))
+    elif first:
+        raise InputError(f"{where}: first_seed: requires a number or a range of seeds, not a list")
     if not seeds:
         raise InputError(f"{where}: seeds: the list is empty")
     for seed in seeds:

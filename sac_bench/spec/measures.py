@@ -27,6 +27,8 @@ class Measure:
         return self.unit == "return"
 
 
+LAST_SHARE = 0.1
+"""A run's score is by default the mean of its evaluations in the last tenth of its steps (`score_last`)."""
 GAINS = "gains of the variant itself"
 """A variant's gain is its mean score minus a random policy's."""
 SHARE = "share of seeds"

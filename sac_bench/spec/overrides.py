@@ -12,7 +12,7 @@ from typing import Any
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError, Problems, nearest, several
 from sac_bench.spec.toml import setting, validate
 
 MAX_STEPS = 10**12
@@ -31,7 +31,8 @@ class Resolved:
 class Overrides:
     """The tables of one file that apply to all variants.
 
-    envs: the environments to resolve for; own_envs: those that [on.ENV] may name, None if it may name any.
+    envs: the environments to resolve for; own_envs: those that [on.ENV] may name, None if it may name any; problems:
+        where the errors of these tables are noted.
     """
 
     def __init__(
@@ -45,28 +46,44 @@ class Overrides:
         variants: Mapping[str, Mapping[str, Any]],
         envs: Sequence[str],
         own_envs: Sequence[str] | None,
+        problems: Problems,
     ) -> None:
         self._where, self._algorithm, self._steps, self._envs, self._own_envs = where, algorithm, steps, envs, own_envs
         names = {key for key, value in base.items() if key in ALGORITHMS or isinstance(value, dict)}
         self._base = {key: value for key, value in base.items() if key not in names}
         self._base_of_algorithm = {key: base[key] for key in names}
-        used = {self.algorithm(changes, f"[variants.{name}]") for name, changes in variants.items()}
-        used = used or {self.algorithm({}, "")}
+        used = set()
+        for name, changes in variants.items():
+            with problems.noted():
+                used.add(self.algorithm(changes, f"[variants.{name}]"))
+        if not variants:
+            with problems.noted():
+                used.add(self.algorithm({}, ""))
         options = dict.fromkeys(key for name in used for key in ALGORITHMS[name].config.model_fields)
-        self._settings = dict(setting(text, options) for text in settings)
-        self._check_on(on, "[on.")
+        self._settings: dict[str, Any] = {}
+        for text in settings:
+            with problems.noted():
+                self._settings |= [setting(text, options)]
+        with problems.noted():
+            self._check_on(on, "[on.")
         self._on = on
         for name, table in self._base_of_algorithm.items():
-            if name not in ALGORITHMS:
-                raise InputError(f"{where}: [base.{name}]: unknown algorithm {name!r}{nearest(name, ALGORITHMS)}")
-            if not isinstance(table, dict):
-                raise InputError(f"{where}: [base] {name}: must be a table [base.{name}] with options of {name}")
-            self.check(table, name, f"[base.{name}]")
-            if name not in used:  # no variant checks these values
-                config = ALGORITHMS[name].config
-                merged = {key: value for key, value in self._base.items() if key in config.model_fields} | table
-                self._checked_steps(merged.pop("steps", steps), f"{where}: [base.{name}]")
-                validate(config, merged, f"{where}: [base.{name}]")
+            with problems.noted():
+                self._check_base_of(name, table, name in used)
+
+    def _check_base_of(self, name: str, table: Any, is_used: bool) -> None:
+        """Raise InputError unless a table has options of an algorithm. Variants check the values that are used."""
+        where = self._where
+        if name not in ALGORITHMS:
+            raise InputError(f"{where}: [base.{name}]: unknown algorithm {name!r}{nearest(name, ALGORITHMS)}")
+        if not isinstance(table, dict):
+            raise InputError(f"{where}: [base] {name}: must be a table [base.{name}] with options of {name}")
+        self.check(table, name, f"[base.{name}]")
+        if not is_used:
+            config = ALGORITHMS[name].config
+            merged = {key: value for key, value in self._base.items() if key in config.model_fields} | table
+            self._checked_steps(merged.pop("steps", self._steps), f"{where}: [base.{name}]")
+            validate(config, merged, f"{where}: [base.{name}]")
 
     def algorithm(self, changes: Mapping[str, Any], table: str) -> str:
         """Return the name of a variant's algorithm; InputError if it is unknown."""
@@ -82,19 +99,22 @@ class Overrides:
 
     def check(self, options: Collection[str], algorithm: str, table: str) -> None:
         """Raise InputError for options that the algorithm does not have. Any table may have `steps`."""
+        known = {*ALGORITHMS[algorithm].config.model_fields, "steps"}
+        if unknown := [InputError(self._unknown(key, algorithm, table)) for key in options if key not in known]:
+            raise several(unknown)
+
+    def _unknown(self, key: str, algorithm: str, table: str) -> str:
+        """Return the message about an option that an algorithm does not have."""
+        place = f"{self._where}: {table} {key}:"
+        if key == "start":
+            return f"{place} belongs in [variants.NAME]"
+        if key == "algorithm":
+            return f"{place} belongs at the top of the file or in [variants.NAME]"
         known = ALGORITHMS[algorithm].config.model_fields
-        for key in options:
-            if key == "start":
-                raise InputError(f"{self._where}: {table} start: belongs in [variants.NAME]")
-            if key == "algorithm":
-                raise InputError(
-                    f"{self._where}: {table} algorithm: belongs at the top of the file or in [variants.NAME]"
-                )
-            if key != "steps" and key not in known:
-                others = [name for name, other in ALGORITHMS.items() if key in other.config.model_fields]
-                hint = nearest(key, known) or f"; available: {', '.join(known)}"
-                elsewhere = f", an option of {', '.join(others)}" if others else ""
-                raise InputError(f"{self._where}: {table} {key}: {algorithm} has no such option{elsewhere}{hint}")
+        others = [name for name, other in ALGORITHMS.items() if key in other.config.model_fields]
+        hint = nearest(key, known) or f"; available: {', '.join(known)}"
+        elsewhere = f", an option of {', '.join(others)}" if others else ""
+        return f"{place} {algorithm} has no such option{elsewhere}{hint}"
 
     def resolve(
         self, table: str, changes: Mapping[str, Any], swept: Mapping[str, Any] | None = None, by: str = "[sweep]"
@@ -105,6 +125,7 @@ class Overrides:
         algorithm, on, point = self.algorithm(changes, table), changes.get("on", {}), dict(swept or {})
         inner = table.removesuffix("]")
         self._check_on(on, f"{inner}.on.")
+        config, problems = ALGORITHMS[algorithm].config, Problems()
         configs, steps = {}, {}
         for env in self._envs:
             overrides = [
@@ -119,11 +140,16 @@ class Overrides:
             merged: dict[str, Any] = {"steps": self._steps}
             places: dict[str, str] = {}
             for place, options in overrides:
-                self.check(options, algorithm, place)
+                with problems.noted():
+                    self.check(options, algorithm, place)
                 merged |= options
                 places |= dict.fromkeys(options, f"{self._where}: {place}")
-            steps[env] = self._checked_steps(merged.pop("steps"), places.get("steps", self._where))
-            configs[env] = validate(ALGORITHMS[algorithm].config, merged, f"{self._where}: {table}", places)
+            with problems.noted():
+                steps[env] = self._checked_steps(merged.pop("steps"), places.get("steps", self._where))
+            valid = {key: value for key, value in merged.items() if key in config.model_fields}
+            with problems.noted():
+                configs[env] = validate(config, valid, f"{self._where}: {table}", places)
+        problems.raise_all()
         return Resolved(algorithm, configs, steps, start | own | ({"on": on} if on else {}) | point)
 
     def unused_settings(self, algorithms: Collection[str]) -> list[str]:

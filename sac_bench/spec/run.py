@@ -18,8 +18,11 @@ from sac_bench.envs import sources
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
 
-EVALUATION_VERSION = 2
-"""Part of every run's id; raised when the rows of evaluations change. Version 1 always played sampled actions, too."""
+EVALUATION_VERSION = 3
+"""Part of every run's id; raised when the rows of evaluations change.
+
+Version 1 played sampled actions in every evaluation. Version 2 compiled their draws, which changed last digits.
+"""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from sac_bench.errors import InputError
 LOOKS = (5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800)
 """The numbers of seeds at which verdicts on a range are computed. A range starts and ends at one of them."""
 REFERENCE_FACTOR = 2
-"""An experiment's reference has this many times the seeds of its variants, because every comparison needs it."""
+"""With a range of seeds, an experiment's reference has by default this many times the seeds of its variants, because
+every comparison needs it (`reference_factor`). The best factor for k variants of equal spread is about sqrt(k)
+(Dunnett 1955, Journal of the American Statistical Association 50, p. 1096)."""
 Seeds = int | list[int] | str
 """Seeds as files state them: a number n for 0 to n - 1, a list, or a range."""
 RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
@@ -32,9 +34,13 @@ class SeedRange:
         return f"{self.first}..{self.last}"
 
 
-def typed(text: str) -> int | str:
-    """Return the seeds that a command line states: "5" is a number, and "5..30" remains a text."""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
+def typed(text: str) -> Seeds:
+    """Return the seeds that a command line states: "5" is a number, "0,1,2" a list, and "5..30" remains a text."""
+    if re.fullmatch(r"-?[0-9]{1,9}", text):
+        return int(text)
+    if re.fullmatch(r"[0-9]{1,10}( *, *[0-9]{1,10})*,?", text.strip()):
+        return [int(one) for one in text.split(",") if one.strip()]
+    return text
 
 
 def parse_range(text: str, where: str) -> SeedRange:
@@ -46,6 +52,11 @@ def parse_range(text: str, where: str) -> SeedRange:
     if not match:
         raise InputError(f'{where}: seeds: {text!r} must be a number, a list of seeds or a range such as "5..30"')
     first, last = map(int, match.groups())
+    if first <= 1:
+        raise InputError(
+            f"{where}: seeds: {text!r}: a range is of the number of seeds (5..30: 5 first, up to 30 while undecided); "
+            f"use {last - first + 1} for so many seeds, or a list for single ones, such as {first},{last}"
+        )
     for n in (first, last):
         if n not in LOOKS:
             near = sorted(LOOKS, key=lambda look: abs(look - n))[:2]

@@ -1,8 +1,9 @@
-"""Reads and validates TOML input files. Every error is one line with file and key."""
+"""Reads and validates TOML input files. Every error names file and key; spec/lines.py adds the line."""
 
 from __future__ import annotations
 
 import codecs
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,18 +12,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sac_bench.errors import InputError, nearest, one_line
+from sac_bench.errors import InputError, Problems, nearest, one_line, several
 
 MAX_BYTES = 2**17  # of a file: room for a list of 10,000 seeds
 
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Prefix the message of an InputError from the block with `where`."""
+    """Prefix the messages of an InputError from the block with `where`."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise several(InputError(f"{where}: {part}", part.shown) for part in error.parts) from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -46,7 +47,22 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return _parse(text)
     except ValueError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        match = re.search(r"^(.*) \(at line (\d+), column \d+\)$", str(error), re.DOTALL)
+        if match is None:
+            raise InputError(f"{path}: not valid TOML: {error}") from None
+        line = int(match[2])
+        raise InputError(f"{path}:{line}: not valid TOML: {match[1]}", shown(text, line)) from None
+
+
+def shown(text: str, line: int) -> str:
+    """Return a line of a text as errors show it: "  12 | critics = 0"."""
+    lines = text.split("\n")  # not `splitlines`, for which there are more ends of lines than for TOML
+    return f"{line:>5} | {lines[line - 1].rstrip()[:200]}"
+
+
+def contents(path: Path) -> str:
+    """Return a file's text, which `read` accepts."""
+    return _text(path.read_bytes(), path)
 
 
 def _text(data: bytes, path: Path) -> str:
@@ -90,18 +106,21 @@ def _check_integers(value: Any, key: str = "") -> None:
 
 
 def setting(text: str, known: Collection[str]) -> tuple[str, Any]:
-    """Parse KEY=VALUE of the command line. The value is parsed as TOML; a bare word is a string."""
+    """Parse KEY=VALUE of the command line. The value is parsed as TOML; "64,64" is a list; a bare word is a string."""
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not key:
         raise InputError(f"--set {text}: must be KEY=VALUE")
     if key not in known:
         raise InputError(f"--set {key}: unknown key{nearest(key, known)}")
-    try:
-        table = _parse(f"value = {value}")
-    except ValueError:
-        table = {}
-    return key, table["value"] if list(table) == ["value"] else value.strip()  # a bare word is a string
+    for written in (value, f"[{value}]") if "," in value else (value,):
+        try:
+            table = _parse(f"value = {written}")
+        except ValueError:
+            continue
+        if list(table) == ["value"]:
+            return key, table["value"]
+    return key, value.strip()
 
 
 def _key(location: Sequence[Any], values: Any) -> str:
@@ -116,21 +135,37 @@ def _key(location: Sequence[Any], values: Any) -> str:
 
 
 def validate(model: type[Any], values: dict[str, Any], where: str, places: Mapping[str, str] | None = None) -> Any:
-    """Return a pydantic model of the values; InputError for the first invalid one.
+    """Return a pydantic model of the values; InputError for all invalid ones.
 
     where: the origin of the values, for messages; places: the origins of single keys.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = _key(first["loc"], values)
-        where = (places or {}).get(key.partition(".")[0], where)
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}") from None
-        if first["type"] == "missing":
-            raise InputError(f"{where}: {key}: is required") from None
-        message = first["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
-        given = f", not {first['input']!r}" if key and first["type"] != "value_error" else ""
-        raise InputError(f"{where}: {key + ': ' if key else ''}{message}{given}") from None
+        found = {_key(one["loc"], values): one for one in reversed(error.errors())}  # a union has an error per type
+    at = places or {}
+    errors = [_error(key, one, at.get(key.partition(".")[0], where), model) for key, one in reversed(found.items())]
+    raise several(errors)
+
+
+def validate_known(model: type[Any], values: dict[str, Any], where: str, problems: Problems) -> Any:
+    """Return a model as `validate`, but note unknown keys of the highest level, and go on without them."""
+    unknown = {key: value for key, value in values.items() if key not in model.model_fields}
+    for key in unknown:
+        problems.errors.append(InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}"))
+    try:
+        return validate(model, {key: value for key, value in values.items() if key not in unknown}, where)
+    except InputError as error:
+        raise several([*problems.errors, error]) from None
+
+
+def _error(key: str, error: Mapping[str, Any], where: str, model: type[Any]) -> InputError:
+    """Return pydantic's error about a key in this project's words."""
+    if error["type"] == "extra_forbidden":
+        return InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}")
+    if error["type"] == "missing":
+        return InputError(f"{where}: {key}: is required")
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    given = f", not {error['input']!r}" if key and error["type"] != "value_error" else ""
+    return InputError(f"{where}: {key + ': ' if key else ''}{message}{given}")

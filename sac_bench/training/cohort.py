@@ -18,12 +18,16 @@ from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.training import inductor
 from sac_bench.training.cuda_graph import CudaGraphFunction
-from sac_bench.training.random import Draws, Moment, uniform
+from sac_bench.training.random import Draws, Moment, WordsAhead, uniform
 from sac_bench.training.rollout import whole
 
 Data = Any
 """Training data: a pytree of tensors."""
 Gather = Callable[[Moment, Data], Batch]
+
+
+TOGETHER = 16
+"""Members that are measured at once where all are not measured one by one: a diagnosis holds many gradients of each."""
 
 
 def training_width(members: int, device: torch.device | str, compiled: bool) -> int:
@@ -74,13 +78,14 @@ class Cohort:
         self.record = (self._sums, self._counts, self.healthy, self._last)
         self._gather = gather
         update_draws = {f"update/{name}": shape for name, shape in learner.update_noise.items()}
+        update_draws |= {f"update/{name}": shape for name, shape in learner.update_uniforms.items()}
         self._update_draws = Draws({"replay": (learner.batch_size,), **update_draws}, dtype, device)
-        uniforms = {f"update/{name}": shape for name, shape in learner.update_uniforms.items()}
-        self._uniform_draws = Draws(uniforms, dtype, device) if uniforms else None
         self._order_draws = Draws({"order": (learner.epochs, max(1, learner.rollout))}, dtype, device)
         self._explore_draws = Draws(
             {"explore": (num_envs, learner.noise_dim), "warmup": (num_envs, learner.action_dim)}, dtype, device
         )
+        self._update_words = WordsAhead(self._update_draws, self.seeds)
+        self._explore_words = WordsAhead(self._explore_draws, self.seeds)
         self._act: Callable[..., Any] = self._act_all
         self._explore: Callable[..., Tensor] = self._explore_all
         self._observe: Callable[..., None] = self._observe_all
@@ -134,15 +139,15 @@ class Cohort:
         if self.learner.observe is not None:
             self._observe(self.state["normalizer"], observation)
 
-    def explore(self, observation: Tensor, started: Tensor, step: Tensor, warm: Tensor) -> Tensor:
-        """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at vector step [].
+    def explore(self, observation: Tensor, started: Tensor, step: int, warm: Tensor) -> Tensor:
+        """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at a vector step.
 
         They are the policies' if `warm` [] is true, else uniform; `started` [M, N] is 1 where an episode begins. The
         actions of a diverged member are zeros: it keeps its place, but its results no longer count.
         """
         carried = self.state.get("exploration", ())
         policy = self.learner.policy(self.state)
-        return self._explore(policy, carried, self.hyper, self.seeds, observation, started, step, warm)
+        return self._explore(policy, carried, self.hyper, self._explore_words.at(step), observation, started, warm)
 
     def _program(self, update: Update) -> Callable[..., None]:
         """Return the program that makes updates of all members by this function."""
@@ -154,45 +159,50 @@ class Cohort:
             self._programs[update] = program
         return self._programs[update]
 
-    def prepare(self, memory: Data) -> Data:
-        """Return the data of the updates that are due: the memory, or what `Learner.prepare` makes of a rollout."""
+    def prepare(self, memory: Data, number: int) -> Data:
+        """Return the data of the updates that are due, of which `number` is the first (counted from 0).
+
+        It is the memory, or what `Learner.prepare` makes of a rollout.
+        """
         if self.learner.data == "replay":
             return memory
-        samples = self._prepare(self.state, self.hyper, self.seeds, memory)
+        samples = self._prepare(self.state, self.hyper, self._order_draws.words(self.seeds, number)[0], memory)
         if self._samples is None:
             self._samples = samples
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
         return self._samples
 
-    def update(self, data: Data, number: int = 0) -> None:
+    def update(self, data: Data, number: int) -> None:
         """Make update `number` (counted from 0) of every member, each on its own batch."""
         program = self._program(self.learner.update_of(number + 1))
-        program(self.state, self.hyper, self.seeds, self.record, data)
+        program(self.state, self.hyper, self._update_words.at(number), self.record, data)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q and bonus [M, N] (`Value.of`) of observation [M, N, D], normal noise [M, N, noise_dim]."""
         assert self.learner.value is not None
-        return self._one_by_one(self.learner.value.of, observation.to(self.dtype), noise)
+        return self._each(self.learner.value.of, observation.to(self.dtype), noise)
 
     def diagnose(self, data: Data, steps: int) -> dict[str, Tensor]:
         """Return the diagnosis {name: [M]} after `steps` transitions, on separately drawn batches and noise."""
-        diagnosis, step = self.learner.diagnosis, torch.tensor(steps, device=self.device)
+        diagnosis = self.learner.diagnosis
         assert diagnosis is not None
         drawn = partial(Draws, dtype=self.dtype, device=self.device, prefix="diagnosis/")
-        noise = drawn(diagnosis.noise)
-
-        def of_one(state: State, hyper: Hyperparameters, batch: Batch, seed: Tensor) -> dict[str, Tensor]:
-            moment = noise.at(seed[None], step)
-            return diagnosis.of(state, hyper, batch, {name: moment.normal(name)[0] for name in diagnosis.noise})
-
-        batch = self._gather(drawn({"replay": (self.learner.batch_size,)}).at(self.seeds, step), data)
+        moment = drawn(diagnosis.noise).at(self.seeds, steps)
+        noise = {name: moment.normal(name) for name in diagnosis.noise}
+        batch = self._gather(drawn({"replay": (self.learner.batch_size,)}).at(self.seeds, steps), data)
         batch = {name: part.to(self.dtype) for name, part in batch.items()}
-        return self._one_by_one(of_one, batch, self.seeds)
+        return self._each(diagnosis.of, batch, noise)
 
-    def _one_by_one(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Stack function(state, hyper, *arguments) of each member, computed separately: no bit depends on the width."""
+    def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return function(state, hyper, *arguments) of each member, stacked.
+
+        On a CPU, members are computed separately: no bit depends on the width. Elsewhere that is not promised, and they
+        are one program.
+        """
+        everything = (self.state, self.hyper, *arguments)
         with torch.no_grad():
-            everything = (self.state, self.hyper, *arguments)
+            if self.device.type != "cpu":
+                return torch.func.vmap(function, chunk_size=TOGETHER)(*everything)
             results = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
         return tree_map(lambda *leaves: torch.stack(leaves), *results)
 
@@ -219,8 +229,8 @@ class Cohort:
             values = {f"parameter {name}": leaf[m] for name, leaf in named_tensors(self.state["params"]).items()}
         return [name for name, value in values.items() if not value.isfinite().all()]
 
-    def _prepare_all(self, state: State, hyper: Hyperparameters, seeds: Tensor, memory: Data) -> Data:
-        order = self._order_draws.at(seeds, state["updates"][0]).integers("order", 2**31)
+    def _prepare_all(self, state: State, hyper: Hyperparameters, words: Tensor, memory: Data) -> Data:
+        order = Moment(self._order_draws, words).integers("order", 2**31)
         order = order.argsort(dim=-1, stable=True).flatten(1)
         newest = {name: part.to(self.dtype) for name, part in whole(memory, self.learner.rollout).items()}
         assert self.learner.prepare is not None
@@ -233,16 +243,14 @@ class Cohort:
         made_by: Callable[..., Any],
         state: State,
         hyper: Hyperparameters,
-        seeds: Tensor,
+        words: Tensor,
         record: tuple[Tensor, Tensor, Tensor, Tensor],
         data: Data,
     ) -> None:
-        moment = self._update_draws.at(seeds, state["updates"][0])
+        moment = Moment(self._update_draws, words, state["updates"][0])
         batch = {name: part.to(self.dtype) for name, part in self._gather(moment, data).items()}
         noise = {name: moment.normal(f"update/{name}") for name in self.learner.update_noise}
-        if self._uniform_draws is not None:
-            moment = self._uniform_draws.at(seeds, state["updates"][0])
-            noise |= {name: moment.uniform(f"update/{name}") for name in self.learner.update_uniforms}
+        noise |= {name: moment.uniform(f"update/{name}") for name in self.learner.update_uniforms}
         new, metrics = torch.func.vmap(made_by)(state, hyper, batch, noise)
         tree_map(lambda old, new: old.copy_(new), state, new)
         sums, counts, healthy, last = record
@@ -262,13 +270,12 @@ class Cohort:
         policy: Any,
         carried: Any,
         hyper: Hyperparameters,
-        seeds: Tensor,
+        words: Tensor,
         observation: Tensor,
         started: Tensor,
-        step: Tensor,
         warm: Tensor,
     ):
-        moment = self._explore_draws.at(seeds, step)
+        moment = Moment(self._explore_draws, words)
         noise = moment.normal("explore")
         if self.learner.explore is None:
             action, _ = self._act_all(policy, hyper, observation, noise)

@@ -16,7 +16,7 @@ from sac_bench.envs.output import captured
 from sac_bench.envs.pool import EnvSpec, Pool
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.q_bias import QBiasTracker
-from sac_bench.training.random import Draws, derived_seeds
+from sac_bench.training.random import Draws, Moment, WordsAhead, derived_seeds
 
 POLICIES = ("mean", "sample")
 """The mean action, and actions sampled from the policy, as each algorithm's `act` defines them."""
@@ -45,7 +45,6 @@ def evaluate(
     steps: int,
     episodes: int,
     threads: int,
-    compiled: bool,
     idle: Collection[int] = (),
     fails: Fails = raise_at_once,
     policies: Collection[str] = POLICIES,
@@ -80,7 +79,8 @@ def evaluate(
     pool = Pool(
         env.id, list(itertools.chain(*starts)), threads, idle=set(np.flatnonzero(~running).tolist()), fails=failed
     )
-    draws = Draws({f"evaluation/{steps}": (e, cohort.learner.noise_dim)}, cohort.dtype, cohort.device, compiled)
+    draws = Draws({f"evaluation/{steps}": (e, cohort.learner.noise_dim)}, cohort.dtype, cohort.device)
+    words = WordsAhead(draws, cohort.seeds)
     returns, lengths = np.zeros(m * 2 * e), np.zeros(m * 2 * e, dtype=np.int64)
     terminated = np.zeros(m * 2 * e, dtype=bool)
     value = cohort.learner.value
@@ -94,8 +94,7 @@ def evaluate(
     observation = pool.reset()
     while running.any():
         check("observation", observation)
-        noise = draws.at(cohort.seeds, torch.tensor(int(lengths.max()), device=cohort.device))
-        one = noise.normal(f"evaluation/{steps}")
+        one = Moment(draws, words.at(int(lengths.max()))).normal(f"evaluation/{steps}")
         both = one.repeat(1, 2, 1)
         shaped = torch.as_tensor(observation, device=cohort.device).unflatten(0, (m, 2 * e))
         sampled, mean = cohort.act(shaped, both)

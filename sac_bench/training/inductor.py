@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._inductor.codegen.cpp import CppOverrides
 
 INEXACT = (
     "exp",
@@ -57,6 +56,8 @@ def compiled(function: Callable[..., Any], device: torch.device, dynamic: bool |
 @functools.cache
 def use_vector_functions() -> None:
     """Make all code that this process compiles for a CPU from now on use the functions of at::vec."""
+    from torch._inductor.codegen.cpp import CppOverrides  # late: takes seconds, and planning compiles nothing
+
     for name in INEXACT:
         setattr(CppOverrides, name, staticmethod(functools.partial(_by_vector, name)))
     setattr(CppOverrides, "sigmoid", staticmethod(_sigmoid))  # noqa: B010 - mypy refuses the assignment

@@ -29,6 +29,7 @@ def minibatch(moment: Moment, data: dict[str, Any], size: int) -> Batch:
     """
     order = data["order"]
     batches = order.shape[1] // size
+    assert moment.step is not None
     first = (moment.step % batches) * size
     at = order[:, first + torch.arange(size, device=order.device)]
     member = torch.arange(len(order), device=order.device)[:, None]

@@ -158,16 +158,15 @@ class Trainer:
 
     def _actions(self) -> np.ndarray:
         """Return actions [M*N, A]: uniform for `warmup_steps`, then the policies', which count the observations."""
-        step = self.replay.clock()
-        warm = step >= self.config.warmup_steps // self.config.num_envs
+        warm = self.replay.clock() >= self.config.warmup_steps // self.config.num_envs
         observation = self.replay.newest.clone(memory_format=torch.contiguous_format)
         self.cohort.observe(observation)
-        action = self.cohort.explore(observation, self.replay.started(), step, warm)
+        action = self.cohort.explore(observation, self.replay.started(), self.replay.written, warm)
         return action[: self.members].flatten(0, 1).cpu().numpy()
 
     def _update(self) -> None:
         due = self.config.updates_due(self.steps) - self.progress.updates
-        data = self.cohort.prepare(self.replay.memory()) if due else {}
+        data = self.cohort.prepare(self.replay.memory(), self.progress.updates) if due else {}
         for _ in range(due):
             self.cohort.update(data, self.progress.updates)
             self.progress.updates += 1
@@ -188,7 +187,6 @@ class Trainer:
             self.steps,
             self.config.eval_episodes,
             self.threads,
-            self.compiled,
             idle=[*np.flatnonzero(self._stopped()).tolist(), *range(self.members, self.cohort.size)],
             fails=self._fails("evaluation"),
             policies=[policy for policy in POLICIES if self._evaluated_by(policy, self.steps, self.target_steps)],

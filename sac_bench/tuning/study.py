@@ -17,15 +17,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sac_bench.envs.checking import check
-from sac_bench.errors import InputError, nearest
+from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec import load as experiments
 from sac_bench.spec.experiment import Experiment
-from sac_bench.spec.load import NAME, RESERVED
+from sac_bench.spec.lines import with_lines
+from sac_bench.spec.load import check_envs, check_name
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
 from sac_bench.spec.seeds import Seeds
-from sac_bench.spec.toml import located, merged, read, validate
+from sac_bench.spec.toml import located, merged, read, validate, validate_known
 from sac_bench.spec.variant import Variant, check_steps
 from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
@@ -173,22 +173,22 @@ class Study:
 
 def load(path: str | Path, trials: int | None = None) -> Study:
     """Read a study file; InputError for invalid input, also if the config refuses a part of the space."""
-    path = Path(path)
-    where = str(path)
+    with with_lines(Path(path), given=() if trials is None else ("trials",)):
+        return _load(Path(path), trials)
+
+
+def _load(path: Path, trials: int | None) -> Study:
+    where, problems = str(path), Problems()
     table = dict(read(path)) | ({} if trials is None else {"trials": trials})
-    file = validate(_File, table, where)
+    if "space" not in table and ("variants" in table or "claim" in table):
+        raise InputError(f"{where}: this is an experiment; run it with sac-bench run {where}")
+    file = validate_known(_File, table, where, problems)
     held_out = validate(_HeldOut, file.held_out, f"{where}: [held_out]")
-    if not NAME.fullmatch(file.name):
-        raise InputError(f"{where}: name: {file.name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if file.name.lower() in RESERVED:  # some file systems ignore case
-        raise InputError(f"{where}: name: {file.name!r} is reserved for a folder of the store; choose another")
+    with problems.noted():
+        check_name(file.name, where)
     seeds, held_out_seeds = _seeds(file, held_out, where)
     base, start = _base(file, path, where)
-    for i, env in enumerate(base["envs"]):
-        with located(f"{where}: envs"):
-            check(env)
-        if env in base["envs"][:i]:
-            raise InputError(f"{where}: envs: {env!r} is duplicated")
+    check_envs(base["envs"], where, problems)
     overrides = Overrides(
         where,
         base["algorithm"],
@@ -199,7 +199,9 @@ def load(path: str | Path, trials: int | None = None) -> Study:
         {},
         base["envs"],
         None if file.experiment else base["envs"],
+        problems,
     )
+    problems.raise_all()
     study = Study(
         name=file.name,
         question=file.question,

@@ -14,6 +14,7 @@ normalises, gains [out] and shifts [out]; of a policy whose deviation is its own
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -56,8 +57,8 @@ def network(
 
     def take(*shape: int) -> Array:
         nonlocal start
-        start += int(np.prod(shape))
-        return parameters[start - int(np.prod(shape)) : start].reshape(shape)
+        start += math.prod(shape)
+        return parameters[start - math.prod(shape) : start].reshape(shape)
 
     for i, (rows, columns) in enumerate(pairwise(sizes)):
         weight, bias = take(rows, columns), take(columns)

@@ -1,6 +1,7 @@
 """Permutation tests: against scipy's, by hand, and their intervals."""
 
 import math
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -8,12 +9,27 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sac_bench.analysis.permutation import DRAWS, SCREENED, Flipped, Permuted, labels, permuted
+from sac_bench.analysis import permutation
+from sac_bench.analysis.permutation import (
+    DRAWS,
+    SCREENED,
+    TABLES,
+    Flipped,
+    Permuted,
+    labels,
+    permuted,
+    unpacked,
+)
+from sac_bench.analysis.sequential import share
 from sac_bench.analysis.statistics import unpaired
 
 numbers = st.integers(-1000, 1000).map(lambda k: k / 8)
 sides = st.lists(numbers, min_size=2, max_size=5)
 RANDOM = np.random.default_rng(0)
+
+
+def table(bits, n):
+    return np.concatenate(list(unpacked(bits, n)))
 
 
 def welch(a, b, axis=-1):
@@ -77,9 +93,9 @@ def test_sides_can_be_exchanged(a, b, shift):
 
 
 def test_labellings_are_all_there_are_or_a_sample_with_every_label_equally_often():
-    (every,) = labels(((3, 4),), DRAWS)
+    every = table(labels(((3, 4),), DRAWS)[0], 7)
     assert len({tuple(row) for row in every}) == math.comb(7, 3) == len(every)
-    (sample,) = labels(((12, 24),), 1000)
+    sample = table(labels(((12, 24),), 1000)[0], 36)
     assert (sample.sum(axis=1) == 12).all()
     assert np.abs(sample.mean(axis=0) - 1 / 3).max() < 0.06
 
@@ -110,6 +126,44 @@ def test_with_many_seeds_an_interval_is_welchs():
     a, b = RANDOM.normal(1, 1, 30), RANDOM.normal(0, 2, 40)
     expected = unpaired(a, b).interval()
     assert permuted(a, b).interval() == pytest.approx(tuple(expected), abs=0.1 * unpaired(a, b).error)
+
+
+def test_tests_at_the_levels_of_late_looks_can_reject_within_a_bounded_memory():
+    for look in (300, 500, 800):
+        level = 0.05 * share(look) / 9  # of the first step of Holm's correction
+        both = permuted(np.arange(look), np.arange(2 * look)).for_level(level)
+        assert 2 * both.least_p((look, 2 * look)) <= level
+        assert both.draws * (3 * look // 8) <= TABLES
+        flipped = Flipped(np.arange(float(look))).for_level(level)
+        assert 2 * flipped.least_p((look,)) <= level
+    assert permuted(np.arange(5), np.arange(10)).for_level(0.05).draws == DRAWS
+
+
+def test_labellings_are_kept_as_bits_and_only_as_many_as_there_is_memory_for(monkeypatch):
+    monkeypatch.setattr(permutation, "TABLES", 10_000)
+    monkeypatch.setattr(permutation, "_kept", OrderedDict())
+    for n in (80, 88, 96):
+        (bits,) = labels(((n, 2 * n),), 200)
+        assert bits.nbytes == 200 * 3 * n / 8
+    assert list(permutation._kept) == [(((96, 192),), 200)]
+    assert labels(((96, 192),), 200)[0] is bits
+
+
+def test_labellings_do_not_depend_on_how_many_are_made_at_once(monkeypatch):
+    monkeypatch.setattr(permutation, "_kept", OrderedDict())
+    at_once = labels(((12, 24), (5, 9)), 300)
+    monkeypatch.setattr(permutation, "_kept", OrderedDict())
+    monkeypatch.setattr(permutation, "CHUNK", 100)
+    for one, other in zip(at_once, labels(((12, 24), (5, 9)), 300), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_interval_at_a_high_level_has_bounds_if_there_are_many_seeds():
+    """10,000 draws could not reject anything at this level."""
+    a, b = RANDOM.normal(1, 1, 40), RANDOM.normal(0, 1, 40)
+    _, low, high = permuted(a, b).interval(1 - 0.05 * share(800))
+    assert math.isfinite(low)
+    assert math.isfinite(high)
 
 
 def test_so_few_seeds_that_nothing_can_be_rejected_have_an_infinite_interval():

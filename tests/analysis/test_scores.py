@@ -79,6 +79,18 @@ def test_sampled_actions_have_a_score_only_if_they_were_played_in_the_last_tenth
     assert table["sampled_score"].isna().all()
 
 
+@pytest.mark.parametrize(("last", "expected"), [(0.1, 10.0), (0.3, 9.0), (0.9, 6.0), (1.0, 5.5)])
+def test_a_file_says_over_which_last_share_of_the_steps_runs_are_scored(last, expected):
+    """Evaluations every 10 of 100 steps return 1, 2, ..., 10, and 0 before training."""
+    row = {"run_id": "a", "variant": "a", "env": "Hopper-v5", "seed": 0}
+    run = row | {"status": "finished", "steps": 100, "target_steps": 100}
+    evaluations = [row | {"step": 10 * k, "policy": "mean", "return_mean": float(k)} for k in range(11)]
+    about = {"variants": {"a": {}}, "reference": "a", "seeds": [0], "score_last": last}
+    results = results_of(about | {"config": {"a": {"Hopper-v5": {"eval_every": 10}}}}, [run], evaluations)
+    assert scores(results)["score"].tolist() == [expected]
+    assert f"in the last {last:.0%} of its steps" in " ".join(rules(results.manifest))
+
+
 def test_what_was_not_evaluated_there_has_no_score_and_is_named():
     results = experiment({"sac": ("sac", 30, 10), "ppo": ("ppo", 500, 50)})
     table = final_performance(results).set_index("variant")

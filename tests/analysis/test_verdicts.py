@@ -78,12 +78,22 @@ def test_undecided_says_how_many_seeds_would_decide():
     spread = permuted(a, b).spread
     expected = least_seeds(spread, lambda planned: different()[0].power(planned, 0.05))
     assert alone.seeds_needed == expected > len(NOISE)
-    assert alone.in_words() == f"undecided ({expected} seeds per side would decide)"
+    assert alone.in_words() == f"undecided ({expected} seeds per variant would decide)"
     assert verdicts([contest(a, b)] * 3)[0].seeds_needed > expected  # Holm's strictest step
     (never,) = verdicts([contest(NOISE, NOISE[::-1])])
-    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per side would decide)"
+    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per variant would decide)"
     assert never.in_words(short=True) == f"undecided (more than {MOST_SEEDS} seeds)"
     assert Verdict("").in_words() == ""
+
+
+def test_seeds_that_would_decide_keep_the_multiple_of_the_reference():
+    reference = np.tile(NOISE, 4)[: 4 * len(NOISE)]
+    (found,) = verdicts([contest(NOISE[::-1] + 0.4, reference)])
+    planned = permuted(NOISE[::-1] + 0.4, reference).spread.grown(found.seeds_needed / len(NOISE))
+    assert planned.seeds == (found.seeds_needed, 4 * found.seeds_needed)
+    assert different()[0].power(planned, 0.05) >= 0.8
+    fewer = permuted(NOISE[::-1] + 0.4, reference).spread.grown((found.seeds_needed - 1) / len(NOISE))
+    assert different()[0].power(fewer, 0.05) < 0.8
 
 
 def test_seeds_that_would_decide_are_more_and_have_enough_permutations():
@@ -95,9 +105,9 @@ def test_seeds_that_would_decide_are_more_and_have_enough_permutations():
 
 def test_words_of_a_range_say_at_which_look():
     assert in_words("better", "decided", 12, None) == "better at 12 seeds"
-    assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per side would decide)"
+    assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per variant would decide)"
     assert in_words("undecided", "open", 30, 80, True) == "undecided at 30 seeds (needs 80)"
-    stopped = f"undecided, stopped at 8 seeds (needs more than {MOST_SEEDS})"
+    stopped = "undecided, stopped at 8 seeds (needs more than 800)"  # the last look there is
     assert in_words("undecided", "futile", 8, None, True) == stopped
 
 
@@ -176,14 +186,17 @@ def test_several_environments_have_a_verdict_together_in_gains():
     assert (unknown.verdict.word, unknown.row()["no_verdict"]) == ("", "the gain is not known")
 
 
+ABOUT_RANGE = {"reference": "a", "variants": {"a": {}, "b": {}}, "seed_range": "5..30", "reference_factor": 2}
+
+
 def test_in_a_range_a_variant_waits_for_its_next_look_and_the_reference_for_twice_as_many():
     values = np.tile(NOISE, 10)
     table = scores_of(a={"Hopper-v5": values[:10]}, b={"Hopper-v5": values[:5] + 0.3}, c={"Hopper-v5": values[:5] - 90})
-    rows = judge(table, seed_range="5..30", seeds=range(10))
+    rows = judge(table, seed_range="5..30", reference_factor=2, seeds=range(10))
     b, c = rows["Hopper-v5", "b"], rows["Hopper-v5", "c"]
     assert (c.verdict.word, c.verdict.look, c.verdict.awaits) == ("worse", 5, None)
     assert (b.verdict.word, b.verdict.look, b.verdict.awaits) == ("undecided", 5, 8)
-    assert b.cells("a", 8) == {("Hopper-v5", "b"): 8, ("Hopper-v5", "a"): 16}
+    assert b.cells(manifest_of(ABOUT_RANGE), 8) == {("Hopper-v5", "b"): 8, ("Hopper-v5", "a"): 16}
 
 
 def test_the_example_in_the_documents_says_what_it_gives():

@@ -1,10 +1,13 @@
 """What is trained next in a range of seeds, given made-up results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from sac_bench.analysis.claim_words import RULES, outcome_text, rules
 from sac_bench.analysis.claims import comparisons, verdict
-from sac_bench.analysis.waves import compared, needs, needs_to_decide
+from sac_bench.analysis.waves import compared, lacks, needs, needs_to_decide
 from sac_bench.spec.claim import Claim
 from tests.analysis.test_claims import made_up
 
@@ -19,7 +22,9 @@ def results_of(claim=None, env=ENV, statuses=None, **variants):
     finals = {(name, env): values for name, values in variants.items()}
     most = max(map(len, variants.values()))
     more = {"claim": claim} if claim else {}
-    return made_up(finals, statuses=statuses, seeds=range(most), seed_range="5..30", variants=seeds, **more)
+    factor = 1 if more.get("claim") else 2
+    about = {"seed_range": "5..30", "reference_factor": factor, "variants": seeds}
+    return made_up(finals, statuses=statuses, seeds=range(most), **about, **more)
 
 
 def claim(*expect):
@@ -75,6 +80,56 @@ def test_both_sides_of_a_claim_get_the_same_number():
     values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28], "c": 20 + NOISE[8:16]}
     (need,) = needs(results_of(claim("b ~ a", "a > c"), **values))
     assert (need.label, need.seeds) == ("b ~ a", {(ENV, "a"): 12, (ENV, "b"): 12})
+
+
+@pytest.mark.parametrize("expected", ["b ~ c", "b > c"])
+def test_a_margin_waits_for_the_references_runs_of_its_look(expected):
+    """The margin is a share of the reference's gain, although the claim does not compare the reference."""
+    values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28], "c": 94 + NOISE[8:16]}
+    assert needs(results_of(claim(expected), **values))[0].seeds == {(ENV, name): 12 for name in "abc"}
+    (waiting,) = compared(results_of(claim(expected), **values, statuses={("a", 3): "interrupted"}))
+    assert waiting.verdict.awaits == 5
+    assert waiting.verdict.look is None
+    scaled_by_nothing = {"words": "w", "source": "s", "expect": ["b > c"]}
+    (need,) = needs(results_of(scaled_by_nothing, **values))
+    assert set(need.seeds) == {(ENV, "b"), (ENV, "c")}
+
+
+def test_a_claim_without_its_runs_says_that_they_are_missing():
+    values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28]}
+    for more in ({}, {"seed_range": None}):
+        statuses = {("b", seed): "interrupted" for seed in range(4)}
+        results = results_of(claim("b ~ a"), **values, statuses=statuses)
+        results = replace(results, manifest=results.manifest.model_copy(update=more))
+        (one,) = comparisons(Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants), results)
+        assert verdict([one]) == "no verdict: runs are missing"
+        assert outcome_text(one) == "no verdict (runs are missing)"
+    failed = replace(results, runs=results.runs.assign(status=results.runs["status"].replace("interrupted", "failed")))
+    (one,) = comparisons(Claim.from_plain(failed.manifest.claim.model_dump(), failed.manifest.variants), failed)
+    assert verdict([one]) == "no verdict: fewer than 5 seeds"
+
+
+def test_the_rules_of_a_claim_explain_its_looks():
+    values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28]}
+    ranged = results_of(claim("b ~ a"), **values).manifest
+    assert "the most seeds, 30" in rules(ranged)
+    assert "times as many" not in rules(ranged)
+    assert rules(ranged.model_copy(update={"seed_range": None})) == RULES
+
+
+def test_what_undecided_comparisons_lack_in_runs_and_seconds():
+    results = results_of(a=100 + NOISE, b=97 + np.roll(NOISE, 7)[:30])
+    runs = results.runs.assign(wall_seconds=80.0, cohort_size=4)
+    (lack,) = lacks(compared(results), replace(results, runs=runs))
+    assert (lack.label, lack.runs) == ("b", 50 + 100)  # to 80 of b and 160 of the reference
+    assert lack.seconds == 150 * 20
+    (unknown,) = lacks(compared(results), results)
+    assert np.isnan(unknown.seconds)
+    assert lacks(compared(results_of(a=100 + NOISE[:10], b=20 + NOISE[10:15])), results) == []
+    fixed = made_up({("a", ENV): 100 + NOISE[:5], ("b", ENV): 94 + NOISE[20:25]}, seeds=range(5))
+    (one,) = compared(fixed)
+    (lack,) = lacks([one], fixed)
+    assert lack.runs == 2 * (one.verdict.seeds_needed - 5)
 
 
 @pytest.mark.parametrize("failed", [False, True])

@@ -19,7 +19,7 @@ def constant(chain, mean, std):
     return Policy(np.full(len(chain.states), mean), np.full(len(chain.states), std))
 
 
-@pytest.fixture(scope="module", params=ALPHAS)
+@pytest.fixture(scope="module", params=[ALPHAS[0], pytest.param(ALPHAS[1], marks=pytest.mark.thorough)])
 def iterated(request):
     chain = Chain(GAMMA, request.param)
     return chain, spi.soft_policy_iteration(chain, constant(chain, -0.5, 0.6))

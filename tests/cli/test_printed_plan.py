@@ -1,11 +1,13 @@
 """How a plan reads: the total first, one line per kind of cohort, nothing wider than a terminal."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sac_bench.cli import plan as summary
+from sac_bench.execution.budget import OverBudget, Price, Purse, parse_budget
 from sac_bench.execution.calibration import Basis, Calibration, Machine, Measurement
 from sac_bench.execution.cost import duration, member_bytes, result_bytes, size
 from sac_bench.execution.plan import CohortPlan, Plan, make_plan
@@ -15,6 +17,24 @@ from sac_bench.store.store import Store
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TEAM = Workers("cpu", 2)
+
+
+@pytest.mark.parametrize(
+    ("budget", "first", "words"),
+    [
+        ("1h", Price(3900.0), "the first look fits (about 65 min, measured here); if nothing is decided, 1 of 2 looks"),
+        ("1h", Price(3000.0), "the first look fits (about 50 min, measured here); if nothing is decided, 2 of 2 looks"),
+        ("1h", Price(4000.0), "the first look does not fit"),
+        ("10k transitions", Price(10_500, "transitions"), "the first look does not fit"),
+    ],
+)
+def test_a_first_look_fits_by_the_rule_by_which_it_is_trained(budget, first, words):
+    """A time may be a tenth more than the budget, as in Purse.require. Later looks get what is left."""
+    purse = Purse(parse_budget(budget), lambda: 0.0)
+    said = summary.bought(purse.budget, iter([first, replace(first, amount=600)]), [(5, 8)])
+    assert words in said
+    with nullcontext() if " fits " in said else pytest.raises(OverBudget):
+        purse.require(first)
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from sac_bench.report.compare import (
     conditions_that_differ,
     in_text,
     load_side,
+    looks,
     only_in_one,
     presented,
+    rules,
     settings_that_differ,
     write_page,
 )
@@ -73,6 +75,32 @@ def test_differences_are_b_less_a_and_holm_is_over_what_is_not_the_same():
     assert compare(b, a)["difference"].tolist() == (-table["difference"]).tolist()
 
 
+def test_a_range_is_compared_at_its_looks():
+    """At 5 seeds 2 / 252 counts by its share of the error: 2 / 252 / 0.15 > 0.05. With fixed seeds it decides."""
+    about = ABOUT | {"seed_range": "5..8", "reference_factor": 2}
+    more = {"one-q": 1e3}
+    for ranged, verdict, look in ((ABOUT, "better", None), (about, "undecided", 5)):
+        a, b = side(), side(more, ids="b", about=ranged)
+        table = compare(a, b).set_index("variant")
+        row = table.loc["one-q"]
+        alone = compare(*(replace(s, results=only(s.results, "one-q")) for s in (a, b))).iloc[0]
+        assert alone["verdict"] == verdict
+        assert (None if pd.isna(row["look"]) else row["look"]) == look
+        assert ("How many seeds a range has" in str(rules(a, b))) == (look is not None)
+    assert table.loc["sac", "no_verdict"] == "runs are missing"  # the first look has 10 seeds of the reference
+    assert compare(b, b)["verdict"].tolist() == [""] * 3
+    assert looks(side(about=ABOUT | {"seed_range": "8..30"}), side(about=about)) == (8,)
+
+
+def only(results, variant):
+    """The results of one variant, with the manifest of all."""
+    runs, evaluations = (rows[rows["variant"] == variant] for rows in (results.runs, results.evaluations))
+    one = {variant: results.manifest.variants[variant]}
+    return replace(
+        results, manifest=results.manifest.model_copy(update={"variants": one}), runs=runs, evaluations=evaluations
+    )
+
+
 def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     a, b = side(), side()
     rows = b.results.evaluations
@@ -89,12 +117,25 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     }
     assert table["identical"].to_dict() == {"sac": True, "one-q": False, "tau=1": False}
     assert table.loc["tau=1", "ended_otherwise"] == "B: 1 interrupted (left out)"
-    text = in_text(write_page(a, b, None))
+    text = in_text(write_page(a, b, None), width=1000)
     assert (
         "2 of the runs have the same id in both, so the same settings, seed and backend, but different numbers." in text
     )
     assert "The results share seeds" in text
     assert f"On {ENV}, bitwise identical in both: `sac`." in text
+
+
+def test_on_a_console_of_80_columns_tables_are_split_after_their_first_column():
+    page = write_page(side(), side({"sac": 12345.0}, ids="b"), None)
+    text = in_text(page, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    whole = in_text(page, width=1000)
+    assert set(whole.split()) <= set(text.split()) | {part for part in whole.split() if set(part) == {"-"}}
+    heads = [line.split()[0] for line in text.splitlines() if "[95% CI]" in line]
+    assert heads == ["variant"] * 2
+    row = next(line for line in text.splitlines() if line.startswith("sac"))
+    assert row.split()[:3] == ["sac", "5,", "5"]
+    assert "1,246,500" in text  # (120 + 12345) * 100, with separators as everywhere
 
 
 def test_what_else_differs():

@@ -48,6 +48,7 @@ def test_runs_of_two_kinds_have_no_verdicts_unless_asked(kinds):
     assert not are_comparable(made_up(kinds))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_report_says_what_is_mixed(tmp_path):
     assert mixed(made_up()) == ""
     text = report_of(made_up(("cpu", "cuda")), tmp_path)
@@ -59,6 +60,7 @@ def test_a_report_says_what_is_mixed(tmp_path):
     assert "against `sac`: worse: one-q" in accepted
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_claim_has_no_verdict_either(tmp_path):
     assert "no verdict: one-q (mixed devices)" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
     assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()

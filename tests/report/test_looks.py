@@ -11,6 +11,7 @@ from rich.console import Console
 
 import sac_bench
 from sac_bench.execution import train as training
+from sac_bench.execution.budget import Purse
 from sac_bench.execution.train import Workers
 from sac_bench.report import run as running
 from sac_bench.report.tables import final_performance, presented
@@ -100,6 +101,30 @@ def test_a_run_that_failed_is_not_tried_again_at_later_looks(ranged, tmp_path, m
     assert [len(plan) for plan in plans] == [20, 3]
 
 
+def test_training_ends_with_the_look_before_one_that_cannot_be_planned(ranged, tmp_path, monkeypatch, pretend):
+    """The first look leaves too little memory for another. What is reported then are the runs that there are."""
+    plans = pretend({"status": "diverged", "steps": 400})
+    monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))
+    memory, carry_out = [1e12], training.carry_out
+
+    def takes_all_memory(*arguments):
+        carry_out(*arguments)
+        memory[0] = 1e3
+
+    monkeypatch.setattr(training, "available_memory", lambda device: memory[0])
+    monkeypatch.setattr(training, "carry_out", takes_all_memory)
+    for budget in (None, "1M transitions"):
+        memory[0], store, console = 1e12, Store(tmp_path / f"results-{budget}"), Console(record=True, width=200)
+        group = ExperimentGroup((load(ranged),))
+        how = running.Training(store, Workers("cpu", 1), console, "a command", purse=Purse.of(budget, group))
+        (experiment,) = running.train_and_collect(group, how).experiments
+        assert [len(plan) for plan in plans] == [20]
+        assert len(experiment.seeds_of(ENV, "tau=1")) == 5
+        assert "no further look: " in console.export_text()
+        assert len(store.run_ids()) == 20
+        plans.clear()
+
+
 def test_experiments_of_one_command_are_raised_together(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "diverged", "steps": 400})
     other, fixed = tmp_path / "other.toml", tmp_path / "fixed.toml"
@@ -176,7 +201,7 @@ def test_a_dry_run_says_how_many_seeds_there_may_be(command, ranged):
     assert "20 new" in ran.stdout
     claims = command("run", ranged, "--dry-run", "--seeds", "2")
     assert "at most" not in claims.stdout
-    listed = command("list", "experiments", "--folder", ranged.parent)
+    listed = command("list", "experiments", "--json", "--folder", ranged.parent)
     assert "5..12" in listed.stdout
     assert "tiny: seeds 5..12" in command("status", ranged).stdout
 

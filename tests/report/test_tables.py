@@ -2,19 +2,24 @@
 
 import copy
 import json
+import math
 import re
+from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from sac_bench.analysis.differences import answer, differences
+from sac_bench.analysis.format import interval
 from sac_bench.analysis.scores import scores
-from sac_bench.report.experiment import write_report
+from sac_bench.report.experiment import SAME_POWER, page, write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.curves import curves_of
 from sac_bench.report.figures.style import panels, sweeps
-from sac_bench.report.tables import final_performance, presented
+from sac_bench.report.tables import all_differences, final_performance, presented
 from tests.made_up import manifest_of, results_of, write_results
 
 ABOUT = {
@@ -106,6 +111,7 @@ def test_diverged_enters_as_random_failed_is_counted_missing():
     assert scores(results)["score"].isna().sum() == 2
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_exploded_keeps_its_score_and_is_counted(tmp_path):
     healthy, results = made_up(), made_up()
     marked = results.runs["run_id"].isin(["one-q0", "one-q2", "tau=11"])
@@ -180,8 +186,81 @@ def test_the_answer_is_the_verdicts_in_words():
     final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
     (sentence,) = answer(final, MANIFEST.envs, "sac")
     assert sentence == (
-        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds per side would decide): tau=1 (23 seeds)."
+        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds per variant would decide): tau=1 (23 seeds)."
     )
+
+
+def test_the_answer_says_what_was_stopped_and_counts_seeds_per_variant_in_a_range():
+    final = final_performance(made_up())
+    final["look"] = final["look"].astype("Int64")
+    final[["verdict", "state", "look", "seeds_needed"]] = [
+        ["", "", None, None],
+        ["undecided", "futile", 8, None],
+        ["undecided", "open", 30, 80],
+    ]
+    (sentence,) = answer(final, MANIFEST.envs, "sac")
+    assert sentence == (
+        "On Hopper-v5, against `sac`: undecided (this many seeds per variant would decide): one-q (more than 800 seeds; "
+        "stopped at 8), tau=1 (80 seeds)."
+    )
+
+
+def test_a_report_says_what_undecided_comparisons_lack_and_what_a_fixed_design_takes():
+    noise = np.random.default_rng(0).normal(0, 10, 60)
+    values = {"sac": 100 + noise, "one-q": 97 + np.roll(noise, 7)[:30], "tau=1": 20 + noise[:30]}
+    runs = [
+        {"run_id": f"{name}{seed}", "variant": name, "env": "Hopper-v5", "seed": seed, "status": "finished"}
+        | {"steps": 100, "target_steps": 100, "wall_seconds": 480.0, "cohort_size": 2}
+        for name, of in values.items()
+        for seed in range(len(of))
+    ]
+    evaluations = [
+        {key: run[key] for key in ("run_id", "variant", "env", "seed")}
+        | {"step": 100, "policy": policy, "return_mean": values[run["variant"]][run["seed"]]}
+        for run in runs
+        for policy in ("mean", "sample")
+    ]
+    variants = {name: of | {"seeds": {"Hopper-v5": len(values[name])}} for name, of in ABOUT["variants"].items()}
+    about = ABOUT | {
+        "seeds": range(60),
+        "seed_range": "5..30",
+        "reference_factor": 2,
+        "variants": variants,
+        "success_return": None,
+    }
+    results = results_of(about, runs, evaluations)
+    gaps = all_differences(results)
+    final = final_performance(results, gaps)
+    found = page(results, final, gaps, None, pd.DataFrame(), [], defaultdict(list), "")
+    sections = {section.title: section.blocks for section in found.sections}
+    (row,) = sections["What would decide"][0].table.to_dict("records")
+    needed = int(row["stands"].split("needs ")[1].rstrip(")"))
+    missing = 3 * needed - 90  # of one-q, and twice as many of the reference
+    assert (row["comparison"], row["missing runs"]) == ("one-q", str(missing))
+    assert row["time"] == f"{missing * 240 / 3600:.1f} h"
+    (said,) = sections["Seeds until decided"]
+    assert "Here it would be 80 runs; this experiment has 120." in "".join(map(str, said.parts))
+
+
+def test_infinite_bounds_are_unknown():
+    assert interval(80, 55, 105, spec=".0f") == "80 [55, 105]"
+    assert interval(80, -math.inf, math.inf, spec=".0f") == "80 [unknown]"
+    assert interval(80, 55, math.inf, spec=".0f") == "80 [55, unknown]"
+    assert interval(80, 80, 80, spec=".0f") == "80 [80, 80]"
+
+
+def test_a_fixed_design_of_the_same_power_is_the_recorded_simulations():
+    power = pd.read_csv(Path(__file__).parents[2] / "results/record/sequential/power.csv")
+    rows = power[power["distribution"] == "normal"].set_index("scheme")
+    looks, fixed = (
+        rows.loc["equal shares 0.15, futility 0.05, Welch's test too"],
+        rows.loc[f"fixed {SAME_POWER['5..30']}"],
+    )
+    for effect in ("0.5", "0.8", "1", "1.5", "2", "3"):
+        assert looks[f"power {effect}"] == pytest.approx(fixed[f"power {effect}"], abs=0.07)
+    assert looks["runs"] < fixed["runs"] == 20 * (9 + 2)
+    for other in ("fixed 12", "fixed 30"):
+        assert abs(looks["power 0.8"] - rows.loc[other, "power 0.8"]) > 0.2
 
 
 def test_figures_and_report_from_the_csv_files_alone(tmp_path):

@@ -148,6 +148,7 @@ def test_a_result_is_named_by_its_folder_too_and_listed(old_record, tmp_path, ca
     assert "superseded: trained by version" in listed
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_record_that_is_superseded_says_so_on_its_page_and_in_the_index(old_record):
     report(results=old_record.parent)
     version = ALGORITHMS["sac"].version

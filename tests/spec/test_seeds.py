@@ -3,6 +3,7 @@
 import pytest
 
 from sac_bench.errors import InputError
+from sac_bench.results.manifest import Manifest
 from sac_bench.spec.load import load
 from sac_bench.spec.seeds import typed
 from sac_bench.tuning import study as studies
@@ -65,6 +66,22 @@ def test_a_range_overrides_fixed_seeds_and_the_other_way_round(write, tmp_path):
     assert list(counts(fixed).values()) == [[0, 1, 2]] * 4
 
 
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("5", 5), ("0,1,2", [0, 1, 2]), ("3, 7", [3, 7]), ("4,", [4]), ("5..30", "5..30"), ("x", "x")]
+)
+def test_a_command_line_states_seeds_as_files_do(text, seeds, write):
+    assert typed(text) == seeds
+    if isinstance(seeds, list):
+        assert write(EXPERIMENT, seeds=seeds).seeds == tuple(seeds)
+
+
+def test_what_may_mean_single_seeds_is_refused_with_what_to_write(write):
+    with pytest.raises(InputError, match=r"'0\.\.9': a range is of the number of seeds .* use 10 for so many seeds"):
+        write(EXPERIMENT, seeds="0..9")
+    with pytest.raises(InputError, match=r"or a list for single ones, such as 1,4"):
+        write(EXPERIMENT, seeds="1..4")
+
+
 def test_raised_variants_keep_the_runs_they_have_and_others_stay(write):
     experiment = write(RANGE)
     raised = experiment.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 16})
@@ -104,7 +121,7 @@ def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
 def test_what_is_no_range_is_refused(write, seeds, words):
     with pytest.raises(InputError) as raised:
         write(EXPERIMENT.replace("seeds = 2", f'seeds = "{seeds}"'))
-    assert "seeds.toml: seeds: " in str(raised.value)
+    assert "seeds.toml:5: seeds: " in str(raised.value)
     assert words in str(raised.value)
 
 
@@ -138,3 +155,54 @@ def test_a_study_has_no_range(tmp_path, where):
 
 def test_seeds_of_a_command_line():
     assert [typed(text) for text in ("5", "-1", "5..8", "x", "")] == [5, -1, "5..8", "x", ""]
+
+
+def test_a_reference_factor_gives_the_reference_more_seeds_also_of_a_fixed_number(write):
+    fixed = write(EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100"))
+    assert counts(fixed) == {
+        "sac": list(range(100, 108)),
+        **{name: [100, 101] for name in ("v-network", "tau=0.005", "tau=1")},
+    }
+    ranged = write(RANGE.replace("seeds = ", "reference_factor = 3\nfirst_seed = 7\nseeds = "))
+    assert counts(ranged)["sac"] == list(range(7, 22))
+    assert counts(ranged)["tau=1"] == list(range(7, 12))
+    raised = ranged.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 24})
+    assert counts(raised)["tau=1"] == list(range(7, 15))
+    assert counts(raised)["sac"] == list(range(7, 31))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ("reference_factor = 2\nseeds = [1, 2]", "reference_factor: must be 1, because seeds is a list"),
+        ("first_seed = 5\nseeds = [1, 2]", "first_seed: requires a number or a range of seeds, not a list"),
+    ],
+)
+def test_a_list_of_seeds_is_for_all_variants(write, seeds, words):
+    with pytest.raises(InputError, match=words):
+        write(EXPERIMENT.replace("seeds = 2", seeds))
+
+
+def test_a_list_of_the_command_line_is_for_all_variants_whatever_the_file_says(write):
+    text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100")
+    assert set(map(tuple, counts(write(text, seeds=[3, 7])).values())) == {(3, 7)}
+
+
+def test_a_claim_has_no_reference_factor(write):
+    with pytest.raises(InputError, match="reference_factor: must be 1, because a claim compares any two variants"):
+        write(RANGE.replace("seeds = ", "reference_factor = 3\nseeds = ").replace("[base]", CLAIM + "[base]"))
+
+
+def test_a_variant_alone_or_without_the_files_reference_has_no_multiple_of_seeds(write):
+    text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4")
+    assert counts(write(text, variants=["tau=1"])) == {"tau=1": [0, 1]}
+    assert counts(write(text, variants=["sac"], seeds=3)) == {"sac": [0, 1, 2]}
+    assert counts(write(text, variants=["v-network", "tau=1"])) == {"v-network": [0, 1], "tau=1": [0, 1]}
+    assert counts(write(text, variants=["sac", "tau=1"])) == {"sac": list(range(8)), "tau=1": [0, 1]}
+
+
+def test_a_range_from_before_files_stated_a_factor_has_twice_the_seeds_of_its_reference():
+    older = {"name": "x", "question": "", "envs": ["E"], "seeds": [0], "reference": "a", "variants": {}}
+    assert Manifest.model_validate(older).reference_factor == 1
+    assert Manifest.model_validate(older | {"seed_range": "5..8"}).reference_factor == 2
+    assert Manifest.model_validate(older | {"seed_range": "5..8", "reference_factor": 3}).reference_factor == 3

@@ -275,7 +275,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
     weights = [store.run(spec.start.run).weights.read_bytes() for spec in then.cohorts[0].runs]
     assert weights[0] != weights[1]
     # Before its first update a child acts as its parent: same environments and noise, step 0.
-    as_parents = evaluate(parents.trainer.cohort, parents.trainer.env, parents.trainer.seeds, 0, 1, 1, False)
+    as_parents = evaluate(parents.trainer.cohort, parents.trainer.env, parents.trainer.seeds, 0, 1, 1)
     for m, run in enumerate(children.runs):
         rows = run.table("episodes").query("step == 0")
         np.testing.assert_array_equal(rows["return"], as_parents.returns[m].flatten())

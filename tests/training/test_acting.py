@@ -35,7 +35,7 @@ def said(trained, params, member, observation, noise):
 
 
 def draw(trained, seed, purpose, shape, step):
-    return Draws({purpose: shape}, trained.cohort.dtype).at(torch.tensor([seed]), torch.tensor(step))
+    return Draws({purpose: shape}, trained.cohort.dtype).at(torch.tensor([seed]), step)
 
 
 @pytest.mark.thorough
@@ -77,7 +77,7 @@ def test_training_explores_with_noise_of_each_member_environment_and_step(record
 
 def test_evaluation_acts_as_its_policies_say(recorded):
     trained, steps, episodes = made(), 400, 3
-    evaluate.evaluate(trained.cohort, trained.env, list(SEEDS), steps, episodes, threads=1, compiled=False)
+    evaluate.evaluate(trained.cohort, trained.env, list(SEEDS), steps, episodes, threads=1)
     _, (pool,) = recorded
     params, purpose = trained.cohort.state["params"], f"evaluation/{steps}"
     assert len(pool.sent) > 20

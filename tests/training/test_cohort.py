@@ -167,7 +167,7 @@ def test_cohort_metrics_are_means_since_they_were_last_asked_for():
         stacked = [batch(config, (D, A), seed, update) for seed in (0, 1)]
         data = {name: torch.stack([b[name] for b in stacked]) for name in stacked[0]}
         for made in (one, other):
-            made.update(data)
+            made.update(data, update)
         each.append(other.pop_metrics()[0])
     means, counts = one.pop_metrics()
     assert counts.tolist() == [3, 3]
@@ -190,7 +190,7 @@ def test_cohort_drops_units_anew_for_every_update_pass_critic_layer_and_member()
     made = cohort(configs, [0, 1])
     seen = []
     for update in (0, 1):
-        moment = made._uniform_draws.at(made.seeds, torch.tensor(update))
+        moment = made._update_draws.at(made.seeds, update)
         drawn = {name: moment.uniform(f"update/{name}") for name in made.learner.update_uniforms}
         for name in ("target", "critic", "actor"):
             for m, rate in enumerate(made.hyper["dropout_rate"]):
@@ -208,7 +208,7 @@ def test_cohort_asks_critics_drawn_anew_for_every_update_and_member():
     made, asked = cohort([tiny(critics=10, target_critics=2)] * 2, [0, 1]), []
     nets, numbered = made.learner.update.args[0], torch.arange(10)
     for update in range(200):
-        drawn = made._uniform_draws.at(made.seeds, torch.tensor(update)).uniform("update/target_critics")
+        drawn = made._update_draws.at(made.seeds, update).uniform("update/target_critics")
         asked += [sac.drawn_critics(nets, numbered, {"target_critics": one}).tolist() for one in drawn]
     assert all(first != second for first, second in asked)
     counts = torch.bincount(torch.tensor(asked).flatten(), minlength=10)
@@ -223,8 +223,8 @@ def test_cohort_updates_draw_their_own_noise():
     trained.seeds[1] = 1
     stacked = {name: torch.stack([part, part]) for name, part in same.items()}
     entropies = []
-    for _ in range(2):
-        trained.update(stacked)
+    for update in range(2):
+        trained.update(stacked, update)
         entropies += trained.pop_metrics()[0]["entropy"].tolist()
     assert len(set(entropies)) == 4
 
@@ -235,15 +235,15 @@ def test_cohort_updates_drop_units_of_their_own(rate):
     config = tiny(actor_lr=1e-12, critic_lr=1e-12, dropout=True, dropout_rate=rate, precision="float64")
     trained, same, values = cohort([config] * 2, [0, 0]), batch(config, (D, A), 0, 0), []
     trained.seeds[1] = 1
-    for _ in range(2):
-        trained.update({name: torch.stack([part, part]) for name, part in same.items()})
+    for update in range(2):
+        trained.update({name: torch.stack([part, part]) for name, part in same.items()}, update)
         values += [round(q, 7) for q in trained.pop_metrics()[0]["q"].tolist()]
     assert len(set(values)) == (4 if rate else 1)
 
 
 def test_cohort_noise_of_the_policy_and_of_the_target_are_two_draws():
     made = cohort([tiny()], [0])
-    moment = made._update_draws.at(made.seeds, torch.tensor(0))
+    moment = made._update_draws.at(made.seeds, 0)
     assert not torch.equal(moment.normal("update/policy"), moment.normal("update/next_policy"))
 
 
@@ -292,7 +292,7 @@ def operations(members):
     batches = [batch(config, (D, A), seed, 1) for seed in seeds]
     stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
     with profile(activities=[ProfilerActivity.CPU]) as record:
-        profiled.update(stacked)
+        profiled.update(stacked, 1)
     return sum(event.count for event in record.key_averages() if event.key.startswith("aten::"))
 
 
@@ -322,6 +322,6 @@ def test_cohort_an_infinite_loss_is_divergence_though_parameters_are_finite():
     made = cohort([config] * 2, [0, 1])
     rows = [batch(config, (D, A), seed, 0) for seed in (0, 1)]
     rows[1]["reward"][:] = 1e25  # its square is more than float32 holds
-    made.update({name: torch.stack([b[name] for b in rows]) for name in rows[0]})
+    made.update({name: torch.stack([b[name] for b in rows]) for name in rows[0]}, 0)
     assert all(p.isfinite().all() for p in tree_leaves(made.state["params"]))
     assert made.finite().tolist() == [True, False]

@@ -21,7 +21,7 @@ SEEDS = (3, 8)
 def evaluated(algorithm, env, episodes=2, **overrides):
     config = tiny(algorithm, precision="float64", **overrides)
     trained = Trainer([RunSpec(algorithm, config, env, seed) for seed in SEEDS], 200, compiled=False)
-    return trained, evaluate(trained.cohort, trained.env, list(SEEDS), 0, episodes, threads=1, compiled=False)
+    return trained, evaluate(trained.cohort, trained.env, list(SEEDS), 0, episodes, threads=1)
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -119,7 +119,7 @@ def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
             assert length < trained.env.max_episode_steps - 44  # so all of its states count
             for t in range(length):
                 draws = Draws({"evaluation/0": (episodes, width)}, torch.float64)
-                noise = draws.at(torch.tensor([seed]), torch.tensor(t)).normal("evaluation/0")[0, e : e + 1]
+                noise = draws.at(torch.tensor([seed]), t).normal("evaluation/0")[0, e : e + 1]
                 seen = torch.as_tensor(pool.shown[t][place : place + 1]).double()
                 if config.normalize_observations:
                     seen = (seen / (1 + 1e-8) ** 0.5).clamp(-10, 10)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sac_bench.training.random import Draws, derived_seeds, threefry2x32, uniform
+from sac_bench.training.random import Draws, WordsAhead, derived_seeds, threefry2x32, uniform
 
 # Random123 1.14, tests/kat_vectors: threefry2x32, 20 rounds: counter, key, result.
 KNOWN = [
@@ -19,12 +19,12 @@ KNOWN = [
 
 @pytest.mark.parametrize(("counter", "key", "result"), KNOWN)
 def test_threefry_published_answers(counter, key, result):
-    pair = lambda words: (torch.tensor(words[0]), torch.tensor(words[1]))
-    assert tuple(int(word) for word in threefry2x32(pair(key), pair(counter))) == result
+    pair = lambda words: tuple(torch.tensor(word).to(torch.int32) for word in words)
+    assert tuple(int(word) % 2**32 for word in threefry2x32(pair(key), pair(counter))) == result
 
 
 def draws_of(seeds, shapes, step=3, dtype=torch.float32):
-    return Draws(shapes, dtype).at(torch.tensor(seeds), torch.tensor(step))
+    return Draws(shapes, dtype).at(torch.tensor(seeds), step)
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=6), st.integers(0, 2**40))
@@ -34,6 +34,19 @@ def test_threefry_draws_do_not_depend_on_neighbours(seeds, step):
         alone = draws_of([seed], {"b": (7,)}, step)
         assert torch.equal(together.normal("b")[m], alone.normal("b")[0])
         assert torch.equal(together.integers("b", 1000)[m], alone.integers("b", 1000)[0])
+
+
+@given(
+    st.integers(1, 3), st.integers(1, 60_000), st.lists(st.integers(0, 2**33), min_size=1, max_size=6), st.booleans()
+)
+def test_threefry_words_ahead_are_those_of_each_step(members, size, steps, in_turn):
+    steps = [steps[0] + t for t in range(len(steps))] if in_turn else steps
+    draws, seeds = Draws({"a": (size,), "b": (3,)}), torch.arange(members)
+    ahead = WordsAhead(draws, seeds)
+    first = ahead.at(steps[0])
+    for step in steps:
+        assert ahead.at(step) is first
+        assert torch.equal(first, draws.words(seeds, step)[0])
 
 
 def test_threefry_longer_draw_begins_with_shorter():

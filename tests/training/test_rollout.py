@@ -58,7 +58,8 @@ def filled(seeds, rows, capacity=64) -> Replay:
 def train(trained: Cohort, rollouts: int) -> Cohort:
     """Updates on that many made-up rollouts."""
     for rollout in range(rollouts):
-        data = trained.prepare(filled([100 * s + rollout for s in trained.seeds.tolist()], 16).memory())
+        memory = filled([100 * s + rollout for s in trained.seeds.tolist()], 16).memory()
+        data = trained.prepare(memory, rollout * UPDATES)
         for update in range(UPDATES):
             trained.update(data, rollout * UPDATES + update)
     return trained
@@ -83,9 +84,8 @@ def test_minibatches_take_every_sample_once_an_epoch():
     made, ids = cohort([config()] * 3, [0, 1, 1]), torch.arange(64).expand(3, 64)
     orders = []
     for rollout in range(2):
-        made.state["updates"] += rollout * UPDATES
-        data = made._prepare_all(made.state, made.hyper, made.seeds, filled([0, 1, 1], 16).memory())
-        orders.append(data["order"])
+        data = made.prepare(filled([0, 1, 1], 16).memory(), rollout * UPDATES)
+        orders.append(data["order"].clone())
         taken = []
         for update in range(rollout * UPDATES, (rollout + 1) * UPDATES):
             moment = SimpleNamespace(step=torch.tensor(update))

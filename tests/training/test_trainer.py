@@ -239,10 +239,18 @@ def test_a_pool_made_anew_truncates_and_bootstraps():
     trained.close()
 
 
-@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.thorough), 4])
 def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
     trained = trainer(
-        specs("Pendulum-v1", num_envs=num_envs, normalize_observations=True, utd=4.0, learning_starts=392), 400
+        specs(
+            "Pendulum-v1",
+            num_envs=num_envs,
+            normalize_observations=True,
+            utd=4.0,
+            learning_starts=392,
+            eval_every=400,
+        ),
+        400,
     )
     run_to(trained, 400)
     trained.close()

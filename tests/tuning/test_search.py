@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import defaultdict
 
 import optuna
 import pytest
@@ -11,7 +10,6 @@ from sac_bench.cli.report import report as report_command
 from sac_bench.cli.run import run as run_command
 from sac_bench.errors import InputError
 from sac_bench.execution import gc
-from sac_bench.report import experiment
 from sac_bench.results.load import load_results
 from sac_bench.spec.load import load as load_experiment
 from sac_bench.spec.run import RunSpec
@@ -43,8 +41,8 @@ def by_rate(monkeypatch):
     monkeypatch.setattr(Training, "scores", score)
 
 
+@pytest.mark.usefixtures("without_figures")  # of the held-out runs
 def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiment, "write_figures", lambda *_: defaultdict(list))  # of the held-out runs
     assert carry_out(study_file)
     store, study = Store(tmp_path / "results"), load(study_file)
     trials = known(tmp_path, study_file)
@@ -72,18 +70,20 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert len(in_store) == len({spec.id for _, spec in best.runs()})
     held_out = load_results("tiny-study-held-out", store.root).runs
     assert {(run.seed, run.status) for run in held_out.itertuples()} == {(1000, "finished"), (1001, "finished")}
-    report = (folder / "report.md").read_text()
-    assert "| default " in report
-    assert f"{winner.name} (the winner)" in report
-    assert "95% interval" in report
+    told = (folder / "report.md").read_text()
+    assert "| default " in told
+    assert f"{winner.name} (the winner)" in told
+    assert "95% interval" in told
     assert not [name for name in FIGURES if not (folder / "figures" / f"{name}.svg").stat().st_size]
     about = json.loads((folder / "study.json").read_text())
     assert about["verdict"]["contenders"][1]["name"] == winner.name
 
     in_process.trained.clear()
-    assert carry_out(study_file)  # again: nothing is left to do
-    assert in_process.trained == []
-    assert carry_out(study_file, trials=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_figures", lambda about, folder: [])
+        assert carry_out(study_file)  # again: nothing is left to do
+        assert in_process.trained == []
+        assert carry_out(study_file, trials=5)
     assert [trial.number for trial in known(tmp_path, study_file)] == [0, 1, 2, 3, 4]
     (folder / "report.md").unlink()
     (folder / "figures" / "history.png").unlink()

@@ -253,7 +253,7 @@ def test_bad_studies_give_one_line_with_file_and_key(case, tmp_path):
         load(path)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert "bad.toml: " in str(refused.value)
+    assert "bad.toml:" in str(refused.value)
 
 
 @pytest.mark.thorough
@@ -317,7 +317,7 @@ def test_tables_written_as_toml_are_read_as_they_were(tables):
 
 
 def test_an_experiment_file_is_no_study_and_a_study_no_experiment(study_file, experiment_file):
-    with pytest.raises(InputError, match=r"trials|variants|reference|sweep"):
+    with pytest.raises(InputError, match="this is an experiment; run it with sac-bench run "):
         load(experiment_file)
     with pytest.raises(InputError, match="this is a study; run it with sac-bench tune"):
         load_experiment(study_file)

@@ -1,0 +1,62 @@
+"""sac-bench init: copy an experiment of this package as a start for one's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from sac_bench.cli.common import app, complete_experiment, say, user_errors
+from sac_bench.errors import InputError
+
+
+@app.command()
+def init(
+    name: Annotated[
+        str,
+        typer.Argument(help="An experiment or study that sac-bench list shows.", autocompletion=complete_experiment),
+    ],
+    new: Annotated[Optional[str], typer.Argument(help="The copy's name; by default the same.")] = None,
+) -> None:
+    """Copy an experiment to experiments/, with the files that it includes, as a start for your own."""
+    with user_errors():
+        for path in copy(name, new):
+            say(f"wrote {path}")
+        say(f"edit it, then check it with: sac-bench run {new or name} --dry-run")
+
+
+def copy(name: str, new: str | None = None) -> list[Path]:
+    """Copy an experiment and the files it includes to experiments/, where names are looked up first.
+
+    Return the new files, that of the experiment first. Included files that are there already stay as they are. Raises
+    InputError if there is no such experiment, or if the experiment's new file exists.
+    """
+    from sac_bench.spec.includes import needed
+    from sac_bench.spec.load import NAME
+    from sac_bench.spec.names import LOCAL, SHIPPED, find
+    from sac_bench.store.atomic import write_text
+
+    if new is not None and not NAME.fullmatch(new):
+        raise InputError(f"{new}: is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
+    source = find(name)
+    root = next(
+        (folder.resolve() for folder in (LOCAL, SHIPPED) if source.resolve().is_relative_to(folder.resolve())), None
+    )
+    if root is None:
+        raise InputError(f"{source}: is a file of yours; init copies experiments that sac-bench list shows")
+    target = LOCAL / source.resolve().relative_to(root)
+    if new is not None:
+        target = target.with_stem(new)
+    if target.exists():
+        raise InputError(f"{target}: exists; give the copy another name: sac-bench init {name} NEW")
+    text = source.read_text(encoding="utf-8")
+    if new is not None:
+        text = re.sub(r'(?m)^name = ".*"$', f'name = "{new}"', text, count=1)
+    others = {LOCAL / path.resolve().relative_to(root): path for path in needed(source)}
+    copies = {target: text} | {at: path.read_text(encoding="utf-8") for at, path in others.items() if not at.exists()}
+    for at, content in copies.items():
+        at.parent.mkdir(parents=True, exist_ok=True)
+        write_text(at, content)
+    return list(copies)

@@ -1,0 +1,44 @@
+"""Which results a command would replace whose settings differ from its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sac_bench.errors import InputError
+from sac_bench.results.manifest import FILE, Manifest, load_manifest
+from sac_bench.spec.experiment import Experiment
+from sac_bench.store.store import Store
+
+
+def check_not_replaced(experiment: Experiment, store: Store) -> None:
+    """Raise InputError if --set makes variants differ from those whose results the experiment's folder holds.
+
+    Runs stay in the store, but the folder's tables, figures and report would be about other variants.
+    """
+    folder = store.experiment(experiment.name)
+    if not experiment.overrides or not (folder / FILE).exists():
+        return
+    manifest = load_manifest(folder)
+    keys = [text.partition("=")[0].strip() for text in experiment.overrides]
+    if found := [one for key in dict.fromkeys(keys) if (one := _difference(experiment, manifest, key))]:
+        raise InputError(
+            f"{folder}: has results with {' and '.join(found)}, which --set would replace; add --name NEW to keep "
+            f"them, or --name {experiment.name} to replace them"
+        )
+
+
+def _difference(experiment: Experiment, manifest: Manifest, key: str) -> str:
+    """Return "tau = 0.005 (sac)" for the first recorded variant with another value of an option; "" if none has."""
+    if any(key in choice.options for choice in manifest.choices):  # results hold the chosen value
+        return ""
+    for name, variant in experiment.variants.items():
+        for env, config in variant.configs.items():
+            before, now = _recorded(manifest, name, env), config.model_dump(mode="json")
+            if key in before and key in now and before[key] != now[key]:
+                return f"{key} = {json.dumps(before[key])} ({name})"
+    return ""
+
+
+def _recorded(manifest: Manifest, variant: str, env: str) -> dict[str, Any]:
+    return manifest.variants[variant].configs.get(env, {}) if variant in manifest.variants else {}

@@ -1,0 +1,97 @@
+"""Finds experiments and studies by name: in experiments/ of the working folder, then among those of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sac_bench.errors import InputError, nearest
+
+SHIPPED = (Path(__file__).resolve().parents[1] / "experiments").resolve()
+"""The experiments of this package. In a clone, sac_bench/experiments is a link to experiments/."""
+LOCAL = Path("experiments")
+
+
+def folders() -> list[Path]:
+    """Return the folders that names are looked up in, without duplicates: the working folder's comes first."""
+    return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]
+
+
+def named(folder: Path) -> dict[str, Path]:
+    """Return {name: file} of a folder: "claims/two-qs" for claims/two-qs.toml, without files that others include."""
+    found = sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+
+
+def known() -> dict[str, Path]:
+    """Return {name: file} of all experiments and studies that can be named."""
+    return {name: path for folder in reversed(folders()) for name, path in named(folder).items()}
+
+
+def groups() -> list[str]:
+    """Return the names of the folders of experiments, such as "claims"."""
+    parts = (name.rpartition("/")[0] for name in known())
+    return sorted({part for part in parts if part})
+
+
+def find(experiment: str | Path, results: Path | None = None, others: Iterable[str] = ()) -> Path:
+    """Return an experiment's file, from its path or name ("ablation-quick", "claims/two-qs", "two-qs").
+
+    Raises InputError if there is no such file; for the message, `results` was searched, too, and contains `others`.
+    """
+    path = Path(experiment)
+    if path.suffix == ".toml" and path.exists():
+        return path
+    if file := _lookup(path):
+        return file
+    where = f" or result in {results}" if results else ""
+    raise _unknown(experiment, f"no such experiment{where}", others)
+
+
+def find_all(given: Iterable[str | Path]) -> list[Path]:
+    """Return the file or folder of each path or name; a path that exists takes precedence.
+
+    Raises InputError for what is neither.
+    """
+    return [_found(Path(one)) for one in given]
+
+
+def _found(path: Path) -> Path:
+    if path.exists() and not (path.is_dir() and not any(path.glob("*.toml"))):
+        return path
+    if found := _lookup(path) or _group(path):
+        return found
+    if path.exists():
+        return path  # a folder without experiments
+    raise _unknown(path, "no such file or experiment", (file.name for file in _beside(path)))
+
+
+def _lookup(path: Path) -> Path | None:
+    """Return the file with this name, which may lack its folders."""
+    name = path.with_suffix("") if path.suffix == ".toml" else path
+    wanted = name.as_posix().removeprefix(f"{LOCAL}/")
+    files = known()
+    if wanted in files:
+        return files[wanted]
+    ends = sorted(one for one in files if one.endswith(f"/{wanted}"))
+    if len(ends) > 1:
+        raise InputError(f"{path}: is the name of several experiments: {', '.join(ends)}; name one of them")
+    return files[ends[0]] if ends else None
+
+
+def _group(path: Path) -> Path | None:
+    """Return the folder of experiments with this name."""
+    wanted = path.as_posix().removeprefix(f"{LOCAL}/")
+    return next((folder / wanted for folder in folders() if wanted in groups() and (folder / wanted).is_dir()), None)
+
+
+def _beside(path: Path) -> list[Path]:
+    return list(path.parent.glob("*.toml")) if path.parent.is_dir() else []
+
+
+def _unknown(name: str | Path, what: str, others: Iterable[str]) -> InputError:
+    """Return the error for an unknown name, with the closest known ones; each may be given without its folders."""
+    short = {one.rpartition("/")[2] for one in known()}
+    all_names = {*others, *(known() if "/" in str(name) else short), *groups()}
+    near = nearest(str(name), all_names, places=2)
+    return InputError(f"{name}: {what}{near}; sac-bench list shows all experiments")

@@ -1,0 +1,170 @@
+"""Experiments by name, from any folder, and from a wheel."""
+
+import json
+import shutil
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+
+from sac_bench.cli import listing
+from sac_bench.cli.common import result_name, whole_number
+from sac_bench.cli.init import copy
+from sac_bench.errors import InputError
+from sac_bench.spec.load import load
+from sac_bench.spec.names import SHIPPED, find, find_all, known
+from sac_bench.tuning import study
+from tests.conftest import EXPERIMENT
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("ablation-quick", "ablation-quick.toml"),
+        ("claims/two-qs", "claims/two-qs.toml"),
+        ("two-qs", "claims/two-qs.toml"),
+        ("experiments/claims/two-qs.toml", "claims/two-qs.toml"),
+        ("tuning/sac-quick", "tuning/sac-quick.toml"),
+        ("claims", "claims"),
+    ],
+)
+def test_names_work_in_any_folder(name, file, elsewhere):
+    assert find_all([name]) == [SHIPPED / file]
+
+
+def test_a_path_comes_before_a_name_and_ones_own_experiments_before_others(elsewhere):
+    (elsewhere / "ablation-quick").write_text("")
+    assert find_all(["ablation-quick"]) == [Path("ablation-quick")]
+    (elsewhere / "claims").mkdir()  # without experiments
+    assert find_all(["claims"]) == [SHIPPED / "claims"]
+    (elsewhere / "experiments").mkdir()
+    (elsewhere / "experiments/two-qs.toml").write_text(EXPERIMENT)
+    assert find("two-qs") == Path("experiments/two-qs.toml")
+    assert known()["two-qs"] == Path("experiments/two-qs.toml")
+
+
+@pytest.mark.parametrize(("name", "near"), [("ablaton-quick", "'ablation-quick'"), ("claims/twoqs", "'claims/two-qs'")])
+def test_an_unknown_name_is_told_with_close_ones(name, near, elsewhere):
+    for look_up in (find, lambda one: find_all([one])):
+        with pytest.raises(InputError, match=f"no such .*did you mean {near}.*sac-bench list"):
+            look_up(name)
+    with pytest.raises(InputError, match="_common"):
+        find("_common")
+
+
+def test_results_have_the_name_without_its_folder(tmp_path):
+    assert result_name("claims/two-qs", tmp_path) == "claims/two-qs"
+    (tmp_path / "two-qs").mkdir()
+    (tmp_path / "two-qs/experiment.json").write_text("{}")
+    assert result_name("claims/two-qs", tmp_path) == result_name("two-qs", tmp_path) == "two-qs"
+
+
+def test_a_copy_is_a_start_of_ones_own(elsewhere):
+    assert copy("hard-targets", "mine") == [
+        Path("experiments/claims/mine.toml"),
+        Path("experiments/claims/_common.toml"),
+        Path("experiments/_sac-v1.toml"),
+    ]
+    assert load(find("mine")).name == "mine"
+    assert [path.name for path in copy("sac-quick")] == ["sac-quick.toml", "ablation-quick.toml"]
+    assert study.load(find("sac-quick")).name == "sac-quick"
+    with pytest.raises(InputError, match="exists; give the copy another name: sac-bench init hard-targets NEW"):
+        copy("hard-targets", "mine")
+
+
+@pytest.mark.thorough
+def test_everything_listed_fits_80_columns_name_and_question_first(elsewhere):
+    shown = StringIO()
+    console = Console(file=shown, width=80, markup=False)
+    rows = listing.experiments(None)
+    assert not [row for row in rows if "error" in row]
+    console.print(*listing.experiment_tables(rows), listing.options_table("sac", listing.algorithm_options("sac")))
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 400
+    (line,) = [line for line in lines if "ablation-hopper" in line]
+    assert line.split()[:3] == ["ablation-hopper", "Which", "part"]
+    assert line.endswith(" 80   1,000,000 ")
+    assert not [name for name in known() if f" {name.rpartition('/')[2]} " not in shown.getvalue()]
+    assert "…" not in shown.getvalue()
+
+
+@pytest.mark.thorough
+def test_json_is_for_programs(command, experiment_file):
+    listed = json.loads(command("list", "experiments", "--json").stdout)["experiments"]
+    (quick,) = [one for one in listed if one["name"] == "ablation-quick"]
+    assert quick["envs"] == ["HalfCheetah-v5"]
+    assert json.loads(command("list", "sac", "--json").stdout)["sac"][0]["option"] == "num_envs"
+    state = json.loads(command("status", experiment_file, "--json").stdout)
+    assert state["name"] == "tiny"
+    assert {(one["variant"], one["seed"], one["status"]) for one in state["runs"]} >= {("sac", 1, "not started")}
+    assert command("--version").stdout == "sac-bench 0.1.0\n"
+    quiet = command("run", experiment_file, "--dry-run", "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    told = command("report", "ablation-quick")
+    assert "ablation-quick: not in results yet; sac-bench run ablation-quick trains it" in told.stderr
+
+
+@pytest.mark.thorough
+def test_a_wheel_runs_experiments_by_name_from_an_empty_folder(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("experiments", "sac_bench"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run([*pip, *build], check=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "installed"
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], check=True, timeout=120)
+    shutil.rmtree(source)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    program = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import sac_bench.cli.main as m; print(m.__file__); m.main()"
+    )
+    for arguments in (["run", "ablation-quick"], ["run", "claims", "--quick"], ["tune", "tuning/sac-quick"]):
+        ran = subprocess.run(
+            [sys.executable, "-c", program, *arguments, "--dry-run"], cwd=empty, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.startswith(str(target))
+        assert "runs" in ran.stdout
+    assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("300000", 300_000),
+        ("1_000_000", 10**6),
+        ("1,000", 1000),
+        ("1e6", 10**6),
+        ("2.5e5", 250_000),
+        ("1M", 10**6),
+        ("500k", 500_000),
+        ("1.5k", 1500),
+    ],
+)
+def test_numbers_may_be_written_as_people_do(text, number):
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "x", "-1", "", "1e-3", "M", "1e999", "0x10", "1 000"])
+def test_what_is_no_whole_number_is_refused(text):
+    with pytest.raises(typer.BadParameter, match="must be a whole number"):
+        whole_number(text)
