@@ -9,8 +9,12 @@ A lock has three parts, taken in this order:
 
 On some shared folders the first two succeed on two machines at once, without an error. The lease does not depend on
 them. Its holder renews it by creating the next number, and another process takes it by creating that number: creation
-is exclusive, so one of them succeeds. On the holder's own machine a lease ends with its process. On others it ends once
-it has not been renewed for its length by the clock of the process that waits; clocks are never compared.
+is exclusive, so one of them succeeds. Its holder gives it back by creating the next number with RELEASED in it. The
+newest number is never deleted, so no number is used twice, and a process that was paused cannot win one again.
+
+A lease ends in three ways. On the holder's own machine it ends with its process. It ends once it has not been renewed
+for its length by the clock of the process that waits. It has ended if it is older than twice its length, by the clock
+of the file's server. Clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import os
 import shutil
 import socket
 import struct
+import tempfile
 import threading
 import time
 import uuid
@@ -33,12 +38,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from sac_bench.errors import InputError
-from sac_bench.store.atomic import create
+from sac_bench.store.atomic import BESIDE, create
 
 LEASE_SECONDS = 60.0
 """Time without a renewal after which another machine takes a lease over."""
 BEATS = 4
 """Renewals per length."""
+RELEASED = b"released"
+"""Content of a number that gives a lease back."""
 POLL_SECONDS = 0.1
 KernelLock = Callable[[IO[Any], int], bool]
 """Locks an open file as `fcntl.flock` does; returns False if another process holds the lock."""
@@ -131,10 +138,14 @@ class Lease:
         self.folder, self.token = folder, token
         self._content = json.dumps({**asdict(process), "token": token, "length": length}).encode()
 
-    def create(self, number: int) -> bool:
+    def take(self, number: int) -> bool:
+        """Take the lease by creating this number of it; False if another process was first."""
+        return self._create(number, self._content)
+
+    def _create(self, number: int, content: bytes) -> bool:
         """Create a number of the lease, and drop the numbers before; False if another one was created first."""
         mine = self.folder / str(number)
-        if not create(mine, self._content, durably=False):
+        if not create(mine, content, durably=False):
             return False
         if max(numbers := _numbers(self.folder), default=number) > number:  # this process was paused for long
             mine.unlink(missing_ok=True)
@@ -146,26 +157,28 @@ class Lease:
 
     def renew(self) -> bool:
         """Renew the lease; False if another process has taken it. It is still held when this returns True."""
-        while (newest := _newest(self.folder)) is not None:
-            number, content = newest
-            if _token(content) != self.token:
-                return False
-            if self.create(number + 1):
-                return True
-        return False
+        while (renewed := self._next(self._content)) is False:
+            pass
+        return bool(renewed)
+
+    def _next(self, content: bytes) -> bool | None:
+        """Create the next number; False if another one was created first, None if the lease is no longer held."""
+        newest = _newest(self.folder)
+        if newest is None or _token(newest[1]) != self.token:
+            return None
+        return self._create(newest[0] + 1, content)
 
     def release(self) -> None:
         """Give the lease back, unless another process has taken it."""
-        newest = _newest(self.folder)
-        if newest is not None and _token(newest[1]) == self.token:
-            (self.folder / str(newest[0])).unlink(missing_ok=True)
+        while self._next(RELEASED) is False:
+            pass
 
 
 class Held:
     """A lock that is held until it is closed, or until this process and all that inherited its files have ended."""
 
-    def __init__(self, files: Sequence[IO[Any]], lease: Lease, end: Callable[[Lease], None]) -> None:
-        self._files, self.lease, self._end = files, lease, end
+    def __init__(self, files: Sequence[IO[Any]], lease: Lease, stack: contextlib.ExitStack) -> None:
+        self._files, self.lease, self._stack = files, lease, stack
 
     def filenos(self) -> list[int]:
         """Return the files that a child inherits to hold the lock, too."""
@@ -178,8 +191,7 @@ class Held:
 
     def close(self) -> None:
         """Release the lock; children that inherited its files still hold the kernel's locks."""
-        self._end(self.lease)
-        self.hand_over()
+        self._stack.close()
 
     def __enter__(self) -> Held:
         return self
@@ -201,6 +213,8 @@ class Locks:
     """Whether a thread renews the leases that are held."""
     _seen: dict[Path, tuple[tuple[int, bytes], float]] = field(default_factory=dict)
     _leases: list[Lease] = field(default_factory=list)
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+    """Held while leases are renewed, and while one is given back."""
     _heart: threading.Thread | None = None
 
     @contextmanager
@@ -210,9 +224,8 @@ class Locks:
             files = self._open(path, stack)
             for lock, file in zip(self.kernel, files, strict=True):
                 lock(file, fcntl.LOCK_EX)
-            while (lease := self._take_lease(path)) is None:
+            while self._take_lease(path, stack) is None:
                 self.pause(POLL_SECONDS)
-            stack.callback(self._end, lease)
             yield
 
     def take(self, path: Path) -> Held | None:
@@ -222,10 +235,9 @@ class Locks:
             for lock, file in zip(self.kernel, files, strict=True):
                 if not lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     return None
-            if (lease := self._take_lease(path)) is None:
+            if (lease := self._take_lease(path, stack)) is None:
                 return None
-            stack.pop_all()
-            return Held(files, lease, self._end)
+            return Held(files, lease, stack.pop_all())
 
     def is_taken(self, path: Path) -> bool:
         """Return whether a process holds the lock, or may hold it on another machine. Files may be read-only."""
@@ -242,21 +254,27 @@ class Locks:
     def beat(self) -> None:
         """Renew all leases that are held."""
         for lease in list(self._leases):
-            with contextlib.suppress(OSError):
-                if not lease.renew() and lease in self._leases:
+            with self._mutex, contextlib.suppress(OSError):
+                if lease in self._leases and not lease.renew():
                     self._leases.remove(lease)
+
+    def forget(self) -> None:
+        """Forget all leases: they are those of the process that this one was forked from."""
+        self._leases, self._mutex, self._heart = [], threading.Lock(), None
 
     def _open(self, path: Path, stack: contextlib.ExitStack) -> list[IO[Any]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return [stack.enter_context(open(name, "a", encoding="utf-8")) for name in _names(path)]
 
-    def _take_lease(self, path: Path) -> Lease | None:
+    def _take_lease(self, path: Path, stack: contextlib.ExitStack) -> Lease | None:
+        """Take the lease of a lock; None if another process holds it. The stack gives it back."""
         folder = leases_of(path)
         newest = _newest(folder)
         if newest is not None and self._is_live(folder, newest):
             return None
         lease = Lease(folder, uuid.uuid4().hex, self.process(), self.length)
-        if not lease.create(newest[0] + 1 if newest else 1):
+        stack.callback(self._end, lease)  # before it is taken: an exception may come at once
+        if not lease.take(newest[0] + 1 if newest else 1):
             return None
         self._seen.pop(folder, None)
         self._leases.append(lease)
@@ -266,20 +284,25 @@ class Locks:
         return lease
 
     def _end(self, lease: Lease) -> None:
-        if lease in self._leases:
-            self._leases.remove(lease)
-        with contextlib.suppress(OSError):  # the disk may be read-only by now
+        with self._mutex, contextlib.suppress(OSError):  # the disk may be full or read-only by now
+            if lease in self._leases:
+                self._leases.remove(lease)
             lease.release()
 
     def _is_live(self, folder: Path, newest: tuple[int, bytes]) -> bool:
         """Return whether a lease's holder may be alive."""
+        number, content = newest
+        if content == RELEASED:
+            return False
         length = self.length
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            about = json.loads(newest[1])
+            about = json.loads(content)
             holder = Process(*(about[name] for name in ("host", "boot", "pid", "started")))
-            if holder.is_beside(self.process()):
-                return holder.is_alive()
+            if holder.is_beside(self.process()) and not holder.is_alive():
+                return False
             length = max(length, float(about["length"]))
+        if _age(folder / str(number)) > 2 * length:
+            return False
         before, since = self._seen.get(folder, (None, 0.0))
         if before != newest:
             self._seen[folder] = newest, self.clock()
@@ -323,6 +346,17 @@ def _newest(folder: Path) -> tuple[int, bytes] | None:
     return None
 
 
+def _age(path: Path) -> float:
+    """Return the seconds since a file was written, by its server's clock; 0 if they cannot be known."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=BESIDE) as now:
+            now.write(b"now")
+            now.flush()
+            return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _token(content: bytes) -> str | None:
     try:
         return str(json.loads(content)["token"])
@@ -332,7 +366,7 @@ def _token(content: bytes) -> str | None:
 
 HERE = Locks()
 """The locks of this process."""
-os.register_at_fork(after_in_child=HERE._leases.clear)
+os.register_at_fork(after_in_child=HERE.forget)
 
 
 def locked(path: Path) -> contextlib.AbstractContextManager[None]:

@@ -1,7 +1,9 @@
 """Locks between real processes."""
 
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -126,6 +128,106 @@ def test_who_creates_a_number_late_finds_that_there_are_later_ones(tmp_path):
         patch.setattr(locks, "_newest", lambda _: (3, b""))
         assert late.take(path) is None
     assert held.lease.renew()
+
+
+def test_a_lease_that_was_given_back_cannot_be_won_again_by_an_owner_that_was_paused(tmp_path, monkeypatch):
+    """It was paused in a renewal, after it had read the newest number; all later ones were given back meanwhile."""
+    path, clock = tmp_path / "lock", Clock()
+    held = machine("a").take(path)
+    usual = locks._newest
+
+    def paused(folder):
+        newest = usual(folder)
+        monkeypatch.setattr(locks, "_newest", usual)
+        theirs = machine("b", clock)
+        assert theirs.take(path) is None
+        clock.now += LEASE_SECONDS
+        theirs.take(path).close()
+        return newest
+
+    monkeypatch.setattr(locks, "_newest", paused)
+    assert not held.lease.renew()
+    assert not machine("c").is_taken(path)
+
+
+def test_a_lease_that_is_given_back_while_it_is_renewed_is_free(tmp_path, monkeypatch):
+    path, ours = tmp_path / "lock", machine("a")
+    held = ours.take(path)
+    usual = locks._newest
+
+    def given_back_after(folder):
+        newest = usual(folder)
+        monkeypatch.setattr(locks, "_newest", usual)
+        held.lease.release()
+        return newest
+
+    monkeypatch.setattr(locks, "_newest", given_back_after)
+    assert not held.lease.renew()
+    assert not ours.is_taken(path)
+    assert ours.take(path)
+
+
+def test_what_is_given_back_is_not_renewed_by_a_beat_that_has_begun(tmp_path, monkeypatch):
+    """Otherwise the folder of a lock that is removed would come back."""
+    path, ours = tmp_path / "lock", machine("a")
+    first, second = ours.take(path), ours.take(tmp_path / "other")
+    renewed = []
+
+    def renew(lease):
+        renewed.append(lease)
+        ours._leases.remove(second.lease)  # as if the main thread gave it back now
+        return True
+
+    monkeypatch.setattr(locks.Lease, "renew", renew)
+    ours.beat()
+    assert renewed == [first.lease]
+
+
+def test_an_exception_right_after_a_lease_was_taken_gives_it_back(tmp_path, monkeypatch):
+    path, ours = tmp_path / "lock", machine("a")
+    usual = locks.create
+
+    def interrupted(*arguments, **more):
+        usual(*arguments, **more)
+        monkeypatch.setattr(locks, "create", usual)
+        raise KeyboardInterrupt
+
+    for take in (ours.take, lambda path: ours.locked(path).__enter__()):
+        monkeypatch.setattr(locks, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            take(path)
+        assert not ours.is_taken(path)
+        assert ours._leases == []
+
+
+def test_a_lease_that_nobody_renews_ends_although_its_process_lives(tmp_path):
+    """The disk was full when it was given back, or, without /proc, another process has its id."""
+    path, clock, process = tmp_path / "lock", Clock(), locks.Process.here()
+    locks.Locks(lambda: process, kernel=(nothing, nothing), beats=False).take(path)
+    ours = locks.Locks(lambda: process, clock, clock.pause, (nothing, nothing), beats=False)
+    assert ours.take(path) is None
+    clock.now += LEASE_SECONDS
+    assert ours.take(path)
+
+
+def test_a_new_process_sees_that_a_lease_of_another_machine_is_old(tmp_path):
+    path = tmp_path / "lock"
+    machine("a").take(path)
+    (lease,) = locks.leases_of(path).iterdir()
+    for age, taken in ((1.9, True), (2.1, False)):
+        written = time.time() - age * LEASE_SECONDS
+        os.utime(lease, (written, written))
+        assert machine("b").is_taken(path) is taken
+    assert [file.name for file in locks.leases_of(path).iterdir()] == [lease.name]
+
+
+def test_a_forked_process_renews_none_of_its_parents_leases(tmp_path):
+    ours = machine("a")
+    ours.take(tmp_path / "lock")
+    ours._mutex.acquire()  # its thread was renewing when the process was forked
+    ours.forget()
+    ours.beat()
+    assert ours.take(tmp_path / "own")
 
 
 def test_a_lease_ends_with_its_process_on_the_same_machine(tmp_path):
