@@ -513,7 +513,7 @@ BUGS = [
         SAVED,
     ),
     Bug("previous checkpoint is not kept", CHECKPOINT, "GENERATIONS = 2", "GENERATIONS = 1", SAVED),
-    Bug("rows beyond the checkpoint are kept", CHECKPOINT, 'run.cut_back(checkpoint["tables"][run.id])', "pass", SAVED),
+    Bug("rows beyond the checkpoint are kept", CHECKPOINT, "self.cut_back(runs)", "pass", SAVED),
     Bug(
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
     ),
@@ -555,6 +555,9 @@ BUGS = [
         "return False",
         HELD,
     ),
+    Bug("a lease that was given back can be won again", LOCKS, "self._next(RELEASED) is False", "False", HELD),
+    Bug("a dead lease of another machine looks alive", LOCKS, "_age(folder / str(number)) > 2 * length", "False", HELD),
+    Bug("a withdrawn checkpoint is continued from", CHECKPOINT, "not self._last[0].exists()", "False", OWNERS),
     Bug("the owner of a lease that was taken goes on", CHECKPOINT, "if not self._is_owner():", "if False:", OWNERS),
     Bug(
         "a checkpoint replaces a rival's",

@@ -39,6 +39,7 @@ def script(command: str, name: str, jobs: Jobs) -> str:
     """Return a batch script: every job of the array runs the same command, and takes what no other one trains.
 
     A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
+    One that a user cancels is not.
     """
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
     gpus = f"#SBATCH --gpus-per-task={jobs.gpus}\n" if jobs.gpus else ""
@@ -59,8 +60,8 @@ def script(command: str, name: str, jobs: Jobs) -> str:
 # --until, --no-wait and --plan-for trains nothing more and writes the report.
 srun {command} --device {device} --until {clock_time(until)} --no-wait --plan-for {jobs.workers}
 code=$?
-# {OUT_OF_TIME}: --until left runs; 143: SIGTERM before the limit. The same command continues.
-if [ $code -eq {OUT_OF_TIME} ] || [ $code -eq 143 ]; then
+# {OUT_OF_TIME}: --until left runs; 143: SIGTERM, before the limit if it comes late. The same command continues.
+if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {jobs.seconds - 2 * SIGNAL_SECONDS:.0f} ]; }}; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 # {LEFT_TO_OTHERS}: the other jobs train what is left.
@@ -78,7 +79,7 @@ def clock_time(seconds: float) -> str:
 
 @app.command()
 def slurm(
-    experiments: Annotated[list[Path], typer.Argument(help="Experiment files or folders, as for sac-bench run.")],
+    experiments: Annotated[list[Path], typer.Argument(help="Experiments or folders, as for sac-bench run.")],
     jobs: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Jobs in the array.")] = 8,
     gpus: Annotated[int, typer.Option(metavar="N", min=0, max=64, help="GPUs per job; 0 trains on CPUs.")] = 0,
     cores: Annotated[int, typer.Option(metavar="N", min=1, max=4096, help="Cores per job.")] = 8,
@@ -91,8 +92,9 @@ def slurm(
     with user_errors():
         from sac_bench.execution.budget import TimeLimit
         from sac_bench.spec.includes import files
+        from sac_bench.spec.names import find_all
 
-        files(experiments)  # they must exist
+        files(find_all(experiments))  # they must exist
         try:
             seconds = TimeLimit.parse(time, lambda: 0.0).left
             words = shlex.split(options)

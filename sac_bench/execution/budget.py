@@ -51,6 +51,8 @@ class TimeLimit:
     ends: float = math.inf
     """By `clock`."""
     clock: Callable[[], float] = time.monotonic
+    whole: float = math.inf
+    """The seconds from the start of the command to its end."""
 
     @staticmethod
     def parse(text: str, clock: Callable[[], float] = time.monotonic) -> TimeLimit:
@@ -69,7 +71,7 @@ class TimeLimit:
             raise InputError(
                 f"--until {one_line(text, 60)}: must be a positive time from now on: 3:50:00, 1-12:00:00, 90min or 8h"
             )
-        return TimeLimit(clock() + total, clock)
+        return TimeLimit(clock() + total, clock, total)
 
     @property
     def left(self) -> float:

@@ -130,6 +130,10 @@ class CohortDirectory:
         if not self._is_owner():
             raise TakenOver("another process has taken the cohort over: stopped")
 
+    def tables(self) -> dict[str, dict[str, Fingerprint]]:
+        """Return the fingerprints of the runs' tables, {run id: {table: ...}}, by the last checkpoint."""
+        return self._last[1]["tables"] if self._last else {}
+
     def write_tables(self, runs: Sequence[RunDirectory]) -> None:
         """Write what the last checkpoint adds to the runs' tables. To write it again changes nothing."""
         if self._last:
@@ -200,20 +204,37 @@ class CohortDirectory:
         """Drop what is later than the restored checkpoint: rows of the runs' tables, and checkpoints.
 
         Write the rows that it adds, in case the process that saved it did not. Return what it adds to statuses, by run.
-        Raises TakenOver if another process has taken the cohort over.
+        Raises TakenOver if another process has taken the cohort over, or if the one that saved the checkpoint has
+        withdrawn it.
         """
         assert self._last, "restored"
-        self.check_owner()
         restored, checkpoint = self._last
+        self._require_restored()
         self.write_tables(runs)
-        for run in runs:
-            run.cut_back(checkpoint["tables"][run.id])
+        self.cut_back(runs)
         for later in self._checkpoints():
             if later > restored:
-                later.unlink()
+                self.check_owner()
+                later.unlink(missing_ok=True)
         self._drop_unneeded()
+        self._require_restored()
         statuses = checkpoint.get("statuses", {})
         return {run.id: statuses[run.id] for run in runs if run.id in statuses}
+
+    def cut_back(self, runs: Sequence[RunDirectory]) -> None:
+        """Drop the rows of the runs' tables that the restored checkpoint does not have; all if there is none.
+
+        Raises TakenOver if another process has taken the cohort over.
+        """
+        for run in runs:
+            self.check_owner()
+            run.cut_back(self._last[1]["tables"][run.id] if self._last else {})
+
+    def _require_restored(self) -> None:
+        """Raise TakenOver unless the cohort is still this process's, and the checkpoint restored exists."""
+        self.check_owner()
+        if self._last and not self._last[0].exists():
+            raise TakenOver(f"another process has withdrawn {self._last[0].name}: stopped")
 
     def copy_members(self, members: Sequence[int], to: CohortDirectory, runs: Sequence[RunDirectory]) -> int:
         """Copy these members, ascending, of the newest intact checkpoint to a new cohort, and return its vector steps.
@@ -266,11 +287,12 @@ class CohortDirectory:
         """Delete the checkpoints, which are only needed to continue."""
         for path in self._checkpoints():  # first, so no checkpoint is left without its files
             path.unlink()
+        self._last = None
         self._drop_unneeded()
 
     def unneeded(self) -> list[Path]:
-        """Return the files that no checkpoint needs."""
-        needed: set[str] = set()
+        """Return the files that no checkpoint needs, the one saved or restored last included."""
+        needed = set(self._last[1]["files"]) if self._last else set[str]()
         for path in self._checkpoints():
             try:
                 needed.update(read_json(path)["files"])

@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sac_bench.errors import one_line
+from sac_bench.errors import InputError, one_line
 from sac_bench.execution.budget import LeftToOthers, OutOfTime, OverBudget, TimeLimit
-from sac_bench.execution.calibration import Calibration, Estimate, Machine, measurements
+from sac_bench.execution.calibration import Basis, Calibration, Estimate, Machine, measurements
+from sac_bench.execution.cost import duration
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
@@ -40,6 +41,12 @@ NO_RESTART = 2
 TAKEN_OVER, OUT_OF_TIME = 3, 4
 """Exit codes of a worker whose cohort another process has taken over, and that has no time left. Copies, too."""
 NO_LIMIT = TimeLimit()
+EVENT_SECONDS = 1.0
+"""Time to wait for a report before cohorts are looked for again."""
+OTHERS_SECONDS = locks.LEASE_SECONDS * (1 + 1 / locks.BEATS)
+"""Time for which cohorts must be held before it is certain that living processes train them: a lease and a beat."""
+USABLE = 0.9
+"""Share of a time limit that is left once a command has started and planned."""
 
 
 class Engine:
@@ -49,8 +56,8 @@ class Engine:
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
     raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
     raise OverBudget to stop the training. Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time
-    for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends once other processes train all that
-    is left.
+    for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends once it is certain that other
+    processes train all that is left.
     """
 
     def __init__(
@@ -70,6 +77,8 @@ class Engine:
         self._waiting = list(plan.cohorts)
         self._postponed: list[CohortPlan] = []
         self._gpus, self._limit, self._waits = gpus, limit, waits
+        self._hopeless: dict[str, str] = {}  # by cohort: why no time limit of this length is enough
+        self._held_since: float | None = None  # since when other processes have held all that is left
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
@@ -86,17 +95,20 @@ class Engine:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
 
         Raises OverBudget if `projected` does, after the workers have saved, OutOfTime at the end if cohorts were
-        postponed, and LeftToOthers if it does not wait for other processes.
+        postponed, InputError if the same time limit would never be enough for any of them, and LeftToOthers if it does
+        not wait for other processes.
         """
         try:
             while self._waiting or self._active:
                 self._start_workers()
-                if self._waiting and not self._active and not self._waits:
+                if not self._waits and self._is_left_to_others():
                     raise LeftToOthers
                 self._display.show(self._active, self._waiting, self._calibration)
                 self._project()
                 with contextlib.suppress(queue.Empty):
-                    self._handle(*self._events.get(timeout=1.0))
+                    self._handle(*self._events.get(timeout=EVENT_SECONDS))
+            if self._postponed and all(cohort.id in self._hopeless for cohort in self._postponed):
+                raise InputError(next(iter(self._hopeless.values())))
             if self._postponed:
                 raise OutOfTime
         except (KeyboardInterrupt, OverBudget):
@@ -143,19 +155,45 @@ class Engine:
                     self._display.say("waiting for cohorts that another process trains")
                 continue
             self._waiting.remove(cohort)
-            if self._has_ended(cohort):
-                lock.close()
-                self._display.say(f"trained by another process: {_names(cohort)}")
-            else:
-                self._start(cohort, lock)
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(lock)
+                if self._has_ended(cohort):
+                    self._display.say(f"trained by another process: {_names(cohort)}")
+                else:
+                    self._start(cohort, lock)
+                    stack.pop_all()  # the lock is that of the worker now
+
+    def _is_left_to_others(self) -> bool:
+        """Return whether living processes train all that is left: nothing could be started for OTHERS_SECONDS.
+
+        A lease of a lost machine looks alive until then.
+        """
+        now = self._limit.clock()
+        if self._active or not self._waiting or self._held_since is None:
+            self._held_since = now
+        return now - self._held_since > OTHERS_SECONDS
 
     def _has_time(self, cohort: CohortPlan) -> bool:
-        """Return whether a cohort can start and train its next segment within the limit, as far as is known."""
+        """Return whether a cohort can start and train its next segment within the limit, as far as is known.
+
+        A rough estimate that is too long for any limit of this length is tried.
+        """
         if math.isinf(self._limit.left):
             return True
         every = cohort.runs[0].config.eval_every
         segment = replace(cohort, steps=min(cohort.steps, cohort.done + every))
-        return self._calibration.estimate(segment).seconds <= self._limit.left
+        estimate = self._calibration.estimate(segment)
+        if estimate.seconds <= self._limit.left:
+            return True
+        if estimate.seconds <= USABLE * self._limit.whole:
+            return False
+        if estimate.basis is not Basis.MEASURED:
+            return True
+        self._hopeless[cohort.id] = (
+            f"{_names(cohort)}: a start and {every} steps (eval_every) take about {duration(estimate.seconds)} here, "
+            f"which is too long for --until; raise --until above {duration(estimate.seconds / USABLE)}"
+        )
+        return False
 
     def _has_ended(self, cohort: CohortPlan) -> bool:
         """Return whether all runs of a cohort have ended, except those that were trained again in another cohort."""

@@ -55,13 +55,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory(device: str) -> int:
+def available_memory(device: str, gpus: Sequence[str] = ()) -> int:
     """Return the free memory of the device in bytes; 4 GiB where the system does not report it.
 
-    Of several GPUs, that of the fullest one.
+    gpus: those to look at, as CUDA_VISIBLE_DEVICES names them; all if none are given. The fullest one counts.
     """
     if device == "cuda":
-        return min(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
+        visible = visible_gpus()
+        return min(torch.cuda.mem_get_info(visible.index(gpu))[0] for gpu in gpus or visible)
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.torch import save
 
 from sac_bench.algorithms.pytree import named_tensors
-from sac_bench.execution.checkpoint import Record
+from sac_bench.execution.checkpoint import CohortDirectory, Record
 from sac_bench.store.atomic import write_atomically
 from sac_bench.store.run import RunDirectory
 from sac_bench.training.trainer import Segment, Trainer
@@ -25,11 +25,17 @@ class Recorder:
     """Writes what a trainer's members did.
 
     runs: the cohort's runs, in member order; own_runs: those of them that this cohort still trains. A run that was
-    trained again in another cohort keeps its slot here, and nothing of it is written.
+    trained again in another cohort keeps its slot here, and nothing of it is written. directory: the cohort's.
     """
 
-    def __init__(self, trainer: Trainer, runs: Sequence[RunDirectory], own_runs: Sequence[RunDirectory]) -> None:
-        self._trainer, self._runs, self._own_runs = trainer, runs, own_runs
+    def __init__(
+        self,
+        trainer: Trainer,
+        runs: Sequence[RunDirectory],
+        own_runs: Sequence[RunDirectory],
+        directory: CohortDirectory,
+    ) -> None:
+        self._trainer, self._runs, self._own_runs, self._directory = trainer, runs, own_runs, directory
         self._segment: Segment  # recorded last
 
     def active_runs(self) -> dict[int, RunDirectory]:
@@ -37,11 +43,15 @@ class Recorder:
         return {m: run for m, run in enumerate(self._runs) if not self._trainer.progress.stopped[m]}
 
     def start(self, conditions: Mapping[str, Any], resumed: bool, about: Mapping[str, Any]) -> None:
-        """Mark the active runs as started, and note the conditions if they differ from those recorded last."""
+        """Mark the active runs as started, and note the conditions if they differ from those recorded last.
+
+        Raises TakenOver if another process has taken the cohort over.
+        """
         for member, run in self.active_runs().items():
             stages = run.status().get("conditions", []) if resumed else []
             if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
                 stages = [*stages, {"since": self._trainer.steps, **conditions}]
+            self._directory.check_owner()  # as late as possible: it may have ended the run
             run.update(
                 **about, status="started", conditions=stages, reason=None, raised_at=None, **self._state_of(member)
             )
@@ -73,18 +83,19 @@ class Recorder:
                     print(f"run {run.id} failed: {stop.reason}\n{stop.log}", file=sys.stderr, flush=True)
             else:
                 run.log(_progress(self._segment.steps, records[run.id]["rows"]["evaluations"]))
-            _update(run, records[run.id]["status"])
+            self._update(run, records[run.id]["status"])
         self.write_policies()
 
     def publish_again(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Write what a restored checkpoint adds to statuses and policies, in case its process did not."""
         for run in self._own_runs:
             if "status" in statuses.get(run.id, {}) and run.status()["status"] == "started":
-                _update(run, statuses[run.id])
+                self._update(run, statuses[run.id])
         self.write_policies()
 
     def write_policies(self) -> None:
-        """Write the policies of the active runs."""
+        """Write the policies of the active runs. Raises TakenOver if another process has taken the cohort over."""
+        self._directory.check_owner()
         policy = self._trainer.cohort.learner.policy(self._trainer.cohort.state)
         leaves, steps = named_tensors(policy), str(self._trainer.steps)
         for member, run in self.active_runs().items():
@@ -92,7 +103,8 @@ class Recorder:
             write_atomically(run.policy, save(tensors, metadata={"steps": steps}))
 
     def write_weights(self) -> None:
-        """Write the weights that other runs can start from."""
+        """Write the weights that other runs can start from. Raises TakenOver as `write_policies` does."""
+        self._directory.check_owner()
         for member, run in self.active_runs().items():
             tensors, steps = self._trainer.cohort.weights(member), str(self._trainer.steps)
             write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
@@ -100,13 +112,21 @@ class Recorder:
     def finish(self) -> None:
         """Mark the active runs as finished."""
         for run in self.active_runs().values():
-            run.end("finished")
+            run.end("finished", self._directory.tables().get(run.id))
 
     def log(self, line: str) -> None:
         """Write a line to the log of every own run, and to standard error."""
         print(line, file=sys.stderr, flush=True)
         for run in self._own_runs:
             run.log(f"{_now()} {line}")
+
+    def _update(self, run: RunDirectory, status: Mapping[str, Any]) -> None:
+        """Write entries of a run's status, and end the run if it has diverged."""
+        if status.get("status") == "diverged":
+            last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
+            run.end(**status, tables=self._directory.tables().get(run.id), last_finite=last)
+        else:
+            run.update(**status)
 
     def _state_of(self, member: int) -> dict[str, Any]:
         """Return the steps, the seconds, and the step at which the run exploded, as entries of its status."""
@@ -155,15 +175,6 @@ def _progress(steps: int, evaluations: Sequence[Mapping[str, Any]]) -> str:
     """Return a line of a run's log."""
     said = ", ".join(f"{row['return_mean']:.1f} ({ACTING[row['policy']]})" for row in evaluations)
     return f"{_now()} step {steps}: return {said}; {evaluations[0]['wall_seconds']:.0f} s"
-
-
-def _update(run: RunDirectory, status: Mapping[str, Any]) -> None:
-    """Write entries of a run's status, and end the run if it has diverged."""
-    if status.get("status") == "diverged":
-        last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
-        run.end(**status, last_finite=last)
-    else:
-        run.update(**status)
 
 
 def _now() -> str:

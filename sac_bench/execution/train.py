@@ -67,7 +67,7 @@ class Workers:
     @property
     def memory(self) -> float:
         """The bytes that each worker may take."""
-        return 0.9 * available_memory(self.device) / math.ceil(self.count / max(1, len(self.gpus)))
+        return 0.9 * available_memory(self.device, self.gpus) / math.ceil(self.count / max(1, len(self.gpus)))
 
 
 def plan(

@@ -105,10 +105,20 @@ class Worker:
             if spec.id != run.id:
                 raise InputError(_spec_has_changed(run))
         self.trainer = Trainer(self._specs, steps, device, compiled=compiled, threads=threads)
-        self._recorder = Recorder(self.trainer, self.runs, self._own_runs)
+        self._recorder = Recorder(self.trainer, self.runs, self._own_runs, self.directory)
 
     def train(self) -> bool:
-        """Train segment by segment, and save each. Return whether it went to the end: False if there is no time."""
+        """Train segment by segment, and save each. Return whether it went to the end: False if there is no time.
+
+        Raises TakenOver if another process has taken the cohort over, InputError if files are missing or damaged.
+        """
+        try:
+            return self._train()
+        except InputError:
+            self.directory.check_owner()  # another owner changes files, too
+            raise
+
+    def _train(self) -> bool:
         trainer = self.trainer
         resumed = self._start()
         self._stopwatch = Stopwatch(trainer.progress.updates)
@@ -149,13 +159,11 @@ class Worker:
             stopped or run not in self._own_runs
             for run, stopped in zip(self.runs, trainer.progress.stopped, strict=True)
         ]
-        self.directory.check_owner()
         self._recorder.start(self._conditions, resumed, self._about)
         if resumed:  # only now: a run that had ended must keep all of its results until it is marked as started
             self._recorder.publish_again(self.directory.drop_later(self._own_runs))
         else:
-            for run in self._own_runs:
-                run.cut_back({})
+            self.directory.cut_back(self._own_runs)
         return resumed
 
     def _save(self, segment: Segment) -> None:

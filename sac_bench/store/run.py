@@ -95,14 +95,28 @@ class RunDirectory:
         write_json(self.path / "status.json", {"status": "planned", "steps": 0, "cohort": cohort})
 
     def update(self, **status: Any) -> None:
-        """Change these entries of the status."""
+        """Change these entries of the status. Raises InputError if a run that this object knew to go on was ended."""
+        if self._known and self._known["status"] not in ENDED and self._has_ended():
+            raise InputError(f"{self.path}: another process has ended this run")
         self._known = (self._known or self.status()) | status
         write_json(self.path / "status.json", self._known)
 
-    def end(self, status: str, **more: Any) -> None:
-        """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights."""
+    def end(self, status: str, tables: Mapping[str, Fingerprint] | None = None, **more: Any) -> None:
+        """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights.
+
+        Raises InputError unless the tables are those of `tables`, if these are given.
+        """
+        for name, expected in (tables or {}).items():
+            check(self.path / f"{name}.csv", expected)
         policy, weights = (fingerprint(path) if path.exists() else None for path in (self.policy, self.weights))
-        self.update(status=status, tables=self.fingerprints(), policy=policy, weights=weights, **more)
+        self.update(status=status, tables=tables or self.fingerprints(), policy=policy, weights=weights, **more)
+
+    def _has_ended(self) -> bool:
+        """Return whether the run has ended, by its file."""
+        try:
+            return read_json(self.path / "status.json").get("status") in ENDED
+        except (InputError, FileNotFoundError):
+            return False
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows to a table and sync it. A table keeps the columns of its first row."""
@@ -132,10 +146,14 @@ class RunDirectory:
         return {"before": before, "text": text.getvalue()}, after
 
     def put(self, table: str, addition: Addition) -> None:
-        """Write an addition at its place and sync it. To write it again changes nothing."""
-        path = self.path / f"{table}.csv"
+        """Write an addition at its place and sync it. To write it again changes nothing.
+
+        Raises InputError if the table ends before that place.
+        """
+        path, start = self.path / f"{table}.csv", addition["before"]["bytes"] if addition["before"] else 0
         with open(path, "r+b" if path.exists() else "xb") as file:
-            file.seek(addition["before"]["bytes"] if addition["before"] else 0)
+            _require(path, file.seek(0, os.SEEK_END), start)
+            file.seek(start)
             file.write(addition["text"].encode())
             file.flush()
             os.fsync(file.fileno())
@@ -153,10 +171,11 @@ class RunDirectory:
                 check(self.path / f"{name}.csv", expected, grown=True)
 
     def cut_back(self, tables: Mapping[str, Fingerprint]) -> None:
-        """Drop what was written to the tables after these fingerprints were taken."""
+        """Drop what was written to the tables after these fingerprints were taken. InputError if they are shorter."""
         for name in TABLES:
             path = self.path / f"{name}.csv"
             if name in tables:
+                _require(path, path.stat().st_size, tables[name]["bytes"])
                 os.truncate(path, tables[name]["bytes"])
             else:
                 path.unlink(missing_ok=True)
@@ -178,3 +197,9 @@ class RunDirectory:
             return pd.DataFrame()
         except (ValueError, KeyError) as error:
             raise InputError(f"{self.path / name}.csv: damaged: {error}") from None
+
+
+def _require(path: Path, size: int, least: int) -> None:
+    """Raise InputError for a table with fewer than `least` bytes: to write or cut there would fill it with zeros."""
+    if size < least:
+        raise InputError(f"{path}: damaged: cut to {size} of {least} bytes")

@@ -31,13 +31,18 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (1, False), (2, False), (3, True), (4, False), (143, True)])
-def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, requeued, tmp_path):
+@pytest.mark.parametrize(
+    ("code", "seconds", "requeued"),
+    [(0, 1, False), (1, 1, False), (2, 1, False), (3, 1, True), (4, 1, False), (143, 14_290, True), (143, 99, False)],
+)
+def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, requeued, tmp_path):
+    """SIGTERM long before the limit is that of a user who cancels the job."""
     for name, body in (("srun", f"exit {code}"), ("scontrol", 'echo "$@" > requeued')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400))
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    text = f"SECONDS={seconds}\n{text}"
     ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment)
     assert ran.returncode == (0 if code == 4 else code)
     assert (tmp_path / "requeued").exists() is requeued
@@ -85,5 +90,7 @@ def test_impossible_options_are_refused_in_one_line(command, experiment_file):
     ):
         ran = command("run", experiment_file, *options, "--dry-run")
         assert (ran.returncode, words in ran.stderr) == (2, True), ran.stderr
+    unknown = command("slurm", "unknown.toml")
+    assert (unknown.returncode, "unknown.toml: no such file" in unknown.stderr) == (2, True), unknown.stderr
     printed = command("slurm", experiment_file, "--time", "0:05:00")
     assert (printed.returncode, "at least 10 minutes" in printed.stderr) == (2, True)

@@ -11,15 +11,16 @@ from sac_bench.errors import InputError
 from sac_bench.execution import engine as engines
 from sac_bench.execution import worker
 from sac_bench.execution.budget import LeftToOthers, OutOfTime, TimeLimit
+from sac_bench.execution.calibration import Basis, Estimate
 from sac_bench.execution.cost import START_SECONDS
 from sac_bench.execution.engine import Engine
-from sac_bench.execution.machine import choose_gpus
+from sac_bench.execution.machine import available_memory, choose_gpus
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.schedule import Divisible, at_least, indivisible
 from sac_bench.execution.train import Workers
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
-from tests.store.hosts import Clock
+from tests.store.hosts import Clock, machine
 
 
 @pytest.mark.parametrize(
@@ -59,11 +60,18 @@ def test_gpus_are_chosen_by_their_places_among_those_that_are_visible():
 def test_a_team_has_one_worker_per_gpu(monkeypatch):
     monkeypatch.setattr("sac_bench.execution.train.resolve_device", lambda device: "cuda")
     monkeypatch.setattr("sac_bench.execution.train.visible_gpus", lambda: ["0", "1", "2"])
-    monkeypatch.setattr("sac_bench.execution.train.available_memory", lambda device: 100)
+    monkeypatch.setattr("sac_bench.execution.train.available_memory", lambda *_: 100)
     assert (Workers.on().count, Workers.on().gpus, Workers.on().memory) == (3, ("0", "1", "2"), 90.0)
     assert Workers.on(runs=2).count == 2
     assert Workers.on(gpus="0,2").count == 2
     assert Workers.on(count=4, gpus="0,2").memory == 45.0
+
+
+def test_the_memory_of_a_worker_is_that_of_the_fullest_gpu_that_is_used(monkeypatch):
+    monkeypatch.setattr("sac_bench.execution.machine.visible_gpus", lambda: ["5", "GPU-x", "7"])
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda index: ([10, 300, 200][index], 1000))
+    assert Workers("cuda", 2, gpus=("GPU-x", "7")).memory == 180.0
+    assert available_memory("cuda") == 10
 
 
 def test_structures_are_cut_into_at_least_as_many_cohorts_as_workers():
@@ -111,9 +119,9 @@ class Started:
         )
 
 
-def engine_of(plan, store, **more):
+def engine_of(plan, store, show=lambda *_: None, **more):
     said = []
-    display = SimpleNamespace(show=lambda *_: None, say=said.append, close=lambda: None)
+    display = SimpleNamespace(show=show, say=said.append, close=lambda: None)
     return Engine(plan, store, device="cpu", display=display, **more), said
 
 
@@ -183,13 +191,67 @@ def test_a_command_that_does_not_wait_leaves_what_others_train(store, experiment
     plan = planned(store, experiment_file)
     first, *others = plan.cohorts
     assert others
-    environments = []
+    environments, clock = [], Clock()
     monkeypatch.setattr(subprocess, "Popen", Started(environments, 0))
-    engine, said = engine_of(plan, store, workers=1, waits=False)
+    monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
+    limit, show = TimeLimit(clock=clock), lambda *_: clock.pause(10)
+    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
     with store.take_cohort(first.id), pytest.raises(LeftToOthers):
         engine.run()
     assert len(environments) == len(others)
     assert not any("waiting" in line for line in said)
+
+
+def test_a_command_that_does_not_wait_trains_what_a_lost_machine_held(store, experiment_file, monkeypatch):
+    """The lease of a lost machine looks alive at first, also to `status`, which may hold a lock for a moment."""
+    plan = planned(store, experiment_file)
+    for cohort in plan.cohorts:
+        Store(store.root, machine("lost")).take_cohort(cohort.id)
+    environments, clock = [], Clock()
+    monkeypatch.setattr(subprocess, "Popen", Started(environments, 0))
+    monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
+    limit, show = TimeLimit(clock=clock), lambda *_: clock.pause(10)
+    here = Store(store.root, machine("here", clock))
+    engine, _ = engine_of(plan, here, show, workers=1, waits=False, limit=limit)
+    engine.run()
+    assert len(environments) == len(plan.cohorts)
+
+
+def test_a_worker_that_cannot_be_started_leaves_its_lock(store, experiment_file, monkeypatch):
+    plan = planned(store, experiment_file, variants=["sac"])
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("no memory")))
+    engine, _ = engine_of(plan, store, workers=1)
+    with pytest.raises(OSError, match="no memory"):
+        engine.run()
+    assert not store.is_trained(plan.cohorts[0].id)
+
+
+@pytest.mark.parametrize("basis", Basis)
+def test_a_segment_that_no_limit_of_this_length_is_enough_for_is_tried_or_refused(
+    basis, store, experiment_file, monkeypatch
+):
+    """Otherwise a job would be queued again for ever."""
+    plan = planned(store, experiment_file, variants=["sac"])
+    environments = []
+    monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))
+    engine, _ = engine_of(plan, store, workers=1, limit=TimeLimit(90.0, Clock(), 100.0))
+    engine._calibration = SimpleNamespace(estimate=lambda _: Estimate(95.0, basis))
+    is_known = basis is Basis.MEASURED
+    with pytest.raises(InputError if is_known else OutOfTime, match="raise --until above" if is_known else None):
+        engine.run()
+    assert len(environments) == (not is_known)
+
+
+def test_a_segment_that_fits_into_the_next_job_waits_for_it(store, experiment_file, monkeypatch):
+    plan = planned(store, experiment_file, variants=["sac"])
+    environments = []
+    monkeypatch.setattr(subprocess, "Popen", Started(environments, 0))
+    for basis in Basis:
+        engine, _ = engine_of(plan, store, workers=1, limit=TimeLimit(50.0, Clock(), 100.0))
+        engine._calibration = SimpleNamespace(estimate=lambda _, basis=basis: Estimate(80.0, basis))
+        with pytest.raises(OutOfTime):
+            engine.run()
+    assert environments == []
 
 
 @pytest.mark.thorough

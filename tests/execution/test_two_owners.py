@@ -43,9 +43,10 @@ class Machine:
         return held
 
     def pause_at(self, moment, steps):
-        """Return what its worker does until the moment, "save" or "write_tables" after so many steps, and afterwards."""
-        directory, trainer = self.worker.directory, self.worker.trainer
-        usual = getattr(directory, moment)
+        """Let its worker pause at a moment, a method such as "save", after so many steps: `meanwhile` is called once."""
+        recorder, trainer = self.worker._recorder, self.worker.trainer
+        owner = recorder if hasattr(recorder, moment) else self.worker.directory
+        usual = getattr(owner, moment)
 
         def paused(*arguments):
             if trainer.steps == steps and not self.stood_still:
@@ -54,7 +55,7 @@ class Machine:
             return usual(*arguments)
 
         self.stood_still = False
-        setattr(directory, moment, paused)
+        setattr(owner, moment, paused)
 
 
 def take_over(store, name):
@@ -180,7 +181,8 @@ def test_a_kill_between_a_commit_and_its_tables_changes_nothing(steps, planned, 
 
 
 @pytest.mark.thorough
-def test_a_worker_that_is_paused_while_it_resumes_drops_nothing_of_its_successor(planned, undisturbed):
+@pytest.mark.parametrize("moment", ["start", "drop_later", "write_tables", "cut_back", "publish_again"])
+def test_a_worker_that_is_paused_while_it_resumes_drops_nothing_of_its_successor(moment, planned, undisturbed):
     store = planned()
     killed = Machine(store, "a")
     held = killed.take()
@@ -191,8 +193,46 @@ def test_a_worker_that_is_paused_while_it_resumes_drops_nothing_of_its_successor
     held.close()
     paused = Machine(store, "a")
     assert paused.take()
-    paused.pause_at("drop_later", 200)
+    paused.pause_at(moment, 200)
     paused.meanwhile = lambda: take_over(store, "b").worker.train()
     with pytest.raises(TakenOver):
         paused.worker.train()
+    assert tables(store) == undisturbed
+
+
+@pytest.mark.thorough
+def test_a_worker_that_is_paused_before_it_starts_deletes_no_tables(planned, undisturbed):
+    store = planned()
+    paused = Machine(store, "a")
+    assert paused.take()
+    for moment in ("start", "cut_back"):
+        paused.pause_at(moment, 0)
+    paused.meanwhile = lambda: take_over(store, "b").worker.train()
+    with pytest.raises(TakenOver):
+        paused.worker.train()
+    assert tables(store) == undisturbed
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("moment", ["drop_later", "cut_back"])
+def test_a_worker_whose_checkpoint_is_withdrawn_stops_and_the_next_one_goes_on(moment, planned, undisturbed):
+    """The owner before it has saved a checkpoint, and finds that it no longer is the owner."""
+    store = planned()
+    killed = Machine(store, "a")
+    held = killed.take()
+    killed.pause_at("write_tables", 200)
+    killed.meanwhile = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        killed.worker.train()
+    held.close()
+    other = Machine(store, "b")
+    held = other.take()
+    other.pause_at(moment, 200)
+    other.meanwhile = lambda: killed.worker.directory._checkpoints()[-1].unlink()
+    with pytest.raises(TakenOver, match="withdrawn"):
+        other.worker.train()
+    held.close()
+    last = Machine(store, "c")
+    assert last.take()
+    last.worker.train()
     assert tables(store) == undisturbed

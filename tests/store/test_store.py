@@ -36,6 +36,46 @@ def test_tables_are_cut_back_to_what_they_were(tmp_path):
     assert run.fingerprints() == {}
 
 
+def test_a_table_that_another_process_has_cut_is_neither_extended_nor_filled(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append("evaluations", rows(0, 100))
+    was = run.fingerprints()
+    addition, _ = run.added("evaluations", rows(200), was["evaluations"])
+    content = (tmp_path / "evaluations.csv").read_bytes()[:-3]
+    (tmp_path / "evaluations.csv").write_bytes(content)
+    for write in (lambda: run.put("evaluations", addition), lambda: run.cut_back(was)):
+        with pytest.raises(InputError, match=r"evaluations.csv: damaged: cut to"):
+            write()
+        assert (tmp_path / "evaluations.csv").read_bytes() == content
+
+
+def test_a_run_ends_only_with_the_tables_that_were_committed(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append("evaluations", rows(0, 100))
+    was = run.fingerprints()
+    run.append("evaluations", rows(200))
+    with pytest.raises(InputError, match=r"evaluations.csv: damaged"):
+        run.end("finished", was, steps=100)
+    assert run.status()["status"] != "finished"
+    run.cut_back(was)
+    run.end("finished", was, steps=100)
+    assert run.status()["status"] == "finished"
+
+
+def test_a_run_that_another_process_has_ended_stays_ended(tmp_path):
+    paused, other = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    paused.update(status="started", steps=100)
+    other.update(status="started", steps=200)
+    other.end("finished")
+    with pytest.raises(InputError, match="another process has ended this run"):
+        paused.update(steps=200)
+    with pytest.raises(InputError, match="another process has ended this run"):
+        paused.end("diverged")
+    assert (other.status()["status"], other.status()["steps"]) == ("finished", 200)
+    other.update(status="started", steps=200)  # it goes on with the run
+    RunDirectory(tmp_path).update(steps=300)
+
+
 def test_a_table_cut_in_its_header_is_empty(tmp_path):
     run = RunDirectory(tmp_path)
     for cut in ("", "step,ret"):
