@@ -571,8 +571,8 @@ BUGS = [
     Bug(
         "merging overwrites runs",
         "store/merge.py",
-        "elif not target.path.exists():",
-        "elif True:",
+        'own["status"] not in ("new", "planned", "failed") or own["steps"]',
+        "False",
         "tests/store/test_merge.py",
     ),
     Bug(

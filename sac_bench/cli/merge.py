@@ -19,10 +19,10 @@ def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results folders to read.")],
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Copy ended runs from results folders into --results. Equal runs are compared, and nothing is overwritten.
+    """Copy ended runs from results folders into --results. Runs in both are compared, and no training is overwritten.
 
-    Exit code: 0; 1 if a run has other bytes in two folders, 2 for bad input. The same `sac-bench run` commands then
-    write tables and reports, and train only what is still missing.
+    Exit code: 0; 1 if a run has other bytes in two folders, or is here without having ended; 2 for bad input. The same
+    `sac-bench run` commands then write tables and reports, and train only what is still missing.
     """
     with user_errors():
         from sac_bench.store.merge import merge as join
@@ -43,7 +43,7 @@ def merge(
             _name("not copied", merged.left)
             for name in merged.environments:
                 say(f"  environments/{name}: other numbers of a random policy; kept as they are here")
-            differ = differ or bool(merged.different)
+            differ = differ or bool(merged.different or merged.kept)
         if differ:
             raise typer.Exit(1)
 

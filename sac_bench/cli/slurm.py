@@ -41,6 +41,7 @@ def script(command: str, name: str, jobs: Jobs) -> str:
     A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
     One that a user cancels is not.
     """
+    late = jobs.seconds - 2 * SIGNAL_SECONDS
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
     gpus = f"#SBATCH --gpus-per-task={jobs.gpus}\n" if jobs.gpus else ""
     partition = f"#SBATCH --partition={shlex.quote(jobs.partition)}\n" if jobs.partition else ""
@@ -61,7 +62,7 @@ def script(command: str, name: str, jobs: Jobs) -> str:
 srun {command} --device {device} --until {clock_time(until)} --no-wait --plan-for {jobs.workers}
 code=$?
 # {OUT_OF_TIME}: --until left runs; 143: SIGTERM, before the limit if it comes late. The same command continues.
-if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {jobs.seconds - 2 * SIGNAL_SECONDS:.0f} ]; }}; then
+if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {late:.0f} ]; }}; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 # {LEFT_TO_OTHERS}: the other jobs train what is left.

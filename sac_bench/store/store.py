@@ -31,7 +31,7 @@ from sac_bench.store.locks import HERE, Held, Lease, Locks, leases_of, remove
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED, has_raised, standing_at
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the folder's layout. A folder with a newer one is refused."""
 _ID = re.compile(r"[0-9a-f]{16}")
 

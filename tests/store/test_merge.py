@@ -1,13 +1,17 @@
 """Joining results folders."""
 
+import shutil
+
 import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
+from sac_bench.store.locks import HERE
 from sac_bench.store.merge import merge
 from sac_bench.store.store import Store
 from tests.conftest import tiny
+from tests.store.hosts import nothing
 
 
 def contents(store):
@@ -72,6 +76,7 @@ def test_what_has_not_ended_or_is_damaged_stays_where_it_is(folder):
     into = folder("into", {0: 1.0}, ended=False)
     (run_id,) = into.run_ids()
     assert merge(one, into).kept == {run_id: "planned"}
+    assert into.run(run_id).status()["status"] == "planned"
     assert list(merge(unended, into).left.values()) == ["planned"]
     (one.run(run_id).path / "evaluations.csv").write_text("step\n")
     assert "evaluations.csv: damaged" in merge(one, folder("empty", {})).left[run_id]
@@ -90,3 +95,38 @@ def test_a_folder_is_not_merged_into_itself_and_must_have_runs(folder, tmp_path)
         merge(one, Store(tmp_path / "one"))
     with pytest.raises(InputError, match="no runs there"):
         merge(Store(tmp_path / "none"), one)
+
+
+@pytest.mark.parametrize("status", ["planned", "failed"])
+def test_a_run_that_is_only_planned_is_replaced_unless_it_may_be_trained(status, folder):
+    one, into = folder("one", {0: 1.0}), Store(folder("into", {}).root)
+    (run_id,) = one.run_ids()
+    into.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
+    into.run(run_id).update(status=status)
+    with into.take_cohort("1" * 16):
+        assert merge(one, into).kept == {run_id: status}
+    with into.planner() as planner:
+        write_json(into.cohort("1" * 16) / "plan.json", {"planners": [planner]})
+        assert merge(one, into).kept == {run_id: status}
+    assert merge(one, into).copied == [run_id]
+    assert into.run(run_id).status()["status"] == "finished"
+    assert not list(into.root.rglob(".tmp-*"))
+
+
+def test_others_can_plan_while_runs_are_copied(folder, monkeypatch):
+    """What they plan meanwhile is seen before a copy is put into place."""
+    one, into = folder("one", {0: 1.0}), folder("into", {})
+    (run_id,) = one.run_ids()
+    usual = shutil.copytree
+
+    def copytree(*arguments, **more):
+        with into.planning():
+            into.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
+            into.run(run_id).update(status="started", steps=100)
+        return usual(*arguments, **more)
+
+    monkeypatch.setattr(shutil, "copytree", copytree)
+    monkeypatch.setattr(HERE, "pause", lambda _: pytest.fail("the folder is locked while runs are copied"))
+    monkeypatch.setattr(HERE, "kernel", (nothing, nothing))
+    assert merge(one, into).kept == {run_id: "started"}
+    assert into.run(run_id).status()["status"] == "started"
