@@ -163,8 +163,7 @@ def test_a_lease_that_is_given_back_while_it_is_renewed_is_free(tmp_path, monkey
 
     monkeypatch.setattr(locks, "_newest", given_back_after)
     assert not held.lease.renew()
-    assert not ours.is_taken(path)
-    assert ours.take(path)
+    assert machine("b").take(path)
 
 
 def test_what_is_given_back_is_not_renewed_by_a_beat_that_has_begun(tmp_path, monkeypatch):
@@ -174,8 +173,9 @@ def test_what_is_given_back_is_not_renewed_by_a_beat_that_has_begun(tmp_path, mo
     renewed = []
 
     def renew(lease):
+        assert ours._mutex.locked()  # so that it cannot be given back now
         renewed.append(lease)
-        ours._leases.remove(second.lease)  # as if the main thread gave it back now
+        ours._leases.remove(second.lease)  # as the main thread does before the next renewal
         return True
 
     monkeypatch.setattr(locks.Lease, "renew", renew)
@@ -196,7 +196,7 @@ def test_an_exception_right_after_a_lease_was_taken_gives_it_back(tmp_path, monk
         monkeypatch.setattr(locks, "create", interrupted)
         with pytest.raises(KeyboardInterrupt):
             take(path)
-        assert not ours.is_taken(path)
+        assert not machine("b").is_taken(path)
         assert ours._leases == []
 
 
