@@ -74,12 +74,12 @@ def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, ex
 
 
 def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):
-    arguments = ["run", experiment_file, "--workers", "1", "--seeds", "8", "--steps", "100000", "--dry-run"]
-    counts = [
+    arguments = ["run", experiment_file, "--seeds", "8", "--steps", "100000", "--dry-run"]
+    alone, shared, as_many = (
         int(re.search(r"runs in (\d+) cohorts? on", command(*arguments, *more).stdout)[1])
-        for more in ([], ["--plan-for", "8"])
-    ]
-    assert counts[0] < counts[1]
+        for more in (["--workers", "1"], ["--workers", "1", "--plan-for", "8"], ["--workers", "8"])
+    )
+    assert alone < shared == as_many
 
 
 def test_impossible_options_are_refused_in_one_line(command, experiment_file):

@@ -130,3 +130,12 @@ def test_others_can_plan_while_runs_are_copied(folder, monkeypatch):
     monkeypatch.setattr(HERE, "kernel", (nothing, nothing))
     assert merge(one, into).kept == {run_id: "started"}
     assert into.run(run_id).status()["status"] == "started"
+
+
+def test_the_exit_code_tells_whether_ended_runs_were_left_out(folder, command):
+    one, started, planned = folder("one", {0: 1.0}), folder("started", {0: 1.0}, ended=False), folder("planned", {})
+    (run_id,) = one.run_ids()
+    planned.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
+    for into, code, words in ((started, 1, "exists here and has not ended"), (planned, 0, "1 run copied")):
+        ran = command("merge", one.root, "--results", into.root)
+        assert (ran.returncode, words in ran.stdout) == (code, True), ran.stdout + ran.stderr
