@@ -555,7 +555,7 @@ BUGS = [
         "return False",
         HELD,
     ),
-    Bug("a lease that was given back can be won again", LOCKS, "self._next(RELEASED) is False", "False", HELD),
+    Bug("a lease is never given back", LOCKS, "self._next(RELEASED) is False", "False", HELD),
     Bug("a dead lease of another machine looks alive", LOCKS, "_age(folder / str(number)) > 2 * length", "False", HELD),
     Bug("a withdrawn checkpoint is continued from", CHECKPOINT, "not self._last[0].exists()", "False", OWNERS),
     Bug("the owner of a lease that was taken goes on", CHECKPOINT, "if not self._is_owner():", "if False:", OWNERS),

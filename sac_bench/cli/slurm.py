@@ -12,6 +12,7 @@ import typer
 
 from sac_bench.cli.common import LEFT_TO_OTHERS, OUT_OF_TIME, ResultsOption, app, say, user_errors
 from sac_bench.errors import InputError
+from sac_bench.store.atomic import BESIDE
 
 MARGIN_SECONDS = 600.0
 """Between the end of the last segment and the job's limit, at most; a sixth of a short job."""
@@ -35,11 +36,11 @@ class Jobs:
         return self.count * (self.gpus or self.cores)
 
 
-def script(command: str, name: str, jobs: Jobs) -> str:
+def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
     """Return a batch script: every job of the array runs the same command, and takes what no other one trains.
 
     A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
-    One that a user cancels is not.
+    One that a user cancels is not, nor one during which no job has saved a segment: the next one would not, either.
     """
     late = jobs.seconds - 2 * SIGNAL_SECONDS
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
@@ -59,10 +60,15 @@ def script(command: str, name: str, jobs: Jobs) -> str:
 
 # The folder must be shared by all nodes: sac-bench doctor tests it. Once all jobs have ended, the command without
 # --until, --no-wait and --plan-for trains nothing more and writes the report.
+results={shlex.quote(str(results))}
+began="$results/{BESIDE}job-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+mkdir -p "$results/runs" && touch "$began"
 srun {command} --device {device} --until {clock_time(until)} --no-wait --plan-for {jobs.workers}
 code=$?
-# {OUT_OF_TIME}: --until left runs; 143: SIGTERM, before the limit if it comes late. The same command continues.
-if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {late:.0f} ]; }}; then
+saved=$(find "$results/runs" -name evaluations.csv -newer "$began" -print -quit)
+rm -f "$began"
+# {OUT_OF_TIME}: --until left runs. 143: SIGTERM, by SLURM if it comes late. The same command continues.
+if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {late:.0f} ] && [ -n "$saved" ]; }}; then
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 # {LEFT_TO_OTHERS}: the other jobs train what is left.
@@ -107,4 +113,4 @@ def slurm(
             raise InputError(f"--time {time}: must be at least 10 minutes")
         command = shlex.join(["sac-bench", "run", *map(str, experiments), "--results", str(results), *words])
         name = f"sac-bench-{experiments[0].stem}"
-        say(script(command, name, Jobs(jobs, gpus, cores, seconds, partition)).rstrip())
+        say(script(command, name, Jobs(jobs, gpus, cores, seconds, partition), results).rstrip())

@@ -1,7 +1,9 @@
 """Several machines and several GPUs: the batch script, merging, and shares on the command line."""
 
+import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,9 @@ def test_a_time_is_written_as_slurm_reads_it(seconds, text):
 
 
 def test_the_batch_script_is_valid_and_ends_segments_in_time():
-    text = script("sac-bench run 'a b.toml' --results results", "sac-bench-a b", Jobs(8, 1, 6, 14_400, "gpu"))
+    text = script(
+        "sac-bench run 'a b.toml' --results results", "sac-bench-a b", Jobs(8, 1, 6, 14_400, "gpu"), Path("r s")
+    )
     for line in (
         "#SBATCH --array=1-8",
         "#SBATCH --gpus-per-task=1",
@@ -32,19 +36,34 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
 
 
 @pytest.mark.parametrize(
-    ("code", "seconds", "requeued"),
-    [(0, 1, False), (1, 1, False), (2, 1, False), (3, 1, True), (4, 1, False), (143, 14_290, True), (143, 99, False)],
+    ("code", "seconds", "saves", "requeued"),
+    [
+        (0, 1, True, False),
+        (1, 1, True, False),
+        (2, 1, True, False),
+        (3, 1, True, True),
+        (4, 1, True, False),
+        (143, 14_290, True, True),
+        (143, 99, True, False),
+        (143, 14_290, False, False),
+    ],
 )
-def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, requeued, tmp_path):
-    """SIGTERM long before the limit is that of a user who cancels the job."""
-    for name, body in (("srun", f"exit {code}"), ("scontrol", 'echo "$@" > requeued')):
+def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, saves, requeued, tmp_path):
+    """Early, SIGTERM is that of a user who cancels the job. Where no segment is saved, it would go on for ever."""
+    table = tmp_path / "r s" / "runs" / "0" / "evaluations.csv"
+    table.parent.mkdir(parents=True)
+    table.touch()
+    os.utime(table, (0, 0))  # saved by an earlier job
+    save = "touch -t 209901010000 'r s/runs/0/evaluations.csv'; " if saves else ""
+    for name, body in (("srun", f"{save}exit {code}"), ("scontrol", 'echo "$@" > requeued')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400))
+    text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400), Path("r s"))
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     text = f"SECONDS={seconds}\n{text}"
     ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment)
     assert ran.returncode == (0 if code == 4 else code)
+    assert not list(tmp_path.rglob(".tmp-*"))
     assert (tmp_path / "requeued").exists() is requeued
     if requeued:
         assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
