@@ -301,13 +301,13 @@ class Locks:
             if holder.is_beside(self.process()) and not holder.is_alive():
                 return False
             length = max(length, float(about["length"]))
+        before, since = self._seen.get(folder, (None, 0.0))
+        if before == newest:
+            return self.clock() - since < length
         if _age(folder / str(number)) > 2 * length:
             return False
-        before, since = self._seen.get(folder, (None, 0.0))
-        if before != newest:
-            self._seen[folder] = newest, self.clock()
-            return True
-        return self.clock() - since < length
+        self._seen[folder] = newest, self.clock()
+        return True
 
     def _keep_beating(self) -> None:
         while True:
