@@ -185,7 +185,7 @@ class Engine:
         estimate = self._calibration.estimate(segment)
         if estimate.seconds <= self._limit.left:
             return True
-        if estimate.seconds <= USABLE * self._limit.whole:
+        if self._limit.left <= 0 or estimate.seconds <= USABLE * self._limit.whole:
             return False
         if estimate.basis is not Basis.MEASURED:
             return True

@@ -71,7 +71,7 @@ def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, sa
 
 @pytest.mark.thorough
 def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, experiment_file):
-    arguments = ["run", experiment_file, "--workers", "1", "--steps", "200", "--variant", "sac", "--seeds", "4"]
+    arguments = ["run", experiment_file, "--workers", "1", "--steps", "200", "--variant", "sac", "--seeds", "6"]
     for share in ("1/2", "2/2"):
         ran = command(*arguments, "--shard", share, "--results", f"r{share[0]}")
         assert ran.returncode == 0, ran.stderr + ran.stdout
@@ -82,14 +82,14 @@ def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, ex
     whole = command(*arguments)
     assert whole.returncode == 0, whole.stderr
     assert "nothing to train" in whole.stdout
-    assert "4 finished" in whole.stdout
+    assert "6 finished" in whole.stdout
 
 
 @pytest.mark.thorough
 def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, experiment_file):
     ran = command("run", experiment_file, "--workers", "1", "--until", "0:00:05")
     assert ran.returncode == 3, ran.stderr + ran.stdout
-    assert "--until 0:00:05 is near: 6 not started; continue with: sac-bench run" in ran.stderr
+    assert re.search(r"--until 0:00:05 is near: .*not started.*; continue with: sac-bench run", ran.stderr), ran.stderr
 
 
 def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):

@@ -242,6 +242,18 @@ def test_a_segment_that_no_limit_of_this_length_is_enough_for_is_tried_or_refuse
     assert len(environments) == (not is_known)
 
 
+def test_nothing_starts_once_the_limit_is_over(store, experiment_file, monkeypatch):
+    plan = planned(store, experiment_file)
+    environments, clock = [], Clock()
+    monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))
+    monkeypatch.setattr(engines, "EVENT_SECONDS", 0.01)
+    engine, _ = engine_of(plan, store, lambda *_: clock.pause(2.0), workers=1, limit=TimeLimit(1.0, clock, 1.0))
+    engine._calibration = SimpleNamespace(estimate=lambda _: Estimate(95.0, Basis.MODEL))
+    with pytest.raises(OutOfTime):
+        engine.run()
+    assert len(environments) == 1 < len(plan.cohorts)
+
+
 def test_a_segment_that_fits_into_the_next_job_waits_for_it(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file, variants=["sac"])
     environments = []
