@@ -1061,7 +1061,7 @@ BUGS = [
         "tests/cli/test_names.py",
     ),
     Bug(
-        "only the first error of a file is told",
+        "only the first error of a file is reported",
         "errors.py",
         "self.errors.append(error)",
         "raise",

@@ -253,9 +253,10 @@ class ReplayConfig(TrainingConfig):
 
     def describe_start(self) -> str:
         if self.updates_start == self.learning_starts:
-            name, value = "learning_starts", self.learning_starts
+            name, value = "learning_starts", str(self.learning_starts)
         else:
-            name, value = "min_replay", self.updates_start + self.num_envs
+            name, value = "min_replay", str(self.updates_start + self.num_envs)
+            value += f" (by default batch_size = {self.batch_size})" * (self.min_replay is None)
         return f"{name} = {value}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
 
     def steps_of_update(self, number: int) -> int:

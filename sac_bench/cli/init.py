@@ -53,8 +53,14 @@ def copy(name: str, new: str | None = None) -> list[Path]:
         raise InputError(f"{target}: exists; give the copy another name: sac-bench init {name} NEW")
     text = source.read_text(encoding="utf-8")
     if new is not None:
-        text = re.sub(r'(?m)^name = ".*"$', f'name = "{new}"', text, count=1)
-    others = {LOCAL / path.resolve().relative_to(root): path for path in needed(source)}
+        text, renamed = re.subn(r"""(?m)^name\s*=\s*(".*?"|'.*?')""", f'name = "{new}"', text, count=1)
+        if not renamed:
+            raise InputError(f"{source}: has no line name = ...; copy it without a new name")
+    others = {}
+    for path in needed(source):
+        if not path.resolve().is_relative_to(root):
+            raise InputError(f"{source}: includes {path}, which is outside {root}; copy both by hand")
+        others[LOCAL / path.resolve().relative_to(root)] = path
     copies = {target: text} | {at: path.read_text(encoding="utf-8") for at, path in others.items() if not at.exists()}
     for at, content in copies.items():
         at.parent.mkdir(parents=True, exist_ok=True)

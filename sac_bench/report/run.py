@@ -21,6 +21,7 @@ from sac_bench.report.page import Page
 from sac_bench.results.collect import collect, gather, list_runs
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
+from sac_bench.results.replaced import check_not_replaced
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.load import load
 from sac_bench.spec.names import find
@@ -70,7 +71,7 @@ def run(
 ) -> Results:
     """Run an experiment as `sac-bench run` does, with progress on the terminal or in the notebook; return its results.
 
-    `experiment` is a file, or the name of one in experiments/. The other arguments are the command's options --seeds
+    `experiment` is a file or a name that `sac-bench list` shows. The other arguments are the command's options --seeds
     (5, [3, 4] or "5..30"), --steps, --env, --variant, --set, --budget ("8h") and so on. Runs that the results folder
     contains already are reused. For user-defined environments and algorithms use the command line, whose --import loads
     them in the workers, too. Raises InputError for what cannot be done.
@@ -91,6 +92,8 @@ def run(
     store = Store(results)
     store.check_layout()
     store.check_writable(loaded.name)
+    if name is None:
+        check_not_replaced(loaded, store)
     group = ExperimentGroup((loaded,))
     purse = Purse.of(budget, group)
     team = Workers.on(device, workers, len({spec.id for _, spec in (group.selection() or group).runs()}))

@@ -150,8 +150,9 @@ def _load(
         choose = choose and choose.of(variants)
         claim = None if claim and not claim.variants() <= set(resolved) else claim  # not all of its runs are requested
         if reference not in resolved or len(resolved) == 1:
-            reference, factor = next(iter(resolved)), 1
-            all_seeds = all_seeds if seed_range else all_seeds[: most if isinstance(most, int) else None]
+            reference = next(iter(resolved))
+            if isinstance(most, int) and not seed_range:
+                factor, all_seeds = 1, all_seeds[:most]
     for key in overrides.unused_settings({v.algorithm for v in resolved.values()}):
         raise InputError(f"--set {key}: none of the requested variants has this option")
     if steps is not None:  # the command line's steps apply to all

@@ -49,20 +49,22 @@ def find(experiment: str | Path, results: Path | None = None, others: Iterable[s
 
 
 def find_all(given: Iterable[str | Path]) -> list[Path]:
-    """Return the file or folder of each path or name; a path that exists takes precedence.
+    """Return the file or folder of each path, or the files of each name; a path that exists takes precedence.
 
     Raises InputError for what is neither.
     """
-    return [_found(Path(one)) for one in given]
+    return [found for one in given for found in _found(Path(one))]
 
 
-def _found(path: Path) -> Path:
+def _found(path: Path) -> list[Path]:
     if path.exists() and not (path.is_dir() and not any(path.glob("*.toml"))):
-        return path
-    if found := _lookup(path) or _group(path):
-        return found
+        return [path]
+    if file := _lookup(path):
+        return [file]
+    if group := _group(path):
+        return group
     if path.exists():
-        return path  # a folder without experiments
+        return [path]  # a folder without experiments
     raise _unknown(path, "no such file or experiment", (file.name for file in _beside(path)))
 
 
@@ -79,10 +81,10 @@ def _lookup(path: Path) -> Path | None:
     return files[ends[0]] if ends else None
 
 
-def _group(path: Path) -> Path | None:
-    """Return the folder of experiments with this name."""
+def _group(path: Path) -> list[Path]:
+    """Return the files of the folders with this name, if any; those of the working folder replace the package's."""
     wanted = path.as_posix().removeprefix(f"{LOCAL}/")
-    return next((folder / wanted for folder in folders() if wanted in groups() and (folder / wanted).is_dir()), None)
+    return [file for name, file in known().items() if name.rpartition("/")[0] == wanted]
 
 
 def _beside(path: Path) -> list[Path]:

@@ -202,7 +202,9 @@ def test_updates_wait_until_the_replay_holds_a_batch_or_as_many_as_asked():
     assert config(learning_starts=0, min_replay=1000).steps_of_update(1) == 1000
     assert config(learning_starts=2000, min_replay=1000).steps_of_update(1) == 2001
     words = config(learning_starts=0).describe_start()
-    assert words == "min_replay = 256, utd = 1; increase steps or lower min_replay (--set min_replay=N)"
+    advice = "utd = 1; increase steps or lower min_replay (--set min_replay=N)"
+    assert words == f"min_replay = 256 (by default batch_size = 256), {advice}"
+    assert config(learning_starts=0, min_replay=300).describe_start() == f"min_replay = 300, {advice}"
     assert config().describe_start().startswith("learning_starts = 10000, utd = 1")
     with pytest.raises(ValidationError, match="replay_capacity = 500 is below min_replay = 501"):
         config(min_replay=501, replay_capacity=500)

@@ -37,18 +37,18 @@ def elsewhere(tmp_path, monkeypatch):
         ("two-qs", "claims/two-qs.toml"),
         ("experiments/claims/two-qs.toml", "claims/two-qs.toml"),
         ("tuning/sac-quick", "tuning/sac-quick.toml"),
-        ("claims", "claims"),
     ],
 )
 def test_names_work_in_any_folder(name, file, elsewhere):
     assert find_all([name]) == [SHIPPED / file]
+    assert set(find_all(["claims"])) == set((SHIPPED / "claims").glob("[!_]*.toml"))
 
 
 def test_a_path_comes_before_a_name_and_ones_own_experiments_before_others(elsewhere):
     (elsewhere / "ablation-quick").write_text("")
     assert find_all(["ablation-quick"]) == [Path("ablation-quick")]
     (elsewhere / "claims").mkdir()  # without experiments
-    assert find_all(["claims"]) == [SHIPPED / "claims"]
+    assert SHIPPED / "claims/two-qs.toml" in find_all(["claims"])
     (elsewhere / "experiments").mkdir()
     (elsewhere / "experiments/two-qs.toml").write_text(EXPERIMENT)
     assert find("two-qs") == Path("experiments/two-qs.toml")
@@ -78,10 +78,25 @@ def test_a_copy_is_a_start_of_ones_own(elsewhere):
         Path("experiments/_sac-v1.toml"),
     ]
     assert load(find("mine")).name == "mine"
+    claims = find_all(["claims"])  # the copy is one of them, and hides none of the package's
+    assert Path("experiments/claims/mine.toml") in claims
+    assert {SHIPPED / "claims/hard-targets.toml", SHIPPED / "claims/two-qs.toml"} <= set(claims)
     assert [path.name for path in copy("sac-quick")] == ["sac-quick.toml", "ablation-quick.toml"]
     assert study.load(find("sac-quick")).name == "sac-quick"
     with pytest.raises(InputError, match="exists; give the copy another name: sac-bench init hard-targets NEW"):
         copy("hard-targets", "mine")
+
+
+def test_a_copy_is_renamed_however_its_name_is_written(elsewhere):
+    folder = Path("experiments")
+    folder.mkdir()
+    text = (SHIPPED / "ablation-quick.toml").read_text()
+    (folder / "quoted.toml").write_text(text.replace('name = "ablation-quick"', "name='quoted'  # a comment"))
+    copy("quoted", "other")
+    assert load(find("other")).name == "other"
+    (folder / "nameless.toml").write_text("x = 1\n")
+    with pytest.raises(InputError, match="has no line name"):
+        copy("nameless", "another")
 
 
 @pytest.mark.thorough

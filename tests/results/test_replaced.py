@@ -2,6 +2,7 @@
 
 import pytest
 
+import sac_bench
 from sac_bench.errors import InputError
 from sac_bench.results.collect import list_runs
 from sac_bench.results.replaced import check_not_replaced
@@ -19,6 +20,8 @@ def test_other_settings_need_another_name(experiment_file, tmp_path):
     words = r"tiny: has results with gamma = 0.99 \(sac\), which --set would replace; add --name NEW .* --name tiny to"
     with pytest.raises(InputError, match=words):
         check_not_replaced(other, store)
+    with pytest.raises(InputError, match=words):
+        sac_bench.run(experiment_file, settings="gamma=0.9", results=store.root)
     list_runs(store, other, "sac-bench run tiny.toml --set gamma=0.9")
     check_not_replaced(other, store)  # the same command continues
 

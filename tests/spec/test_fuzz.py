@@ -332,7 +332,7 @@ def test_an_option_of_any_value(option):
 @FUZZ
 @given(SETTINGS)
 def test_a_setting_of_any_value(setting):
-    check(*sac_bench("run", "--dry-run", "tiny.toml", "--set", "=".join(setting)), "tiny.toml: ", setting[0])
+    check(*sac_bench("run", "--dry-run", "tiny.toml", "--set", "=".join(setting)), "tiny.toml:", setting[0])
 
 
 @pytest.mark.thorough

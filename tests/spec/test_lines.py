@@ -69,7 +69,7 @@ def refused(path, **options):
     return error.value.parts
 
 
-def test_all_errors_of_a_file_are_told_in_its_order_with_their_lines(tmp_path):
+def test_all_errors_of_a_file_are_reported_in_its_order_with_their_lines(tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text(WRONG)
     parts = refused(path)

@@ -15,7 +15,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import ReplayConfig
@@ -48,8 +47,7 @@ class Copies(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def device():
-    """A device without kernels, on which only fake tensors exist."""
-    _setup_privateuseone_for_python_backend("pretended")
+    """A device without kernels, on which only fake tensors exist (conftest.py registers it)."""
     return torch.device("pretended")
 
 

@@ -22,7 +22,7 @@ def trainer(env, seeds=(0, 1), **overrides):
 
 
 def evaluated(trained, steps=0, seeds=(0, 1), episodes=3, **more):
-    return evaluate(trained.cohort, trained.env, list(seeds), steps, episodes, threads=1, compiled=False, **more)
+    return evaluate(trained.cohort, trained.env, list(seeds), steps, episodes, threads=1, **more)
 
 
 def test_evaluation_is_a_function_of_policy_seed_and_steps():

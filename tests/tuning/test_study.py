@@ -262,9 +262,9 @@ def test_the_command_refuses_before_anything_is_written(command, study_file, tmp
     before = sorted(tmp_path.rglob("*"))
     refused = command("tune", study_file)
     assert refused.returncode == 2
-    assert refused.stderr.strip().splitlines() == [
-        f"sac-bench: {study_file}: [space] actor_lr: low: must be above 0 for log = true, not 0"
-    ]
+    message, line = refused.stderr.strip().splitlines()
+    assert message == f"sac-bench: {study_file}:21: [space] actor_lr: low: must be above 0 for log = true, not 0"
+    assert line.split("|")[1].startswith(" actor_lr = ")
     assert sorted(tmp_path.rglob("*")) == before
 
 
