@@ -209,19 +209,27 @@ def check_devices(requested: Plannable, store: Store, device: str, retrain: bool
 
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:
-    """Write the plan to disk in the name of `planner`, so later commands and other processes can use it."""
+    """Write the plan to disk in the name of `planner`, so later commands and other processes can use it.
+
+    Raises InputError if `store.planning()` was held, and another process holds it by now.
+    """
 
     def write_cohort(cohort: CohortPlan) -> None:
         directory = CohortDirectory(store.cohort(cohort.id))
         others = [name for name in _planners(directory) if name != planner and store.is_alive(name)]
+        store.check_planning()
         if cohort.is_new:
             directory.clear()
         directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, [planner, *others])
 
+    def write_run(run: tuple[RunSpec, str]) -> None:
+        store.check_planning()
+        store.run(run[0].id).plan(*run)
+
     new = [(spec, cohort.id) for cohort in plan.cohorts if cohort.is_new for spec in cohort.runs]
     with ThreadPoolExecutor(WRITERS) as pool:  # a disk syncs many files in hardly more time than one
         list(pool.map(write_cohort, plan.cohorts))
-        list(pool.map(lambda run: store.run(run[0].id).plan(*run), new))
+        list(pool.map(write_run, new))
 
 
 def superseded(requested: Plannable, store: Store) -> Counter[tuple[str, str]]:
@@ -263,6 +271,7 @@ def release(store: Store, cohort_id: str, planner: str) -> None:
     runs = members(directory)
     if not runs or not directory.plan()["keep_replay"] or is_in_use(store, cohort_id, excluding=planner):
         return
+    store.check_planning()
     directory.write_plan(runs, 0, False, [])
     directory.drop_replay()
 
