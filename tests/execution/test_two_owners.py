@@ -306,6 +306,7 @@ def test_a_command_that_was_paused_while_it_planned_resets_nothing_that_another_
     clear = CohortDirectory.clear
 
     def clear_late(directory):
+        monkeypatch.undo()
         if not paused.run_ids():
             with other.planning():  # it waits until the lease has ended
                 write(make_plan(experiment, other, 1, 8e9), other)
@@ -313,7 +314,7 @@ def test_a_command_that_was_paused_while_it_planned_resets_nothing_that_another_
                 run.end("finished", steps=STEPS)
         clear(directory)
 
-    monkeypatch.setattr(CohortDirectory, "clear", clear_late)
+    monkeypatch.setattr(CohortDirectory, "clear", clear_late)  # once
     with paused.planning(), pytest.raises(InputError, match="was paused"):
         write(make_plan(experiment, paused, 1, 8e9), paused)
     assert [other.run(run_id).status()["status"] for run_id in other.run_ids()] == ["finished"] * 2
