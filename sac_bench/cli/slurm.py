@@ -41,6 +41,7 @@ def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
 
     A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
     One that a user cancels is not, nor one during which no job has saved a segment: the next one would not, either.
+    Only a save creates a checkpoint, and only the end of a run its weights; a cohort that resumes writes its tables again.
     """
     late = jobs.seconds - 2 * SIGNAL_SECONDS
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
@@ -62,14 +63,19 @@ def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
 # --until, --no-wait and --plan-for trains nothing more and writes the report.
 results={shlex.quote(str(results))}
 began="$results/{BESIDE}job-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
-mkdir -p "$results/runs" && touch "$began"
-srun {command} --device {device} --until {clock_time(until)} --no-wait --plan-for {jobs.workers}
+mkdir -p "$results/cohorts" "$results/runs" && touch "$began"
+srun --cpus-per-task={jobs.cores} {command} --device {device} --until {clock_time(until)} --no-wait --plan-for {jobs.workers}
 code=$?
-saved=$(find "$results/runs" -name evaluations.csv -newer "$began" -print -quit)
+saved=$(find "$results/cohorts" "$results/runs" -newer "$began" \\
+    \\( -name 'checkpoint-*.json' -o -name weights.safetensors \\) -print -quit)
 rm -f "$began"
 # {OUT_OF_TIME}: --until left runs. 143: SIGTERM, by SLURM if it comes late. The same command continues.
-if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {late:.0f} ] && [ -n "$saved" ]; }}; then
-    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {late:.0f} ]; }}; then
+    if [ -n "$saved" ]; then
+        scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+    else
+        echo "no job saved a segment: not queued again; lower eval_every, or raise --time" >&2
+    fi
 fi
 # {LEFT_TO_OTHERS}: the other jobs train what is left.
 [ $code -eq {LEFT_TO_OTHERS} ] && exit 0

@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from sac_bench.cli.slurm import Jobs, clock_time, script
+from sac_bench.execution import worker
+from sac_bench.execution.budget import TimeLimit
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.spec.load import load
+from sac_bench.store.store import Store
+from tests.store.hosts import Clock
 
 
 @pytest.mark.parametrize(
@@ -29,7 +35,8 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
         "#SBATCH --signal=TERM@120",
         "#SBATCH --requeue",
         "#SBATCH --partition=gpu",
-        "srun sac-bench run 'a b.toml' --results results --device cuda --until 3:50:00 --no-wait --plan-for 8",
+        "srun --cpus-per-task=6 sac-bench run 'a b.toml' --results results --device cuda --until 3:50:00 --no-wait "
+        "--plan-for 8",
     ):
         assert line in text.splitlines()
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
@@ -42,6 +49,7 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
         (1, 1, True, False),
         (2, 1, True, False),
         (3, 1, True, True),
+        (3, 1, False, False),
         (4, 1, True, False),
         (143, 14_290, True, True),
         (143, 99, True, False),
@@ -50,23 +58,57 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
 )
 def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, saves, requeued, tmp_path):
     """Early, SIGTERM is that of a user who cancels the job. Where no segment is saved, it would go on for ever."""
-    table = tmp_path / "r s" / "runs" / "0" / "evaluations.csv"
-    table.parent.mkdir(parents=True)
-    table.touch()
-    os.utime(table, (0, 0))  # saved by an earlier job
-    save = "touch -t 209901010000 'r s/runs/0/evaluations.csv'; " if saves else ""
+    checkpoint = tmp_path / "r s" / "cohorts" / "0" / "checkpoint-000000000000.json"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    os.utime(checkpoint, (0, 0))  # saved by an earlier job
+    save = "touch -t 209901010000 'r s/cohorts/0/checkpoint-000000000100.json'; " if saves else ""
     for name, body in (("srun", f"{save}exit {code}"), ("scontrol", 'echo "$@" > requeued')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400), Path("r s"))
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     text = f"SECONDS={seconds}\n{text}"
-    ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment)
+    ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     assert ran.returncode == (0 if code == 4 else code)
+    assert ("no job saved a segment" in ran.stderr) is (code in (3, 143) and not saves)
     assert not list(tmp_path.rglob(".tmp-*"))
     assert (tmp_path / "requeued").exists() is requeued
     if requeued:
         assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
+
+
+@pytest.mark.thorough
+def test_only_a_segment_that_is_saved_is_progress(experiment_file, tmp_path, monkeypatch):
+    """A cohort that only resumes writes its tables, statuses and policies again."""
+    monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    store, clock = Store(tmp_path / "r s"), Clock()
+    experiment = load(experiment_file, variants=["sac"], steps=200, settings=["eval_every=100", "eval_episodes=1"])
+    write(make_plan(experiment, store, 1, 8e9), store)
+    (cohort,) = store.cohort_ids()
+    (look,) = re.findall(r"^saved=.*?\)$", script("", "", Jobs(1, 0, 1, 14_400), store.root), re.MULTILINE | re.DOTALL)
+
+    def saved_in(seconds):
+        """Return what the script finds after a job of so many seconds. Each segment takes one."""
+        began = tmp_path / "began"
+        began.touch()
+        trained = worker.Worker(store, cohort, 200, "cpu", 1, limit=TimeLimit(clock.now + seconds, clock))
+        usual = trained.trainer.train
+
+        def timed(*arguments):
+            clock.now += 1.0
+            return usual(*arguments)
+
+        trained.trainer.train = timed
+        trained.train()
+        variables = {"results": str(store.root), "began": str(began), "PATH": os.environ["PATH"]}
+        ran = subprocess.run(["bash", "-c", f'{look}; echo "$saved"'], env=variables, capture_output=True, text=True)
+        return ran.stdout.strip()
+
+    assert "checkpoint-" in saved_in(2.5)  # the evaluation before the first step, and a segment
+    assert saved_in(-1.0) == ""
+    assert "weights.safetensors" in saved_in(1.5)
+    assert not list(store.cohort(cohort).glob("checkpoint-*"))
 
 
 @pytest.mark.thorough

@@ -202,6 +202,19 @@ def test_a_command_that_does_not_wait_leaves_what_others_train(store, experiment
     assert not any("waiting" in line for line in said)
 
 
+def test_a_command_that_does_not_wait_says_that_it_postponed_what_nobody_trains(store, experiment_file, monkeypatch):
+    plan = planned(store, experiment_file)
+    first, *others = plan.cohorts
+    clock = Clock()
+    monkeypatch.setattr(subprocess, "Popen", Started([], engines.OUT_OF_TIME))
+    monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
+    limit, show = TimeLimit(1e6, clock), lambda *_: clock.pause(10)
+    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
+    with store.take_cohort(first.id), pytest.raises(OutOfTime):
+        engine.run()
+    assert sum("no time for another segment" in line for line in said) == len(others) > 0
+
+
 def test_a_command_that_does_not_wait_trains_what_a_lost_machine_held(store, experiment_file, monkeypatch):
     """The lease of a lost machine looks alive at first, also to `status`, which may hold a lock for a moment."""
     plan = planned(store, experiment_file)
