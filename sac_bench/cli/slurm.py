@@ -39,11 +39,11 @@ class Jobs:
 def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
     """Return a batch script: every job of the array runs the same command, and takes what no other one trains.
 
-    A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
-    One that a user cancels is not, nor one during which no job has saved a segment: the next one would not, either.
+    A job that ends by its limit, or by notice that it is preempted, is queued again; SLURM does that itself for one that
+    is preempted without notice, or whose node fails. One that a user cancels is not: its state is no longer RUNNING.
+    Neither is one during which no job has saved a segment: the next one would not, either.
     Only a save creates a checkpoint, and only the end of a run its weights; a cohort that resumes writes its tables again.
     """
-    late = jobs.seconds - 2 * SIGNAL_SECONDS
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
     gpus = f"#SBATCH --gpus-per-task={jobs.gpus}\n" if jobs.gpus else ""
     partition = f"#SBATCH --partition={shlex.quote(jobs.partition)}\n" if jobs.partition else ""
@@ -69,8 +69,9 @@ code=$?
 saved=$(find "$results/cohorts" "$results/runs" -newer "$began" \\
     \\( -name 'checkpoint-*.json' -o -name weights.safetensors \\) -print -quit)
 rm -f "$began"
-# {OUT_OF_TIME}: --until left runs. 143: SIGTERM, by SLURM if it comes late. The same command continues.
-if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ $SECONDS -ge {late:.0f} ]; }}; then
+# {OUT_OF_TIME}: --until left runs. 143: SIGTERM, by SLURM unless the job was cancelled. The same command continues.
+state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+if [ $code -eq {OUT_OF_TIME} ] || {{ [ $code -eq 143 ] && [ "$state" = RUNNING ]; }}; then
     if [ -n "$saved" ]; then
         scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
     else

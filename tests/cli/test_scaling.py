@@ -43,32 +43,39 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
 
 
 @pytest.mark.parametrize(
-    ("code", "seconds", "saves", "requeued"),
+    ("code", "state", "saves", "requeued"),
     [
-        (0, 1, True, False),
-        (1, 1, True, False),
-        (2, 1, True, False),
-        (3, 1, True, True),
-        (3, 1, False, False),
-        (4, 1, True, False),
-        (143, 14_290, True, True),
-        (143, 99, True, False),
-        (143, 14_290, False, False),
+        (0, "RUNNING", True, False),
+        (1, "RUNNING", True, False),
+        (2, "RUNNING", True, False),
+        (3, "RUNNING", True, True),
+        (3, "RUNNING", False, False),
+        (4, "RUNNING", True, False),
+        (143, "RUNNING", True, True),
+        (143, "CANCELLED", True, False),
+        (143, "RUNNING", False, False),
     ],
 )
-def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, saves, requeued, tmp_path):
-    """Early, SIGTERM is that of a user who cancels the job. Where no segment is saved, it would go on for ever."""
+def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, state, saves, requeued, tmp_path):
+    """SIGTERM comes near the limit, before preemption, or when a user cancels the job.
+
+    Where no segment is saved, it would go on for ever.
+    """
     checkpoint = tmp_path / "r s" / "cohorts" / "0" / "checkpoint-000000000000.json"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
     os.utime(checkpoint, (0, 0))  # saved by an earlier job
     save = "touch -t 209901010000 'r s/cohorts/0/checkpoint-000000000100.json'; " if saves else ""
-    for name, body in (("srun", f"{save}exit {code}"), ("scontrol", 'echo "$@" > requeued')):
+    for name, body in (
+        ("srun", f"{save}exit {code}"),
+        ("scontrol", 'echo "$@" > requeued'),
+        ("squeue", f'[ "$2" = --jobs=9 ] && echo {state}'),
+    ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400), Path("r s"))
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
-    text = f"SECONDS={seconds}\n{text}"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "9"}
+    environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     assert ran.returncode == (0 if code == 4 else code)
     assert ("no job saved a segment" in ran.stderr) is (code in (3, 143) and not saves)
