@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sac_bench.cli.slurm import Jobs, clock_time, script
+from sac_bench.cli.run import _what_follows
+from sac_bench.cli.slurm import Jobs, clock_time, own_words, script
+from sac_bench.errors import InputError
 from sac_bench.execution import worker
 from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.plan import make_plan, write
+from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 from tests.store.hosts import Clock
@@ -138,7 +141,7 @@ def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, ex
 def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, experiment_file):
     ran = command("run", experiment_file, "--workers", "1", "--until", "0:00:05")
     assert ran.returncode == 3, ran.stderr + ran.stdout
-    assert re.search(r"--until 0:00:05 is near: .*not started.*; continue with: sac-bench run", ran.stderr), ran.stderr
+    assert re.search(r"the limit --until 0:00:05 has been reached: .*not started.*; continue with: sac-bench run", ran.stderr), ran.stderr
 
 
 def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):
@@ -148,6 +151,12 @@ def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file)
         for more in (["--workers", "1"], ["--workers", "1", "--plan-for", "8"], ["--workers", "8"])
     )
     assert alone < shared == as_many
+
+
+def test_a_command_that_does_not_wait_says_where_later_looks_are_trained(experiment_file):
+    fixed, ranged = (ExperimentGroup((load(experiment_file, seeds=seeds),)) for seeds in (2, "5..30"))
+    assert _what_follows(fixed) == ""
+    assert "start this command again" in _what_follows(ranged)
 
 
 def test_impossible_options_are_refused_in_one_line(command, experiment_file):
@@ -160,5 +169,26 @@ def test_impossible_options_are_refused_in_one_line(command, experiment_file):
         assert (ran.returncode, words in ran.stderr) == (2, True), ran.stderr
     unknown = command("slurm", "unknown.toml")
     assert (unknown.returncode, "unknown.toml: no such file" in unknown.stderr) == (2, True), unknown.stderr
-    printed = command("slurm", experiment_file, "--time", "0:05:00")
-    assert (printed.returncode, "at least 10 minutes" in printed.stderr) == (2, True)
+    for options, words in (
+        (["--time", "0:05:00"], "--time 0:05:00: must be at least 10 minutes"),
+        (["--time", "soon"], "--time soon: must be a positive time, such as 3:50:00"),
+        (["--options", "--seeds 3 --"], "--options --seeds 3 --: after --, the script's own options"),
+        (["--options", "--until=8h"], "--options --until=8h: --until is set by the script"),
+    ):
+        printed = command("slurm", experiment_file, *options)
+        assert (printed.returncode, words in printed.stderr) == (2, True), printed.stderr
+    study = command("slurm", "sac-humanoid")
+    assert (study.returncode, "this is a study; run it with sac-bench tune" in study.stderr) == (2, True), study.stderr
+
+
+@pytest.mark.parametrize("option", ["--results", "--device", "--until", "--plan-for", "--no-wait"])
+def test_options_that_the_script_sets_are_refused(option):
+    with pytest.raises(InputError, match=f"{option} is set by the script"):
+        own_words(f"--seeds 3 {option} 1")
+    assert own_words("--seeds 3 --name 'a b'") == ["--seeds", "3", "--name", "a b"]
+
+
+def test_more_jobs_than_arrays_usually_have_are_said_beside_the_script(command, experiment_file):
+    printed = command("slurm", experiment_file, "--jobs", "1001")
+    assert (printed.returncode, "MaxArraySize" in printed.stderr) == (0, True)
+    assert printed.stdout.startswith("#!/bin/bash\n")
