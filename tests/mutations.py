@@ -588,9 +588,23 @@ BUGS = [
     Bug(
         "merging overwrites runs",
         "store/merge.py",
-        'own["status"] not in ("new", "planned", "failed") or own["steps"]',
-        "False",
+        'own["status"] in ("new", "planned", "failed") and not own["steps"]',
+        "True",
         "tests/store/test_merge.py",
+    ),
+    Bug(
+        "a run that changes while it is copied is merged",
+        "store/merge.py",
+        "if _has_ended(copy, merged):",
+        "if True:",
+        "tests/store/test_merge.py",
+    ),
+    Bug(
+        "a job that saved nothing is queued again",
+        "cli/slurm.py",
+        'if [ -n "$saved" ]; then',
+        "if true; then",
+        "tests/cli/test_scaling.py",
     ),
     Bug(
         "a share changes with what is requested",

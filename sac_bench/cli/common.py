@@ -87,7 +87,7 @@ GpusOption = Annotated[
 ]
 UntilOption = Annotated[
     Optional[str],
-    typer.Option(metavar="H:MM:SS", help="3:50:00 or 8h from now on: no segment starts that would not end by then."),
+    typer.Option(metavar="H:MM:SS", help="3:50:00 or 8h from now: no segment starts that would not end by then."),
 ]
 OUT_OF_TIME, LEFT_TO_OTHERS = 3, 4
 """Exit codes when --until has ended the training, and when --no-wait has. The same command continues."""

@@ -10,8 +10,8 @@
                                  printed then
     results/<experiment>/        made from the above for one experiment (results/collect.py)
 
-A run's tables are extended before its cohort's checkpoint is committed. The checkpoint contains their fingerprints, and
-a resumed cohort cuts them back accordingly.
+A run's tables are extended after its cohort's checkpoint is committed, by the rows that it contains. It also contains
+the tables' fingerprints, and a resumed cohort writes these rows again and cuts the tables back accordingly.
 """
 
 from __future__ import annotations
