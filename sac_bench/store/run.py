@@ -155,7 +155,7 @@ class RunDirectory:
         Raises InputError if the table ends before that place.
         """
         path, start = self.path / f"{table}.csv", addition["before"]["bytes"] if addition["before"] else 0
-        with open(path, "r+b" if path.exists() else "xb") as file:
+        with path.open("r+b") if path.exists() else path.open("xb") as file:
             _require(path, file.seek(0, os.SEEK_END), start)
             file.seek(start)
             file.write(addition["text"].encode())

@@ -183,7 +183,7 @@ def test_copies_are_no_garbage_while_runs_are_copied(folder, meanwhile):
 
     def collect():
         assert list(into.root.glob(".tmp-*"))
-        gc.free(gc.find(into))
+        gc.free(into, gc.find(into))
 
     meanwhile(collect)
     assert merge(one, into).copied == [run_id]
