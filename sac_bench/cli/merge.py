@@ -21,8 +21,8 @@ def merge(
 ) -> None:
     """Copy ended runs from results folders into --results. Runs in both are compared, and no training is overwritten.
 
-    Exit code: 0; 1 if a run has other bytes in two folders, or is here and is damaged or has not ended; 2 for bad input.
-    The same `sac-bench run` commands then write tables and reports, and train only what is still missing.
+    Exit code: 0; 1 if a run has other bytes in two folders, or is damaged or unfinished here; 2 for bad input. The same
+    `sac-bench run` commands then write tables and reports, and train only what is still missing.
     """
     with user_errors():
         from sac_bench.store.merge import merge as join

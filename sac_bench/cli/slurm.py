@@ -44,12 +44,12 @@ class Jobs:
 def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
     """Return a batch script: every job of the array runs the same command, and takes what no other one trains.
 
-    A job that ends by its limit, or by notice that it is preempted, is queued again; SLURM does that itself for one that
-    is preempted without notice, or whose node fails. One that a user cancels is not: its state is no longer RUNNING.
-    Neither is one during which no job has saved a segment: the next one would not, either.
-    Only a save creates a checkpoint, and only the end of a run its weights; a cohort that resumes writes its tables again.
+    A job that ends by its limit, or by notice that it is preempted, is queued again; SLURM does that itself for one
+    that is preempted without notice, or whose node fails. One that a user cancels is not: its state is no longer
+    RUNNING. Neither is one during which no job has saved a segment: the next one would not, either. Only a save creates
+    a checkpoint, and only the end of a run its weights; a cohort that resumes writes its tables again.
     """
-    until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
+    until = clock_time(jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6))
     gpus = f"#SBATCH --gpus-per-task={jobs.gpus}\n" if jobs.gpus else ""
     partition = f"#SBATCH --partition={shlex.quote(jobs.partition)}\n" if jobs.partition else ""
     device = "cuda" if jobs.gpus else "cpu"
@@ -69,7 +69,7 @@ def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
 results={shlex.quote(str(results))}
 began="$results/{BESIDE}job-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 mkdir -p "$results/cohorts" "$results/runs" && touch "$began"
-srun --cpus-per-task={jobs.cores} {command} --device {device} --until {clock_time(until)} --no-wait --plan-for {jobs.workers}
+srun --cpus-per-task={jobs.cores} {command} --device {device} --until {until} --no-wait --plan-for {jobs.workers}
 code=$?
 saved=$(find "$results/cohorts" "$results/runs" -newer "$began" \\
     \\( -name 'checkpoint-*.json' -o -name weights.safetensors \\) -print -quit)
@@ -114,7 +114,9 @@ def own_words(options: str) -> list[str]:
 @app.command()
 def slurm(
     experiments: Annotated[list[Path], typer.Argument(help="Experiments or folders, as for sac-bench run.")],
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Jobs in the array (see MaxArraySize).")] = 8,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, max=10_000, help="Jobs in the array (see MaxArraySize).")
+    ] = 8,
     gpus: Annotated[int, typer.Option(metavar="N", min=0, max=64, help="GPUs per job; 0 trains on CPUs.")] = 0,
     cores: Annotated[int, typer.Option(metavar="N", min=1, max=4096, help="Cores per job.")] = 8,
     time: Annotated[str, typer.Option(metavar="H:MM:SS", help="Limit of each job.")] = "4:00:00",

@@ -141,7 +141,9 @@ def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, ex
 def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, experiment_file):
     ran = command("run", experiment_file, "--workers", "1", "--until", "0:00:05")
     assert ran.returncode == 3, ran.stderr + ran.stdout
-    assert re.search(r"the limit --until 0:00:05 has been reached: .*not started.*; continue with: sac-bench run", ran.stderr), ran.stderr
+    assert re.search(
+        r"the limit --until 0:00:05 has been reached: .*not started.*; continue with: sac-bench run", ran.stderr
+    ), ran.stderr
 
 
 def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):

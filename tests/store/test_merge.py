@@ -136,7 +136,6 @@ def test_others_can_plan_while_runs_are_copied(folder, meanwhile, monkeypatch):
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
 
-
     def plan():
         with into.planning():
             into.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
@@ -214,7 +213,7 @@ def test_the_exit_code_tells_whether_ended_runs_were_left_out(folder, command):
     other, damaged = folder("other", {0: 1.5}), folder("damaged", {0: 1.0})
     damaged.run(run_id).policy.write_bytes(b"broken")
     for into, code, words in (
-        (started, 1, f"exists here and has not ended: run {run_id} (planned at 100 steps)\n    finish it here, or move"),
+        (started, 1, f"exists here and has not ended: run {run_id} (planned at 100 steps)\n    finish it here, or"),
         (other, 1, f"different: run {run_id} (evaluations.csv)\n    to take theirs, move {other.root}/runs/ID away"),
         (damaged, 1, "policy.safetensors: damaged: its bytes are not those that were written)\n    to take theirs"),
         (planned, 0, "1 run copied"),
