@@ -48,6 +48,8 @@ COLLECT, LOAD = "results/collect.py", "results/load.py"
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
+LOCKS, HELD = "store/locks.py", "tests/store/test_locks.py"
+OWNERS, LIMITS = "tests/execution/test_two_owners.py", "tests/execution/test_limits.py"
 CLAIMS, VERDICTS, STATISTICS = (f"analysis/{name}.py" for name in ("claims", "verdicts", "statistics"))
 SEQUENTIAL, PERMUTATION = "analysis/sequential.py", "analysis/permutation.py"
 SEQUENTIAL_TESTS = "tests/analysis/test_sequential.py"
@@ -102,8 +104,8 @@ BUGS = [
     Bug(
         "runs of another kind of device are used unasked",
         PLAN,
-        "    check_devices(requested, store, device, retrain)\n",
-        "",
+        "elsewhere = check_devices(requested, store, device, retrain)",
+        "elsewhere = trained_elsewhere(requested, store, device)",
         "tests/execution/test_plan.py",
     ),
     Bug(
@@ -503,9 +505,15 @@ BUGS = [
     Bug("means of metrics that are already cleared", COHORT, '.to("cpu", copy=True)', ".cpu()", UPDATE),
     Bug("divergence reported at the start of the segment", TRAINER, "+ int(finite_updates[m]) + 1", "+ 1", DATA),
     Bug("damaged checkpoint is used", CHECKPOINT, "check(self.path / name, fingerprint)", "pass", SAVED),
-    Bug("damaged tables are continued", CHECKPOINT, 'run.check_tables(checkpoint["tables"][run.id])', "pass", SAVED),
+    Bug(
+        "damaged tables are continued",
+        CHECKPOINT,
+        'run.check_tables(checkpoint["tables"][run.id], _added(checkpoint, run))',
+        "pass",
+        SAVED,
+    ),
     Bug("previous checkpoint is not kept", CHECKPOINT, "GENERATIONS = 2", "GENERATIONS = 1", SAVED),
-    Bug("rows beyond the checkpoint are kept", CHECKPOINT, "run.cut_back(tables[run.id])", "pass", SAVED),
+    Bug("rows beyond the checkpoint are kept", CHECKPOINT, "self.cut_back(runs)", "pass", SAVED),
     Bug(
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
     ),
@@ -536,9 +544,74 @@ BUGS = [
     Bug(
         "a worker does not hold its cohort's lock",
         ENGINE,
-        "pass_fds=[lock]",
+        "pass_fds=lock.filenos()",
         "pass_fds=[]",
-        f"{FAULTS}::test_commands_that_share_runs_train_each_once",
+        LIMITS,
+    ),
+    Bug(
+        "a lease is taken before its length is over",
+        LOCKS,
+        "return self.clock() - since < length",
+        "return False",
+        HELD,
+    ),
+    Bug("a lease is never given back", LOCKS, "self._next(RELEASED) is False", "False", HELD),
+    Bug("a dead lease of another machine looks alive", LOCKS, "_age(folder / str(number)) > 2 * length", "False", HELD),
+    Bug("a withdrawn checkpoint is continued from", CHECKPOINT, "not self._last[0].exists()", "False", OWNERS),
+    Bug(
+        "the owner of a lease that was taken goes on",
+        CHECKPOINT,
+        "if not self._is_owner():\n            raise",
+        "if False:\n            raise",
+        OWNERS,
+    ),
+    Bug(
+        "the owner of a lease that was taken keeps its commit",
+        CHECKPOINT,
+        "if not self._is_owner():  # who",
+        "if False:  # who",
+        OWNERS,
+    ),
+    Bug("files of a successor are deleted", CHECKPOINT, "if _step(path) <= latest:", "if True:", OWNERS),
+    Bug("a paused command resets runs", "store/store.py", "not self._planning.is_held()", "False", OWNERS),
+    Bug("nobody renews leases", LOCKS, "self._heart.start()", "pass", HELD),
+    Bug("a full disk cannot be freed", LOCKS, "error.errno not in FULL", "True", HELD),
+    Bug(
+        "a checkpoint replaces a rival's",
+        CHECKPOINT,
+        "if not create_json(path, commit):",
+        "if write_json(path, commit):",
+        OWNERS,
+    ),
+    Bug("a segment may start that cannot end in time", WORKER, "<= self._limit.left", ">= 0", LIMITS),
+    Bug("workers share one GPU", ENGINE, "key=[work.gpu for work in self._active].count", "key=len", LIMITS),
+    Bug(
+        "merging overwrites runs",
+        "store/merge.py",
+        'own["status"] in ("new", "planned", "failed") and not own["steps"]',
+        "True",
+        "tests/store/test_merge.py",
+    ),
+    Bug(
+        "a run that changes while it is copied is merged",
+        "store/merge.py",
+        "if _has_ended(copy, merged):",
+        "if True:",
+        "tests/store/test_merge.py",
+    ),
+    Bug(
+        "a job that saved nothing is queued again",
+        "cli/slurm.py",
+        'if [ -n "$saved" ]; then',
+        "if true; then",
+        "tests/cli/test_scaling.py",
+    ),
+    Bug(
+        "a share changes with what is requested",
+        "spec/shard.py",
+        "int(root, 16) % self.count",
+        "sorted(roots).index(root) % self.count",
+        "tests/spec/test_shard.py",
     ),
     Bug("ended run is joined and trained again", PLAN, "(directory.saved() or untouched)", "True", STORED),
     Bug("a trained run is started again", WORKER, '(*ENDED, "damaged") or status["steps"]:', '("no",):', SAVED),

@@ -79,7 +79,18 @@ ImportOption = Annotated[
 ]
 ResultsOption = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-WorkersOption = Annotated[Optional[int], typer.Option(metavar="N", help="Worker processes; by default one per core.")]
+WorkersOption = Annotated[
+    Optional[int], typer.Option(metavar="N", help="Worker processes; by default one per core, or per GPU.")
+]
+GpusOption = Annotated[
+    Optional[str], typer.Option(metavar="all|0,1", help="GPUs, each for its own workers; by default all.")
+]
+UntilOption = Annotated[
+    Optional[str],
+    typer.Option(metavar="H:MM:SS", help="3:50:00 or 8h from now: no segment starts that would not end by then."),
+]
+OUT_OF_TIME, LEFT_TO_OTHERS = 3, 4
+"""Exit codes when --until has ended the training, and when --no-wait has. The same command continues."""
 
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", callback=_hush, expose_value=False, help="Print nothing but errors.")

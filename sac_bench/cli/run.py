@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from sac_bench.cli.common import (
+    LEFT_TO_OTHERS,
+    OUT_OF_TIME,
     DeviceOption,
+    GpusOption,
     ImportOption,
     MixDevicesOption,
     QuietOption,
     ResultsOption,
     RetrainOption,
+    UntilOption,
     WorkersOption,
     app,
     command_line,
@@ -67,6 +72,7 @@ def run(
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    gpus: GpusOption = None,
     results: ResultsOption = Path("results"),
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
@@ -78,18 +84,31 @@ def run(
         Optional[str],
         typer.Option(metavar="TIME|N transitions", help="90min, 8h, 2d or 5M transitions: more seeds only within it."),
     ] = None,
+    until: UntilOption = None,
+    plan_for: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Cut the plan for N workers, those of all commands that share the folder."
+        ),
+    ] = 0,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="End, without a report, once other commands train all that is left.")
+    ] = False,
+    shard: Annotated[
+        Optional[str], typer.Option(metavar="I/N", help="Train only share I of N, a fixed one by run id (merge joins).")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Experiments share equal runs.
 
     Exit code: 0 if every run ended (a run that diverged has ended, and is counted so), 1 if some failed, 2 for bad
-    input, 130 if interrupted.
+    input, 3 if --until leaves runs, 4 if --no-wait leaves runs to other commands, 130 if interrupted.
     """
     with user_errors():
         import_modules(import_)
         from sac_bench.execution import train as training
-        from sac_bench.execution.budget import Purse
+        from sac_bench.execution.budget import LeftToOthers, OutOfTime, Purse, TimeLimit
         from sac_bench.report import run as running
         from sac_bench.results import tensorboard as events
         from sac_bench.results.collect import runs_of
@@ -99,9 +118,12 @@ def run(
         from sac_bench.spec.load import load
         from sac_bench.spec.names import find_all
         from sac_bench.spec.seeds import typed
+        from sac_bench.spec.shard import Shard
         from sac_bench.store.status import ENDED
         from sac_bench.store.store import Store
 
+        limit = None if until is None else TimeLimit.parse(until)
+        share = None if shard is None else Shard.parse(shard)
         if tensorboard:
             events.check_installed()
         files = experiment_files(find_all(experiments))
@@ -124,12 +146,18 @@ def run(
             )
         )
         purse = Purse.of(budget, group)
+        if share:
+            for one in group.experiments:
+                share.check(one)
         selection = group.selection()
         folders = [one.name for one in (*group.experiments, *(selection.experiments if selection else ()))]
         if repeated := [n for n, times in Counter(folders).items() if times > 1]:
             raise InputError(f"{repeated[0]}: the name is duplicated in these files, which would share a folder")
         trained = selection or group
-        team = training.Workers.on(device, workers, len({spec.id for _, spec in trained.runs()}), import_)
+        skip = share.left_out(trained) if share else frozenset[str]()
+        own = {spec.id for _, spec in trained.runs()} - skip
+        team = training.Workers.on(device, workers, max(1, len(own)), import_, gpus, limit)
+        team = replace(team, waits=not no_wait, of_all=plan_for)
         store = Store(results)
         store.check_layout()
         for folder in folders:
@@ -137,7 +165,7 @@ def run(
         for one in group.experiments if name is None else ():
             check_not_replaced(one, store)
         if dry_run:
-            _print_plan(trained, training.plan(trained, store, team, retrain), store, team, keep_replay)
+            _print_plan(trained, training.plan(trained, store, team, retrain, tuple(skip)), store, team, keep_replay)
             for one in group.experiments:
                 if one.seed_range:
                     say(_most(one))
@@ -154,7 +182,7 @@ def run(
             trained = experiments
             _print_plan(experiments, plan, store, team, keep_replay, training=True)
 
-        how = running.Training(store, team, console, command, keep_replay, retrain, planned, purse)
+        how = running.Training(store, team, console, command, keep_replay, retrain, planned, purse, share)
         try:
             group = running.train_and_collect(running.with_choices(group, how), how)
             pages: running.Pages = {}
@@ -178,9 +206,30 @@ def run(
         except KeyboardInterrupt:
             print(f"sac-bench: {_count(runs_of(store, trained))}; continue with: {command}", file=sys.stderr)
             raise
+        except OutOfTime:
+            left = _count(runs_of(store, trained))
+            reached = f"the limit --until {until} has been reached"
+            print(f"sac-bench: {reached}: {left}; continue with: {command}", file=sys.stderr)
+            raise typer.Exit(OUT_OF_TIME) from None
+        except LeftToOthers:
+            left = _count(runs_of(store, trained))
+            print(f"sac-bench: {left}; other commands train the rest{_what_follows(group)}", file=sys.stderr)
+            raise typer.Exit(LEFT_TO_OTHERS) from None
         running.failures(pages)
-        if not set(runs_of(store, group)["status"]) <= set(ENDED):
+        runs = runs_of(store, group)
+        if not set(runs.loc[~runs["run_id"].isin(skip), "status"]) <= set(ENDED):
             raise typer.Exit(1)
+
+
+def _what_follows(group: ExperimentGroup) -> str:
+    """Return who trains what results decide once other commands train the rest; "" if they decide nothing."""
+    decided = any(one.seed_range or one.choose for one in group.experiments)
+    if not (decided or any(spec.start for _, spec in group.runs())):
+        return ""
+    return (
+        ". What follows from their results (more seeds, chosen options, runs that start from others) is trained by "
+        "the one that ends last; start this command again to take part"
+    )
 
 
 def _count(runs: pd.DataFrame) -> str:

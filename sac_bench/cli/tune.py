@@ -10,12 +10,15 @@ from typing import Annotated, Optional
 import typer
 
 from sac_bench.cli.common import (
+    OUT_OF_TIME,
     DeviceOption,
+    GpusOption,
     ImportOption,
     MixDevicesOption,
     QuietOption,
     ResultsOption,
     RetrainOption,
+    UntilOption,
     WorkersOption,
     app,
     command_line,
@@ -54,6 +57,8 @@ def tune(
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    gpus: GpusOption = None,
+    until: UntilOption = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
     retrain: RetrainOption = False,
@@ -63,18 +68,20 @@ def tune(
 ) -> None:
     """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.
 
-    Exit code: 0 if every trial ended and the best were checked, 1 if runs failed, 2 for bad input, 130 if interrupted.
-    The same command continues.
+    Exit code: 0 if every trial ended and the best were checked, 1 if runs failed, 2 for bad input, 3 if --until leaves
+    trials, 130 if interrupted. The same command continues.
     """
     with user_errors():
         import_modules(import_)
+        from sac_bench.execution.budget import OutOfTime, TimeLimit
         from sac_bench.execution.machine import cannot_compile
         from sac_bench.execution.train import Workers
         from sac_bench.spec.names import find_all
         from sac_bench.store.store import Store
         from sac_bench.tuning import study as studies
 
-        team = Workers.on(device, workers, imports=import_)
+        limit = None if until is None else TimeLimit.parse(until)
+        team = Workers.on(device, workers, imports=import_, gpus=gpus, limit=limit)
         loaded = replace(studies.load(find_all([study])[0], trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()
@@ -99,5 +106,8 @@ def tune(
         except KeyboardInterrupt:
             print(f"sac-bench: continue with: {command}", file=sys.stderr)
             raise
+        except OutOfTime:
+            print(f"sac-bench: the limit --until {until} has been reached; continue with: {command}", file=sys.stderr)
+            raise typer.Exit(OUT_OF_TIME) from None
         if not succeeded:
             raise typer.Exit(1)

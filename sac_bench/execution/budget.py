@@ -30,8 +30,59 @@ TOLERANCE = 1.1
 """A first look is stopped or refused only if it is expected to take this many times the time that is left."""
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(min|h|d)|(k|M)?\s*transitions)", re.ASCII)
 _SECONDS = {"min": 60.0, "h": 3600.0, "d": 86_400.0}
+_CLOCK_TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,3}):(\d\d):(\d\d)", re.ASCII)
+"""D-HH:MM:SS, as in SLURM."""
 _MULTIPLES = {None: 1, "k": 10**3, "M": 10**6}
 Unit = Literal["seconds", "transitions"]
+
+
+class OutOfTime(Exception):
+    """The time limit is near, and cohorts are left."""
+
+
+class LeftToOthers(Exception):
+    """Other processes train all cohorts that are left, and this one is not to wait for them."""
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """When training must have ended. No segment starts that is not expected to end before."""
+
+    ends: float = math.inf
+    """By `clock`."""
+    clock: Callable[[], float] = time.monotonic
+    whole: float = math.inf
+    """The seconds from the start of the command to its end."""
+
+    @staticmethod
+    def parse(text: str, clock: Callable[[], float] = time.monotonic) -> TimeLimit:
+        """Return the limit after the time from now that a user wrote; InputError as `seconds_in` raises it."""
+        total = seconds_in(text, "--until")
+        return TimeLimit(clock() + total, clock, total)
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left; infinity without a limit."""
+        return self.ends - self.clock() if math.isfinite(self.ends) else math.inf
+
+
+def seconds_in(text: str, option: str) -> float:
+    """Return the seconds that a user wrote: "3:50:00", "1-12:00:00" (with days), "90min" or "8h".
+
+    Raises InputError for anything else.
+    """
+    if match := _CLOCK_TIME.fullmatch(text.strip()):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    elif (match := _AMOUNT.fullmatch(text.strip())) and match[2]:
+        total = float(match[1]) * _SECONDS[match[2]]
+    else:
+        total = 0.0
+    if not 0 < total < math.inf:
+        raise InputError(
+            f"{option} {one_line(text, 60)}: must be a positive time, such as 3:50:00, 1-12:00:00, 90min or 8h"
+        )
+    return total
 
 
 class OverBudget(InputError):

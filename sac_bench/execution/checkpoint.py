@@ -1,19 +1,25 @@
 """A cohort on disk: its plan, its two newest checkpoints, and the replay rows that they need.
 
     plan.json                           its runs, in member order, and the most steps ever requested
-    checkpoint-<t>.json                 what was saved after t vector steps: files and tables with their SHA-256
+    checkpoint-<t>.json                 what was saved after t vector steps: files and tables with their SHA-256, and
+                                        what it adds to the runs' tables and statuses
     state-<t>.safetensors               the members' tensors at that point
     rows-<t0>-<t1>.safetensors          the replay's rows of one segment, written once
     speed.json                          how long the last segments took, for estimates (execution/calibration.py)
 
-Renaming the .json, last, commits a checkpoint for all members at once. A checkpoint with a damaged file is skipped in
-favour of the previous one.
+The .json commits a checkpoint for all members at once. It is created exclusively: if a cohort has two owners, because
+one of them was paused until its lease ended (store/locks.py), only one can commit a segment. The other one stops. The
+runs' tables are written after the commit, from what it holds, so that an owner that commits nothing changes nothing. A
+file that exists with other content gets another name. A checkpoint with a damaged file is skipped in favour of the
+previous one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,23 +27,42 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from sac_bench.errors import InputError
-from sac_bench.store.atomic import Fingerprint, check, read_json, write_atomically, write_json
-from sac_bench.store.run import RunDirectory
+from sac_bench.store.atomic import (
+    Fingerprint,
+    check,
+    create,
+    create_json,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from sac_bench.store.run import Addition, RunDirectory
 from sac_bench.training.replay import rows_of
 from sac_bench.training.trainer import Trainer
 
 GENERATIONS = 2
 
 
-class CohortDirectory:
-    """results/cohorts/<id>/."""
+class TakenOver(Exception):
+    """Another process has taken the cohort over."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._restored: tuple[Path, dict[str, Any]]
-        self._rows: dict[str, Fingerprint] = {}  # rows of the checkpoint saved or restored last
+
+class Record(TypedDict):
+    """What a segment adds to a run: rows of its tables, by table, and entries of its status."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    status: dict[str, Any]
+
+
+class CohortDirectory:
+    """results/cohorts/<id>/. `is_owner` returns whether the cohort is still this process's."""
+
+    def __init__(self, path: Path, is_owner: Callable[[], bool] = lambda: True) -> None:
+        self.path, self._is_owner = path, is_owner
+        self._last: tuple[Path, dict[str, Any]] | None = None  # the checkpoint saved or restored last
 
     def plan(self) -> dict[str, Any]:
         """Return the cohort's plan.
@@ -83,19 +108,72 @@ class CohortDirectory:
         """Return whether there is a checkpoint, intact or not."""
         return bool(self._checkpoints())
 
-    def save(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> None:
-        """Commit the trainer's state, and the fingerprints of its runs' tables."""
+    def save(self, trainer: Trainer, runs: Sequence[RunDirectory], records: Mapping[str, Record] | None = None) -> None:
+        """Commit the trainer's state, its runs' tables, and what the segment adds to them by `records`: {run id: ...}.
+
+        Raises TakenOver if another process has committed this segment, or has taken the cohort over.
+        """
         tensors, rows, progress = trainer.checkpoint()
         at = trainer.progress.vector_steps
         needed = trainer.rows_needed_from()
-        files = {name: known for name, known in self._rows.items() if _stop(name) > needed}
+        files = {name: known for name, known in self._rows().items() if _stop(name) > needed}
         if rows:
-            files |= self._write(f"rows-{at - rows['reward'].shape[1]:012d}-{at:012d}.safetensors", save(rows))
-        files |= self._write(f"state-{at:012d}.safetensors", save(tensors))
-        commit = {"progress": progress, "files": files, "tables": {run.id: run.fingerprints() for run in runs}}
-        write_json(self.path / f"checkpoint-{at:012d}.json", commit)
-        self._rows = {name: known for name, known in files.items() if name.startswith("rows-")}
+            files |= self._write(f"rows-{at - rows['reward'].shape[1]:012d}-{at:012d}", save(rows))
+        files |= self._write(f"state-{at:012d}", save(tensors))
+        tables, added = self._additions(runs, records or {})
+        statuses = {run_id: record["status"] for run_id, record in (records or {}).items()}
+        commit = {"progress": progress, "files": files, "tables": tables, "added": added, "statuses": statuses}
+        self._commit(self.path / f"checkpoint-{at:012d}.json", commit)
         self._drop_unneeded()
+
+    def check_owner(self) -> None:
+        """Raise TakenOver if another process has taken the cohort over."""
+        if not self._is_owner():
+            raise TakenOver("another process has taken the cohort over: stopped")
+
+    def tables(self) -> dict[str, dict[str, Fingerprint]]:
+        """Return the fingerprints of the runs' tables, {run id: {table: ...}}, by the last checkpoint."""
+        return self._last[1]["tables"] if self._last else {}
+
+    def write_tables(self, runs: Sequence[RunDirectory]) -> None:
+        """Write what the last checkpoint adds to the runs' tables. To write it again changes nothing."""
+        if self._last:
+            for run in runs:
+                for table, addition in _added(self._last[1], run).items():
+                    run.put(table, addition)
+
+    def _additions(
+        self, runs: Sequence[RunDirectory], records: Mapping[str, Record]
+    ) -> tuple[dict[str, dict[str, Fingerprint]], dict[str, dict[str, Addition]]]:
+        """Return the tables' fingerprints once the rows of `records` are added, and these additions, by run."""
+        tables, added = {}, {}
+        for run in runs:
+            known = self._last[1]["tables"].get(run.id) if self._last and records else None
+            before = run.fingerprints() if known is None else known
+            changes = {
+                table: run.added(table, rows, before.get(table))
+                for table, rows in (records[run.id]["rows"] if run.id in records else {}).items()
+            }
+            tables[run.id] = before | {table: after for table, (_, after) in changes.items()}
+            added[run.id] = {table: addition for table, (addition, _) in changes.items()}
+        return tables, added
+
+    def _commit(self, path: Path, commit: dict[str, Any]) -> None:
+        """Create a checkpoint's file; raise TakenOver unless it is this process's to create."""
+        if not create_json(path, commit):
+            rival: dict[str, Any] = {}
+            with contextlib.suppress(InputError, FileNotFoundError):  # it may be withdrawn by now
+                rival = read_json(path)
+            bytes_ = "the same" if rival.get("files") == commit["files"] else "other"
+            raise TakenOver(f"another process has saved {path.name} with {bytes_} bytes: stopped")
+        if not self._is_owner():  # who takes it over from here on finds this checkpoint
+            path.unlink(missing_ok=True)
+            raise TakenOver(f"another process has taken the cohort over: stopped, and {path.name} is not saved")
+        self._last = path, commit
+
+    def _rows(self) -> dict[str, Fingerprint]:
+        """Return the replay's rows of the checkpoint saved or restored last."""
+        return _rows_in(self._last[1]) if self._last else {}
 
     def restore(self, trainer: Trainer, runs: Sequence[RunDirectory]) -> list[str]:
         """Restore a new trainer from the newest intact checkpoint. Call `drop_later` afterwards.
@@ -110,28 +188,54 @@ class CohortDirectory:
             except InputError as error:
                 problems.append(str(error))
                 continue
-            self._rows = {name: known for name, known in checkpoint["files"].items() if name.startswith("rows-")}
-            (state,) = checkpoint["files"].keys() - self._rows.keys()
-            chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(self._rows)]
+            rows = _rows_in(checkpoint)
+            (state,) = checkpoint["files"].keys() - rows.keys()
+            chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(rows)]
             try:
                 trainer.restore(load_file(self.path / state), chunks, checkpoint["progress"])
             except InputError as error:
                 write_json(self._unusable, {"reason": f"{path}: {error}"})
                 raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
             self._unusable.unlink(missing_ok=True)
-            self._restored = path, checkpoint["tables"]
+            self._last = path, checkpoint
             return problems
         raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
 
-    def drop_later(self, runs: Sequence[RunDirectory]) -> None:
-        """Drop what is later than the restored checkpoint: rows of the runs' tables, and checkpoints."""
-        restored, tables = self._restored
-        for run in runs:
-            run.cut_back(tables[run.id])
+    def drop_later(self, runs: Sequence[RunDirectory]) -> dict[str, dict[str, Any]]:
+        """Drop what is later than the restored checkpoint: rows of the runs' tables, and checkpoints.
+
+        Write the rows that it adds, in case the process that saved it did not. Return what it adds to statuses, by run.
+        Raises TakenOver if another process has taken the cohort over, or if the one that saved the checkpoint has
+        withdrawn it.
+        """
+        assert self._last, "restored"
+        restored, checkpoint = self._last
+        self._require_restored()
+        self.write_tables(runs)
+        self.cut_back(runs)
         for later in self._checkpoints():
             if later > restored:
-                later.unlink()
+                self.check_owner()
+                later.unlink(missing_ok=True)
         self._drop_unneeded()
+        self._require_restored()
+        statuses = checkpoint.get("statuses", {})
+        return {run.id: statuses[run.id] for run in runs if run.id in statuses}
+
+    def cut_back(self, runs: Sequence[RunDirectory]) -> None:
+        """Drop the rows of the runs' tables that the restored checkpoint does not have; all if there is none.
+
+        Raises TakenOver if another process has taken the cohort over.
+        """
+        for run in runs:
+            self.check_owner()
+            run.cut_back(self._last[1]["tables"][run.id] if self._last else {})
+
+    def _require_restored(self) -> None:
+        """Raise TakenOver unless the cohort is still this process's, and the checkpoint restored exists."""
+        self.check_owner()
+        if self._last and not self._last[0].exists():
+            raise TakenOver(f"another process has withdrawn {self._last[0].name}: stopped")
 
     def copy_members(self, members: Sequence[int], to: CohortDirectory, runs: Sequence[RunDirectory]) -> int:
         """Copy these members, ascending, of the newest intact checkpoint to a new cohort, and return its vector steps.
@@ -151,10 +255,13 @@ class CohortDirectory:
                 chosen = (
                     rows_of(tensors, members) if name.startswith("rows-") else state_of(tensors, members, len(stopped))
                 )
-                files |= to._write(name, save(chosen))
+                files |= to._write(Path(name).stem, save(chosen))
+            own = {
+                part: {run.id: old[part][run.id] for run in runs if run.id in old.get(part, {})}
+                for part in ("tables", "added", "statuses")
+            }
             progress = old["progress"] | {"stopped": [stopped[m] for m in members]}
-            tables = {run.id: old["tables"][run.id] for run in runs}
-            write_json(to.path / path.name, {"progress": progress, "files": files, "tables": tables})
+            write_json(to.path / path.name, {"progress": progress, "files": files, **own})
             return int(progress["vector_steps"])
         raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
 
@@ -180,12 +287,13 @@ class CohortDirectory:
     def drop_replay(self) -> None:
         """Delete the checkpoints, which are only needed to continue."""
         for path in self._checkpoints():  # first, so no checkpoint is left without its files
-            path.unlink()
+            path.unlink(missing_ok=True)
+        self._last = None
         self._drop_unneeded()
 
     def unneeded(self) -> list[Path]:
-        """Return the files that no checkpoint needs."""
-        needed: set[str] = set()
+        """Return the files that no checkpoint needs, the one saved or restored last included."""
+        needed = set(self._last[1]["files"]) if self._last else set[str]()
         for path in self._checkpoints():
             try:
                 needed.update(read_json(path)["files"])
@@ -213,28 +321,54 @@ class CohortDirectory:
                     raise InputError(f"{path}: damaged: {name!r} is not the name of a file in this folder")
                 check(self.path / name, fingerprint)
             for run in runs:
-                run.check_tables(checkpoint["tables"][run.id])
+                run.check_tables(checkpoint["tables"][run.id], _added(checkpoint, run))
         except FileNotFoundError as error:
             raise InputError(f"{path}: missing") from error
         except (KeyError, TypeError, AttributeError) as error:  # KeyError: a run that it does not have
             raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from None
         return checkpoint
 
-    def _write(self, name: str, data: bytes) -> dict[str, Fingerprint]:
-        write_atomically(self.path / name, data)
-        return {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
+    def _write(self, stem: str, data: bytes) -> dict[str, Fingerprint]:
+        """Write a file of tensors, under another name if one with other content exists; return {name: fingerprint}."""
+        known: Fingerprint = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name in (f"{stem}.safetensors", f"{stem}-{known['sha256'][:8]}.safetensors"):
+            if create(self.path / name, data) or _is(self.path / name, known):
+                return {name: known}
+        write_atomically(self.path / name, data)  # what is there is damaged
+        return {name: known}
 
     def _drop_unneeded(self) -> None:
+        """Drop old checkpoints and files that no checkpoint needs. Later files may be those of another owner."""
         for path in self._checkpoints()[:-GENERATIONS]:
-            path.unlink()
+            path.unlink(missing_ok=True)
+        latest = _step(self._last[0]) if self._last else math.inf
         for path in self.unneeded():
-            path.unlink()
+            if _step(path) <= latest:
+                path.unlink(missing_ok=True)
 
 
 def state_of(tensors: dict[str, Tensor], members: Sequence[int], width: int) -> dict[str, Tensor]:
     """Return these members' [M' * K, ...] of tensors {name: [M * K, ...]}. K is 1 except in tensors of environments."""
     keep = torch.tensor(members)
     return {name: leaf.unflatten(0, (width, -1))[keep].flatten(0, 1).contiguous() for name, leaf in tensors.items()}
+
+
+def _added(checkpoint: Mapping[str, Any], run: RunDirectory) -> dict[str, Addition]:
+    """Return what a checkpoint adds to a run's tables. Earlier versions wrote tables before their checkpoint."""
+    added: dict[str, Addition] = checkpoint.get("added", {}).get(run.id, {})
+    return added
+
+
+def _rows_in(checkpoint: Mapping[str, Any]) -> dict[str, Fingerprint]:
+    return {name: known for name, known in checkpoint["files"].items() if name.startswith("rows-")}
+
+
+def _is(path: Path, expected: Fingerprint) -> bool:
+    try:
+        check(path, expected)
+        return True
+    except InputError:
+        return False
 
 
 def _are_strings(values: Any) -> bool:
@@ -247,3 +381,9 @@ def _start(rows: str) -> int:
 
 def _stop(rows: str) -> int:
     return int(Path(rows).stem.split("-")[2])
+
+
+def _step(path: Path) -> int:
+    """Return the vector step of a checkpoint's file: checkpoint-<t>, state-<t> or rows-<t0>-<t>."""
+    kind, *steps = path.stem.split("-")
+    return int(steps[1 if kind == "rows" else 0])

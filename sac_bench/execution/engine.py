@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -13,12 +14,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sac_bench.errors import one_line
-from sac_bench.execution.budget import OverBudget
-from sac_bench.execution.calibration import Calibration, Estimate, Machine, measurements
+from sac_bench.errors import InputError, one_line
+from sac_bench.execution.budget import LeftToOthers, OutOfTime, OverBudget, TimeLimit
+from sac_bench.execution.calibration import Basis, Calibration, Estimate, Machine, measurements
+from sac_bench.execution.cost import duration
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
@@ -35,6 +38,15 @@ Projected = Callable[[Estimate], None]
 """What is done with the time until all cohorts end, once every running cohort has a measured rate."""
 NO_RESTART = 2
 """Exit code of a worker when a restart would not help. A copy: execution/worker.py takes long to import."""
+TAKEN_OVER, OUT_OF_TIME = 3, 4
+"""Exit codes of a worker whose cohort another process has taken over, and that has no time left. Copies, too."""
+NO_LIMIT = TimeLimit()
+EVENT_SECONDS = 1.0
+"""Time to wait for a report before cohorts are looked for again."""
+OTHERS_SECONDS = locks.LEASE_SECONDS * (1 + 1 / locks.BEATS)
+"""Time for which cohorts must be held before it is certain that living processes train them: a lease and a beat."""
+USABLE = 0.9
+"""Share of a time limit that is left once a command has started and planned."""
 
 
 class Engine:
@@ -43,7 +55,9 @@ class Engine:
     A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
     raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
-    raise OverBudget to stop the training.
+    raise OverBudget to stop the training. Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time
+    for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends once it is certain that other
+    processes train all that is left.
     """
 
     def __init__(
@@ -56,8 +70,15 @@ class Engine:
         imports: Sequence[str] = (),
         display: Display,
         projected: Projected = lambda _: None,
+        gpus: Sequence[str] = (),
+        limit: TimeLimit = NO_LIMIT,
+        waits: bool = True,
     ) -> None:
         self._waiting = list(plan.cohorts)
+        self._postponed: list[CohortPlan] = []
+        self._gpus, self._limit, self._waits = gpus, limit, waits
+        self._hopeless: dict[str, str] = {}  # by cohort: why no time limit of this length is enough
+        self._held_since: float | None = None  # since when other processes have held all that is left
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
@@ -73,15 +94,25 @@ class Engine:
     def run(self) -> None:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
 
-        Raises OverBudget if `projected` does, after the workers have saved.
+        Raises OverBudget if `projected` does, after the workers have saved, OutOfTime at the end if cohorts were
+        postponed, InputError if the same time limit would never be enough for any of them, and otherwise LeftToOthers
+        if it does not wait for the other processes that train what is left.
         """
         try:
             while self._waiting or self._active:
                 self._start_workers()
+                if not self._waits and self._is_left_to_others():
+                    break
                 self._display.show(self._active, self._waiting, self._calibration)
                 self._project()
                 with contextlib.suppress(queue.Empty):
-                    self._handle(*self._events.get(timeout=1.0))
+                    self._handle(*self._events.get(timeout=EVENT_SECONDS))
+            if self._postponed and all(cohort.id in self._hopeless for cohort in self._postponed):
+                raise InputError(next(iter(self._hopeless.values())))
+            if self._postponed:
+                raise OutOfTime
+            if self._waiting:
+                raise LeftToOthers
         except (KeyboardInterrupt, OverBudget):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 self._display.say("stopping; press Ctrl-C again to stop at once")
@@ -99,6 +130,7 @@ class Engine:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     work.process.wait(KILL_SECONDS)
                 _end_group(work.process)
+                work.lock.close()
             with contextlib.suppress(OSError):
                 self._display.close()
 
@@ -115,17 +147,55 @@ class Engine:
         for cohort in list(self._waiting):
             if len(self._active) == self._workers:
                 return
-            if (lock := locks.take(self._store.cohort_lock(cohort.id))) is None:
-                if not self._active and not self._waiting_reported:
+            if not self._has_time(cohort):
+                self._waiting.remove(cohort)
+                self._postponed.append(cohort)
+                continue
+            if (lock := self._store.take_cohort(cohort.id)) is None:
+                if not self._active and not self._waiting_reported and self._waits:
                     self._waiting_reported = True
                     self._display.say("waiting for cohorts that another process trains")
                 continue
             self._waiting.remove(cohort)
-            with lock:  # the worker inherits the lock and holds it until it ends
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(lock)
                 if self._has_ended(cohort):
                     self._display.say(f"trained by another process: {_names(cohort)}")
                 else:
-                    self._start(cohort, lock.fileno())
+                    self._start(cohort, lock)
+                    stack.pop_all()  # the lock is that of the worker now
+
+    def _is_left_to_others(self) -> bool:
+        """Return whether living processes train all that is left: nothing could be started for OTHERS_SECONDS.
+
+        A lease of a lost machine looks alive until then.
+        """
+        now = self._limit.clock()
+        if self._active or not self._waiting or self._held_since is None:
+            self._held_since = now
+        return now - self._held_since > OTHERS_SECONDS
+
+    def _has_time(self, cohort: CohortPlan) -> bool:
+        """Return whether a cohort can start and train its next segment within the limit, as far as is known.
+
+        A rough estimate that is too long for any limit of this length is tried.
+        """
+        if math.isinf(self._limit.left):
+            return True
+        every = cohort.runs[0].config.eval_every
+        segment = replace(cohort, steps=min(cohort.steps, cohort.done + every))
+        estimate = self._calibration.estimate(segment)
+        if estimate.seconds <= self._limit.left:
+            return True
+        if self._limit.left <= 0 or estimate.seconds <= USABLE * self._limit.whole:
+            return False
+        if estimate.basis is not Basis.MEASURED:
+            return True
+        self._hopeless[cohort.id] = (
+            f"{_names(cohort)}: a start and {every} steps (eval_every) take about {duration(estimate.seconds)} here, "
+            f"which is too long for --until; raise --until above {duration(estimate.seconds / USABLE)}"
+        )
+        return False
 
     def _has_ended(self, cohort: CohortPlan) -> bool:
         """Return whether all runs of a cohort have ended, except those that were trained again in another cohort."""
@@ -133,10 +203,12 @@ class Engine:
         own = [status for status in statuses if status.get("cohort") == cohort.id and not has_raised(status)]
         return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
 
-    def _start(self, cohort: CohortPlan, lock: int) -> None:
-        threads = 1 if self._device == "cpu" else cores()
+    def _start(self, cohort: CohortPlan, lock: locks.Held) -> None:
+        threads = 1 if self._device == "cpu" else max(1, cores() // self._workers)
+        gpu = min(self._gpus, key=[work.gpu for work in self._active].count, default=None)
         command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), str(self._store.root)]
         command += [cohort.id, str(cohort.steps), "--device", self._device, "--threads", str(threads)]
+        command += ["--lease", lock.lease.token, "--seconds", str(self._limit.left)]
         command += [part for module in self._imports for part in ("--import", module)]
         environment = os.environ | {
             "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
@@ -146,6 +218,8 @@ class Engine:
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
         }
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         with open(self._log(cohort), "a", encoding="utf-8") as log:
             log_start = log.tell()
             process = subprocess.Popen(
@@ -156,9 +230,10 @@ class Engine:
                 env=environment,
                 encoding="utf-8",
                 start_new_session=True,
-                pass_fds=[lock],
+                pass_fds=lock.filenos(),
             )
-        work = Work(cohort, process, log_start)
+        lock.hand_over()
+        work = Work(cohort, process, log_start, lock, gpu)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
         threading.Thread(target=_kill_leftovers, args=(process,), daemon=True).start()
@@ -172,11 +247,18 @@ class Engine:
             return
         self._active.remove(work)
         code = work.process.wait()
+        work.lock.close()
         if work.saved is not None:
             self._deaths[work.cohort.id] = 0
             self._errors.pop(work.cohort.id, None)
         if code == 0:
             self._report_trained(work)
+        elif code == OUT_OF_TIME:
+            self._postponed.append(work.cohort)
+            self._display.say(f"no time for another segment: {_names(work.cohort)}, at {work.steps} steps")
+        elif code == TAKEN_OVER:
+            self._waiting.append(work.cohort)
+            self._display.say(f"{_names(work.cohort)}: {self._reason_and_log(work)[0]}")
         elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raised_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
@@ -212,7 +294,7 @@ class Engine:
         reason, log = self._reason_and_log(work)
         with (
             contextlib.suppress(OSError),  # the disk may have failed
-            locks.take(self._store.cohort_lock(work.cohort.id)) or contextlib.nullcontext() as lock,
+            self._store.take_cohort(work.cohort.id) or contextlib.nullcontext() as lock,
         ):
             for run in (self._store.run(spec.id) for spec in work.cohort.runs):
                 status = run.status()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import os
+import re
 import shutil
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from sac_bench.errors import InputError
+from sac_bench.errors import InputError, one_line
 
 
 def resolve_device(device: str) -> str:
@@ -22,20 +26,71 @@ def resolve_device(device: str) -> str:
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(index) for index in range(count)]
+
+
+def choose_gpus(text: str, visible: Sequence[str]) -> tuple[str, ...]:
+    """Return the GPUs of `visible` that a user wrote: "all", or their places from 0 as "0,2".
+
+    Raises InputError for anything else.
+    """
+    if text.strip() == "all":
+        return tuple(visible)
+    places = [part.strip() for part in text.split(",")]
+    where = f"--gpus {one_line(text, 60)}"
+    if not all(re.fullmatch(r"[0-9]{1,4}", place) for place in places):
+        raise InputError(f"{where}: must be all, or numbers such as 0,1")
+    chosen = list(map(int, places))
+    if repeated := [place for place in chosen if chosen.count(place) > 1]:
+        raise InputError(f"{where}: {repeated[0]} is duplicated")
+    if unknown := [place for place in chosen if place >= len(visible)]:
+        raise InputError(f"{where}: torch finds {len(visible)} here, numbered from 0, so there is no {unknown[0]}")
+    return tuple(visible[place] for place in chosen)
+
+
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory(device: str) -> int:
-    """Return the free memory of the device in bytes; 4 GiB where the system does not report it."""
+def available_memory(device: str, gpus: Sequence[str] = ()) -> int:
+    """Return the free memory of the device in bytes; 4 GiB where the system does not report it.
+
+    On a CPU it is at most the limit of this process's control groups: a job or a container may use no more.
+    gpus: those to look at, as CUDA_VISIBLE_DEVICES names them; all if none are given. The fullest one counts.
+    """
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        visible = visible_gpus()
+        return min(torch.cuda.mem_get_info(visible.index(gpu))[0] for gpu in gpus or visible)
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
     except (OSError, StopIteration):
-        return 4 * 2**30
+        free = 4 * 2**30
+    return int(min(free, memory_limit()))
+
+
+def memory_limit(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the bytes that this process's control groups and those above allow; infinity without a limit.
+
+    groups: the file that names them, of version 1 or 2 (the manual page cgroups(7)); mounted: where they are.
+    """
+    limits = [math.inf]
+    with contextlib.suppress(OSError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            root, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+            group = root / path.lstrip("/")
+            for folder in (group, *group.parents)[: len(group.parts) - len(root.parts) + 1]:
+                with contextlib.suppress(OSError, ValueError):  # "max": no limit
+                    limits.append(int((folder / name).read_text(encoding="utf-8")))
+    return min(limits)
 
 
 def cannot_compile() -> str | None:

@@ -11,6 +11,7 @@ import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,15 +34,16 @@ from sac_bench.execution.cost import (
     training_seconds,
     update_flops,
 )
-from sac_bench.execution.schedule import Divisible, balanced, indivisible, makespan
+from sac_bench.execution.schedule import Divisible, at_least, balanced, indivisible, makespan
 from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
 from sac_bench.spec.warm_start import with_parents
-from sac_bench.store import locks
 from sac_bench.store.status import ENDED, device_kinds, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
 
+WRITERS = 16
+"""Threads that write a plan."""
 REPLAY_SECONDS = 60.0
 """Upper bound on the time to repeat the actions of a cohort's environments when it resumes, on a CPU."""
 
@@ -114,9 +116,11 @@ def make_plan(
     retrain: bool = False,
     labels: Mapping[str, str] | None = None,
     skip: Collection[str] = (),
+    of_all: int = 0,
 ) -> Plan:
     """Sort the runs of one or several experiments, and their parents, into reused, continued and new ones.
 
+    workers: those of this command; of_all: those of all commands, if there are more. New runs are divided for all.
     memory: bytes that one worker may use.
     labels: {run id: label}; new runs with different labels do not share a cohort.
     skip: ids of runs to leave out.
@@ -125,8 +129,7 @@ def make_plan(
     dropped, a damaged run) and for runs of another kind of device, unless `retrain` trains them again, and for runs
     that do not fit into `memory`.
     """
-    check_devices(requested, store, device, retrain)
-    elsewhere = trained_elsewhere(requested, store, device)
+    elsewhere = check_devices(requested, store, device, retrain)
     targets: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in warm_start.with_parents(requested.runs(), store):
         steps = max(variant.steps[spec.env], targets[spec.id][1] if spec.id in targets else 0)
@@ -161,7 +164,8 @@ def make_plan(
     for run_id in waiting:
         check_fits(1, *targets[run_id], memory, workers, device)
     new = [(s, n) for s, n in new if s.id not in waiting]
-    cohorts += _group(new, workers, memory, device, labels or {}, [cohort.seconds for cohort in cohorts])
+    beside = [cohort.seconds for cohort in cohorts]
+    cohorts += _group(new, workers, max(workers, of_all), memory, device, labels or {}, beside)
     cohorts.sort(key=lambda cohort: -cohort.seconds)
     return Plan(
         tuple(ended["finished"]),
@@ -183,20 +187,20 @@ def trained_elsewhere(requested: Plannable, store: Store, device: str) -> dict[s
     return {run_id: of_run for run_id, of_run in kinds.items() if of_run - {device}}
 
 
-def check_devices(requested: Plannable, store: Store, device: str, retrain: bool = False) -> None:
+def check_devices(requested: Plannable, store: Store, device: str, retrain: bool = False) -> dict[str, set[str]]:
     """Raise InputError if another kind of device than `device` has trained requested runs, unless `retrain`.
 
-    Even then, none may be in training now.
+    Even then, none may be in training now. Return what `trained_elsewhere` returns.
     """
     elsewhere = trained_elsewhere(requested, store, device)
     if not elsewhere:
-        return
+        return elsewhere
     if retrain:
         for run_id in elsewhere:
             cohort = store.run(run_id).status().get("cohort")
             if cohort and is_in_use(store, cohort):
                 raise InputError(f"run {run_id}: another process is training its cohort: wait for it")
-        return
+        return elsewhere
     kinds = sorted(set.union(*elsewhere.values()))
     same = f"--device {kinds[0]}, " if len(kinds) == 1 else ""
     requested_runs = len({spec.id for _, spec in requested.runs()})
@@ -208,16 +212,27 @@ def check_devices(requested: Plannable, store: Store, device: str, retrain: bool
 
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:
-    """Write the plan to disk in the name of `planner`, so later commands and other processes can use it."""
-    for cohort in plan.cohorts:
+    """Write the plan to disk in the name of `planner`, so later commands and other processes can use it.
+
+    Raises InputError if `store.planning()` was held, and another process holds it by now.
+    """
+
+    def write_cohort(cohort: CohortPlan) -> None:
         directory = CohortDirectory(store.cohort(cohort.id))
         others = [name for name in _planners(directory) if name != planner and store.is_alive(name)]
+        store.check_planning()
         if cohort.is_new:
             directory.clear()
         directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, [planner, *others])
-        if cohort.is_new:
-            for spec in cohort.runs:
-                store.run(spec.id).plan(spec, cohort.id)
+
+    def write_run(run: tuple[RunSpec, str]) -> None:
+        store.check_planning()
+        store.run(run[0].id).plan(*run)
+
+    new = [(spec, cohort.id) for cohort in plan.cohorts if cohort.is_new for spec in cohort.runs]
+    with ThreadPoolExecutor(WRITERS) as pool:  # a disk syncs many files in hardly more time than one
+        list(pool.map(write_cohort, plan.cohorts))
+        list(pool.map(write_run, new))
 
 
 def superseded(requested: Plannable, store: Store) -> Counter[tuple[str, str]]:
@@ -250,7 +265,7 @@ def superseded(requested: Plannable, store: Store) -> Counter[tuple[str, str]]:
 def is_in_use(store: Store, cohort_id: str, excluding: str = "") -> bool:
     """Return whether a live process trains a cohort or has planned it, not counting the planner `excluding`."""
     planners = [name for name in _planners(CohortDirectory(store.cohort(cohort_id))) if name != excluding]
-    return locks.is_taken(store.cohort_lock(cohort_id)) or any(map(store.is_alive, planners))
+    return store.is_trained(cohort_id) or any(map(store.is_alive, planners))
 
 
 def release(store: Store, cohort_id: str, planner: str) -> None:
@@ -259,6 +274,7 @@ def release(store: Store, cohort_id: str, planner: str) -> None:
     runs = members(directory)
     if not runs or not directory.plan()["keep_replay"] or is_in_use(store, cohort_id, excluding=planner):
         return
+    store.check_planning()
     directory.write_plan(runs, 0, False, [])
     directory.drop_replay()
 
@@ -351,6 +367,7 @@ def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
 def _group(
     new: Iterable[tuple[RunSpec, int]],
     workers: int,
+    of_all: int,
     memory: float,
     device: str,
     labels: Mapping[str, str],
@@ -358,13 +375,17 @@ def _group(
 ) -> list[CohortPlan]:
     """Group runs of equal structure and steps into cohorts that are not too wide, so that all workers end together.
 
+    workers: those that share this machine's memory; of_all: those that train, also elsewhere.
     beside: the seconds of the cohorts that are trained, too.
     """
     groups: dict[tuple[str, int, str], list[RunSpec]] = defaultdict(list)
     for spec, steps in new:
         groups[spec.structure(), steps, labels.get(spec.id, "")].append(spec)
     divisible = [_divisible(specs, key[1], workers, memory, device) for key, specs in groups.items()]
-    counts = balanced([*divisible, *map(indivisible, beside)], workers)
+    others = [*map(indivisible, beside)]
+    counts = balanced([*divisible, *others], of_all)
+    if device != "cpu":  # a GPU without a cohort does nothing; the model of costs is for one core
+        counts = at_least([*divisible, *others], counts, of_all)
     cohorts = []
     for ((_, steps, _), specs), count in zip(groups.items(), counts, strict=False):
         for i in range(count):

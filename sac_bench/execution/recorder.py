@@ -12,9 +12,9 @@ import numpy as np
 from safetensors.torch import save
 
 from sac_bench.algorithms.pytree import named_tensors
-from sac_bench.envs.guard import Stop
-from sac_bench.store.atomic import write_atomically
+from sac_bench.execution.checkpoint import CohortDirectory, Record
 from sac_bench.store.run import RunDirectory
+from sac_bench.store.status import ENDED, has_raised
 from sac_bench.training.trainer import Segment, Trainer
 
 ACTING = {"mean": "mean action", "sample": "sampled"}
@@ -25,18 +25,28 @@ class Recorder:
     """Writes what a trainer's members did.
 
     runs: the cohort's runs, in member order; own_runs: those of them that this cohort still trains. A run that was
-    trained again in another cohort keeps its slot here, and nothing of it is written.
+    trained again in another cohort keeps its slot here, and nothing of it is written. directory: the cohort's.
     """
 
-    def __init__(self, trainer: Trainer, runs: Sequence[RunDirectory], own_runs: Sequence[RunDirectory]) -> None:
-        self._trainer, self._runs, self._own_runs = trainer, runs, own_runs
+    def __init__(
+        self,
+        trainer: Trainer,
+        runs: Sequence[RunDirectory],
+        own_runs: Sequence[RunDirectory],
+        directory: CohortDirectory,
+    ) -> None:
+        self._trainer, self._runs, self._own_runs, self._directory = trainer, runs, own_runs, directory
+        self._segment: Segment  # recorded last
 
     def active_runs(self) -> dict[int, RunDirectory]:
         """Return {member: run} of the runs that have not stopped."""
         return {m: run for m, run in enumerate(self._runs) if not self._trainer.progress.stopped[m]}
 
     def start(self, conditions: Mapping[str, Any], resumed: bool, about: Mapping[str, Any]) -> None:
-        """Mark the active runs as started, and note the conditions if they differ from those recorded last."""
+        """Mark the active runs as started, and note the conditions if they differ from those recorded last.
+
+        Raises TakenOver if another process has taken the cohort over.
+        """
         for member, run in self.active_runs().items():
             stages = run.status().get("conditions", []) if resumed else []
             if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
@@ -45,26 +55,62 @@ class Recorder:
                 **about, status="started", conditions=stages, reason=None, raised_at=None, **self._state_of(member)
             )
 
-    def record(self, segment: Segment) -> None:
-        """Append a segment's rows to the active runs' tables, and end the runs that stopped in it."""
-        for member, run in self.active_runs().items():
-            self._record(member, run, segment)
+    def record(self, segment: Segment) -> dict[str, Record]:
+        """Return what a segment adds to the active runs, by id, and stop the members that stopped in it.
 
-    def update_steps(self) -> None:
-        """Write to the active runs' statuses what is saved. Call it after the checkpoint is committed."""
+        Nothing is written.
+        """
+        self._segment, records = segment, {}
         for member, run in self.active_runs().items():
-            run.update(**self._state_of(member))
+            records[run.id] = self._record(member, segment)
+            if member in segment.stops:
+                self._trainer.progress.stopped[member] = True
+        return records
+
+    def publish(self, records: Mapping[str, Record]) -> None:
+        """Write to the runs' directories what a segment added, but tables. Call it once these are written.
+
+        Runs that stopped in it are ended.
+        """
+        stops = {self._runs[member].id: stop for member, stop in self._segment.stops.items()}
+        for run in self._runs:
+            if run.id not in records:
+                continue
+            if stop := stops.get(run.id):
+                run.log(f"{_now()} {stop.status}: {stop.reason}\n{stop.log}".rstrip())
+                if stop.status == "failed":
+                    print(f"run {run.id} failed: {stop.reason}\n{stop.log}", file=sys.stderr, flush=True)
+            else:
+                run.log(_progress(self._segment.steps, records[run.id]["rows"]["evaluations"]))
+            self._update(run, records[run.id]["status"])
+        self.write_policies()
+
+    def publish_again(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write what a restored checkpoint adds to statuses and policies, in case its process did not."""
+        for run in self._own_runs:
+            status = run.status()  # "failed" if its worker was killed too often
+            if "status" in statuses.get(run.id, {}) and status["status"] not in ENDED and not has_raised(status):
+                self._update(run, statuses[run.id])
+        self.write_policies()
+
+    def write_policies(self) -> None:
+        """Write the policies of the active runs. Raises TakenOver if another process has taken the cohort over."""
+        policy = self._trainer.cohort.learner.policy(self._trainer.cohort.state)
+        leaves, steps = named_tensors(policy), str(self._trainer.steps)
+        for member, run in self.active_runs().items():
+            tensors = {name: leaf[member].cpu().contiguous() for name, leaf in leaves.items()}
+            run.replace(run.policy, save(tensors, metadata={"steps": steps}))
 
     def write_weights(self) -> None:
-        """Write the weights that other runs can start from."""
+        """Write the weights that other runs can start from. Raises TakenOver as `write_policies` does."""
         for member, run in self.active_runs().items():
             tensors, steps = self._trainer.cohort.weights(member), str(self._trainer.steps)
-            write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
+            run.replace(run.weights, save(tensors, metadata={"steps": steps}))
 
     def finish(self) -> None:
         """Mark the active runs as finished."""
         for run in self.active_runs().values():
-            run.end("finished")
+            run.end("finished", self._directory.tables().get(run.id))
 
     def log(self, line: str) -> None:
         """Write a line to the log of every own run, and to standard error."""
@@ -72,21 +118,31 @@ class Recorder:
         for run in self._own_runs:
             run.log(f"{_now()} {line}")
 
+    def _update(self, run: RunDirectory, status: Mapping[str, Any]) -> None:
+        """Write entries of a run's status, and end the run if it has diverged."""
+        if status.get("status") == "diverged":
+            last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
+            run.end(**status, tables=self._directory.tables().get(run.id), last_finite=last)
+        else:
+            run.update(**status)
+
     def _state_of(self, member: int) -> dict[str, Any]:
         """Return the steps, the seconds, and the step at which the run exploded, as entries of its status."""
         progress, exploded = self._trainer.progress, self._trainer.explosions.at(member)
         seconds = {name: round(getattr(progress, name), 3) for name in SECONDS}
         return {"steps": self._trainer.steps, "exploded": exploded} | seconds
 
-    def _record(self, member: int, run: RunDirectory, segment: Segment) -> None:
-        """Append a segment's rows to a run's tables, or end the run if it stopped."""
+    def _record(self, member: int, segment: Segment) -> Record:
+        """Return the rows of a segment and the status after it. A failed run stays at its last segment."""
         metrics = {name: float(values[member]) for name, values in segment.metrics.items()}
         cells = {name: value if math.isfinite(value) else "" for name, value in metrics.items()}
         wall = round(self._trainer.progress.wall_seconds, 3)
         if stop := segment.stops.get(member):
-            self._stop(member, run, stop, cells)
-            self._trainer.progress.stopped[member] = True
-            return
+            if stop.status == "failed":
+                return {"rows": {}, "status": {"status": "failed", "reason": stop.reason, "raised_at": stop.step}}
+            row = {"step": stop.step, "episodes": "", "return_mean": "", **cells}
+            ended = {"status": "diverged", "steps": stop.step, "reason": stop.reason}
+            return {"rows": {"training": [row]}, "status": self._state_of(member) | ended}
         evaluations: list[dict[str, Any]] = []
         episodes: list[dict[str, Any]] = []
         for p, policy in enumerate(segment.episodes.policies):
@@ -109,25 +165,14 @@ class Recorder:
         finished = segment.training_returns[member]
         training: dict[str, Any] = {"step": segment.steps, "episodes": len(finished)}
         training["return_mean"] = float(np.mean(finished)) if finished else ""
-        run.append("evaluations", evaluations)
-        run.append("episodes", episodes)
-        run.append("training", [training | cells])
-        said = ", ".join(f"{row['return_mean']:.1f} ({ACTING[row['policy']]})" for row in evaluations)
-        run.log(f"{_now()} step {segment.steps}: return {said}; {wall:.0f} s")
-        policy = self._trainer.cohort.learner.policy(self._trainer.cohort.state)
-        tensors = {name: leaf[member].cpu().contiguous() for name, leaf in named_tensors(policy).items()}
-        write_atomically(run.policy, save(tensors, metadata={"steps": str(segment.steps)}))
+        rows = {"evaluations": evaluations, "episodes": episodes, "training": [training | cells]}
+        return {"rows": rows, "status": self._state_of(member)}
 
-    def _stop(self, member: int, run: RunDirectory, stop: Stop, cells: Mapping[str, Any]) -> None:
-        """End one run of a cohort that continues. A failed run stays at its last segment."""
-        run.log(f"{_now()} {stop.status}: {stop.reason}\n{stop.log}".rstrip())
-        if stop.status == "failed":
-            print(f"run {run.id} failed: {stop.reason}\n{stop.log}", file=sys.stderr, flush=True)
-            run.update(status="failed", reason=stop.reason, raised_at=stop.step)
-            return
-        run.append("training", [{"step": stop.step, "episodes": "", "return_mean": "", **cells}])
-        last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
-        run.end("diverged", **self._state_of(member) | {"steps": stop.step}, reason=stop.reason, last_finite=last)
+
+def _progress(steps: int, evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line of a run's log."""
+    said = ", ".join(f"{row['return_mean']:.1f} ({ACTING[row['policy']]})" for row in evaluations)
+    return f"{_now()} step {steps}: return {said}; {evaluations[0]['wall_seconds']:.0f} s"
 
 
 def _now() -> str:

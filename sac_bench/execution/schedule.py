@@ -76,6 +76,17 @@ def balanced(groups: Sequence[Divisible], workers: int) -> list[int]:
     return best_counts
 
 
+def at_least(groups: Sequence[Divisible], counts: Sequence[int], least: int) -> list[int]:
+    """Return the numbers of cohorts, raised to `least` in all as far as groups can be divided, the longest first."""
+    counts = list(counts)
+    while sum(counts) < least:
+        divisible = [g for g, group in enumerate(groups) if counts[g] < group.most]
+        if not divisible:
+            break
+        counts[max(divisible, key=lambda g: groups[g].times(counts[g])[0])] += 1
+    return counts
+
+
 class _Schedule(NamedTuple):
     ends: list[float]
     """When the workers end, the last one first."""

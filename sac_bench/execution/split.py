@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from sac_bench.execution import plan as planning
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.spec.run import digest
-from sac_bench.store import locks
 from sac_bench.store.store import Store
 
 
@@ -40,8 +39,9 @@ def split_cohort(store: Store, run_ids: Collection[str], planner: str, device: s
             continue
         if planning.is_in_use(store, cohort_id, excluding=planner):
             continue
-        if (lock := locks.take(store.cohort_lock(cohort_id))) is None:
+        if (lock := store.take_cohort(cohort_id)) is None:
             continue
+        store.check_planning()
         with lock:
             new_cohorts.append(_split(store, directory, own, planner))
     return new_cohorts

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
-from sac_bench.execution.budget import Price, Purse, Unit, affordable, price
+from sac_bench.execution.budget import Price, Purse, TimeLimit, Unit, affordable, price
 from sac_bench.execution.calibration import Basis, Calibration, Machine, measurements
 from sac_bench.execution.engine import Engine, Projected
-from sac_bench.execution.machine import available_memory, cores, resolve_device
+from sac_bench.execution.machine import available_memory, choose_gpus, cores, resolve_device, visible_gpus
 from sac_bench.execution.plan import Plan
 from sac_bench.execution.progress import Display
 from sac_bench.execution.warm_start import settle
@@ -32,25 +33,41 @@ class Workers:
     device: str
     count: int
     imports: Sequence[str] = ()
+    gpus: Sequence[str] = ()
+    """GPUs as CUDA_VISIBLE_DEVICES names them. Each worker sees one of them."""
+    limit: TimeLimit = field(default_factory=TimeLimit)
+    waits: bool = True
+    """Whether to wait for cohorts that other processes train."""
+    of_all: int = 0
+    """The workers of all commands that share the folder, if they are more: a plan has cohorts for all of them."""
 
     @staticmethod
     def on(
-        device: str = "auto", count: int | None = None, runs: int | None = None, imports: Sequence[str] = ()
+        device: str = "auto",
+        count: int | None = None,
+        runs: int | None = None,
+        imports: Sequence[str] = (),
+        gpus: str | None = None,
+        limit: TimeLimit | None = None,
     ) -> Workers:
-        """Choose the device and, if `count` is None, one worker per core on a CPU (at most `runs`) and one on a GPU.
+        """Choose the device and, if `count` is None, one worker per core or GPU, at most `runs`.
 
-        Raises InputError unless the device exists and the count is between 1 and 1024.
+        gpus: "all", the default, or places such as "0,1". Raises InputError unless the device and the GPUs exist and
+        the count is between 1 and 1024.
         """
         if count is not None and not 1 <= count <= MAX_WORKERS:
             raise InputError(f"workers: must be between 1 and {MAX_WORKERS}, not {count}")
         chosen = resolve_device(device)
-        automatic = min(cores(), runs or cores()) if chosen == "cpu" else 1
-        return Workers(chosen, count or automatic, tuple(imports))
+        if gpus is not None and chosen == "cpu":
+            raise InputError(f"--gpus {gpus}: this command trains on the CPU; use --device cuda, or leave out --gpus")
+        seen = choose_gpus(gpus or "all", visible_gpus()) if chosen == "cuda" else ()
+        places = len(seen) if chosen == "cuda" else cores()
+        return Workers(chosen, count or min(places, runs or places), tuple(imports), seen, limit or TimeLimit())
 
     @property
     def memory(self) -> float:
         """The bytes that each worker may take."""
-        return 0.9 * available_memory(self.device) / self.count
+        return 0.9 * available_memory(self.device, self.gpus) / math.ceil(self.count / max(1, len(self.gpus)))
 
 
 def plan(
@@ -59,7 +76,14 @@ def plan(
     """Plan the runs that experiments lack, but those with ids in `skip`. Raises InputError for what cannot be done."""
     with located(experiments.source):
         return planning.make_plan(
-            experiments, store, workers.count, workers.memory, workers.device, retrain, skip=frozenset(skip)
+            experiments,
+            store,
+            workers.count,
+            workers.memory,
+            workers.device,
+            retrain,
+            skip=frozenset(skip),
+            of_all=workers.of_all,
         )
 
 
@@ -74,22 +98,25 @@ def train(
     planned: Planned = lambda *_: None,
     needs: Callable[[ExperimentGroup], Sequence[Need]] = lambda _: (),
     purse: Purse | None = None,
+    skip: Collection[str] = (),
 ) -> ExperimentGroup:
-    """Train the runs that experiments lack; runs that start from others' weights follow in later plans.
+    """Train the runs that experiments lack, but those with ids in `skip`.
+
+    Runs that start from others' weights follow in later plans.
 
     `planned` is called once each plan is written, before its training starts. `needs` is called when all runs have
     ended or failed; it returns what comparisons need for their next looks. Those that fit into the purse are trained,
     until none is left that does. No run is tried twice. Return the experiments as they were trained last. Raises
-    InputError for what cannot be done, before anything is written, and OverBudget if the first look does not fit. If a
-    later look cannot be trained, the console says why.
+    InputError for what cannot be done, before anything is written, OverBudget if the first look does not fit, and
+    OutOfTime or LeftToOthers if the workers leave cohorts. If a later look cannot be trained, the console says why.
     """
-    purse, tried, is_first, trained = purse or Purse(), list[str](), True, experiments
+    purse, tried, is_first, trained = purse or Purse(), list(skip), True, experiments
 
     def amount(some: Sequence[Need]) -> float:
         return price_of(experiments.with_needs(some), store, workers, purse.unit, retrain, tried).amount
 
     if not store.root.exists():
-        plan(experiments, store, workers, retrain)
+        plan(experiments, store, workers, retrain, tried)
     with store.planner() as planner:
         while True:
             with store.planning():
@@ -170,7 +197,7 @@ def _ignore(_: object) -> None:
 def carry_out(plan: Plan, store: Store, workers: Workers, console: Console, projected: Projected = _ignore) -> None:
     """Train a plan's cohorts in worker processes, with their progress on the console.
 
-    `projected` is called as in Engine.
+    `projected` is called as in Engine. Raises OutOfTime and LeftToOthers as Engine does.
     """
     if plan.cohorts:
         Engine(
@@ -181,4 +208,7 @@ def carry_out(plan: Plan, store: Store, workers: Workers, console: Console, proj
             imports=workers.imports,
             display=Display(console, workers.count),
             projected=projected,
+            gpus=workers.gpus,
+            limit=workers.limit,
+            waits=workers.waits,
         ).run()

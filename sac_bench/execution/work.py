@@ -8,6 +8,7 @@ from typing import Any
 
 from sac_bench.execution.calibration import Measurement, measured
 from sac_bench.execution.plan import CohortPlan
+from sac_bench.store.locks import Held
 
 
 @dataclass
@@ -19,6 +20,10 @@ class Work:
     """The worker's guardian, which ends when the worker does."""
     log_start: int
     """Offset in bytes at which this process's part of the log starts."""
+    lock: Held
+    """The cohort's lock. The worker has inherited its files, and the command renews its lease."""
+    gpu: str | None = None
+    """The only GPU that the worker sees, if it is given one."""
     phase: str = "starting"
     """"starting", "compiling", or "training" once the first updates are made."""
     steps: int = 0

@@ -2,7 +2,8 @@
 
 Its guardian (execution/guardian.py) starts it as `python -m sac_bench.execution.worker`. It holds the cohort's lock
 until it ends. It reports progress as JSON lines on standard output, and everything else on standard error.
-Exit code: 0; 1 after an exception; STOPPED after SIGTERM; NO_RESTART when a restart would not help.
+Exit code: 0; 1 after an exception; STOPPED after SIGTERM; NO_RESTART when a restart would not help; TAKEN_OVER when
+another process has taken the cohort over; OUT_OF_TIME when the next segment would not end in time.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import contextlib
 import errno
 import importlib
 import json
+import math
 import os
 import signal
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,18 +32,20 @@ from sac_bench.envs import sources
 from sac_bench.envs.guard import in_full
 from sac_bench.errors import InputError
 from sac_bench.execution import warm_start
-from sac_bench.execution.calibration import Stopwatch
-from sac_bench.execution.checkpoint import CohortDirectory
+from sac_bench.execution.budget import TimeLimit
+from sac_bench.execution.calibration import SEGMENTS, Stopwatch
+from sac_bench.execution.checkpoint import CohortDirectory, TakenOver
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
 from sac_bench.store.atomic import finite
+from sac_bench.store.locks import Lease
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
 from sac_bench.training.trainer import Segment, Trainer
 
-NO_RESTART = 2
+NO_RESTART, TAKEN_OVER, OUT_OF_TIME = 2, 3, 4
 STOPPED = 128 + signal.SIGTERM
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
@@ -70,14 +75,27 @@ termination = Termination()
 
 
 class Worker:
-    """Trains a cohort to `steps`, from its newest intact checkpoint if it has one."""
+    """Trains a cohort to `steps`, from its newest intact checkpoint if it has one.
+
+    lease: the lease on the cohort. Without it, only exclusive commits keep another process from saving the same steps.
+    """
 
     def __init__(
-        self, store: Store, cohort_id: str, steps: int, device: str, threads: int, progress: TextIO | None = None
+        self,
+        store: Store,
+        cohort_id: str,
+        steps: int,
+        device: str,
+        threads: int,
+        progress: TextIO | None = None,
+        lease: Lease | None = None,
+        limit: TimeLimit | None = None,
     ) -> None:
         self.store, self.steps, self._progress = store, steps, progress
-        self.directory = CohortDirectory(store.cohort(cohort_id))
-        self.runs = [store.run(run_id) for run_id in self.directory.plan()["runs"]]
+        self._limit = limit or TimeLimit()
+        self._durations: deque[float] = deque(maxlen=SEGMENTS)  # of the last segments, in seconds
+        self.directory = CohortDirectory(store.cohort(cohort_id), lease.renew if lease else _always)
+        self.runs = [store.run(run_id, self.directory.check_owner) for run_id in self.directory.plan()["runs"]]
         self._own_runs = [run for run in self.runs if run.status().get("cohort", cohort_id) == cohort_id]
         compiled = cannot_compile() is None
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
@@ -87,10 +105,20 @@ class Worker:
             if spec.id != run.id:
                 raise InputError(_spec_has_changed(run))
         self.trainer = Trainer(self._specs, steps, device, compiled=compiled, threads=threads)
-        self._recorder = Recorder(self.trainer, self.runs, self._own_runs)
+        self._recorder = Recorder(self.trainer, self.runs, self._own_runs, self.directory)
 
-    def train(self) -> None:
-        """Train segment by segment to the end, and save each segment."""
+    def train(self) -> bool:
+        """Train segment by segment, and save each. Return whether it went to the end: False if there is no time.
+
+        Raises TakenOver if another process has taken the cohort over, InputError if files are missing or damaged.
+        """
+        try:
+            return self._train()
+        except InputError:
+            self.directory.check_owner()  # another owner changes files, too
+            raise
+
+    def _train(self) -> bool:
         trainer = self.trainer
         resumed = self._start()
         self._stopwatch = Stopwatch(trainer.progress.updates)
@@ -98,7 +126,8 @@ class Worker:
         done = resumed and self._is_done()
         if done:
             self._finish()
-        while not done:
+        while not done and max(self._durations, default=0.0) <= self._limit.left:
+            began = self._limit.clock()
             segment = trainer.train(lambda steps, last: self._report(last))
             with termination.deferred():
                 self._save(segment)
@@ -108,7 +137,9 @@ class Worker:
             active = [not stopped for stopped in trainer.progress.stopped]
             last = float(np.mean(segment.episodes.returns[active, 0])) if any(active) else None
             self._report(last, saved=trainer.steps, speed=speed)
+            self._durations.append(self._limit.clock() - began)
         trainer.close()
+        return done
 
     def _start(self) -> bool:
         """Resume from a checkpoint, or start with empty tables. Return whether there was a checkpoint."""
@@ -130,17 +161,18 @@ class Worker:
         ]
         self._recorder.start(self._conditions, resumed, self._about)
         if resumed:  # only now: a run that had ended must keep all of its results until it is marked as started
-            self.directory.drop_later(self._own_runs)
+            self._recorder.publish_again(self.directory.drop_later(self._own_runs))
         else:
-            for run in self._own_runs:
-                run.cut_back({})
+            self.directory.cut_back(self._own_runs)
         return resumed
 
     def _save(self, segment: Segment) -> None:
         start = time.perf_counter()
-        self._recorder.record(segment)
-        self.directory.save(self.trainer, self._own_runs)
-        self._recorder.update_steps()
+        record = self._recorder.record(segment)
+        self.directory.save(self.trainer, self._own_runs, record)
+        self.directory.write_tables(self._own_runs)
+        self.directory.check_owner()
+        self._recorder.publish(record)
         self.trainer.progress.saving_seconds += time.perf_counter() - start
 
     def _measure(self) -> dict[str, Any] | None:
@@ -160,9 +192,12 @@ class Worker:
     def _finish(self) -> None:
         self._recorder.write_weights()
         with self.store.planning():  # a command that needs more steps plans them before or after, not in between
+            self.directory.check_owner()
             self._recorder.finish()
             plan = self.directory.plan()
             if not plan["keep_replay"] and self.steps >= plan["furthest"]:
+                self.store.check_planning()
+                self.directory.check_owner()
                 self.directory.drop_replay()
 
     def _report(self, last_return: float | None, **more: Any) -> None:
@@ -173,6 +208,11 @@ class Worker:
         event = {"steps": self.trainer.steps, "last_return": last_return, "phase": phase, **more}
         if self._progress is not None:
             print(json.dumps(finite(event), allow_nan=False), file=self._progress, flush=True)
+
+
+def _always() -> bool:
+    """Return that the cohort is still this process's."""
+    return True
 
 
 def _spec_has_changed(run: RunDirectory) -> str:
@@ -195,12 +235,15 @@ def prepare_process(device: str, threads: int) -> None:
 
 def main() -> None:
     """Run the worker's process."""
+    began = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results")
     parser.add_argument("cohort")
     parser.add_argument("steps", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lease", metavar="TOKEN")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="the time that is left")
     parser.add_argument("--import", dest="imports", action="append", default=[])
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, termination)
@@ -211,9 +254,17 @@ def main() -> None:
         for module in arguments.imports:
             importlib.import_module(module)
         prepare_process(arguments.device, arguments.threads)
-        Worker(store, arguments.cohort, arguments.steps, arguments.device, arguments.threads, progress).train()
+        lease = store.lease_of(arguments.cohort, arguments.lease) if arguments.lease else None
+        limit = TimeLimit(began + arguments.seconds)
+        worker = Worker(
+            store, arguments.cohort, arguments.steps, arguments.device, arguments.threads, progress, lease, limit
+        )
+        if not worker.train():
+            sys.exit(OUT_OF_TIME)
     except BrokenPipeError:
         sys.exit("the command is gone: stopped; what was saved is kept")
+    except TakenOver as error:
+        _give_up(str(error), TAKEN_OVER, progress)
     except InputError as error:
         _give_up(str(error), NO_RESTART, progress)
     except Exception as error:

@@ -26,6 +26,7 @@ from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.load import load
 from sac_bench.spec.names import find
 from sac_bench.spec.seeds import Seeds
+from sac_bench.spec.shard import Shard
 from sac_bench.store.store import Store
 
 Pages = dict[str, Page | str]
@@ -34,7 +35,10 @@ Pages = dict[str, Page | str]
 
 @dataclass(frozen=True)
 class Training:
-    """Where and how a command trains. `command`: what a report names; `planned`: what is done with each plan."""
+    """Where and how a command trains.
+
+    command: what a report names; planned: what is done with each plan; shard: the share of the runs to train.
+    """
 
     store: Store
     workers: Workers
@@ -44,6 +48,7 @@ class Training:
     retrain: bool = False
     planned: Planned = lambda *_: None
     purse: Purse = field(default_factory=Purse)
+    shard: Shard | None = None
 
 
 def run(
@@ -154,6 +159,7 @@ def train_and_collect(experiments: ExperimentGroup, training: Training) -> Exper
         planned=listed,
         needs=lambda trained: _needs(trained, training),
         purse=training.purse,
+        skip=training.shard.left_out(experiments) if training.shard else (),
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 
 from sac_bench.errors import InputError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that is full, or full for this user."""
 BESIDE = ".tmp-"
 """Prefix of the names of temporary files; one that remains was left by a crash."""
 
@@ -42,8 +46,11 @@ def file_name(text: str, among: Iterable[str] = ()) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]', '_', text)[:60].lstrip('.')}~{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably: a crash leaves the old or the new content."""
+def write_atomically(path: Path, data: bytes, check: Callable[[], object] = lambda: None) -> None:
+    """Replace a file atomically and durably: a crash leaves the old or the new content.
+
+    `check` is called as late as possible, and may raise.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
@@ -51,11 +58,52 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        check()
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes, durably: bool = True) -> bool:
+    """Create a file with its whole content, and return True; return False if a file of this name exists.
+
+    Of several processes, also on several machines, one succeeds. Where the file system has no hard links, a crash may
+    leave the file without its content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        with open(beside, "wb") as file:
+            _fill(file.fileno(), data, durably)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return beside.stat().st_nlink == 2  # NFS may repeat a request that had succeeded
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
+                raise
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                return False
+            with contextlib.closing(os.fdopen(descriptor, "wb")):
+                _fill(descriptor, data, durably)
+    finally:
+        beside.unlink(missing_ok=True)
+    if durably:
+        sync_folder(path.parent)
+    return True
+
+
+def _fill(descriptor: int, data: bytes, durably: bool) -> None:
+    """Write data to an open file."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    if durably:
+        os.fsync(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,9 +124,19 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write an object with the SHA-256 of its content, for `read_json`. NaN and infinity become null."""
+    write_atomically(path, json_bytes(value))
+
+
+def create_json(path: Path, value: dict[str, Any]) -> bool:
+    """Create a file as `write_json` writes it, and return True; return False if a file of this name exists."""
+    return create(path, json_bytes(value))
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """Return what `write_json` writes."""
     value = finite(value)
     text = json.dumps(value | {"sha256": _digest(value)}, indent=1, allow_nan=False)
-    write_text(path, text + "\n")
+    return f"{text}\n".encode()
 
 
 def finite(value: Any) -> Any:

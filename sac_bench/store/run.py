@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
-from sac_bench.store.atomic import Fingerprint, check, fingerprint, read_json, write_json
+from sac_bench.store.atomic import Fingerprint, check, fingerprint, json_bytes, read_json, write_atomically, write_json
 from sac_bench.store.status import ENDED
 
 TABLES = ("evaluations", "episodes", "training")
 
 
-class RunDirectory:
-    """One run's files."""
+class Addition(TypedDict):
+    """Text to add to a table, and the fingerprint of the table before; None for a table that does not exist."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    before: Fingerprint | None
+    text: str
+
+
+class RunDirectory:
+    """One run's files. `check` is called before its status, policy or weights are replaced, and may raise."""
+
+    def __init__(self, path: Path, check: Callable[[], object] = lambda: None) -> None:
+        self.path, self._check = path, check
         self._known: dict[str, Any] = {}  # what this object wrote, in case the file is damaged
 
     @property
@@ -86,28 +95,70 @@ class RunDirectory:
         write_json(self.path / "status.json", {"status": "planned", "steps": 0, "cohort": cohort})
 
     def update(self, **status: Any) -> None:
-        """Change these entries of the status."""
+        """Change these entries of the status. Raises InputError if a run that this object knew to go on was ended."""
+        if self._known and self._known["status"] not in ENDED and self._has_ended():
+            raise InputError(f"{self.path}: another process has ended this run")
         self._known = (self._known or self.status()) | status
-        write_json(self.path / "status.json", self._known)
+        self.replace(self.path / "status.json", json_bytes(self._known))
 
-    def end(self, status: str, **more: Any) -> None:
-        """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights."""
+    def replace(self, path: Path, data: bytes) -> None:
+        """Replace one of the run's files."""
+        write_atomically(path, data, self._check)
+
+    def end(self, status: str, tables: Mapping[str, Fingerprint] | None = None, **more: Any) -> None:
+        """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights.
+
+        Raises InputError unless the tables are those of `tables`, if these are given.
+        """
+        for name, expected in (tables or {}).items():
+            check(self.path / f"{name}.csv", expected)
         policy, weights = (fingerprint(path) if path.exists() else None for path in (self.policy, self.weights))
-        self.update(status=status, tables=self.fingerprints(), policy=policy, weights=weights, **more)
+        self.update(status=status, tables=tables or self.fingerprints(), policy=policy, weights=weights, **more)
+
+    def _has_ended(self) -> bool:
+        """Return whether the run has ended, by its file."""
+        try:
+            return read_json(self.path / "status.json").get("status") in ENDED
+        except (InputError, FileNotFoundError):
+            return False
 
     def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows to a table and sync it. A table keeps the columns of its first row."""
-        if not rows:
-            return
-        with open(self.path / f"{table}.csv", "a+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            header = next(csv.reader(file), None)
-            file.seek(0, os.SEEK_END)
-            columns = header or list(rows[0])
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
-            if header is None:
-                writer.writeheader()
-            writer.writerows(rows)
+        if rows:
+            path = self.path / f"{table}.csv"
+            self.put(table, self.added(table, rows, fingerprint(path) if path.exists() else None)[0])
+
+    def added(
+        self, table: str, rows: Sequence[dict[str, Any]], before: Fingerprint | None
+    ) -> tuple[Addition, Fingerprint]:
+        """Return the text that adds rows to the part of a table with the fingerprint `before`, and the new fingerprint.
+
+        Nothing is written. A table keeps the columns of its first row.
+        """
+        start, text = b"", io.StringIO()
+        if before:
+            with open(self.path / f"{table}.csv", "rb") as file:
+                start = file.read(before["bytes"])
+        header = next(csv.reader(io.StringIO(start.decode(), newline="")), None)
+        columns = header or list(rows[0])
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        if header is None:
+            writer.writeheader()
+        writer.writerows(rows)
+        whole = start + text.getvalue().encode()
+        after: Fingerprint = {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+        return {"before": before, "text": text.getvalue()}, after
+
+    def put(self, table: str, addition: Addition) -> None:
+        """Write an addition at its place and sync it. To write it again changes nothing.
+
+        Raises InputError if the table ends before that place.
+        """
+        path, start = self.path / f"{table}.csv", addition["before"]["bytes"] if addition["before"] else 0
+        with path.open("r+b") if path.exists() else path.open("xb") as file:
+            _require(path, file.seek(0, os.SEEK_END), start)
+            file.seek(start)
+            file.write(addition["text"].encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -115,17 +166,20 @@ class RunDirectory:
         """Return the tables' fingerprints."""
         return {name: fingerprint(path) for name in TABLES if (path := self.path / f"{name}.csv").exists()}
 
-    def check_tables(self, tables: Mapping[str, Fingerprint]) -> None:
-        """Raise InputError unless the tables start with content of these fingerprints."""
+    def check_tables(self, tables: Mapping[str, Fingerprint], additions: Mapping[str, Addition] | None = None) -> None:
+        """Raise InputError unless the tables start with content of these fingerprints, without additions to them."""
         for name in TABLES:
-            if name in tables:
-                check(self.path / f"{name}.csv", tables[name], grown=True)
+            addition = (additions or {}).get(name)
+            expected = addition["before"] if addition else tables.get(name)
+            if expected:
+                check(self.path / f"{name}.csv", expected, grown=True)
 
     def cut_back(self, tables: Mapping[str, Fingerprint]) -> None:
-        """Drop what was written to the tables after these fingerprints were taken."""
+        """Drop what was written to the tables after these fingerprints were taken. InputError if they are shorter."""
         for name in TABLES:
             path = self.path / f"{name}.csv"
             if name in tables:
+                _require(path, path.stat().st_size, tables[name]["bytes"])
                 os.truncate(path, tables[name]["bytes"])
             else:
                 path.unlink(missing_ok=True)
@@ -147,3 +201,9 @@ class RunDirectory:
             return pd.DataFrame()
         except (ValueError, KeyError) as error:
             raise InputError(f"{self.path / name}.csv: damaged: {error}") from None
+
+
+def _require(path: Path, size: int, least: int) -> None:
+    """Raise InputError for a table with fewer than `least` bytes: to write or cut there would fill it with zeros."""
+    if size < least:
+        raise InputError(f"{path}: damaged: cut to {size} of {least} bytes")

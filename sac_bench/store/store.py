@@ -10,8 +10,8 @@
                                  printed then
     results/<experiment>/        made from the above for one experiment (results/collect.py)
 
-A run's tables are extended before its cohort's checkpoint is committed. The checkpoint contains their fingerprints, and
-a resumed cohort cuts them back accordingly.
+A run's tables are extended after its cohort's checkpoint is committed, by the rows that it contains. It also contains
+the tables' fingerprints, and a resumed cohort writes these rows again and cuts the tables back accordingly.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import InputError
-from sac_bench.store import locks
 from sac_bench.store.atomic import file_name, read_json, write_json, write_text
+from sac_bench.store.locks import HERE, Held, Lease, Locks, leases_of, remove
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED, has_raised, standing_at
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the folder's layout. A folder with a newer one is refused."""
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -39,12 +39,14 @@ _ID = re.compile(r"[0-9a-f]{16}")
 class Store:
     """A results folder."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, locking: Locks = HERE) -> None:
         self.root = Path(root)
+        self._locking = locking
+        self._planning: Lease | None = None  # while `planning()` is held
 
-    def run(self, run_id: str) -> RunDirectory:
-        """Return a run's directory, which need not exist; InputError if the id is malformed."""
-        return RunDirectory(self.root / "runs" / _plain(run_id))
+    def run(self, run_id: str, check: Callable[[], object] = lambda: None) -> RunDirectory:
+        """Return a run's directory, which need not exist; InputError if the id is malformed. See RunDirectory."""
+        return RunDirectory(self.root / "runs" / _plain(run_id), check)
 
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have a directory."""
@@ -66,6 +68,19 @@ class Store:
         """Return the path of the lock that the process training a cohort holds."""
         return self.locks / "cohorts" / _plain(cohort_id)
 
+    def take_cohort(self, cohort_id: str) -> Held | None:
+        """Take the lock of a cohort; None if another process holds it, or may hold it on another machine."""
+        return self._locking.take(self.cohort_lock(cohort_id))
+
+    def is_trained(self, cohort_id: str) -> bool:
+        """Return whether a process holds the lock of a cohort, or may hold it on another machine."""
+        return self._locking.is_taken(self.cohort_lock(cohort_id))
+
+    def lease_of(self, cohort_id: str, token: str) -> Lease:
+        """Return the lease on a cohort that the process with this token has taken."""
+        folder = leases_of(self.cohort_lock(cohort_id))
+        return Lease(folder, token, self._locking.process(), self._locking.length, self._locking.clock)
+
     def experiment(self, name: str) -> Path:
         """Return an experiment's folder."""
         return self.root / name
@@ -84,7 +99,7 @@ class Store:
         standing = standing_at(status, steps)
         if standing in (*ENDED, "damaged") or has_raised(status):
             return standing
-        return "running" if "cohort" in status and locks.is_taken(self.cohort_lock(status["cohort"])) else standing
+        return "running" if "cohort" in status and self.is_trained(status["cohort"]) else standing
 
     def check_writable(self, name: str) -> None:
         """Raise InputError if an experiment's results cannot be written to the folder."""
@@ -105,22 +120,30 @@ class Store:
         with contextlib.ExitStack() as stack:
             with self.planning():
                 folder.mkdir(exist_ok=True)
-                for name in self.planner_names():
-                    if not self.is_alive(name):
-                        (folder / name).unlink()
+                self._forget_dead(others := self.planner_names())
                 path = folder / uuid.uuid4().hex
-                stack.callback(path.unlink, missing_ok=True)
-                locks.hold(stack.enter_context(open(path, "a", encoding="utf-8")))
+                held = self._locking.take(path)
+                assert held, "the name is new"
+                stack.callback(remove, path)
+                stack.enter_context(held)
+            stack.callback(self._forget_dead, others)  # by now, it may be known that their machines are lost
             yield path.name
+
+    def _forget_dead(self, planners: Iterable[str]) -> None:
+        """Delete the locks of those of these planners that are dead."""
+        with contextlib.suppress(OSError):
+            for name in planners:
+                if not self.is_alive(name):
+                    remove(self.locks / "planners" / name)
 
     def planner_names(self) -> list[str]:
         """Return the names of all planners, dead ones included."""
         folder = self.locks / "planners"
-        return os.listdir(folder) if folder.exists() else []
+        return [name for name in os.listdir(folder) if "." not in name] if folder.exists() else []
 
     def is_alive(self, planner: str) -> bool:
-        """Return whether the process that planned under this name is running."""
-        return locks.is_taken(self.locks / "planners" / Path(planner).name)
+        """Return whether the process that planned under this name is running, or may be on another machine."""
+        return self._locking.is_taken(self.locks / "planners" / Path(planner).name)
 
     def identity(self) -> str:
         """Return a name of this folder that is the same on every mount. Call it while `planning()` is held."""
@@ -131,11 +154,25 @@ class Store:
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:
-        """Hold the lock for planning, and for deleting files that a plan may need. Hold it only briefly."""
-        with locks.locked(self.locks / "planning"):
-            if self.check_layout() != LAYOUT:
+        """Hold the lock for planning, and for deleting files that a plan may need. Hold it only briefly.
+
+        Call `check_planning` before each file that is deleted or reset.
+        """
+        with self._locking.locked(self.locks / "planning") as lease:
+            if (layout := self.check_layout()) != LAYOUT:
+                if layout and any(map(self.is_alive, self.planner_names())):
+                    raise InputError(f"{self.root}: a command of an older sac_bench is running here; wait for its end")
                 write_json(self.root / "store.json", {"layout": LAYOUT})
-            yield
+            self._planning = lease
+            try:
+                yield
+            finally:
+                self._planning = None
+
+    def check_planning(self) -> None:
+        """Raise InputError if this process was paused while it held `planning()`, and another one holds it now."""
+        if self._planning and not self._planning.is_held():
+            raise InputError(f"{self.root}: this command was paused, and another one has planned: run it again")
 
     def check_layout(self) -> int | None:
         """Return the version of the folder's layout, None for a new folder; InputError if it is newer than LAYOUT."""

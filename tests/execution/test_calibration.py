@@ -103,7 +103,7 @@ def test_a_measurement_needs_steps_and_seconds(specs, change):
 
 
 def working(spec, *events, runs=4):
-    work = Work(cohort(spec, runs), process=None, log_start=0)
+    work = Work(cohort(spec, runs), process=None, log_start=0, lock=None)
     for event in events:
         work.update({"last_return": None, "phase": "training", **event})
     return work

@@ -111,7 +111,7 @@ def test_training_ends_with_the_look_before_one_that_cannot_be_planned(ranged, t
         carry_out(*arguments)
         memory[0] = 1e3
 
-    monkeypatch.setattr(training, "available_memory", lambda device: memory[0])
+    monkeypatch.setattr(training, "available_memory", lambda *_: memory[0])
     monkeypatch.setattr(training, "carry_out", takes_all_memory)
     for budget in (None, "1M transitions"):
         memory[0], store, console = 1e12, Store(tmp_path / f"results-{budget}"), Console(record=True, width=200)

@@ -5,10 +5,12 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import read_json, write_atomically, write_json
+from sac_bench.store.locks import LEASE_SECONDS
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import standing_at
 from sac_bench.store.store import LAYOUT, Store
 from tests.made_up import results_of, write_results
+from tests.store.hosts import Clock, machine
 
 
 def rows(*steps):
@@ -32,6 +34,46 @@ def test_tables_are_cut_back_to_what_they_were(tmp_path):
     assert run.table("evaluations")["step"].tolist() == [0, 100, 200]
     run.cut_back({})
     assert run.fingerprints() == {}
+
+
+def test_a_table_that_another_process_has_cut_is_neither_extended_nor_filled(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append("evaluations", rows(0, 100))
+    was = run.fingerprints()
+    addition, _ = run.added("evaluations", rows(200), was["evaluations"])
+    content = (tmp_path / "evaluations.csv").read_bytes()[:-3]
+    (tmp_path / "evaluations.csv").write_bytes(content)
+    for write in (lambda: run.put("evaluations", addition), lambda: run.cut_back(was)):
+        with pytest.raises(InputError, match=r"evaluations.csv: damaged: cut to"):
+            write()
+        assert (tmp_path / "evaluations.csv").read_bytes() == content
+
+
+def test_a_run_ends_only_with_the_tables_that_were_committed(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.append("evaluations", rows(0, 100))
+    was = run.fingerprints()
+    run.append("evaluations", rows(200))
+    with pytest.raises(InputError, match=r"evaluations.csv: damaged"):
+        run.end("finished", was, steps=100)
+    assert run.status()["status"] != "finished"
+    run.cut_back(was)
+    run.end("finished", was, steps=100)
+    assert run.status()["status"] == "finished"
+
+
+def test_a_run_that_another_process_has_ended_stays_ended(tmp_path):
+    paused, other = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    paused.update(status="started", steps=100)
+    other.update(status="started", steps=200)
+    other.end("finished")
+    with pytest.raises(InputError, match="another process has ended this run"):
+        paused.update(steps=200)
+    with pytest.raises(InputError, match="another process has ended this run"):
+        paused.end("diverged")
+    assert (other.status()["status"], other.status()["steps"]) == ("finished", 200)
+    other.update(status="started", steps=200)  # it goes on with the run
+    RunDirectory(tmp_path).update(steps=300)
 
 
 def test_a_table_cut_in_its_header_is_empty(tmp_path):
@@ -173,3 +215,46 @@ def test_a_table_that_was_begun_with_fewer_columns_keeps_them(tmp_path):
     run.append("training", [{"step": 100, "q_bias": 2.0, "q": 2.5}, {"step": 200, "q_bias": 3.0, "q": 3.5}])
     run.append("training", [{"step": 300}])
     assert (tmp_path / "training.csv").read_text() == "step,q\n0,1.5\n100,2.5\n200,3.5\n300,\n"
+
+
+def test_a_planner_of_a_lost_machine_is_forgotten_by_a_command_that_lasts(tmp_path):
+    clock = Clock()
+    lost, ours = Store(tmp_path, machine("a")), Store(tmp_path, machine("b", clock))
+    name = stranded(lost)
+    with ours.planner():
+        assert ours.is_alive(name)
+        clock.now += LEASE_SECONDS
+    assert ours.planner_names() == []
+
+
+def stranded(store):
+    """Return the name of a planner whose machine is lost before it ends."""
+    planner = store.planner()
+    store.kept = planner  # so that it is not closed
+    return planner.__enter__()
+
+
+def test_a_run_whose_owner_has_changed_keeps_its_status(tmp_path):
+    owned = True
+
+    def check():
+        if not owned:
+            raise InputError("taken over")
+
+    run = Store(tmp_path).run("0" * 16, check)
+    run.update(status="started", steps=1)
+    owned = False
+    with pytest.raises(InputError, match="taken over"):
+        run.update(status="started", steps=2)
+    assert run.status()["steps"] == 1
+
+
+def test_an_older_layout_is_raised_only_when_no_older_command_runs(tmp_path):
+    store, older = Store(tmp_path), {"layout": LAYOUT - 1}
+    with store.planner():
+        write_json(tmp_path / "store.json", older)
+        with pytest.raises(InputError, match="older sac_bench is running"), store.planning():
+            pass
+        assert store.check_layout() == LAYOUT - 1
+    with store.planning():
+        assert store.check_layout() == LAYOUT

@@ -1,0 +1,33 @@
+"""Pretended machines: locks in one process that believe that they are on other machines, and clocks that tests move."""
+
+from __future__ import annotations
+
+from sac_bench.store.locks import Locks, Process, flock, lock_range
+
+
+class Clock:
+    """A clock that advances when it is told to, or when somebody pauses."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def nothing(file, operation):
+    """A kernel lock of a shared folder that always succeeds."""
+    return True
+
+
+def machine(name, clock=None, kernel=(nothing, nothing)):
+    """Locks of a process on a machine of this name, on a folder where the kernel's locks do nothing."""
+    clock = clock or Clock()
+    process = Process(name, f"boot of {name}", 1, "")
+    return Locks(lambda: process, clock, clock.pause, kernel, beats=False)
+
+
+KERNEL = (flock, lock_range)
