@@ -59,12 +59,10 @@ def _with_notes(one: Comparison, short: bool) -> str:
     if one.outcome == "no word":
         reason = one.reason or MISSING * one.lacks_runs
         return f"{name} ({reason})" if reason else name
-    if one.outcome == "undecided" and one.difference.error == 0:
-        return "undecided (the same in every seed)"
     if one.outcome == FOR and one.relation == ">" and one.margin and one.verdict.look is None:
         is_small = equivalent(one.margin).p_value(one.evidence) <= ALPHA
         name += ", within the margin" * is_small
-    return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short)
+    return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short, one.verdict.is_constant)
 
 
 def sentences(decided: Sequence[Comparison]) -> list[str]:

@@ -28,7 +28,7 @@ from sac_bench.analysis.verdicts import (
     seeds_text,
     verdicts,
 )
-from sac_bench.results.load import have_ended
+from sac_bench.results.load import Ended, ended, have_ended
 from sac_bench.results.manifest import Manifest
 
 WORDS = (
@@ -89,6 +89,10 @@ class Scores:
             for (env, variant), rows in self.table.groupby(["env", "variant"])
         }
 
+    @cached_property
+    def _ended(self) -> Ended:
+        return ended(self.table)
+
     def count_at(self, cell: Cell, look: int) -> int:
         """Return how many seeds a cell has at a look: the reference has more than the others."""
         has_more = cell[1] == self.manifest.reference and not self.manifest.claim
@@ -101,7 +105,7 @@ class Scores:
     def have_ended(self, cells: Iterable[Cell], look: int | None) -> bool:
         """Return whether all runs of some cells at a look have ended."""
         counts = {cell: self.count_at(cell, look) for cell in cells} if look is not None else {}
-        return have_ended(self.table, self.manifest.seeds, counts)
+        return have_ended(self._ended, self.manifest.seeds, counts)
 
     def of(self, cell: Cell, look: int | None = None) -> pd.Series:
         """Return a cell's scores at a look, indexed by seed, without runs that have none."""
@@ -245,7 +249,8 @@ def _families(of: Scores, envs: tuple[str, ...], look: int | None) -> tuple[Fami
 
 def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
     """Return a row's verdict as shown, with the seeds that would decide; "" if there is none."""
-    return in_words(row["verdict"], row["state"], _look(row), _seeds_needed(row), short)
+    is_constant = row["difference_ci_low"] == row["difference_ci_high"]
+    return in_words(row["verdict"], row["state"], _look(row), _seeds_needed(row), short, is_constant)
 
 
 def rules(manifest: Manifest) -> str:

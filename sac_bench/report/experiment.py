@@ -199,10 +199,16 @@ def _lacking(results: Results, gaps: list[TableDifference], comparisons: list[Co
     rows = {
         "comparison": [one.label for one in lacking],
         "stands": [one.stands for one in lacking],
-        "missing runs": ["more than are suggested" if one.runs is None else str(one.runs) for one in lacking],
-        "time": ["unknown" if math.isnan(one.seconds) else _hours(one.seconds) for one in lacking],
+        "missing runs": [one.runs_in_words() for one in lacking],
+        "time": [_time(one) for one in lacking],
     }
     return [Grid(pd.DataFrame(rows)), text(LACKING + ("" if manifest.looks else FIXED), small=True)] * bool(lacking)
+
+
+def _time(lack: waves.Lack) -> str:
+    if lack.runs is None and lack.is_constant:
+        return ""
+    return "unknown" if math.isnan(lack.seconds) else _hours(lack.seconds)
 
 
 LACKING = (
