@@ -16,7 +16,6 @@ from sac_bench.store import locks
 from sac_bench.store.atomic import check
 from sac_bench.store.status import UNENDED, kind_of
 
-
 Ended = Mapping[tuple[str, str], frozenset[int]]
 """{(environment, variant): the seeds of its runs that have ended}."""
 
@@ -44,7 +43,9 @@ class Results:
 def ended(runs: pd.DataFrame) -> Ended:
     """Return the seeds of the runs that have ended, given a row per run with env, variant, seed and status."""
     rows = runs[~runs["status"].isin(UNENDED)]
-    return {(str(env), str(variant)): frozenset(own["seed"]) for (env, variant), own in rows.groupby(["env", "variant"])}
+    return {
+        (str(env), str(variant)): frozenset(own["seed"]) for (env, variant), own in rows.groupby(["env", "variant"])
+    }
 
 
 def have_ended(of_cell: Ended, seeds: Sequence[int], counts: Mapping[tuple[str, str], int]) -> bool:
