@@ -39,7 +39,7 @@ TONES = {
     "part": ("supported in part", "mixed"),
 }
 """{class in HTML: the verdicts that have its colour}; all others are "open"."""
-NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?(%|[kM]| steps| min| h| s| of \d.*|( IQM)?( ±.*)?| [\[(].*)?")
+NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?(%|[kM]| steps| min| h| s| of \d.*)?( IQM)?( ± .*)?( [\[(].*)?")
 """A cell that is right-aligned: a number, perhaps with its unit or interval."""
 
 

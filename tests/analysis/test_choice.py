@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sac_bench.analysis.choice import choose, chosen, grid
-from sac_bench.analysis.differences import answer
+from sac_bench.analysis.differences import table_of
 from sac_bench.errors import InputError
-from sac_bench.report.tables import final_performance
+from sac_bench.report.answers import answer
+from sac_bench.report.tables import all_differences, final_performance
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.choose import Choice, Score
 from sac_bench.spec.load import load

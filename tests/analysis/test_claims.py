@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sac_bench.analysis.claim_words import grid, outcome_name, outcome_text, sentences, table
+from sac_bench.analysis.claim_words import grid, headline, outcome_name, outcome_text, sentences, table
 from sac_bench.analysis.claims import AGAINST, FOR, comparisons, families, verdict
 from sac_bench.analysis.measures import measured, without_value
 from sac_bench.analysis.permutation import permuted

@@ -151,4 +151,4 @@ def test_two_results_of_other_lengths_are_compared_at_equal_steps(tmp_path):
     assert (row["score_a"], row["score_b"], row["scored_at"]) == (102, 102, 100)
     for side in sides:
         side.results.runs["cohort_size"] = 1
-    assert "both are scored at 100" in " ".join(page_of_two(*sides, tmp_path).answer)
+    assert "both are scored at 100" in " ".join(page_of_two(*sides, tmp_path).answer.notes)
