@@ -63,7 +63,8 @@ def test_all_are_scored_at_the_steps_that_all_were_evaluated_at():
     assert set(final["scored_at"]) == {100}
     assert final.set_index("variant").loc["ppo", ["difference", "verdict"]].to_list() == [0, "undecided"]
     assert final["area"].tolist() == [52, 52]
-    assert list(presented(final, results.manifest)["trained to"]) == ["100 steps", "500 steps"]
+    names = list(presented(final, results.manifest)["variant"])
+    assert names == ["sac (100 steps) (reference)", "ppo (500 steps)"]
     assert measured(results, Measure("ppo", "area"), ENV).mean() == 52
     assert measured(results, Measure("ppo", "gradient_variance_reparameterised"), ENV).mean() == 10
 

@@ -126,7 +126,7 @@ def test_exploded_keeps_its_score_and_is_counted(tmp_path):
     assert row_of(presented(table, MANIFEST), "one-q")["seeds"] == "3 of 3, 2 exploded"
     assert row_of(presented(table, MANIFEST), "tau=1")["seeds"] == "3 of 3"
     said = answer(table, table_of(all_differences(results)), MANIFEST).sentences
-    assert said[0] == "`one-q`: **no verdict** (3 seeds), -30.0 [-52.7, -7.3], 2 exploded."
+    assert said[0] == "`one-q`: **no verdict** (3 seeds), -30 [-53, -7], 2 exploded."
     write_results(tmp_path / "made-up", results)
     write_report(tmp_path / "made-up")
     report = (tmp_path / "made-up" / "report.md").read_text()
