@@ -12,6 +12,7 @@ import pandas as pd
 
 from sac_bench.analysis.differences import TOGETHER
 from sac_bench.analysis.format import interval, score_format
+from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.verdicts import CONSTANT, MIN_SEEDS, seeds_text
 from sac_bench.report.labels import axes, label_of, marked, steps_note
 from sac_bench.report.page import Answer
@@ -108,7 +109,8 @@ def finding_over(rows: Sequence[Row], spec: str, tested: int, margin: float | No
 def _lead(final: pd.DataFrame, manifest: Manifest, spec: str) -> str:
     """Return what the variants are compared with: "Against `sac` (1243 [936, 1549] with 24 seeds) on Hopper-v5:"."""
     own = final[final["variant"] == manifest.reference].to_dict("records")
-    where = manifest.envs[0] if len(manifest.envs) == 1 else f"{len(manifest.envs)} environments"
+    env = manifest.envs[0]
+    where = f"{len(manifest.envs)} environments" if len(manifest.envs) > 1 else env + at_words(manifest, env)
     scores = [interval(row["score"], row["ci_low"], row["ci_high"], spec=spec) for row in own]
     own_score = f" ({_with(scores[0], '', _of_seeds(own[0]['seeds']))})" if len(own) == 1 and scores[0] else ""
     return f"Against {_named(manifest, manifest.reference)}{own_score} on {where}:"
@@ -132,7 +134,7 @@ def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested
 
 
 def _named(manifest: Manifest, variant: str) -> str:
-    """Return a variant's name in a sentence, with its steps if not all have the same."""
+    """Return a variant's name in a sentence, with its steps if its score is of fewer."""
     name, note = marked(manifest, variant), steps_note(manifest, variant)
     return (name[:1].upper() + name[1:] if name == label_of(manifest, variant) else name) + note
 

@@ -130,7 +130,7 @@ def _is_published(row: dict[str, Any]) -> bool:
 
 
 def _variant_label(variant: str, manifest: Manifest) -> str:
-    """Return "ppo", or "v1 (sac)" if the label is not the algorithm's; with its steps if not all have the same."""
+    """Return "ppo", or "v1 (sac)" if the label is not the algorithm's; with its steps if its score is of fewer."""
     algorithm, label = manifest.variants[variant].algorithm, label_of(manifest, variant)
     return (label if label == algorithm else f"{label} ({algorithm})") + steps_note(manifest, variant)
 

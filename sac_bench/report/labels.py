@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.published import in_words
+from sac_bench.analysis.scores import equal_steps
 from sac_bench.results.manifest import Manifest
 
 QUICK = "-quick"
@@ -26,14 +27,14 @@ def marked(manifest: Manifest, variant: str) -> str:
 
 
 def steps_note(manifest: Manifest, variant: str) -> str:
-    """Return " (500k steps)" if an experiment's variants were trained to different steps in an environment, else ""."""
-    if all(len(manifest.steps_on(env)) == 1 for env in manifest.envs):
-        return ""
-    return f" ({_between(manifest.variants[variant].steps.values())} steps)"
+    """Return " (trained to 500k steps)" if a variant was trained beyond the steps of its score, else ""."""
+    scored, steps = equal_steps(manifest), manifest.variants[variant].steps
+    longer = [steps[env] for env in manifest.envs if steps[env] != scored[env, variant]]
+    return f" (trained to {_between(longer)} steps)" if longer else ""
 
 
 def titled(manifest: Manifest, variant: str) -> str:
-    """Return a variant's label for a table: with its steps if not all have the same, and the reference marked."""
+    """Return a variant's label for a table: with its steps if its score is of fewer, and the reference marked."""
     own = label_of(manifest, variant) + steps_note(manifest, variant)
     return own + (" (reference)" if variant == manifest.reference else "")
 

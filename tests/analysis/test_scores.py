@@ -64,7 +64,7 @@ def test_all_are_scored_at_the_steps_that_all_were_evaluated_at():
     assert final.set_index("variant").loc["ppo", ["difference", "verdict"]].to_list() == [0, "undecided"]
     assert final["area"].tolist() == [52, 52]
     names = list(presented(final, results.manifest)["variant"])
-    assert names == ["sac (100 steps) (reference)", "ppo (500 steps)"]
+    assert names == ["sac (reference)", "ppo (trained to 500 steps)"]
     assert measured(results, Measure("ppo", "area"), ENV).mean() == 52
     assert measured(results, Measure("ppo", "gradient_variance_reparameterised"), ENV).mean() == 10
 

@@ -175,13 +175,15 @@ def test_a_label_is_the_variants_name_in_words():
 def test_steps_stand_next_to_the_name_where_they_differ():
     assert titled(experiment(), "sac") == "sac (reference)"
     manifest = experiment(steps={"one-q": 500_000})
-    assert titled(manifest, "one-q") == "one-q (500k steps)"
-    assert answer(*tables(manifest), manifest).sentences[0].startswith("`one-q` (500k steps): ")
+    assert titled(manifest, "one-q") == "one-q (trained to 500k steps)"
+    found = answer(*tables(manifest), manifest)
+    assert found.lead.endswith(" on Hopper-v5 at 20,000 steps:")
+    assert found.sentences[0].startswith("`one-q` (trained to 500k steps): ")
     final, gaps = tables(manifest)
     columns = ["seed_correlation", "sampled_score", "area"]
     whole = final.merge(gaps, "left", ["env", "variant"]).assign(**dict.fromkeys(columns, 1.0))
     shown = presented(whole.fillna({"verdict": "", "no_verdict": "", "state": ""}), manifest)
-    assert shown["variant"].tolist()[:2] == ["sac (20k steps) (reference)", "one-q (500k steps)"]
+    assert shown["variant"].tolist()[:2] == ["sac (reference)", "one-q (trained to 500k steps)"]
 
 
 def test_comparisons_that_wait_share_the_error_too():
