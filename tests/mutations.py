@@ -67,6 +67,27 @@ OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning
 
 BUGS = [
     Bug(
+        "what was not shown is said not to exist",
+        "report/answers.py",
+        '"**no difference found**"',
+        '"**no difference**"',
+        "tests/report/test_answers.py",
+    ),
+    Bug(
+        "an interval that excludes 0 is said to include it",
+        "report/answers.py",
+        """row["difference_ci_low"] > 0 or row""",
+        """False and row""",
+        "tests/report/test_answers.py",
+    ),
+    Bug(
+        "more runs are suggested although none has any spread",
+        VERDICTS,
+        "if is_constant and seeds_needed is None:",
+        "if False:",
+        "tests/analysis/test_waves.py",
+    ),
+    Bug(
         "no cohort is divided, so workers idle",
         "execution/schedule.py",
         "while best > (1 + GAIN) * bound and",

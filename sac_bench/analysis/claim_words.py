@@ -59,25 +59,34 @@ def _with_notes(one: Comparison, short: bool) -> str:
     if one.outcome == "no word":
         reason = one.reason or MISSING * one.lacks_runs
         return f"{name} ({reason})" if reason else name
-    if one.outcome == "undecided" and one.difference.error == 0:
-        return "undecided (the same in every seed)"
     if one.outcome == FOR and one.relation == ">" and one.margin and one.verdict.look is None:
         is_small = equivalent(one.margin).p_value(one.evidence) <= ALPHA
         name += ", within the margin" * is_small
-    return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short)
+    return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short, one.verdict.is_constant)
+
+
+def headline(decided: Sequence[Comparison]) -> str:
+    """Return a claim's verdict, between two asterisks on each side, and how many comparisons it is based on."""
+    words, reason = verdict(decided).partition(":")[0::2]
+    count = f"{len(decided)} comparison{'s' * (len(decided) > 1)}"
+    return f"The claim: **{words}**{' (' + reason.strip() + ')' if reason else ''}. {count}:"
 
 
 def sentences(decided: Sequence[Comparison]) -> list[str]:
-    """Return the verdict and the outcomes that it is based on, in sentences."""
-    outcomes: tuple[Outcome, ...] = ("as claimed", "against the claim", "undecided", "no word")
-    lists = []
-    for outcome in outcomes:
-        names = [_named(one) for one in decided if one.outcome == outcome]
-        if names:
-            lists.append(f"{outcome_name(outcome)}: {', '.join(names)}")
-    words = verdict(decided)
-    count = f"{len(decided)} comparison{'s' * (len(decided) > 1)}"
-    return [f"{words[0].upper()}{words[1:]}. {count}; {'; '.join(lists)}."]
+    """Return a sentence per expectation with its outcome in each environment, and the numbers."""
+    found: dict[str, list[Comparison]] = {}
+    for one in decided:
+        found.setdefault(one.expected, []).append(one)
+    return [f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in found.items()]
+
+
+def _finding(one: Comparison) -> str:
+    """Return "on Hopper-v5: **as claimed**, 30 [20, 40] with 5 seeds", in the measure's units."""
+    name = outcome_name(one.outcome)
+    words = f"**{name}**" + outcome_text(one).removeprefix(name)
+    numbers = interval(*one.interval, spec=_format(one.interval))
+    seeds = "" if one.verdict.look else f" with {min(one.difference.seeds)} seeds"
+    return f"on {one.env}: {words}" + (f", {numbers}{seeds}" if numbers else "")
 
 
 def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
@@ -91,17 +100,17 @@ def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
                 "expected": one.expected,
                 "outcome": short_outcome(one),
                 "measure": one.label,
-                "a": _mean(one.a, spec),
-                "b": _mean(one.b, spec),
                 "a - b [95% CI]": interval(*one.interval, spec=spec),
                 "in gains": interval(*one.normalised, spec="+.2f") if one.in_gains else "",
                 "margin": number(one.margin, spec),
+                "a": _mean(one.a, spec),
+                "b": _mean(one.b, spec),
                 "p": number(one.p, ".2g"),
                 "r": number(one.correlation, "+.2f"),
                 "by pairs [95% CI]": "" if one.paired else interval(*one.by_pairs, spec=spec),
             }
         )
-    shown = pd.DataFrame(rows)
+    shown = pd.DataFrame(rows)[["expected", "environment", *list(rows[0])[2:]]]
     constant = [name for name in ("environment", "measure") if shown[name].nunique() == 1 and len(shown) > 1]
     return shown.drop(columns=constant)
 
@@ -145,10 +154,6 @@ def _mean(mean: Mean, spec: str) -> str:
         return "no values"
     worst = "" if np.isnan(mean.worst) else f", worst {mean.worst:.0f}"
     return f"{mean.value:{spec}} ({mean.seeds} seeds{worst})"
-
-
-def _named(one: Comparison) -> str:
-    return f"`{one.expected}` on {one.env}{outcome_text(one).removeprefix(outcome_name(one.outcome))}"
 
 
 def _format(estimate: Estimate) -> str:

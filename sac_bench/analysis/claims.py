@@ -25,7 +25,7 @@ from sac_bench.analysis.scores import entered, scores
 from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, shares, unpaired
 from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, UNTESTED, Verdict, verdicts
-from sac_bench.results.load import Results, have_ended
+from sac_bench.results.load import Results, ended, have_ended
 from sac_bench.spec.claim import Claim, Expectation, Relation, Side
 from sac_bench.spec.measures import MEASURES, SHARE, Measure
 
@@ -105,7 +105,7 @@ class Comparison:
     @property
     def seeds_needed(self) -> int | None:
         """If undecided: the seeds per variant that would decide, if that is known."""
-        return self.verdict.seeds_needed if self.difference.error > 0 else None
+        return self.verdict.seeds_needed
 
     @property
     def interval(self) -> Estimate:
@@ -129,7 +129,9 @@ def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     def all_at(look: int | None) -> list[Comparison]:
         made = [_comparison(claim, one, at[look], env) for one, env in places]
         every = [*made, _growth(claim, at[look])] if claim.grows else made
-        return [replace(one, lacks_runs=not _have_ended(one, at[look], look)) for one in every]
+        count, done = len(results.manifest.seeds) if look is None else look, ended(at[look].runs)
+        seeds = results.manifest.seeds
+        return [replace(one, lacks_runs=not have_ended(done, seeds, _counts(one, count))) for one in every]
 
     by_look = {look: all_at(look) for look in at}
     last = by_look[max(at, key=lambda look: look or 0)]
@@ -165,10 +167,9 @@ def _contest(i: int, by_look: dict[int | None, list[Comparison]], at: dict[int |
     return Contest(is_complete, trial, is_hopeless)
 
 
-def _have_ended(one: Comparison, results: Results, look: int | None) -> bool:
-    """Return whether the runs of a comparison have ended: those of a look, or with fixed seeds all."""
-    count = len(results.manifest.seeds) if look is None else look
-    return have_ended(results.runs, results.manifest.seeds, dict.fromkeys((*one.cells, *one.scaled_by), count))
+def _counts(one: Comparison, seeds: int) -> dict[Cell, int]:
+    """Return {cell: so many seeds} of the runs that a comparison depends on."""
+    return dict.fromkeys((*one.cells, *one.scaled_by), seeds)
 
 
 def scored(results: Results, cell: Cell) -> bool:

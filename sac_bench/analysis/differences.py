@@ -25,10 +25,9 @@ from sac_bench.analysis.verdicts import (
     UNTESTED,
     Verdict,
     in_words,
-    seeds_text,
     verdicts,
 )
-from sac_bench.results.load import have_ended
+from sac_bench.results.load import Ended, ended, have_ended
 from sac_bench.results.manifest import Manifest
 
 WORDS = (
@@ -49,11 +48,6 @@ CORRELATION = (
 )
 MIXED = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
-ORDER = {word: word for word in ("better", "worse", "equivalent")} | {
-    "undecided": "undecided (this many seeds per variant would decide)",
-    "": "no verdict",
-}
-"""The verdicts in their order in an answer, and as shown there; "" is none."""
 TOGETHER = "all environments"
 """The environment of the differences over all environments together, in gains of the reference."""
 COLUMNS = (
@@ -89,6 +83,10 @@ class Scores:
             for (env, variant), rows in self.table.groupby(["env", "variant"])
         }
 
+    @cached_property
+    def _ended(self) -> Ended:
+        return ended(self.table)
+
     def count_at(self, cell: Cell, look: int) -> int:
         """Return how many seeds a cell has at a look: the reference has more than the others."""
         has_more = cell[1] == self.manifest.reference and not self.manifest.claim
@@ -101,7 +99,7 @@ class Scores:
     def have_ended(self, cells: Iterable[Cell], look: int | None) -> bool:
         """Return whether all runs of some cells at a look have ended."""
         counts = {cell: self.count_at(cell, look) for cell in cells} if look is not None else {}
-        return have_ended(self.table, self.manifest.seeds, counts)
+        return have_ended(self._ended, self.manifest.seeds, counts)
 
     def of(self, cell: Cell, look: int | None = None) -> pd.Series:
         """Return a cell's scores at a look, indexed by seed, without runs that have none."""
@@ -245,7 +243,8 @@ def _families(of: Scores, envs: tuple[str, ...], look: int | None) -> tuple[Fami
 
 def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
     """Return a row's verdict as shown, with the seeds that would decide; "" if there is none."""
-    return in_words(row["verdict"], row["state"], _look(row), _seeds_needed(row), short)
+    is_constant = row["difference_ci_low"] == row["difference_ci_high"]
+    return in_words(row["verdict"], row["state"], _look(row), _seeds_needed(row), short, is_constant)
 
 
 def rules(manifest: Manifest) -> str:
@@ -269,27 +268,3 @@ def _seeds_needed(row: Mapping[Any, Any]) -> int | None:
 
 def _look(row: Mapping[Any, Any]) -> int | None:
     return None if pd.isna(row["look"]) else int(row["look"])
-
-
-def answer(final: pd.DataFrame, envs: Sequence[str], reference: str) -> list[str]:
-    """Return one sentence per environment on the differences in a table of final performance."""
-    sentences = []
-    for env in envs:
-        rows = final[(final["env"] == env) & (final["variant"] != reference)].to_dict("records")
-        lists = []
-        for word, shown in ORDER.items():
-            own = [row for row in rows if row["verdict"] == word]
-            if own:
-                lists.append(f"{shown}: {', '.join(map(_named, own))}")
-        sentences.append(f"On {env}, against `{reference}`: {'; '.join(lists) or 'nothing to compare'}.")
-    return sentences
-
-
-def _named(row: Mapping[Any, Any]) -> str:
-    """Return a variant's name with notes: "one-q (23 seeds)", "one-q (1 failed (left out); 2 exploded)"."""
-    seeds = seeds_text(_seeds_needed(row), _look(row)) if row["verdict"] == "undecided" else ""
-    stopped = f"stopped at {_look(row)}" if row["state"] == "futile" else ""
-    no_verdict = "" if row["verdict"] else row["no_verdict"]
-    exploded = f"{row['exploded']} exploded" if row["exploded"] else ""
-    notes = [note for note in (seeds, stopped, no_verdict, row["ended_otherwise"], exploded) if note]
-    return str(row["variant"]) + (f" ({'; '.join(notes)})" if notes else "")

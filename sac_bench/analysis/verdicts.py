@@ -60,23 +60,39 @@ class Verdict:
         """The difference with its interval at the last look."""
         return self.intervals[-1][1] if self.intervals else NOTHING
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether no side has any spread: its runs have the same value in every seed."""
+        return self.interval.low == self.interval.high
+
     def in_words(self, short: bool = False) -> str:
         """Return "better", "undecided (9 seeds per variant would decide)", short "undecided (9 seeds)"; "" if none."""
-        return in_words(self.word, self.state, self.look, self.seeds_needed, short)
+        return in_words(self.word, self.state, self.look, self.seeds_needed, short, self.is_constant)
 
 
 UNTESTED = Verdict("")
 
 
-def in_words(word: str, state: str, look: int | None, seeds_needed: int | None, short: bool = False) -> str:
-    """Return a verdict as shown; with several looks, it says at which one it was reached: "better at 12 seeds"."""
+CONSTANT = "the same in every seed"
+"""Why no number of seeds would decide a comparison whose runs have no spread."""
+
+
+def in_words(
+    word: str, state: str, look: int | None, seeds_needed: int | None, short: bool = False, is_constant: bool = False
+) -> str:
+    """Return a verdict as shown; with several looks, it says at which one it was reached: "better at 12 seeds".
+
+    is_constant: whether its runs have no spread (`Verdict.is_constant`).
+    """
     at = "" if look is None or not word else f" at {look} seeds"
     if word != "undecided":
         return word + at
     needed = seeds_text(seeds_needed, look)
-    if not short:
+    if is_constant and seeds_needed is None:
+        needed = CONSTANT
+    elif not short:
         needed = f"{needed} per variant would decide"
-    if at and short:
+    elif at:
         needed = f"needs {needed.removesuffix(' seeds')}"
     return f"undecided{', stopped' if state == 'futile' else ''}{at} ({needed})"
 
@@ -158,13 +174,11 @@ def least_seeds(
 
     The side with more seeds, such as a reference, keeps its multiple.
 
-    `power_of` gives the power for a difference with an error above 0 and must grow with the seeds. Without error,
-    `least` suffices.
+    `power_of` gives the power for a difference and must grow with the seeds.
     """
 
     def decides(n: int) -> bool:
-        planned = difference.grown(n / min(difference.seeds))
-        return planned.error == 0 or power_of(planned) >= power
+        return power_of(difference.grown(n / min(difference.seeds))) >= power
 
     candidates = range(least, most + 1)
     place = bisect_left(candidates, True, key=decides)

@@ -11,7 +11,7 @@ import pandas as pd
 from sac_bench.analysis.claims import Comparison, comparisons
 from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, TableDifference, table_differences
 from sac_bench.analysis.scores import scores
-from sac_bench.analysis.verdicts import UNTESTED, Verdict
+from sac_bench.analysis.verdicts import CONSTANT, UNTESTED, Verdict
 from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -79,9 +79,17 @@ class Lack:
     stands: str
     """Where it stands: "undecided, stopped at 8 seeds (needs 80)"."""
     runs: int | None
-    """Of all its cells, beyond those that the experiment lists; None if it takes more than is ever suggested."""
+    """Of all its cells, beyond those that the experiment lists; None if no number that is suggested would decide."""
     seconds: float
     """Of one worker, at the mean time of this experiment's runs of the same cell; NaN if that is not known."""
+    is_constant: bool = False
+    """Whether its runs have no spread, so that more of them say nothing new."""
+
+    def runs_in_words(self) -> str:
+        """Return how many runs would decide it: "30", or why no number is given."""
+        if self.runs is not None:
+            return str(self.runs)
+        return f"none would: {CONSTANT}" if self.is_constant else "more than are suggested"
 
 
 def lacks(found: Sequence[Compared], results: Results) -> list[Lack]:
@@ -92,7 +100,7 @@ def lacks(found: Sequence[Compared], results: Results) -> list[Lack]:
         if one.verdict.word != "undecided":
             continue
         if (needed := one.verdict.seeds_needed) is None:
-            lacking.append(Lack(one.label, one.in_words(), None, math.nan))
+            lacking.append(Lack(one.label, one.in_words(), None, math.nan, one.verdict.is_constant))
             continue
         more = {cell: seeds - len(manifest.seeds_of(*cell)) for cell, seeds in one.seeds_at(needed).items()}
         more = {cell: count for cell, count in more.items() if count > 0}

@@ -254,7 +254,7 @@ def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> 
     else:
         say(f"\n{experiment.name}: {page.question}")
     if experiment.claim or not alone:
-        say("\n".join(page.answer))
+        say("\n".join(page.answer.paragraphs))
     console.print(_count(results.runs), highlight=False)
     say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")
     return page

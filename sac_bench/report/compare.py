@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from sac_bench.analysis.differences import WORDS, Cell, Scores, answer, words_of
+from sac_bench.analysis.differences import WORDS, Cell, Scores
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.hypotheses import different
 from sac_bench.analysis.permutation import permuted
@@ -24,10 +23,13 @@ from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import difference_interval, seed_correlation
 from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, verdicts
 from sac_bench.errors import InputError, nearest
+from sac_bench.report.answers import LEGEND as NUMBERS
+from sac_bench.report.answers import count_tested, finding
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
-from sac_bench.report.page import Block, Grid, Page, Picture, Points, Text, render, sections, text
-from sac_bench.report.tables import GAP, performance, scoring
+from sac_bench.report.labels import is_quick, label_of, marked, setting
+from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, are_numbers, render, sections, text
+from sac_bench.report.tables import GAP, performance, scoring, verdict_of
 from sac_bench.results import standings
 from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
@@ -37,7 +39,7 @@ from sac_bench.results.versions import superseded
 from sac_bench.store.atomic import file_name, write_text
 
 A = "result A"
-"""The reference's name in texts. It cannot be a variant's, because of the space."""
+"""The reference's name in figures. It cannot be a variant's, because of the space."""
 PLACE = ["env", "variant"]
 ABSENT = "no such option"
 LEGEND = (
@@ -237,17 +239,21 @@ def page(a: Side, b: Side, figures: Path) -> Page:
         same.append(text("Settings are the same in both."))
     if not len(conditions):
         same.append(text("Seeds, backend, machine, versions and commit are the same in both."))
+    pictures = _pictures(table, figures)
     return Page(
         title=f"{a.folder} and {b.folder}",
         question="Is B different from A?",
-        answer=tuple(_answers(table)),
+        setting=" ".join(dict.fromkeys(setting(side.manifest) for side in (a, b))),
+        is_quick=any(is_quick(side.manifest) for side in (a, b)),
+        answer=_answer(table, a.manifest),
+        picture=pictures[0] if len(pictures) == 1 else None,
         summary=f"A: {a.in_words()}. B: {b.in_words()}.",
         sections=sections(
-            ("Differences", _pictures(table, figures)),
+            ("Differences", pictures if len(pictures) > 1 else []),
             (
                 "Scores",
                 [
-                    Grid(presented(table)),
+                    Grid(presented(table, a.manifest), verdicts=("verdict",)),
                     *(text(note, small=True) for note in (LEGEND, scoring(a.manifest), rules(a, b))),
                 ],
             ),
@@ -257,15 +263,35 @@ def page(a: Side, b: Side, figures: Path) -> Page:
     )
 
 
-def _answers(table: pd.DataFrame) -> list[str]:
-    """Return the sentences on differences, identical runs, steps and shared seeds that apply."""
-    sentences = []
+def _answer(table: pd.DataFrame, manifest: Manifest) -> Answer:
+    """Return a sentence per variant on its differences, and notes on identical runs, steps and shared seeds."""
     tested = table[~table["identical"]]
-    if len(tested):
-        sentences += answer(tested, list(tested["env"].unique()), A)
-    elif len(table):
-        sentences.append("All common runs are bitwise identical.")
-    same = table[table["identical"]] if len(tested) else table[:0]
+    if not len(tested):
+        return Answer("All common runs are bitwise identical.")
+    envs = tested["env"].unique()
+    spec = "," + score_format(table[["score_a", "score_b"]].abs().max().max())
+    count = count_tested(tested)
+    sentences = []
+    for variant, rows in tested.groupby("variant", sort=False):
+        found = [
+            (f"on {row['env']} " if len(envs) > 1 else "")
+            + finding(row | {"seeds": _seeds(row["seeds_a"], row["seeds_b"])}, spec, count)
+            for row in rows.to_dict("records")
+        ]
+        sentences.append(f"{marked(manifest, str(variant))}: {'; '.join(found)}.")
+    where = f" on {envs[0]}" if len(envs) == 1 else ""
+    return Answer(f"B against A{where}:", tuple(sentences), (*_notes(table), NUMBERS))
+
+
+def _seeds(a: int, b: int) -> str:
+    """Return how many seeds both sides have: "5", or "5 and 6"."""
+    return str(a) if a == b else f"{a} and {b}"
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    """Return the sentences on identical runs, steps and shared seeds that apply."""
+    sentences = []
+    tested, same = table[~table["identical"]], table[table["identical"]]
     for env, rows in same.groupby("env", sort=False):
         names = ", ".join(f"`{variant}`" for variant in rows["variant"])
         sentences.append(f"On {env}, bitwise identical in both: {names}.")
@@ -287,19 +313,19 @@ def _answers(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def presented(table: pd.DataFrame) -> pd.DataFrame:
+def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return the table for a reader."""
     spec = "," + score_format(table[["score_a", "score_b"]].abs().max().max())
     rows = []
     for row in table.to_dict("records"):
         gap = interval(row["difference"], row["difference_ci_low"], row["difference_ci_high"], spec=spec)
-        comparison = (gap, words_of(row), number(row["seed_correlation"], "+.2f"))
+        comparison = (gap, verdict_of(row), number(row["seed_correlation"], "+.2f"))
         if row["identical"]:
             comparison = ("0", "identical", "")
         rows.append(
             {
+                "variant": label_of(manifest, row["variant"]),
                 "environment": row["env"],
-                "variant": row["variant"],
                 "seeds": f"{row['seeds_a']}, {row['seeds_b']}",
                 "A [95% CI]": interval(row["score_a"], row["ci_low_a"], row["ci_high_a"], spec=spec),
                 "B [95% CI]": interval(row["score_b"], row["ci_low_b"], row["ci_high_b"], spec=spec),
@@ -347,7 +373,7 @@ def write_page(a: Side, b: Side, out: Path | None) -> Page:
 
 def in_text(page: Page, width: int) -> str:
     """Return a page for a console with so many columns, without its figures and small print."""
-    parts = [fill(line, width) for line in (*page.answer, page.summary)]
+    parts = [fill(line, width) for line in (*page.answer.paragraphs, *page.answer.notes[:-1], page.summary)]
     for section in page.sections:
         for block in section.blocks:
             if isinstance(block, Grid):
@@ -379,11 +405,7 @@ def _tables(table: pd.DataFrame, width: int) -> list[str]:
             headers="keys",
             tablefmt="simple",
             disable_numparse=True,
-            colalign=["right" if _are_numbers(cells[name]) else "left" for name in (first, *group)],
+            colalign=["right" if are_numbers(cells[name]) else "left" for name in (first, *group)],
         )
         for group in groups
     ]
-
-
-def _are_numbers(cells: Sequence[str]) -> bool:
-    return all(re.match(r"[-+]?\d", cell) for cell in cells if cell) and any(cells)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import pandas as pd
 from sac_bench.analysis import aggregates, choice, claim_words, claims, waves
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import MIXED, TableDifference, answer
+from sac_bench.analysis.differences import MIXED, TableDifference, table_of
 from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores
 from sac_bench.errors import InputError
+from sac_bench.report.answers import CLAIM_LEGEND, answer
 from sac_bench.report.baselines import (
     LEGEND,
     comparison,
@@ -30,8 +32,21 @@ from sac_bench.report.baselines import (
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.figures.looks import of_comparisons, of_differences
-from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Picture, Points, sections, text, written
-from sac_bench.report.tables import presented, rules, together, write_tables
+from sac_bench.report.labels import is_quick, label_of, setting
+from sac_bench.report.page import (
+    Answer,
+    Block,
+    ClaimSummary,
+    Grid,
+    Link,
+    Page,
+    Picture,
+    Points,
+    sections,
+    text,
+    written,
+)
+from sac_bench.report.tables import FIRST, presented, rules, together, write_tables
 from sac_bench.results import standings
 from sac_bench.results.devices import are_comparable, mixed
 from sac_bench.results.load import Results, load_results, lock_of
@@ -104,20 +119,18 @@ def page(
     `comparisons`: those of the claim, if there is one. `sources`: the document with the sources of published scores.
     """
     runs = results.runs.drop_duplicates("run_id")
-    shown = presented(final, results.manifest)
-    if len(results.manifest.envs) == 1:
+    manifest = results.manifest
+    shown = presented(final, manifest)
+    if len(manifest.envs) == 1:
         shown = shown.drop(columns="environment")
+    columns = sum(name in FIRST for name in shown.columns)
     return Page(
-        title=results.manifest.name,
-        question=results.manifest.question,
-        answer=(
-            *(
-                claim_words.sentences(comparisons)
-                if comparisons
-                else answer(final, results.manifest.envs, results.manifest.reference)
-            ),
-            *[note(results.manifest)] * bool(note(results.manifest)),
-        ),
+        title=manifest.name,
+        question=manifest.question,
+        setting=setting(manifest),
+        is_quick=is_quick(manifest),
+        answer=_answer(final, gaps, comparisons, manifest),
+        picture=next(iter(pictures["claim"] or pictures["differences"]), None),
         claim=_summary(results, comparisons),
         devices=mixed(results),
         superseded=superseded(results.manifest),
@@ -126,9 +139,11 @@ def page(
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("Chosen options", _chosen(results.manifest)),
-            ("The claim", _claimed(results, comparisons, pictures["claim"])),
-            ("Differences from the reference", pictures["differences"]),
-            ("Final performance", [Grid(shown), *(text(note, small=True) for note in rules(results.manifest))]),
+            ("The claim", _claimed(results, comparisons)),
+            (
+                "Final performance",
+                [Grid(shown, columns, ("verdict",)), *(text(words, small=True) for words in rules(manifest))],
+            ),
             ("Seeds until decided", [*pictures["looks"], *_fixed_design(results)]),
             ("What would decide", _lacking(results, gaps, comparisons)),
             ("Learning curves", pictures["curves"]),
@@ -144,8 +159,20 @@ def page(
             ("Runs that exploded", _exploded(results.runs)),
             ("Settings", _settings(results.manifest)),
             ("How it was made", _made(runs, results.manifest)),
+            folded=("Settings", "How it was made"),
         ),
     )
+
+
+def _answer(
+    final: pd.DataFrame, gaps: list[TableDifference], comparisons: list[Comparison], manifest: Manifest
+) -> Answer:
+    """Return what the report answers, and what a reader must know if variants were trained to different steps."""
+    if comparisons:
+        found = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
+    else:
+        found = answer(final, table_of(gaps), manifest)
+    return replace(found, notes=tuple(filter(None, (note(manifest), *found.notes))))
 
 
 def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | None:
@@ -169,14 +196,22 @@ def aggregated(results: Results, folder: Path) -> pd.DataFrame:
 def _aggregated(
     aggregate: pd.DataFrame, gaps: list[TableDifference], manifest: Manifest, pictures: list[Picture]
 ) -> list[Block]:
-    """Return the verdicts over all environments (a claim has its own), and the aggregate scores."""
-    pooled = [] if manifest.claim else [Grid(table)] if len(table := together(gaps)) else []
+    """Return the verdicts over all environments (a claim has its own), and the aggregate scores; none for one."""
+    if len(manifest.envs) == 1:
+        return []
+    pooled = [] if manifest.claim else [Grid(_labelled(table, manifest))] if len(table := together(gaps)) else []
     if not len(aggregate):
         return [*pooled]
-    return [*pooled, Grid(aggregates.presented(aggregate)), text(aggregates.RULES, small=True), *pictures]
+    shown = _labelled(aggregates.presented(aggregate), manifest)
+    return [*pooled, Grid(shown), text(aggregates.RULES, small=True), *pictures]
 
 
-def _claimed(results: Results, comparisons: list[Comparison], pictures: list[Picture]) -> list[Block]:
+def _labelled(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """Return a table with the labels of its variants."""
+    return table.assign(variant=[label_of(manifest, name) for name in table["variant"]])
+
+
+def _claimed(results: Results, comparisons: list[Comparison]) -> list[Block]:
     """Return the claim's source, what would refute it, its comparisons, what is missing, and the rules."""
     if not results.manifest.claim or not comparisons:
         return []
@@ -184,8 +219,7 @@ def _claimed(results: Results, comparisons: list[Comparison], pictures: list[Pic
     return [
         text(f"Source: {claim.source}."),
         *[text(f"What would contradict it: {claim.refuted_by}")] * bool(claim.refuted_by),
-        *pictures,
-        Grid(claim_words.grid(comparisons)),
+        Grid(claim_words.grid(comparisons), verdicts=("outcome",)),
         *[text(f"Without a value, so not compared: {'; '.join(missing)}.", small=True)] * bool(missing),
         text(claim_words.rules(results.manifest), small=True),
     ]
@@ -199,10 +233,16 @@ def _lacking(results: Results, gaps: list[TableDifference], comparisons: list[Co
     rows = {
         "comparison": [one.label for one in lacking],
         "stands": [one.stands for one in lacking],
-        "missing runs": ["more than are suggested" if one.runs is None else str(one.runs) for one in lacking],
-        "time": ["unknown" if math.isnan(one.seconds) else _hours(one.seconds) for one in lacking],
+        "missing runs": [one.runs_in_words() for one in lacking],
+        "time": [_time(one) for one in lacking],
     }
     return [Grid(pd.DataFrame(rows)), text(LACKING + ("" if manifest.looks else FIXED), small=True)] * bool(lacking)
+
+
+def _time(lack: waves.Lack) -> str:
+    if lack.runs is None and lack.is_constant:
+        return ""
+    return "unknown" if math.isnan(lack.seconds) else _hours(lack.seconds)
 
 
 LACKING = (

@@ -1,7 +1,8 @@
-"""The index of a results folder: every experiment and study with its question and answer."""
+"""The index of a results folder: every experiment, claim and study with its answer, and what is in other folders."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,17 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from sac_bench.report.page import Block, ClaimSummary, Grid, Link, Page, Section, text, written
+from sac_bench.report.labels import QUICK
+from sac_bench.report.page import Answer, Block, ClaimSummary, Grid, Link, Page, Points, Section, text, written
 
 NAME = "index"
+TITLE = "Experiments"
+DOCUMENTS = (f"{NAME}.md", "README.md", "report.md", "table.md")
+"""What describes a folder without an experiment; the first one that exists."""
+ORDER = ("supported", "supported in part", "mixed", "contradicted", "undecided")
+"""Verdicts of claims in the order of their table; then come those without a verdict."""
+SETTINGS = {"full": False, "quick": True}
+"""{a column of verdicts: whether it is of quick settings}."""
 
 
 def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
@@ -19,31 +28,75 @@ def write_index(pages: Mapping[str, Page | str], folder: Path) -> Page:
     claims = {name: page for name, page in pages.items() if isinstance(page, Page) and page.claim}
     reported = sum(isinstance(page, Page) for page in pages.values())
     broken = len(pages) - reported
+    counts = [f"{reported} report{'s' * (reported != 1)}"]
+    counts += [f"{broken} could not be made"] * bool(broken) + _counts(list(claims.values()))
     page = Page(
-        title="Experiments",
+        title=TITLE,
         question="",
-        answer=(),
-        summary=f"{reported} report{'s' * (reported != 1)}" + (f"; {broken} could not be made" if broken else "") + ".",
-        sections=(*_claims(list(claims.values())), *(_entry(name, page) for name, page in pages.items())),
+        answer=Answer(),
+        summary=f"{'; '.join(counts)}.",
+        sections=(
+            *_claims(claims),
+            *(_entry(name, page) for name, page in pages.items()),
+            *_others(folder, pages),
+        ),
     )
     return written(page, folder / NAME)
 
 
-def _claims(pages: Sequence[Page]) -> tuple[Section, ...]:
-    """Return a section with all claims and their verdicts in one table."""
+def _claims(pages: Mapping[str, Page]) -> tuple[Section, ...]:
+    """Return a section with a table of all claims: the verdicts in the full and in the quick setting, with links."""
     if not pages:
         return ()
-    rows = [
-        {"claim": page.question, "verdict": page.claim.verdict, "source": page.claim.source, "report": page.title}
-        | ({"superseded": "yes" if page.superseded else ""} if any(page.superseded for page in pages) else {})
-        for page in pages
-        if page.claim
-    ]
-    counted = Counter(row["verdict"] for row in rows)
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())
-    shared = shared_references({page.title: page.claim for page in pages if page.claim})
-    sentences = [f"{len(rows)} claim{'s' * (len(rows) > 1)}: {verdicts}.", *shared]
-    return (Section("Claims", (*map(text, sentences), Grid(pd.DataFrame(rows)))),)
+    rows: dict[tuple[str, str], dict[str, Page]] = defaultdict(dict)
+    for name, page in pages.items():
+        column = next(column for column, is_quick in SETTINGS.items() if is_quick == page.is_quick)
+        rows[page.question, name.removesuffix(QUICK)][column] = page
+    found = sorted(rows.items(), key=lambda row: (_place(row[1]), row[0]))
+    table = pd.DataFrame(
+        {
+            "claim": [question for (question, _), _ in found],
+            **{column: [_verdict(of.get(column)) for _, of in found] for column in SETTINGS},
+            "source": [_source(next(iter(of.values()))) for _, of in found],
+        }
+    )
+    settings = dict.fromkeys(page.setting for page in pages.values() if page.is_quick and page.setting)
+    shared = shared_references({page.title: page.claim for page in pages.values() if page.claim})
+    sentences = [*(f"{words}." for words in _counts(list(pages.values()))), *settings, *shared]
+    return (Section("Claims", (*map(text, sentences), Grid(table, verdicts=tuple(SETTINGS)))),)
+
+
+def _counts(pages: Sequence[Page]) -> list[str]:
+    """Return how many claims have which verdict: "6 claims in a quick setting: 4 undecided, 2 supported"."""
+    found = []
+    for column, is_quick in SETTINGS.items():
+        verdicts = Counter(page.claim.verdict for page in pages if page.claim and page.is_quick == is_quick)
+        if count := verdicts.total():
+            each = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items(), key=lambda of: _rank(of[0])))
+            found.append(f"{count} claim{'s' * (count > 1)} in {'a' if is_quick else 'the'} {column} setting: {each}")
+    return found
+
+
+def _verdict(page: Page | None) -> str | Link:
+    """Return a claim's verdict with a link to its report."""
+    if page is None or page.claim is None:
+        return "not run"
+    words = page.claim.verdict + (" (superseded)" if page.superseded else "")
+    return Link(words, f"{quote(page.title)}/report", to_page=True)
+
+
+def _source(page: Page) -> str:
+    return page.claim.source if page.claim else ""
+
+
+def _place(of: Mapping[str, Page]) -> int:
+    """Return a claim's place in the table: by its verdict in the full setting, if there is one."""
+    verdicts = [of[column].claim for column in SETTINGS if column in of]
+    return next((_rank(claim.verdict) for claim in verdicts if claim), len(ORDER))
+
+
+def _rank(verdict: str) -> int:
+    return ORDER.index(verdict) if verdict in ORDER else len(ORDER)
 
 
 def shared_references(claims: Mapping[str, ClaimSummary]) -> list[str]:
@@ -77,7 +130,37 @@ def _entry(name: str, page: Page | str) -> Section:
     """Return a page's section: a heading that links to it, the question, the answer and how the runs ended."""
     if isinstance(page, str):
         return Section(name, (text(f"No report: {page}"),))
-    paragraphs: list[Block] = [text(words) for words in (page.question, *page.warnings, *page.answer) if words]
+    said = (page.question, *(f"{words[:1].upper()}{words[1:]}." for words in page.warnings), page.answer.lead)
+    paragraphs: list[Block] = [text(words) for words in said if words]
+    points = [Points(page.answer.sentences, small=False)] * bool(page.answer.sentences)
+    about = " ".join(filter(None, (page.setting, page.summary)))
     return Section(
-        Link(page.title, f"{quote(name)}/report", to_page=True), (*paragraphs, text(page.summary, small=True))
+        Link(page.title, f"{quote(name)}/report", to_page=True), (*paragraphs, *points, text(about, small=True))
     )
+
+
+def _others(folder: Path, pages: Mapping[str, Page | str]) -> tuple[Section, ...]:
+    """Return a section that links to what the other folders have: their own index, or a document."""
+    blocks = []
+    for path in sorted(folder.glob("*/")):
+        found = next((path / name for name in DOCUMENTS if (path / name).exists()), None)
+        if path.name not in pages and found is not None:
+            link = Link(
+                path.name, f"{quote(path.name)}/{found.stem if found.stem == NAME else found.name}", found.stem == NAME
+            )
+            blocks.append(text(link, f": {beginning(found.read_text(encoding='utf-8'))}"))
+    return (Section("Other results", tuple(blocks)),) if blocks else ()
+
+
+def beginning(document: str) -> str:
+    """Return what a Markdown document says first: its title if that is a sentence of its own, else its first paragraph.
+
+    Of a table alone, its columns.
+    """
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", document) if not part.strip().startswith(("|", "!"))]
+    title = next((part.removeprefix("# ") for part in paragraphs if part.startswith("# ")), "")
+    plain = [part for part in paragraphs if not part.startswith("#")]
+    if title == TITLE and plain:
+        return " ".join(plain[0].split())
+    columns = [name.strip() for name in document.split("\n")[0].strip("|").split("|")]
+    return title or " ".join("".join(plain[:1]).split()) or f"a table of {', '.join(columns)}"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote
 
 import jinja2
@@ -26,6 +26,21 @@ SMALLEST = 0.62
 """Figures shrink to this scale at most and then scroll, so that their text is legible on a phone."""
 LONG = 40
 """Cells of a table may wrap if they have more characters than this."""
+MOST_COLUMNS = 7
+"""Columns of a table that are shown at once; the others are folded."""
+FEW_COLUMNS = 3
+"""Tables with at most so many columns stay tables on a phone."""
+BESIDE = 800
+"""Figures up to this width, in CSS pixels, are beside the answer on a wide screen; wider ones are below it."""
+TONES = {
+    "good": ("better", "as claimed", "supported"),
+    "bad": ("worse", "against the claim", "contradicted"),
+    "same": ("equivalent",),
+    "part": ("supported in part", "mixed"),
+}
+"""{class in HTML: the verdicts that have its colour}; all others are "open"."""
+NUMBER = re.compile(r"[-+~]?\d[\d.,]*(e[-+]?\d+)?(%|[kM]| steps| min| h| s| of \d.*)?( IQM)?( ± .*)?( [\[(].*)?")
+"""A cell that is right-aligned: a number, perhaps with its unit or interval."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,9 @@ class Link:
     text: str
     target: str
     to_page: bool = False
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -51,19 +69,60 @@ class Points:
     """A list of sentences."""
 
     items: tuple[str, ...]
+    small: bool = True
     kind: ClassVar[str] = "points"
+
+
+class Cell(NamedTuple):
+    """A cell of a table: its content, its column's name, and its classes in HTML."""
+
+    content: str | Link
+    column: str
+    classes: str
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for a reader."""
+    """A table for a reader. Its first column names its rows; its cells are text or links."""
 
     table: pd.DataFrame
+    shown: int = MOST_COLUMNS
+    """How many columns are shown at once."""
+    verdicts: tuple[str, ...] = ()
+    """The columns with verdicts, which are coloured."""
     kind: ClassVar[str] = "grid"
 
     @property
     def rows(self) -> list[list[str]]:
         return [list(row) for row in as_text(self.table).itertuples(index=False, name=None)]
+
+    @property
+    def parts(self) -> list[Grid]:
+        """The columns that are shown at once, then groups of the others, each with the first column."""
+        count, others = len(self.table.columns), range(self.shown, len(self.table.columns), MOST_COLUMNS - 1)
+        places = [[*range(min(self.shown, count))], *([0, *range(i, min(i + MOST_COLUMNS - 1, count))] for i in others)]
+        return [Grid(self.table.iloc[:, of], verdicts=self.verdicts) for of in places if of]
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """The cells of every row, after those of the header."""
+        names = [str(name) for name in self.table.columns]
+        right = ["number" if are_numbers(column) else "" for column in zip(*self.rows, strict=True)] or [""] * len(
+            names
+        )
+        header = [Cell(name, name, align) for name, align in zip(names, right, strict=True)]
+        rows = self.table.itertuples(index=False, name=None)
+        return [header] + [
+            [
+                Cell(cell if isinstance(cell, Link) else words, name, self._classes(name, words, align))
+                for cell, words, name, align in zip(row, texts, names, right, strict=True)
+            ]
+            for row, texts in zip(rows, self.rows, strict=True)
+        ]
+
+    def _classes(self, column: str, words: str, align: str) -> str:
+        tone = f"verdict {tone_of(words)}" if column in self.verdicts and words else ""
+        return " ".join(filter(None, (align, "long" if len(words) > LONG else "", tone)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +141,8 @@ Block = Text | Points | Grid | Picture
 class Section:
     title: str | Link
     blocks: tuple[Block, ...]
+    folded: bool = False
+    """Whether a reader opens it."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +158,38 @@ class ClaimSummary:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a page answers: a first sentence, one per axis, and notes on how to read them.
+
+    Verdicts are between two asterisks on each side.
+    """
+
+    lead: str = ""
+    sentences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paragraphs(self) -> tuple[str, ...]:
+        """All of it but the notes, without the marks of verdicts."""
+        return tuple(words.replace("**", "") for words in (self.lead, *self.sentences) if words)
+
+
+@dataclass(frozen=True)
 class Page:
     """A question and its answer, followed by sections."""
 
     title: str
     question: str
-    answer: tuple[str, ...]
-    """One paragraph per item."""
+    answer: Answer
     summary: str
     """How many runs there are and how they ended."""
     sections: tuple[Section, ...]
+    picture: Picture | None = None
+    """The figure of the answer."""
+    setting: str = ""
+    """The size of networks, training and tasks."""
+    is_quick: bool = False
+    """Whether the setting is smaller than that of the papers."""
     claim: ClaimSummary | None = None
     """For a claim's page: what the index says of it."""
     superseded: str = ""
@@ -144,8 +227,24 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """Return a table in GitHub's Markdown, with every "|" in a cell escaped."""
-    cells = as_text(table).map(lambda cell: cell.replace("|", "\\|"))
+    linked = table.astype(object).map(lambda cell: _in_markdown(cell) if isinstance(cell, Link) else cell)
+    cells = as_text(linked).map(lambda cell: cell.replace("|", "\\|"))
     return str(cells.to_markdown(index=False, disable_numparse=True))
+
+
+def _in_markdown(link: Link) -> str:
+    return f"[{link.text}]({link.target}{'.md' if link.to_page else ''})"
+
+
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Return whether a column has numbers, so that it is aligned at the right."""
+    return any(cells) and all(NUMBER.fullmatch(cell) for cell in cells if cell)
+
+
+def tone_of(verdict: str) -> str:
+    """Return the class of a verdict in HTML, by the longest verdict that it starts with."""
+    begun = [(len(word), tone) for tone, words in TONES.items() for word in words if verdict.startswith(word)]
+    return max(begun, default=(0, "open"))[1]
 
 
 @cache
@@ -164,11 +263,10 @@ def _templates(suffix: str) -> jinja2.Environment:
         "anchor": anchor,
         "name_of": _name_of,
         "drawing": drawing,
-        "unbroken": lambda cell: re.sub(r"\[[^\]]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), cell),
+        "unbroken": _unbroken,
         "capitalize_first": lambda words: words[:1].upper() + words[1:],
-        "class_of": lambda cell: "long" if len(cell) > LONG else "",
     }
-    environment.globals["suffix"] = suffix
+    environment.globals |= {"suffix": suffix, "FEW_COLUMNS": FEW_COLUMNS, "BESIDE": BESIDE}
     return environment
 
 
@@ -182,9 +280,15 @@ def _escaped(value: object) -> object:
     return re.sub(r" &gt;(=?) ", r" >\1 ", html.escape(value, quote=False))
 
 
+def _unbroken(words: str) -> str:
+    """Return text that is not broken within an interval."""
+    return re.sub(r"\[[^\]]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), words)
+
+
 def _coded(words: str) -> Markup:
-    """Return escaped HTML, with text in backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(words)))
+    """Return escaped HTML, with text in backticks as code, and between two asterisks as a verdict."""
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(_unbroken(words)))
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", lambda of: f'<strong class="{tone_of(of[1])}">{of[1]}</strong>', coded))
 
 
 def _name_of(title: str | Link) -> str:
@@ -232,6 +336,6 @@ def _without_ballast(svg: str) -> str:
     return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
 
 
-def sections(*contents: tuple[str | Link, Sequence[Block]]) -> tuple[Section, ...]:
-    """Return the sections of (title, blocks) that have blocks."""
-    return tuple(Section(title, tuple(blocks)) for title, blocks in contents if blocks)
+def sections(*contents: tuple[str | Link, Sequence[Block]], folded: Collection[str] = ()) -> tuple[Section, ...]:
+    """Return the sections of (title, blocks) that have blocks; those with titles in `folded` are folded."""
+    return tuple(Section(title, tuple(blocks), title in folded) for title, blocks in contents if blocks)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,15 @@ from sac_bench.analysis.differences import (
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
+from sac_bench.report.labels import titled
 from sac_bench.report.page import markdown
 from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
+FIRST = ("variant", "environment", "seeds", "score [95% CI]", "difference [95% CI]", "verdict", "did not finish")
+"""The columns of the final table that are shown at once."""
 GAP = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
@@ -133,14 +137,19 @@ def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, flo
     return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
 
 
+def verdict_of(row: Mapping[Any, Any]) -> str:
+    """Return a row's verdict as shown, or why there is none; "" for the reference."""
+    return words_of(row) or (f"no verdict ({row['no_verdict']})" if row["no_verdict"] else "")
+
+
 def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return the final table for a reader: rounded, intervals in brackets, the reference marked."""
     spec = score_format(table["score"].abs().max())
     requested = [len(manifest.seeds_of(env, name)) for env, name in zip(table["env"], table["variant"], strict=True)]
     shown = pd.DataFrame(
         {
+            "variant": [titled(manifest, name) for name in table["variant"]],
             "environment": table["env"],
-            "variant": [v + (" (reference)" if v == manifest.reference else "") for v in table["variant"]],
             "seeds": [
                 f"{n} of {seeds}" + (f", {exploded} exploded" if exploded else "")
                 for n, seeds, exploded in zip(table["seeds"], requested, table["exploded"], strict=True)
@@ -149,7 +158,7 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],
             "difference [95% CI]": [interval(*t, spec=spec) for t in table[list(GAP)].itertuples(index=False)],
-            "verdict": [words_of(row) for row in table.to_dict("records")],
+            "verdict": [verdict_of(row) for row in table.to_dict("records")],
             "r": [number(r, "+.2f") for r in table["seed_correlation"]],
             "sampled actions": [number(x, spec) for x in table["sampled_score"]],
             "whole curve": [number(x, spec) for x in table["area"]],
@@ -157,10 +166,8 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     )
     if manifest.claim:  # the claim's own comparisons have the verdicts
         shown = shown.drop(columns="verdict")
-    if table["steps"].nunique() > 1:
-        shown.insert(2, "trained to", [f"{n:,} steps" for n in table["steps"]])
     if table["ended_otherwise"].any():
-        shown["did not finish"] = table["ended_otherwise"]
+        shown.insert(list(shown.columns).index("r"), "did not finish", table["ended_otherwise"])
     if "worst_episode" in table:
         shown["worst episode"] = [number(x, spec) for x in table["worst_episode"]]
         shown[f"episodes above {manifest.success_return:g}"] = [number(x, ".0%") for x in table["success_share"]]

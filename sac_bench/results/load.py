@@ -16,6 +16,9 @@ from sac_bench.store import locks
 from sac_bench.store.atomic import check
 from sac_bench.store.status import UNENDED, kind_of
 
+Ended = Mapping[tuple[str, str], frozenset[int]]
+"""{(environment, variant): the seeds of its runs that have ended}."""
+
 
 @dataclass(frozen=True, eq=False)
 class Results:
@@ -37,14 +40,20 @@ class Results:
         return replace(self, **{name: rows[rows["seed"].isin(kept)] for name, rows in tables.items() if len(rows)})
 
 
-def have_ended(runs: pd.DataFrame, seeds: Sequence[int], counts: Mapping[tuple[str, str], int]) -> bool:
+def ended(runs: pd.DataFrame) -> Ended:
+    """Return the seeds of the runs that have ended, given a row per run with env, variant, seed and status."""
+    rows = runs[~runs["status"].isin(UNENDED)]
+    return {
+        (str(env), str(variant)): frozenset(own["seed"]) for (env, variant), own in rows.groupby(["env", "variant"])
+    }
+
+
+def have_ended(of_cell: Ended, seeds: Sequence[int], counts: Mapping[tuple[str, str], int]) -> bool:
     """Return whether all runs with the first n of `seeds` have ended, given {(environment, variant): n}.
 
-    runs: a row per run with env, variant, seed and status. Runs that are not listed have not ended.
+    Runs that are not listed have not ended.
     """
-    ended = runs[~runs["status"].isin(UNENDED)]
-    of_cell = {cell: set(own["seed"]) for cell, own in ended.groupby(["env", "variant"])}
-    return all(n <= len(seeds) and of_cell.get(cell, set()).issuperset(seeds[:n]) for cell, n in counts.items())
+    return all(n <= len(seeds) and of_cell.get(cell, frozenset()).issuperset(seeds[:n]) for cell, n in counts.items())
 
 
 def lock_of(folder: Path, what: str) -> Path:

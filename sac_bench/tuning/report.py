@@ -14,7 +14,21 @@ import pandas as pd
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
-from sac_bench.report.page import Block, Grid, Link, Page, Picture, Points, as_text, markdown, sections, text, written
+from sac_bench.report.labels import is_small, setting_in_words
+from sac_bench.report.page import (
+    Answer,
+    Block,
+    Grid,
+    Link,
+    Page,
+    Picture,
+    Points,
+    as_text,
+    markdown,
+    sections,
+    text,
+    written,
+)
 from sac_bench.results.load import lock_of
 from sac_bench.results.versions import superseded_versions
 from sac_bench.store import locks
@@ -61,8 +75,8 @@ def describe(
     verdict: Verdict | None = None,
 ) -> dict[str, Any]:
     """Return the content of study.json, as plain values: everything that the report needs."""
-    env = study.envs[0]
-    default = study.default.configs[env].model_dump(mode="json")
+    configs = [study.default.configs[env].model_dump(mode="json") for env in study.envs]
+    default = configs[0]
     return {
         "name": study.name,
         "question": study.question,
@@ -73,6 +87,7 @@ def describe(
         "seeds": list(study.seeds),
         "held_out_seeds": list(study.held_out_seeds),
         "stages": list(study.stages),
+        "layers": [list(of["layers"]) for of in configs if "layers" in of],
         "wanted": study.trials,
         "runs_per_trial": len(study.seeds) * len(study.envs),
         "value_means": value_means(study),
@@ -183,11 +198,14 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
     """Return the report's page."""
     states = Counter(trial["state"].lower() for trial in about["trials"])
     verdict = about["verdict"]
+    is_quick = is_small(about["name"], about["algorithm"], about.get("layers", []), about["stages"][-1:])
     return Page(
         title=about["name"],
         question=about["question"],
         superseded=superseded_versions({about["algorithm"]: about["version"]}),
-        answer=(Verdict.from_dict(verdict).answer() if verdict else unchecked(about),),
+        setting=setting_in_words(about.get("layers", []), about["stages"][-1:], about["envs"], is_quick),
+        is_quick=is_quick,
+        answer=Answer(Verdict.from_dict(verdict).answer() if verdict else unchecked(about)),
         summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
         f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
@@ -198,6 +216,7 @@ def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Pa
             ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
             ("Trials", [Grid(trials), text("Complete table: ", Link("tables/trials.csv", "tables/trials.csv"))]),
             ("Settings", _settings(about)),
+            folded=("Settings",),
         ),
     )
 

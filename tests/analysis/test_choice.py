@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from sac_bench.analysis.choice import choose, chosen, grid
-from sac_bench.analysis.differences import answer
+from sac_bench.analysis.differences import table_of
 from sac_bench.errors import InputError
-from sac_bench.report.tables import final_performance
+from sac_bench.report.answers import answer
+from sac_bench.report.tables import all_differences, final_performance
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.choose import Choice, Score
 from sac_bench.spec.load import load
@@ -163,8 +164,9 @@ def test_a_best_value_at_the_edge_of_its_grid_gives_no_verdict():
     row = final.set_index("variant").loc["fixed"]
     assert row["verdict"] == ""
     assert row["difference"] == -90
-    (sentence,) = answer(final, ["Hopper-v5"], "learned")
-    assert "no verdict: fixed (temperature = 1.0 of `fixed` is at the edge of its grid)" in sentence
+    table = table_of(all_differences(results))
+    (sentence,) = answer(final, table, results.manifest).sentences
+    assert "`fixed`: **no verdict** (temperature = 1.0 of `fixed` is at the edge of its grid), -90" in sentence
 
 
 def test_a_reference_at_the_edge_of_its_grid_decides_nothing():

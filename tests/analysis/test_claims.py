@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sac_bench.analysis.claim_words import grid, outcome_name, outcome_text, sentences, table
+from sac_bench.analysis.claim_words import grid, headline, outcome_name, outcome_text, sentences, table
 from sac_bench.analysis.claims import AGAINST, FOR, comparisons, families, verdict
 from sac_bench.analysis.measures import measured, without_value
 from sac_bench.analysis.permutation import permuted
@@ -157,7 +157,8 @@ def test_who_learns_nothing_does_not_have_the_most_similar_seeds():
     assert one.outcome == "as claimed"
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, NOISE - 1)
     assert outcome_text(one) == "no verdict (b gains nothing over a random policy)"
-    assert "no verdict: `b:relative_spread > a:relative_spread` on Hopper-v5 (b gains nothing" in sentences([one])[0]
+    said = "`b:relative_spread > a:relative_spread` on Hopper-v5: **no verdict** (b gains nothing"
+    assert said in sentences([one])[0]
     assert grid([one])["a"].item() == "no values"
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, b, random={})
     assert outcome_text(one).startswith("no verdict (a random policy's return is not known")
@@ -344,9 +345,10 @@ def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, words):
         decided += compared(["a > b"], *values)
     assert [one.outcome for one in decided] == outcomes
     assert verdict(decided).startswith(words)
+    assert headline(decided).startswith(f"The claim: **{words}")
     (sentence,) = sentences(decided)
-    assert sentence.lower().startswith(words)
-    assert all(f"{outcome_name(outcome)}: `a > b` on Hopper-v5" in sentence for outcome in set(outcomes))
+    assert sentence.startswith("`a > b` on Hopper-v5: ")
+    assert all(f"on Hopper-v5: **{outcome_name(outcome)}**" in sentence for outcome in outcomes)
     assert list(table(decided)["outcome"]) == outcomes
 
 

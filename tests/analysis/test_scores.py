@@ -63,7 +63,8 @@ def test_all_are_scored_at_the_steps_that_all_were_evaluated_at():
     assert set(final["scored_at"]) == {100}
     assert final.set_index("variant").loc["ppo", ["difference", "verdict"]].to_list() == [0, "undecided"]
     assert final["area"].tolist() == [52, 52]
-    assert list(presented(final, results.manifest)["trained to"]) == ["100 steps", "500 steps"]
+    names = list(presented(final, results.manifest)["variant"])
+    assert names == ["sac (reference)", "ppo (trained to 500 steps)"]
     assert measured(results, Measure("ppo", "area"), ENV).mean() == 52
     assert measured(results, Measure("ppo", "gradient_variance_reparameterised"), ENV).mean() == 10
 
@@ -151,4 +152,4 @@ def test_two_results_of_other_lengths_are_compared_at_equal_steps(tmp_path):
     assert (row["score_a"], row["score_b"], row["scored_at"]) == (102, 102, 100)
     for side in sides:
         side.results.runs["cohort_size"] = 1
-    assert "both are scored at 100" in " ".join(page_of_two(*sides, tmp_path).answer)
+    assert "both are scored at 100" in " ".join(page_of_two(*sides, tmp_path).answer.notes)

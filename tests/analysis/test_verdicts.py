@@ -125,7 +125,8 @@ def test_least_seeds_are_the_textbooks():
     better = different()[0]
     found = [least_seeds(of(d), lambda planned: better.power(planned, 0.05)) for d in (0.2, 0.5, 0.8, 1.0, 9.0)]
     assert found == [394, 64, 26, 17, 5]  # Cohen 1988; no verdict below five
-    assert least_seeds(of(0.0, 0.0), lambda planned: 0.0) == 5
+    assert least_seeds(of(0.0, 0.0), lambda planned: better.power(planned, 0.05)) is None
+    assert least_seeds(of(1.0, 0.0), lambda planned: better.power(planned, 0.05)) == 5
     assert least_seeds(of(0.1), lambda planned: better.power(planned, 0.05), most=1569) is None
     assert least_seeds(of(0.1), lambda planned: better.power(planned, 0.05), most=1571) == 1571
 

@@ -5,9 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sac_bench.analysis import differences
 from sac_bench.analysis.claim_words import RULES, outcome_text, rules
 from sac_bench.analysis.claims import comparisons, verdict
+from sac_bench.analysis.hypotheses import different
+from sac_bench.analysis.permutation import permuted
+from sac_bench.analysis.sequential import Contest, Trial
+from sac_bench.analysis.verdicts import verdicts
 from sac_bench.analysis.waves import compared, lacks, needs, needs_to_decide
+from sac_bench.results.load import ended
 from sac_bench.spec.claim import Claim
 from tests.analysis.test_claims import made_up
 
@@ -130,6 +136,28 @@ def test_what_undecided_comparisons_lack_in_runs_and_seconds():
     (one,) = compared(fixed)
     (lack,) = lacks([one], fixed)
     assert lack.runs == 2 * (one.verdict.seeds_needed - 5)
+
+
+@pytest.mark.parametrize("seed_range", [None, "5..30"])
+def test_runs_without_spread_lack_nothing_that_more_of_them_could_give(seed_range):
+    results = results_of(a=np.full(10, 100.0), b=np.full(5, 100.0))
+    results = replace(results, manifest=results.manifest.model_copy(update={"seed_range": seed_range}))
+    (one,) = compared(results)
+    assert "(the same in every seed)" in one.in_words()
+    (lack,) = lacks([one], results)
+    assert (lack.runs, lack.runs_in_words()) == (None, "none would: the same in every seed")
+    # A difference without spread is not decided by the permutations of few seeds, but by more.
+    gap = Contest(lambda _: True, lambda _: Trial((different(),), permuted(np.full(3, 1.0), np.full(3, 2.0))))
+    (few,) = verdicts([gap])
+    assert (few.is_constant, few.word, few.seeds_needed) == (True, "undecided", 5)
+    assert few.in_words() == "undecided (5 seeds per variant would decide)"
+
+
+def test_seeds_that_have_ended_are_found_once_per_table(monkeypatch):
+    found = []
+    monkeypatch.setattr(differences, "ended", lambda table: found.append(table) or ended(table))
+    compared(results_of(a=100 + NOISE, b=97 + NOISE[:8], c=90 + NOISE[:8]))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("failed", [False, True])

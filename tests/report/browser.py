@@ -71,9 +71,10 @@ class Browser:
             self.events.append(message)
         return message
 
-    def open(self, path: Path, width: int, height: int = 900) -> None:
-        """Load a file from disk at a width in CSS pixels and wait until it is complete."""
+    def open(self, path: Path, width: int, height: int = 900, scheme: str = "light") -> None:
+        """Load a file from disk at a width in CSS pixels and wait until it is complete. scheme: "light" or "dark"."""
         self.events.clear()
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.send("Page.navigate", url=path.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):

@@ -4,6 +4,7 @@
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,48 @@ from sac_bench.report.page import Page
 from tests.report.browser import NAMES, Browser, browser, executable
 from tests.report.test_page import harmed  # noqa: F401  # a fixture
 
-WIDTHS = (360, 768, 1280, 1920)
+WIDTHS = (360, 380, 768, 1280, 1920)
+SCHEMES = {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 28)"}
+"""{scheme: the page's background}."""
+PHONE = 640
+"""Up to this width, in CSS pixels, tables fit the page."""
+FOLD = 900
+"""The height of a window at 1280 pixels, in CSS pixels."""
 IMAGES_NOT_DRAWN = "[...document.images].filter(i => !(i.complete && i.naturalWidth && i.clientWidth)).length"
 WIDTH_OF_PAGE = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
 CUT = """[...document.querySelectorAll('h1, h2, p, li, figcaption, figure, .scroll')]
     .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
 
 
-def problems(one: Browser, page: Path, width: int) -> list[str]:
-    """Return what is wrong with a page at a width."""
-    one.open(page, width)
+TOO_WIDE = "[...document.querySelectorAll('table')].filter(t => t.offsetWidth > t.parentElement.clientWidth + 1).length"
+WITHOUT_FIRST_COLUMN = """[...document.querySelectorAll('table')].filter(t => {
+    const scroll = t.parentElement; scroll.scrollLeft = 1e6;
+    const first = t.querySelector('tbody th');
+    const gone = first && first.getBoundingClientRect().left < scroll.getBoundingClientRect().left - 1;
+    scroll.scrollLeft = 0;
+    return gone; }).length"""
+ALIGNED = """[...document.querySelectorAll('td.number')]
+    .filter(e => e.offsetWidth && getComputedStyle(e).textAlign != 'right').length"""
+BELOW_FOLD = f"""[...document.querySelectorAll('.answer, .beside img')]
+    .filter(e => e.getBoundingClientRect().bottom > {FOLD}).length"""
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+def problems(one: Browser, page: Path, width: int, scheme: str = "light") -> list[str]:
+    """Return what is wrong with a page at a width, in a color scheme. Folded parts are opened at last."""
+    one.open(page, width, scheme=scheme)
     messages = one.complaints()
+    if (background := one.value(BACKGROUND)) not in ("rgba(0, 0, 0, 0)", SCHEMES[scheme]):
+        messages.append(f"the background is {background}")
+    if width == 1280 and (below := one.value(BELOW_FOLD)):
+        messages.append(f"{below} parts of the answer are below the fold")
+    one.value("document.querySelectorAll('details').forEach(e => e.open = true)")
+    if width <= PHONE and (wide_tables := one.value(TOO_WIDE)):
+        messages.append(f"{wide_tables} tables are wider than the page")
+    if hidden := one.value(WITHOUT_FIRST_COLUMN):
+        messages.append(f"{hidden} tables lose their first column")
+    if width > PHONE and (left := one.value(ALIGNED)):
+        messages.append(f"{left} numbers are not at the right")
     if lacking := one.value(IMAGES_NOT_DRAWN):
         messages.append(f"{lacking} images are missing")
     if (wide := one.value(WIDTH_OF_PAGE)) > width:
@@ -43,13 +75,28 @@ def test_pages_in_a_browser(harmed: tuple[Path, Page, str]) -> None:  # noqa: F8
     folder, page, _ = harmed
     write_index({"harmed": page}, folder.parent)
     bad = folder / "bad.html"  # checks the check: all problems are reported
-    bad.write_text("<div style='width: 3000px'><p>x</p></div><img src='none.png'><script>console.error(1)</script>")
+    table = "<table><tr><td class='number'>1</td></tr><tbody><tr><th>x</th><td>y</td></tr></tbody></table>"
+    bad.write_text(
+        f"<div style='overflow: auto; width: 90px'>{table.replace('<table', '<table style=width:3000px')}</div>"
+        "<style>body { background: red }</style><div style='width: 3000px'><p>x</p></div><img src='none.png'>"
+        "<div class='answer' style='height: 1000px'></div><script>console.error(1)</script>"
+    )
     with browser() as one:
         for path in (folder / "report.html", folder.parent / "index.html"):
-            for width in WIDTHS:
-                assert problems(one, path, width) == [], (path.name, width)
-        messages = " ".join(problems(one, bad, 1280))
-        for word in ("images are missing", "wide", "beyond the right edge", "console"):
+            for width, scheme in product(WIDTHS, SCHEMES):
+                assert problems(one, path, width, scheme) == [], (path.name, width, scheme)
+        messages = " ".join(problems(one, bad, 1280) + problems(one, bad, 380))
+        for word in (
+            "images are missing",
+            "wide",
+            "beyond the right edge",
+            "console",
+            "the background is rgb(255, 0, 0)",
+            "below the fold",
+            "1 tables are wider than the page",
+            "1 tables lose their first column",
+            "1 numbers are not at the right",
+        ):
             assert word in messages, messages
 
 
@@ -59,13 +106,13 @@ def main(arguments: list[str]) -> int:
     wrong = 0
     with browser() as one:
         for page in [Path(argument) for argument in arguments if argument != "--pictures"]:
-            for width in WIDTHS:
-                messages = problems(one, page, width)
+            for width, scheme in product(WIDTHS, SCHEMES):
+                messages = problems(one, page, width, scheme)
                 wrong += bool(messages)
-                print(f"{page} at {width}: {'; '.join(messages) or 'good'}")
+                print(f"{page} at {width}, {scheme}: {'; '.join(messages) or 'good'}")
                 if pictures:
                     pictures.mkdir(parents=True, exist_ok=True)
-                    one.picture(pictures / f"{page.parent.name}-{page.stem}-{width}.png")
+                    one.picture(pictures / f"{page.parent.name}-{page.stem}-{width}-{scheme}.png")
     return min(wrong, 1)
 
 

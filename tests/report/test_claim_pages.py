@@ -6,7 +6,7 @@ import pytest
 
 from sac_bench.report.experiment import write_report
 from sac_bench.report.index import shared_references, write_index
-from sac_bench.report.page import ClaimSummary
+from sac_bench.report.page import Answer, ClaimSummary, Grid, Page
 from tests.analysis.test_claims import NOISE, made_up
 from tests.conftest import figures_left_out
 from tests.made_up import write_results
@@ -48,9 +48,59 @@ def test_the_index_says_which_claims_share_runs_of_their_reference(reported, tmp
     page = reported[True][1]
     write_index({"claimed": page, "again": replace(page, title="again")}, tmp_path)
     text = (tmp_path / "index.md").read_text()
-    assert "2 claims: 2 supported." in text
+    assert "2 claims in a quick setting: 2 supported." in text
     assert "Both claims share the same 6 runs of their reference, `a`. Their verdicts" in text
     assert "shifts both of them." in text
+
+
+def claim_page(name, verdict, question, is_quick=False, superseded=""):
+    claim = ClaimSummary("a paper", verdict, "sac", frozenset())
+    setting = "Quick setting: tiny." if is_quick else "Setting: large."
+    return Page(name, question, Answer(), "", (), None, setting, is_quick, claim, superseded)
+
+
+def test_the_claims_table_has_both_settings_sorted_by_verdict_with_links(tmp_path):
+    pages = [
+        claim_page("b", "undecided", "B?"),
+        claim_page("b-quick", "supported", "B?", is_quick=True),
+        claim_page("c-quick", "contradicted", "C?", is_quick=True, superseded="old"),
+        claim_page("a", "supported", "A?"),
+        claim_page("d", "no verdict: 3 seeds", "D?"),
+    ]
+    index = write_index({page.title: page for page in pages}, tmp_path)
+    grid = next(block for block in index.sections[0].blocks if isinstance(block, Grid))
+    assert grid.rows == [
+        ["A?", "supported", "not run", "a paper"],
+        ["C?", "not run", "contradicted (superseded)", "a paper"],
+        ["B?", "undecided", "supported", "a paper"],
+        ["D?", "no verdict: 3 seeds", "not run", "a paper"],
+    ]
+    html = (tmp_path / "index.html").read_text()
+    assert '<td data-column="quick" class="verdict good"><a href="b-quick/report.html">supported</a></td>' in html
+    assert '<td data-column="full" class="verdict open"><a href="b/report.html">undecided</a></td>' in html
+    assert "3 claims in the full setting: 1 supported, 1 undecided, 1 no verdict" in html
+    assert "2 claims in a quick setting: 1 supported, 1 contradicted" in html
+    assert "Quick setting: tiny." in html
+
+
+def test_an_index_reaches_other_folders_by_their_index_or_document(tmp_path):
+    for name, document, content in (
+        ("claims", "index.md", "# Experiments\n\n6 reports; 6 claims.\n\n## x"),
+        ("soak", "README.md", "# Soak: 62 kills\n\nmore"),
+        ("speed", "table.md", "| cores | steps/s |\n|:--|:--|\n| 1 | 2 |"),
+        ("reported", "index.md", "# not shown"),
+        ("empty", "other.md", "# not shown"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / document).write_text(content)
+    write_index({"reported": claim_page("reported", "undecided", "?")}, tmp_path)
+    text = (tmp_path / "index.md").read_text()
+    others = text[text.index("## Other results") :]
+    assert "[claims](claims/index.md): 6 reports; 6 claims." in others
+    assert "[soak](soak/README.md): Soak: 62 kills" in others
+    assert "[speed](speed/table.md): a table of cores, steps/s" in others
+    assert "not shown" not in text
+    assert '<a href="claims/index.html">claims</a>' in (tmp_path / "index.html").read_text()
 
 
 def summary(runs, reference="sac"):

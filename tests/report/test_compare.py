@@ -70,7 +70,7 @@ def test_differences_are_b_less_a_and_holm_is_over_what_is_not_the_same():
     np.testing.assert_allclose([rows[v]["p_holm"] for v in p], holm(list(p.values())))
     assert (rows["one-q"]["verdict"], rows["tau=1"]["verdict"]) == ("undecided", "undecided")
     assert (rows["sac"]["same_runs"], rows["sac"]["verdict"], rows["sac"]["identical"]) == ("5 identical", "", True)
-    shown = row_of(presented(table), "sac")
+    shown = row_of(presented(table, a.manifest), "sac")
     assert (shown["verdict"], shown["B - A [95% CI]"], shown["seeds"]) == ("identical", "0", "5, 5")
     assert compare(b, a)["difference"].tolist() == (-table["difference"]).tolist()
 
@@ -175,18 +175,18 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     write_manifest(other, load_manifest(one).model_copy(update={"tables": {}}))
     a, b = load_side(str(one), RECORD), load_side("again", tmp_path / "results")
     assert compare(a, b)["identical"].all()
-    assert write_page(a, b, None).answer == ("All common runs are bitwise identical.",)
+    assert write_page(a, b, None).answer.lead == "All common runs are bitwise identical."
 
     evaluations = pd.read_csv(other / "evaluations.csv")
     evaluations.loc[evaluations["variant"] == "one-q", "return_mean"] += 5000
     evaluations.to_csv(other / "evaluations.csv", index=False)
     ran = command("compare", one, "again", "--out", "pages/both.html")
     assert ran.returncode == 0, ran.stderr
-    assert "better: one-q" in ran.stdout
+    assert "`one-q`: better, " in ran.stdout
     assert "5 with different numbers from step 0 on" in ran.stdout
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["both.html"]
     parsed = Parsed((tmp_path / "pages" / "both.html").read_text())
-    assert "better: one-q" in parsed.words
+    assert "one-q: better, " in parsed.words
     assert [of["alt"] for tag, of in parsed.tags if tag == "img"] == [
         "B minus A on HalfCheetah-v5 with 95% intervals. Right: verdicts."
     ]

@@ -53,16 +53,16 @@ def test_a_report_says_what_is_mixed(tmp_path):
     assert mixed(made_up()) == ""
     text = report_of(made_up(("cpu", "cuda")), tmp_path)
     assert "**Runs were trained on different kinds of devices (6 on cpu, 4 on cuda), which are compared only" in text
-    assert "On Hopper-v5, against `sac`: no verdict: one-q (mixed devices)." in text
-    assert "worse:" not in text
+    assert "- `one-q`: **no verdict** (mixed devices), " in text
+    assert "**worse**" not in text
     accepted = report_of(made_up(("cpu", "cuda"), accepted=True), tmp_path / "accepted")
     assert "(6 on cpu, 4 on cuda), as --mix-devices allows.**" in accepted
-    assert "against `sac`: worse: one-q" in accepted
+    assert "- `one-q`: **worse**, " in accepted
 
 
 @pytest.mark.usefixtures("without_figures")
 def test_a_claim_has_no_verdict_either(tmp_path):
-    assert "no verdict: one-q (mixed devices)" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
+    assert "`one-q`: **no verdict** (mixed devices)" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
     assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()
     report_of(made_up(claim=CLAIM), tmp_path / "one")
     assert (tmp_path / "one" / "made-up" / "tables" / "claim.csv").exists()

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -11,7 +12,19 @@ import pytest
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.report.experiment import write_report
 from sac_bench.report.index import write_index
-from sac_bench.report.page import Grid, Link, Page, Picture, drawing, markdown, render, sections, text
+from sac_bench.report.page import (
+    Answer,
+    Grid,
+    Link,
+    Page,
+    Picture,
+    are_numbers,
+    drawing,
+    markdown,
+    render,
+    sections,
+    text,
+)
 from sac_bench.tuning import report as of_study
 from tests.made_up import results_of, write_results
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
@@ -26,6 +39,76 @@ def test_a_missing_cell_is_empty_whatever_stands_for_it():
     assert Grid(table.astype({"a": "string"})).rows[1] == [""] * 5
     assert "nan" not in markdown(table).lower()
     assert "none" not in markdown(table).lower()
+
+
+def test_a_table_shows_seven_columns_and_folds_the_others_each_time_with_the_first():
+    table = pd.DataFrame({f"c{i}": [f"{i}.5", ""] for i in range(16)})
+    assert [list(part.table.columns) for part in Grid(table).parts] == [
+        [f"c{i}" for i in range(7)],
+        ["c0", *(f"c{i}" for i in range(7, 13))],
+        ["c0", "c13", "c14", "c15"],
+    ]
+    assert [len(part.table.columns) for part in Grid(table.iloc[:, :8], shown=5).parts] == [5, 4]
+    assert Grid(pd.DataFrame()).parts == []
+    page = render(Page("a", "", Answer(), "", sections(("b", [Grid(table)]))), ".html")
+    folded = page[page.index('<details class="more">') :]
+    assert "More columns: c7, c8" in folded
+    assert (page.count("<table"), folded.count("<table")) == (3, 2)
+    assert page.count('<th scope="row" class="number">0.5</th>') == 3
+    markdown = render(Page("a", "", Answer(), "", sections(("b", [Grid(table)]))), ".md")
+    assert "| c0 " in markdown
+    assert "| c15 " in markdown
+
+
+@pytest.mark.parametrize(
+    ("column", "right"),
+    [
+        (["12", "", "-0.5"], True),
+        (["1243 [936, 1549]", "80 [unknown]"], True),
+        (["6 of 6", "5 of 6, 4 exploded"], True),
+        (["14.0 min", "2.4 h", "+0.79", "30%", "1e-05", "1,246,500"], True),
+        (["80 [55, 105] (3)", "11321 ± 1108 (10)", "10872 IQM (5)", "~10400"], True),
+        (["3 not evaluated at 30,000 steps (left out)"], False),
+        (["1 failed (left out)", "3 IQMs"], False),
+        (["12", "many"], False),
+        (["705251805edb4b3b"], False),
+        (["", ""], False),
+    ],
+)
+def test_columns_of_numbers_are_aligned_at_the_right(column, right):
+    assert are_numbers(column) == right
+    page = render(Page("a", "", Answer(), "", sections(("b", [Grid(pd.DataFrame({"n": "x", "c": column}))]))), ".html")
+    assert ('<th scope="col" class="number">c</th>' in page) == right
+
+
+def test_verdicts_have_colours_and_cells_may_be_links():
+    words = ["better", "worse at 8 seeds", "equivalent", "supported in part", "supported", "undecided (9 seeds)", ""]
+    table = pd.DataFrame({"claim": "x", "verdict": [Link(word, "a/report", to_page=True) for word in words]})
+    page = Page("a", "", Answer("**worse**, by `much`:", ("**no difference found**",)), "", ())
+    page = replace(page, sections=sections(("b", [Grid(table, verdicts=("verdict",))])))
+    html = render(page, ".html")
+    tones = re.findall(r'class="verdict (\w+)"', html)
+    assert tones == ["good", "bad", "same", "part", "good", "open"]
+    assert '<a href="a/report.html">worse at 8 seeds</a>' in html
+    assert '<p><strong class="bad">worse</strong>, by <code>much</code>:</p>' in html
+    assert '<li><strong class="open">no difference found</strong></li>' in html
+    assert "[worse at 8 seeds](a/report.md)" in render(page, ".md")
+
+
+def test_what_is_folded_has_its_heading_and_stays_in_the_page():
+    shown = sections(("Settings", [text("x")]), ("Scores", [text("y")]), folded=("Settings",))
+    html = render(Page("a", "", Answer(), "", shown), ".html")
+    assert "<summary><h2>Settings</h2></summary>\n<p>x</p>\n</details>" in html
+    assert "<h2>Scores</h2>\n<p>y</p>\n</section>" in html
+    assert html.count("<details") == 1
+
+
+def test_a_page_says_its_setting_before_its_answer():
+    page = Page("a", "why?", Answer("because"), "", (), setting="Quick setting: tiny.", is_quick=True)
+    for suffix in (".md", ".html"):
+        words = render(page, suffix)
+        assert words.index("why?") < words.index("Quick setting: tiny.") < words.index("because")
+    assert 'class="setting quick"' in render(page, ".html")
 
 
 class Parsed(HTMLParser):
@@ -53,7 +136,7 @@ class Parsed(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] != "style":
-            self.words += data
+            self.words += data.replace("\N{NO-BREAK SPACE}", " ")  # within intervals
 
 
 def write(folder, results):
@@ -88,7 +171,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
     assert not [source[:80] for source in parsed.loads if not source.startswith("data:")]
     assert not re.search(r"@import|url\((?!#)", page[page.index("<style>") : page.index("</style>")])
     pictures = [of for tag, of in parsed.tags if tag == "img"]
-    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, diagnostics of two groups
+    assert len(pictures) == 6  # differences, curves, scores, sensitivity, diagnostics of two groups
     assert all(of["alt"] and of["src"].startswith("data:image/svg+xml,") for of in pictures)
     assert "script" not in {tag for tag, _ in parsed.tags}
     ids = [of["id"] for _, of in parsed.tags if "id" in of]
@@ -98,7 +181,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
 
 def test_a_page_says_question_answer_and_what_went_wrong(harmed):
     words = Parsed(harmed[2]).words
-    assert words.index(NASTY.replace("`", "")) < words.index("On Hopper-v5, against sac: no verdict: ")
+    assert words.index(NASTY.replace("`", "")) < words.index("Against sac (110 [85, 135] with 3 seeds) on Hopper-v5:")
     for phrase in (
         "1 diverged (as random)",
         "1 failed (left out)",
@@ -130,13 +213,18 @@ def test_both_say_the_same(harmed):
     for section in page.sections:
         assert f"## {section.title}\n" in markdown
         assert f">{section.title}</h2>" in html
+    blocks = [page.picture, *(block for section in page.sections for block in section.blocks)]
     assert re.findall(r"!\[.*?\]\(figures/(.*?)\)", markdown) == [
-        block.path.name for section in page.sections for block in section.blocks if isinstance(block, Picture)
+        block.path.name for block in blocks if isinstance(block, Picture)
     ]
+    words = " ".join(Parsed(html).words.split())
+    for sentence in page.answer.paragraphs:
+        assert unescape(sentence.replace("`", "")) in words
+        assert sentence.split(": ")[-1] in markdown.replace("**", "").replace("&lt;", "<").replace("&gt;", ">")
 
 
 def test_links_to_pages_have_the_suffix_of_the_page_they_stand_on():
-    page = Page("a", "", (), "", sections(("b", [text("see ", Link("c", "../c/report", to_page=True), " & d")])))
+    page = Page("a", "", Answer(), "", sections(("b", [text("see ", Link("c", "../c/report", to_page=True), " & d")])))
     assert "see [c](../c/report.md) &amp; d" in render(page, ".md")
     assert 'see <a href="../c/report.html">c</a> &amp; d' in render(page, ".html")
     assert sections(("empty", []), ("full", [Grid(pd.DataFrame({"a": [1]}))]))[0].title == "full"
@@ -226,7 +314,7 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     assert {link for link in index.links if "/" in link} == {"harmed/report.html", "made-up-study/report.html"}
     for phrase in (
         "1 failed",
-        "no verdict: ",
+        "no verdict (3 seeds)",
         BEATS,
         "No report: it is <damaged>",
         "2 reports; 1 could not be made",

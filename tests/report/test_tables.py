@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sac_bench.analysis.differences import answer, differences
+from sac_bench.analysis.differences import differences, table_of
 from sac_bench.analysis.format import interval
 from sac_bench.analysis.scores import scores
+from sac_bench.report.answers import answer
 from sac_bench.report.experiment import SAME_POWER, page, write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.curves import curves_of
@@ -124,8 +125,8 @@ def test_exploded_keeps_its_score_and_is_counted(tmp_path):
     pd.testing.assert_frame_equal(table.drop(columns="exploded"), final_performance(healthy).drop(columns="exploded"))
     assert row_of(presented(table, MANIFEST), "one-q")["seeds"] == "3 of 3, 2 exploded"
     assert row_of(presented(table, MANIFEST), "tau=1")["seeds"] == "3 of 3"
-    (sentence,) = answer(table, MANIFEST.envs, "sac")
-    assert "one-q (3 seeds; 2 exploded)" in sentence
+    said = answer(table, table_of(all_differences(results)), MANIFEST).sentences
+    assert said[0] == "`one-q`: **no verdict** (3 seeds), -30 [-53, -7], 2 exploded."
     write_results(tmp_path / "made-up", results)
     write_report(tmp_path / "made-up")
     report = (tmp_path / "made-up" / "report.md").read_text()
@@ -177,32 +178,6 @@ def test_below_five_seeds_a_difference_gets_no_word():
     assert rows["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
     assert pd.isna(rows.loc["one-q", "p_holm"])
     assert rows.loc["one-q", "difference"] == -97.5
-
-
-def test_the_answer_is_the_verdicts_in_words():
-    (three,) = answer(final_performance(made_up({("tau=1", 0): "failed"})), MANIFEST.envs, "sac")
-    assert three == ("On Hopper-v5, against `sac`: no verdict: one-q (3 seeds), tau=1 (2 seeds; 1 failed (left out)).")
-    final = final_performance(made_up())
-    final[["verdict", "seeds_needed"]] = [["", None], ["worse", None], ["undecided", 23]]
-    (sentence,) = answer(final, MANIFEST.envs, "sac")
-    assert sentence == (
-        "On Hopper-v5, against `sac`: worse: one-q; undecided (this many seeds per variant would decide): tau=1 (23 seeds)."
-    )
-
-
-def test_the_answer_says_what_was_stopped_and_counts_seeds_per_variant_in_a_range():
-    final = final_performance(made_up())
-    final["look"] = final["look"].astype("Int64")
-    final[["verdict", "state", "look", "seeds_needed"]] = [
-        ["", "", None, None],
-        ["undecided", "futile", 8, None],
-        ["undecided", "open", 30, 80],
-    ]
-    (sentence,) = answer(final, MANIFEST.envs, "sac")
-    assert sentence == (
-        "On Hopper-v5, against `sac`: undecided (this many seeds per variant would decide): one-q (more than 800 seeds; "
-        "stopped at 8), tau=1 (80 seeds)."
-    )
 
 
 def test_a_report_says_what_undecided_comparisons_lack_and_what_a_fixed_design_takes():
@@ -279,7 +254,8 @@ def test_figures_and_report_from_the_csv_files_alone(tmp_path):
         assert words in report
     assert "one-q" in (folder / "tables" / "final.tex").read_text()
     first = {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
-    assert set(first) == {"curves-Hopper-v5.svg", "differences.svg", "final.svg", "profile.svg", "sensitivity-tau.svg"}
+    assert set(first) == {"curves-Hopper-v5.svg", "differences.svg", "final.svg", "sensitivity-tau.svg"}
+    assert "All environments together" not in report  # there is one
     write_report(folder)
     assert first == {p.name: p.read_bytes() for p in (folder / "figures").glob("*.svg")}
 

@@ -137,12 +137,12 @@ def test_undecided_comparisons_name_what_would_decide_them(
 
 
 def test_where_a_comparison_stands():
-    from sac_bench.analysis.verdicts import Verdict
+    from sac_bench.analysis.verdicts import NOTHING, Verdict
 
     def words(**of):
         return Compared("tau=1", Verdict(**of), {}).in_words()
 
-    at8 = ((8, None),)
+    at8 = ((8, NOTHING),)
     assert words(word="better", intervals=at8, state="decided") == "better at 8 seeds"
     assert words(word="undecided", intervals=at8, state="futile", seeds_needed=80).startswith("undecided, stopped at 8")
     assert words(word="undecided", intervals=at8, state="waiting", awaits=12) == "waits for 12 seeds (undecided at 8)"

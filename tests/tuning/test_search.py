@@ -195,7 +195,7 @@ def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process
     assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
     assert "nan" not in told
     assert "None" not in told
-    assert report.write_report(folder).answer[0] in told
+    assert report.write_report(folder).answer.lead in told
 
 
 def test_a_study_whose_runs_all_diverge_finds_nothing(study_file, carry_out, pretended, tmp_path, monkeypatch):

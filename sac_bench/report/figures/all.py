@@ -137,8 +137,10 @@ def _scores(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Pictu
 
 
 def _profile(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
-    scaled = on_one_scale(table, manifest)
+    scaled = on_one_scale(table, manifest) if len(manifest.envs) > 1 else {}
     if not scaled:
+        for path in folder.glob("profile.*"):
+            path.unlink()
         return []
     without = [env for env in manifest.envs if env not in scaled]
     caption = (
