@@ -21,7 +21,7 @@ def merge(
 ) -> None:
     """Copy ended runs from results folders into --results. Runs in both are compared, and no training is overwritten.
 
-    Exit code: 0; 1 if a run has other bytes in two folders, or is here without having ended; 2 for bad input. The same
+    Exit code: 0; 1 if a run differs between folders, or exists in --results but has not ended; 2 for bad input. The same
     `sac-bench run` commands then write tables and reports, and train only what is still missing.
     """
     with user_errors():
@@ -35,14 +35,14 @@ def merge(
             merged = join(Store(folder), into)
             say(
                 f"{folder}: {counted(len(merged.copied), 'run')} copied, {len(merged.equal)} equal, "
-                f"{len(merged.different)} different, {len(merged.kept)} kept as they are here, "
-                f"{len(merged.left)} not ended there"
+                f"{len(merged.different)} different, {len(merged.kept)} kept (not ended here), "
+                f"{len(merged.left)} not copied (not ended there)"
             )
             _name("different", {run: ", ".join(files) for run, files in merged.different.items()})
             _name("exists here and has not ended", merged.kept)
             _name("not copied", merged.left)
             for name in merged.environments:
-                say(f"  environments/{name}: other numbers of a random policy; kept as they are here")
+                say(f"  environments/{name}: different returns of a random policy; those in --results are kept")
             differ = differ or bool(merged.different or merged.kept)
         if differ:
             raise typer.Exit(1)

@@ -40,9 +40,9 @@ def standings(plan: Plan) -> list[str]:
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
     if plan.raised:
-        words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
+        words.append(f"{len(plan.raised)} failed in their environment (--retrain trains them again)")
     if plan.waiting:
-        words.append(f"{len(plan.waiting)} after the runs that they start from (not in the total)")
+        words.append(f"{len(plan.waiting)} wait for the runs that they start from (not in the total)")
     return words
 
 
@@ -125,8 +125,8 @@ def resources(plan: Plan, workers: int, on_disk: Mapping[str, int], keep_replay:
     largest = sum(sorted(replays, reverse=True)[:workers])
     kept = f", {size(sum(replays))} of kept replays" if keep_replay else ""
     return [
-        f"at once: up to {size(memory)} of memory and {size(largest)} of disk",
-        f"at the end: {size(results)} of results{kept}",
+        f"during training: up to {size(memory)} of memory and {size(largest)} of disk",
+        f"after training: {size(results)} of results{kept}",
     ]
 
 

@@ -15,7 +15,7 @@ from sac_bench.errors import InputError
 from sac_bench.store.atomic import BESIDE
 
 MARGIN_SECONDS = 600.0
-"""Between the end of the last segment and the job's limit, at most; a sixth of a short job."""
+"""The most time between the end of the last segment and the job's limit; a sixth of a short job."""
 SIGNAL_SECONDS = 120
 """Before its limit a job gets SIGTERM: a save that has begun has time to end."""
 
@@ -37,10 +37,10 @@ class Jobs:
 
 
 def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
-    """Return a batch script: every job of the array runs the same command, and takes what no other one trains.
+    """Return a batch script: every job of the array runs the same command, and trains what no other job trains.
 
     A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
-    One that a user cancels is not, nor one during which no job has saved a segment: the next one would not, either.
+    It is not queued again if a user cancels it, or if no job has saved a segment meanwhile: the next job would not, either.
     """
     late = jobs.seconds - 2 * SIGNAL_SECONDS
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)
@@ -92,7 +92,7 @@ def slurm(
     cores: Annotated[int, typer.Option(metavar="N", min=1, max=4096, help="Cores per job.")] = 8,
     time: Annotated[str, typer.Option(metavar="H:MM:SS", help="Limit of each job.")] = "4:00:00",
     partition: Annotated[Optional[str], typer.Option(help="SLURM's partition.")] = None,
-    options: Annotated[str, typer.Option(metavar="WORDS", help="More options of sac-bench run, as one word.")] = "",
+    options: Annotated[str, typer.Option(metavar="WORDS", help="More options of sac-bench run, quoted.")] = "",
     results: ResultsOption = Path("results"),
 ) -> None:
     """Print a batch script for SLURM: sac-bench slurm FILE --jobs 8 --gpus 1 --time 4:00:00 | sbatch."""

@@ -185,7 +185,7 @@ class Purse:
         raise OverBudget(
             f"--budget {self.budget.text}: the first look takes {first} more{basis}, with {in_words(left, self.unit)} "
             "left; raise the budget, or train fewer variants or environments (--variant, --env): a budget reduces "
-            "seeds, never steps. What is trained is kept, and a command with a larger budget continues it"
+            "seeds, never steps. Finished training is kept, and a command with a larger budget continues it"
         )
 
     def watch(self, left: Estimate) -> None:
