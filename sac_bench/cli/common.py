@@ -97,7 +97,7 @@ QuietOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RetrainOption = Annotated[
-    bool, typer.Option("--retrain", help="Train failed, damaged or lost runs again, and those of another kind of device.")
+    bool, typer.Option("--retrain", help="Train runs again that failed, are damaged, cannot continue, or used another kind of device.")
 ]
 MixDevicesOption = Annotated[
     bool, typer.Option("--mix-devices", help="Accept existing runs of another kind of device (cpu, cuda).")

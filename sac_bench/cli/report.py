@@ -62,7 +62,7 @@ def _no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
     from sac_bench.spec.names import find
 
     find(name, results, known)
-    return InputError(f"{name}: has no results in {results} yet; sac-bench run {name} trains it")
+    return InputError(f"{name}: not in {results} yet; sac-bench run {name} trains it")
 
 
 def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False) -> Pages:

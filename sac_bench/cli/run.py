@@ -171,8 +171,8 @@ def run(
                     say(_most(one))
             if purse.budget:
                 say(_bought(trained, store, team, purse.budget, retrain))
-            if selection:
-                say("These runs choose options. The runs of the comparison are planned after them.")
+            elif selection:
+                say("These runs choose options; the comparison is planned after that")
             return
         output.keep_in(store.environment_log)
         command = redacted(command_line())
@@ -257,8 +257,8 @@ def _most(experiment: Experiment) -> str:
     assert experiment.seed_range
     first, last = experiment.seed_range.first, experiment.seed_range.last
     return (
-        f"{experiment.name}: {first} seeds per variant at first{of_reference(first)}; at most {last}{of_reference(last)} and "
-        f"{sum(experiment.at_look(last).values()):,} runs in total"
+        f"{experiment.name}: {first} seeds per variant at first{of_reference(first)}; at most {last} seeds"
+        f"{of_reference(last)} and {sum(experiment.at_look(last).values()):,} runs in total"
     )
 
 
@@ -293,7 +293,7 @@ def _print_plan(
         console.print(line, highlight=False)
     for (on, difference), count in superseded(group, store).items():
         were, they = ("were", "they are") if count > 1 else ("was", "it is")
-        say(f"{counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept, but not used")
+        say(f"{counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used")
     if not plan.cohorts:
         return
     for env in envs:
