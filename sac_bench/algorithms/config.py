@@ -1,8 +1,8 @@
 """The options that algorithms share.
 
 A field of type `PerMember[T]` is a hyperparameter: it may differ between the members of a cohort and becomes a tensor
-with one entry for each. Every other field is structure: runs that differ in one train in different programs. Of a field
-of type `Switched[T]`, structure is whether it is 0: then the program does not contain it.
+with one entry for each. Every other field is structure: runs that differ in one train in different programs. For a
+field of type `Switched[T]`, only whether it is 0 is structure: at 0, the program omits it.
 """
 
 from __future__ import annotations

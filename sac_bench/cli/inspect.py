@@ -50,7 +50,7 @@ def list_(
     import_: ImportOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """List experiments, algorithms, environments, an algorithm's options, or results and whether they are superseded."""
+    """List experiments, algorithms, environments, an algorithm's options, or results and which are superseded."""
     with user_errors():
         import_modules(import_)
         from sac_bench.algorithms import ALGORITHMS

@@ -21,7 +21,7 @@ def merge(
 ) -> None:
     """Copy ended runs from results folders into --results. Runs in both are compared, and no training is overwritten.
 
-    Exit code: 0; 1 if a run differs between folders, or exists in --results but has not ended; 2 for bad input. The same
+    Exit code: 0; 1 if a run differs between folders, or is here but has not ended; 2 for bad input. The same
     `sac-bench run` commands then write tables and reports, and train only what is still missing.
     """
     with user_errors():

@@ -57,17 +57,22 @@ def run(
             show_default=False,
         ),
     ],
-    quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables; results are in NAME-quick.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Use the files' [quick] tables; results are in NAME-quick.")
+    ] = False,
     seeds: Annotated[
         Optional[str],
         typer.Option(
-            metavar="N|A,B,...|A..B", help="N seeds per variant; or a list of seeds; or A seeds, up to B where undecided."
+            metavar="N|A,B,...|A..B",
+            help="N seeds per variant; or a list of seeds; or A seeds, up to B where undecided.",
         ),
     ] = None,
     steps: Annotated[
         Optional[int], typer.Option(metavar="N", parser=whole_number, help="Transitions per run: 300000, 1e6 or 1M.")
     ] = None,
-    env: Annotated[list[str], typer.Option(metavar="ID", help="Environment to use instead of the file's. Repeatable.")] = [],  # noqa: B006
+    env: Annotated[
+        list[str], typer.Option(metavar="ID", help="Environment to use instead of the file's. Repeatable.")
+    ] = [],  # noqa: B006
     variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
     device: DeviceOption = "auto",
@@ -76,7 +81,9 @@ def run(
     results: ResultsOption = Path("results"),
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
-    keep_replay: Annotated[bool, typer.Option(help="Keep replays, so that finished runs can be continued to more steps.")] = False,
+    keep_replay: Annotated[
+        bool, typer.Option(help="Keep replays, so that finished runs can be continued to more steps.")
+    ] = False,
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
@@ -87,17 +94,18 @@ def run(
     until: UntilOption = None,
     plan_for: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=0, help="Plan for N workers in all commands that share the folder."
-        ),
+        typer.Option(metavar="N", min=0, help="Plan for N workers in all commands that share the folder."),
     ] = 0,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Do not wait for runs that other commands train: end without a report.")
     ] = False,
     shard: Annotated[
-        Optional[str], typer.Option(metavar="I/N", help="Train only share I of N (fixed by run ids); sac-bench merge joins them.")
+        Optional[str],
+        typer.Option(metavar="I/N", help="Train only share I of N (fixed by run ids); sac-bench merge joins them."),
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files at the end.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard event files at the end.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Identical runs are trained once.

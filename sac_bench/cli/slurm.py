@@ -40,7 +40,7 @@ def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
     """Return a batch script: every job of the array runs the same command, and trains what no other job trains.
 
     A job that ends by its limit is queued again; SLURM does that itself for one that is preempted or whose node fails.
-    It is not queued again if a user cancels it, or if no job has saved a segment meanwhile: the next job would not, either.
+    It is not queued again if a user cancels it, or if no job saved a segment meanwhile: the next would not either.
     """
     late = jobs.seconds - 2 * SIGNAL_SECONDS
     until = jobs.seconds - min(MARGIN_SECONDS, jobs.seconds / 6)

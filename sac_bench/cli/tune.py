@@ -53,7 +53,8 @@ def tune(
         ),
     ] = None,
     trials: Annotated[
-        Optional[int], typer.Option(metavar="N", parser=whole_number, help="Total number of trials, instead of the file's.")
+        Optional[int],
+        typer.Option(metavar="N", parser=whole_number, help="Total number of trials, instead of the file's."),
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,

@@ -1,7 +1,7 @@
 """A budget of time or transitions: how users write it, how much of it is left, and what fits into it.
 
-A budget buys further looks of undecided comparisons. A look is trained as a whole or not at all, so that what its
-results decide does not depend on the speed of the machine within it. A budget never changes the steps of a run.
+A budget pays for further looks of undecided comparisons. A look is trained completely or not at all, so the speed of
+the machine during a look does not affect verdicts. A budget never changes the steps of a run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run experiments: train what they lack, collect their tables, and write their reports."""
+"""Run experiments: train missing runs, collect tables, and write reports."""
 
 from __future__ import annotations
 

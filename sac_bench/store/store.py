@@ -10,8 +10,8 @@
                                  printed then
     results/<experiment>/        made from the above for one experiment (results/collect.py)
 
-A run's tables are extended before its cohort's checkpoint is committed. The checkpoint contains their fingerprints, and
-a resumed cohort cuts them back accordingly.
+A cohort's checkpoint contains the new rows of its runs' tables and the tables' fingerprints. The rows are written to
+the tables after the commit, and a resumed cohort cuts the tables back to its checkpoint.
 """
 
 from __future__ import annotations

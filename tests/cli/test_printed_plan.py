@@ -22,10 +22,22 @@ TEAM = Workers("cpu", 2)
 @pytest.mark.parametrize(
     ("budget", "first", "words"),
     [
-        ("1h", Price(3900.0), "takes about 65 min (measured here); the budget covers 1 of 2 looks if nothing is decided"),
-        ("1h", Price(3000.0), "takes about 50 min (measured here); the budget covers 2 of 2 looks if nothing is decided"),
+        (
+            "1h",
+            Price(3900.0),
+            "takes about 65 min (measured here); the budget covers 1 of 2 looks if nothing is decided",
+        ),
+        (
+            "1h",
+            Price(3000.0),
+            "takes about 50 min (measured here); the budget covers 2 of 2 looks if nothing is decided",
+        ),
         ("1h", Price(4000.0), "the first look takes about 67 min (measured here), more than the budget; raise it"),
-        ("10k transitions", Price(10_500, "transitions"), "the first look takes 10,500 transitions, more than the budget"),
+        (
+            "10k transitions",
+            Price(10_500, "transitions"),
+            "the first look takes 10,500 transitions, more than the budget",
+        ),
     ],
 )
 def test_a_first_look_fits_by_the_rule_by_which_it_is_trained(budget, first, words):
