@@ -48,7 +48,7 @@ def gc(
             console.print("nothing to free")
         elif yes or (sys.stdin.isatty() and typer.confirm(f"free {size}?")):
             with store.planning():  # again: only what was listed, if it is still not needed
-                garbage.free([item for item in garbage.find(store) if item in found])
+                garbage.free(store, [item for item in garbage.find(store) if item in found])
             console.print(f"freed {size}")
         else:
             console.print(f"nothing freed; --yes frees {size}")

@@ -21,7 +21,7 @@ def merge(
 ) -> None:
     """Copy ended runs from results folders into --results. Runs in both are compared, and no training is overwritten.
 
-    Exit code: 0; 1 if a run differs between folders, or is here but has not ended; 2 for bad input. The same
+    Exit code: 0; 1 if a run has other bytes in two folders, or is damaged or unfinished here; 2 for bad input. The same
     `sac-bench run` commands then write tables and reports, and train only what is still missing.
     """
     with user_errors():
@@ -35,21 +35,26 @@ def merge(
             merged = join(Store(folder), into)
             say(
                 f"{folder}: {counted(len(merged.copied), 'run')} copied, {len(merged.equal)} equal, "
-                f"{len(merged.different)} different, {len(merged.kept)} kept (not ended here), "
-                f"{len(merged.left)} not copied (not ended there)"
+                f"{len(merged.different)} different, {len(merged.kept) + len(merged.damaged)} kept as they are here, "
+                f"{len(merged.left)} not ended there"
             )
-            _name("different", {run: ", ".join(files) for run, files in merged.different.items()})
-            _name("exists here and has not ended", merged.kept)
+            away, different = f"move {results}/runs/ID away and merge again", merged.different
+            _name("different", {run: ", ".join(files) for run, files in different.items()}, f"to take theirs, {away}")
+            _name("exists here and has not ended", merged.kept, f"finish it here, or {away}")
+            _name("exists here and is damaged", merged.damaged, f"to take theirs, {away}")
             _name("not copied", merged.left)
             for name in merged.environments:
-                say(f"  environments/{name}: different returns of a random policy; those in --results are kept")
-            differ = differ or bool(merged.different or merged.kept)
+                say(f"  environments/{name}: other numbers of a random policy; kept as they are here")
+            differ = differ or bool(merged.different or merged.kept or merged.damaged)
         if differ:
             raise typer.Exit(1)
 
 
-def _name(what: str, runs: Mapping[str, str]) -> None:
+def _name(what: str, runs: Mapping[str, str], remedy: str = "") -> None:
+    """Print some of these runs, each with its reason, and what to do about them."""
     for run, reason in list(runs.items())[:SHOWN]:
         say(f"  {what}: run {run} ({reason})")
     if len(runs) > SHOWN:
         say(f"  {what}: {len(runs) - SHOWN} more")
+    if runs and remedy:
+        say(f"    {remedy}")

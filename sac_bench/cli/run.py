@@ -216,15 +216,28 @@ def run(
             raise
         except OutOfTime:
             left = _count(runs_of(store, trained))
-            print(f"sac-bench: --until {until} is near: {left}; continue with: {command}", file=sys.stderr)
+            reached = f"the limit --until {until} has been reached"
+            print(f"sac-bench: {reached}: {left}; continue with: {command}", file=sys.stderr)
             raise typer.Exit(OUT_OF_TIME) from None
         except LeftToOthers:
-            print(f"sac-bench: {_count(runs_of(store, trained))}; other commands train the rest", file=sys.stderr)
+            left = _count(runs_of(store, trained))
+            print(f"sac-bench: {left}; other commands train the rest{_what_follows(group)}", file=sys.stderr)
             raise typer.Exit(LEFT_TO_OTHERS) from None
         running.failures(pages)
         runs = runs_of(store, group)
         if not set(runs.loc[~runs["run_id"].isin(skip), "status"]) <= set(ENDED):
             raise typer.Exit(1)
+
+
+def _what_follows(group: ExperimentGroup) -> str:
+    """Return who trains what results decide once other commands train the rest; "" if they decide nothing."""
+    decided = any(one.seed_range or one.choose for one in group.experiments)
+    if not (decided or any(spec.start for _, spec in group.runs())):
+        return ""
+    return (
+        ". What follows from their results (more seeds, chosen options, runs that start from others) is trained by "
+        "the one that ends last; start this command again to take part"
+    )
 
 
 def _count(runs: pd.DataFrame) -> str:

@@ -108,7 +108,7 @@ def tune(
             print(f"sac-bench: continue with: {command}", file=sys.stderr)
             raise
         except OutOfTime:
-            print(f"sac-bench: --until {until} is near; continue with: {command}", file=sys.stderr)
+            print(f"sac-bench: the limit --until {until} has been reached; continue with: {command}", file=sys.stderr)
             raise typer.Exit(OUT_OF_TIME) from None
         if not succeeded:
             raise typer.Exit(1)

@@ -56,27 +56,33 @@ class TimeLimit:
 
     @staticmethod
     def parse(text: str, clock: Callable[[], float] = time.monotonic) -> TimeLimit:
-        """Return the limit that a user wrote, from now on: "3:50:00", "1-12:00:00" (with days), "90min" or "8h".
-
-        Raises InputError for anything else.
-        """
-        if match := _CLOCK_TIME.fullmatch(text.strip()):
-            days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-            total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-        elif (match := _AMOUNT.fullmatch(text.strip())) and match[2]:
-            total = float(match[1]) * _SECONDS[match[2]]
-        else:
-            total = 0.0
-        if not 0 < total < math.inf:
-            raise InputError(
-                f"--until {one_line(text, 60)}: must be a positive time from now on: 3:50:00, 1-12:00:00, 90min or 8h"
-            )
+        """Return the limit after the time from now that a user wrote; InputError as `seconds_in` raises it."""
+        total = seconds_in(text, "--until")
         return TimeLimit(clock() + total, clock, total)
 
     @property
     def left(self) -> float:
         """The seconds that are left; infinity without a limit."""
         return self.ends - self.clock() if math.isfinite(self.ends) else math.inf
+
+
+def seconds_in(text: str, option: str) -> float:
+    """Return the seconds that a user wrote: "3:50:00", "1-12:00:00" (with days), "90min" or "8h".
+
+    Raises InputError for anything else.
+    """
+    if match := _CLOCK_TIME.fullmatch(text.strip()):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    elif (match := _AMOUNT.fullmatch(text.strip())) and match[2]:
+        total = float(match[1]) * _SECONDS[match[2]]
+    else:
+        total = 0.0
+    if not 0 < total < math.inf:
+        raise InputError(
+            f"{option} {one_line(text, 60)}: must be a positive time, such as 3:50:00, 1-12:00:00, 90min or 8h"
+        )
+    return total
 
 
 class OverBudget(InputError):

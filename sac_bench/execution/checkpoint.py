@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -286,7 +287,7 @@ class CohortDirectory:
     def drop_replay(self) -> None:
         """Delete the checkpoints, which are only needed to continue."""
         for path in self._checkpoints():  # first, so no checkpoint is left without its files
-            path.unlink()
+            path.unlink(missing_ok=True)
         self._last = None
         self._drop_unneeded()
 
@@ -337,10 +338,13 @@ class CohortDirectory:
         return {name: known}
 
     def _drop_unneeded(self) -> None:
+        """Drop old checkpoints and files that no checkpoint needs. Later files may be those of another owner."""
         for path in self._checkpoints()[:-GENERATIONS]:
-            path.unlink()
+            path.unlink(missing_ok=True)
+        latest = _step(self._last[0]) if self._last else math.inf
         for path in self.unneeded():
-            path.unlink()
+            if _step(path) <= latest:
+                path.unlink(missing_ok=True)
 
 
 def state_of(tensors: dict[str, Tensor], members: Sequence[int], width: int) -> dict[str, Tensor]:
@@ -377,3 +381,9 @@ def _start(rows: str) -> int:
 
 def _stop(rows: str) -> int:
     return int(Path(rows).stem.split("-")[2])
+
+
+def _step(path: Path) -> int:
+    """Return the vector step of a checkpoint's file: checkpoint-<t>, state-<t> or rows-<t0>-<t>."""
+    kind, *steps = path.stem.split("-")
+    return int(steps[1 if kind == "rows" else 0])

@@ -95,14 +95,14 @@ class Engine:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
 
         Raises OverBudget if `projected` does, after the workers have saved, OutOfTime at the end if cohorts were
-        postponed, InputError if the same time limit would never be enough for any of them, and LeftToOthers if it does
-        not wait for other processes.
+        postponed, InputError if the same time limit would never be enough for any of them, and otherwise LeftToOthers
+        if it does not wait for the other processes that train what is left.
         """
         try:
             while self._waiting or self._active:
                 self._start_workers()
                 if not self._waits and self._is_left_to_others():
-                    raise LeftToOthers
+                    break
                 self._display.show(self._active, self._waiting, self._calibration)
                 self._project()
                 with contextlib.suppress(queue.Empty):
@@ -111,6 +111,8 @@ class Engine:
                 raise InputError(next(iter(self._hopeless.values())))
             if self._postponed:
                 raise OutOfTime
+            if self._waiting:
+                raise LeftToOthers
         except (KeyboardInterrupt, OverBudget):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 self._display.say("stopping; press Ctrl-C again to stop at once")

@@ -67,9 +67,10 @@ def find(store: Store) -> list[Garbage]:
     return garbage
 
 
-def free(garbage: list[Garbage]) -> None:
-    """Delete these files and folders."""
+def free(store: Store, garbage: list[Garbage]) -> None:
+    """Delete these files and folders. Call it while `store.planning()` is held."""
     for path in (item.path for item in garbage):
+        store.check_planning()
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import os
 import re
 import shutil
@@ -58,6 +60,7 @@ def cores() -> int:
 def available_memory(device: str, gpus: Sequence[str] = ()) -> int:
     """Return the free memory of the device in bytes; 4 GiB where the system does not report it.
 
+    On a CPU it is at most the limit of this process's control groups: a job or a container may use no more.
     gpus: those to look at, as CUDA_VISIBLE_DEVICES names them; all if none are given. The fullest one counts.
     """
     if device == "cuda":
@@ -65,9 +68,29 @@ def available_memory(device: str, gpus: Sequence[str] = ()) -> int:
         return min(torch.cuda.mem_get_info(visible.index(gpu))[0] for gpu in gpus or visible)
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
     except (OSError, StopIteration):
-        return 4 * 2**30
+        free = 4 * 2**30
+    return int(min(free, memory_limit()))
+
+
+def memory_limit(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the bytes that this process's control groups and those above allow; infinity without a limit.
+
+    groups: the file that names them, of version 1 or 2 (the manual page cgroups(7)); mounted: where they are.
+    """
+    limits = [math.inf]
+    with contextlib.suppress(OSError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            root, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+            group = root / path.lstrip("/")
+            for folder in (group, *group.parents)[: len(group.parts) - len(root.parts) + 1]:
+                with contextlib.suppress(OSError, ValueError):  # "max": no limit
+                    limits.append(int((folder / name).read_text(encoding="utf-8")))
+    return min(limits)
 
 
 def cannot_compile() -> str | None:

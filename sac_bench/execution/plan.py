@@ -116,9 +116,11 @@ def make_plan(
     retrain: bool = False,
     labels: Mapping[str, str] | None = None,
     skip: Collection[str] = (),
+    of_all: int = 0,
 ) -> Plan:
     """Sort the runs of one or several experiments, and their parents, into reused, continued and new ones.
 
+    workers: those of this command; of_all: those of all commands, if there are more. New runs are divided for all.
     memory: bytes that one worker may use.
     labels: {run id: label}; new runs with different labels do not share a cohort.
     skip: ids of runs to leave out.
@@ -162,7 +164,8 @@ def make_plan(
     for run_id in waiting:
         check_fits(1, *targets[run_id], memory, workers, device)
     new = [(s, n) for s, n in new if s.id not in waiting]
-    cohorts += _group(new, workers, memory, device, labels or {}, [cohort.seconds for cohort in cohorts])
+    beside = [cohort.seconds for cohort in cohorts]
+    cohorts += _group(new, workers, max(workers, of_all), memory, device, labels or {}, beside)
     cohorts.sort(key=lambda cohort: -cohort.seconds)
     return Plan(
         tuple(ended["finished"]),
@@ -209,19 +212,27 @@ def check_devices(requested: Plannable, store: Store, device: str, retrain: bool
 
 
 def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False) -> None:
-    """Write the plan to disk in the name of `planner`, so later commands and other processes can use it."""
+    """Write the plan to disk in the name of `planner`, so later commands and other processes can use it.
+
+    Raises InputError if `store.planning()` was held, and another process holds it by now.
+    """
 
     def write_cohort(cohort: CohortPlan) -> None:
         directory = CohortDirectory(store.cohort(cohort.id))
         others = [name for name in _planners(directory) if name != planner and store.is_alive(name)]
+        store.check_planning()
         if cohort.is_new:
             directory.clear()
         directory.write_plan([spec.id for spec in cohort.runs], cohort.steps, keep_replay, [planner, *others])
 
+    def write_run(run: tuple[RunSpec, str]) -> None:
+        store.check_planning()
+        store.run(run[0].id).plan(*run)
+
     new = [(spec, cohort.id) for cohort in plan.cohorts if cohort.is_new for spec in cohort.runs]
     with ThreadPoolExecutor(WRITERS) as pool:  # a disk syncs many files in hardly more time than one
         list(pool.map(write_cohort, plan.cohorts))
-        list(pool.map(lambda run: store.run(run[0].id).plan(*run), new))
+        list(pool.map(write_run, new))
 
 
 def superseded(requested: Plannable, store: Store) -> Counter[tuple[str, str]]:
@@ -263,6 +274,7 @@ def release(store: Store, cohort_id: str, planner: str) -> None:
     runs = members(directory)
     if not runs or not directory.plan()["keep_replay"] or is_in_use(store, cohort_id, excluding=planner):
         return
+    store.check_planning()
     directory.write_plan(runs, 0, False, [])
     directory.drop_replay()
 
@@ -355,6 +367,7 @@ def _continuation(store: Store, cohort_id: str, steps: int) -> CohortPlan:
 def _group(
     new: Iterable[tuple[RunSpec, int]],
     workers: int,
+    of_all: int,
     memory: float,
     device: str,
     labels: Mapping[str, str],
@@ -362,6 +375,7 @@ def _group(
 ) -> list[CohortPlan]:
     """Group runs of equal structure and steps into cohorts that are not too wide, so that all workers end together.
 
+    workers: those that share this machine's memory; of_all: those that train, also elsewhere.
     beside: the seconds of the cohorts that are trained, too.
     """
     groups: dict[tuple[str, int, str], list[RunSpec]] = defaultdict(list)
@@ -369,9 +383,9 @@ def _group(
         groups[spec.structure(), steps, labels.get(spec.id, "")].append(spec)
     divisible = [_divisible(specs, key[1], workers, memory, device) for key, specs in groups.items()]
     others = [*map(indivisible, beside)]
-    counts = balanced([*divisible, *others], workers)
+    counts = balanced([*divisible, *others], of_all)
     if device != "cpu":  # a GPU without a cohort does nothing; the model of costs is for one core
-        counts = at_least([*divisible, *others], counts, workers)
+        counts = at_least([*divisible, *others], counts, of_all)
     cohorts = []
     for ((_, steps, _), specs), count in zip(groups.items(), counts, strict=False):
         for i in range(count):

@@ -13,8 +13,8 @@ from safetensors.torch import save
 
 from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.execution.checkpoint import CohortDirectory, Record
-from sac_bench.store.atomic import write_atomically
 from sac_bench.store.run import RunDirectory
+from sac_bench.store.status import ENDED, has_raised
 from sac_bench.training.trainer import Segment, Trainer
 
 ACTING = {"mean": "mean action", "sample": "sampled"}
@@ -51,7 +51,6 @@ class Recorder:
             stages = run.status().get("conditions", []) if resumed else []
             if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
                 stages = [*stages, {"since": self._trainer.steps, **conditions}]
-            self._directory.check_owner()  # as late as possible: it may have ended the run
             run.update(
                 **about, status="started", conditions=stages, reason=None, raised_at=None, **self._state_of(member)
             )
@@ -89,25 +88,24 @@ class Recorder:
     def publish_again(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Write what a restored checkpoint adds to statuses and policies, in case its process did not."""
         for run in self._own_runs:
-            if "status" in statuses.get(run.id, {}) and run.status()["status"] == "started":
+            status = run.status()  # "failed" if its worker was killed too often
+            if "status" in statuses.get(run.id, {}) and status["status"] not in ENDED and not has_raised(status):
                 self._update(run, statuses[run.id])
         self.write_policies()
 
     def write_policies(self) -> None:
         """Write the policies of the active runs. Raises TakenOver if another process has taken the cohort over."""
-        self._directory.check_owner()
         policy = self._trainer.cohort.learner.policy(self._trainer.cohort.state)
         leaves, steps = named_tensors(policy), str(self._trainer.steps)
         for member, run in self.active_runs().items():
             tensors = {name: leaf[member].cpu().contiguous() for name, leaf in leaves.items()}
-            write_atomically(run.policy, save(tensors, metadata={"steps": steps}))
+            run.replace(run.policy, save(tensors, metadata={"steps": steps}))
 
     def write_weights(self) -> None:
         """Write the weights that other runs can start from. Raises TakenOver as `write_policies` does."""
-        self._directory.check_owner()
         for member, run in self.active_runs().items():
             tensors, steps = self._trainer.cohort.weights(member), str(self._trainer.steps)
-            write_atomically(run.weights, save(tensors, metadata={"steps": steps}))
+            run.replace(run.weights, save(tensors, metadata={"steps": steps}))
 
     def finish(self) -> None:
         """Mark the active runs as finished."""

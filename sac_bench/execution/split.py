@@ -41,6 +41,7 @@ def split_cohort(store: Store, run_ids: Collection[str], planner: str, device: s
             continue
         if (lock := store.take_cohort(cohort_id)) is None:
             continue
+        store.check_planning()
         with lock:
             new_cohorts.append(_split(store, directory, own, planner))
     return new_cohorts

@@ -78,11 +78,12 @@ def plan(
         return planning.make_plan(
             experiments,
             store,
-            max(workers.count, workers.of_all),
+            workers.count,
             workers.memory,
             workers.device,
             retrain,
             skip=frozenset(skip),
+            of_all=workers.of_all,
         )
 
 

@@ -95,7 +95,7 @@ class Worker:
         self._limit = limit or TimeLimit()
         self._durations: deque[float] = deque(maxlen=SEGMENTS)  # of the last segments, in seconds
         self.directory = CohortDirectory(store.cohort(cohort_id), lease.renew if lease else _always)
-        self.runs = [store.run(run_id) for run_id in self.directory.plan()["runs"]]
+        self.runs = [store.run(run_id, self.directory.check_owner) for run_id in self.directory.plan()["runs"]]
         self._own_runs = [run for run in self.runs if run.status().get("cohort", cohort_id) == cohort_id]
         compiled = cannot_compile() is None
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
@@ -196,6 +196,8 @@ class Worker:
             self._recorder.finish()
             plan = self.directory.plan()
             if not plan["keep_replay"] and self.steps >= plan["furthest"]:
+                self.store.check_planning()
+                self.directory.check_owner()
                 self.directory.drop_replay()
 
     def _report(self, last_return: float | None, **more: Any) -> None:
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("steps", type=int)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--lease", metavar="TOKEN", required=True)
+    parser.add_argument("--lease", metavar="TOKEN")
     parser.add_argument("--seconds", type=float, default=math.inf, help="the time that is left")
     parser.add_argument("--import", dest="imports", action="append", default=[])
     arguments = parser.parse_args()
@@ -252,7 +254,8 @@ def main() -> None:
         for module in arguments.imports:
             importlib.import_module(module)
         prepare_process(arguments.device, arguments.threads)
-        lease, limit = store.lease_of(arguments.cohort, arguments.lease), TimeLimit(began + arguments.seconds)
+        lease = store.lease_of(arguments.cohort, arguments.lease) if arguments.lease else None
+        limit = TimeLimit(began + arguments.seconds)
         worker = Worker(
             store, arguments.cohort, arguments.steps, arguments.device, arguments.threads, progress, lease, limit
         )

@@ -79,6 +79,12 @@ def load(
         return _load(Path(path), options, variants, settings, quick, mix_devices)
 
 
+def refuse_study(table: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for the tables of a study."""
+    if "space" in table and "trials" in table:
+        raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
+
+
 def _load(
     path: Path,
     options: Mapping[str, Any],
@@ -94,8 +100,7 @@ def _load(
     if isinstance(options.get("seeds"), list):  # a list is for all variants
         table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}
     envs, steps = options.get("envs", ()), options.get("steps")
-    if "space" in table and "trials" in table:
-        raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
+    refuse_study(table, where)
     file = validate_known(_File, table, where, problems)
     with problems.noted():
         check_name(file.name, where)

@@ -40,11 +40,12 @@ class Shard:
 
     def check(self, experiment: Experiment) -> None:
         """Raise InputError if which runs an experiment has depends on results that other shares have."""
-        reason = "chooses options by results" if experiment.choose else "chooses seeds by results"
+        chosen = "options" if experiment.choose else "seeds"
         if experiment.choose or experiment.seed_range:
             raise InputError(
-                f"--shard {self.number}/{self.count}: {experiment.name} {reason}, which no share has; use a shared "
-                "results folder without --shard, or fixed seeds and options"
+                f"--shard {self.number}/{self.count}: {experiment.name} chooses {chosen} by the results of all "
+                "shares, and no share has them all; use a shared results folder without --shard, or fixed seeds and "
+                "options"
             )
 
 

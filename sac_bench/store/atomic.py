@@ -10,7 +10,7 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 
 from sac_bench.errors import InputError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that is full, or full for this user."""
 BESIDE = ".tmp-"
 """Prefix of the names of temporary files; one that remains was left by a crash."""
 
@@ -44,8 +46,11 @@ def file_name(text: str, among: Iterable[str] = ()) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]', '_', text)[:60].lstrip('.')}~{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably: a crash leaves the old or the new content."""
+def write_atomically(path: Path, data: bytes, check: Callable[[], object] = lambda: None) -> None:
+    """Replace a file atomically and durably: a crash leaves the old or the new content.
+
+    `check` is called as late as possible, and may raise.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
@@ -53,6 +58,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        check()
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -76,7 +82,7 @@ def create(path: Path, data: bytes, durably: bool = True) -> bool:
         except FileExistsError:
             return beside.stat().st_nlink == 2  # NFS may repeat a request that had succeeded
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
                 raise
             try:
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -9,9 +9,11 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ from sac_bench.store.locks import KernelLock, flock, lock_range
 KERNEL: Mapping[str, KernelLock] = {"flock": flock, "byte range": lock_range}
 RACES = 50
 """Files that two processes try to create at once."""
+REPLACEMENTS = 20
+ANSWER_SECONDS = 60.0
+"""Time that another process has to answer."""
 
 
 class Verdict(Enum):
@@ -169,6 +174,8 @@ def _excludes(folder: Path, what: str, lock: KernelLock) -> tuple[Verdict, str]:
     held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert held.stdout
+        if not select.select([held.stdout], [], [], ANSWER_SECONDS)[0]:
+            return Verdict.REFUSED, f"another process that takes it has not answered for {ANSWER_SECONDS:.0f} s"
         if held.stdout.readline().strip() != "True":
             return Verdict.REFUSED, "another process could not take a free lock"
         with open(path, "a", encoding="utf-8") as file:
@@ -197,7 +204,10 @@ def _one_creates(folder: Path) -> tuple[Verdict, str]:
 
     def race(name: str) -> int:
         command = [sys.executable, "-c", _CREATE, str(folder), name, str(RACES)]
-        ran = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+        try:
+            ran = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"another process has not created its files in {ANSWER_SECONDS:.0f} s") from None
         if ran.returncode:
             raise OSError((ran.stderr.strip().splitlines() or ["no answer"])[-1])
         return int(ran.stdout)
@@ -221,10 +231,25 @@ def _links(folder: Path) -> bool:
 
 
 def _replaces(folder: Path) -> tuple[Verdict, str]:
-    """Return whether a file that is replaced again and again is read whole."""
-    path, contents = folder / "replaced", (b"a" * 10_000, b"b" * 20_000)
-    for i in range(20):
-        write_atomically(path, contents[i % 2])
-        if path.read_bytes() != contents[i % 2]:
-            return Verdict.REFUSED, "a replaced file does not have its new content"
-    return Verdict.GOOD, "a replaced file has its new content"
+    """Return whether a file that is replaced again and again is always there, and whole, for a thread that reads it."""
+    path, contents, done = folder / "replaced", (b"a" * 10_000, b"b" * 20_000), threading.Event()
+    write_atomically(path, contents[0])
+
+    def is_whole() -> bool:
+        while path.read_bytes() in contents:
+            if done.is_set():
+                return True
+        return False
+
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(is_whole)
+        try:
+            for i in range(REPLACEMENTS):
+                write_atomically(path, contents[i % 2])
+        finally:
+            done.set()
+        if not whole.result():
+            return Verdict.REFUSED, "a file that is replaced was read in part: plans and statuses would be damaged"
+    if path.read_bytes() != contents[(REPLACEMENTS - 1) % 2]:
+        return Verdict.REFUSED, "a replaced file does not have its new content"
+    return Verdict.GOOD, "a file that is replaced is always whole"

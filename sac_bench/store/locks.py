@@ -38,12 +38,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from sac_bench.errors import InputError
-from sac_bench.store.atomic import BESIDE, create
+from sac_bench.store.atomic import BESIDE, FULL, create
 
 LEASE_SECONDS = 60.0
 """Time without a renewal after which another machine takes a lease over."""
 BEATS = 4
 """Renewals per length."""
+RECENT_SECONDS = 1.0
+"""Time after a renewal in which a lease is held without a look at it: far below its length."""
 RELEASED = b"released"
 """Content of a number that gives a lease back."""
 POLL_SECONDS = 0.1
@@ -107,11 +109,16 @@ class Process:
 
 
 def _boot() -> str:
-    """Return what changes when a machine starts again, and what differs between containers."""
+    """Return what changes when a machine starts again, and what differs between machines and containers."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return ""
+    return f"{uuid.getnode():012x}"
+
+
+def _clock() -> float:
+    """Return seconds of a clock that also runs while the machine sleeps, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _started(pid: int) -> str | None:
@@ -134,8 +141,11 @@ def _started(pid: int) -> str | None:
 class Lease:
     """A lease that this process, or the one that gave it the token, has taken."""
 
-    def __init__(self, folder: Path, token: str, process: Process, length: float) -> None:
-        self.folder, self.token = folder, token
+    def __init__(
+        self, folder: Path, token: str, process: Process, length: float, clock: Callable[[], float] = _clock
+    ) -> None:
+        self.folder, self.token, self._clock = folder, token, clock
+        self._renewed = -float("inf")
         self._content = json.dumps({**asdict(process), "token": token, "length": length}).encode()
 
     def take(self, number: int) -> bool:
@@ -144,7 +154,7 @@ class Lease:
 
     def _create(self, number: int, content: bytes) -> bool:
         """Create a number of the lease, and drop the numbers before; False if another one was created first."""
-        mine = self.folder / str(number)
+        mine, began = self.folder / str(number), self._clock()
         if not create(mine, content, durably=False):
             return False
         if max(numbers := _numbers(self.folder), default=number) > number:  # this process was paused for long
@@ -153,6 +163,7 @@ class Lease:
         for old in numbers:
             if old < number:
                 (self.folder / str(old)).unlink(missing_ok=True)
+        self._renewed = began
         return True
 
     def renew(self) -> bool:
@@ -160,6 +171,10 @@ class Lease:
         while (renewed := self._next(self._content)) is False:
             pass
         return bool(renewed)
+
+    def is_held(self) -> bool:
+        """Return whether the lease is held; renew it unless that was done a moment ago."""
+        return self._clock() - self._renewed < RECENT_SECONDS or self.renew()
 
     def _next(self, content: bytes) -> bool | None:
         """Create the next number; False if another one was created first, None if the lease is no longer held."""
@@ -205,7 +220,7 @@ class Locks:
     """Takes locks in the name of one process. Tests replace the process, its clock and the kernel's locks."""
 
     process: Callable[[], Process] = Process.here
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = _clock
     pause: Callable[[float], object] = time.sleep
     kernel: Sequence[KernelLock] = (flock, lock_range)
     length: float = LEASE_SECONDS
@@ -218,15 +233,24 @@ class Locks:
     _heart: threading.Thread | None = None
 
     @contextmanager
-    def locked(self, path: Path) -> Iterator[None]:
-        """Wait for the lock and hold it."""
+    def locked(self, path: Path) -> Iterator[Lease | None]:
+        """Wait for the lock and hold it. Yield its lease; None on a full disk, where the kernel's locks must do.
+
+        A process that is paused in the block for long can lose the lock: before it deletes or replaces what another
+        process may have written meanwhile, it asks the lease.
+        """
         with contextlib.ExitStack() as stack:
             files = self._open(path, stack)
             for lock, file in zip(self.kernel, files, strict=True):
                 lock(file, fcntl.LOCK_EX)
-            while self._take_lease(path, stack) is None:
-                self.pause(POLL_SECONDS)
-            yield
+            lease = None
+            try:
+                while (lease := self._take_lease(path, stack)) is None:
+                    self.pause(POLL_SECONDS)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+            yield lease
 
     def take(self, path: Path) -> Held | None:
         """Take the lock; None if another process holds it."""
@@ -272,9 +296,10 @@ class Locks:
         newest = _newest(folder)
         if newest is not None and self._is_live(folder, newest):
             return None
-        lease = Lease(folder, uuid.uuid4().hex, self.process(), self.length)
+        lease = Lease(folder, uuid.uuid4().hex, self.process(), self.length, self.clock)
         stack.callback(self._end, lease)  # before it is taken: an exception may come at once
         if not lease.take(newest[0] + 1 if newest else 1):
+            lease.release()  # if it was taken after all: a file server can report a repeated request as lost
             return None
         self._seen.pop(folder, None)
         self._leases.append(lease)
@@ -353,7 +378,10 @@ def _age(path: Path) -> float:
             now.write(b"now")
             now.flush()
             return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES):  # nothing can be taken here: this is for display
+            with contextlib.suppress(OSError):
+                return time.time() - path.stat().st_mtime
         return 0.0
 
 
@@ -369,8 +397,8 @@ HERE = Locks()
 os.register_at_fork(after_in_child=HERE.forget)
 
 
-def locked(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Wait for the lock and hold it."""
+def locked(path: Path) -> contextlib.AbstractContextManager[Lease | None]:
+    """Wait for the lock and hold it. See `Locks.locked`."""
     return HERE.locked(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -30,6 +31,8 @@ class Merged:
     """Ended in both folders, with these files of different bytes."""
     kept: dict[str, str] = field(default_factory=dict)
     """Not copied because the run exists, with steps or in use, and has not ended; its status."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Not copied because the run exists and is damaged; the reason."""
     left: dict[str, str] = field(default_factory=dict)
     """Not copied because the run has not ended in the source, or is damaged; its status, and the reason if it has one.
     """
@@ -40,8 +43,9 @@ class Merged:
 def merge(source: Store, into: Store) -> Merged:
     """Copy the ended runs of a folder that another one lacks, and compare those that both have.
 
-    Files are copied beside their place first, without a lock; they are put into place while nobody plans. Raises
-    InputError if the source has no runs, is the same folder, or is of a newer layout.
+    Files are copied beside their place first; others can plan meanwhile, and gc leaves the copies alone. They are put
+    into place while nobody plans, if they are intact. Raises InputError if the source has no runs, is the same folder,
+    or is of a newer layout.
     """
     source.check_layout()
     if not (source.root / "runs").is_dir():
@@ -50,14 +54,19 @@ def merge(source: Store, into: Store) -> Merged:
         raise InputError(f"{source.root}: is the folder to merge into")
     merged = Merged(source.root)
     into.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=BESIDE, dir=into.root) as name:
-        beside = Path(name)
-        copies = [run for run in map(source.run, source.run_ids()) if _is_to_be_copied(run, into.run(run.id), merged)]
-        for run in copies:
-            _copy(run.path, beside / run.id)
+    with into.planner(), tempfile.TemporaryDirectory(prefix=BESIDE, dir=into.root) as name:
+        copies = []
+        for run in map(source.run, source.run_ids()):
+            if _has_ended(run, merged) and not _is_kept(run, into.run(run.id), into, merged):
+                copy = RunDirectory(Path(name) / run.id)
+                _copy(run.path, copy.path)
+                if _has_ended(copy, merged):  # a process may have continued it meanwhile
+                    copies.append(copy)
         with into.planning():
-            for run in copies:
-                _put(beside / run.id, into.run(run.id), into, merged)
+            for copy in copies:
+                if not _is_kept(copy, into.run(copy.id), into, merged):
+                    _put(copy.path, into.run(copy.id))
+                    merged.copied.append(copy.id)
     for path in sorted((source.root / "environments").glob("*.json")):
         target = into.root / "environments" / path.name
         if not create(target, path.read_bytes()) and target.read_bytes() != path.read_bytes():
@@ -77,47 +86,75 @@ def differences(one: RunDirectory, other: RunDirectory) -> list[str]:
     return tables + [a.name for a, b in pairs if a.exists() and b.exists() and a.read_bytes() != b.read_bytes()]
 
 
-def _is_to_be_copied(run: RunDirectory, target: RunDirectory, merged: Merged) -> bool:
-    """Return whether a run has ended, and its target has not; otherwise note what came of it."""
-    status, own = run.status(), target.status()
+def _has_ended(run: RunDirectory, merged: Merged) -> bool:
+    """Return whether a run has ended, is intact and is the one that its folder is named after; otherwise note why."""
+    status = run.status()
     if status["status"] not in ENDED:
-        reason = f": {status['reason']}" if status.get("reason") else ""
-        merged.left[run.id] = f"{status['status']}{reason}"
+        merged.left[run.id] = _in_words(status)
+        return False
+    try:
+        if (found := run.spec().id) == run.id:
+            return True
+        merged.left[run.id] = f"damaged: spec.json is that of run {found}"
+    except InputError as error:
+        merged.left[run.id] = f"damaged: {error}"
+    return False
+
+
+def _is_kept(run: RunDirectory, target: RunDirectory, into: Store, merged: Merged) -> bool:
+    """Return whether what exists at the target of an ended run is kept, and note how it compares.
+
+    A target is replaced only if it has no steps, and neither is trained nor may be.
+    """
+    if not target.path.exists():
+        return False
+    status, own = run.status(), target.status()
+    if own["status"] == "damaged":
+        merged.damaged[run.id] = own["reason"]
     elif own["status"] not in ENDED:
-        return True
+        if own["status"] in ("new", "planned", "failed") and not own["steps"] and not _may_be_trained(own, into):
+            return False
+        merged.kept[run.id] = _in_words(own)
     elif own["steps"] != status["steps"]:
         merged.different[run.id] = [f"{status['steps']} steps there, {own['steps']} here"]
     elif found := differences(run, target):
         merged.different[run.id] = found
     else:
         merged.equal.append(run.id)
-    return False
+    return True
+
+
+def _in_words(status: dict[str, Any]) -> str:
+    """Return "started at 100 steps", or "damaged: why"."""
+    at = f" at {status['steps']} steps" if status["steps"] else ""
+    return f"{status['status']}{at}" + (f": {status['reason']}" if status.get("reason") else "")
 
 
 def _copy(folder: Path, to: Path) -> None:
-    """Copy a folder and sync it."""
-    shutil.copytree(folder, to, ignore=shutil.ignore_patterns(f"{BESIDE}*"))
-    for path in to.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(to)
+    """Copy a folder and sync it. The copy has the modes of new files, so it can be moved and continued.
 
-
-def _put(copy: Path, target: RunDirectory, into: Store, merged: Merged) -> None:
-    """Move a copied run to its place, with all of its files at once. Call it while planning.
-
-    A run that is there is kept if it has steps or may be trained.
+    Files that vanish meanwhile are left out.
     """
-    own = target.status()
+    for path, _, names in os.walk(folder):
+        target = to / Path(path).relative_to(folder)
+        target.mkdir()
+        for name in names:
+            if name.startswith(BESIDE):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(Path(path) / name, target / name)
+                with open(target / name, "rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(target)
+
+
+def _put(copy: Path, target: RunDirectory) -> None:
+    """Move a copied run to its place, with all of its files at once. Call it while planning."""
     if target.path.exists():
-        if own["status"] not in ("new", "planned", "failed") or own["steps"] or _may_be_trained(own, into):
-            merged.kept[target.id] = own["status"]
-            return
         os.rename(target.path, copy.with_name(f"{copy.name}.replaced"))
     target.path.parent.mkdir(parents=True, exist_ok=True)
     os.rename(copy, target.path)
     sync_folder(target.path.parent)
-    merged.copied.append(target.id)
 
 
 def _may_be_trained(status: dict[str, Any], store: Store) -> bool:

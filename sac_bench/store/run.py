@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
-from sac_bench.store.atomic import Fingerprint, check, fingerprint, read_json, write_json
+from sac_bench.store.atomic import Fingerprint, check, fingerprint, json_bytes, read_json, write_atomically, write_json
 from sac_bench.store.status import ENDED
 
 TABLES = ("evaluations", "episodes", "training")
@@ -29,10 +29,10 @@ class Addition(TypedDict):
 
 
 class RunDirectory:
-    """One run's files."""
+    """One run's files. `check` is called before its status, policy or weights are replaced, and may raise."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, check: Callable[[], object] = lambda: None) -> None:
+        self.path, self._check = path, check
         self._known: dict[str, Any] = {}  # what this object wrote, in case the file is damaged
 
     @property
@@ -99,7 +99,11 @@ class RunDirectory:
         if self._known and self._known["status"] not in ENDED and self._has_ended():
             raise InputError(f"{self.path}: another process has ended this run")
         self._known = (self._known or self.status()) | status
-        write_json(self.path / "status.json", self._known)
+        self.replace(self.path / "status.json", json_bytes(self._known))
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Replace one of the run's files."""
+        write_atomically(path, data, self._check)
 
     def end(self, status: str, tables: Mapping[str, Fingerprint] | None = None, **more: Any) -> None:
         """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights.
@@ -151,7 +155,7 @@ class RunDirectory:
         Raises InputError if the table ends before that place.
         """
         path, start = self.path / f"{table}.csv", addition["before"]["bytes"] if addition["before"] else 0
-        with open(path, "r+b" if path.exists() else "xb") as file:
+        with path.open("r+b") if path.exists() else path.open("xb") as file:
             _require(path, file.seek(0, os.SEEK_END), start)
             file.seek(start)
             file.write(addition["text"].encode())

@@ -10,8 +10,8 @@
                                  printed then
     results/<experiment>/        made from the above for one experiment (results/collect.py)
 
-A cohort's checkpoint contains the new rows of its runs' tables and the tables' fingerprints. The rows are written to
-the tables after the commit, and a resumed cohort cuts the tables back to its checkpoint.
+A run's tables are extended after its cohort's checkpoint is committed, by the rows that it contains. It also contains
+the tables' fingerprints, and a resumed cohort writes these rows again and cuts the tables back accordingly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,11 @@ class Store:
     def __init__(self, root: str | Path, locking: Locks = HERE) -> None:
         self.root = Path(root)
         self._locking = locking
+        self._planning: Lease | None = None  # while `planning()` is held
 
-    def run(self, run_id: str) -> RunDirectory:
-        """Return a run's directory, which need not exist; InputError if the id is malformed."""
-        return RunDirectory(self.root / "runs" / _plain(run_id))
+    def run(self, run_id: str, check: Callable[[], object] = lambda: None) -> RunDirectory:
+        """Return a run's directory, which need not exist; InputError if the id is malformed. See RunDirectory."""
+        return RunDirectory(self.root / "runs" / _plain(run_id), check)
 
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have a directory."""
@@ -78,7 +79,7 @@ class Store:
     def lease_of(self, cohort_id: str, token: str) -> Lease:
         """Return the lease on a cohort that the process with this token has taken."""
         folder = leases_of(self.cohort_lock(cohort_id))
-        return Lease(folder, token, self._locking.process(), self._locking.length)
+        return Lease(folder, token, self._locking.process(), self._locking.length, self._locking.clock)
 
     def experiment(self, name: str) -> Path:
         """Return an experiment's folder."""
@@ -153,11 +154,25 @@ class Store:
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:
-        """Hold the lock for planning, and for deleting files that a plan may need. Hold it only briefly."""
-        with self._locking.locked(self.locks / "planning"):
-            if self.check_layout() != LAYOUT:
+        """Hold the lock for planning, and for deleting files that a plan may need. Hold it only briefly.
+
+        Call `check_planning` before each file that is deleted or reset.
+        """
+        with self._locking.locked(self.locks / "planning") as lease:
+            if (layout := self.check_layout()) != LAYOUT:
+                if layout and any(map(self.is_alive, self.planner_names())):
+                    raise InputError(f"{self.root}: a command of an older sac_bench is running here; wait for its end")
                 write_json(self.root / "store.json", {"layout": LAYOUT})
-            yield
+            self._planning = lease
+            try:
+                yield
+            finally:
+                self._planning = None
+
+    def check_planning(self) -> None:
+        """Raise InputError if this process was paused while it held `planning()`, and another one holds it now."""
+        if self._planning and not self._planning.is_held():
+            raise InputError(f"{self.root}: this command was paused, and another one has planned: run it again")
 
     def check_layout(self) -> int | None:
         """Return the version of the folder's layout, None for a new folder; InputError if it is newer than LAYOUT."""

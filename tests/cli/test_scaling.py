@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from sac_bench.cli.slurm import Jobs, clock_time, script
+from sac_bench.cli.run import _what_follows
+from sac_bench.cli.slurm import Jobs, clock_time, own_words, script
+from sac_bench.errors import InputError
+from sac_bench.execution import worker
+from sac_bench.execution.budget import TimeLimit
+from sac_bench.execution.plan import make_plan, write
+from sac_bench.spec.experiment import ExperimentGroup
+from sac_bench.spec.load import load
+from sac_bench.store.store import Store
+from tests.store.hosts import Clock
 
 
 @pytest.mark.parametrize(
@@ -29,44 +38,87 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
         "#SBATCH --signal=TERM@120",
         "#SBATCH --requeue",
         "#SBATCH --partition=gpu",
-        "srun sac-bench run 'a b.toml' --results results --device cuda --until 3:50:00 --no-wait --plan-for 8",
+        "srun --cpus-per-task=6 sac-bench run 'a b.toml' --results results --device cuda --until 3:50:00 --no-wait "
+        "--plan-for 8",
     ):
         assert line in text.splitlines()
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
 @pytest.mark.parametrize(
-    ("code", "seconds", "saves", "requeued"),
+    ("code", "state", "saves", "requeued"),
     [
-        (0, 1, True, False),
-        (1, 1, True, False),
-        (2, 1, True, False),
-        (3, 1, True, True),
-        (4, 1, True, False),
-        (143, 14_290, True, True),
-        (143, 99, True, False),
-        (143, 14_290, False, False),
+        (0, "RUNNING", True, False),
+        (1, "RUNNING", True, False),
+        (2, "RUNNING", True, False),
+        (3, "RUNNING", True, True),
+        (3, "RUNNING", False, False),
+        (4, "RUNNING", True, False),
+        (143, "RUNNING", True, True),
+        (143, "CANCELLED", True, False),
+        (143, "RUNNING", False, False),
     ],
 )
-def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, seconds, saves, requeued, tmp_path):
-    """Early, SIGTERM is that of a user who cancels the job. Where no segment is saved, it would go on for ever."""
-    table = tmp_path / "r s" / "runs" / "0" / "evaluations.csv"
-    table.parent.mkdir(parents=True)
-    table.touch()
-    os.utime(table, (0, 0))  # saved by an earlier job
-    save = "touch -t 209901010000 'r s/runs/0/evaluations.csv'; " if saves else ""
-    for name, body in (("srun", f"{save}exit {code}"), ("scontrol", 'echo "$@" > requeued')):
+def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, state, saves, requeued, tmp_path):
+    """SIGTERM comes near the limit, before preemption, or when a user cancels the job.
+
+    Where no segment is saved, it would go on for ever.
+    """
+    checkpoint = tmp_path / "r s" / "cohorts" / "0" / "checkpoint-000000000000.json"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    os.utime(checkpoint, (0, 0))  # saved by an earlier job
+    save = "touch -t 209901010000 'r s/cohorts/0/checkpoint-000000000100.json'; " if saves else ""
+    for name, body in (
+        ("srun", f"{save}exit {code}"),
+        ("scontrol", 'echo "$@" > requeued'),
+        ("squeue", f'[ "$2" = --jobs=9 ] && echo {state}'),
+    ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     text = script("sac-bench run a.toml", "a", Jobs(2, 0, 1, 14_400), Path("r s"))
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
-    text = f"SECONDS={seconds}\n{text}"
-    ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "9"}
+    environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    ran = subprocess.run(["bash"], input=text, text=True, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     assert ran.returncode == (0 if code == 4 else code)
+    assert ("no job saved a segment" in ran.stderr) is (code in (3, 143) and not saves)
     assert not list(tmp_path.rglob(".tmp-*"))
     assert (tmp_path / "requeued").exists() is requeued
     if requeued:
         assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
+
+
+@pytest.mark.thorough
+def test_only_a_segment_that_is_saved_is_progress(experiment_file, tmp_path, monkeypatch):
+    """A cohort that only resumes writes its tables, statuses and policies again."""
+    monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
+    store, clock = Store(tmp_path / "r s"), Clock()
+    experiment = load(experiment_file, variants=["sac"], steps=200, settings=["eval_every=100", "eval_episodes=1"])
+    write(make_plan(experiment, store, 1, 8e9), store)
+    (cohort,) = store.cohort_ids()
+    (look,) = re.findall(r"^saved=.*?\)$", script("", "", Jobs(1, 0, 1, 14_400), store.root), re.MULTILINE | re.DOTALL)
+
+    def saved_in(seconds):
+        """Return what the script finds after a job of so many seconds. Each segment takes one."""
+        began = tmp_path / "began"
+        began.touch()
+        trained = worker.Worker(store, cohort, 200, "cpu", 1, limit=TimeLimit(clock.now + seconds, clock))
+        usual = trained.trainer.train
+
+        def timed(*arguments):
+            clock.now += 1.0
+            return usual(*arguments)
+
+        trained.trainer.train = timed
+        trained.train()
+        variables = {"results": str(store.root), "began": str(began), "PATH": os.environ["PATH"]}
+        ran = subprocess.run(["bash", "-c", f'{look}; echo "$saved"'], env=variables, capture_output=True, text=True)
+        return ran.stdout.strip()
+
+    assert "checkpoint-" in saved_in(2.5)  # the evaluation before the first step, and a segment
+    assert saved_in(-1.0) == ""
+    assert "weights.safetensors" in saved_in(1.5)
+    assert not list(store.cohort(cohort).glob("checkpoint-*"))
 
 
 @pytest.mark.thorough
@@ -89,7 +141,9 @@ def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, ex
 def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, experiment_file):
     ran = command("run", experiment_file, "--workers", "1", "--until", "0:00:05")
     assert ran.returncode == 3, ran.stderr + ran.stdout
-    assert re.search(r"--until 0:00:05 is near: .*not started.*; continue with: sac-bench run", ran.stderr), ran.stderr
+    assert re.search(
+        r"the limit --until 0:00:05 has been reached: .*not started.*; continue with: sac-bench run", ran.stderr
+    ), ran.stderr
 
 
 def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):
@@ -99,6 +153,12 @@ def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file)
         for more in (["--workers", "1"], ["--workers", "1", "--plan-for", "8"], ["--workers", "8"])
     )
     assert alone < shared == as_many
+
+
+def test_a_command_that_does_not_wait_says_where_later_looks_are_trained(experiment_file):
+    fixed, ranged = (ExperimentGroup((load(experiment_file, seeds=seeds),)) for seeds in (2, "5..30"))
+    assert _what_follows(fixed) == ""
+    assert "start this command again" in _what_follows(ranged)
 
 
 def test_impossible_options_are_refused_in_one_line(command, experiment_file):
@@ -111,5 +171,26 @@ def test_impossible_options_are_refused_in_one_line(command, experiment_file):
         assert (ran.returncode, words in ran.stderr) == (2, True), ran.stderr
     unknown = command("slurm", "unknown.toml")
     assert (unknown.returncode, "unknown.toml: no such file" in unknown.stderr) == (2, True), unknown.stderr
-    printed = command("slurm", experiment_file, "--time", "0:05:00")
-    assert (printed.returncode, "at least 10 minutes" in printed.stderr) == (2, True)
+    for options, words in (
+        (["--time", "0:05:00"], "--time 0:05:00: must be at least 10 minutes"),
+        (["--time", "soon"], "--time soon: must be a positive time, such as 3:50:00"),
+        (["--options", "--seeds 3 --"], "--options --seeds 3 --: after --, the script's own options"),
+        (["--options", "--until=8h"], "--options --until=8h: --until is set by the script"),
+    ):
+        printed = command("slurm", experiment_file, *options)
+        assert (printed.returncode, words in printed.stderr) == (2, True), printed.stderr
+    study = command("slurm", "sac-humanoid")
+    assert (study.returncode, "this is a study; run it with sac-bench tune" in study.stderr) == (2, True), study.stderr
+
+
+@pytest.mark.parametrize("option", ["--results", "--device", "--until", "--plan-for", "--no-wait"])
+def test_options_that_the_script_sets_are_refused(option):
+    with pytest.raises(InputError, match=f"{option} is set by the script"):
+        own_words(f"--seeds 3 {option} 1")
+    assert own_words("--seeds 3 --name 'a b'") == ["--seeds", "3", "--name", "a b"]
+
+
+def test_more_jobs_than_arrays_usually_have_are_said_beside_the_script(command, experiment_file):
+    printed = command("slurm", experiment_file, "--jobs", "1001")
+    assert (printed.returncode, "MaxArraySize" in printed.stderr) == (0, True)
+    assert printed.stdout.startswith("#!/bin/bash\n")

@@ -149,10 +149,11 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
     directory.restore(restored, runs)
     assert runs[0].path.joinpath("evaluations.csv").read_bytes() != whole  # nothing is dropped yet
     directory.drop_later(runs)
-    restored.close()
     assert restored.steps == 600
     assert runs[0].path.joinpath("evaluations.csv").read_bytes() == whole
     assert not (runs[0].path / "episodes.csv").exists()
+    saved_to(800, restored, directory, runs)
+    restored.close()
     assert not half.exists()
 
 

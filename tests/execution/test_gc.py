@@ -51,7 +51,7 @@ def test_what_crashes_left_is(store):
     }
     with locks.take(store.cohort_lock(cohort.name)):  # a process trains it
         assert found(store) == set()
-    gc.free(gc.find(store))
+    gc.free(store, gc.find(store))
     assert found(store) == set()
 
 

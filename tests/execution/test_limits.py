@@ -3,6 +3,7 @@
 import math
 import os
 import subprocess
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,8 @@ from sac_bench.execution.machine import available_memory, choose_gpus
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.schedule import Divisible, at_least, indivisible
 from sac_bench.execution.train import Workers
+from sac_bench.execution.train import plan as make_plan_of
+from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 from tests.store.hosts import Clock, machine
@@ -97,6 +100,16 @@ def planned(store, experiment_file, workers=1, device="cpu", **changes):
 def test_a_plan_for_gpus_has_a_cohort_for_each(store, experiment_file):
     plan = make_plan(load(experiment_file, variants=["sac"], seeds=16), store, 8, 8e9, "cuda")
     assert [len(cohort.runs) for cohort in plan.cohorts] == [2] * 8
+
+
+def test_a_plan_for_all_workers_tells_the_memory_of_its_own(store, experiment_file, monkeypatch):
+    group = ExperimentGroup((load(experiment_file, variants=["sac"], seeds=16, steps=100_000),))
+    own = Workers("cpu", 2)
+    alone, for_all = (len(make_plan_of(group, store, one).cohorts) for one in (own, replace(own, of_all=8)))
+    assert alone < for_all == len(make_plan_of(group, store, Workers("cpu", 8)).cohorts)
+    monkeypatch.setattr("sac_bench.execution.train.available_memory", lambda *_: 100_000_000)
+    with pytest.raises(InputError, match=r"each of 2 workers may use 0\.0 GB"):
+        make_plan_of(group, store, replace(own, of_all=8))
 
 
 class Started:
@@ -200,6 +213,19 @@ def test_a_command_that_does_not_wait_leaves_what_others_train(store, experiment
         engine.run()
     assert len(environments) == len(others)
     assert not any("waiting" in line for line in said)
+
+
+def test_a_command_that_does_not_wait_says_that_it_postponed_what_nobody_trains(store, experiment_file, monkeypatch):
+    plan = planned(store, experiment_file)
+    first, *others = plan.cohorts
+    clock = Clock()
+    monkeypatch.setattr(subprocess, "Popen", Started([], engines.OUT_OF_TIME))
+    monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
+    limit, show = TimeLimit(1e6, clock), lambda *_: clock.pause(10)
+    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
+    with store.take_cohort(first.id), pytest.raises(OutOfTime):
+        engine.run()
+    assert sum("no time for another segment" in line for line in said) == len(others) > 0
 
 
 def test_a_command_that_does_not_wait_trains_what_a_lost_machine_held(store, experiment_file, monkeypatch):

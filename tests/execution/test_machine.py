@@ -1,5 +1,6 @@
 """Precision of products, memory, and the folder of compiled code."""
 
+import math
 import subprocess
 import sys
 
@@ -35,6 +36,31 @@ def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
     machine.fastest_float32_products("cpu")
     assert torch.get_float32_matmul_precision() == "highest"
     assert machine.float32_product_error() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("0::/", {}, math.inf),
+        ("0::/", {"memory.max": "max"}, math.inf),
+        ("0::/job/step", {"job/step/memory.max": "max", "job/memory.max": "3000", "memory.max": "5000"}, 3000),
+        ("0::/job/step", {"job/step/memory.max": "2000", "job/memory.max": "3000"}, 2000),
+        ("4:memory:/job\n0::/", {"memory/job/memory.limit_in_bytes": "700"}, 700),
+        ("4:memory:/job/step", {"memory/memory.limit_in_bytes": "600", "memory.limit_in_bytes": "1"}, 600),
+        ("5:pids:/job", {"memory/job/memory.limit_in_bytes": "700", "job/memory.max": "1"}, math.inf),
+        (None, {}, math.inf),
+    ],
+)
+def test_the_memory_of_a_job_is_that_of_its_control_groups(groups, files, limit, tmp_path, monkeypatch):
+    if groups is not None:
+        (tmp_path / "groups").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "mounted" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mounted" / name).write_text(f"{text}\n")
+    found = machine.memory_limit(tmp_path / "groups", tmp_path / "mounted")
+    assert found == limit
+    monkeypatch.setattr(machine, "memory_limit", lambda: found)
+    assert machine.available_memory("cpu") <= limit
 
 
 GROWTH = """

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from sac_bench.envs.guard import Stop
+from sac_bench.errors import InputError
 from sac_bench.execution import worker
-from sac_bench.execution.checkpoint import TakenOver
+from sac_bench.execution.checkpoint import CohortDirectory, TakenOver
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.spec.load import load
 from sac_bench.store.locks import LEASE_SECONDS
@@ -236,3 +238,83 @@ def test_a_worker_whose_checkpoint_is_withdrawn_stops_and_the_next_one_goes_on(m
     assert last.take()
     last.worker.train()
     assert tables(store) == undisturbed
+
+
+@pytest.mark.thorough
+def test_a_paused_worker_drops_no_files_that_its_successor_is_about_to_commit(planned):
+    store = planned()
+    paused = Machine(store, "a")
+    assert paused.take()
+
+    def meanwhile():
+        other = take_over(store, "b")
+        commit = other.worker.directory._commit
+
+        def stop_before(path, content):
+            if other.worker.trainer.steps == 300:
+                raise KeyboardInterrupt
+            commit(path, content)
+
+        other.worker.directory._commit = stop_before
+        with pytest.raises(KeyboardInterrupt):
+            other.worker.train()
+
+    paused.pause_at("_drop_unneeded", 200)
+    paused.meanwhile = meanwhile
+    with pytest.raises(TakenOver):
+        paused.worker.train()
+    assert len(list(store.root.glob("cohorts/*/*-000000000300.safetensors"))) == 2  # rows and state
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_run_that_diverged_is_ended_by_the_next_worker_if_the_first_one_died_after_its_commit(failed, planned):
+    store = planned()
+    killed = Machine(store, "a")
+    held = killed.take()
+    train = killed.worker.trainer.train
+
+    def diverge(*arguments):
+        segment = train(*arguments)
+        if segment.steps == 200:
+            segment.stops[0] = Stop(status="diverged", step=150, reason="NaN", log="")
+        return segment
+
+    killed.worker.trainer.train = diverge
+    killed.pause_at("write_tables", 200)
+    killed.meanwhile = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        killed.worker.train()
+    held.close()
+    if failed:  # as the engine does after the third death
+        for run in map(store.run, store.run_ids()):
+            run.update(status="failed", reason="killed by SIGKILL")
+    again = Machine(store, "b")
+    assert again.take()
+    again.worker.train()
+    first, second = (run.status() for run in again.worker.runs)
+    assert (first["status"], first["steps"]) == ("diverged", 150)
+    assert (second["status"], second["steps"]) == ("finished", STEPS)
+
+
+def test_a_command_that_was_paused_while_it_planned_resets_nothing_that_another_one_trained(
+    experiment_file, tmp_path, monkeypatch
+):
+    experiment = load(experiment_file, variants=["sac"], steps=STEPS)
+    clock = Clock()
+    paused, other = (Store(tmp_path / "shared", machine(name, clock)) for name in "ab")
+    clear = CohortDirectory.clear
+
+    def clear_late(directory):
+        monkeypatch.undo()
+        if not paused.run_ids():
+            with other.planning():  # it waits until the lease has ended
+                write(make_plan(experiment, other, 1, 8e9), other)
+            for run in map(other.run, other.run_ids()):
+                run.end("finished", steps=STEPS)
+        clear(directory)
+
+    monkeypatch.setattr(CohortDirectory, "clear", clear_late)  # once
+    with paused.planning(), pytest.raises(InputError, match="was paused"):
+        write(make_plan(experiment, paused, 1, 8e9), paused)
+    assert [other.run(run_id).status()["status"] for run_id in other.run_ids()] == ["finished"] * 2

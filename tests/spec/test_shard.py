@@ -57,6 +57,6 @@ def test_what_is_no_share_is_refused(text):
 
 
 def test_seeds_that_results_choose_cannot_be_shared(experiment_file):
-    with pytest.raises(InputError, match="chooses seeds by results"):
+    with pytest.raises(InputError, match="tiny chooses seeds by the results of all shares, and no share has them all"):
         Shard.parse("1/2").check(load(experiment_file, seeds="5..30"))
     Shard.parse(" 2/2 ").check(load(experiment_file))

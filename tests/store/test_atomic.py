@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sac_bench.envs.pool import envpool_ids
 from sac_bench.errors import InputError
-from sac_bench.store.atomic import check, file_name, fingerprint, read_json, write_atomically, write_json
+from sac_bench.store.atomic import check, create, file_name, fingerprint, read_json, write_atomically, write_json
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -123,3 +123,23 @@ def test_what_is_not_finite_is_null(tmp_path):
     text = (tmp_path / "x.json").read_text()
     assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
     assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, [1.5, None]], "c": {"d": 0.5}}
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_a_file_is_created_once_without_hard_links_too(code, tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(code, "no hard links here")
+
+    monkeypatch.setattr(os, "link", link)
+    assert create(tmp_path / "a", b"first")
+    assert not create(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_check_that_raises_keeps_the_old_file(tmp_path):
+    write_atomically(tmp_path / "a", b"old")
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(tmp_path / "a", b"new", lambda: 1 / 0)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

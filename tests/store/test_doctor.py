@@ -1,9 +1,11 @@
 """What `sac-bench doctor` says about a folder."""
 
+import time
 from pathlib import Path
 
 import pytest
 
+from sac_bench.store import doctor
 from sac_bench.store.doctor import Mount, Verdict, examine, judge, mount_of, mounts
 from sac_bench.store.locks import lock_range
 
@@ -24,6 +26,61 @@ def test_locks_that_do_nothing_are_found(tmp_path):
     findings = examine(tmp_path, {"flock": lambda *_: True, "byte range": lock_range})
     of = {one.what: one.verdict for one in findings}
     assert (of["lock (flock)"], of["lock (byte range)"]) == (Verdict.WARNING, Verdict.GOOD)
+
+
+def verdict_on(what, folder):
+    (finding,) = (one for one in examine(folder, {"flock": lock_range}) if one.what == what)
+    return finding.verdict, finding.text
+
+
+def in_parts(path, data):
+    path.write_bytes(data[:100])
+    time.sleep(0.01)
+    path.write_bytes(data)
+
+
+def after_deleting(path, data):
+    path.unlink(missing_ok=True)
+    time.sleep(0.01)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (in_parts, "was read in part"),
+        (after_deleting, "No such file"),
+        (lambda path, data: path.exists() or path.write_bytes(data), "does not have its new content"),
+    ],
+)
+def test_a_folder_where_files_are_not_replaced_at_once_is_refused(write, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "write_atomically", write)
+    verdict, text = verdict_on("atomic replacement", tmp_path)
+    assert (verdict, words in text) == (Verdict.REFUSED, True), text
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("import sys; print(sys.argv[3])", "two processes created 100 of 50 files"),
+        ("print(0)", "two processes created 0 of 50 files"),
+        ("raise OSError('stale file handle')", "stale file handle"),
+        ("import time; time.sleep(60)", "has not created its files"),
+    ],
+)
+def test_a_folder_where_two_processes_create_one_file_is_refused(program, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "_CREATE", program)
+    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.5 if "sleep" in program else 60.0)
+    verdict, text = verdict_on("exclusive creation", tmp_path)
+    assert (verdict, words in text) == (Verdict.REFUSED, True), text
+
+
+def test_a_process_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "_HOLD", "import time; time.sleep(60)")
+    monkeypatch.setattr(doctor, "_one_creates", lambda _: (Verdict.GOOD, ""))
+    monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.1)
+    verdict, text = verdict_on("lock (flock)", tmp_path)
+    assert (verdict, "has not answered" in text) == (Verdict.REFUSED, True), text
 
 
 @pytest.mark.parametrize(

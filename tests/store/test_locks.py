@@ -1,5 +1,6 @@
 """Locks between real processes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -278,3 +279,53 @@ def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path):
     assert ours.take(path) is None
     clock.now += LEASE_SECONDS
     assert ours.take(path)
+
+
+def test_a_thread_renews_what_is_held(tmp_path):
+    own = locks.Locks(length=0.04)
+    with own.take(tmp_path / "lock"):
+        while max(locks._numbers(locks.leases_of(tmp_path / "lock"))) < 3:
+            pass
+    assert not own.is_taken(tmp_path / "lock")
+
+
+def test_a_lease_is_held_until_another_machine_takes_it(tmp_path):
+    path, clock = tmp_path / "lock", Clock()
+    held = machine("a", clock).take(path)
+    assert held.lease.is_held()
+    clock.now += LEASE_SECONDS / 2
+    assert held.lease.is_held()  # renewed
+    other = machine("b", clock)
+    assert not other.take(path)
+    clock.now += LEASE_SECONDS
+    assert other.take(path)
+    assert not held.lease.is_held()
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_a_lock_that_is_waited_for_is_the_kernels(tmp_path, monkeypatch):
+    """sac-bench gc frees space there."""
+    monkeypatch.setattr(locks, "create", full)
+    with locks.locked(tmp_path / "lock") as lease:
+        assert lease is None
+        assert holder(tmp_path / "lock")[1] is False
+
+
+def test_on_a_full_disk_the_lease_of_another_machine_is_waited_for(tmp_path, monkeypatch):
+    path, clock = tmp_path / "lock", Clock()
+    assert machine("a").take(path)
+    monkeypatch.setattr(locks, "create", full)
+    with machine("b", clock).locked(path) as lease:
+        assert lease is None
+    assert clock.now >= LEASE_SECONDS
+
+
+def test_a_lease_that_was_taken_although_the_server_says_no_is_given_back(tmp_path, monkeypatch):
+    path, create = tmp_path / "lock", locks.create
+    monkeypatch.setattr(locks, "create", lambda *arguments, **more: create(*arguments, **more) and False)
+    assert locks.HERE.take(path) is None
+    monkeypatch.setattr(locks, "create", create)
+    assert locks.HERE.take(path)

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from sac_bench.errors import InputError
+from sac_bench.execution import gc
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
 from sac_bench.store.locks import HERE
@@ -75,9 +76,9 @@ def test_what_has_not_ended_or_is_damaged_stays_where_it_is(folder):
     unended = folder("unended", {1: 1.0}, ended=False)
     into = folder("into", {0: 1.0}, ended=False)
     (run_id,) = into.run_ids()
-    assert merge(one, into).kept == {run_id: "planned"}
+    assert merge(one, into).kept == {run_id: "planned at 100 steps"}
     assert into.run(run_id).status()["status"] == "planned"
-    assert list(merge(unended, into).left.values()) == ["planned"]
+    assert list(merge(unended, into).left.values()) == ["planned at 100 steps"]
     (one.run(run_id).path / "evaluations.csv").write_text("step\n")
     assert "evaluations.csv: damaged" in merge(one, folder("empty", {})).left[run_id]
 
@@ -113,29 +114,109 @@ def test_a_run_that_is_only_planned_is_replaced_unless_it_may_be_trained(status,
     assert not list(into.root.rglob(".tmp-*"))
 
 
-def test_others_can_plan_while_runs_are_copied(folder, monkeypatch):
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """A function that takes what another process does before the first file of a run is copied."""
+
+    def wait_for(act):
+        usual, acts = shutil.copyfile, [act]
+
+        def copyfile(*arguments, **more):
+            if acts:
+                acts.pop()()
+            return usual(*arguments, **more)
+
+        monkeypatch.setattr(shutil, "copyfile", copyfile)
+
+    return wait_for
+
+
+def test_others_can_plan_while_runs_are_copied(folder, meanwhile, monkeypatch):
     """What they plan meanwhile is seen before a copy is put into place."""
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
-    usual = shutil.copytree
 
-    def copytree(*arguments, **more):
+    def plan():
         with into.planning():
             into.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
             into.run(run_id).update(status="started", steps=100)
-        return usual(*arguments, **more)
 
-    monkeypatch.setattr(shutil, "copytree", copytree)
+    meanwhile(plan)
     monkeypatch.setattr(HERE, "pause", lambda _: pytest.fail("the folder is locked while runs are copied"))
     monkeypatch.setattr(HERE, "kernel", (nothing, nothing))
-    assert merge(one, into).kept == {run_id: "started"}
+    assert merge(one, into).kept == {run_id: "started at 100 steps"}
     assert into.run(run_id).status()["status"] == "started"
+
+
+def test_a_run_that_another_command_has_ended_meanwhile_is_compared(folder, meanwhile):
+    one, into = folder("one", {0: 1.0}), folder("into", {})
+    (run_id,) = one.run_ids()
+    meanwhile(lambda: folder("into", {0: 1.5}))
+    merged = merge(one, into)
+    assert (merged.different, merged.kept) == ({run_id: ["evaluations.csv"]}, {})
+
+
+def test_a_run_that_goes_on_while_it_is_copied_is_not_put_into_place(folder, meanwhile):
+    one, into = folder("one", {0: 1.0}), folder("into", {})
+    (run_id,) = one.run_ids()
+    meanwhile(lambda: one.run(run_id).update(status="started", steps=100))
+    merged = merge(one, into)
+    assert (merged.copied, merged.left) == ([], {run_id: "started at 100 steps"})
+    assert into.run_ids() == []
+
+
+def test_only_the_run_that_a_folder_is_named_after_is_copied(folder):
+    one, into = folder("one", {0: 1.0, 1: 1.0, 2: 1.0}), folder("into", {})
+    first, second, third = map(one.run, one.run_ids())
+    (first.path / "spec.json").unlink()
+    shutil.copyfile(third.path / "spec.json", second.path / "spec.json")
+    merged = merge(one, into)
+    assert merged.copied == [third.id]
+    assert "spec.json: damaged" in merged.left[first.id]
+    assert merged.left[second.id] == f"damaged: spec.json is that of run {third.id}"
+
+
+def test_copies_are_no_garbage_while_runs_are_copied(folder, meanwhile):
+    one, into = folder("one", {0: 1.0}), folder("into", {})
+    (run_id,) = one.run_ids()
+
+    def collect():
+        assert list(into.root.glob(".tmp-*"))
+        gc.free(into, gc.find(into))
+
+    meanwhile(collect)
+    assert merge(one, into).copied == [run_id]
+
+
+def test_a_read_only_archive_gives_copies_that_can_be_written_to(folder):
+    one, into = folder("one", {0: 1.0}), folder("into", {})
+    (run,) = map(one.run, one.run_ids())
+    (run.path / "more" / "inside").mkdir(parents=True)
+    (run.path / "more" / "inside" / "notes.txt").write_text("mine")
+    archive = [run.path, *run.path.rglob("*")]
+    for path in archive:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        assert merge(one, into).copied == [run.id]
+    finally:
+        for path in archive:
+            path.chmod(path.stat().st_mode | 0o200)
+    copy = into.run(run.id).path
+    assert (copy / "more" / "inside" / "notes.txt").read_text() == "mine"
+    assert all(path.stat().st_mode & 0o200 for path in [copy, *copy.rglob("*")])
 
 
 def test_the_exit_code_tells_whether_ended_runs_were_left_out(folder, command):
     one, started, planned = folder("one", {0: 1.0}), folder("started", {0: 1.0}, ended=False), folder("planned", {})
     (run_id,) = one.run_ids()
     planned.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
-    for into, code, words in ((started, 1, "exists here and has not ended"), (planned, 0, "1 run copied")):
+    other, damaged = folder("other", {0: 1.5}), folder("damaged", {0: 1.0})
+    damaged.run(run_id).policy.write_bytes(b"broken")
+    for into, code, words in (
+        (started, 1, f"exists here and has not ended: run {run_id} (planned at 100 steps)\n    finish it here, or"),
+        (other, 1, f"different: run {run_id} (evaluations.csv)\n    to take theirs, move {other.root}/runs/ID away"),
+        (damaged, 1, "policy.safetensors: damaged: its bytes are not those that were written)\n    to take theirs"),
+        (planned, 0, "1 run copied"),
+    ):
         ran = command("merge", one.root, "--results", into.root)
         assert (ran.returncode, words in ran.stdout) == (code, True), ran.stdout + ran.stderr

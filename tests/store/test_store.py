@@ -232,3 +232,29 @@ def stranded(store):
     planner = store.planner()
     store.kept = planner  # so that it is not closed
     return planner.__enter__()
+
+
+def test_a_run_whose_owner_has_changed_keeps_its_status(tmp_path):
+    owned = True
+
+    def check():
+        if not owned:
+            raise InputError("taken over")
+
+    run = Store(tmp_path).run("0" * 16, check)
+    run.update(status="started", steps=1)
+    owned = False
+    with pytest.raises(InputError, match="taken over"):
+        run.update(status="started", steps=2)
+    assert run.status()["steps"] == 1
+
+
+def test_an_older_layout_is_raised_only_when_no_older_command_runs(tmp_path):
+    store, older = Store(tmp_path), {"layout": LAYOUT - 1}
+    with store.planner():
+        write_json(tmp_path / "store.json", older)
+        with pytest.raises(InputError, match="older sac_bench is running"), store.planning():
+            pass
+        assert store.check_layout() == LAYOUT - 1
+    with store.planning():
+        assert store.check_layout() == LAYOUT
