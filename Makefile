@@ -16,8 +16,8 @@ help:
 	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
 	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS= and BUDGET=;"
-	@echo "                           SEEDS=5..30 BUDGET=8h: up to 30 seeds where undecided, as far as 8 hours allow"
-	@echo "make retuned               the main arms of make ablation, each with learning rates of its choice: about an hour"
+	@echo "                           SEEDS=5..30 BUDGET=8h: up to 30 seeds where undecided, within 8 hours"
+	@echo "make retuned               the main arms of make ablation, each with tuned learning rates: about an hour"
 	@echo "make comparison-quick      SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"
 	@echo "make sac-settings          the settings that the papers call SAC"
@@ -36,7 +36,7 @@ help:
 	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
 	@echo "make test                  quick tests: 4 to 8 minutes"
-	@echo "make test-thorough         those that make test leaves out, but compiled code and rarer faults"
+	@echo "make test-thorough         all others, except compiled code and rarer faults"
 	@echo "make test-all              all tests except soaks: also compiled code and rarer faults"
 	@echo "make mutations             plant bugs and name the test that catches each"
 	@echo "make lint                  formatting, style and types"
@@ -87,7 +87,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(READY)
 	$(PYTEST)
 
-# The tests that make test leaves out, but those that compile or inject rare faults.
+# The tests that make test omits, except those that compile code or inject rarer faults.
 test-thorough: $(READY)
 	$(PYTEST) -m "thorough and not slow"
 

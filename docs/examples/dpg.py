@@ -24,8 +24,8 @@ class DPGConfig(ReplayConfig):
 
     layers: Layers = option((64, 64), "units of each hidden layer, actor and critic", "mine")
     gamma: PerMember[float] = option(0.99, "discount", "mine", ge=0, le=1)
-    actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "mine", gt=0, le=1)
-    critic_lr: PerMember[float] = option(1e-3, "Adam's rate for the Q network", "mine", gt=0, le=1)
+    actor_lr: PerMember[float] = option(3e-4, "learning rate for the policy", "mine", gt=0, le=1)
+    critic_lr: PerMember[float] = option(1e-3, "learning rate for the Q network", "mine", gt=0, le=1)
     exploration_noise: PerMember[float] = option(0.1, "sigma of the noise on actions", "mine", ge=0, le=2)
     reward_scale: PerMember[float] = option(1.0, "factor on every reward", "mine", gt=0)
 

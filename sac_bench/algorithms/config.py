@@ -1,8 +1,8 @@
 """The options that algorithms share.
 
 A field of type `PerMember[T]` is a hyperparameter: it may differ between the members of a cohort and becomes a tensor
-with one entry for each. Every other field is structure: runs that differ in one train in different programs. Of a field
-of type `Switched[T]`, structure is whether it is 0: then the program does not contain it.
+with one entry for each. Every other field is structure: runs that differ in one train in different programs. For a
+field of type `Switched[T]`, only whether it is 0 is structure: at 0, the program omits it.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class TrainingConfig(BaseModel):
         10000, "steps between evaluations, and between checkpoints", "this project: within 5% of the time", ge=1
     )
     eval_episodes: int = option(
-        5, "episodes per evaluation, for mean and for sampled actions each", "this project", ge=1, le=1000
+        5, "episodes per evaluation, for each kind of action (mean, sampled)", "this project", ge=1, le=1000
     )
     eval_sampled_every: int = option(
         10,
-        "evaluations per one that plays sampled actions besides mean ones (sql: the reverse), as the last; 0: none",
+        "every so many evaluations, and in the last, also play sampled actions (sql: mean actions); 0: never",
         "this project: within a fifth of the time",
         ge=0,
     )
@@ -330,10 +330,10 @@ class ActorCriticConfig(TrainingConfig):
 
     layers: Layers
     actor_layers: Layers | None = option(
-        None, "units of each hidden layer of the policy; null: as `layers`", "every paper: as the critics'"
+        None, "units of each hidden layer of the policy; unset: as `layers`", "every paper: as the critics'"
     )
     critic_layers: Layers | None = option(
-        None, "units of each hidden layer of Q and V networks; null: as `layers`", "every paper: as the policy's"
+        None, "units of each hidden layer of Q and V networks; unset: as `layers`", "every paper: as the policy's"
     )
 
     @property
@@ -385,7 +385,7 @@ class QLearningConfig(ActorCriticConfig, ReplayConfig):
     )
     max_grad_norm: Switched[float] = option(
         0.0,
-        "largest norm of a network's gradient, which is scaled down to it; 0: no limit",
+        "largest norm of each network's gradient; larger gradients are scaled down; 0: no limit",
         "every paper: none",
         ge=0,
         le=1e6,
@@ -397,13 +397,13 @@ class QLearningConfig(ActorCriticConfig, ReplayConfig):
     )
     anneal_steps: Switched[int] = option(
         0,
-        "steps of the run over which all rates fall to 0, update by update; 0: constant rates",
+        "steps over which all learning rates fall to 0, update by update; 0: constant",
         "every paper: constant",
         ge=0,
         le=10**12,
     )
     lr_schedule: Literal["linear", "cosine"] = option(
-        "linear", "form of the fall over `anneal_steps`: a line, or half a cosine", "Stable-Baselines3: linear_schedule"
+        "linear", "decay over `anneal_steps`: linear, or half a cosine", "Stable-Baselines3: linear_schedule"
     )
 
     @property

@@ -1,4 +1,4 @@
-"""The variance of a gradient over the noise that it is estimated from."""
+"""The variance of a gradient estimate over its noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is recorded of a run's training, and how reports draw it.
+"""Metrics that are recorded during training, and how reports draw them.
 
 A metric is defined beside the code that computes it. Those that several algorithms report are in `critics` and here.
 """

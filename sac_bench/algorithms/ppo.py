@@ -41,10 +41,10 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
     layers: Layers = option((64, 64), "units of each hidden layer, actor and critic", "1707.06347, section 6.1")
     activation: Activation = option("tanh", "nonlinearity of the hidden layers", "1707.06347, section 6.1")
 
-    learning_rate: PerMember[float] = option(3e-4, "Adam's rate", "1707.06347, table 3", gt=0, le=1)
+    learning_rate: PerMember[float] = option(3e-4, "learning rate", "1707.06347, table 3", gt=0, le=1)
     anneal_steps: PerMember[int] = option(
         0,
-        "steps over which the rate falls linearly to 0, rollout by rollout; 0: constant rate",
+        "steps over which the learning rate falls linearly to 0, rollout by rollout; 0: constant",
         "Stable-Baselines3",
         ge=0,
         le=10**12,
@@ -54,7 +54,7 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
     clip: PerMember[float] = option(0.2, "epsilon of the clipped surrogate", "1707.06347, table 1", gt=0, le=1e6)
     clip_value: PerMember[float] = option(
         0.0,
-        "change of a value since the rollout beyond which its loss is clipped; 0: no clipping",
+        "the value loss clips changes of V since the rollout to this; 0: no clipping",
         "Stable-Baselines3",
         ge=0,
         le=1e6,
@@ -68,7 +68,7 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
     entropy_coefficient: PerMember[float] = option(0.0, "weight of the entropy", "1707.06347, table 3", ge=0, le=1e6)
     max_grad_norm: PerMember[float] = option(
         0.5,
-        "largest norm of the gradient, which is scaled down to it; 0: no limit",
+        "largest norm of the gradient; a larger gradient is scaled down; 0: no limit",
         "CleanRL, Stable-Baselines3",
         ge=0,
         le=1e6,
@@ -198,7 +198,7 @@ def loss(
 
 
 def annealed(structure: Structure, updates: Tensor, hyper: Hyperparameters) -> Tensor:
-    """Return Adam's rate [] after `updates`: full for the first rollout, 0 after `anneal_steps`."""
+    """Return the learning rate [] after `updates`: full for the first rollout, 0 after `anneal_steps`."""
     steps = structure.rollout * torch.div(updates, structure.updates_per_rollout, rounding_mode="floor")
     over = hyper["anneal_steps"]
     left = 1 - steps / torch.where(over > 0, over, 1.0)

@@ -105,12 +105,12 @@ class SACConfig(QLearningConfig):
     )
     gradient_estimator: Literal["reparameterised", "score-function"] = option(
         "reparameterised",
-        "gradient of the policy: through its actions, or by their likelihood",
+        "estimator of the policy's gradient: through the actions, or by the score function",
         "1812.05905, eq. 9",
     )
     score_samples: int = option(
         2,
-        "actions per state in a loss by likelihood, if there is no V network: each is compared with the others",
+        "actions per state for the score function without a V network; the others are each one's baseline",
         "1801.01290: 1, compared with V(s)",
         ge=2,
         le=64,
@@ -134,14 +134,14 @@ class SACConfig(QLearningConfig):
     )
     normalize_observations: bool = option(
         False,
-        "standardise observations by the mean and deviation of all of them so far, clipped to 10",
+        "standardise observations by the mean and standard deviation of all so far, then clip to 10",
         "1812.05905: none",
     )
 
-    actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "1812.05905, table 1", gt=0, le=1)
-    critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "1812.05905, table 1", gt=0, le=1)
-    value_lr: PerMember[float] = option(3e-4, "Adam's rate for the V network", "1801.01290, table 1", gt=0, le=1)
-    temperature_lr: PerMember[float] = option(3e-4, "Adam's rate for log alpha", "1812.05905, table 1", gt=0, le=1)
+    actor_lr: PerMember[float] = option(3e-4, "learning rate for the policy", "1812.05905, table 1", gt=0, le=1)
+    critic_lr: PerMember[float] = option(3e-4, "learning rate for the Q networks", "1812.05905, table 1", gt=0, le=1)
+    value_lr: PerMember[float] = option(3e-4, "learning rate for the V network", "1801.01290, table 1", gt=0, le=1)
+    temperature_lr: PerMember[float] = option(3e-4, "learning rate for log alpha", "1812.05905, table 1", gt=0, le=1)
     gamma: PerMember[float] = option(0.99, "discount", "1812.05905, table 1", ge=0, le=1)
     tau: PerMember[float] = option(0.005, "step of the target average; 1 copies", "1812.05905, table 1", gt=0, le=1)
     target_period: PerMember[int] = option(1, "updates between target steps", "1812.05905, table 1", ge=1, le=10**7)
@@ -161,7 +161,9 @@ class SACConfig(QLearningConfig):
         False, "multiply the initial or fixed alpha by reward_scale", "1812.05905: none"
     )
     temperature_objective: PerMember[Literal["log-alpha", "alpha"]] = option(
-        "log-alpha", "[2] eq. 18 with log alpha instead of alpha, or as printed", "softlearning sac.py"
+        "log-alpha",
+        "temperature loss: [2] eq. 18 with log alpha instead of alpha, or as printed",
+        "softlearning sac.py",
     )
     target_entropy_scale: PerMember[float] = option(
         1.0, "the target entropy is -dim(A) times this, for actions in [-1, 1]", "1812.05905, table 1", ge=-100, le=100

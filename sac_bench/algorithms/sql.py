@@ -71,8 +71,8 @@ class SQLConfig(QLearningConfig):
         0.5, "share of kernel_particles that are moved; the others determine the direction", CODE, gt=0, lt=1
     )
 
-    actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the sampler", CODE, gt=0, le=1)
-    critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", CODE, gt=0, le=1)
+    actor_lr: PerMember[float] = option(3e-4, "learning rate for the sampler", CODE, gt=0, le=1)
+    critic_lr: PerMember[float] = option(3e-4, "learning rate for the Q networks", CODE, gt=0, le=1)
     gamma: PerMember[float] = option(0.99, "discount", CODE, ge=0, le=1)
     tau: PerMember[float] = option(1.0, "step of the target average; 1 copies", CODE, gt=0, le=1)
     target_period: PerMember[int] = option(1000, "updates between target steps", CODE, ge=1, le=10**7)

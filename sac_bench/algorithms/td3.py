@@ -62,8 +62,8 @@ class TD3Config(QLearningConfig):
         2, "critic updates per update of policy and targets", "1802.09477, section 5.2", ge=1, le=1000
     )
 
-    actor_lr: PerMember[float] = option(3e-4, "Adam's rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
-    critic_lr: PerMember[float] = option(3e-4, "Adam's rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
+    actor_lr: PerMember[float] = option(3e-4, "learning rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
+    critic_lr: PerMember[float] = option(3e-4, "learning rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
     gamma: PerMember[float] = option(0.99, "discount", "1802.09477, section 6.1", ge=0, le=1)
     tau: PerMember[float] = option(
         0.005, "step of the target averages; 1 copies", "1802.09477, section 6.1", gt=0, le=1

@@ -1,4 +1,4 @@
-"""What a reader and a program see of a claim's comparisons: sentences, tables and the rules behind them."""
+"""A claim's comparisons as sentences and tables, and the rules behind them."""
 
 from __future__ import annotations
 

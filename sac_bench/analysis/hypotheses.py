@@ -1,8 +1,8 @@
 """What can be shown about a difference a - b: that it is above, below or between bounds.
 
-A hypothesis gives a p-value for evidence, its power with more seeds, and its chance to be shown later. Sources: two
-one-sided tests, Schuirmann 1987 (Journal of Pharmacokinetics and Biopharmaceutics 15, p. 657); predictive power,
-Spiegelhalter, Freedman and Blackburn 1986 (Controlled Clinical Trials 7, p. 8).
+A hypothesis gives its p-value, its power with more seeds, and the probability that it is shown at a later look.
+Sources: two one-sided tests, Schuirmann 1987 (Journal of Pharmacokinetics and Biopharmaceutics 15, p. 657); predictive
+power, Spiegelhalter, Freedman and Blackburn 1986 (Controlled Clinical Trials 7, p. 8).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A test permutes which side each seed belongs to. It is exact, whatever the distribution, if both sides have the same
 distribution up to the tested shift. The statistic is Welch's t, so that the test is also right for large numbers of
 seeds if only the means are equal (Janssen 1997, Statistics & Probability Letters 36, p. 9; Chung and Romano 2013,
-Annals of Statistics 41, p. 484). With few seeds and unequal distributions it is wrong too often, and so is Student's t,
-but seldom both (results/record/sequential). So p-values are the larger of the two. With several environments, seeds are
-permuted within each, and the statistic is the mean of the differences over its standard error.
+Annals of Statistics 41, p. 484). With few seeds and unequal distributions it errs too often, and so does Student's t,
+but seldom both (results/record/sequential). So the larger p-value of the two counts. With several environments, seeds
+are permuted within each, and the statistic is the mean of the differences over its standard error.
 
 Small samples have few permutations, and the p-value cannot be below one over their number. All are used if there are at
 most `draws`, else a fixed random sample of that size: then a p-value counts the observed labelling as one more draw

@@ -3,10 +3,10 @@
 Differences between variants are unpaired. This was decided before any result was seen, not by the observed correlation.
 Variants trained with the same seeds share initial weights and environments but may diverge, because training amplifies
 small differences. If seeds are positively correlated, unpaired intervals are too wide: verdicts need more seeds but are
-not wrong. If negatively, they are too narrow. `seed_correlation` is reported to show which is the case.
+not wrong. If they are negatively correlated, intervals are too narrow. Reports show `seed_correlation`.
 
-The number of seeds that would decide is by the power of t tests (Phillips 1990, Journal of Pharmacokinetics and
-Biopharmaceutics 18, p. 137).
+The number of seeds that would decide is computed from the power of t tests (Phillips 1990, Journal of Pharmacokinetics
+and Biopharmaceutics 18, p. 137).
 """
 
 from __future__ import annotations

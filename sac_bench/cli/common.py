@@ -1,4 +1,4 @@
-"""What all commands share: the app, the console, options, errors, modules to import."""
+"""Shared by all commands: the app, the console, options, errors, imports of user modules."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ GpusOption = Annotated[
 ]
 UntilOption = Annotated[
     Optional[str],
-    typer.Option(metavar="H:MM:SS", help="3:50:00 or 8h from now: no segment starts that would not end by then."),
+    typer.Option(
+        metavar="H:MM:SS", help="Time limit from now: 3:50:00 or 8h. A segment starts only if it can end in time."
+    ),
 ]
 OUT_OF_TIME, LEFT_TO_OTHERS = 3, 4
 """Exit codes when --until has ended the training, and when --no-wait has. The same command continues."""
@@ -97,10 +99,13 @@ QuietOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RetrainOption = Annotated[
-    bool, typer.Option("--retrain", help="Train runs again that cannot be continued, or that another device trained.")
+    bool,
+    typer.Option(
+        "--retrain", help="Train runs again that failed, are damaged, cannot continue, or used another kind of device."
+    ),
 ]
 MixDevicesOption = Annotated[
-    bool, typer.Option("--mix-devices", help="Accept existing runs that another kind of device (cpu, cuda) trained.")
+    bool, typer.Option("--mix-devices", help="Accept existing runs of another kind of device (cpu, cuda).")
 ]
 
 

@@ -1,4 +1,4 @@
-"""sac-bench doctor: test whether a results folder can be trusted with locks and commits."""
+"""sac-bench doctor: test whether locks and commits work in a results folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sac_bench.cli.common import ResultsOption, app, say, user_errors
 
 @app.command()
 def doctor(results: ResultsOption = Path("results")) -> None:
-    """Test a results folder: what it lies on, locks between two processes, exclusive creation, atomic replacement.
+    """Test a results folder: its filesystem, locks between two processes, exclusive creation, atomic replacement.
 
     Exit code: 0 if it can be used, also with warnings; 1 if it is refused.
     """

@@ -1,4 +1,4 @@
-"""sac-bench gc: delete files that nothing needs."""
+"""sac-bench gc: delete unused files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gc(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete files that nothing needs: leftovers of crashes, replays that no command keeps. List them first."""
+    """List unused files (leftovers of crashes, replays that no command asked to keep), then delete them."""
     with user_errors():
         from sac_bench.execution import gc as garbage
         from sac_bench.store.store import Store

@@ -1,4 +1,4 @@
-"""sac-bench init: copy an experiment of this package as a start for one's own."""
+"""sac-bench init: copy an experiment of this package, to be edited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def init(
     ],
     new: Annotated[Optional[str], typer.Argument(help="The copy's name; by default the same.")] = None,
 ) -> None:
-    """Copy an experiment to experiments/, with the files that it includes, as a start for your own."""
+    """Copy an experiment to experiments/, with the files that it includes, so that you can edit it."""
     with user_errors():
         for path in copy(name, new):
             say(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""sac-bench list and status: what there is to run, and the state of an experiment's runs."""
+"""sac-bench list and status: list experiments and more, and show the state of an experiment's runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def list_(
         ),
     ] = "all",
     folder: Annotated[
-        Optional[Path], typer.Option(help="A folder of experiment files, in place of experiments/ and those included.")
+        Optional[Path], typer.Option(help="Folder of experiment files, instead of experiments/ and the package's.")
     ] = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
@@ -130,7 +130,7 @@ def status(
             notes.insert(
                 0,
                 f"{recorded} of {len(states)} runs are not in {results / 'runs'}; "
-                f"their status is that of {results / name / 'runs.csv'}",
+                f"their status is from {results / name / 'runs.csv'}",
             )
         if as_json:
             rows = [run._asdict() | state._asdict() for run, state in zip(runs, states, strict=True)]
@@ -181,7 +181,7 @@ class _Asked(NamedTuple):
     seed_range: str | None
     runs: list[_Run]
     notes: list[str]
-    """Lines on what is superseded and, with a range of seeds, on where its comparisons stand."""
+    """Lines on what is superseded and, with a range of seeds, on the state of its comparisons."""
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""What there is to run: experiments, algorithms with their options, environments; and the results of a folder."""
+"""Lists of experiments, algorithms with their options, environments, and a folder's results."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def results_table(rows: Iterable[Row]) -> Table:
     """Return the table of `results`."""
     shown = table("result", "runs", "versions")
     for row in rows:
-        shown.add_row(row["name"], row.get("runs", ""), row.get("error") or row["superseded"] or "those of this code")
+        shown.add_row(row["name"], row.get("runs", ""), row.get("error") or row["superseded"] or "current")
     return shown
 
 

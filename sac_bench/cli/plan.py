@@ -40,9 +40,9 @@ def standings(plan: Plan) -> list[str]:
     if plan.diverged:
         words.append(f"{len(plan.diverged)} diverged (not trained again)")
     if plan.raised:
-        words.append(f"{len(plan.raised)} failed in their environment (not trained again; --retrain does)")
+        words.append(f"{len(plan.raised)} failed in their environment (--retrain trains them again)")
     if plan.waiting:
-        words.append(f"{len(plan.waiting)} after the runs that they start from (not in the total)")
+        words.append(f"{len(plan.waiting)} wait for the runs that they start from (not in the total)")
     return words
 
 
@@ -97,19 +97,20 @@ def bought(budget: Budget, prices: Iterator[Price], looks: Sequence[Sequence[int
     first, and the first price is that of their candidates.
     """
     first, where = next(prices), f"--budget {budget.text}"
-    what = "the first look" if looks else "the choice of options"
-    takes = f"{first}, {first.basis.value}" if first.unit == "seconds" else str(first)
+    what = "the first look" if looks else "choosing options"
+    takes = f"{what} takes {first}" + (f" ({first.basis.value})" if first.unit == "seconds" else "")
     if not first.fits_first(budget.amount):
         return (
-            f"{where}: {what} does not fit ({takes}); raise the budget, or train fewer variants or environments: "
+            f"{where}: {takes}, more than the budget; raise it, or train fewer variants or environments: "
             "a budget reduces seeds, never steps"
         )
     if not looks:
-        return f"{where}: {what} fits ({takes}); what follows is not known before"
+        return f"{where}: {takes}; the comparison is planned after that"
     count = 1 + fitting((one.amount for one in prices), budget.amount - first.amount)
     longest = max(looks, key=len)
     seeds = f", up to {longest[count - 1]} seeds per variant" if len(set(map(tuple, looks))) == 1 else ""
-    return f"{where}: {what} fits ({takes}); if nothing is decided, {count} of {counted(len(longest), 'look')}{seeds}"
+    covered = f"{count} of {counted(len(longest), 'look')} if nothing is decided early"
+    return f"{where}: {takes}; the budget covers {covered}{seeds}"
 
 
 def resources(plan: Plan, workers: int, on_disk: Mapping[str, int], keep_replay: bool = False) -> list[str]:
@@ -125,8 +126,8 @@ def resources(plan: Plan, workers: int, on_disk: Mapping[str, int], keep_replay:
     largest = sum(sorted(replays, reverse=True)[:workers])
     kept = f", {size(sum(replays))} of kept replays" if keep_replay else ""
     return [
-        f"at once: up to {size(memory)} of memory and {size(largest)} of disk",
-        f"at the end: {size(results)} of results{kept}",
+        f"during training: up to {size(memory)} of memory and {size(largest)} of disk",
+        f"after training: {size(results)} of results{kept}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""sac-bench report and compare: pages from results that exist, without training."""
+"""sac-bench report and compare: write pages from existing results, without training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def report(
         Optional[list[str]],
         typer.Argument(help="Experiments; by default all in the folder.", autocompletion=complete_result),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All in the folder, as without names.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files, too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All in the folder, the default.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")] = False,
     results: ResultsOption = Path("results"),
     quiet: QuietOption = False,
 ) -> None:
-    """Write tables, figures and reports again from CSV files, without training. Without names, write the index, too."""
+    """Write tables, figures and reports again from CSV files, without training. Without names, also write the index."""
     with user_errors():
         from sac_bench.report.run import index, reported
         from sac_bench.results.tensorboard import check_installed
@@ -49,7 +49,7 @@ def report(
             if name not in known:
                 raise _no_results(name, results, known)
         if not known:
-            raise InputError(f"{results}: no results there yet; sac-bench run makes them")
+            raise InputError(f"{results}: has no results yet; sac-bench run writes them")
         pages = write_reports(results, names or known, tensorboard)
         if not names:
             say(index(results, pages))
@@ -86,12 +86,12 @@ def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(help="A result's folder, as results/record/ablation-quick, or its name.")],
-    b: Annotated[str, typer.Argument(help="The other result, in the same way.")],
+    a: Annotated[str, typer.Argument(help="Folder of a result, such as results/record/ablation-quick, or its name.")],
+    b: Annotated[str, typer.Argument(help="Folder or name of the other result.")],
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Write a page: .html or .md.")] = None,
 ) -> None:
-    """Compare two results: scores, differences with verdicts, which runs are the same, what else differs."""
+    """Compare two results: scores, differences with verdicts, identical runs, and what else differs."""
     with user_errors():
         from sac_bench.report.compare import in_text, load_side, write_page
 

@@ -1,4 +1,4 @@
-"""sac-bench run: train what experiments lack, then write their tables, figures and reports."""
+"""sac-bench run: train the missing runs of experiments, then write their tables, figures and reports."""
 
 from __future__ import annotations
 
@@ -52,22 +52,27 @@ def run(
         list[str],
         typer.Argument(
             metavar="NAME|FILE|FOLDER",
-            help="Names that sac-bench list shows, files, or folders of them.",
+            help="Names that sac-bench list shows, files, or folders.",
             autocompletion=complete_experiment,
             show_default=False,
         ),
     ],
-    quick: Annotated[bool, typer.Option("--quick", help="Use the files' [quick] tables, as NAME-quick.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Use the files' [quick] tables; results are in NAME-quick.")
+    ] = False,
     seeds: Annotated[
         Optional[str],
         typer.Option(
-            metavar="N|A,B,...|A..B", help="N seeds per variant; or these; or first A seeds, up to B while undecided."
+            metavar="N|A,B,...|A..B",
+            help="N seeds per variant; or a list of seeds; or A seeds, up to B where undecided.",
         ),
     ] = None,
     steps: Annotated[
         Optional[int], typer.Option(metavar="N", parser=whole_number, help="Transitions per run: 300000, 1e6 or 1M.")
     ] = None,
-    env: Annotated[list[str], typer.Option(metavar="ID", help="Environment, in place of the file's. Repeatable.")] = [],  # noqa: B006
+    env: Annotated[
+        list[str], typer.Option(metavar="ID", help="Environment to use instead of the file's. Repeatable.")
+    ] = [],  # noqa: B006
     variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
     device: DeviceOption = "auto",
@@ -76,33 +81,36 @@ def run(
     results: ResultsOption = Path("results"),
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
-    keep_replay: Annotated[bool, typer.Option(help="Keep what is needed to continue finished runs.")] = False,
+    keep_replay: Annotated[
+        bool, typer.Option(help="Keep replays, so that finished runs can be continued to more steps.")
+    ] = False,
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
     budget: Annotated[
         Optional[str],
-        typer.Option(metavar="TIME|N transitions", help="90min, 8h, 2d or 5M transitions: more seeds only within it."),
+        typer.Option(metavar="TIME|N transitions", help="90min, 8h, 2d or 5M transitions: limits the number of seeds."),
     ] = None,
     until: UntilOption = None,
     plan_for: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=0, help="Cut the plan for N workers, those of all commands that share the folder."
-        ),
+        typer.Option(metavar="N", min=0, help="Plan for N workers in all commands that share the folder."),
     ] = 0,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="End, without a report, once other commands train all that is left.")
+        bool, typer.Option("--no-wait", help="Do not wait for runs that other commands train: end without a report.")
     ] = False,
     shard: Annotated[
-        Optional[str], typer.Option(metavar="I/N", help="Train only share I of N, a fixed one by run id (merge joins).")
+        Optional[str],
+        typer.Option(metavar="I/N", help="Train only share I of N (fixed by run ids); sac-bench merge joins them."),
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files, too, at the end.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard event files at the end.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train the missing runs of experiments, then write tables, figures and reports. Experiments share equal runs.
+    """Train the missing runs of experiments, then write tables, figures and reports. Identical runs are trained once.
 
-    Exit code: 0 if every run ended (a run that diverged has ended, and is counted so), 1 if some failed, 2 for bad
+    Exit code: 0 if every run ended (diverged runs have ended, too), 1 if some failed, 2 for bad
     input, 3 if --until leaves runs, 4 if --no-wait leaves runs to other commands, 130 if interrupted.
     """
     with user_errors():
@@ -171,8 +179,8 @@ def run(
                     say(_most(one))
             if purse.budget:
                 say(_bought(trained, store, team, purse.budget, retrain))
-            if selection:
-                say("The runs of the comparison follow, with the options that these runs choose.")
+            elif selection:
+                say("These runs choose options; the comparison is planned after that")
             return
         output.keep_in(store.environment_log)
         command = redacted(command_line())
@@ -265,13 +273,13 @@ def _most(experiment: Experiment) -> str:
 
     def of_reference(look: int) -> str:
         seeds = experiment.at_look(look)[experiment.envs[0], experiment.reference]
-        return f" ({seeds} of the reference)" if seeds > look else ""
+        return f" (reference: {seeds})" if seeds > look else ""
 
     assert experiment.seed_range
     first, last = experiment.seed_range.first, experiment.seed_range.last
     return (
-        f"{experiment.name}: {first} seeds per variant now{of_reference(first)}; at most {last}{of_reference(last)}, "
-        f"{sum(experiment.at_look(last).values()):,} runs"
+        f"{experiment.name}: {first} seeds per variant at first{of_reference(first)}; at most {last} seeds"
+        f"{of_reference(last)} and {sum(experiment.at_look(last).values()):,} runs in total"
     )
 
 
@@ -311,7 +319,7 @@ def _print_plan(
         return
     for env in envs:
         if objected := objection(env):
-            say(one_line(f"{env}: used, though Gymnasium's check_env objects: {objected}"))
+            say(one_line(f"{env}: is used, although Gymnasium's check_env warns: {objected}"))
     on_disk = {one.id: CohortDirectory(store.cohort(one.id)).size() for one in plan.cohorts if not one.is_new}
     lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in reversed(group.runs())})
     for line in [*lines, *summary.resources(plan, workers.count, on_disk, keep_replay)]:

@@ -42,7 +42,7 @@ class Jobs:
 
 
 def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
-    """Return a batch script: every job of the array runs the same command, and takes what no other one trains.
+    """Return a batch script: every job of the array runs the same command, and trains what no other job trains.
 
     A job that ends by its limit, or by notice that it is preempted, is queued again; SLURM does that itself for one
     that is preempted without notice, or whose node fails. One that a user cancels is not: its state is no longer
@@ -121,7 +121,7 @@ def slurm(
     cores: Annotated[int, typer.Option(metavar="N", min=1, max=4096, help="Cores per job.")] = 8,
     time: Annotated[str, typer.Option(metavar="H:MM:SS", help="Limit of each job.")] = "4:00:00",
     partition: Annotated[Optional[str], typer.Option(help="SLURM's partition.")] = None,
-    options: Annotated[str, typer.Option(metavar="WORDS", help="More options of sac-bench run, as one word.")] = "",
+    options: Annotated[str, typer.Option(metavar="WORDS", help="More options of sac-bench run, quoted.")] = "",
     results: ResultsOption = Path("results"),
 ) -> None:
     """Print a batch script for SLURM: sac-bench slurm FILE --jobs 8 --gpus 1 --time 4:00:00 | sbatch."""

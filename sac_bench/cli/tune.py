@@ -53,7 +53,8 @@ def tune(
         ),
     ] = None,
     trials: Annotated[
-        Optional[int], typer.Option(metavar="N", parser=whole_number, help="Trials in all, in place of the file's.")
+        Optional[int],
+        typer.Option(metavar="N", parser=whole_number, help="Total number of trials, instead of the file's."),
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -63,7 +64,7 @@ def tune(
     import_: ImportOption = [],  # noqa: B006
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
-    dry_run: Annotated[bool, typer.Option(help="Only check the file, and print what would be searched.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only check the file and print the search.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Search for hyperparameters, then check the best on held-out seeds. Any number of processes share a study.

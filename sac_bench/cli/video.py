@@ -16,7 +16,7 @@ def watch(
     run: Annotated[str, typer.Argument(help="A run's id, or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]].")],
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
-    episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Whole episodes.")] = 1,
+    episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Number of episodes.")] = 1,
     sample: Annotated[
         bool, typer.Option("--sample", help="Sample the actions, as algorithms without a mean action always do.")
     ] = False,
@@ -36,7 +36,7 @@ def watch(
         run = find_run(run, results)
         policy = load_policy(run, results)
         for difference in Store(results).run(run).differences():
-            say(f"trained with {difference}, and shown as it is now")
+            say(f"trained with {difference}; the video uses the current version")
         out = out or Path(f"{run}{'.mp4' if video.has_ffmpeg() else '.gif'}")
         say(f"run {run}: {policy.spec.algorithm} on {policy.spec.env}, seed {policy.spec.seed}, {policy.steps:,} steps")
         sampled = sample or ALGORITHMS[policy.spec.algorithm].scored_by == "sample"

@@ -1,7 +1,7 @@
 """A budget of time or transitions: how users write it, how much of it is left, and what fits into it.
 
-A budget buys further looks of undecided comparisons. A look is trained as a whole or not at all, so that what its
-results decide does not depend on the speed of the machine within it. A budget never changes the steps of a run.
+A budget pays for further looks of undecided comparisons. A look is trained completely or not at all, so the speed of
+the machine during a look does not affect verdicts. A budget never changes the steps of a run.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Purse:
         raise OverBudget(
             f"--budget {self.budget.text}: the first look takes {first} more{basis}, with {in_words(left, self.unit)} "
             "left; raise the budget, or train fewer variants or environments (--variant, --env): a budget reduces "
-            "seeds, never steps. What is trained is kept, and a command with a larger budget continues it"
+            "seeds, never steps. Finished training is kept, and a command with a larger budget continues it"
         )
 
     def watch(self, left: Estimate) -> None:

@@ -1,6 +1,6 @@
-"""Corrects the model of costs by the time that cohorts took on this machine.
+"""Corrects the cost model by the time that cohorts took on this machine.
 
-A worker measures its last segments without what comes before (`Stopwatch`) and writes them to its cohort's folder
+A worker measures its last segments, without imports and compiling (`Stopwatch`), and writes them to its cohort's folder
 (`speed.json`). These files are not part of runs: no id and no result depends on them.
 """
 
@@ -106,7 +106,7 @@ class Stopwatch:
 
 
 class Basis(Enum):
-    """What an estimated time rests on, the best first: equal structure, equal environment, or only the model."""
+    """The basis of an estimated time, the best first: equal structure, equal environment, or only the model."""
 
     MEASURED = "measured here"
     SIMILAR = "from similar runs"

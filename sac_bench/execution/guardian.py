@@ -1,4 +1,4 @@
-"""Process between the command and a worker: it ends every process that environments start along with the worker.
+"""The process between the command and a worker: it ends the worker's environment processes along with the worker.
 
 The engine (execution/engine.py) starts it as `python -m sac_bench.execution.guardian PARENT ...`. It starts the worker
 with the other arguments, kills all of its descendants once the worker has ended, and exits as the worker did. If the

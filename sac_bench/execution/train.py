@@ -1,4 +1,4 @@
-"""The use case: train what experiments lack. The command line, tuning and Python call it."""
+"""Trains the missing runs of experiments, for the command line, tuning and Python."""
 
 from __future__ import annotations
 

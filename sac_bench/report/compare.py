@@ -1,4 +1,4 @@
-"""Comparison of two results: how the scores differ, whether the runs are identical, what else differs."""
+"""Comparison of two results: differences of scores, identical runs, and what else differs."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ A = "result A"
 PLACE = ["env", "variant"]
 ABSENT = "no such option"
 LEGEND = (
-    "The reference is A. Seeds: the numbers of seeds that count, in A and in B. Same runs: runs with the same id in "
-    "both, and whether their numbers, except times, are equal. Exploded: the numbers of such runs in A and in B. "
-    "Variants whose runs are all identical are not tested and do not count in Holm's correction."
+    "The reference is A. Seeds: numbers of scored seeds in A and B. Same runs: runs with the same id in both, and "
+    "whether their numbers, except times, are equal. Exploded: numbers of such runs in A and B. Variants whose runs "
+    "are all identical are not tested and do not count in Holm's correction."
 )
 
 
 AT_LOOKS = (
-    "How many seeds a range has depended on its results. So the tests are at its looks, each with its share of the 5%: "
-    '"at 8 seeds" compares the first 8 seeds per variant (of a reference with more, its multiple), and all fixed '
-    "seeds. Later seeds do not count in the verdict and its interval, but in the scores."
+    "The number of seeds in a range depended on its results. So tests are made at its looks, each with a share of the "
+    '5%: "at 8 seeds" compares the first 8 seeds per variant (more for a reference with a larger multiple), and all '
+    "seeds of a side with fixed seeds. Later seeds count only in the scores, not in the verdict and its interval."
 )
 
 
@@ -98,8 +98,8 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     if not (envs and variants):
         raise InputError(f"nothing to compare: {a.contents()}; {b.contents()}")
     if a.manifest.score_last != b.manifest.score_last:
-        shares = " and ".join(f"{side.manifest.score_last:.0%}" for side in (a, b))
-        raise InputError(f"nothing to compare: scores are means over the last {shares} of the steps (score_last)")
+        in_a, in_b = (f"{side.manifest.score_last:.0%}" for side in (a, b))
+        raise InputError(f"cannot compare: A scores the last {in_a} of the steps, B the last {in_b} (score_last)")
     at = steps_compared(a, b)
     steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
     finals = [performance(side.results, n).set_index(PLACE) for side, n in steps]
@@ -297,8 +297,8 @@ def _notes(table: pd.DataFrame) -> list[str]:
         sentences.append(f"On {env}, bitwise identical in both: {names}.")
     if count := int(table["deviating"].sum()):
         sentences.append(
-            f"{count} of the runs have the same id in both, so the same settings, seed and backend, but different "
-            "numbers. The machine, versions, code or cohort changed them."
+            f"{count} of the runs have the same id in both (same settings, seed and backend), but different numbers. "
+            "The machine, versions, code or cohort changed them."
         )
     for row in table[table["steps_a"] != table["steps_b"]].to_dict("records"):
         sentences.append(

@@ -1,4 +1,4 @@
-"""Run experiments: train what they lack, collect their tables, and write their reports."""
+"""Run experiments: train missing runs, collect tables, and write reports."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
     if budget and lacking:
         lacking.insert(0, f"undecided for lack of budget ({budget.text}):")
     if undecided:
-        undecided.insert(0, "undecided; if the observed difference were the true one, 80% power takes:")
+        undecided.insert(0, "undecided; for 80% power, if the observed difference is the true one:")
     return [*lacking, *undecided]
 
 

@@ -1,4 +1,4 @@
-"""What an experiment asked: results/<name>/experiment.json as a frozen type."""
+"""The record of an experiment, results/<name>/experiment.json, as a frozen type."""
 
 from __future__ import annotations
 

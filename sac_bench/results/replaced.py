@@ -1,4 +1,4 @@
-"""Which results a command would replace whose settings differ from its own."""
+"""Existing results that a command with different settings would replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the runs of an experiment stand, in words."""
+"""The states of an experiment's runs, in words."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 [choose]
 seeds = 3                                 # selection seeds; the comparison uses others
-[choose.base]                             # the grid of every variant without one of its own
+[choose.base]                             # the default grid
 actor_lr = [1e-4, 3e-4, 1e-3]
 [choose.variants.fixed-temperature]
 temperature = [0.01, 0.1, 1.0]

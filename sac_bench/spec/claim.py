@@ -1,4 +1,4 @@
-"""A published claim: its words, its source, and what comparisons of an experiment's variants it expects."""
+"""A published claim: its words, its source, and the results of comparisons that it expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the lines of files that errors are about. `tomllib` gives no positions, so keys are looked for in the text."""
+"""Finds the line numbers of errors in files. `tomllib` gives no positions, so keys are searched in the text."""
 
 from __future__ import annotations
 

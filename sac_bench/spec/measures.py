@@ -1,6 +1,6 @@
-"""The measures that claims compare: their names, units and meaning. How they are measured is elsewhere.
+"""The measures that claims compare: their names, units and meaning.
 
-Of a run's tables: analysis/measures.py. Of its trained policy: evaluation/robustness.py.
+They are computed from a run's tables in analysis/measures.py, and from its trained policy in evaluation/robustness.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A fixed share of runs, by their ids: machines that share nothing each train one."""
+"""A fixed share of runs, by their ids. Machines that share nothing each train one share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests whether a folder keeps the promises that results rely on: its locks, exclusive creation, and what it lies on.
+"""Tests what results require of a folder: its filesystem, locks and exclusive creation.
 
-What two machines see of each other cannot be tested from one. The type and options of the mount tell what is known.
+One machine cannot test what another one sees. So the type and options of the mount are checked, too.
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ A lock has three parts, taken in this order:
                         Linux makes flock a lock on a byte range over NFS, and two on one file would conflict
     NAME.leases/<n>     a lease: who holds the lock. The newest number counts
 
-On some shared folders the first two succeed on two machines at once, without an error. The lease does not depend on
+On some shared folders, two machines can hold the first two at once, without an error. The lease does not depend on
 them. Its holder renews it by creating the next number, and another process takes it by creating that number: creation
-is exclusive, so one of them succeeds. Its holder gives it back by creating the next number with RELEASED in it. The
-newest number is never deleted, so no number is used twice, and a process that was paused cannot win one again.
+is exclusive, so one of them succeeds. Its holder releases it by creating the next number with RELEASED in it. The
+newest number is never deleted, so no number is used twice, and a paused process cannot create an old one.
 
-A lease ends in three ways. On the holder's own machine it ends with its process. It ends once it has not been renewed
-for its length by the clock of the process that waits. It has ended if it is older than twice its length, by the clock
-of the file's server. Clocks of two machines are never compared.
+A lease ends in three ways: with its process, on the holder's own machine; if it is not renewed for its length, by the
+clock of the waiting process; or if it is older than twice its length, by the file server's clock. Clocks of two
+machines are never compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the status of a run says: whether it has ended at some steps, on which device, and whether it exploded."""
+"""Reads the status of a run: whether it has ended at some steps, on which device, and whether it exploded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run's Q exploded: whether |Q| exceeds what the rewards that the run has seen allow.
+"""Whether a run's Q exploded: whether |Q| exceeds what the run's rewards so far allow.
 
 An algorithm defines the bound (`Learner.q_bound`). It is compared with the mean of Q over a segment's updates, which is
 recorded anyway. The largest |Q| is at least that, so a run that is marked did exceed its bound.

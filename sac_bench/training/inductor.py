@@ -1,10 +1,10 @@
-"""Compile code that, on a CPU, computes a member alike in cohorts of every width (docs/correctness.md).
+"""Compile code that, on a CPU, computes the same bytes for a member at every cohort width (docs/correctness.md).
 
 Inductor computes most elements 16 at a time by the functions of at::vec, and the rest, which do not fill a vector, by
 those of the C library, whose last digit can differ. Which elements these are depends on the shape, and so on the
 cohort's width. Here scalar code calls the functions of at::vec, too.
 
-The operations that share a loop determine in which order the loop sums. Here the width does not decide which do.
+Which operations share a loop determines the order of its sums. Here this choice does not depend on the width.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The definitions of all metrics that are recorded of a run's training."""
+"""The definitions of all metrics that are recorded during training."""
 
 from __future__ import annotations
 

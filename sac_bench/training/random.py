@@ -4,8 +4,8 @@ Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2
 counter, so a run's noise does not depend on the other members of its cohort, and the generator's only state is a step
 counter. Words are 32 bits in int32 tensors, whose sums wrap around and whose negative numbers stand for large words.
 
-Words are computed eagerly and for many steps at once (`WordsAhead`). A compiler that inlines the twenty rounds into
-every operation that reads a draw needs more than half of its time for them.
+Words are computed eagerly, for many steps at once (`WordsAhead`). Otherwise a compiler inlines the twenty rounds into
+every operation that reads a draw, which takes more than half of the compile time.
 """
 
 from __future__ import annotations

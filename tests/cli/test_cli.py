@@ -274,7 +274,7 @@ BAD = [
     (["run", "tiny.toml", "--results", "/proc/nowhere"], "--results /proc/nowhere: cannot be written to"),
     (["status", "tinny"], "tinny: no such experiment or result in results"),
     (["report", "tinny"], "tinny: no such experiment or result in results"),
-    (["report"], "no results there yet"),
+    (["report"], "has no results yet"),
     (["report", "tiny", "--all"], "give names or --all, not both"),
     (["gc", "--results", "nowhere"], "--results nowhere: no runs there"),
     (["list", "enviroments"], "did you mean 'environments'"),

@@ -22,10 +22,22 @@ TEAM = Workers("cpu", 2)
 @pytest.mark.parametrize(
     ("budget", "first", "words"),
     [
-        ("1h", Price(3900.0), "the first look fits (about 65 min, measured here); if nothing is decided, 1 of 2 looks"),
-        ("1h", Price(3000.0), "the first look fits (about 50 min, measured here); if nothing is decided, 2 of 2 looks"),
-        ("1h", Price(4000.0), "the first look does not fit"),
-        ("10k transitions", Price(10_500, "transitions"), "the first look does not fit"),
+        (
+            "1h",
+            Price(3900.0),
+            "takes about 65 min (measured here); the budget covers 1 of 2 looks if nothing is decided",
+        ),
+        (
+            "1h",
+            Price(3000.0),
+            "takes about 50 min (measured here); the budget covers 2 of 2 looks if nothing is decided",
+        ),
+        ("1h", Price(4000.0), "the first look takes about 67 min (measured here), more than the budget; raise it"),
+        (
+            "10k transitions",
+            Price(10_500, "transitions"),
+            "the first look takes 10,500 transitions, more than the budget",
+        ),
     ],
 )
 def test_a_first_look_fits_by_the_rule_by_which_it_is_trained(budget, first, words):
@@ -33,8 +45,16 @@ def test_a_first_look_fits_by_the_rule_by_which_it_is_trained(budget, first, wor
     purse = Purse(parse_budget(budget), lambda: 0.0)
     said = summary.bought(purse.budget, iter([first, replace(first, amount=600)]), [(5, 8)])
     assert words in said
-    with nullcontext() if " fits " in said else pytest.raises(OverBudget):
+    with nullcontext() if " covers " in said else pytest.raises(OverBudget):
         purse.require(first)
+
+
+def test_what_follows_a_choice_of_options_is_said_to_be_planned_later():
+    """No look of the comparison has a price before its options are chosen."""
+    said = summary.bought(parse_budget("3h"), iter([Price(1380.0, basis=Basis.MODEL)]), ())
+    assert said == (
+        "--budget 3h: choosing options takes about 23 min (rough estimate); the comparison is planned after that"
+    )
 
 
 @pytest.fixture
@@ -94,7 +114,7 @@ def test_disk_is_for_what_runs_at_once_unless_replays_are_kept(humanoid):
     results = sum(result_bytes(run, one.steps) for one in plan.cohorts for run in one.runs)
     at_once, at_end = summary.resources(plan, 2, {})
     assert f"and {size(sum(sorted(replays)[-2:]))} of disk" in at_once
-    assert at_end == f"at the end: {size(results)} of results"
+    assert at_end == f"after training: {size(results)} of results"
     assert summary.resources(plan, 2, {}, keep_replay=True)[1].endswith(f"{size(sum(replays))} of kept replays")
     saved = {one.id: 10**12 for one in plan.cohorts}
     assert summary.resources(plan, 2, saved)[0].endswith(" and 0.0 MB of disk")
@@ -106,8 +126,8 @@ def test_what_is_not_trained_now_is_named(humanoid):
     assert words[:3] == ["0 new", "2 reused", "0 to be continued"]
     assert words[3:] == [
         "2 diverged (not trained again)",
-        "2 failed in their environment (not trained again; --retrain does)",
-        "2 after the runs that they start from (not in the total)",
+        "2 failed in their environment (--retrain trains them again)",
+        "2 wait for the runs that they start from (not in the total)",
     ]
     assert summary.total(Plan(runs, ()), Calibration(), TEAM) == "total: nothing to train"
 

@@ -86,7 +86,7 @@ def test_a_range_is_compared_at_its_looks():
         alone = compare(*(replace(s, results=only(s.results, "one-q")) for s in (a, b))).iloc[0]
         assert alone["verdict"] == verdict
         assert (None if pd.isna(row["look"]) else row["look"]) == look
-        assert ("How many seeds a range has" in str(rules(a, b))) == (look is not None)
+        assert ("The number of seeds in a range" in str(rules(a, b))) == (look is not None)
     assert table.loc["sac", "no_verdict"] == "runs are missing"  # the first look has 10 seeds of the reference
     assert compare(b, b)["verdict"].tolist() == [""] * 3
     assert looks(side(about=ABOUT | {"seed_range": "8..30"}), side(about=about)) == (8,)
@@ -118,9 +118,7 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     assert table["identical"].to_dict() == {"sac": True, "one-q": False, "tau=1": False}
     assert table.loc["tau=1", "ended_otherwise"] == "B: 1 interrupted (left out)"
     text = in_text(write_page(a, b, None), width=1000)
-    assert (
-        "2 of the runs have the same id in both, so the same settings, seed and backend, but different numbers." in text
-    )
+    assert "2 of the runs have the same id in both (same settings, seed and backend), but different numbers." in text
     assert "The results share seeds" in text
     assert f"On {ENV}, bitwise identical in both: `sac`." in text
 

@@ -178,9 +178,9 @@ def test_a_first_look_that_measures_too_slow_is_stopped(command, ranged):  # noq
     assert "interrupted" in standing.stdout
     assert "v-network: waits for 5 seeds" in standing.stdout
     dry = command(*run, "--dry-run")
-    assert "--budget 0.01min: the first look does not fit (about " in dry.stdout
+    assert "more than the budget; raise it" in dry.stdout
     longer = command(*run[:-4], "--budget", "2d", "--dry-run")
-    assert "--budget 2d: the first look fits (about " in longer.stdout
-    assert "if nothing is decided, 3 of 3 looks, up to 12 seeds per variant" in longer.stdout
+    assert "--budget 2d: the first look takes about " in longer.stdout
+    assert "covers 3 of 3 looks if nothing is decided early, up to 12 seeds per variant" in longer.stdout
     fixed = command(*run, "--seeds", "5", "--dry-run")
     assert (fixed.returncode, "has fixed seeds" in fixed.stderr) == (2, True)

@@ -129,8 +129,7 @@ def test_a_record_without_its_store_stands_as_recorded(command, old_record):
     assert "10 finished\n" in found.stdout
     assert "not started" not in found.stdout
     assert (
-        "10 of 10 runs are not in results/record/runs; their status is that of results/record/old/runs.csv"
-        in found.stdout
+        "10 of 10 runs are not in results/record/runs; their status is from results/record/old/runs.csv" in found.stdout
     )
     version = ALGORITHMS["sac"].version
     label = f"superseded: trained by version {version - 1} of sac (this is version {version})"

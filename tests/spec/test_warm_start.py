@@ -379,7 +379,7 @@ def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bi
         prepare(tmp_path, HARM.replace("TIMES", str(deaths)))
         ran = command("run", path.name, "--import", "line", "--workers", "1")
         assert ran.returncode == 0, ran.stderr + ran.stdout
-        assert "2 new, 0 reused, 0 to be continued, 2 after the runs that they start from" in ran.stdout
+        assert "2 new, 0 reused, 0 to be continued, 2 wait for the runs that they start from" in ran.stdout
         assert ran.stdout.count("restarted from its last segment") == deaths
         weights = {p.parent.name: p.read_bytes() for p in tmp_path.glob("results/runs/*/weights.safetensors")}
         found.append(comparable(tmp_path / "results") | weights)
