@@ -95,6 +95,13 @@ BUGS = [
         "tests/execution/test_calibration.py",
     ),
     Bug(
+        "runs that failed count as finished in the progress",
+        "execution/work.py",
+        'return "failed" if run_id in self.failed else self.phase',
+        "return self.phase",
+        "tests/execution/test_progress.py",
+    ),
+    Bug(
         "a look that does not fit into the budget is trained",
         "execution/budget.py",
         "ordered or cost(ordered) <= left:",

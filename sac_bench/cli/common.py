@@ -141,11 +141,6 @@ def say_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def counted(number: int, thing: str) -> str:
-    """Return "1 run" or "3 runs"."""
-    return f"{number} {thing}{'s' if number != 1 else ''}"
-
-
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn an InputError into a line per error on standard error and exit code 2; a full disk and the like into 1."""

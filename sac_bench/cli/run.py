@@ -26,14 +26,13 @@ from sac_bench.cli.common import (
     command_line,
     complete_experiment,
     console,
-    counted,
     import_modules,
     say,
     user_errors,
     whole_number,
 )
 from sac_bench.envs import output
-from sac_bench.errors import InputError, one_line, redacted
+from sac_bench.errors import InputError, counted, one_line, redacted
 
 if TYPE_CHECKING:
     import pandas as pd
