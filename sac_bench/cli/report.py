@@ -35,7 +35,10 @@ def report(
     results: ResultsOption = Path("results"),
     quiet: QuietOption = False,
 ) -> None:
-    """Write tables, figures and reports again from CSV files, without training. Without names, write the index, too."""
+    """Write tables, figures and reports again, without training. Without names, write the index, too.
+
+    During training, they have what is saved so far, up to the last steps that the runs have in common.
+    """
     with user_errors():
         from sac_bench.report.run import index, reported
         from sac_bench.results.tensorboard import check_installed
@@ -67,7 +70,7 @@ def _no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
 
 def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False) -> Pages:
     """Write reports, and event files; return {name: its page, or why it could not be written}."""
-    from sac_bench.report.experiment import write_report
+    from sac_bench.report.run import refreshed
     from sac_bench.results.tensorboard import write_events
     from sac_bench.tuning import report as study_report
 
@@ -75,7 +78,7 @@ def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False
     for name in names:
         try:
             is_study = (results / name / study_report.FILE).exists()
-            pages[name] = (study_report.write_report if is_study else write_report)(results / name)
+            pages[name] = (study_report.write_report if is_study else refreshed)(results / name)
             say(results / name / "report.html")
             if tensorboard and not is_study:
                 say(write_events(results / name))

@@ -1,6 +1,7 @@
 """Progress: what is counted from where cohorts stand, and how it looks in a terminal, a file and a notebook."""
 
 import io
+import itertools
 import sys
 from types import SimpleNamespace
 
@@ -135,7 +136,7 @@ def test_a_file_gets_lines_less_and_less_often_and_no_control_codes():
         shown.show(now(elapsed=float(second)))
         times += [second] * (file.tell() > before)
     shown.close()
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert (times[0], gaps[0], gaps[-1]) == (30, 30, 600)
     assert gaps == sorted(gaps)
     assert all(gap <= max(30, GROWTH * at + 1) for gap, at in zip(gaps, times, strict=False))
