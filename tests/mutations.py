@@ -547,7 +547,7 @@ BUGS = [
     Bug(
         "rows that are not saved yet count",
         COLLECT,
-        'table["step"] <= runs.loc[i, "steps"]]',
+        'table["step"] <= row["steps"]]',
         'table["step"] >= 0]',
         STORED,
     ),

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from importlib.metadata import version
@@ -96,6 +96,10 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", callback=_hush, expose_value=False, help="Print nothing but errors.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TrackOption = Annotated[
+    list[str],
+    typer.Option("--track", metavar="tensorboard|wandb", help="Write the numbers for this program, too. Repeatable."),
+]
 RetrainOption = Annotated[
     bool, typer.Option("--retrain", help="Train runs again that cannot be continued, or that another device trained.")
 ]
@@ -163,6 +167,23 @@ def user_errors() -> Iterator[None]:
         print(f"sac-bench: {redacted(one_line(f'{error.filename}: {error.strerror or error}'))}", file=sys.stderr)
         impossible_path = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)
         raise typer.Exit(2 if impossible_path else 1) from None
+
+
+def trackers(names: Sequence[str], tensorboard: bool) -> list[Callable[[Path], Path]]:
+    """Return what writes an experiment's numbers for the programs that --track names, or --tensorboard.
+
+    Raises InputError for an unknown program, or one that is not installed.
+    """
+    from sac_bench.results import tensorboard as of_tensorboard
+    from sac_bench.results import wandb
+
+    known = {"tensorboard": of_tensorboard, "wandb": wandb}
+    chosen = list(dict.fromkeys([*names, *["tensorboard"] * tensorboard]))
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"--track {name}: must be tensorboard or wandb")
+        known[name].check_installed()
+    return [known[name].write_events for name in chosen]
 
 
 def command_line() -> str:
