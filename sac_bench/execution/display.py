@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -10,7 +11,9 @@ from rich.text import Text
 
 from sac_bench.execution.progress import ASCII, Progress, Signs, block, report
 
-FIRST_SECONDS, MOST_SECONDS = 30.0, 600.0
+REFRESH_SECONDS, NOTEBOOK_SECONDS = 0.5, 2.0
+"""The time between updates of a block in a terminal and in a notebook."""
+LEAST_SECONDS, MOST_SECONDS = 30.0, 600.0
 """The least and the most time between reports in a file."""
 GROWTH = 0.2
 """Between them, the next report follows after this share of the time that has passed."""
@@ -20,8 +23,14 @@ NOTEBOOK_WIDTH = 100
 class Place(Protocol):
     """Where progress is shown."""
 
+    first: float
+    """The seconds of training after which progress is shown first."""
+
+    def pause(self, elapsed: float) -> float:
+        """Return the seconds until progress is shown next, after so many of training."""
+
     def show(self, now: Progress) -> None:
-        """Show the progress, if it is time to."""
+        """Show the progress."""
 
     def close(self) -> None:
         """Remove what was shown only for the time of training."""
@@ -33,10 +42,13 @@ class Display:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._place = place_of(console)
+        self._next = self._place.first
 
-    def show(self, now: Progress) -> None:
-        """Show the progress."""
-        self._place.show(now)
+    def show(self, elapsed: float, progress: Callable[[], Progress]) -> None:
+        """Compute and show the progress after so many seconds of training, if it is time to."""
+        if elapsed >= self._next:
+            self._next = elapsed + self._place.pause(elapsed)
+            self._place.show(progress())
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -64,10 +76,16 @@ def signs_of(console: Console) -> Signs:
 class Block:
     """A block of a terminal that disappears at the end."""
 
+    first = 0.0
+
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, refresh_per_second=2, transient=True)
         self._live.start()
+
+    def pause(self, elapsed: float) -> float:
+        """Return the same at any time."""
+        return REFRESH_SECONDS
 
     def show(self, now: Progress) -> None:
         """Update the block."""
@@ -80,10 +98,16 @@ class Block:
 
 
 class Cell:
-    """Text below a notebook's cell. It is the last one that stays."""
+    """Text below a notebook's cell. The last one stays."""
+
+    first = 0.0
 
     def __init__(self) -> None:
         self._handle: Any = None
+
+    def pause(self, elapsed: float) -> float:
+        """Return the same at any time."""
+        return NOTEBOOK_SECONDS
 
     def show(self, now: Progress) -> None:
         """Update the text."""
@@ -102,14 +126,17 @@ class Cell:
 class Lines:
     """Lines in a file, less and less often."""
 
+    first = LEAST_SECONDS
+
     def __init__(self, console: Console) -> None:
-        self._console, self._next = console, FIRST_SECONDS
+        self._console = console
+
+    def pause(self, elapsed: float) -> float:
+        """Return a share of the time that has passed, within bounds."""
+        return min(MOST_SECONDS, max(LEAST_SECONDS, GROWTH * elapsed))
 
     def show(self, now: Progress) -> None:
-        """Print a report if enough time has passed since the last one."""
-        if now.elapsed < self._next:
-            return
-        self._next = now.elapsed + min(MOST_SECONDS, max(FIRST_SECONDS, GROWTH * now.elapsed))
+        """Print a report."""
         for line in report(now, signs_of(self._console)):
             self._console.print(line, highlight=False, soft_wrap=True)
 

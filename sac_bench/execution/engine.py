@@ -26,7 +26,7 @@ from sac_bench.execution.display import Display
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
-from sac_bench.execution.progress import progress, time_left
+from sac_bench.execution.progress import Progress, progress, time_left
 from sac_bench.execution.work import State, Work
 from sac_bench.store import locks
 from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
@@ -110,7 +110,7 @@ class Engine:
                 self._start_workers()
                 if not self._waits and self._is_left_to_others():
                     raise LeftToOthers
-                self._show()
+                self._display.show(time.monotonic() - self._began, self._progress)
                 self._project()
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=EVENT_SECONDS))
@@ -139,15 +139,15 @@ class Engine:
             with contextlib.suppress(OSError):
                 self._display.close()
 
-    def _show(self) -> None:
-        """Show where all cohorts stand."""
+    def _progress(self) -> Progress:
+        """Return where all cohorts stand."""
         working = {work.cohort.id: work.state() for work in self._active}
         states = [
             self._ended.get(cohort.id) or working.get(cohort.id) or State(cohort, "waiting", self._steps[cohort.id])
             for cohort in self._plan.cohorts
         ]
         elapsed, left = time.monotonic() - self._began, self._time_left()
-        self._display.show(progress(states, self._plan.names, self._returns, elapsed, left))
+        return progress(states, self._plan.names, self._returns, elapsed, left)
 
     def _time_left(self) -> Estimate | None:
         return time_left(self._active, self._waiting, self._workers, self._calibration)

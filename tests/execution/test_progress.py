@@ -133,7 +133,7 @@ def test_a_file_gets_lines_less_and_less_often_and_no_control_codes():
     times = []
     for second in range(20_000):
         before = file.tell()
-        shown.show(now(elapsed=float(second)))
+        shown.show(float(second), lambda second=second: now(elapsed=float(second)))
         times += [second] * (file.tell() > before)
     shown.close()
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -152,7 +152,7 @@ def test_a_terminal_has_one_block_and_lines_that_stay_above_it():
     file, console = terminal()
     shown = Display(console)
     assert isinstance(shown._place, Block)
-    shown.show(now())
+    shown.show(0.0, now)
     shown.say("trained 2 runs")
     shown.close()
     text = file.getvalue()
@@ -161,11 +161,27 @@ def test_a_terminal_has_one_block_and_lines_that_stay_above_it():
     assert text.rstrip().endswith("\x1b[2K")  # the block is erased
 
 
+def test_progress_is_computed_only_when_it_is_shown():
+    computed = []
+
+    def counting():
+        computed.append(1)
+        return now()
+
+    for console, times in ((terminal()[1], 3), (Console(file=io.StringIO(), width=80), 0)):
+        shown = Display(console)
+        for event in range(100):
+            shown.show(event / 80, counting)
+        shown.close()
+        assert len(computed) == times
+        computed.clear()
+
+
 def test_without_colours_no_code_sets_any(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     file, console = terminal()
     shown = Display(console)
-    shown.show(now())
+    shown.show(0.0, now)
     shown.close()
     assert "sac" in file.getvalue()
     assert "\x1b[3" not in file.getvalue()
@@ -174,7 +190,7 @@ def test_without_colours_no_code_sets_any(monkeypatch):
 def test_a_quiet_console_prints_nothing_at_all():
     file, console = terminal(quiet=True)
     shown = Display(console)
-    shown.show(now(elapsed=1e6))
+    shown.show(1e6, now)
     shown.say("trained")
     shown.close()
     assert file.getvalue() == ""
