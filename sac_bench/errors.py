@@ -59,6 +59,11 @@ def one_line(text: str, most: int = 2000) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 
 
+def counted(number: int, thing: str) -> str:
+    """Return "1 run" or "3 runs"."""
+    return f"{number} {thing}{'s' if number != 1 else ''}"
+
+
 def nearest(name: str, known: Iterable[str], places: int = 1) -> str:
     """Return "; did you mean 'x'?" with up to `places` of the closest known names, or "" if none is close."""
     known = list(known)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.choice import edge
-from sac_bench.analysis.differences import Cell, design_of
+from sac_bench.analysis.differences import TRAINING, Cell, design_of
 from sac_bench.analysis.hypotheses import Evidence, Family, above, below, equivalent
 from sac_bench.analysis.measures import mean_gain, measured, why_no_values
 from sac_bench.analysis.permutation import Flipped, permuted
@@ -121,7 +121,8 @@ class Comparison:
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     """Return one comparison per expectation and environment, then that of the growth, if the claim has one.
 
-    In a range of seeds, each is of the look at which it was decided or stopped.
+    In a range of seeds, each is of the look at which it was decided or stopped. While training is not over, none is
+    tested.
     """
     places = [(one, env) for one in claim.expect for env in results.manifest.envs if one.env in (None, env)]
     at = {look: results.first_seeds(look) for look in design_of(results.manifest).looks}
@@ -135,6 +136,8 @@ def comparisons(claim: Claim, results: Results) -> list[Comparison]:
 
     by_look = {look: all_at(look) for look in at}
     last = by_look[max(at, key=lambda look: look or 0)]
+    if results.manifest.reached:
+        return [replace(one, reason=TRAINING) for one in last]
     tested = [i for i, one in enumerate(last) if not one.is_excluded]
     contests = [_contest(i, by_look, at) for i in tested]
     decided = dict(zip(tested, verdicts(contests, design_of(results.manifest)), strict=True))

@@ -27,7 +27,8 @@ from sac_bench.analysis.verdicts import (
     in_words,
     verdicts,
 )
-from sac_bench.results.load import Ended, ended, have_ended
+from sac_bench.results.devices import are_comparable
+from sac_bench.results.load import Ended, Results, ended, have_ended
 from sac_bench.results.manifest import Manifest
 
 WORDS = (
@@ -48,6 +49,8 @@ CORRELATION = (
 )
 MIXED = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
+TRAINING = "training is not over"
+"""Why there is no verdict if runs have not ended (`up_to_common_steps`)."""
 TOGETHER = "all environments"
 """The environment of the differences over all environments together, in gains of the reference."""
 COLUMNS = (
@@ -153,6 +156,11 @@ class TableDifference:
             "seed_correlation": self.seed_correlation,
             "no_verdict": "" if verdict.word else self.no_verdict or missing,
         }
+
+
+def why_no_verdict(results: Results) -> str:
+    """Return why no comparison of some results gets a verdict, or ""."""
+    return TRAINING if results.manifest.reached else "" if are_comparable(results) else MIXED
 
 
 def differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> pd.DataFrame:

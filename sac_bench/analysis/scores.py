@@ -2,12 +2,15 @@
 
 A run is scored at the steps `equal_steps` names, by the policy that its algorithm names (`scored_by`), over the
 evaluations in the last tenth of these steps, or another share that its file gives (`score_last`). A diverged run gets
-the return of a random policy, if that is known. A run that failed, is damaged or unfinished has no score.
+the return of a random policy, if that is known. A run that failed, is damaged or unfinished has no score. Reports of a
+training that is not over score all runs at the last steps that they have in common (`up_to_common_steps`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +20,7 @@ import pandas as pd
 from sac_bench.analysis.statistics import area_score, is_late, run_score
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.status import standing_at
+from sac_bench.store.status import ENDED, UNENDED, standing_at
 
 Steps = Mapping[tuple[str, str], int]
 """{(environment, variant): the steps at which its runs are scored}."""
@@ -91,10 +94,10 @@ def curve_to(evaluations: pd.DataFrame, steps: int) -> tuple[np.ndarray, np.ndar
 
 
 def evaluated_at(manifest: Manifest, env: str, variant: str) -> set[int]:
-    """Return the steps above 0 at which a variant's runs are evaluated."""
+    """Return the steps above 0 at which a variant's runs are evaluated, up to those that are compared."""
     end = manifest.variants[variant].steps[env]
     every = manifest.option(variant, env, "eval_every", end)
-    return {*range(every, end, every), end}
+    return {steps for steps in (*range(every, end, every), end) if steps <= manifest.reached.get(env, math.inf)}
 
 
 def common(evaluated: Iterable[set[int]]) -> int:
@@ -109,6 +112,43 @@ def equal_steps(manifest: Manifest) -> dict[tuple[str, str], int]:
     return {(env, variant): at[env] for env in manifest.envs for variant in manifest.variants}
 
 
+def up_to_common_steps(results: Results) -> Results:
+    """Return the results to compare: the same if training is over, else those up to the last common steps.
+
+    These are, per environment, the last steps at which all variants are evaluated and that every unfinished run has
+    reached. A run that has not reached the first such steps is left out, and so is one that failed before. The tables
+    of runs and robustness keep all rows.
+    """
+    manifest, runs = results.manifest, results.runs
+    if not (len(runs) and runs["status"].isin(UNENDED).any()):
+        return results
+    manifest = manifest.model_copy(update={"reached": {env: _reached(results, env) for env in manifest.envs}})
+    ended = {
+        (run["run_id"], run["variant"])
+        for run in runs.to_dict("records")
+        if standing_when_scored(run, manifest, manifest.reached[run["env"]]) in ENDED
+    }
+
+    def cut(table: pd.DataFrame) -> pd.DataFrame:
+        if not len(table):
+            return table
+        counts = np.array([run in ended for run in zip(table["run_id"], table["variant"], strict=True)])
+        return table[counts & (table["step"] <= table["env"].map(manifest.reached))]
+
+    tables = {name: cut(getattr(results, name)) for name in ("evaluations", "episodes", "training")}
+    return replace(results, manifest=manifest, **tables)
+
+
+def _reached(results: Results, env: str) -> int:
+    """Return the last steps at which all variants are evaluated and that every unfinished run that counts has."""
+    manifest, runs = results.manifest, results.runs
+    evaluated = set.intersection(*(evaluated_at(manifest, env, variant) for variant in manifest.variants))
+    own = runs[(runs["env"] == env) & runs["status"].isin(UNENDED)]
+    counting = own.loc[own["steps"] >= min(evaluated, default=math.inf), "steps"]
+    least = min(counting, default=math.inf)
+    return max((steps for steps in evaluated if steps <= least), default=equal_steps(manifest)[env, manifest.reference])
+
+
 def standing_when_scored(run: Mapping[Any, Any], manifest: Manifest, steps: int) -> str:
     """Return the status of a run (a row of Results.runs) at the steps at which it is scored."""
     status, env, variant = run["status"], run["env"], run["variant"]
@@ -120,14 +160,16 @@ def standing_when_scored(run: Mapping[Any, Any], manifest: Manifest, steps: int)
 
 
 def at_words(manifest: Manifest, env: str) -> str:
-    """Return " at 30,000 steps" for a title if an environment's variants were trained to different steps, else ""."""
-    if len(manifest.steps_on(env)) == 1:
+    """Return " at 30,000 steps" for a title if that is not the end of every training in an environment, else ""."""
+    if manifest.steps_on(env) == [equal_steps(manifest)[env, manifest.reference]]:
         return ""
     return f" at {equal_steps(manifest)[env, manifest.reference]:,} steps"
 
 
 def note(manifest: Manifest) -> str:
-    """Return what a reader must know if variants were trained to different steps, else ""."""
+    """Return what a reader must know if training is not over or variants were trained to different steps, else ""."""
+    if manifest.reached:
+        return " ".join(["Training is not over, so there are no verdicts yet.", *_cut_at(manifest)])
     sentences = []
     for env in manifest.envs:
         if not at_words(manifest, env):
@@ -139,6 +181,17 @@ def note(manifest: Manifest) -> str:
         sentences += [f"On {env}, runs are scored{at_words(manifest, env)}, {reason}. Learning curves continue beyond."]
         sentences += [sentence for sentence in longer if sentence]
     return " ".join(sentences)
+
+
+def _cut_at(manifest: Manifest) -> list[str]:
+    """Return a sentence per environment in which unfinished runs are compared, on the steps."""
+    whole = equal_steps(manifest.model_copy(update={"reached": {}}))
+    return [
+        f"On {env}, tables and figures have all runs up to {steps:,} of {whole[env, manifest.reference]:,} steps, the "
+        "last that every run in training has reached."
+        for env, steps in manifest.reached.items()
+        if steps < whole[env, manifest.reference]
+    ]
 
 
 def _longer(manifest: Manifest, env: str, variant: str, at: int) -> str:

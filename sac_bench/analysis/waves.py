@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from sac_bench.analysis.claims import Comparison, comparisons
-from sac_bench.analysis.differences import MIXED, TOGETHER, Cell, TableDifference, table_differences
+from sac_bench.analysis.differences import TOGETHER, Cell, TableDifference, table_differences, why_no_verdict
 from sac_bench.analysis.scores import scores
 from sac_bench.analysis.verdicts import CONSTANT, UNTESTED, Verdict
-from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.claim import Claim
@@ -43,12 +42,12 @@ class Compared:
 
 def compared(results: Results) -> list[Compared]:
     """Return the comparisons of an experiment in the order of its table; without verdicts if devices are mixed."""
-    manifest, comparable = results.manifest, are_comparable(results)
+    manifest, no_verdict = results.manifest, why_no_verdict(results)
     if not manifest.claim:
-        return of_differences(table_differences(scores(results), manifest, "" if comparable else MIXED), manifest)
+        return of_differences(table_differences(scores(results), manifest, no_verdict), manifest)
     claim = Claim.from_plain(manifest.claim.model_dump(), manifest.variants)
     found = of_comparisons(comparisons(claim, results), manifest)
-    return found if comparable else [replace(one, verdict=UNTESTED) for one in found]
+    return found if not no_verdict else [replace(one, verdict=UNTESTED) for one in found]
 
 
 def of_differences(differences: Sequence[TableDifference], manifest: Manifest) -> list[Compared]:

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from importlib.metadata import version
@@ -98,6 +98,10 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", callback=_hush, expose_value=False, help="Print nothing but errors.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TrackOption = Annotated[
+    list[str],
+    typer.Option("--track", metavar="tensorboard|wandb", help="Write the numbers for this program, too. Repeatable."),
+]
 RetrainOption = Annotated[
     bool,
     typer.Option(
@@ -146,11 +150,6 @@ def say_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def counted(number: int, thing: str) -> str:
-    """Return "1 run" or "3 runs"."""
-    return f"{number} {thing}{'s' if number != 1 else ''}"
-
-
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn an InputError into a line per error on standard error and exit code 2; a full disk and the like into 1."""
@@ -173,6 +172,23 @@ def user_errors() -> Iterator[None]:
         print(f"sac-bench: {redacted(one_line(f'{error.filename}: {error.strerror or error}'))}", file=sys.stderr)
         impossible_path = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)
         raise typer.Exit(2 if impossible_path else 1) from None
+
+
+def trackers(names: Sequence[str], tensorboard: bool) -> list[Callable[[Path], Path]]:
+    """Return what writes an experiment's numbers for the programs that --track names, or --tensorboard.
+
+    Raises InputError for an unknown program, or one that is not installed.
+    """
+    from sac_bench.results import tensorboard as of_tensorboard
+    from sac_bench.results import wandb
+
+    known = {"tensorboard": of_tensorboard, "wandb": wandb}
+    chosen = list(dict.fromkeys([*names, *["tensorboard"] * tensorboard]))
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"--track {name}: must be tensorboard or wandb")
+        known[name].check_installed()
+    return [known[name].write_events for name in chosen]
 
 
 def command_line() -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sac_bench.cli.common import ResultsOption, app, counted, say, user_errors
+from sac_bench.cli.common import ResultsOption, app, say, user_errors
+from sac_bench.errors import counted
 
 SHOWN = 20
 """The most runs that are named of each kind."""

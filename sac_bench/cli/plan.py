@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sac_bench.cli.common import counted
+from sac_bench.errors import counted
 from sac_bench.execution.budget import Budget, Price, fitting
 from sac_bench.execution.calibration import Calibration
 from sac_bench.execution.cost import duration, member_bytes, result_bytes, size

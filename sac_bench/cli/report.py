@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -11,11 +11,13 @@ import typer
 from sac_bench.cli.common import (
     QuietOption,
     ResultsOption,
+    TrackOption,
     app,
     complete_result,
     console,
     result_name,
     say,
+    trackers,
     user_errors,
 )
 from sac_bench.errors import InputError
@@ -31,17 +33,19 @@ def report(
         typer.Argument(help="Experiments; by default all in the folder.", autocompletion=complete_result),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All in the folder, the default.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Same as --track tensorboard.")] = False,
+    track: TrackOption = [],  # noqa: B006
     results: ResultsOption = Path("results"),
     quiet: QuietOption = False,
 ) -> None:
-    """Write tables, figures and reports again from CSV files, without training. Without names, also write the index."""
+    """Write tables, figures and reports again, without training. Without names, also write the index.
+
+    During training, they show the steps so far that the runs have in common.
+    """
     with user_errors():
         from sac_bench.report.run import index, reported
-        from sac_bench.results.tensorboard import check_installed
 
-        if tensorboard:
-            check_installed()
+        writers = trackers(track, tensorboard)
         if names and all_:
             raise InputError(f"report {names[0]} --all: give names or --all, not both")
         known, names = reported(results), [result_name(name, results) for name in names or []]
@@ -50,7 +54,7 @@ def report(
                 raise _no_results(name, results, known)
         if not known:
             raise InputError(f"{results}: has no results yet; sac-bench run writes them")
-        pages = write_reports(results, names or known, tensorboard)
+        pages = write_reports(results, names or known, writers)
         if not names:
             say(index(results, pages))
         if broken := [page for page in pages.values() if isinstance(page, str)]:
@@ -65,20 +69,19 @@ def _no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
     return InputError(f"{name}: not in {results} yet; sac-bench run {name} trains it")
 
 
-def write_reports(results: Path, names: Sequence[str], tensorboard: bool = False) -> Pages:
-    """Write reports, and event files; return {name: its page, or why it could not be written}."""
-    from sac_bench.report.experiment import write_report
-    from sac_bench.results.tensorboard import write_events
+def write_reports(results: Path, names: Sequence[str], trackers: Sequence[Callable[[Path], Path]] = ()) -> Pages:
+    """Write reports, and what `trackers` write; return {name: its page, or why it could not be written}."""
+    from sac_bench.report.run import refreshed
     from sac_bench.tuning import report as study_report
 
     pages: Pages = {}
     for name in names:
         try:
             is_study = (results / name / study_report.FILE).exists()
-            pages[name] = (study_report.write_report if is_study else write_report)(results / name)
+            pages[name] = (study_report.write_report if is_study else refreshed)(results / name)
             say(results / name / "report.html")
-            if tensorboard and not is_study:
-                say(write_events(results / name))
+            for write in () if is_study else trackers:
+                say(write(results / name))
         except InputError as error:
             pages[name] = str(error)
     return pages

@@ -20,20 +20,21 @@ from sac_bench.cli.common import (
     QuietOption,
     ResultsOption,
     RetrainOption,
+    TrackOption,
     UntilOption,
     WorkersOption,
     app,
     command_line,
     complete_experiment,
     console,
-    counted,
     import_modules,
     say,
+    trackers,
     user_errors,
     whole_number,
 )
 from sac_bench.envs import output
-from sac_bench.errors import InputError, one_line, redacted
+from sac_bench.errors import InputError, counted, one_line, redacted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,9 +104,8 @@ def run(
         Optional[str],
         typer.Option(metavar="I/N", help="Train only share I of N (fixed by run ids); sac-bench merge joins them."),
     ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write TensorBoard event files at the end.")
-    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Same as --track tensorboard.")] = False,
+    track: TrackOption = [],  # noqa: B006
     quiet: QuietOption = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Identical runs are trained once.
@@ -118,7 +118,6 @@ def run(
         from sac_bench.execution import train as training
         from sac_bench.execution.budget import LeftToOthers, OutOfTime, Purse, TimeLimit
         from sac_bench.report import run as running
-        from sac_bench.results import tensorboard as events
         from sac_bench.results.collect import runs_of
         from sac_bench.results.replaced import check_not_replaced
         from sac_bench.spec.experiment import ExperimentGroup
@@ -132,8 +131,7 @@ def run(
 
         limit = None if until is None else TimeLimit.parse(until)
         share = None if shard is None else Shard.parse(shard)
-        if tensorboard:
-            events.check_installed()
+        writers = trackers(track, tensorboard)
         files = experiment_files(find_all(experiments))
         if name is not None and len(files) > 1:
             raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
@@ -208,9 +206,9 @@ def run(
                 say(running.index(store.root, pages | write_reports(store.root, others)))
             for line in running.outlook(group, how):
                 say(line)
-            if tensorboard:
+            for write in writers:
                 for one in group.experiments:
-                    say(f"events: {events.write_events(store.experiment(one.name))}")
+                    say(f"events: {write(store.experiment(one.name))}")
         except KeyboardInterrupt:
             print(f"sac-bench: {_count(runs_of(store, trained))}; continue with: {command}", file=sys.stderr)
             raise

@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from sac_bench.cli.common import ImportOption, ResultsOption, app, counted, import_modules, say, user_errors
-from sac_bench.errors import InputError, nearest
+from sac_bench.cli.common import ImportOption, ResultsOption, app, import_modules, say, user_errors
+from sac_bench.errors import InputError, counted, nearest
 
 
 @app.command()

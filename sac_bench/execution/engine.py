@@ -13,20 +13,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sac_bench.errors import InputError, one_line
+from sac_bench.errors import InputError, counted, one_line
 from sac_bench.execution.budget import LeftToOthers, OutOfTime, OverBudget, TimeLimit
 from sac_bench.execution.calibration import Basis, Calibration, Estimate, Machine, measurements
 from sac_bench.execution.cost import duration
+from sac_bench.execution.display import Display
 from sac_bench.execution.guardian import GRACE_SECONDS
 from sac_bench.execution.machine import cache_folder, cores
 from sac_bench.execution.plan import CohortPlan, Plan
-from sac_bench.execution.progress import Display, time_left
-from sac_bench.execution.work import Work
+from sac_bench.execution.progress import Progress, progress, time_left
+from sac_bench.execution.work import State, Work
 from sac_bench.store import locks
 from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
 from sac_bench.store.store import Store
@@ -41,6 +42,8 @@ NO_RESTART = 2
 TAKEN_OVER, OUT_OF_TIME = 3, 4
 """Exit codes of a worker whose cohort another process has taken over, and that has no time left. Copies, too."""
 NO_LIMIT = TimeLimit()
+NAMED = 3
+"""The most variants of a cohort that a line names."""
 EVENT_SECONDS = 1.0
 """Time to wait for a report before cohorts are looked for again."""
 OTHERS_SECONDS = locks.LEASE_SECONDS * (1 + 1 / locks.BEATS)
@@ -74,6 +77,10 @@ class Engine:
         limit: TimeLimit = NO_LIMIT,
         waits: bool = True,
     ) -> None:
+        self._plan, self._began = plan, time.monotonic()
+        self._ended: dict[str, State] = {}  # by cohort
+        self._steps = {cohort.id: cohort.done for cohort in plan.cohorts}
+        self._returns: dict[str, dict[int, float]] = {}  # by run and steps
         self._waiting = list(plan.cohorts)
         self._postponed: list[CohortPlan] = []
         self._gpus, self._limit, self._waits = gpus, limit, waits
@@ -103,7 +110,7 @@ class Engine:
                 self._start_workers()
                 if not self._waits and self._is_left_to_others():
                     break
-                self._display.show(self._active, self._waiting, self._calibration)
+                self._display.show(time.monotonic() - self._began, self._progress)
                 self._project()
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=EVENT_SECONDS))
@@ -134,12 +141,29 @@ class Engine:
             with contextlib.suppress(OSError):
                 self._display.close()
 
+    def _progress(self) -> Progress:
+        """Return where all cohorts stand."""
+        working = {work.cohort.id: work.state() for work in self._active}
+        states = [
+            self._ended.get(cohort.id) or working.get(cohort.id) or State(cohort, "waiting", self._steps[cohort.id])
+            for cohort in self._plan.cohorts
+        ]
+        elapsed, left = time.monotonic() - self._began, self._time_left()
+        return progress(states, self._plan.names, self._returns, elapsed, left)
+
+    def _time_left(self) -> Estimate | None:
+        return time_left(self._active, self._waiting, self._workers, self._calibration)
+
+    def _end(self, cohort: CohortPlan, phase: str, failed: Iterable[str] = ()) -> None:
+        """Note that a cohort is not trained any more."""
+        self._ended[cohort.id] = State(cohort, phase, self._steps[cohort.id], failed=frozenset(failed))
+
     def _project(self) -> None:
         """Pass on the time left, once every running cohort has a measured rate."""
         if self._projected is None or not self._active or not all(work.measured for work in self._active):
             return
         projected, self._projected = self._projected, None
-        if left := time_left(self._active, self._waiting, self._workers, self._calibration):
+        if left := self._time_left():
             projected(left)
 
     def _start_workers(self) -> None:
@@ -149,7 +173,7 @@ class Engine:
                 return
             if not self._has_time(cohort):
                 self._waiting.remove(cohort)
-                self._postponed.append(cohort)
+                self._postpone(cohort)
                 continue
             if (lock := self._store.take_cohort(cohort.id)) is None:
                 if not self._active and not self._waiting_reported and self._waits:
@@ -160,10 +184,15 @@ class Engine:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(lock)
                 if self._has_ended(cohort):
-                    self._display.say(f"trained by another process: {_names(cohort)}")
+                    self._end(cohort, "finished")
+                    self._display.say(f"trained by another process: {self._names(cohort)}")
                 else:
                     self._start(cohort, lock)
                     stack.pop_all()  # the lock is that of the worker now
+
+    def _postpone(self, cohort: CohortPlan) -> None:
+        self._postponed.append(cohort)
+        self._end(cohort, "left for later")
 
     def _is_left_to_others(self) -> bool:
         """Return whether living processes train all that is left: nothing could be started for OTHERS_SECONDS.
@@ -192,8 +221,8 @@ class Engine:
         if estimate.basis is not Basis.MEASURED:
             return True
         self._hopeless[cohort.id] = (
-            f"{_names(cohort)}: a start and {every} steps (eval_every) take about {duration(estimate.seconds)} here, "
-            f"which is too long for --until; raise --until above {duration(estimate.seconds / USABLE)}"
+            f"{self._names(cohort)}: a start and {every} steps (eval_every) take about {duration(estimate.seconds)} "
+            f"here, which is too long for --until; raise --until above {duration(estimate.seconds / USABLE)}"
         )
         return False
 
@@ -241,6 +270,9 @@ class Engine:
     def _handle(self, work: Work, event: dict[str, Any] | None) -> None:
         if event is not None:
             work.update(event)
+            self._steps[work.cohort.id] = work.rest().done
+            for run_id, value in event.get("returns", {}).items():
+                self._returns.setdefault(run_id, {})[work.steps] = value
             if event.get("speed") and work.measured:
                 self._measured[work.cohort.id] = work.measured
                 self._calibration = Calibration(self._measured.values())
@@ -254,16 +286,16 @@ class Engine:
         if code == 0:
             self._report_trained(work)
         elif code == OUT_OF_TIME:
-            self._postponed.append(work.cohort)
-            self._display.say(f"no time for another segment: {_names(work.cohort)}, at {work.steps} steps")
+            self._postpone(work.cohort)
+            self._display.say(f"no time for another segment: {self._names(work.cohort)}, at {work.steps:,} steps")
         elif code == TAKEN_OVER:
             self._waiting.append(work.cohort)
-            self._display.say(f"{_names(work.cohort)}: {self._reason_and_log(work)[0]}")
+            self._display.say(f"{self._names(work.cohort)}: {self._reason_and_log(work)[0]}")
         elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raised_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
             self._display.say(
-                f"{_names(work.cohort)}: worker {self._reason_and_log(work)[0]}; restarted from its last segment "
+                f"{self._names(work.cohort)}: worker {self._reason_and_log(work)[0]}; restarted from its last segment "
                 f"({self._deaths[work.cohort.id]} of {RESTARTS} times)"
             )
         else:
@@ -284,11 +316,12 @@ class Engine:
         counts = f"; {diverged} diverged" if diverged else ""
         counts += f"; {exploded} exploded" if exploded else ""
         counts += f"; {reasons.total()} failed" if reasons else ""
-        self._display.say(f"trained {_names(work.cohort)} to {work.cohort.steps} steps{counts}")
+        failed = [run.id for run, status in zip(work.cohort.runs, ended, strict=True) if has_raised(status)]
+        self._end(work.cohort, "finished", failed)
+        self._display.say(f"trained {self._names(work.cohort)} to {work.cohort.steps:,} steps{counts}")
         for reason, count in reasons.items():
-            self._display.say(
-                f"failed: {_runs(count)} of cohort {work.cohort.id}: {reason} (log: {self._log(work.cohort)})"
-            )
+            of = self._names(work.cohort)
+            self._display.say(f"failed: {count} of {of}: {reason} (log: {self._log(work.cohort)})")
 
     def _fail(self, work: Work) -> None:
         reason, log = self._reason_and_log(work)
@@ -303,7 +336,8 @@ class Engine:
                 if own and not ended:
                     run.update(status="failed", reason=reason)
                     run.log("failed; the end of the worker's log:\n" + log)
-        self._display.say(f"failed: {_names(work.cohort)}: {reason} (log: {self._log(work.cohort)})")
+        self._end(work.cohort, "failed")
+        self._display.say(f"failed: {self._names(work.cohort)}: {reason} (log: {self._log(work.cohort)})")
 
     def _reason_and_log(self, work: Work) -> tuple[str, str]:
         """Return why a worker died, in one line, and the last lines of its log."""
@@ -316,6 +350,13 @@ class Engine:
             names = {number.value: number.name for number in signal.Signals}
             reason = f"killed by {names.get(-code, f'signal {-code}')}"
         return reason, "\n".join(lines[-20:])
+
+    def _names(self, cohort: CohortPlan) -> str:
+        """Return a cohort's runs by their variants: "6 runs on Hopper-v5 (sac, one-q and 3 others)"."""
+        variants = list(dict.fromkeys(self._plan.names.get(spec.id, spec.algorithm) for spec in cohort.runs))
+        named = ", ".join(variants[:NAMED])
+        others = f" and {counted(len(variants) - NAMED, 'other')}" if len(variants) > NAMED else ""
+        return f"{counted(len(cohort.runs), 'run')} on {cohort.runs[0].env} ({named}{others})"
 
     def _log(self, cohort: CohortPlan) -> Path:
         return self._store.cohort(cohort.id) / "log.txt"
@@ -350,11 +391,3 @@ def _exception(lines: Sequence[str]) -> str:
     after = lines[traces[-1] + 1 :]
     first = next((at for at, line in enumerate(after) if not line.startswith(" ")), len(after) - 1)
     return one_line(" ".join(" ".join(after[first:]).split()))
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' if count > 1 else ''}"
-
-
-def _names(cohort: CohortPlan) -> str:
-    return f"{_runs(len(cohort.runs))} on {cohort.runs[0].env} (cohort {cohort.id})"

@@ -101,6 +101,8 @@ class Plan:
     """Runs whose parent has not ended yet: for a later plan."""
     raised: tuple[RunSpec, ...] = field(default=())
     """Runs whose environment raised: trained again only with `retrain`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """{run id: how progress names its variant}."""
 
     def seconds(self, workers: int) -> float:
         """Return the rough time of all cohorts, longest first on `workers` cores."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 
@@ -12,10 +12,10 @@ from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
 from sac_bench.execution.budget import Price, Purse, TimeLimit, Unit, affordable, price
 from sac_bench.execution.calibration import Basis, Calibration, Machine, measurements
+from sac_bench.execution.display import Display
 from sac_bench.execution.engine import Engine, Projected
 from sac_bench.execution.machine import available_memory, choose_gpus, cores, resolve_device, visible_gpus
 from sac_bench.execution.plan import Plan
-from sac_bench.execution.progress import Display
 from sac_bench.execution.warm_start import settle
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.toml import located
@@ -133,6 +133,7 @@ def train(
                         purse.require(takes)
                 planning.write(current, store, planner, keep_replay)
             planned(experiments, current)
+            current = replace(current, names=experiments.names())
             carry_out(current, store, workers, console, purse.watch if is_first else _ignore)
             purse.pay(current)
             trained = experiments
@@ -206,7 +207,7 @@ def carry_out(plan: Plan, store: Store, workers: Workers, console: Console, proj
             device=workers.device,
             workers=workers.count,
             imports=workers.imports,
-            display=Display(console, workers.count),
+            display=Display(console),
             projected=projected,
             gpus=workers.gpus,
             limit=workers.limit,

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sac_bench.execution.calibration import Measurement, measured
 from sac_bench.execution.plan import CohortPlan
 from sac_bench.store.locks import Held
+
+
+@dataclass(frozen=True)
+class State:
+    """A cohort as it stands."""
+
+    cohort: CohortPlan
+    phase: str
+    """"waiting"; "starting", "compiling" or "training" in a worker; "finished", "failed" or "left for later" after."""
+    steps: int
+    """Transitions per run so far."""
+    rate: float | None = None
+    """Transitions per second of all its runs together, if that is measured."""
+    seconds: float = 0.0
+    """Time in this phase."""
+    failed: frozenset[str] = frozenset()
+    """Ids of runs that failed although the cohort has ended."""
+
+    def phase_of(self, run_id: str) -> str:
+        """Return the phase of one of its runs."""
+        return "failed" if run_id in self.failed else self.phase
 
 
 @dataclass
@@ -26,12 +48,13 @@ class Work:
     """The only GPU that the worker sees, if it is given one."""
     phase: str = "starting"
     """"starting", "compiling", or "training" once the first updates are made."""
+    since: float = field(default_factory=time.monotonic)
+    """When the phase began, by time.monotonic()."""
     steps: int = 0
     saved: int | None = None
     """Steps at the last segment that this process saved."""
     error: str | None = None
     """Why the worker gave up, if it reported a reason."""
-    last_return: float | None = None
     measured: Measurement | None = None
     """How long its last segments took; None until one has ended after the first updates."""
 
@@ -40,18 +63,17 @@ class Work:
         if "error" in event:
             self.error = event["error"]
             return
+        if event["phase"] != self.phase:
+            self.since = time.monotonic()
         self.steps, self.phase = event["steps"], event["phase"]
         self.saved = event.get("saved", self.saved)
         if event.get("speed"):
             self.measured = measured(event["speed"], self.cohort.runs[0])
-        if event["last_return"] is not None:
-            self.last_return = event["last_return"]
 
-    def state(self) -> str:
-        """Return what it does: "starting", "compiling", "measuring", or how fast it is."""
-        if self.measured:
-            return f"{self.measured.rate:,.0f} steps/s"
-        return "measuring" if self.phase == "training" else self.phase
+    def state(self) -> State:
+        """Return how the cohort stands."""
+        rate = self.measured.rate if self.measured else None
+        return State(self.cohort, self.phase, self.rest().done, rate, time.monotonic() - self.since)
 
     def rest(self) -> CohortPlan:
         """Return what is left of the cohort."""

@@ -25,9 +25,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import numpy as np
 import torch
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.envs import sources
 from sac_bench.envs.guard import in_full
 from sac_bench.errors import InputError
@@ -122,21 +122,19 @@ class Worker:
         trainer = self.trainer
         resumed = self._start()
         self._stopwatch = Stopwatch(trainer.progress.updates)
-        self._report(None)
+        self._report()
         done = resumed and self._is_done()
         if done:
             self._finish()
         while not done and max(self._durations, default=0.0) <= self._limit.left:
             began = self._limit.clock()
-            segment = trainer.train(lambda steps, last: self._report(last))
+            segment = trainer.train(self._report)
             with termination.deferred():
                 self._save(segment)
                 speed = self._measure()
                 if done := self._is_done():
                     self._finish()
-            active = [not stopped for stopped in trainer.progress.stopped]
-            last = float(np.mean(segment.episodes.returns[active, 0])) if any(active) else None
-            self._report(last, saved=trainer.steps, speed=speed)
+            self._report(saved=trainer.steps, speed=speed, returns=self._returns(segment))
             self._durations.append(self._limit.clock() - began)
         trainer.close()
         return done
@@ -200,12 +198,19 @@ class Worker:
                 self.directory.check_owner()
                 self.directory.drop_replay()
 
-    def _report(self, last_return: float | None, **more: Any) -> None:
+    def _returns(self, segment: Segment) -> dict[str, float]:
+        """Return {run id: mean return by the policy that scores it} of an evaluation, of the runs that go on."""
+        policy = segment.episodes.policies.index(ALGORITHMS[self._specs[0].algorithm].scored_by)
+        means = segment.episodes.returns[:, policy].mean(axis=1).tolist()
+        of_runs = zip(self.runs, means, self.trainer.progress.stopped, strict=True)
+        return {run.id: mean for run, mean, stopped in of_runs if not stopped}
+
+    def _report(self, **more: Any) -> None:
         """Write a JSON line for the engine."""
         self._stopwatch.pass_by(self.trainer.steps, self.trainer.progress.updates)
         starting = "compiling" if self.trainer.compiled else "starting"
         phase = "training" if self._stopwatch.runs else starting
-        event = {"steps": self.trainer.steps, "last_return": last_return, "phase": phase, **more}
+        event = {"steps": self.trainer.steps, "phase": phase, **more}
         if self._progress is not None:
             print(json.dumps(finite(event), allow_nan=False), file=self._progress, flush=True)
 

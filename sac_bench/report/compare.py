@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from sac_bench.analysis.differences import WORDS, Cell, Scores
+from sac_bench.analysis.differences import TRAINING, WORDS, Cell, Scores
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.hypotheses import different
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
-from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores
+from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores, up_to_common_steps
 from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import difference_interval, seed_correlation
 from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, verdicts
@@ -75,7 +75,8 @@ class Side:
         return f"{self.folder} has {', '.join(self.manifest.variants)} on {', '.join(self.manifest.envs)}"
 
     def in_words(self) -> str:
-        notes = [note for note in (superseded(self.manifest), mixed(self.results)) if note]
+        training = f"{TRAINING}: no verdicts yet" if self.manifest.reached else ""
+        notes = [note for note in (training, superseded(self.manifest), mixed(self.results)) if note]
         return f"{self.folder} ({'; '.join([standings.of_runs(self.runs), *notes])})"
 
 
@@ -85,7 +86,7 @@ def load_side(name: str, results: Path) -> Side:
     if folder is None:
         known = [path.parent.name for path in results.glob(f"*/{FILE}")]
         raise InputError(f"{name}: neither a folder of results nor a name in {results}{nearest(name, known)}")
-    return Side(folder, load_results(folder.name, folder.parent))
+    return Side(folder, up_to_common_steps(load_results(folder.name, folder.parent)))
 
 
 def compare(a: Side, b: Side) -> pd.DataFrame:
@@ -106,6 +107,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     runs = [_places(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
     scored = [Scores(scores(side.results, at=n), side.manifest) for side, n in steps]
+    training = TRAINING if a.manifest.reached or b.manifest.reached else ""
     rows, tested, contests = [], [], []
     for place in [(env, variant) for env in envs for variant in variants]:
         row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
@@ -125,9 +127,9 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
         few = min(len(of_a), len(of_b))
         row |= {"verdict": "", "p_holm": float("nan"), "state": "untested", "look": None, "seeds_needed": None}
-        row["no_verdict"] = f"{few} seeds" if few < MIN_SEEDS else ""
+        row["no_verdict"] = training or (f"{few} seeds" if few < MIN_SEEDS else "")
         rows.append(row)
-        if not row["identical"] and few >= MIN_SEEDS:
+        if not row["identical"] and not row["no_verdict"]:
             tested.append(row)
             contests.append(_contest(place, *scored))
     for row, verdict in zip(tested, verdicts(contests, Design(looks(a, b) or (None,))), strict=True):

@@ -19,7 +19,7 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import MIXED, TableDifference, table_of
 from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
-from sac_bench.analysis.scores import note, scores
+from sac_bench.analysis.scores import note, scores, up_to_common_steps
 from sac_bench.errors import InputError
 from sac_bench.report.answers import CLAIM_LEGEND, answer
 from sac_bench.report.baselines import (
@@ -67,7 +67,7 @@ def write_report(folder: Path) -> Page:
     Raises InputError if they are damaged.
     """
     with locks.locked(lock_of(folder, "report")):  # two processes may report the same experiment
-        results = load_results(folder.name, folder.parent)
+        results = up_to_common_steps(load_results(folder.name, folder.parent))
         try:
             manifest = results.manifest
             final, gaps = write_tables(results, folder / "tables")

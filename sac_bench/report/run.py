@@ -18,7 +18,7 @@ from sac_bench.execution.train import Planned, Workers, price_of, train
 from sac_bench.report.experiment import write_report as write_experiment_report
 from sac_bench.report.index import write_index
 from sac_bench.report.page import Page
-from sac_bench.results.collect import collect, gather, list_runs
+from sac_bench.results.collect import collect, gather, list_runs, refresh
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.results.replaced import check_not_replaced
@@ -113,11 +113,18 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 def write_report(experiment: str, results: str | Path = "results") -> Path:
     """Write an experiment's tables, figures and report again from its CSV files; return the path of report.html.
 
-    Raises InputError if there are no such results, or they are damaged.
+    During training, the CSV files get what is saved so far before. Raises InputError if there are no such results, or
+    they are damaged.
     """
     load_results(experiment, results)
-    write_experiment_report(Path(results) / experiment)
+    refreshed(Path(results) / experiment)
     return Path(results) / experiment / "report.html"
+
+
+def refreshed(folder: Path) -> Page:
+    """Write an experiment's report again, after its tables if some of its runs had not ended; return its page."""
+    refresh(Store(folder.parent), folder.name)
+    return write_experiment_report(folder)
 
 
 def with_choices(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:

@@ -14,11 +14,11 @@ import pandas as pd
 from sac_bench.analysis import differences as analysis
 from sac_bench.analysis.differences import (
     CORRELATION,
-    MIXED,
     TOGETHER,
     TableDifference,
     table_differences,
     table_of,
+    why_no_verdict,
     words_of,
 )
 from sac_bench.analysis.format import interval, number, score_format
@@ -26,7 +26,6 @@ from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.labels import titled
 from sac_bench.report.page import markdown
-from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
@@ -94,7 +93,7 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
 
 def all_differences(results: Results) -> list[TableDifference]:
     """Return the differences from the reference (analysis/differences.py)."""
-    return table_differences(scores(results), results.manifest, "" if are_comparable(results) else MIXED)
+    return table_differences(scores(results), results.manifest, why_no_verdict(results))
 
 
 def final_performance(results: Results, differences: Sequence[TableDifference] | None = None) -> pd.DataFrame:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
 from sac_bench.evaluation.robustness import measurements
-from sac_bench.results.load import Results, lock_of
+from sac_bench.results.load import Results, load_results, lock_of, read_results
 from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
 from sac_bench.results.schema import CONDITIONS, OPTIONAL, PACKAGES, TABLES, frame
 from sac_bench.spec.claim import robustness_measures
@@ -20,9 +22,11 @@ from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
-from sac_bench.store.status import exploded_at, kind_of
+from sac_bench.store.status import ENDED, exploded_at, kind_of
 from sac_bench.store.store import Store
 
+Evaluated = Callable[[Any, Any, Any], Any]
+"""Whether a run that ends at the last steps is evaluated: given policies, steps and the last ones."""
 RUN = ("run_id", "variant", "target_steps")
 """The columns of the table `runs` that say which runs an experiment asks for."""
 
@@ -38,20 +42,31 @@ def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
                 "variant": variant.name,
                 "env": spec.env,
                 "seed": spec.seed,
-                "status": store.standing(status, steps),
-                "steps": min(status["steps"], steps),
                 "target_steps": steps,
-                "wall_seconds": status.get("wall_seconds"),
-                "cohort_size": status.get("cohort_size"),
                 "algorithm": variant.algorithm,
                 "start": spec.start.run if spec.start else None,
                 "backend": spec.versions(),
-                **conditions(status),
-                "reason": status.get("reason"),
-                "exploded": exploded_at(status, steps),
+                **_standing(store, status, steps),
             }
         )
-    return frame("runs", rows).astype({"reason": object, "start": object, "exploded": "Int64"})
+    return _typed(frame("runs", rows))
+
+
+def _standing(store: Store, status: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """Return the columns of the table `runs` that change while a run is trained."""
+    return {
+        "status": store.standing(status, steps),
+        "steps": min(status["steps"], steps),
+        "wall_seconds": status.get("wall_seconds"),
+        "cohort_size": status.get("cohort_size"),
+        **conditions(status),
+        "reason": status.get("reason"),
+        "exploded": exploded_at(status, steps),
+    }
+
+
+def _typed(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs.astype({"reason": object, "start": object, "exploded": "Int64"})
 
 
 def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
@@ -93,27 +108,96 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
     `measured`: also measure the robustness of its trained policies, if a claim needs that.
     """
     runs = runs_of(store, experiment)
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in RUN_TABLES}
-    for i, (variant, spec) in enumerate(experiment.runs()):
-        run = store.run(spec.id)
-        if run.status()["status"] in ("new", "planned", "damaged"):
-            continue  # any tables there are those of an earlier training, or damaged
-        labels = {"run_id": spec.id, "variant": variant.name, "env": spec.env, "seed": spec.seed}
-        for name in RUN_TABLES:
-            try:
-                table = run.table(name)
-            except InputError as error:  # the run has not ended: continuing it repairs the table, or reports it
-                runs.loc[i, "reason"] = str(error)
-                continue
-            if len(table):
-                table = table[table["step"] <= runs.loc[i, "steps"]]  # later rows are not saved yet
-                if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
-                    table = table[spec.evaluated_by(table["policy"], table["step"], variant.steps[spec.env])]
-                table = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
-                tables[name].append(table)
-    joined = {name: pd.concat(rows, ignore_index=True) if rows else pd.DataFrame() for name, rows in tables.items()}
+    found = []
+    for i, (row, (_, spec)) in enumerate(zip(runs.to_dict("records"), experiment.runs(), strict=True)):
+        tables, reason = _tables_of(store, row, spec.evaluated_by)
+        found.append(tables)
+        if reason:
+            runs.loc[i, "reason"] = reason
     robustness = _robustness(store, experiment, runs) if measured else pd.DataFrame()
-    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **joined)
+    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(found))
+
+
+def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tuple[dict[str, pd.DataFrame], str]:
+    """Return the tables of the run of a row of `runs`, and why one cannot be read, else "".
+
+    evaluated: whether the run is evaluated by a policy at some steps, given the last ones.
+    """
+    run, tables, reason = store.run(row["run_id"]), dict[str, pd.DataFrame](), ""
+    if run.status()["status"] in ("new", "planned", "damaged"):
+        return tables, reason  # any tables there are those of an earlier training, or damaged
+    labels = {name: row[name] for name in ("run_id", "variant", "env", "seed")}
+    for name in RUN_TABLES:
+        try:
+            table = run.table(name)
+        except InputError as error:  # the run has not ended: continuing it repairs the table, or reports it
+            reason = str(error)
+            continue
+        if len(table):
+            table = table[table["step"] <= row["steps"]]  # later rows are not saved yet
+            if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
+                table = table[evaluated(table["policy"], table["step"], row["target_steps"])]
+            tables[name] = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
+    return tables, reason
+
+
+def _joined(tables: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """Return the tables of all runs, given those of each."""
+    rows = {name: [of_run[name] for of_run in tables if name in of_run] for name in RUN_TABLES}
+    return {name: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for name, parts in rows.items()}
+
+
+def refresh(store: Store, name: str) -> None:
+    """Write an experiment's tables again with what its runs have saved so far, if some had not ended.
+
+    Runs that the store does not have keep their rows. Raises InputError if files are damaged.
+    """
+    if not _may_have_changed(load_results(name, store.root), store):
+        return
+    folder = store.experiment(name)
+    with locks.locked(lock_of(folder, "tables")):
+        before = read_results(folder)  # the training command may have written meanwhile
+        if _may_have_changed(before, store):
+            _write(_refreshed(before, store), folder)
+
+
+def _may_have_changed(results: Results, store: Store) -> bool:
+    """Return whether the store has a run that had not ended when the tables were written."""
+    runs = results.runs
+    return len(runs) > 0 and any(
+        store.run(run_id).path.exists() for run_id in runs.loc[~runs["status"].isin(ENDED), "run_id"]
+    )
+
+
+def _refreshed(before: Results, store: Store) -> Results:
+    """Return results with the present rows of the runs that the store has."""
+    manifest, rows, found = before.manifest, [], []
+    old = {name: _by_run(getattr(before, name)) for name in RUN_TABLES}
+    for of_run in before.runs.to_dict("records"):
+        row: dict[str, Any] = {str(name): value for name, value in of_run.items()}
+        run, key = store.run(row["run_id"]), (row["run_id"], row["variant"])
+        if run.path.exists():
+            row |= _standing(store, run.status(), row["target_steps"])
+            tables, reason = _tables_of(store, row, _evaluated(manifest, row["env"], row["variant"]))
+            row["reason"] = reason or row["reason"]
+        else:
+            tables = {name: by_run[key] for name, by_run in old.items() if key in by_run}
+        rows.append(row)
+        found.append(tables)
+    random = {env: RandomPolicy.model_validate(of) for env in manifest.envs if (of := random_policy(store, env))}
+    manifest = manifest.model_copy(update={"random": manifest.random | random})
+    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(found))
+
+
+def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    return dict(list(table.groupby(["run_id", "variant"]))) if len(table) else {}
+
+
+def _evaluated(manifest: Manifest, env: str, variant: str) -> Evaluated:
+    """Return when a variant's runs are evaluated, as `RunSpec.evaluated_by`; its algorithm need not be registered."""
+    of = manifest.variants[variant]
+    config = TrainingConfig.model_construct(**of.configs.get(env, {}))
+    return lambda policy, steps, last: config.is_evaluated(steps, last, policy == of.scored_by)
 
 
 def _write(results: Results, folder: Path) -> None:

@@ -73,17 +73,22 @@ def load_results(name: str, results: str | Path = "results") -> Results:
         known = [path.parent.name for path in Path(results).glob(f"*/{FILE}")]
         raise InputError(f"{results}: no results of {name!r}{nearest(name, known)}")
     with locks.settled(lock_of(folder, "tables")):
-        manifest = load_manifest(folder)
-        try:
-            for table, fingerprint in manifest.tables.items():
-                check(folder / f"{table}.csv", fingerprint)
-        except InputError as error:
-            raise InputError(f"{folder}: {error}; run the experiment again to rewrite it") from None
-        tables = {
-            table: _read(folder / f"{table}.csv", table)
-            for table in TABLES
-            if table not in OPTIONAL or (folder / f"{table}.csv").exists()
-        }
+        return read_results(folder)
+
+
+def read_results(folder: Path) -> Results:
+    """Read an experiment's tables while nobody writes them. Raises InputError if its files are damaged."""
+    manifest = load_manifest(folder)
+    try:
+        for table, fingerprint in manifest.tables.items():
+            check(folder / f"{table}.csv", fingerprint)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}; run the experiment again to rewrite it") from None
+    tables = {
+        table: _read(folder / f"{table}.csv", table)
+        for table in TABLES
+        if table not in OPTIONAL or (folder / f"{table}.csv").exists()
+    }
     return Results(manifest, **tables)
 
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
@@ -90,6 +90,8 @@ class Manifest(_Record):
     """Whether runs of different kinds of devices are compared."""
     random: dict[str, RandomPolicy] = {}
     tables: dict[str, Fingerprint] = {}
+    reached: dict[str, int] = Field(default={}, exclude=True)
+    """{environment: the steps up to which its runs are compared} while training is not over. It is not written."""
 
     @model_validator(mode="before")
     @classmethod

@@ -117,6 +117,12 @@ class Experiment:
             for seed in self.seeds_of(env, variant.name)
         ]
 
+    def names(self) -> dict[str, str]:
+        """Return {run id: its first variant, with the environment if there are several}."""
+        place = " on {}" if len(self.envs) > 1 else ""
+        named = [(spec.id, variant.name + place.format(spec.env)) for variant, spec in self.runs()]
+        return dict(reversed(named))
+
     def selection(self) -> Experiment | None:
         """Return the experiment that trains all candidates on the selection seeds, or None if nothing is chosen."""
         if self.choose is None:
@@ -192,6 +198,13 @@ class ExperimentGroup:
         """
         own = list(chain.from_iterable(experiment.runs() for experiment in self.experiments))
         return own + self._later() if any(one.seed_range for one in self.experiments) else own
+
+    def names(self) -> dict[str, str]:
+        """Return {run id: its first variant}, with the experiment if there are several."""
+        if len(self.experiments) == 1:
+            return self.experiments[0].names()
+        named = [(run, f"{one.name}: {name}") for one in self.experiments for run, name in one.names().items()]
+        return dict(reversed(named))
 
     def _later(self) -> list[tuple[Variant, RunSpec]]:
         cells: dict[str, list[tuple[Experiment, str, Variant]]] = defaultdict(list)

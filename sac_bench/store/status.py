@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ENDED = ("finished", "diverged")
-UNENDED = ("not started", "interrupted", "to be continued")
+UNENDED = ("not started", "interrupted", "to be continued", "running")
 """Standings of runs that are still to be trained."""
 
 

@@ -109,10 +109,10 @@ class Trainer:
         every = self.config.eval_every
         return min(self.target_steps, (self.steps // every + 1) * every)
 
-    def train(self, report: Callable[[int, float | None], None] = lambda steps, last: None) -> Segment:
+    def train(self, report: Callable[[], None] = lambda: None) -> Segment:
         """Train to the end of the segment and evaluate. Before the first step, only evaluate.
 
-        `report` is called with the steps and the mean of the members' last training returns, about twice a second.
+        `report` is called about twice a second.
         """
         finished: list[list[float]] = [[] for _ in range(self.members)]
         began, updates = time.perf_counter(), self.progress.updates
@@ -127,9 +127,7 @@ class Trainer:
             self._update()
             if time.perf_counter() - reported > 0.5:
                 reported = time.perf_counter()
-                of_all = zip(finished, self._stopped(), strict=True)
-                last = [returns[-1] for returns, stopped in of_all if returns and not stopped]
-                report(self.steps, float(np.mean(last)) if last else None)
+                report()
         return self._evaluate(finished, began, updates)
 
     # -- one vector step ----------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Training:
         if plan.cohorts:
             start = time.monotonic()
             try:
-                carry_out(plan, self.store, self.workers, self.console)
+                carry_out(replace(plan, names=experiment.names()), self.store, self.workers, self.console)
             finally:
                 self.seconds += time.monotonic() - start
 

@@ -105,7 +105,7 @@ def test_a_measurement_needs_steps_and_seconds(specs, change):
 def working(spec, *events, runs=4):
     work = Work(cohort(spec, runs), process=None, log_start=0, lock=None)
     for event in events:
-        work.update({"last_return": None, "phase": "training", **event})
+        work.update({"phase": "training", **event})
     return work
 
 
@@ -115,8 +115,9 @@ def test_no_time_left_is_shown_before_a_rate_is_known(specs):
     compiling = working(spec, {"steps": 0, "phase": "compiling"})
     unsure = working(spec, {"steps": 400})
     known = working(spec, {"steps": 1000, "saved": 1000, "speed": report(spec, steps=1000, done=500, seconds=2.0)})
-    assert [one.state() for one in (starting, compiling, unsure)] == ["starting", "compiling", "measuring"]
-    assert known.state() == "1,000 steps/s"  # 500 steps of four runs in two seconds
+    assert [one.state().phase for one in (starting, compiling, unsure)] == ["starting", "compiling", "training"]
+    assert [one.state().rate for one in (starting, compiling, unsure)] == [None, None, None]
+    assert known.state().rate == 1000.0  # 500 steps of four runs in two seconds
     for work in (starting, compiling, unsure):
         assert work.seconds_left() is None
         assert time_left([work], [], 1, nothing) is None

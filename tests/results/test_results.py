@@ -15,7 +15,8 @@ from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.report.experiment import judge, write_report
-from sac_bench.results.collect import collect, conditions
+from sac_bench.report.run import write_report as write_report_from_python
+from sac_bench.results.collect import collect, conditions, refresh
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import RandomPolicy, load_manifest, write_manifest
 from sac_bench.spec.claim import Claim
@@ -205,3 +206,55 @@ def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_pa
     report = (tmp_path / "known" / "report.md").read_text()
     assert f"{first} not finite" in report
     assert not re.search(r"\bnan\b", report)
+
+
+def test_tables_are_refreshed_during_training_and_as_if_they_had_been_collected_now(gathered):
+    store, experiment = gathered
+    collect(store, experiment, "sac-bench run tiny.toml")
+    folder = store.experiment("tiny")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    refresh(store, "tiny")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == before  # nothing was saved meanwhile
+    first, *_ = store.run_ids()
+    store.run(first).update(steps=400, wall_seconds=3.0, cohort_size=2)
+    refresh(store, "tiny")
+    refreshed = {path.name: path.read_bytes() for path in (*folder.glob("*.csv"), folder / "experiment.json")}
+    steps = load_results("tiny", store.root).evaluations.groupby("run_id")["step"].max()
+    assert {run_id: steps[run_id] for run_id in store.run_ids()} == {
+        run_id: 400 if run_id == first else 200 for run_id in store.run_ids()
+    }
+    collect(store, experiment, "sac-bench run tiny.toml")
+    assert {path.name: path.read_bytes() for path in (*folder.glob("*.csv"), folder / "experiment.json")} == refreshed
+
+
+def test_runs_that_the_store_does_not_have_keep_their_rows(gathered):
+    store, experiment = gathered
+    for run_id in store.run_ids():
+        store.run(run_id).update(steps=400)
+    first, second = store.run_ids()
+    store.run(second).update(steps=200)
+    collect(store, experiment)
+    before = load_results("tiny", store.root)
+    shutil.rmtree(store.run(first).path)
+    store.run(second).update(steps=400)
+    refresh(store, "tiny")
+    after = load_results("tiny", store.root)
+    assert after.evaluations.groupby("run_id")["step"].max().to_dict() == {first: 400, second: 400}
+    assert after.runs["run_id"].tolist() == before.runs["run_id"].tolist()
+    shutil.rmtree(store.root / "runs")  # as in a record
+    files = {path: path.stat().st_mtime_ns for path in store.experiment("tiny").iterdir()}
+    refresh(store, "tiny")
+    assert {path: path.stat().st_mtime_ns for path in store.experiment("tiny").iterdir()} == files
+
+
+@pytest.mark.thorough
+def test_a_report_during_training_says_up_to_where_it_goes(gathered):
+    store, experiment = gathered
+    collect(store, experiment)
+    first, *_ = store.run_ids()
+    store.run(first).update(steps=400)
+    write_report_from_python("tiny", store.root)
+    text = (store.experiment("tiny") / "report.md").read_text()
+    assert "Training is not over, so there are no verdicts yet." in text
+    assert "all runs up to 200 of 400 steps" in text
+    assert list((store.experiment("tiny") / "figures").glob("curves*.svg"))

@@ -67,6 +67,8 @@ def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
         )
     for seed in diverged:
         curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
+    if results.manifest.reached:  # only runs that count have rows
+        return curves.dropna(axis=1)
     entered = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
     return (curves.loc[entered] if len(entered) else curves).dropna(axis=1)
 

@@ -1,0 +1,67 @@
+"""Writes the numbers of an experiment's runs for other programs: TensorBoard (tensorboard.py) and wandb (wandb.py)."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from sac_bench.results.load import Results
+from sac_bench.store.atomic import BESIDE
+
+LABELS = ["run_id", "variant", "env", "seed", "step", "policy", "wall_seconds"]
+
+
+class Writer(Protocol):
+    """What takes the numbers of one run."""
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """Add a number, such as "evaluation/mean/return_mean", after so many steps."""
+
+    def close(self) -> None:
+        """End the run."""
+
+
+def write_runs(results: Results, writer_of: Callable[[Mapping[Any, Any]], Writer]) -> None:
+    """Write every row of `runs` to a writer of its own.
+
+    The tags are the columns of the CSV tables, such as `evaluation/mean/return_mean` and `training/critic_loss`.
+    """
+    for run in results.runs.to_dict("records"):
+        writer = writer_of(run)
+        evaluations = _of(results.evaluations, run)
+        for policy, rows in evaluations.groupby("policy") if len(evaluations) else []:
+            _add(writer, f"evaluation/{policy}", rows)
+        _add(writer, "training", _of(results.training, run))
+        writer.close()
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield a path for a new folder, which then replaces `folder`: numbers that are written twice are shown twice."""
+    beside = folder.parent / f"{BESIDE}{uuid.uuid4().hex[:8]}-{folder.name}"
+    try:
+        yield beside
+        shutil.rmtree(folder, ignore_errors=True)
+        if beside.exists():
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _of(table: pd.DataFrame, run: Mapping[Any, Any]) -> pd.DataFrame:
+    if not len(table):
+        return table
+    return table[(table["run_id"] == run["run_id"]) & (table["variant"] == run["variant"])]
+
+
+def _add(writer: Writer, group: str, rows: pd.DataFrame) -> None:
+    """Add every number of the rows at its step; missing values are skipped."""
+    for column in rows.columns.difference(LABELS, sort=False):
+        for step, value in rows[["step", column]].dropna().itertuples(index=False, name=None):
+            writer.add_scalar(f"{group}/{column}", value, step)
