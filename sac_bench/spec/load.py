@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -277,7 +277,7 @@ class _Recipe:
     changes: dict[str, Any]
     sweep: tuple[str, Any] | None = None
     base: str | None = None
-    shown: Shown = Shown()
+    shown: Shown = field(default_factory=Shown)
 
     def resolved(self, overrides: Overrides, name: str, options: Options, by: str = "[sweep]") -> Variant:
         """Return the variant under a name, with more options that take precedence."""
@@ -286,9 +286,7 @@ class _Recipe:
         swept = None
         if self.sweep and isinstance(self.sweep[1], (int, float)) and not isinstance(self.sweep[1], bool):
             swept = (self.sweep[0], float(self.sweep[1]))
-        return Variant(
-            name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base, shown=self.shown
-        )
+        return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base, shown=self.shown)
 
 
 def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) -> list[_Recipe]:

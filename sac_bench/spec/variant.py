@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -59,7 +59,7 @@ class Variant:
     swept: tuple[str, float] | None = None
     sweep_of: str | None = None
     parent: Parent | None = None
-    shown: Shown = Shown()
+    shown: Shown = field(default_factory=Shown)
 
     @property
     def generation(self) -> int:

@@ -89,7 +89,9 @@ def test_a_label_and_a_group_change_what_is_shown_and_no_run(tmp_path):
     text = EXPERIMENT + "\n[sweep.v-network]\ntau = [0.5]\n"
     path.write_text(text)
     plain = load(path)
-    path.write_text(text.replace("[variants.v-network]", '[variants.v-network]\nlabel = "V network"\ngroup = "critics"'))
+    path.write_text(
+        text.replace("[variants.v-network]", '[variants.v-network]\nlabel = "V network"\ngroup = "critics"')
+    )
     shown = load(path)
     assert [spec.id for _, spec in shown.runs()] == [spec.id for _, spec in plain.runs()]
     assert shown.variants["v-network"].shown == Shown(label="V network", group="critics")
