@@ -8,7 +8,7 @@ from types import FrameType
 
 import typer
 
-from sac_bench.cli import gc, init, inspect, report, run, tune, video  # noqa: F401 - they register their commands
+from sac_bench.cli import figures, gc, init, inspect, report, run, tune, video  # noqa: F401 - they register their commands
 from sac_bench.cli.common import app
 from sac_bench.errors import one_line, redacted
 from sac_bench.execution.guardian import no_child_left

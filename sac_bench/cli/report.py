@@ -47,7 +47,7 @@ def report(
         known, names = reported(results), [result_name(name, results) for name in names or []]
         for name in names:
             if name not in known:
-                raise _no_results(name, results, known)
+                raise no_results(name, results, known)
         if not known:
             raise InputError(f"{results}: no results there yet; sac-bench run makes them")
         pages = write_reports(results, names or known, tensorboard)
@@ -57,7 +57,7 @@ def report(
             raise InputError("; ".join(broken))
 
 
-def _no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
+def no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
     """Return the error for a name without results: if it is an experiment's, it has not been run."""
     from sac_bench.spec.names import find
 

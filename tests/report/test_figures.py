@@ -196,6 +196,7 @@ def test_a_line_of_one_point_is_a_marker():
     assert np.size(line.get_xdata()) == 1
 
 
+@pytest.mark.thorough
 def test_one_environment_has_no_profile_and_what_earlier_results_left_is_deleted(tmp_path):
     for name in ("profile.png", "comparison-iqm.svg", "mine.png", "profile.txt"):
         (tmp_path / name).touch()
