@@ -14,7 +14,17 @@ from sac_bench.report.figures.curves import Panel, learning_curves
 from sac_bench.report.figures.diagnostics import diagnostics
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.scores import final_scores
-from sac_bench.report.figures.style import PAGE, PAPER, STYLES, house_style, of_width, panels, variant_styles, wrapped
+from sac_bench.report.figures.style import (
+    PAGE,
+    PAPER,
+    STYLES,
+    even_grid,
+    house_style,
+    of_width,
+    panels,
+    variant_styles,
+    wrapped,
+)
 from sac_bench.report.tables import final_performance
 from tests.made_up import manifest_of
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
@@ -186,6 +196,11 @@ def test_several_tasks_stand_in_a_row():
         figure = learning_curves(several, [Panel(env, env, ("sac",)) for env in envs], style)
         assert figure.axes[0].get_gridspec().ncols == columns
         assert [axis.get_title() for axis in figure.axes] == envs
+
+
+def test_panels_fill_rows_about_equally():
+    assert [even_grid(n, 3) for n in (1, 2, 3, 4, 5, 6, 7)] == [(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (3, 2), (3, 3)]
+    assert even_grid(4, 0) == (1, 4)
 
 
 def test_a_line_of_one_point_is_a_marker():

@@ -88,7 +88,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
     assert not [source[:80] for source in parsed.loads if not source.startswith("data:")]
     assert not re.search(r"@import|url\((?!#)", page[page.index("<style>") : page.index("</style>")])
     pictures = [of for tag, of in parsed.tags if tag == "img"]
-    assert len(pictures) == 7  # differences, curves, scores, profile, sensitivity, diagnostics of two groups
+    assert len(pictures) == 6  # differences, curves, scores, sensitivity, diagnostics of two groups
     assert all(of["alt"] and of["src"].startswith("data:image/svg+xml,") for of in pictures)
     assert "script" not in {tag for tag, _ in parsed.tags}
     ids = [of["id"] for _, of in parsed.tags if "id" in of]

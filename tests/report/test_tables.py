@@ -299,7 +299,6 @@ def test_nothing_finished_still_gives_a_table(tmp_path):
     assert {section for section, pictures in drawn.items() if pictures} == {
         "curves",
         "scores",
-        "profile",
         "sensitivity",
     }
     empty = replace(made_up(everyone), evaluations=pd.DataFrame(), episodes=pd.DataFrame())

@@ -16,7 +16,7 @@ from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import words_of
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.report.figures.style import PAGE, PALETTE, Style, ticks, wrapped
+from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, ticks, wrapped
 
 LOOKS = {
     "better": (PALETTE[0], "^"),
@@ -55,7 +55,8 @@ def forest(
     named = {name: (name, "") for name in variants} | dict(shown or {})
     lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
     labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
-    texts = {env: _texts(final[final["env"] == env], variants, style) for env in envs}
+    width = 12 if style.is_exact or len(envs) > 1 else 36
+    texts = {env: _texts(final[final["env"] == env], variants, width) for env in envs}
     figure, axes = _rows(labels, [list(of_env.values()) for of_env in texts.values()], len(envs), style)
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = final[final["env"] == env]
@@ -113,8 +114,7 @@ def _rows(
         + max(len(line) for of_panel in texts for text in of_panel for line in text.split("\n"))
     )
     least = beside + (1.6 if style.is_exact else 2.4)
-    columns = max(1, min(panels, int(style.width / least)))
-    rows = -(-panels // columns)
+    columns, rows = even_grid(panels, int(style.width / least))
     width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
     height = sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
     figure, axes = plt.subplots(
@@ -160,7 +160,7 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            text = textwrap.fill(short_outcome(one), 16 if style.is_exact else 40)
+            text = textwrap.fill(_unbroken(short_outcome(one)), 12 if style.is_exact else 40)
             _draw(axis, y, one.normalised, NOTHING, limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
@@ -235,10 +235,15 @@ def _ends(intervals: np.ndarray, others: Sequence[float] = ()) -> tuple[float, f
     return low - margin, high + margin
 
 
-def _texts(of_env: pd.DataFrame, variants: Sequence[str], style: Style) -> dict[str, str]:
-    """Return {variant: what stands right of its row}."""
+def _texts(of_env: pd.DataFrame, variants: Sequence[str], width: int) -> dict[str, str]:
+    """Return {variant: what stands right of its row}, in lines of about so many characters."""
     rows = {row["variant"]: row for row in of_env.to_dict("records")}
-    return {name: textwrap.fill(_row_text(rows[name]), 12 if style.is_exact else 36) for name in variants}
+    return {name: textwrap.fill(_unbroken(_row_text(rows[name])), width) for name in variants}
+
+
+def _unbroken(text: str) -> str:
+    """Return a text that does not break within "(10 seeds)"."""
+    return text.replace(" seeds)", "\N{NO-BREAK SPACE}seeds)")
 
 
 def _row_text(row: Mapping[Any, Any]) -> str:

@@ -16,6 +16,7 @@ from sac_bench.report.figures.style import (
     DASHES,
     PAGE,
     Style,
+    even_grid,
     option_of,
     random_line,
     shared_legend,
@@ -32,8 +33,7 @@ def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -
     variants, envs, styles = list(manifest.variants), manifest.envs, variant_styles(manifest)
     labels = [wrapped(manifest.label(name), style.label) for name in variants]
     beside = 0.56 * style.small / 72 * max(len(line) for label in labels for line in label.split("\n"))
-    columns = max(1, min(len(envs), int((style.width - beside) / (style.panel - 0.6))))
-    rows = -(-len(envs) // columns)
+    columns, rows = even_grid(len(envs), int((style.width - beside) / (style.panel - 0.6)))
     width = style.width if style.is_exact else min(style.width, 3.4 * columns + beside)
     height = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72 + 4.5 * style.text / 72
     figure, axes = plt.subplots(

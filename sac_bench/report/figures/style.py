@@ -187,8 +187,7 @@ def panel_grid(
 
     ratio: a panel's height by its width. least: its least width, by default the style's.
     """
-    columns = max(1, min(count, int(style.width / (least or style.panel) + 1e-9)))
-    rows = -(-count // columns)
+    columns, rows = even_grid(count, int(style.width / (least or style.panel) + 1e-9))
     width = style.width if style.is_exact else min(style.width, columns * WIDEST + 0.4)
     height = max(1.2, ratio * width / columns)
     figure, axes = plt.subplots(
@@ -197,6 +196,12 @@ def panel_grid(
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes
+
+
+def even_grid(count: int, most: int) -> tuple[int, int]:
+    """Return columns and rows for so many panels, at most `most` in a row: as few rows as fit, about equally full."""
+    rows = -(-count // max(1, most))
+    return -(-count // rows), rows
 
 
 def grown(figure: Figure, inches: float) -> None:
