@@ -1031,8 +1031,13 @@ BUGS = [
     ),
     Bug("growth in units of return", CLAIMS, "tuple(v / one.gain**2 for", "tuple(v for", CLAIMED),
     Bug(
-        "verdicts without Holm's correction", SEQUENTIAL, "[holm([one.family", "[np.array([one.family", SEQUENTIAL_TESTS
+        "a corrected interval that is not corrected",
+        SEQUENTIAL,
+        "self.intervals(design, self.first_level)",
+        "self.intervals(design, alpha)",
+        "tests/analysis/test_verdicts.py",
     ),
+    Bug("verdicts without Holm's correction", SEQUENTIAL, "[holm(of_family)", "[np.array(of_family)", SEQUENTIAL_TESTS),
     Bug(
         "a look has all of the error",
         SEQUENTIAL,

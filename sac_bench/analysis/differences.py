@@ -47,6 +47,10 @@ CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
     "if negative, too narrow."
 )
+CORRECTED = (
+    "Thick: 95%. Thin: the same interval at the level at which Holm's correction tested this difference. It excludes 0 "
+    "exactly if the difference is shown, but the thin intervals do not hold for all differences at once."
+)
 MIXED = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
 TRAINING = "training is not over"
@@ -57,6 +61,8 @@ COLUMNS = (
     "difference",
     "difference_ci_low",
     "difference_ci_high",
+    "corrected_ci_low",
+    "corrected_ci_high",
     "verdict",
     "p_holm",
     "p_equivalence",
@@ -66,7 +72,8 @@ COLUMNS = (
     "seed_correlation",
     "no_verdict",
 )
-"""`state` and `look`: see `verdicts.Verdict`. `no_verdict`: why there is none, else empty."""
+"""`corrected_ci_low`, `corrected_ci_high`, `state` and `look`: see `verdicts.Verdict`. `no_verdict`: why there is none,
+else empty."""
 Cell = tuple[str, str]
 """(environment, variant)."""
 
@@ -147,6 +154,8 @@ class TableDifference:
             "env": self.env,
             "variant": self.variant,
             **dict(zip(COLUMNS[:3], verdict.interval if verdict.word else self.untested, strict=True)),
+            "corrected_ci_low": verdict.corrected.low,
+            "corrected_ci_high": verdict.corrected.high,
             "verdict": verdict.word,
             "p_holm": verdict.p_values[0] if verdict.p_values else np.nan,
             "p_equivalence": verdict.p_values[1] if len(verdict.p_values) > 1 else np.nan,

@@ -92,11 +92,24 @@ class Standing:
     """The sequential p-value of each family after Holm's correction, by the hypothesis that is nearest to be shown."""
     level: float = ALPHA
     """The level at which Holm's correction tests a comparison that is not decided."""
+    first_level: float = ALPHA
+    """The level at which Holm's correction tested the first family, decided or not (`holm_levels`)."""
 
     @property
     def look(self) -> int | None:
         """The last look that was tested: if decided, the one that decided."""
         return self.path[-1][0] if self.path else None
+
+    def corrected(self, design: Design, alpha: float = ALPHA) -> Estimate:
+        """Return the difference at the last look with the interval at the level of the first family's test.
+
+        It is for a first family that is about 0 in two directions (`different`). It excludes 0 if and only if the
+        test rejects 0: bounds that sampling or bisection put on the other side of 0 are moved to 0.
+        """
+        value, low, high = self.intervals(design, self.first_level)[-1]
+        if self.p_values[0] > alpha:
+            return Estimate(value, min(low, 0.0), max(high, 0.0))
+        return Estimate(value, max(low, 0.0), high) if value > 0 else Estimate(value, low, min(high, 0.0))
 
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
@@ -125,6 +138,19 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
+def holm_levels(p_values: ArrayLike, alpha: float = ALPHA) -> Array:
+    """Return the levels [M] at which Holm's method tests p-values [M], of which NaN do not count and have NaN.
+
+    The p-value with rank i of m is tested at alpha / (m - i + 1). If k are rejected, all others have the level of the
+    first that is not, alpha / (m - k): no p-value above it could have been rejected there. So `p <= level` if and only
+    if `holm(p) <= alpha`.
+    """
+    p = np.asarray(p_values, dtype=float)
+    rejected, count = holm(p) <= alpha, np.count_nonzero(~np.isnan(p))
+    ranks = np.minimum(np.argsort(np.argsort(p)), np.count_nonzero(rejected))
+    return np.where(np.isnan(p), np.nan, alpha / np.maximum(count - ranks, 1))
+
+
 def standings(
     contests: Sequence[Contest], design: Design, alpha: float = ALPHA, futile: float = FUTILE
 ) -> list[Standing]:
@@ -147,7 +173,10 @@ def standings(
     for one in found:
         if one.state == "open" and not one.path:
             one.state = "untested"
-    return [Standing(one.state, one.word, tuple(one.path), one.awaits, one.p_values, one.level) for one in found]
+    return [
+        Standing(one.state, one.word, tuple(one.path), one.awaits, one.p_values, one.level, one.first_level)
+        for one in found
+    ]
 
 
 class _Found:
@@ -162,6 +191,7 @@ class _Found:
         self.least: list[list[float]] = []  # per family and hypothesis: the sequential p-value
         self.p_values: tuple[float, ...] = ()
         self.level = ALPHA
+        self.first_level = ALPHA
 
     def see(self, look: int | None, share: float, alpha: float) -> None:
         """Test at a look, or wait for its runs. `alpha`: the lowest level of Holm's correction, over all looks."""
@@ -200,12 +230,15 @@ def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
     `untested`: the p-value of comparisons that no look has tested; NaN if they do not count.
     """
     count = max((len(one.least) for one in found), default=0)
-    adjusted = [holm([one.family(i, untested) for one in found]) for i in range(count)]
+    p_values = [[one.family(i, untested) for one in found] for i in range(count)]
+    adjusted = [holm(of_family) for of_family in p_values]
+    levels = holm_levels(p_values[0], alpha) if count else np.empty(0)
     newly = []
     for at, one in enumerate(found):
         if one.state == "decided":
             continue
         one.p_values = tuple(float(adjusted[i][at]) for i in range(len(one.least)))
+        one.first_level = float(levels[at]) if one.least else alpha
         for i, p in enumerate(one.p_values):
             if p <= alpha:
                 one.word = one.path[-1][1].families[i][int(np.argmin(one.least[i]))].word

@@ -44,6 +44,9 @@ class Verdict:
     """Of each family (that there is a difference; that there is none beyond the margin), after Holm's correction."""
     intervals: tuple[tuple[int | None, Estimate], ...] = ()
     """(look, difference with its interval) of every look: 95% for all looks together."""
+    corrected: Estimate = NOTHING
+    """The difference at the last look with the interval at the level of its own test in Holm's correction
+    (`Standing.corrected`); nothing unless the first family is that there is a difference."""
     state: State = "untested"
     awaits: int | None = None
     """The look whose runs have not ended."""
@@ -131,10 +134,12 @@ def verdict(standing: Standing, design: Design, alpha: float = ALPHA) -> Verdict
     if not standing.path:
         return Verdict("", state=standing.state, awaits=standing.awaits)
     looks = [look for look, _ in standing.path]
+    is_about_zero = standing.path[-1][1].families[0] == different()
     return Verdict(
         standing.word or "undecided",
         standing.p_values,
         tuple(zip(looks, standing.intervals(design, alpha), strict=True)),
+        standing.corrected(design, alpha) if is_about_zero else NOTHING,
         standing.state,
         standing.awaits,
         None if standing.word else seeds_to_decide(standing, design),

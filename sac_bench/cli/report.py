@@ -51,7 +51,7 @@ def report(
         known, names = reported(results), [result_name(name, results) for name in names or []]
         for name in names:
             if name not in known:
-                raise _no_results(name, results, known)
+                raise no_results(name, results, known)
         if not known:
             raise InputError(f"{results}: has no results yet; sac-bench run writes them")
         pages = write_reports(results, names or known, writers)
@@ -61,7 +61,7 @@ def report(
             raise InputError("; ".join(broken))
 
 
-def _no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
+def no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
     """Return the error for a name without results: if it is an experiment's, it has not been run."""
     from sac_bench.spec.names import find
 

@@ -11,8 +11,9 @@ from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.published import METRICS, STEPS_TOLERANCE, for_env, in_words, of_algorithm
 from sac_bench.analysis.scores import equal_steps, note
 from sac_bench.report.labels import label_of, steps_note
+from sac_bench.report.latex import words_table
 from sac_bench.report.page import markdown
-from sac_bench.report.tables import latex, scoring
+from sac_bench.report.tables import scoring
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
@@ -23,6 +24,7 @@ LEGEND = (
     "construction; a training return is from training episodes, including exploration; ~ marks values read off a "
     "graph. Sources and the definition of comparable: docs/published.md."
 )
+LATEX_CAPTION = "Mean scores with 95% intervals (seeds), beside published scores with standard deviations."
 MARKS = ("diverged", "exploded")
 """Columns with numbers of runs, shown where there are any."""
 COLUMNS = (
@@ -118,7 +120,7 @@ def write_comparison(table: pd.DataFrame, manifest: Manifest, folder: Path) -> N
     notes = [text for text in (note(manifest), without_published(table, manifest), LEGEND, scoring(manifest)) if text]
     write_text(folder / "comparison.csv", table.to_csv(index=False))
     write_text(folder / "comparison.md", "\n\n".join([markdown(shown), *notes]) + "\n")
-    write_text(folder / "comparison.tex", latex(shown, *notes))
+    write_text(folder / "comparison.tex", words_table(shown, LATEX_CAPTION, f"tab:{manifest.name}-comparison", notes))
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -90,17 +90,23 @@ def write_report(folder: Path) -> Page:
 
 def judge(results: Results, folder: Path) -> list[Comparison]:
     """Return a claim's comparisons and write them to claim.csv; none without a claim, or if runs are not comparable."""
-    path = folder / "claim.csv"
-    if not (results.manifest.claim and are_comparable(results)):
+    path, comparisons = folder / "claim.csv", judged(results, folder.parent)
+    if comparisons:
+        write_text(path, claim_words.table(comparisons).to_csv(index=False))
+    else:
         path.unlink(missing_ok=True)
+    return comparisons
+
+
+def judged(results: Results, where: Path) -> list[Comparison]:
+    """Return a claim's comparisons; none without a claim, or if runs are not comparable. `where`: for messages."""
+    if not (results.manifest.claim and are_comparable(results)):
         return []
     try:
         claim = Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants)
     except InputError as error:
-        raise InputError(f"{folder.parent}: {error}; sac-bench run with its file writes it again") from None
-    comparisons = claims.comparisons(claim, results)
-    write_text(path, claim_words.table(comparisons).to_csv(index=False))
-    return comparisons
+        raise InputError(f"{where}: {error}; sac-bench run with its file writes it again") from None
+    return claims.comparisons(claim, results)
 
 
 def page(

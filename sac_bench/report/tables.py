@@ -25,6 +25,7 @@ from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.labels import titled
+from sac_bench.report.latex import final_table
 from sac_bench.report.page import markdown
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -173,12 +174,6 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     return shown
 
 
-def latex(table: pd.DataFrame, *notes: str) -> str:
-    """Return a table in LaTeX, with paragraphs in small print below it."""
-    escaped = [note.replace("%", "\\%").replace("_", "\\_").replace("~", "\\textasciitilde{}") for note in notes]
-    return str(table.to_latex(index=False, escape=True)) + "{\\footnotesize " + "\n\n".join(escaped) + "}\n"
-
-
 def together(differences: Sequence[TableDifference]) -> pd.DataFrame:
     """Return the differences over all environments together, for a reader; none if there is one environment."""
     rows = [one.row() for one in differences if one.env == TOGETHER]
@@ -205,7 +200,7 @@ def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[Tab
     write_text(folder / "differences.csv", table_of(compared).to_csv(index=False))
     write_text(folder / "scores.csv", scores(results).to_csv(index=False))
     write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
-    write_text(folder / "final.tex", latex(shown, *rules(results.manifest)))
+    write_text(folder / "final.tex", final_table(table, results.manifest, rules(results.manifest)))
     plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
     plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(results.manifest))])
     write_text(folder / "final.txt", plain + "\n")

@@ -287,6 +287,8 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
                 configs={env: config.model_dump(mode="json") for env, config in variant.configs.items()},
                 swept=variant.swept,
                 sweep_of=variant.sweep_of,
+                label=variant.shown.label,
+                group=variant.shown.group,
             )
             for variant in experiment.variants.values()
         },

@@ -50,6 +50,10 @@ class VariantRecord(_Record):
     """The option and value, if the variant is a point of a sweep."""
     sweep_of: str | None = None
     """The variant that the sweep is of; None: the reference."""
+    label: str = ""
+    """What figures call it; empty: its name."""
+    group: str = ""
+    """The heading under which figures list it."""
 
 
 class ClaimRecord(_Record):
@@ -131,6 +135,10 @@ class Manifest(_Record):
             if others == own
             else f"{_listed(others)}; of the reference {self.reference}: {_listed(own)}"
         )
+
+    def label(self, variant: str) -> str:
+        """Return what figures call a variant."""
+        return self.variants[variant].label or variant
 
     def random_return(self, env: str) -> float:
         """Return the mean return of a random policy, NaN if it is unknown."""

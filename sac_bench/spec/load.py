@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +21,8 @@ from sac_bench.spec.lines import with_lines
 from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
-from sac_bench.spec.toml import located, validate_known
-from sac_bench.spec.variant import Variant, check_steps
+from sac_bench.spec.toml import located, validate, validate_known
+from sac_bench.spec.variant import Shown, Variant, check_steps, shown_of
 from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
@@ -282,6 +282,7 @@ class _Recipe:
     changes: dict[str, Any]
     sweep: tuple[str, Any] | None = None
     base: str | None = None
+    shown: Shown = field(default_factory=Shown)
 
     def resolved(self, overrides: Overrides, name: str, options: Options, by: str = "[sweep]") -> Variant:
         """Return the variant under a name, with more options that take precedence."""
@@ -290,26 +291,44 @@ class _Recipe:
         swept = None
         if self.sweep and isinstance(self.sweep[1], (int, float)) and not isinstance(self.sweep[1], bool):
             swept = (self.sweep[0], float(self.sweep[1]))
-        return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base)
+        return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base, shown=self.shown)
 
 
 def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) -> list[_Recipe]:
     """Return the recipes of the variants of [variants] and [sweep], or of one variant of [base] alone."""
-    recipes = [_Recipe(name, f"[variants.{name}]", changes) for name, changes in file.variants.items()]
+    options = {
+        name: {key: value for key, value in changes.items() if key not in Shown.model_fields}
+        for name, changes in file.variants.items()
+    }
+    shown = dict.fromkeys(file.variants, Shown())
+    for name, changes in file.variants.items():
+        with problems.noted():
+            shown[name] = validate(Shown, shown_of(changes), f"{where}: [variants.{name}]")
+    recipes = [_Recipe(name, f"[variants.{name}]", options[name], shown=shown[name]) for name in options]
     for base, key, values in _sweeps(file):
         is_reference = base == _reference(file)
         place = "[sweep]" if is_reference else f"[sweep.{base}]"
         if not is_reference and base not in file.variants:
             problems.errors.append(InputError(f"{where}: {place}: no variant {base!r}{nearest(base, file.variants)}"))
             continue
-        table, changes = f"[variants.{base}]", file.variants.get(base, {})
+        table, changes, own = f"[variants.{base}]", options.get(base, {}), shown.get(base, Shown())
         known_before = len(problems.errors)
         with problems.noted():
             overrides.check([key], overrides.algorithm(changes, table), place)
         if len(problems.errors) > known_before:
             continue
         prefix, of = ("", None) if is_reference else (f"{base}+", base)
-        recipes += [_Recipe(f"{prefix}{key}={_label(value)}", table, changes, (key, value), of) for value in values]
+        recipes += [
+            _Recipe(
+                f"{prefix}{key}={_label(value)}",
+                table,
+                changes,
+                (key, value),
+                of,
+                Shown() if is_reference else own.of_point(key, _label(value)),
+            )
+            for value in values
+        ]
     recipes = recipes or [_Recipe(file.algorithm, "[base]", {})]
     names = [one.name for one in recipes]
     for i, one in enumerate(recipes):
@@ -318,6 +337,9 @@ def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) 
             problems.errors.append(InputError(f"{where}: {place}: {one.name!r} is not a plain name"))
         if one.name in names[:i]:
             problems.errors.append(InputError(f"{where}: {place}: the variant {one.name!r} is duplicated"))
+        labels = [other.shown.label or other.name for other in recipes[:i]]
+        if one.shown.label and one.shown.label in labels:
+            problems.errors.append(InputError(f"{where}: {place} label: {one.shown.label!r} is duplicated"))
     return recipes
 
 

@@ -14,6 +14,7 @@ from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError, Problems, nearest, several
 from sac_bench.spec.toml import setting, validate
+from sac_bench.spec.variant import Shown
 
 MAX_STEPS = 10**12
 
@@ -106,7 +107,7 @@ class Overrides:
     def _unknown(self, key: str, algorithm: str, table: str) -> str:
         """Return the message about an option that an algorithm does not have."""
         place = f"{self._where}: {table} {key}:"
-        if key == "start":
+        if key == "start" or key in Shown.model_fields:
             return f"{place} belongs in [variants.NAME]"
         if key == "algorithm":
             return f"{place} belongs at the top of the file or in [variants.NAME]"

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec, WarmStart
+
+LONGEST = 60
+
+
+def _line(text: str) -> str:
+    """Return a text that is one line. Raises ValueError for others."""
+    if not text or len(text) > LONGEST or not text.isprintable() or text != text.strip():
+        raise ValueError(f"must be one line of 1 to {LONGEST} characters without space around it, not {text!r}")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_line)]
+
+
+class Shown(BaseModel):
+    """What figures and tables call a variant, and under which heading they list it. It changes no run."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    label: Line = ""
+    group: Line = ""
+
+    def of_point(self, option: str, value: str) -> Shown:
+        """Return the same for a point of a sweep over an option of this variant."""
+        return self.model_copy(update={"label": f"{self.label}, {option} = {value}"} if self.label else {})
+
+
+def shown_of(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a variant's table that says how it is shown."""
+    return {key: changes[key] for key in Shown.model_fields if key in changes}
 
 
 @dataclass(frozen=True)
@@ -15,7 +48,7 @@ class Variant:
     """One variant, resolved for every environment.
 
     overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep, of
-    the variant sweep_of; parent: the runs that its runs start from.
+    the variant sweep_of; parent: the runs that its runs start from; shown: its label and group.
     """
 
     name: str
@@ -26,6 +59,7 @@ class Variant:
     swept: tuple[str, float] | None = None
     sweep_of: str | None = None
     parent: Parent | None = None
+    shown: Shown = field(default_factory=Shown)
 
     @property
     def generation(self) -> int:

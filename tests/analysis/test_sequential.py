@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sac_bench.analysis.hypotheses import different, equivalent
 from sac_bench.analysis.permutation import permuted
-from sac_bench.analysis.sequential import Contest, Design, Standing, Trial, holm, share, standings
+from sac_bench.analysis.sequential import Contest, Design, Standing, Trial, holm, holm_levels, share, standings
 from sac_bench.analysis.statistics import Difference, unpaired
 from sac_bench.spec.seeds import LOOKS, SeedRange
 
@@ -60,6 +60,21 @@ def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.5, 0.9]), [1, 1])
     np.testing.assert_allclose(holm([0.01, math.nan, 0.04, 0.03]), [0.03, math.nan, 0.06, 0.06])
     assert holm([]).shape == (0,)
+
+
+def test_holms_levels_by_hand():
+    np.testing.assert_allclose(holm_levels([0.01, 0.04, 0.03]), [0.05 / 3, 0.05 / 2, 0.05 / 2])  # the second fails
+    np.testing.assert_allclose(holm_levels([0.04, 0.01, 0.02]), [0.05, 0.05 / 3, 0.05 / 2])  # all are rejected
+    np.testing.assert_allclose(holm_levels([0.01, math.nan, 0.9]), [0.05 / 2, math.nan, 0.05])
+    assert holm_levels([]).shape == (0,)
+
+
+@given(st.lists(st.floats(0, 0.1) | st.just(math.nan), max_size=8))
+def test_a_p_value_is_at_most_its_holm_level_exactly_if_it_is_rejected(p):
+    adjusted, levels = holm(p), holm_levels(p)
+    for one, level, own in zip(p, levels, adjusted, strict=True):
+        if not math.isnan(one) and not math.isclose(own, 0.05):
+            assert (one <= level) == (own <= 0.05)
 
 
 @given(p_values, st.randoms(use_true_random=False))

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sac_bench.analysis.differences import TOGETHER, table_differences
-from sac_bench.analysis.hypotheses import different, equivalent
+from sac_bench.analysis.hypotheses import Bound, Hypothesis, different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import Difference
@@ -52,6 +52,37 @@ def test_the_other_side_round_the_word_turns(a, b, margin):
     assert behind.word == OPPOSITE[ahead.word]
     assert behind.seeds_needed == ahead.seeds_needed
     assert word(np.multiply(4, a), np.multiply(4, b), 4 * margin) == ahead.word
+
+
+@pytest.mark.parametrize("margin", [None, 3.0])
+def test_a_corrected_interval_excludes_0_exactly_if_the_difference_is_shown(margin):
+    random = np.random.default_rng(0)
+    words = set()
+    for _ in range(12):
+        shifts = random.uniform(-3, 3, size=4)
+        table = verdicts([contest(random.normal(shift, size=6), random.normal(size=6), margin) for shift in shifts])
+        for one in table:
+            value, low, high = one.corrected
+            is_shown = one.p_values[0] <= 0.05
+            assert low <= value <= high
+            assert (low > 0 or high < 0 or (is_shown and 0 in (low, high))) == is_shown
+            assert low <= one.interval.low + 0.1  # wider, but for the precision of a bound
+            words.add(one.word)
+    assert words >= {"better", "worse", "undecided"} if margin is None else "equivalent" in words
+
+
+def test_a_corrected_interval_is_that_of_one_test_if_nothing_is_corrected():
+    (alone,) = verdicts([contest(2 + NOISE, NOISE)])
+    assert alone.corrected == alone.interval
+    beside = verdicts([contest(2 + NOISE, NOISE), contest(0.1 + NOISE, NOISE)])[0]
+    assert beside.corrected.low < alone.interval.low
+
+
+def test_claims_have_no_corrected_interval_around_0():
+    above_1 = Trial(((Hypothesis("for", (Bound("above", 1.0),)),),), permuted(2 + NOISE, NOISE))
+    (verdict,) = verdicts([Contest(lambda look: True, lambda look: above_1)])
+    assert math.isnan(verdict.corrected.low)
+    assert math.isfinite(verdict.interval.low)
 
 
 def test_a_tables_verdicts_are_after_holm_and_few_seeds_do_not_count():

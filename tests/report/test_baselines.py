@@ -11,8 +11,15 @@ from sac_bench.analysis.statistics import bootstrap_iqm
 from sac_bench.report.baselines import comparison, presented_comparison, without_published
 from sac_bench.report.experiment import _sources, write_report
 from sac_bench.report.figures.all import write_figures
-from sac_bench.report.figures.comparison import comparison_curves, published_marks
-from sac_bench.report.figures.style import comparison_styles
+from sac_bench.report.figures.comparison import (
+    at_equal_steps,
+    compared_panels,
+    comparison_curves,
+    published_marks,
+    whole_trainings,
+)
+from sac_bench.report.figures.curves import in_caption
+from sac_bench.report.figures.style import variant_styles
 from sac_bench.report.page import Link
 from sac_bench.report.tables import final_performance
 from tests.made_up import manifest_of, results_of, write_results
@@ -141,8 +148,14 @@ def markers(axis):
     return {c.get_label(): list(zip(*c.lines[0].get_data(), strict=True)) for c in axis.containers}
 
 
+def of_both(results):
+    """Return the figure to equal steps, and that of whole trainings."""
+    return [comparison_curves(results, of(results.manifest)) for of in (at_equal_steps, whole_trainings)]
+
+
 def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
-    figure = comparison_curves(made_up(about_of(), {("v1", 0): "failed"}), "range")
+    results = made_up(about_of(), {("v1", 0): "failed"})
+    _, figure = of_both(results)
     axis = figure.axes[1]
     assert [list(part) for part in drawn(axis, "sac")] == [[0, M / 2, M], [0, 550, 1100]]
     assert [list(part) for part in drawn(axis, "v1")] == [[0, M / 2, M], [0, 375, 750]]
@@ -153,42 +166,69 @@ def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
     assert band(axis, 1)[M] == (700, 800)
     assert band(axis, 2)[3 * M] == (300, 600)
     assert "tau=1" not in axis.get_legend_handles_labels()[1]
-    assert [text.get_text() for text in axis.texts] == ["v1: 2 of 3 seeds"]
     assert axis.get_xlabel() == "million steps"
     assert len(figure.legends) == 1
-    plt.close(figure)
+    plt.close("all")
 
 
-def test_the_other_has_the_iqm_and_its_bootstrap_interval():
-    figure = comparison_curves(made_up(about_of()), "iqm")
-    finals = np.array([[0, 500, 1000], [0, 550, 1100], [0, 600, 1200]])
+def test_algorithms_are_compared_to_equal_steps_and_the_caption_says_who_trains_longer():
+    results = made_up(about_of(), {("v1", 0): "failed"})
+    figure, _ = of_both(results)
+    until = at_equal_steps(results.manifest)
+    for axis in figure.axes:
+        assert max(drawn(axis, "ppo")[0]) == max(drawn(axis, "sac")[0]) == M
+        assert "scored here" not in axis.get_legend_handles_labels()[1]
+    caption = in_caption(results, compared_panels(results.manifest), until)
+    assert "ppo on Hopper-v5: trained to 3,000,000 steps, shown to 1,000,000" in caption
+    assert "v1 on Hopper-v5: 2 of 3 seeds" in caption
+    plt.close("all")
+
+
+def test_with_five_seeds_curves_have_the_iqm_and_its_bootstrap_interval():
+    few = made_up(about_of())
+    more = [few.evaluations, few.evaluations.assign(seed=few.evaluations["seed"] + 3)]
+    runs = [few.runs, few.runs.assign(seed=few.runs["seed"] + 3)]
+    manifest = manifest_of(about_of() | {"seeds": list(range(6))})
+    figure, _ = of_both(replace(few, manifest=manifest, evaluations=pd.concat(more), runs=pd.concat(runs)))
+    finals = np.array(2 * [[0, 500, 1000], [0, 550, 1100], [0, 600, 1200]])
     middle, low, high = bootstrap_iqm(finals)
     assert drawn(figure.axes[1], "sac")[1] == pytest.approx(middle)
     assert band(figure.axes[1], 0)[M] == pytest.approx((low[2], high[2]))
-    plt.close(figure)
+    plt.close("all")
 
 
 def test_markers_only_of_comparable_tasks_within_the_panel():
-    figure = comparison_curves(made_up(about_of()), "range")
-    cheetah, hopper = figure.axes
-    assert markers(cheetah) == {
-        "SAC simbav2 v4": [(300_000, 8592.72), (M, 11320.94), (3 * M, 14297.7)],
-        "PPO flashsac v4": [(M, 3516.68), (3 * M, 5012.17)],
-    }
+    equal, whole = of_both(made_up(about_of()))
+    cheetah, hopper = whole.axes
     assert markers(hopper) == {}
-    (bar,) = [c for c in cheetah.containers if c.get_label() == "PPO flashsac v4"]
-    assert bar.lines[2][0].get_segments()[0][:, 1] == pytest.approx([3516.68 - 1168.98, 3516.68 + 1168.98])
-    plt.close(figure)
+    # Far above all curves, a score stands at the edge of the axis, with its value.
+    assert {text.get_text() for text in cheetah.texts} == {
+        f"{x} ↑" for x in ("8,593", "11,321", "14,298", "3,517", "5,012")
+    }
+    assert {text.get_text() for text in equal.axes[0].texts} == {f"{x} ↑" for x in ("8,593", "11,321", "3,517")}
+    assert max(cheetah.get_ylim()) < 2000
+    plt.close("all")
     short = manifest_of(about_of(variants=("sac", "v1")))
-    assert set(published_marks(short, ENVS[0], "range")["steps"]) == {300_000, M}
-    assert "SAC rlox v4 (IQM)" in set(published_marks(short, ENVS[0], "iqm")["name"])
-    assert published_marks(manifest_of(about_of(algorithms=("sql",))), ENVS[0], "iqm").empty
+    assert set(published_marks(short, ENVS[0], M)["steps"]) == {300_000, M}
+    many = manifest_of(about_of(variants=("sac", "v1")) | {"seeds": list(range(5))})
+    assert "SAC rlox v4 (IQM)" in set(published_marks(many, ENVS[0], M)["name"])
+    assert published_marks(manifest_of(about_of(algorithms=("sql",))), ENVS[0], M).empty
 
 
-def test_a_variant_has_a_colour_and_an_algorithm_its_dashes():
-    styles = comparison_styles(manifest_of(about_of()))
-    assert list(styles) == ["sac", "v1", "ppo"]
-    assert len({str(style["color"]) for style in styles.values()}) == 3
+def test_a_published_score_near_the_curves_is_drawn_with_its_spread():
+    results = made_up(about_of())
+    higher = results.evaluations.assign(return_mean=10 * results.evaluations["return_mean"])
+    _, figure = of_both(replace(results, evaluations=higher))
+    assert markers(figure.axes[0])["PPO flashsac v4"] == [(M, 3516.68), (3 * M, 5012.17)]
+    (bar,) = [c for c in figure.axes[0].containers if c.get_label() == "PPO flashsac v4"]
+    assert bar.lines[2][0].get_segments()[0][:, 1] == pytest.approx([3516.68 - 1168.98, 3516.68 + 1168.98])
+    plt.close("all")
+
+
+def test_a_variant_has_one_colour_and_an_algorithm_its_dashes():
+    styles = variant_styles(manifest_of(about_of()))
+    assert list(styles) == ["sac", "v1", "ppo", "tau=1"]
+    assert len({str(style["color"]) for style in styles.values()}) == 4
     assert styles["sac"]["linestyle"] == styles["v1"]["linestyle"] != styles["ppo"]["linestyle"]
 
 
@@ -208,9 +248,9 @@ def test_the_report_compares_and_cites(tmp_path):
     figures = [line.rpartition("/")[2] for line in report.splitlines() if line.startswith("![")]
     assert figures[:4] == [
         "differences.png)",
-        "comparison-range.png)",
-        "comparison-iqm.png)",
-        "curves-gymnasium_HalfCheetah-v5.png)",
+        "comparison.png)",
+        "comparison-whole.png)",
+        "curves-tau.png)",
     ]
     tables = tmp_path / "made-up" / "tables"
     assert "Score of a run" in (tables / "comparison.md").read_text()
@@ -224,20 +264,20 @@ def test_one_algorithm_has_no_comparison(tmp_path):
     report = write(tmp_path / "made-up", made_up(about_of(algorithms=("sac",))))
     assert "## Comparison" not in report
     assert not list((tmp_path / "made-up").rglob("comparison*"))
-    assert "curves-Hopper-v5" in report
+    assert "curves-variants" in report
 
 
 def test_without_sweeps_the_curves_are_the_comparisons_alone(tmp_path):
     results = made_up(about_of(["Hopper-v5"], variants=("sac", "ppo")))
     drawn = write_figures(results, final_performance(results), tmp_path)
-    assert [picture.path.stem for picture in drawn["curves"]] == ["comparison-range", "comparison-iqm"]
+    assert [picture.path.stem for picture in drawn["curves"]] == ["comparison", "comparison-whole"]
 
 
 def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
     results = made_up(about_of(), {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
     evaluations = results.evaluations[results.evaluations["env"] == ENVS[0]]
     results = replace(results, evaluations=evaluations)
-    figure = comparison_curves(results, "iqm")
+    _, figure = of_both(results)
     assert [line.get_label() for line in figure.axes[1].lines] == ["random policy", "scored here"]
     plt.close(figure)
     shown = presented_comparison(table_of(results), results.manifest)

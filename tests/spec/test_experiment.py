@@ -16,6 +16,7 @@ from sac_bench.spec import run
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec, digest
+from sac_bench.spec.variant import Shown
 from tests.conftest import EXPERIMENT, tiny
 
 DEFAULTS = {
@@ -81,6 +82,46 @@ def test_a_sweep_may_be_of_another_variant(tmp_path):
     config = swept.configs["InvertedPendulum-v5"]
     assert (config.value_network, config.reward_scale) == (True, 10.0)
     assert variants["tau=1"].sweep_of is None
+
+
+def test_a_label_and_a_group_change_what_is_shown_and_no_run(tmp_path):
+    path = tmp_path / "a.toml"
+    text = EXPERIMENT + "\n[sweep.v-network]\ntau = [0.5]\n"
+    path.write_text(text)
+    plain = load(path)
+    path.write_text(
+        text.replace("[variants.v-network]", '[variants.v-network]\nlabel = "V network"\ngroup = "critics"')
+    )
+    shown = load(path)
+    assert [spec.id for _, spec in shown.runs()] == [spec.id for _, spec in plain.runs()]
+    assert shown.variants["v-network"].shown == Shown(label="V network", group="critics")
+    assert shown.variants["v-network"].overrides == plain.variants["v-network"].overrides
+    assert shown.variants["v-network+tau=0.5"].shown == Shown(label="V network, tau = 0.5", group="critics")
+    assert plain.variants["v-network"].shown == shown.variants["tau=1"].shown == Shown()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('label = ""', r"\[variants.v-network\]: label: must be one line of 1 to 60 characters"),
+        (f'label = "{61 * "a"}"', r"label: must be one line of 1 to 60 characters"),
+        (r'group = "a\nb"', r"\[variants.v-network\]: group: must be one line"),
+        ("label = 3", r"label: input should be a valid string, not 3"),
+        ('label = "sac"', r"label: 'sac' is duplicated"),
+    ],
+)
+def test_labels_and_groups_are_single_lines_and_labels_differ(line, words, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(EXPERIMENT.replace("[variants.v-network]", f"[variants.v-network]\n{line}"))
+    with pytest.raises(InputError, match=words):
+        load(path)
+
+
+def test_a_label_belongs_to_one_variant(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(EXPERIMENT.replace("[base]", '[base]\nlabel = "all"'))
+    with pytest.raises(InputError, match=r"\[base\] label: belongs in \[variants.NAME\]"):
+        load(path)
 
 
 def test_the_command_line_overrides_the_file(experiment_file):

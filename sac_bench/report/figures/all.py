@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,22 @@ import pandas as pd
 
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
+from sac_bench.analysis.differences import CORRECTED
 from sac_bench.analysis.scores import at_words, scores
-from sac_bench.report.figures.comparison import comparison_curves
-from sac_bench.report.figures.curves import acting, learning_curves
+from sac_bench.report.figures.comparison import (
+    at_equal_steps,
+    compared_panels,
+    comparison_curves,
+    published_shapes,
+    whole_trainings,
+)
+from sac_bench.report.figures.curves import Panel, in_caption, learning_curves
 from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.forest import claim_forest, forest
 from sac_bench.report.figures.looks import Progress, looks
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity
-from sac_bench.report.figures.style import SUMMARIES, house_style, panels, sweeps, write_figure
+from sac_bench.report.figures.style import Sheet, house_style, panels, sweeps, variant_styles
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -27,6 +34,8 @@ from sac_bench.store.atomic import file_name
 
 Pictures = dict[str, list[Picture]]
 """{section: its figures}: claim, differences, looks, curves, scores, profile, sensitivity, diagnostics."""
+OWN = ("claim", "profile", "comparison*", "curves-*", "sensitivity-*", "diagnostics-*")
+"""Names of figures that not every report has, and that earlier ones may have left."""
 
 
 def write_figures(
@@ -36,22 +45,38 @@ def write_figures(
     comparisons: Sequence[Comparison] = (),
     progress: Sequence[Progress] = (),
 ) -> Pictures:
-    """Write all figures that an experiment's results allow. A claim's comparisons replace the differences.
+    """Write all figures that an experiment's results allow, for a page; delete those of earlier results.
 
-    `progress`: the comparisons with several looks.
+    comparisons: a claim's, which replace the differences. progress: the comparisons with several looks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    house_style()
-    table = scores(results)
+    pictures = draw_figures(results, final, Sheet(folder), comparisons, progress)
+    written = {picture.path.stem for of_section in pictures.values() for picture in of_section}
+    for path in [path for name in OWN for path in folder.glob(f"{name}.*")]:
+        if path.suffix in (".png", ".svg") and path.stem not in written:
+            path.unlink()
+    return pictures
+
+
+def draw_figures(
+    results: Results,
+    final: pd.DataFrame,
+    sheet: Sheet,
+    comparisons: Sequence[Comparison] = (),
+    progress: Sequence[Progress] = (),
+) -> Pictures:
+    """Write all figures that an experiment's results allow on a sheet, as `write_figures`."""
+    sheet.folder.mkdir(parents=True, exist_ok=True)
+    house_style(sheet.style)
+    table, manifest = scores(results), results.manifest
     return {
-        "claim": _claim(comparisons, results.manifest, folder),
-        "differences": [] if comparisons else _differences(final, results.manifest, folder),
-        "looks": _looks(progress, folder),
-        "curves": _curves(results, folder),
-        "scores": _scores(table, results.manifest, folder),
-        "profile": _profile(table, results.manifest, folder),
-        "sensitivity": _sensitivity(table, results.manifest, folder),
-        "diagnostics": _diagnostics(results, folder),
+        "claim": _claim(comparisons, manifest, sheet),
+        "differences": [] if comparisons else _differences(final, manifest, sheet),
+        "looks": _looks(progress, sheet),
+        "curves": _curves(results, sheet),
+        "scores": _scores(table, manifest, sheet),
+        "profile": _profile(table, manifest, sheet),
+        "sensitivity": _sensitivity(table, manifest, sheet),
+        "diagnostics": _diagnostics(results, sheet),
     }
 
 
@@ -66,113 +91,155 @@ def _noted(manifest: Manifest) -> str:
     return f" Scored on {', '.join(places)}." if places else ""
 
 
-def _claim(comparisons: Sequence[Comparison], manifest: Manifest, folder: Path) -> list[Picture]:
+def _claim(comparisons: Sequence[Comparison], manifest: Manifest, sheet: Sheet) -> list[Picture]:
     if not any(np.isfinite(one.normalised.value) for one in comparisons):
-        for path in folder.glob("claim.*"):
-            path.unlink()
         return []
     caption = (
         "The claim's comparisons: a - b with 95% intervals, in gains if the measure is in units of return. Grey: the "
-        "margin within which differences do not matter. Right: outcomes." + _noted(manifest)
+        "margin within which differences do not matter. Right: outcomes, after Holm's correction, which the intervals "
+        "do not include." + _noted(manifest)
     )
-    return [Picture(write_figure(claim_forest(comparisons), folder / "claim"), caption)]
+    return [Picture(sheet.write(claim_forest(comparisons, sheet.style), "claim"), caption)]
 
 
-def _differences(final: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
+def _differences(final: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
     if not final["difference"].notna().any():
         return []
-    caption = f"Differences from {manifest.reference} with 95% intervals. Right: verdicts.{_noted(manifest)}"
-    return [
-        Picture(
-            write_figure(forest(final, manifest.envs, _others(manifest), manifest.reference), folder / "differences"),
-            caption,
-        )
-    ]
+    corrected = final["corrected_ci_low"].notna().any()
+    intervals = f"intervals. {CORRECTED}" if corrected else "95% intervals."
+    caption = (
+        f"Differences from {manifest.label(manifest.reference)} with {intervals} Right: verdicts.{_noted(manifest)}"
+    )
+    figure = forest(
+        final,
+        manifest.envs,
+        [name for name in manifest.variants if name != manifest.reference],
+        manifest.label(manifest.reference),
+        sheet.style,
+        {name: (manifest.label(name), variant.group) for name, variant in manifest.variants.items()},
+        {name: style["color"] for name, style in variant_styles(manifest).items()},
+    )
+    return [Picture(sheet.write(figure, "differences"), caption)]
 
 
-def _looks(progress: Sequence[Progress], folder: Path) -> list[Picture]:
+def _looks(progress: Sequence[Progress], sheet: Sheet) -> list[Picture]:
     if not progress:
         return []
     caption = (
         "Differences at every look at the results, with intervals that hold for all looks together. The last, coloured "
         "one is the look at which a comparison was decided or stopped. Grey: the margin."
     )
-    return [Picture(write_figure(looks(progress), folder / "looks"), caption)]
+    return [Picture(sheet.write(looks(progress, sheet.style), "looks"), caption)]
 
 
-def _curves(results: Results, folder: Path) -> list[Picture]:
-    """Write one figure per statistic for several algorithms, and one per environment for one algorithm and sweeps."""
+def _curves(results: Results, sheet: Sheet) -> list[Picture]:
+    """Write the curves of several algorithms, and those of a single one and of sweeps.
+
+    The latter have a figure per group of variants with a panel per environment; with one environment, one figure with
+    a panel per group.
+    """
     if not len(results.evaluations):
         return []
-    pictures = []
-    groups, several = panels(results.manifest), len(results.manifest.algorithms) > 1
+    manifest = results.manifest
+    groups, several = panels(manifest), len(manifest.algorithms) > 1
+    pictures = _comparison(results, sheet) if several else []
     if several:
-        for statistic, (_, description) in SUMMARIES.items():
-            path = write_figure(comparison_curves(results, statistic), folder / f"comparison-{statistic}")
-            pictures.append(Picture(path, f"Return against steps: {description}.{_noted(results.manifest)}"))
-        groups.pop("variants", None)  # comparison-iqm shows the same
-    for env in results.manifest.envs if groups else []:
-        if (results.evaluations["env"] == env).any():
-            path = write_figure(
-                learning_curves(results, env, groups), folder / f"curves-{name_of(env, results.manifest)}"
-            )
-            description = SUMMARIES["iqm"][1]
-            actions = acting(results.manifest, list(chain.from_iterable(groups.values())))
-            pictures.append(Picture(path, f"Learning curves on {env}: return of {actions}; {description}."))
+        groups.pop("variants", None)  # the comparison shows the same
+    begun = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
+    if len(begun) == 1:
+        found = [Panel(title, begun[0], tuple(variants)) for title, variants in groups.items()]
+        if len(found) == 1:
+            found = [replace(found[0], title=begun[0])]
+        figures = {name_of(begun[0], manifest): found} if found else {}
+    else:
+        figures = {
+            file_name(title, groups): [Panel(env, env, tuple(variants)) for env in begun]
+            for title, variants in groups.items()
+        }
+    for name, found in figures.items():
+        places = f"on {begun[0]}" if len(begun) == 1 else f"of {name}"
+        caption = f"Learning curves {places}: {in_caption(results, found)}{_noted(manifest)}"
+        pictures.append(Picture(sheet.write(learning_curves(results, found, sheet.style), f"curves-{name}"), caption))
     return pictures
 
 
-def _others(manifest: Manifest) -> list[str]:
-    return [name for name in manifest.variants if name != manifest.reference]
+def _comparison(results: Results, sheet: Sheet) -> list[Picture]:
+    """Write the curves of all algorithms to equal steps and, if some train longer, of whole trainings."""
+    manifest = results.manifest
+    equal, whole = at_equal_steps(manifest), whole_trainings(manifest)
+    pictures = [_compared(results, equal, "comparison", "Learning curves to equal steps", sheet)]
+    if whole != equal:
+        words = "Whole trainings, which end at different steps: only up to the line do they compare algorithms"
+        pictures.append(_compared(results, whole, "comparison-whole", words, sheet))
+    return pictures
 
 
-def _scores(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
+def _compared(results: Results, until: Mapping[str, int], name: str, words: str, sheet: Sheet) -> Picture:
+    published = published_shapes(results.manifest, until)
+    marked = " Markers: published final evaluations (docs/published.md), mean and standard deviation, or IQM where "
+    marked += "marked; those beyond the axis stand at its edge with their values."
+    caption = f"{words}: {in_caption(results, compared_panels(results.manifest), until)}{marked if published else ''}"
+    path = sheet.write(comparison_curves(results, until, sheet.style), name)
+    return Picture(path, caption + _noted(results.manifest))
+
+
+def _scores(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
     if not table["score"].notna().any():
         return []
     caption = (
-        "Scores: one dot per seed, mean and 95% interval. Dashed: the reference's mean. Dotted: a random policy."
-        + _noted(manifest)
+        "Scores: one dot per seed, mean and 95% interval (Student's t). Dashed: the reference's mean. Dotted: a random "
+        "policy." + _noted(manifest)
     )
-    return [Picture(write_figure(final_scores(table, manifest), folder / "final"), caption)]
+    return [Picture(sheet.write(final_scores(table, manifest, sheet.style), "final"), caption)]
 
 
-def _profile(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
-    scaled = on_one_scale(table, manifest) if len(manifest.envs) > 1 else {}
-    if not scaled:
-        for path in folder.glob("profile.*"):
-            path.unlink()
+def _profile(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
+    """Write the profile over several environments; of one it would show no more than the scores."""
+    scaled = on_one_scale(table, manifest)
+    if len(scaled) < 2:
         return []
     without = [env for env in manifest.envs if env not in scaled]
     caption = (
         f"Share of runs above a score, over {', '.join(scaled)}. Score 0 is a random policy's, 1 the mean of "
-        f"{manifest.reference}. Bands: 95% stratified bootstrap."
+        f"{manifest.label(manifest.reference)}. Bands: 95% stratified bootstrap."
         + (f" Without {', '.join(without)}, where this scale is not defined." if without else "")
         + _noted(manifest)
     )
-    return [Picture(write_figure(profile(scaled, manifest), folder / "profile"), caption)]
+    return [Picture(sheet.write(profile(scaled, manifest, sheet.style), "profile"), caption)]
 
 
-def _sensitivity(table: pd.DataFrame, manifest: Manifest, folder: Path) -> list[Picture]:
+def _sensitivity(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
     if not table["score"].notna().any():
         return []
     pictures = []
     for title in sweeps(manifest):
-        path = write_figure(sensitivity(table, manifest, title), folder / f"sensitivity-{file_name(title)}")
+        figure = sensitivity(table, manifest, title, sheet.style)
         caption = f"Score against {title}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
-        pictures.append(Picture(path, caption))
+        pictures.append(Picture(sheet.write(figure, f"sensitivity-{file_name(title)}"), caption))
     return pictures
 
 
-def _diagnostics(results: Results, folder: Path) -> list[Picture]:
-    pictures = []
-    for env in results.manifest.envs:
-        for title, variants in panels(results.manifest).items():
+def _diagnostics(results: Results, sheet: Sheet) -> list[Picture]:
+    manifest, pictures = results.manifest, []
+    for env in manifest.envs:
+        for title, variants in panels(manifest).items():
             if measured(results, env, variants):
-                name = f"diagnostics-{name_of(env, results.manifest)}-{file_name(title)}"
-                path = write_figure(diagnostics(results, env, variants), folder / name)
+                figure = diagnostics(results, env, variants, sheet.style)
+                path = sheet.write(figure, f"diagnostics-{name_of(env, manifest)}-{file_name(title)}")
                 caption = (
                     f"Training metrics on {env}, {title}: means over the updates between two evaluations. "
-                    "Line: median over seeds. Band: lowest to highest seed."
+                    f"Line: median over seeds. Band: lowest to highest seed.{_lengths(manifest, env, variants)}"
                 )
                 pictures.append(Picture(path, caption))
     return pictures
+
+
+def _lengths(manifest: Manifest, env: str, variants: Sequence[str]) -> str:
+    """Return a sentence on how long variants train, if that differs."""
+    steps: dict[int, list[str]] = {}
+    for name in variants:
+        steps.setdefault(manifest.variants[name].steps[env], []).append(manifest.label(name))
+    if len(steps) == 1:
+        return ""
+    lengths = [f"{', '.join(names)}: {n:,} steps" for n, names in steps.items()]
+    return f" Trainings differ in length: {'; '.join(lengths)}."

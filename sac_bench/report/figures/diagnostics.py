@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sac_bench.algorithms import gradients
 from sac_bench.algorithms.metric import Metric, names
-from sac_bench.report.figures.style import line_style
+from sac_bench.report.figures.style import PAGE, Style, panel_grid, shared_legend, ticks, variant_styles
 from sac_bench.results.load import Results
 from sac_bench.training.metrics import metrics
 from sac_bench.training.q_bias import RETIRED
@@ -29,7 +28,8 @@ READING = (
     "panels."
 )
 ESTIMATORS = names(gradients.VARIANCES)
-COLUMNS = 2
+LEAST = 0.74
+"""The least width of a panel as a share of a learning curve's."""
 LABELS = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean"}
 """Columns of the training table that are not metrics."""
 
@@ -46,18 +46,13 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
     return sorted(shown, key=lambda name: list(defined).index(name) if name in defined else len(defined))
 
 
-def diagnostics(results: Results, env: str, variants: list[str]) -> Figure:
+def diagnostics(results: Results, env: str, variants: list[str], style: Style = PAGE) -> Figure:
     """Draw the metrics: one panel per metric, one line per variant."""
-    drawn_names = measured(results, env, variants)
-    rows = -(-len(drawn_names) // COLUMNS)
-    figure, axes = plt.subplots(
-        rows, COLUMNS, figsize=(3.8 * COLUMNS, 1.9 * rows + 0.8), squeeze=False, layout="constrained"
-    )
-    drawn: dict[str, Any] = {}
+    drawn_names, styles = measured(results, env, variants), variant_styles(results.manifest)
+    figure, axes = panel_grid(len(drawn_names), style, 0.62, least=LEAST * style.panel)
     for axis, name in zip(axes.flat, drawn_names, strict=False):
-        for i, variant in enumerate(variants):
-            _line(axis, metric_curves(results, env, variant, name), variant, line_style(i, variant, results.manifest))
-        drawn |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        for variant in variants:
+            _line(axis, metric_curves(results, env, variant, name), variant, styles[variant])
         metric = _definition(name)
         _steps(axis)
         _values(axis, metric.scale)
@@ -65,17 +60,11 @@ def diagnostics(results: Results, env: str, variants: list[str]) -> Figure:
             low, high = axis.get_ylim()
             axis.set_ylim(min(low, 0), max(high, 0))
             axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        axis.tick_params(labelsize=7)
-        axis.set_ylabel(metric.label, fontsize=8)
+        axis.set_title(metric.label, fontsize=style.small)
     _equalise([axis for axis, name in zip(axes.flat, drawn_names, strict=False) if name in ESTIMATORS])
-    for axis in axes.flat[len(drawn_names) :]:
-        axis.set_visible(False)
-    shown = [variant for variant in variants if variant in drawn]
-    columns = max(1, int(7.6 / (0.55 + 0.075 * max(map(len, shown), default=0))))
-    figure.legend(
-        [drawn[name] for name in shown], shown, loc="outside upper center", ncols=columns, fontsize=8, frameon=False
-    )
-    figure.supxlabel("environment steps", fontsize=8)
+    for axis in axes.flat[max(0, len(drawn_names) - axes.shape[1]) : len(drawn_names)]:
+        axis.set_xlabel("environment steps", fontsize=style.small)
+    shared_legend(figure, style, {name: results.manifest.label(name) for name in variants})
     return figure
 
 
@@ -97,7 +86,8 @@ def _line(axis: Axes, curves: pd.DataFrame, variant: str, style: dict[str, Any])
     """Draw the median and range over the seeds that have a value at each step."""
     if curves.empty:
         return
-    axis.plot(curves.columns, curves.median(), label=variant, **style)
+    marker = "o" if len(curves.columns) == 1 else None  # a line needs two points
+    axis.plot(curves.columns, curves.median(), label=variant, marker=marker, markersize=3.5, **style)
     axis.fill_between(curves.columns, curves.min(), curves.max(), color=style["color"], alpha=0.12, linewidth=0)
 
 
@@ -108,6 +98,9 @@ def _steps(axis: Axes) -> None:
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 3.0)))
         axis.minorticks_off()
+    elif ends:
+        axis.set_xlim(0, 1.03 * max(ends))
+        axis.xaxis.set_major_locator(ticks(4))
     axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
 
 

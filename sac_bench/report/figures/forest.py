@@ -16,7 +16,7 @@ from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import words_of
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.report.figures.style import PALETTE
+from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, ticks, wrapped
 
 LOOKS = {
     "better": (PALETTE[0], "^"),
@@ -29,64 +29,143 @@ LOOKS = {
     "no word": ("0.35", "o"),
 }
 """Colour and marker of each verdict and outcome. Markers distinguish them without colours."""
-AXIS_MARGIN = 1.3
-"""Intervals are cut where they extend beyond the differences by this multiple of their span."""
+ROOM = 1.3
+"""Intervals may extend beyond the values by this multiple of the values' span, or of the median interval's half."""
+ROW = 2.6
+"""The height of a row in units of the text's size."""
+NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
+Colors = Mapping[str, Any]
+"""{variant: its colour}. Others have that of their verdict."""
 
 
-def forest(final: pd.DataFrame, envs: Sequence[str], variants: Sequence[str], reference: str) -> Figure:
-    """Draw differences, 95% intervals and verdicts: one panel per environment, one row per variant."""
-    columns = min(2, len(envs))
-    panels = -(-len(envs) // columns)
-    size = (5.4 * columns, (0.3 * len(variants) + 1.0) * panels)
-    figure, axes = plt.subplots(panels, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+def forest(
+    final: pd.DataFrame,
+    envs: Sequence[str],
+    variants: Sequence[str],
+    reference: str,
+    style: Style = PAGE,
+    shown: Mapping[str, tuple[str, str]] | None = None,
+    colors: Colors | None = None,
+) -> Figure:
+    """Draw differences with 95% (thick) and corrected (thin) intervals, and verdicts: one panel per environment.
+
+    Rows are sorted by the difference (with several environments, by its mean rank), within groups. shown: {variant:
+    (label, group)}.
+    """
+    named = {name: (name, "") for name in variants} | dict(shown or {})
+    lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
+    labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
+    width = 12 if style.is_exact or len(envs) > 1 else 36
+    texts = {env: _texts(final[final["env"] == env], variants, width) for env in envs}
+    figure, axes = _rows(labels, [list(of_env.values()) for of_env in texts.values()], len(envs), style)
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = final[final["env"] == env]
-        rows = of_env.set_index("variant").loc[list(variants)]
-        low, high = _ends(rows[["difference", "difference_ci_low", "difference_ci_high"]].to_numpy(dtype=float))
-        for y, row in enumerate(rows.to_dict("records")):
-            interval = Estimate(row["difference"], row["difference_ci_low"], row["difference_ci_high"])
-            _draw(axis, y, interval, (low, high), _row_text(row), *LOOKS[row["verdict"]])
+        rows = {row["variant"]: row for row in of_env.to_dict("records")}
+        estimates = {
+            name: (_estimate(rows[name], "difference_ci"), _estimate(rows[name], "corrected_ci")) for name in variants
+        }
+        limits = _ends(
+            np.array([pair[0] for pair in estimates.values()]),
+            [x for _, *ends in (pair[1] for pair in estimates.values()) for x in ends],
+        )
+        for y, (_, name) in enumerate(lines):
+            if name:
+                color, marker = LOOKS[rows[name]["verdict"]]
+                _draw(
+                    axis, y, *estimates[name], limits, texts[env][name], (colors or {}).get(name, color), marker, style
+                )
         axis.axvline(0, color="black", linewidth=1)
-        label = f"score{_at(of_env)} minus that of {reference}, 95% interval"
-        axis.set(title=env, xlim=(low, high), xlabel=label)
-        axis.grid(visible=False, axis="y")
-        axis.set_yticks(range(len(variants)), variants)
-        axis.tick_params(labelleft=True)
-        axis.set_ylim(len(variants) - 0.5, -0.5)
-    for axis in axes.flat[len(envs) :]:
-        axis.set_visible(False)
+        axis.set(xlim=limits, xlabel=f"score{_at(of_env)} minus that of {reference}")
+        if style.has_titles or len(envs) > 1:
+            axis.set_title(env)
+        axis.xaxis.set_major_locator(ticks(4))
+        _label_rows(axis, labels, [not name for _, name in lines])
     return figure
 
 
-def claim_forest(comparisons: Sequence[Comparison]) -> Figure:
+def _ranked(final: pd.DataFrame, variants: Sequence[str]) -> list[str]:
+    """Return variants from the best to the worst difference; those without come last."""
+    ranks = (
+        final.assign(rank=final.groupby("env")["difference"].rank(ascending=False)).groupby("variant")["rank"].mean()
+    )
+    return sorted(
+        variants, key=lambda name: ranks.get(name, np.nan) if np.isfinite(ranks.get(name, np.nan)) else np.inf
+    )
+
+
+def _lines(variants: Sequence[str], groups: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the lines of a forest, (group, "") for a heading and ("", variant) for a row, given sorted variants."""
+    order = list(dict.fromkeys(groups.values()))
+    if order == [""]:
+        return [("", name) for name in variants]
+    lines = []
+    for group in sorted(order, key=lambda group: group == ""):
+        lines += [(group or "others", ""), *(("", name) for name in variants if groups[name] == group)]
+    return lines
+
+
+def _rows(
+    labels: Sequence[str], texts: Sequence[Sequence[str]], panels: int, style: Style
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure for panels of rows with labels to their left and texts to their right."""
+    em = style.small / 72 * 0.56
+    beside = em * (
+        max(len(line) for label in labels for line in label.split("\n"))
+        + max(len(line) for of_panel in texts for text in of_panel for line in text.split("\n"))
+    )
+    least = beside + (1.6 if style.is_exact else 2.4)
+    columns, rows = even_grid(panels, int(style.width / least))
+    width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
+    height = sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, rows * height), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis in axes.flat[panels:]:
+        axis.set_visible(False)
+    return figure, axes
+
+
+def _height(label: str, style: Style) -> float:
+    """Return the height of a row in inches."""
+    return (ROW + 1.1 * label.count("\n")) * style.small / 72
+
+
+def _label_rows(axis: Axes, labels: Sequence[str], are_headings: Sequence[bool]) -> None:
+    axis.grid(visible=False, axis="y")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.tick_params(labelleft=True)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    for y, (tick, is_heading) in enumerate(zip(axis.get_yticklabels(), are_headings, strict=True)):
+        if is_heading:
+            tick.set_fontweight("bold")
+            axis.axhline(y - 0.5, color="0.8", linewidth=0.6)
+
+
+def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figure:
     """Draw a claim's comparisons, 95% intervals, margins and outcomes: one panel per unit, one row per comparison."""
     units: dict[str, list[Comparison]] = {}
     for one in comparisons:
         units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
     several = len({one.env for one in comparisons}) > 1
-    labels = {id(one): _label(one, several) for one in comparisons}
-    lines = [line for label in labels.values() for line in label.split("\n")]
-    row = 0.24 + 0.14 * max(label.count("\n") for label in labels.values())
-    heights = [len(rows) * row + 0.9 for rows in units.values()]
-    size = (5.4 + 0.085 * max(map(len, lines)), sum(heights))
-    figure, axes = plt.subplots(len(units), 1, figsize=size, squeeze=False, height_ratios=heights, layout="constrained")
+    labels = {id(one): _label(one, several, style.label) for one in comparisons}
+    heights = [sum(_height(labels[id(one)], style) for one in rows) + 5 * style.text / 72 for rows in units.values()]
+    longest = max(len(line) for label in labels.values() for line in label.split("\n"))
+    width = style.width if style.is_exact else min(style.width, 5.4 + 0.085 * longest)
+    figure, axes = plt.subplots(
+        len(units), 1, figsize=(width, sum(heights)), squeeze=False, height_ratios=heights, layout="constrained"
+    )
     for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
-        margins = [
-            (0.0, sign * one.margin / one.gain, sign * one.margin / one.gain)
-            for one in rows
-            if one.margin
-            for sign in (-1, 1)
-        ]
-        limits = _ends(np.array([*(one.normalised for one in rows), *margins]), 4 * AXIS_MARGIN)
+        margins = [sign * one.margin / one.gain for one in rows if one.margin for sign in (-1, 1)]
+        limits = _ends(np.array([one.normalised for one in rows]), margins)
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            _draw(axis, y, one.normalised, limits, short_outcome(one), *LOOKS[one.outcome])
+            text = textwrap.fill(_unbroken(short_outcome(one)), 12 if style.is_exact else 40)
+            _draw(axis, y, one.normalised, NOTHING, limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}, 95% interval", 64))
-        axis.grid(visible=False, axis="y")
-        axis.set_yticks(range(len(rows)), [labels[id(one)] for one in rows])
-        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
+        axis.xaxis.set_major_locator(ticks(5))
+        _label_rows(axis, [labels[id(one)] for one in rows], [False] * len(rows))
     return figure
 
 
@@ -96,39 +175,75 @@ def _at(of_env: pd.DataFrame) -> str:
     return f" at {of_env['scored_at'].iloc[0]:,} steps" if len(trained) > 1 else ""
 
 
-def _label(one: Comparison, with_env: bool) -> str:
+def _label(one: Comparison, with_env: bool, width: int) -> str:
     """Return what was expected, on two lines if it is long, and the environment."""
     a, relation, b = one.expected.split(" ", 2)
-    text = one.expected if len(one.expected) <= 36 else f"{a}\n{relation} {b}"
+    text = one.expected if len(one.expected) <= width + 4 else f"{a}\n{relation} {b}"
     return text + (f"\n{one.env}" if with_env else "")
 
 
+def _estimate(row: Mapping[Any, Any], interval: str) -> Estimate:
+    """Return a row's difference with one of its intervals; without bounds if it has none."""
+    low, high = (row.get(f"{interval}_{end}", float("nan")) for end in ("low", "high"))
+    return Estimate(row["difference"], low, high)
+
+
 def _draw(
-    axis: Axes, y: float, interval: Estimate, limits: tuple[float, float], text: str, color: str, marker: str
+    axis: Axes,
+    y: float,
+    interval: Estimate,
+    corrected: Estimate,
+    limits: tuple[float, float],
+    text: str,
+    color: Any,
+    marker: str,
+    style: Style,
 ) -> None:
-    """Draw a row: its text right of the axis, and the interval, with arrows where it continues beyond the axis."""
-    axis.text(1.02, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    """Draw a row: its text right of the axis, and intervals, with arrows where they continue beyond the axis."""
+    axis.text(1.03, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=style.small)
     if pd.isna(interval.value):
         return
     low, high = limits
-    ends = interval.low, interval.high
-    axis.plot(np.clip(ends, low, high), [y, y], color=color, linewidth=1.8, solid_capstyle="butt")
-    for end, beyond, arrow in ((low, ends[0] < low, "<"), (high, ends[1] > high, ">")):
+    widest = corrected if np.isfinite(corrected.value) and not np.isnan(corrected.low) else interval
+    if widest is corrected:
+        axis.plot(np.clip(corrected[1:], low, high), [y, y], color=color, linewidth=0.9, solid_capstyle="butt")
+        for end in corrected[1:]:
+            if low < end < high:
+                axis.plot(end, y, "|", color=color, markersize=5, markeredgewidth=0.9)
+    axis.plot(np.clip(interval[1:], low, high), [y, y], color=color, linewidth=2.4, solid_capstyle="butt")
+    for end, beyond, arrow in ((low, widest.low < low, "<"), (high, widest.high > high, ">")):
         if beyond:
-            axis.plot(end, y, arrow, color=color, markersize=5, clip_on=False)
-    axis.plot(
-        interval.value, y, marker, color=color, markerfacecolor=color if marker != "o" else "white", markersize=6.5
-    )
+            axis.plot(end, y, arrow, color=color, markersize=4.5, clip_on=False)
+    axis.plot(interval.value, y, marker, color=color, markerfacecolor=color if marker != "o" else "white", markersize=6)
 
 
-def _ends(intervals: np.ndarray, room: float = AXIS_MARGIN) -> tuple[float, float]:
-    """Return the ends of an axis for intervals [R, (value, low, high)]: it contains 0, all values and what is near."""
-    shown = np.append(intervals[:, 0][np.isfinite(intervals[:, 0])], 0.0)
-    beyond = room * (np.ptp(shown) or 1.0)
-    low, high = np.nanmin(np.append(intervals[:, 1], shown.min())), np.nanmax(np.append(intervals[:, 2], shown.max()))
-    low, high = max(low, shown.min() - beyond), min(high, shown.max() + beyond)
+def _ends(intervals: np.ndarray, others: Sequence[float] = ()) -> tuple[float, float]:
+    """Return the ends of an axis for intervals [R, (value, low, high)] and other places.
+
+    It contains 0, all values, the middle one of the intervals and what is near. Only far wider ones are cut.
+    """
+    values = intervals[:, 0][np.isfinite(intervals[:, 0])]
+    shown = np.append(values, 0.0)
+    halves = np.abs(intervals[:, 1:] - intervals[:, :1])
+    halves = halves[np.isfinite(halves)]
+    room = ROOM * max(float(np.ptp(shown)), float(np.median(halves)) if len(halves) else 0.0) or 1.0
+    places = np.concatenate([intervals[:, 1:].ravel(), np.asarray(others, dtype=float), shown])
+    places = places[~np.isnan(places)]
+    low = max(float(places.min()), float(shown.min()) - room)
+    high = min(float(places.max()), float(shown.max()) + room)
     margin = 0.04 * ((high - low) or 1.0)
-    return float(low - margin), float(high + margin)
+    return low - margin, high + margin
+
+
+def _texts(of_env: pd.DataFrame, variants: Sequence[str], width: int) -> dict[str, str]:
+    """Return {variant: what stands right of its row}, in lines of about so many characters."""
+    rows = {row["variant"]: row for row in of_env.to_dict("records")}
+    return {name: textwrap.fill(_unbroken(_row_text(rows[name])), width) for name in variants}
+
+
+def _unbroken(text: str) -> str:
+    """Return a text that does not break within "(10 seeds)"."""
+    return text.replace(" seeds)", "\N{NO-BREAK SPACE}seeds)")
 
 
 def _row_text(row: Mapping[Any, Any]) -> str:

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -15,8 +14,10 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import TableDifference
 from sac_bench.analysis.verdicts import Verdict
 from sac_bench.report.figures.forest import LOOKS as STYLES
+from sac_bench.report.figures.style import PAGE, Style, panel_grid
 
-COLUMNS = 4
+LEAST = 0.75
+"""The least width of a panel as a share of a learning curve's."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,9 @@ def of_comparisons(comparisons: Sequence[Comparison]) -> list[Progress]:
     ]
 
 
-def looks(progress: Sequence[Progress]) -> Figure:
+def looks(progress: Sequence[Progress], style: Style = PAGE) -> Figure:
     """Draw a panel per comparison: the difference and its interval at every look, 0 and the margin."""
-    columns = min(COLUMNS, len(progress))
-    rows = -(-len(progress) // columns)
-    size = (2.7 * columns, 2.2 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = panel_grid(len(progress), style, 0.85, least=LEAST * style.panel)
     for axis, one in zip(axes.flat, progress, strict=False):
         seeds = [look or 0 for look, _ in one.verdict.intervals]
         value, low, high = np.array([estimate for _, estimate in one.verdict.intervals]).T / one.scale
@@ -81,10 +79,8 @@ def looks(progress: Sequence[Progress]) -> Figure:
         axis.minorticks_off()
         axis.set_xlim(0.8 * seeds[0], 1.25 * seeds[-1])
         axis.set_ylim(*ends)
-        axis.set_title(textwrap.fill(one.label, 34) + f"\n{textwrap.fill(one.words, 38)}", fontsize=8)
-        axis.tick_params(labelsize=7)
-    for axis in axes.flat[len(progress) :]:
-        axis.set_visible(False)
-    figure.supxlabel("seeds per variant", fontsize=8)
-    figure.supylabel("difference, 95% interval for all looks", fontsize=8)
+        width = int(1.6 * axis.get_window_extent().width / figure.dpi * 72 / style.small)
+        axis.set_title(textwrap.fill(one.label, width) + f"\n{textwrap.fill(one.words, width)}", fontsize=style.small)
+    figure.supxlabel("seeds per variant", fontsize=style.small)
+    figure.supylabel("difference, 95% interval for all looks", fontsize=style.small)
     return figure

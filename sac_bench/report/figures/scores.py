@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,27 +11,44 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.statistics import mean_interval
-from sac_bench.report.figures.style import PALETTE, option_of, random_line, sweeps
+from sac_bench.report.figures.style import (
+    COLORS,
+    DASHES,
+    PAGE,
+    Style,
+    even_grid,
+    option_of,
+    random_line,
+    shared_legend,
+    sweeps,
+    ticks,
+    variant_styles,
+    wrapped,
+)
 from sac_bench.results.manifest import Manifest
 
 
-def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
-    """Draw each variant's mean score with its 95% t interval, and each seed as a dot."""
-    variants, envs = list(manifest.variants), manifest.envs
+def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -> Figure:
+    """Draw each variant's mean score with its 95% t interval, and each seed as a dot: one panel per environment."""
+    variants, envs, styles = list(manifest.variants), manifest.envs, variant_styles(manifest)
+    labels = [wrapped(manifest.label(name), style.label) for name in variants]
+    beside = 0.56 * style.small / 72 * max(len(line) for label in labels for line in label.split("\n"))
+    columns, rows = even_grid(len(envs), int((style.width - beside) / (style.panel - 0.6)))
+    width = style.width if style.is_exact else min(style.width, 3.4 * columns + beside)
+    height = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72 + 4.5 * style.text / 72
     figure, axes = plt.subplots(
-        1,
-        len(envs),
-        figsize=(4.6 * len(envs) + 0.6, 0.32 * len(variants) + 1.2),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        rows, columns, figsize=(width, rows * height), sharey=True, squeeze=False, layout="constrained"
     )
-    for axis, env in zip(axes[0], envs, strict=True):
+    for axis in axes.flat[len(envs) :]:
+        axis.set_visible(False)
+    for axis, env in zip(axes.flat, envs, strict=False):
         of_env = table[table["env"] == env]
+        ends = []
         for y, variant in enumerate(variants):
             values = of_env.loc[of_env["variant"] == variant, "score"].dropna()
             estimate = mean_interval(values)
-            color = "black" if variant == manifest.reference else PALETTE[0]
+            ends += [estimate.low, estimate.high]
+            color = styles[variant]["color"]
             axis.plot(values, [y] * len(values), "o", color=color, alpha=0.35, markersize=3.5)
             axis.plot(estimate.value, y, "D", color=color, markersize=5)
             axis.hlines(y, estimate.low, estimate.high, color=color, linewidth=1.5)
@@ -37,46 +56,67 @@ def final_scores(table: pd.DataFrame, manifest: Manifest) -> Figure:
             if len(values) < requested:
                 count = f"{len(values)} of {requested} seeds"
                 across = axis.get_yaxis_transform()
-                axis.text(0.99, y, count, transform=across, ha="right", va="bottom", fontsize=6)
+                axis.text(0.99, y, count, transform=across, ha="right", va="bottom", fontsize=style.small)
         reference = of_env.loc[of_env["variant"] == manifest.reference, "score"].mean()
         if np.isfinite(reference):
             axis.axvline(reference, color="black", linewidth=0.8, linestyle="--")
         random_line(axis, manifest, env, vertical=True)
-        low, high = of_env["score"].min(), of_env["score"].max()
-        margin = 0.35 * (high - low or 1.0)
-        if np.isfinite(margin):  # wide intervals of few seeds are cut, dots never
-            axis.set_xlim(low - margin, high + margin)
-        axis.set(title=env, xlabel=f"score{at_words(manifest, env)}: mean, 95% t interval, one dot per seed")
-    axes[0][0].set_yticks(range(len(variants)), variants)
-    axes[0][0].invert_yaxis()
+        axis.set_xlim(*_ends(of_env["score"].to_numpy(), ends, axis.get_xlim()))
+        axis.xaxis.set_major_locator(ticks(4))
+        axis.set_xlabel(f"score{at_words(manifest, env)}")
+        if style.has_titles or len(envs) > 1:
+            axis.set_title(env)
+    axes[0][0].set_yticks(range(len(variants)), labels)
+    axes[0][0].set_ylim(len(variants) - 0.5, -0.5)
     return figure
 
 
-def sensitivity(table: pd.DataFrame, manifest: Manifest, title: str) -> Figure:
+def _ends(scores: np.ndarray, intervals: Sequence[float], otherwise: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends of an axis of scores: wide intervals of few seeds are cut, dots never."""
+    seen = scores[np.isfinite(scores)]
+    if not len(seen):
+        return otherwise
+    room = 0.35 * (np.ptp(seen) or 1.0)
+    low = max(np.nanmin([*intervals, *seen]), seen.min() - room)
+    high = min(np.nanmax([*intervals, *seen]), seen.max() + room)
+    margin = 0.05 * ((high - low) or 1.0)
+    return float(low - margin), float(high + margin)
+
+
+def sensitivity(table: pd.DataFrame, manifest: Manifest, title: str, style: Style = PAGE) -> Figure:
     """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot."""
     sweep = sweeps(manifest)[title]
     values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
-    figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    width = style.width if style.is_exact else min(style.width, 4.6)
+    figure, axis = plt.subplots(figsize=(width, 0.72 * width), layout="constrained")
     for i, env in enumerate(manifest.envs):
+        color = COLORS[i % len(COLORS)]
         of_env = table[table["env"] == env]
         per_value = [of_env.loc[of_env["variant"] == variant, "score"].dropna() for variant in values]
         estimates = [mean_interval(scores_) for scores_ in per_value]
         at = np.array(list(values.values()))
         middle = np.array([e.value for e in estimates])
         spread = np.nan_to_num([[e.value - e.low, e.high - e.value] for e in estimates]).T
-        axis.errorbar(at, middle, yerr=spread, color=PALETTE[i % 10], marker="D", markersize=4, capsize=2, label=env)
+        dash = DASHES[i % len(DASHES)]
+        axis.errorbar(
+            at, middle, yerr=spread, color=color, linestyle=dash, marker="D", markersize=4, capsize=2, label=env
+        )
         for x, variant, seeds in zip(at, values, per_value, strict=True):
-            axis.plot([x] * len(seeds), seeds, "o", color=PALETTE[i % 10], alpha=0.35, markersize=3.5)
+            axis.plot([x] * len(seeds), seeds, "o", color=color, alpha=0.35, markersize=3.5)
             requested = len(manifest.seeds_of(env, variant))
             if 0 < len(seeds) < requested:
-                axis.annotate(f" {len(seeds)} of {requested}", (x, seeds.max()), fontsize=6)
+                axis.annotate(f" {len(seeds)} of {requested}", (x, seeds.max()), fontsize=style.small)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
+    labels = list(manifest.envs)
     if (own := option_of(manifest, sweep)) is not None:
-        base = "reference" if sweep.base == manifest.reference else sweep.base
-        axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=f"{base}: {own:g}")
+        base = "reference" if sweep.base == manifest.reference else manifest.label(sweep.base)
+        labels.append(f"{base}: {own:g}")
+        axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=labels[-1])
     places = {at_words(manifest, env) for env in manifest.envs}
     place = places.pop() if len(places) == 1 else ""
-    axis.set(title=f"sensitivity to {title}", xlabel=sweep.option, ylabel=f"score{place}: mean, 95% t interval")
-    axis.legend(fontsize=7)
+    axis.set(xlabel=sweep.option, ylabel=f"score{place}")
+    if style.has_titles:
+        axis.set_title(f"sensitivity to {title}")
+    shared_legend(figure, style, labels)
     return figure

@@ -1,9 +1,11 @@
-"""The style of all figures, and their output as SVG and PNG."""
+"""The style of all figures, and their output. Sizes are in inches and points."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -23,12 +26,16 @@ from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_atomically
 
 PALETTE = sns.color_palette("colorblind")
+COLORS = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 9, 6, 8)]
+"""Colours of variants, in their order. The palette's seventh is the gray of the random policy's line."""
 DPI = 120
 COLOURS = 256
 REFERENCE = {"color": "black", "linewidth": 1.8}
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 2, 1, 1, 1, 1)))
-"""Line styles of an experiment's algorithms, or of a panel's variants, in their order."""
+"""Line styles of an experiment's algorithms or, if it has one, of its variants, in their order."""
 MARKERS = "osD^vph<>*"
+FEW = 5
+"""With fewer seeds, curves are means in bands from the lowest to the highest seed."""
 
 
 def _band_of_range(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,25 +50,91 @@ SUMMARIES: dict[str, tuple[Summary, str]] = {
 """{name: (function from curves [seeds, T] to middle, low and high [T], its description)}."""
 
 
-def house_style() -> None:
-    """Set the style of all figures. Text in SVG files stays text."""
+def statistic_of(manifest: Manifest) -> str:
+    """Return the summary of an experiment's curves. With few seeds, the mean and range, as the IQM is hardly other."""
+    most = max(len(manifest.seeds_of(env, variant)) for env in manifest.envs for variant in manifest.variants)
+    return "iqm" if most >= FEW else "range"
+
+
+@dataclass(frozen=True)
+class Style:
+    """The width and text of figures."""
+
+    name: str
+    width: float
+    """Of a figure: exactly, or at most."""
+    is_exact: bool
+    panel: float
+    """The least width of a panel with a scale of its own."""
+    text: float
+    small: float
+    """Points of legends, numbers at axes, and notes."""
+    label: int
+    """Characters of a row's label in a line."""
+    has_titles: bool
+    """Whether a panel that stands alone has a title. Panels that stand side by side always have."""
+
+
+PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True)
+PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False)
+STYLES = {style.name: style for style in (PAGE, PAPER)}
+WIDEST = 4.6
+"""A panel, if the width of figures is a maximum."""
+
+
+def house_style(style: Style = PAGE) -> None:
+    """Set the style of all figures. Text in SVG files is drawn, so that it has the same width everywhere."""
+    scale = style.text / PAGE.text
     settings = {
         "svg.hashsalt": "sac_bench",
-        "svg.fonttype": "none",
-        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # equal widths; matplotlib ships the first
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,  # TrueType: what publishers accept
+        "font.sans-serif": ["DejaVu Sans"],  # matplotlib ships it
         "figure.dpi": DPI,
-        "savefig.dpi": DPI,
+        "savefig.dpi": DPI if style is PAGE else 300,
+        "font.size": style.text,
+        "axes.titlesize": style.text,
+        "axes.labelsize": style.text,
+        "figure.titlesize": style.text,
+        "figure.labelsize": style.text,
+        "xtick.labelsize": style.small,
+        "ytick.labelsize": style.small,
+        "legend.fontsize": style.small,
+        "legend.title_fontsize": style.small,
+        "axes.linewidth": 0.8 * scale,
+        "grid.linewidth": 0.6 * scale,
+        "xtick.major.pad": 2.5 * scale,
+        "ytick.major.pad": 2.5 * scale,
     }
     sns.set_theme(style="whitegrid", context="paper", rc=settings)
 
 
-def line_style(place: int, variant: str, manifest: Manifest) -> dict[str, Any]:
-    """Return a variant's line style in all figures. Dashes distinguish neighbours without colours."""
-    if len(manifest.algorithms) > 1 and (style := comparison_styles(manifest).get(variant)):
-        return style  # as in the comparison's curves
-    if variant == manifest.reference:
-        return dict(REFERENCE)
-    return {"color": PALETTE[place % 10], "linewidth": 1.3, "linestyle": DASHES[place % len(DASHES)]}
+@dataclass(frozen=True)
+class Sheet:
+    """Where figures are written, in which style and formats."""
+
+    folder: Path
+    style: Style = PAGE
+    formats: tuple[str, ...] = ("svg", "png")
+
+    def write(self, figure: Figure, name: str) -> Path:
+        """Write a figure; return its path in the last format."""
+        return write_figure(figure, self.folder / name, self.formats)
+
+
+def variant_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return {variant: its line style in all figures}, by its order in the file; the reference is black.
+
+    Dashes distinguish algorithms, or the variants of a single one without colours.
+    """
+    algorithms, styles = manifest.algorithms, {}
+    others = [name for name in manifest.variants if name != manifest.reference]
+    for name, variant in manifest.variants.items():
+        at = 0 if name == manifest.reference else others.index(name) + 1
+        dash = DASHES[(algorithms.index(variant.algorithm) if len(algorithms) > 1 else at) % len(DASHES)]
+        own = REFERENCE if name == manifest.reference else {"color": COLORS[(at - 1) % len(COLORS)], "linewidth": 1.3}
+        styles[name] = own | {"linestyle": dash}
+    return styles
 
 
 class Sweep(NamedTuple):
@@ -107,30 +180,77 @@ def panels(manifest: Manifest) -> dict[str, list[str]]:
     }
 
 
-def panel_grid(panels: int, height: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure and its axes, at most two in a row so that it is legible in print; surplus axes are hidden."""
-    columns = min(2, panels)
-    rows = -(-panels // columns)
+def panel_grid(
+    count: int, style: Style, ratio: float = 0.72, least: float | None = None, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes [rows, columns], as many in a row as fit; surplus axes are hidden.
+
+    ratio: a panel's height by its width. least: its least width, by default the style's.
+    """
+    columns, rows = even_grid(count, int(style.width / (least or style.panel) + 1e-9))
+    width = style.width if style.is_exact else min(style.width, columns * WIDEST + 0.4)
+    height = max(1.2, ratio * width / columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(4.2 * columns + 0.4, height * rows), sharey=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=(width, rows * height), squeeze=False, layout="constrained", **options
     )
-    for axis in axes.flat[panels:]:
+    for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes
 
 
-def comparison_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Return {variant not in a sweep: its line style}: one colour per variant, one dash pattern per algorithm."""
-    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(manifest.algorithms)}
-    colors = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 6, 9, 8)]  # 7 is the gray of the random policy's line
-    styles, others = {}, 0
-    for name, variant in manifest.variants.items():
-        if variant.swept:
-            continue
-        style = dict(REFERENCE) if name == manifest.reference else {"color": colors[others % 9], "linewidth": 1.3}
-        others += name != manifest.reference
-        styles[name] = style | {"linestyle": dashes[variant.algorithm]}
-    return styles
+def even_grid(count: int, most: int) -> tuple[int, int]:
+    """Return columns and rows for so many panels, at most `most` in a row: as few rows as fit, about equally full."""
+    rows = -(-count // max(1, most))
+    return -(-count // rows), rows
+
+
+def grown(figure: Figure, inches: float) -> None:
+    """Make a figure higher, for what stands outside its panels."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + inches)
+
+
+def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Sequence[str]) -> None:
+    """Put one legend for all panels below them, in the order of `names`, {label of a line: what to call it} or labels.
+
+    A label that nothing has is left out.
+    """
+    drawn: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            drawn.setdefault(label, handle)
+    called = dict(names) if isinstance(names, Mapping) else dict(zip(names, names, strict=True))
+    labels = [label for label in called if label in drawn]
+    if not labels:
+        return
+    em = style.small / 72
+    width = (3.9 + 0.56 * max(len(called[label]) for label in labels)) * em
+    columns = max(1, min(len(labels), int((figure.get_size_inches()[0] - 0.1) / width)))
+    rows = -(-len(labels) // columns)
+    columns = -(-len(labels) // rows)
+    grown(figure, (1.5 * rows + 0.8) * em)
+    figure.legend(
+        [drawn[label] for label in labels],
+        [called[label] for label in labels],
+        loc="outside lower center",
+        frameon=False,
+        ncols=columns,
+        handlelength=2.4,
+        columnspacing=1.0,
+        labelspacing=0.35,
+        borderaxespad=0.2,
+    )
+
+
+def wrapped(label: str, width: int) -> str:
+    """Return a variant's label on lines of at most `width` characters if it has spaces or "+" to break at."""
+    lines = textwrap.wrap(label.replace("+", "+ "), width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("+ ", "+")
+
+
+def ticks(most: int) -> matplotlib.ticker.Locator:
+    """Return a locator of at most so many round numbers."""
+    return matplotlib.ticker.MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
 
 
 def random_line(axis: Axes, manifest: Manifest, env: str, vertical: bool = False) -> None:
@@ -141,23 +261,33 @@ def random_line(axis: Axes, manifest: Manifest, env: str, vertical: bool = False
         line(random, color="gray", linewidth=0.8, linestyle=":", label="random policy")
 
 
-def _with_palette(png: io.BytesIO) -> io.BytesIO:
+def of_width(style: Style, inches: float) -> Style:
+    """Return a style with figures of exactly this width."""
+    return replace(style, width=inches, is_exact=True)
+
+
+def _with_palette(png: io.BytesIO, dpi: float) -> io.BytesIO:
     """Return the PNG with a palette of 256 colours, which makes it a third of the size."""
     small = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    picture = Image.open(png).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    picture.save(small, "PNG", optimize=True, dpi=(dpi, dpi))
     return small
 
 
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as SVG and PNG, deterministically; return the PNG's path."""
-    if engine := figure.get_layout_engine():  # once for both formats, because it takes longer than drawing
+METADATA: dict[str, dict[str, Any] | None] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
+"""{format: what makes files of the same figure the same}."""
+
+
+def write_figure(figure: Figure, path: Path, formats: Iterable[str] = ("svg", "png")) -> Path:
+    """Write a figure in formats, deterministically, beside `path`; return the path of the last one."""
+    if engine := figure.get_layout_engine():  # once for all formats, because it takes longer than drawing
         engine.execute(figure)
         figure.set_layout_engine("none")
-    for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
+    for suffix in formats:
         drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix[1:], metadata=metadata)
-        if suffix == ".png":
-            drawn = _with_palette(drawn)
-        write_atomically(path.with_name(path.name + suffix), drawn.getvalue())
+        figure.savefig(drawn, format=suffix, metadata=METADATA[suffix])
+        if suffix == "png":
+            drawn = _with_palette(drawn, plt.rcParams["savefig.dpi"])
+        write_atomically(path.with_name(f"{path.name}.{suffix}"), drawn.getvalue())
     plt.close(figure)
-    return path.with_name(path.name + ".png")
+    return path.with_name(f"{path.name}.{suffix}")

@@ -1,0 +1,235 @@
+"""Figures from made-up rows: what forests, curves and legends show, and that a variant looks the same everywhere."""
+
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import same_color
+
+from sac_bench.analysis.scores import scores
+from sac_bench.report.figures.all import write_figures
+from sac_bench.report.figures.curves import Panel, learning_curves
+from sac_bench.report.figures.diagnostics import diagnostics
+from sac_bench.report.figures.forest import forest
+from sac_bench.report.figures.scores import final_scores
+from sac_bench.report.figures.style import (
+    PAGE,
+    PAPER,
+    STYLES,
+    even_grid,
+    house_style,
+    of_width,
+    panels,
+    variant_styles,
+    wrapped,
+)
+from sac_bench.report.tables import final_performance
+from tests.made_up import manifest_of
+from tests.report.test_tables import ABOUT, MANIFEST, made_up
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def table(*rows, env="Hopper-v5"):
+    """Return a final table of (variant, difference, half the interval, half the corrected one, verdict)."""
+    return pd.DataFrame(
+        [
+            {
+                "env": env,
+                "variant": name,
+                "difference": value,
+                "difference_ci_low": value - half,
+                "difference_ci_high": value + half,
+                "corrected_ci_low": value - wide,
+                "corrected_ci_high": value + wide,
+                "verdict": verdict,
+                "state": "open",
+                "look": None,
+                "seeds_needed": 9,
+                "ended_otherwise": "",
+                "no_verdict": "",
+            }
+            for name, value, half, wide, verdict in rows
+        ]
+    )
+
+
+THREE = table(("a", -5.0, 1.0, 2.0, "worse"), ("b", 3.0, 2.0, 4.0, "undecided"), ("c", -1.0, 2.0, 3.0, "undecided"))
+
+
+def labels(axis):
+    return [tick.get_text() for tick in axis.get_yticklabels()]
+
+
+def spans(axis, y):
+    """Return the horizontal spans at a row, from the thinnest to the thickest."""
+    lines = [one for one in axis.lines if len(one.get_xdata()) == 2 and set(one.get_ydata()) == {y}]
+    return [tuple(one.get_xdata()) for one in sorted(lines, key=lambda one: one.get_linewidth())]
+
+
+def test_a_forest_is_sorted_by_the_difference_and_has_both_intervals():
+    axis = forest(THREE, ["Hopper-v5"], ["a", "b", "c"], "sac").axes[0]
+    assert labels(axis) == ["b", "c", "a"]
+    assert spans(axis, 0) == [(-1.0, 7.0), (1.0, 5.0)]
+    assert spans(axis, 2) == [(-7.0, -3.0), (-6.0, -4.0)]
+
+
+def test_a_forests_only_row_has_its_whole_interval():
+    axis = forest(table(("a", -1.0, 13.0, 13.0, "undecided")), ["Hopper-v5"], ["a"], "sac").axes[0]
+    low, high = axis.get_xlim()
+    assert low < -14
+    assert high > 12
+
+
+def test_one_wide_interval_of_many_is_cut_and_says_so():
+    wide = pd.concat([THREE, table(("d", 0.0, 500.0, 500.0, "undecided"))])
+    axis = forest(wide, ["Hopper-v5"], ["a", "b", "c", "d"], "sac").axes[0]
+    assert axis.get_xlim()[1] < 50
+    assert {line.get_marker() for line in axis.lines} >= {"<", ">"}
+
+
+def test_groups_have_headings_in_the_order_of_the_file():
+    shown = {"a": ("First", "critics"), "b": ("b", ""), "c": ("Third", "critics")}
+    axis = forest(THREE, ["Hopper-v5"], ["a", "b", "c"], "sac", shown=shown).axes[0]
+    assert labels(axis) == ["critics", "Third", "First", "others", "b"]
+    assert [tick.get_fontweight() == "bold" for tick in axis.get_yticklabels()] == [True, False, False, True, False]
+
+
+def test_rows_have_one_order_in_all_environments():
+    other = THREE.assign(env="Ant-v5", difference=[10.0, 30.0, 20.0])
+    figure = forest(pd.concat([THREE, other]), ["Hopper-v5", "Ant-v5"], ["a", "b", "c"], "sac")
+    assert [labels(axis) for axis in figure.axes] == [["b", "c", "a"]] * 2
+
+
+def with_training():
+    results = made_up()
+    training = results.evaluations[["run_id", "variant", "env", "seed", "step"]].drop_duplicates()
+    return replace(results, training=training.assign(q=1.0, temperature=0.1))
+
+
+def test_a_variant_has_the_same_colour_in_all_figures():
+    results = with_training()
+    manifest, colors = results.manifest, {n: s["color"] for n, s in variant_styles(results.manifest).items()}
+    assert len({str(color) for color in colors.values()}) == len(colors)
+    found = [
+        learning_curves(results, [Panel(t, "Hopper-v5", tuple(v)) for t, v in panels(manifest).items()]),
+        diagnostics(results, "Hopper-v5", list(manifest.variants)),
+    ]
+    for figure in found:
+        for axis in figure.axes:
+            for line in axis.lines:
+                if line.get_label() in colors:
+                    assert same_color(line.get_color(), colors[line.get_label()])
+    axis = final_scores(scores(results), manifest).axes[0]
+    means = [line for line in axis.lines if line.get_marker() == "D"]
+    assert all(same_color(line.get_color(), color) for line, color in zip(means, colors.values(), strict=True))
+    rows = forest(final_performance(results), ["Hopper-v5"], ["one-q", "tau=1"], "sac", colors=colors).axes[0]
+    assert all(same_color(line.get_color(), colors["one-q"]) for line in rows.lines if set(line.get_ydata()) == {0})
+
+
+def test_all_panels_share_one_legend_with_labels_that_stands_outside():
+    about = ABOUT | {"variants": ABOUT["variants"] | {"one-q": ABOUT["variants"]["one-q"] | {"label": "One Q"}}}
+    results = made_up(about=about)
+    found = [Panel(title, "Hopper-v5", tuple(v)) for title, v in panels(results.manifest).items()]
+    figure = learning_curves(results, found)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sac", "One Q", "tau=1", "random policy"]
+    assert not any(axis.get_legend() for axis in figure.axes)
+    box = legend.get_window_extent()
+    assert not any(axis.get_window_extent().overlaps(box) for axis in figure.axes)
+
+
+@pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
+@pytest.mark.parametrize("long", [False, True])
+def test_nothing_is_cut_at_the_edges(style, long):
+    house_style(style)
+    name = "fixed-temperature+reward_scale=100" if long else "a"
+    names = {"a": (name, ""), "b": ("b", ""), "c": ("c", "")}
+    results = made_up()
+    for figure in (
+        forest(THREE, ["Hopper-v5"], ["a", "b", "c"], "sac", style, names),
+        final_scores(scores(results), results.manifest, style),
+        learning_curves(results, [Panel("Hopper-v5", "Hopper-v5", ("sac", "one-q"))], style),
+    ):
+        figure.draw_without_rendering()
+        box, inner = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert inner.x0 >= box.x0 - 1
+        assert inner.x1 <= box.x1 + 1
+        assert inner.y0 >= box.y0 - 1
+        assert inner.y1 <= box.y1 + 1
+    house_style()
+
+
+def test_a_width_is_exact_and_text_is_legible():
+    style = of_width(PAPER, 3.25)
+    results = made_up()
+    house_style(style)
+    for figure in (
+        forest(THREE, ["Hopper-v5"], ["a", "b", "c"], "sac", style),
+        final_scores(scores(results), results.manifest, style),
+        learning_curves(results, [Panel("Hopper-v5", "Hopper-v5", ("sac",))], style),
+    ):
+        assert figure.get_size_inches()[0] == 3.25
+        sizes = [text.get_fontsize() for text in figure.findobj(plt.Text) if text.get_text().strip()]
+        assert min(sizes) >= 7
+        assert not any(axis.get_title() for axis in figure.axes)
+    house_style()
+
+
+def test_several_tasks_stand_in_a_row():
+    envs = [f"Task{i}-v5" for i in range(6)]
+    results = made_up()
+    manifest = manifest_of(
+        ABOUT | {"envs": envs, "random": {}, "config": {}} | {"variants": {"sac": {"steps": dict.fromkeys(envs, 100)}}}
+    )
+    rows = [results.evaluations.assign(env=env) for env in envs]
+    runs = [results.runs.assign(env=env) for env in envs]
+    several = replace(results, manifest=manifest, evaluations=pd.concat(rows), runs=pd.concat(runs))
+    for style, columns in ((PAGE, 3), (of_width(PAPER, 6.75), 3), (of_width(PAPER, 3.25), 1)):
+        figure = learning_curves(several, [Panel(env, env, ("sac",)) for env in envs], style)
+        assert figure.axes[0].get_gridspec().ncols == columns
+        assert [axis.get_title() for axis in figure.axes] == envs
+
+
+def test_panels_fill_rows_about_equally():
+    assert [even_grid(n, 3) for n in (1, 2, 3, 4, 5, 6, 7)] == [(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (3, 2), (3, 3)]
+    assert even_grid(4, 0) == (1, 4)
+
+
+def test_a_line_of_one_point_is_a_marker():
+    results = with_training()
+    early = results.training[results.training["step"] == 100]
+    (line, *_) = diagnostics(replace(results, training=early), "Hopper-v5", ["sac"]).axes[0].lines
+    assert line.get_marker() == "o"
+    assert np.size(line.get_xdata()) == 1
+
+
+@pytest.mark.thorough
+def test_one_environment_has_no_profile_and_what_earlier_results_left_is_deleted(tmp_path):
+    for name in ("profile.png", "comparison-iqm.svg", "mine.png", "profile.txt"):
+        (tmp_path / name).touch()
+    final = final_performance(made_up()).assign(corrected_ci_low=-1.0)
+    drawn = write_figures(made_up(), final, tmp_path)
+    assert drawn["profile"] == []
+    assert "Thin: the same interval at the level at which Holm's correction" in drawn["differences"][0].caption
+    assert "<text" not in (tmp_path / "differences.svg").read_text()  # other fonts would be wider
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {"mine.png", "profile.txt", "differences.png"}
+    assert not names & {"profile.png", "comparison-iqm.svg"}
+
+
+def test_labels_break_at_spaces_and_plus_signs():
+    assert wrapped("fixed-temperature+reward_scale=100", 20) == "fixed-temperature+\nreward_scale=100"
+    assert wrapped("a+b and c", 20) == "a+b and c"
+    assert wrapped("short", 20) == "short"
+
+
+def test_the_reference_is_black():
+    assert variant_styles(MANIFEST)["sac"]["color"] == "black"

@@ -1,0 +1,153 @@
+"""Figures and tables for papers, and the command that writes them."""
+
+import copy
+import re
+
+import pandas as pd
+import pytest
+import typer
+from PIL import Image
+
+from sac_bench.cli.figures import figures, formats_of, inches_of
+from sac_bench.errors import InputError
+from sac_bench.report import latex
+from sac_bench.report.tables import final_performance, rules
+from tests.made_up import write_results
+from tests.report.test_tables import ABOUT, MANIFEST, made_up
+
+
+@pytest.mark.parametrize(
+    ("text", "inches"), [("3.25in", 3.25), ("8cm", 8 / 2.54), ("80 mm", 80 / 25.4), ("240pt", 240 / 72.27)]
+)
+def test_widths_have_units(text, inches):
+    assert inches_of(text) == pytest.approx(inches)
+
+
+@pytest.mark.parametrize("text", ["3", "wide", "-3in", "3 feet", "1in", "200in", ""])
+def test_a_width_that_is_none_says_what_one_is(text):
+    with pytest.raises(InputError, match=rf"--width {text}: must be (a length with its unit|between 2in and 20in)"):
+        inches_of(text)
+
+
+def test_formats():
+    assert formats_of("pdf") == ["pdf"]
+    assert formats_of("PDF, .png,pdf") == ["pdf", "png"]
+    with pytest.raises(InputError, match="--format eps: 'eps' is unknown; must be pdf, png, svg"):
+        formats_of("eps")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    write_results(folder / "made-up", made_up())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(results):
+    figures("made-up", formats="pdf,png", width="3.25in", style="paper", to=None, results=results)
+    return results / "made-up" / "paper"
+
+
+@pytest.mark.thorough
+def test_figures_have_the_width_and_fonts_that_publishers_accept(drawn):
+    pdf = (drawn / "differences.pdf").read_bytes()
+    assert re.search(rb"/MediaBox \[ 0 0 234 ", pdf)  # points
+    assert b"/Type3" not in pdf
+    assert b"/FontFile2" in pdf
+    assert b"/CreationDate" not in pdf
+    with Image.open(drawn / "differences.png") as picture:
+        assert picture.width == round(3.25 * 300)
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.thorough
+def test_captions_stand_in_a_file_to_include(drawn):
+    text = (drawn / "figures.tex").read_text()
+    stems = {path.stem for path in drawn.glob("*.pdf")}
+    assert set(re.findall(r"\\includegraphics\[width=3.25in\]\{\\detokenize\{(.*?)\}\}", text)) == stems
+    assert r"\label{fig:made-up-differences}" in text
+    assert r"Differences from sac with 95\% intervals." in text
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("drawn")
+def test_figures_do_not_change_the_results(results):
+    assert {path.name for path in (results / "made-up").iterdir()} == {
+        "runs.csv",
+        "evaluations.csv",
+        "episodes.csv",
+        "training.csv",
+        "experiment.json",
+        "paper",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "none"}, "none: no such experiment or result"),
+        ({"style": "papr"}, "--style papr: must be paper or page; did you mean 'paper'"),
+        ({"to": "made-up/runs.csv"}, "runs.csv: is a file; give a folder"),
+    ],
+)
+def test_what_is_wrong_is_one_line(results, changes, words, capsys):
+    asked = {"name": "made-up", "formats": "pdf", "width": None, "style": "paper", "to": None} | changes
+    asked["to"] = asked["to"] and results / asked["to"]
+    with pytest.raises(typer.Exit):
+        figures(**asked, results=results)
+    assert words in capsys.readouterr().err
+
+
+def made(**columns):
+    return final_performance(made_up()).assign(**columns)
+
+
+def rows_of(text):
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    return [[cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in body.split("\n") if "&" in line]
+
+
+def test_a_table_has_a_caption_a_label_rules_and_aligned_numbers():
+    text = latex.final_table(made(), MANIFEST, rules(MANIFEST))
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\label{tab:made-up}", r"\caption{Scores over $n$ seeds"):
+        assert text.count(part) == 1
+    assert r"\usepackage{booktabs,siunitx}" in text
+    assert all(line.startswith("%") for line in text[: text.index(r"\begin{table}")].splitlines())
+    columns = re.search(r"\\begin\{tabular\}\{(.*)\}\n", text)[1]
+    assert "S[table-format=3.0]" in columns  # 110
+    assert "S[table-format=-3.0]" in columns  # -100
+    assert {len(row) for row in rows_of(text)} == {8}
+    assert rows_of(text)[1][:4] == ["one-q", "3", "80", rows_of(text)[1][3]]
+
+
+def test_verdicts_are_short():
+    text = latex.final_table(made(verdict=["", "equivalent", "undecided"]), MANIFEST, ())
+    assert [row[6] for row in rows_of(text)] == ["", "equiv.", "undec."]
+
+
+def test_text_in_a_column_of_numbers_stands_in_braces():
+    column = latex.numbers("x", [1.5, None, -20.25], ".2f")
+    assert column.alignment == "S[table-format=-2.2]"
+    assert column.shown == ["1.50", "{}", "-20.25"]
+    assert latex.intervals("x", [1.0, float("nan"), float("-inf")], [2.0, 3.0, 4.0], ".0f").cells == (
+        "$[1, 2]$",
+        "",
+        r"$[-\infty, 4]$",
+    )
+
+
+def test_labels_stand_in_tables_with_all_that_latex_treats_specially_escaped():
+    about = copy.deepcopy(ABOUT)
+    about["variants"]["one-q"]["label"] = r"50% of [a_b] & \c{d}~$^#"
+    results = made_up(about=about)
+    text = latex.final_table(final_performance(results), results.manifest, ())
+    assert r"50\% of {[}a\_b{]} \& \textbackslash{}c\{d\}\textasciitilde{}\$\textasciicircum{}\#" in text
+
+
+def test_environments_are_separated_by_rules():
+    two = pd.concat([made(), made(env="Ant-v5")])
+    manifest = MANIFEST.model_copy(update={"envs": ("Hopper-v5", "Ant-v5")})
+    text = latex.final_table(two, manifest, ())
+    assert text.count(r"\midrule") == 2
+    assert [row[0] for row in rows_of(text)] == ["Hopper-v5", "", "", "Ant-v5", "", ""]
