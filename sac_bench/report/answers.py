@@ -14,7 +14,7 @@ from sac_bench.analysis.differences import TOGETHER
 from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.verdicts import CONSTANT, MIN_SEEDS, seeds_text
-from sac_bench.report.labels import axes, label_of, marked, steps_note
+from sac_bench.report.labels import axes, marked, steps_note
 from sac_bench.report.page import Answer
 from sac_bench.results.manifest import Manifest
 
@@ -136,7 +136,7 @@ def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested
 def _named(manifest: Manifest, variant: str) -> str:
     """Return a variant's name in a sentence, with its steps if its score is of fewer."""
     name, note = marked(manifest, variant), steps_note(manifest, variant)
-    return (name[:1].upper() + name[1:] if name == label_of(manifest, variant) else name) + note
+    return (name[:1].upper() + name[1:] if name == manifest.label(variant) else name) + note
 
 
 def _verdict(row: Row, tested: int, margin: float | None) -> str:

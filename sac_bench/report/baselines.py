@@ -10,7 +10,7 @@ import pandas as pd
 from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.published import METRICS, STEPS_TOLERANCE, for_env, in_words, of_algorithm
 from sac_bench.analysis.scores import equal_steps, note
-from sac_bench.report.labels import label_of, steps_note
+from sac_bench.report.labels import steps_note
 from sac_bench.report.latex import words_table
 from sac_bench.report.page import markdown
 from sac_bench.report.tables import scoring
@@ -133,7 +133,7 @@ def _is_published(row: dict[str, Any]) -> bool:
 
 def _variant_label(variant: str, manifest: Manifest) -> str:
     """Return "ppo", or "v1 (sac)" if the label is not the algorithm's; with its steps if its score is of fewer."""
-    algorithm, label = manifest.variants[variant].algorithm, label_of(manifest, variant)
+    algorithm, label = manifest.variants[variant].algorithm, manifest.label(variant)
     return (label if label == algorithm else f"{label} ({algorithm})") + steps_note(manifest, variant)
 
 

@@ -27,7 +27,7 @@ from sac_bench.report.answers import LEGEND as NUMBERS
 from sac_bench.report.answers import count_tested, finding
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
-from sac_bench.report.labels import is_quick, label_of, marked, setting
+from sac_bench.report.labels import is_quick, marked, setting
 from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, are_numbers, render, sections, text
 from sac_bench.report.tables import GAP, performance, scoring, verdict_of
 from sac_bench.results import standings
@@ -326,7 +326,7 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             comparison = ("0", "identical", "")
         rows.append(
             {
-                "variant": label_of(manifest, row["variant"]),
+                "variant": manifest.label(row["variant"]),
                 "environment": row["env"],
                 "seeds": f"{row['seeds_a']}, {row['seeds_b']}",
                 "A [95% CI]": interval(row["score_a"], row["ci_low_a"], row["ci_high_a"], spec=spec),

@@ -32,7 +32,7 @@ from sac_bench.report.baselines import (
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.figures.looks import of_comparisons, of_differences
-from sac_bench.report.labels import is_quick, label_of, setting
+from sac_bench.report.labels import is_quick, setting
 from sac_bench.report.page import (
     Answer,
     Block,
@@ -214,7 +214,7 @@ def _aggregated(
 
 def _labelled(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return a table with the labels of its variants."""
-    return table.assign(variant=[label_of(manifest, name) for name in table["variant"]])
+    return table.assign(variant=[manifest.label(name) for name in table["variant"]])
 
 
 def _claimed(results: Results, comparisons: list[Comparison]) -> list[Block]:

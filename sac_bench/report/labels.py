@@ -15,14 +15,9 @@ FEW_STEPS = 100_000
 """Fewer steps are a quick setting."""
 
 
-def label_of(manifest: Manifest, variant: str) -> str:
-    """Return a variant's label, by default its name."""
-    return getattr(manifest.variants[variant], "label", None) or variant
-
-
 def marked(manifest: Manifest, variant: str) -> str:
     """Return a variant's label for a sentence; a bare name is marked as code."""
-    label = label_of(manifest, variant)
+    label = manifest.label(variant)
     return f"`{variant}`" if label == variant else label
 
 
@@ -35,7 +30,7 @@ def steps_note(manifest: Manifest, variant: str) -> str:
 
 def titled(manifest: Manifest, variant: str) -> str:
     """Return a variant's label for a table: with its steps if its score is of fewer, and the reference marked."""
-    own = label_of(manifest, variant) + steps_note(manifest, variant)
+    own = manifest.label(variant) + steps_note(manifest, variant)
     return own + (" (reference)" if variant == manifest.reference else "")
 
 

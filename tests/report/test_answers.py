@@ -7,7 +7,7 @@ import pytest
 
 from sac_bench.analysis.differences import TOGETHER
 from sac_bench.report.answers import answer, count_tested, finding, finding_over
-from sac_bench.report.labels import axes, is_quick, label_of, setting, setting_in_words, titled
+from sac_bench.report.labels import axes, is_quick, setting, setting_in_words, titled
 from sac_bench.report.tables import presented
 from tests.made_up import manifest_of
 
@@ -171,7 +171,7 @@ def lone():
 
 def test_a_label_is_the_variants_name_in_words():
     manifest = experiment(one_q="one Q instead of two")
-    assert (label_of(manifest, "one-q"), label_of(manifest, "fixed")) == ("one Q instead of two", "fixed")
+    assert (manifest.label("one-q"), manifest.label("fixed")) == ("one Q instead of two", "fixed")
     assert answer(*tables(manifest), manifest).sentences[0] == f"One Q instead of two: {WORSE}."
 
 
