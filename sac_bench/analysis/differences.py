@@ -51,6 +51,7 @@ CORRECTED = (
     "Thick: 95%. Thin: the same interval at the level at which Holm's correction tested this difference. It excludes 0 "
     "exactly if the difference is shown, but the thin intervals do not hold for all differences at once."
 )
+CORRECTED_BOUNDS = ("corrected_ci_low", "corrected_ci_high")
 MIXED = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
 TRAINING = "training is not over"

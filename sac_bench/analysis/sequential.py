@@ -106,10 +106,10 @@ class Standing:
         It is for a first family that is about 0 in two directions (`different`). It excludes 0 if and only if the
         test rejects 0: bounds that sampling or bisection put on the other side of 0 are moved to 0.
         """
-        value, low, high = self.intervals(design, self.first_level)[-1]
-        if self.p_values[0] > alpha:
-            return Estimate(value, min(low, 0.0), max(high, 0.0))
-        return Estimate(value, max(low, 0.0), high) if value > 0 else Estimate(value, low, min(high, 0.0))
+        last = self.intervals(design, self.first_level)[-1]
+        if self.p_values[0] <= alpha:
+            return beside_zero(last)
+        return Estimate(last.value, min(last.low, 0.0), max(last.high, 0.0))
 
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
@@ -123,6 +123,12 @@ class Standing:
             low, high = np.fmax(low, own.low), np.fmin(high, own.high)
             result.append(Estimate(own.value, min(float(low), own.value), max(float(high), own.value)))
         return result
+
+
+def beside_zero(shown: Estimate) -> Estimate:
+    """Return a difference that was shown with the bound that sampling or bisection put beyond 0 moved to 0."""
+    value, low, high = shown
+    return Estimate(value, max(low, 0.0), high) if value > 0 else Estimate(value, low, min(high, 0.0))
 
 
 def holm(p_values: ArrayLike) -> Array:

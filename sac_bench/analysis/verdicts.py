@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import permuted
-from sac_bench.analysis.sequential import ALPHA, Contest, Design, Standing, State, Trial, standings
+from sac_bench.analysis.sequential import ALPHA, Contest, Design, Standing, State, Trial, beside_zero, standings
 from sac_bench.analysis.statistics import Difference, Estimate
 from sac_bench.spec.seeds import LOOKS
 
@@ -135,10 +135,13 @@ def verdict(standing: Standing, design: Design, alpha: float = ALPHA) -> Verdict
         return Verdict("", state=standing.state, awaits=standing.awaits)
     looks = [look for look, _ in standing.path]
     is_about_zero = standing.path[-1][1].families[0] == different()
+    intervals = standing.intervals(design, alpha)
+    if is_about_zero and standing.p_values[0] <= alpha:
+        intervals[-1] = beside_zero(intervals[-1])
     return Verdict(
         standing.word or "undecided",
         standing.p_values,
-        tuple(zip(looks, standing.intervals(design, alpha), strict=True)),
+        tuple(zip(looks, intervals, strict=True)),
         standing.corrected(design, alpha) if is_about_zero else NOTHING,
         standing.state,
         standing.awaits,

@@ -53,7 +53,7 @@ def compared(results: Results) -> list[Compared]:
 def of_differences(differences: Sequence[TableDifference], manifest: Manifest) -> list[Compared]:
     """Return differences from the reference with the runs that they depend on."""
     return [
-        Compared(_label(one.variant, one.env, manifest.envs), one.verdict, one.cells(manifest, 1))
+        Compared(_label(manifest.label(one.variant), one.env, manifest.envs), one.verdict, one.cells(manifest, 1))
         for one in differences
     ]
 

@@ -63,8 +63,10 @@ def report(
 
 def no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
     """Return the error for a name without results: if it is an experiment's, it has not been run."""
-    from sac_bench.spec.names import find
+    from sac_bench.spec.names import find, groups
 
+    if name in groups():
+        return InputError(f"{name}: is a group of experiments; give the name of one, as sac-bench list shows them")
     find(name, results, known)
     return InputError(f"{name}: not in {results} yet; sac-bench run {name} trains it")
 

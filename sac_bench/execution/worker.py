@@ -199,9 +199,14 @@ class Worker:
                 self.directory.drop_replay()
 
     def _returns(self, segment: Segment) -> dict[str, float]:
-        """Return {run id: mean return by the policy that scores it} of an evaluation, of the runs that go on."""
-        policy = segment.episodes.policies.index(ALGORITHMS[self._specs[0].algorithm].scored_by)
-        means = segment.episodes.returns[:, policy].mean(axis=1).tolist()
+        """Return {run id: mean return by the policy that scores it} of an evaluation, of the runs that go on.
+
+        If no run goes on, there is no evaluation.
+        """
+        policy, played = ALGORITHMS[self._specs[0].algorithm].scored_by, segment.episodes.policies
+        if policy not in played:
+            return {}
+        means = segment.episodes.returns[:, played.index(policy)].mean(axis=1).tolist()
         of_runs = zip(self.runs, means, self.trainer.progress.stopped, strict=True)
         return {run.id: mean for run, mean, stopped in of_runs if not stopped}
 

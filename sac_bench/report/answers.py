@@ -129,7 +129,7 @@ def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested
     where = f" in {marked(manifest, base)}"
     of_base = "" if base == manifest.reference else where
     beside = f" ({own:g}{' there' if of_base else where})" if is_number else ""
-    values = [f"{of[1]:g} {found[name]}" for name, of in zip(variants, swept, strict=True) if of]
+    values = [f"at {of[1]:g} {found[name]}" for name, of in zip(variants, swept, strict=True) if of]
     return f"`{option}`{of_base}{beside}: {'; '.join(values)}."
 
 
@@ -159,7 +159,7 @@ def _undecided(row: Row) -> list[str]:
     stopped = {"futile": ["stopped there"], "waiting": ["not all runs of the next look have ended"]}
     if needed is None and row["difference_ci_low"] == row["difference_ci_high"]:
         return [*stopped.get(row["state"], []), CONSTANT]
-    return [*stopped.get(row["state"], []), f"{seeds_text(needed, look).removesuffix(' seeds')} would decide"]
+    return [*stopped.get(row["state"], []), f"{seeds_text(needed, look)} would decide"]
 
 
 def _ended(row: Row) -> list[str]:

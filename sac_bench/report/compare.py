@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from sac_bench.analysis.differences import TRAINING, WORDS, Cell, Scores
+from sac_bench.analysis.differences import CORRECTED, CORRECTED_BOUNDS, TRAINING, WORDS, Cell, Scores
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.hypotheses import different
 from sac_bench.analysis.permutation import permuted
@@ -127,6 +127,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
         few = min(len(of_a), len(of_b))
         row |= {"verdict": "", "p_holm": float("nan"), "state": "untested", "look": None, "seeds_needed": None}
+        row |= dict.fromkeys(CORRECTED_BOUNDS, float("nan"))
         row["no_verdict"] = training or (f"{few} seeds" if few < MIN_SEEDS else "")
         rows.append(row)
         if not row["identical"] and not row["no_verdict"]:
@@ -139,6 +140,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
             continue
         row |= {"verdict": verdict.word, "p_holm": verdict.p_values[0], "look": verdict.look}
         row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(GAP, verdict.interval, strict=True))}
+        row |= dict(zip(CORRECTED_BOUNDS, verdict.corrected[1:], strict=True))
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64", "look": "Int64"})
 
 
@@ -355,7 +357,9 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
         seeds = rows["seeds_a"].astype(str) + " and " + rows["seeds_b"].astype(str)
         name = f"differences-{file_name(str(env), envs)}"
         path = write_figure(forest(rows.assign(seeds=seeds), [str(env)], list(rows["variant"]), A), folder / name)
-        pictures.append(Picture(path, f"B minus A on {env} with 95% intervals. Right: verdicts."))
+        corrected = rows[CORRECTED_BOUNDS[0]].notna().any()
+        intervals = f"intervals. {CORRECTED}" if corrected else "95% intervals."
+        pictures.append(Picture(path, f"B minus A on {env} with {intervals} Right: verdicts."))
     return pictures
 
 

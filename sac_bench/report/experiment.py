@@ -76,7 +76,7 @@ def write_report(folder: Path) -> Page:
                 write_comparison(compared, manifest, folder / "tables")
             comparisons = judge(results, folder / "tables")
             aggregate = aggregated(results, folder / "tables")
-            progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps)
+            progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
             pictures = write_figures(results, final, folder / "figures", comparisons, progress)
             return written(
                 page(results, final, gaps, compared, aggregate, comparisons, pictures, _sources(folder)),
@@ -161,8 +161,8 @@ def page(
                 "Diagnostics",
                 [*pictures["diagnostics"], *[text(READING, small=True)] * bool(pictures["diagnostics"])],
             ),
-            ("Runs that did not finish", _absent(results.runs)),
-            ("Runs that exploded", _exploded(results.runs)),
+            ("Runs that did not finish", _absent(results.runs, results.manifest)),
+            ("Runs that exploded", _exploded(results.runs, results.manifest)),
             ("Settings", _settings(results.manifest)),
             ("How it was made", _made(runs, results.manifest)),
             folded=("Settings", "How it was made"),
@@ -307,16 +307,16 @@ def _sources(folder: Path) -> str | Link:
     return Link(SOURCES, Path(os.path.relpath(root / SOURCES, folder.resolve())).as_posix()) if inside else SOURCES
 
 
-def _absent(runs: pd.DataFrame) -> list[Block]:
+def _absent(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
     """Return a table of the runs that diverged, failed or are not finished, with reasons."""
-    absent = runs[runs["status"] != "finished"]
+    absent = _labelled(runs[runs["status"] != "finished"], manifest)
     columns = ["variant", "env", "seed", "status", "steps", "target_steps", "run_id", "reason"]
     return [Grid(absent.reindex(columns=columns).astype({"reason": object}).fillna({"reason": ""}))] * bool(len(absent))
 
 
-def _exploded(runs: pd.DataFrame) -> list[Block]:
+def _exploded(runs: pd.DataFrame, manifest: Manifest) -> list[Block]:
     """Return a table of the runs that exploded, and since which steps."""
-    own = runs[runs["exploded"].notna()]
+    own = _labelled(runs[runs["exploded"].notna()], manifest)
     return [Grid(own[["variant", "env", "seed", "status", "exploded", "run_id"]])] * bool(len(own))
 
 

@@ -23,7 +23,7 @@ def marked(manifest: Manifest, variant: str) -> str:
 
 def steps_note(manifest: Manifest, variant: str) -> str:
     """Return " (trained to 500k steps)" if a variant was trained beyond the steps of its score, else ""."""
-    scored, steps = equal_steps(manifest), manifest.variants[variant].steps
+    scored, steps = equal_steps(manifest.model_copy(update={"reached": {}})), manifest.variants[variant].steps
     longer = [steps[env] for env in manifest.envs if steps[env] != scored[env, variant]]
     return f" (trained to {_between(longer)} steps)" if longer else ""
 

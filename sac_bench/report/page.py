@@ -329,11 +329,19 @@ def drawing(picture: Picture) -> Drawing:
 
 
 def _without_ballast(svg: str) -> str:
-    """Return an SVG without comments, white space and unused ids, with coordinates rounded to 0.01 points."""
+    """Return an SVG without comments, white space and unused ids, with coordinates rounded to 0.01 points.
+
+    Scales are kept: glyphs are drawn at a scale of 1/64 and the like.
+    """
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
     svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
-    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), svg)
+    return re.sub(r"scale\([^)]*\)|-?\d+\.\d{3,}", lambda found: _rounded(found[0]), svg)
+
+
+def _rounded(text: str) -> str:
+    """Return a number rounded to 0.01; anything else as it is."""
+    return text if text.startswith("scale") else f"{float(text):.2f}".rstrip("0").rstrip(".")
 
 
 def sections(*contents: tuple[str | Link, Sequence[Block]], folded: Collection[str] = ()) -> tuple[Section, ...]:

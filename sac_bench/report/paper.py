@@ -6,26 +6,30 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from sac_bench.analysis.scores import up_to_common_steps
 from sac_bench.report import latex
 from sac_bench.report.experiment import judged
 from sac_bench.report.figures.all import draw_figures
 from sac_bench.report.figures.looks import of_comparisons, of_differences
 from sac_bench.report.figures.style import Sheet, Style
 from sac_bench.report.tables import all_differences, final_performance, rules
+from sac_bench.results.collect import refresh
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import write_text
+from sac_bench.store.store import Store
 
 
 def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str]) -> list[Path]:
     """Write the figures of results/<name>/ to a folder, with figures.tex and table.tex; return all files.
 
-    figures.tex has the captions, which say what a figure without a title leaves out. Raises InputError if the results
-    are damaged.
+    figures.tex has the captions, which say what a figure without a title leaves out. During training, they show the
+    steps so far that the runs have in common, without verdicts. Raises InputError if the results are damaged.
     """
-    results = load_results(folder.name, folder.parent)
+    refresh(Store(folder.parent), folder.name)
+    results = up_to_common_steps(load_results(folder.name, folder.parent))
     manifest, gaps = results.manifest, all_differences(results)
     final, comparisons = final_performance(results, gaps), judged(results, folder)
-    progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps)
+    progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
     drawn = draw_figures(results, final, Sheet(to, style, tuple(formats)), comparisons, progress)
     pictures = list(chain.from_iterable(drawn.values()))
     texts = {

@@ -70,7 +70,7 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
         for variant in results.manifest.variants:
             runs = of_env[of_env["variant"] == variant]
             values = entered(by_default, env, variant)
-            score = mean_interval(values)
+            score, of_sampled = mean_interval(values), entered(sampled, env, variant)
             row = {
                 "env": env,
                 "variant": variant,
@@ -86,7 +86,7 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
                 "ci_low": score.low,
                 "ci_high": score.high,
                 "area": float(runs["area"].mean()),
-                "sampled_score": float(np.mean(entered(sampled, env, variant))) if len(values) else float("nan"),
+                "sampled_score": float(np.mean(of_sampled)) if len(of_sampled) else float("nan"),
             }
             rows.append(row | _episodes(results, runs, at[env, variant]))
     return pd.DataFrame(rows)

@@ -337,9 +337,9 @@ def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) 
             problems.errors.append(InputError(f"{where}: {place}: {one.name!r} is not a plain name"))
         if one.name in names[:i]:
             problems.errors.append(InputError(f"{where}: {place}: the variant {one.name!r} is duplicated"))
-        labels = [other.shown.label or other.name for other in recipes[:i]]
-        if one.shown.label and one.shown.label in labels:
-            problems.errors.append(InputError(f"{where}: {place} label: {one.shown.label!r} is duplicated"))
+        shown_name = one.shown.label or one.name
+        if shown_name in [other.shown.label or other.name for other in recipes[:i]] and one.name not in names[:i]:
+            problems.errors.append(InputError(f"{where}: {place} label: {shown_name!r} is used for two variants"))
     return recipes
 
 

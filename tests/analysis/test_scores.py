@@ -10,7 +10,7 @@ from sac_bench.analysis.measures import measured
 from sac_bench.analysis.scores import equal_steps, note, scored_by, scores
 from sac_bench.report.compare import Side, compare
 from sac_bench.report.compare import page as page_of_two
-from sac_bench.report.figures.curves import learning_curves
+from sac_bench.report.figures.curves import Panel, in_caption, learning_curves
 from sac_bench.report.tables import final_performance, presented, rules
 from sac_bench.spec.claim import Side as Measure
 from tests.made_up import results_of
@@ -140,8 +140,9 @@ def test_sql_is_scored_by_sampled_actions_everywhere():
     assert scored_by(results.manifest, "sql") == "sample"
     row = final_performance(results).iloc[0]
     assert (row["score"], row["worst_episode"], row["success_share"]) == (1102, 1100, 1)
-    figure = learning_curves(results, ENV, {"variants": ["sql"]})
-    assert figure.axes[0].get_ylabel().startswith("return, sampled actions")
+    panels = [Panel("variants", ENV, ("sql",))]
+    assert in_caption(results, panels).startswith("return of sampled actions")
+    figure = learning_curves(results, panels)
     assert figure.axes[0].lines[0].get_ydata()[-1] == 1102
     plt.close(figure)
 

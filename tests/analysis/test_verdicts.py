@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from sac_bench.analysis.differences import TOGETHER, table_differences
 from sac_bench.analysis.hypotheses import Bound, Hypothesis, different, equivalent
 from sac_bench.analysis.permutation import permuted
-from sac_bench.analysis.sequential import Contest, Design, Trial
-from sac_bench.analysis.statistics import Difference
-from sac_bench.analysis.verdicts import MOST_SEEDS, Verdict, contest, in_words, least_seeds, verdicts
+from sac_bench.analysis.sequential import Contest, Design, Standing, Trial
+from sac_bench.analysis.statistics import Difference, Estimate
+from sac_bench.analysis.verdicts import MOST_SEEDS, Verdict, contest, in_words, least_seeds, verdict, verdicts
 from sac_bench.spec.seeds import SeedRange
 from tests.made_up import manifest_of
 
@@ -69,6 +70,22 @@ def test_a_corrected_interval_excludes_0_exactly_if_the_difference_is_shown(marg
             assert low <= one.interval.low + 0.1  # wider, but for the precision of a bound
             words.add(one.word)
     assert words >= {"better", "worse", "undecided"} if margin is None else "equivalent" in words
+
+
+def test_the_interval_of_a_difference_that_is_shown_does_not_reach_beyond_0():
+    """The tests use more labellings than intervals do, and bounds are bisected outwards."""
+    standing = Standing("decided", "better", ((None, Trial((different(),), Reaching())),), p_values=(0.046,))
+    assert verdict(standing, Design()).interval == Estimate(0.3, 0.0, 0.68)
+    undecided = replace(standing, state="open", word="", p_values=(0.06,))
+    assert standing.intervals(Design())[-1] == Estimate(0.3, -0.01, 0.68)
+    assert undecided.corrected(Design()).low < 0
+
+
+class Reaching:
+    """Evidence with an interval that reaches beyond 0."""
+
+    def interval(self, level):
+        return Estimate(0.3, -0.01, 0.68)
 
 
 def test_a_corrected_interval_is_that_of_one_test_if_nothing_is_corrected():

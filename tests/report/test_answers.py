@@ -26,11 +26,14 @@ KNOWN = [
     (row("better", MORE), "**better**, 628 [122, 1220] with 5 seeds"),
     (row("worse", LESS), "**worse**, -1093 [-1462, -650] with 5 seeds"),
     (row("equivalent", NEAR), "**equivalent** (within 10% of the reference's gain), 12 [-40, 64] with 5 seeds"),
-    (row("undecided", seeds_needed=74), "**no difference found**, -128 [-1158, 902] with 5 seeds, 74 would decide"),
-    (row("undecided"), "**no difference found**, -128 [-1158, 902] with 5 seeds, more than 1000 would decide"),
+    (
+        row("undecided", seeds_needed=74),
+        "**no difference found**, -128 [-1158, 902] with 5 seeds, 74 seeds would decide",
+    ),
+    (row("undecided"), "**no difference found**, -128 [-1158, 902] with 5 seeds, more than 1000 seeds would decide"),
     (
         row("undecided", (-128.0, -math.inf, math.inf), seeds_needed=6),
-        "**no difference found**, -128 [unknown] with 5 seeds, 6 would decide",
+        "**no difference found**, -128 [unknown] with 5 seeds, 6 seeds would decide",
     ),
     (
         row("undecided", (0.0, 0.0, 0.0)),
@@ -38,7 +41,7 @@ KNOWN = [
     ),
     (
         row("undecided", MORE, seeds_needed=10),
-        "**no difference shown** among 8 comparisons, 628 [122, 1220] with 5 seeds, 10 would decide",
+        "**no difference shown** among 8 comparisons, 628 [122, 1220] with 5 seeds, 10 seeds would decide",
     ),
     (row("", no_verdict="3 seeds"), "**no verdict** (3 seeds), -128 [-1158, 902]"),
     (
@@ -50,16 +53,16 @@ KNOWN = [
     (row("worse", LESS, state="decided", look=8, seeds=12), "**worse**, -1093 [-1462, -650] with 8 seeds"),
     (
         row("undecided", state="futile", look=8, seeds_needed=80),
-        "**no difference found**, -128 [-1158, 902] with 8 seeds, stopped there, 80 would decide",
+        "**no difference found**, -128 [-1158, 902] with 8 seeds, stopped there, 80 seeds would decide",
     ),
     (
         row("undecided", state="open", look=30),
-        "**no difference found**, -128 [-1158, 902] with 30 seeds, more than 800 would decide",
+        "**no difference found**, -128 [-1158, 902] with 30 seeds, more than 800 seeds would decide",
     ),
     (
         row("undecided", state="waiting", look=5, seeds_needed=12),
         "**no difference found**, -128 [-1158, 902] with 5 seeds, not all runs of the next look have ended, "
-        "12 would decide",
+        "12 seeds would decide",
     ),
     (
         row("undecided", (0.0, 0.0, 0.0), state="futile", look=5),
@@ -97,7 +100,7 @@ def test_several_environments_are_answered_together_and_each():
     without = row("", (math.nan,) * 3, env=TOGETHER, no_verdict="the gain is not known")
     assert finding_over([*each[:2], without], ".0f", 8) == (
         "on Hopper-v5 **worse**, -1093 [-1462, -650] with 5 seeds; on Ant-v5 **no difference found**, "
-        "-128 [-1158, 902] with 5 seeds, more than 1000 would decide"
+        "-128 [-1158, 902] with 5 seeds, more than 1000 seeds would decide"
     )
 
 
@@ -155,8 +158,8 @@ def test_there_is_a_sentence_per_axis_and_a_sweep_is_one():
     assert found.sentences == (
         f"`one-q`: {WORSE}.",
         f"`fixed`: {WORSE}.",
-        f"`tau` (0.005 in `sac`): 0.5 {WORSE}; 1 {WORSE}.",
-        f"`reward_scale` in `fixed` (5 there): 9 {WORSE}.",
+        f"`tau` (0.005 in `sac`): at 0.5 {WORSE}; at 1 {WORSE}.",
+        f"`reward_scale` in `fixed` (5 there): at 9 {WORSE}.",
     )
     assert found.paragraphs[1] == "`one-q`: worse, -1093 [-1462, -650] with 5 seeds."
     several = answer(*tables(experiment((ENV, OTHER))), experiment((ENV, OTHER)))
@@ -173,6 +176,11 @@ def test_a_label_is_the_variants_name_in_words():
     manifest = experiment(one_q="one Q instead of two")
     assert (manifest.label("one-q"), manifest.label("fixed")) == ("one Q instead of two", "fixed")
     assert answer(*tables(manifest), manifest).sentences[0] == f"One Q instead of two: {WORSE}."
+
+
+def test_during_training_no_variant_was_trained_further_than_the_steps_compared():
+    manifest = experiment().model_copy(update={"reached": dict.fromkeys(experiment().envs, 5000)})
+    assert titled(manifest, "one-q") == "one-q"
 
 
 def test_steps_stand_next_to_the_name_where_they_differ():

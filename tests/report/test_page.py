@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -228,6 +229,13 @@ def test_links_to_pages_have_the_suffix_of_the_page_they_stand_on():
     assert "see [c](../c/report.md) &amp; d" in render(page, ".md")
     assert 'see <a href="../c/report.html">c</a> &amp; d' in render(page, ".html")
     assert sections(("empty", []), ("full", [Grid(pd.DataFrame({"a": [1]}))]))[0].title == "full"
+
+
+def test_a_drawing_is_rounded_but_for_its_scales(tmp_path):
+    glyph = '<use xlink:href="#a" transform="translate(1.23456 -0.5001) scale(0.015625)"/>'
+    (tmp_path / "a.svg").write_text(f'<svg width="72pt" height="36pt">{glyph}</svg>')
+    source = unquote(drawing(Picture(tmp_path / "a.png", "A")).source)
+    assert "translate(1.23 -0.5) scale(0.015625)" in source
 
 
 def test_a_drawing_keeps_its_size_and_none_without_one_is_taken(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
@@ -11,7 +12,11 @@ from PIL import Image
 from sac_bench.cli.figures import figures, formats_of, inches_of
 from sac_bench.errors import InputError
 from sac_bench.report import latex
+from sac_bench.report.figures.style import STYLES
+from sac_bench.report.paper import write_figures
 from sac_bench.report.tables import final_performance, rules
+from sac_bench.spec.run import digest
+from tests.analysis.test_unfinished import training
 from tests.made_up import write_results
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
 
@@ -83,9 +88,25 @@ def test_figures_do_not_change_the_results(results):
     }
 
 
+def of_store(table):
+    """Return a table with ids that a store may have."""
+    return table.assign(run_id=[digest(run_id) for run_id in table["run_id"]])
+
+
+def test_during_training_a_paper_gets_no_verdicts(tmp_path):
+    for name, status, words in ("ended", "finished", True), ("running", "running", False):
+        results = training((("one-q", 0), (status, 100 if status == "finished" else 50)))
+        ids = {f.name: of_store(table) for f in fields(results) if "run_id" in (table := getattr(results, f.name))}
+        write_results(tmp_path / name, replace(results, **ids))
+        write_figures(tmp_path / name, tmp_path / "paper", STYLES["paper"], ["svg"])
+        table = (tmp_path / "paper" / "table.tex").read_text()
+        assert ("undec." in table[table.index(r"\midrule") :]) == words
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"name": "claims"}, "claims: is a group of experiments"),
         ({"name": "none"}, "none: no such experiment or result"),
         ({"style": "papr"}, "--style papr: must be paper or page; did you mean 'paper'"),
         ({"to": "made-up/runs.csv"}, "runs.csv: is a file; give a folder"),

@@ -107,13 +107,20 @@ def test_a_label_and_a_group_change_what_is_shown_and_no_run(tmp_path):
         (f'label = "{61 * "a"}"', r"label: must be one line of 1 to 60 characters"),
         (r'group = "a\nb"', r"\[variants.v-network\]: group: must be one line"),
         ("label = 3", r"label: input should be a valid string, not 3"),
-        ('label = "sac"', r"label: 'sac' is duplicated"),
+        ('label = "sac"', r"label: 'sac' is used for two variants"),
     ],
 )
 def test_labels_and_groups_are_single_lines_and_labels_differ(line, words, tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(EXPERIMENT.replace("[variants.v-network]", f"[variants.v-network]\n{line}"))
     with pytest.raises(InputError, match=words):
+        load(path)
+
+
+def test_a_label_is_no_later_variants_name(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(EXPERIMENT.replace("[variants.sac]", '[variants.sac]\nlabel = "v-network"'))
+    with pytest.raises(InputError, match="'v-network' is used for two variants"):
         load(path)
 
 

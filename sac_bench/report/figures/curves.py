@@ -146,7 +146,7 @@ def acting(manifest: Manifest, variants: Collection[str]) -> str:
     by = [name for name in variants if scored_by(manifest, name) == "sample"]
     if len(by) == len(variants):
         return "sampled actions"
-    return "mean action" + (f" ({', '.join(by)}: sampled actions)" if by else "")
+    return "mean action" + (f" ({', '.join(map(manifest.label, by))}: sampled actions)" if by else "")
 
 
 def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import matplotlib.ticker
@@ -60,7 +61,8 @@ def diagnostics(results: Results, env: str, variants: list[str], style: Style = 
             low, high = axis.get_ylim()
             axis.set_ylim(min(low, 0), max(high, 0))
             axis.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-        axis.set_title(metric.label, fontsize=style.small)
+        width = int(1.6 * axis.get_window_extent().width / figure.dpi * 72 / style.small)
+        axis.set_title(textwrap.fill(metric.label, width), fontsize=style.small)
     _equalise([axis for axis, name in zip(axes.flat, drawn_names, strict=False) if name in ESTIMATORS])
     for axis in axes.flat[max(0, len(drawn_names) - axes.shape[1]) : len(drawn_names)]:
         axis.set_xlabel("environment steps", fontsize=style.small)
@@ -115,6 +117,9 @@ def _values(axis: Axes, scale: str) -> None:
             return
         if scale == "symlog" and size.max() > 30 * np.median(size):
             axis.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(np.median(size))))
+            end, limits = 10 ** np.floor(np.log10(size.max())), axis.get_ylim()
+            axis.set_yticks([-end, 0, end])  # more would be printed over each other
+            axis.set_ylim(limits)
             return
     if len(lines):
         low, high = axis.get_ylim()

@@ -15,6 +15,7 @@ from sac_bench.analysis.differences import TableDifference
 from sac_bench.analysis.verdicts import Verdict
 from sac_bench.report.figures.forest import LOOKS as STYLES
 from sac_bench.report.figures.style import PAGE, Style, panel_grid
+from sac_bench.results.manifest import Manifest
 
 LEAST = 0.75
 """The least width of a panel as a share of a learning curve's."""
@@ -31,12 +32,14 @@ class Progress:
     margin: float | None = None
 
 
-def of_differences(differences: Sequence[TableDifference]) -> list[Progress]:
+def of_differences(differences: Sequence[TableDifference], manifest: Manifest) -> list[Progress]:
     """Return the progress of an experiment's differences from the reference that were tested."""
     several = len({one.env for one in differences}) > 1
     return [
         Progress(
-            f"{one.variant} on {one.env}" if several else one.variant, one.verdict.in_words(short=True), one.verdict
+            manifest.label(one.variant) + (f" on {one.env}" if several else ""),
+            one.verdict.in_words(short=True),
+            one.verdict,
         )
         for one in differences
         if one.verdict.look is not None
