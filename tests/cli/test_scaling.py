@@ -146,6 +146,7 @@ def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, ex
     ), ran.stderr
 
 
+@pytest.mark.thorough
 def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):
     arguments = ["run", experiment_file, "--seeds", "8", "--steps", "100000", "--dry-run"]
     alone, shared, as_many = (

@@ -206,6 +206,7 @@ def test_a_read_only_archive_gives_copies_that_can_be_written_to(folder):
     assert all(path.stat().st_mode & 0o200 for path in [copy, *copy.rglob("*")])
 
 
+@pytest.mark.thorough
 def test_the_exit_code_tells_whether_ended_runs_were_left_out(folder, command):
     one, started, planned = folder("one", {0: 1.0}), folder("started", {0: 1.0}, ended=False), folder("planned", {})
     (run_id,) = one.run_ids()
