@@ -330,16 +330,17 @@ def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) 
             for value in values
         ]
     recipes = recipes or [_Recipe(file.algorithm, "[base]", {})]
-    names = [one.name for one in recipes]
-    for i, one in enumerate(recipes):
-        place = "[sweep]" if one.sweep else one.table
+    names, labels = set[str](), set[str]()
+    for one in recipes:
+        place, label = "[sweep]" if one.sweep else one.table, one.shown.label or one.name
         if not NAME.fullmatch(one.name):
             problems.errors.append(InputError(f"{where}: {place}: {one.name!r} is not a plain name"))
-        if one.name in names[:i]:
+        if one.name in names:
             problems.errors.append(InputError(f"{where}: {place}: the variant {one.name!r} is duplicated"))
-        shown_name = one.shown.label or one.name
-        if shown_name in [other.shown.label or other.name for other in recipes[:i]] and one.name not in names[:i]:
-            problems.errors.append(InputError(f"{where}: {place} label: {shown_name!r} is used for two variants"))
+        elif label in labels:
+            problems.errors.append(InputError(f"{where}: {place} label: {label!r} is used for two variants"))
+        names.add(one.name)
+        labels.add(label)
     return recipes
 
 
