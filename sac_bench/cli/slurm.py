@@ -22,7 +22,7 @@ OWN_OPTIONS = ("--results", "--device", "--until", "--plan-for", "--no-wait")
 USUAL_ARRAY = 1000
 """The highest index of a job in an array, unless a cluster sets another MaxArraySize."""
 SIGNAL_SECONDS = 120
-"""Before its limit a job gets SIGTERM: a save that has begun has time to end."""
+"""A job gets SIGTERM this long before its limit, so a save in progress can finish."""
 
 
 @dataclass(frozen=True)

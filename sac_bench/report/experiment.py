@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,13 @@ def write_report(folder: Path) -> Page:
     """
     with locks.locked(lock_of(folder, "report")):  # two processes may report the same experiment
         results = up_to_common_steps(load_results(folder.name, folder.parent))
-        try:
+        with readable(folder):
             manifest = results.manifest
             final, gaps = write_tables(results, folder / "tables")
             compared = comparison(final, manifest) if len(manifest.algorithms) > 1 else None
             if compared is not None:
                 write_comparison(compared, manifest, folder / "tables")
-            comparisons = judge(results, folder / "tables")
+            comparisons = write_claim(results, folder / "tables")
             aggregate = aggregated(results, folder / "tables")
             progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
             pictures = write_figures(results, final, folder / "figures", comparisons, progress)
@@ -82,15 +83,22 @@ def write_report(folder: Path) -> Page:
                 page(results, final, gaps, compared, aggregate, comparisons, pictures, _sources(folder)),
                 folder / "report",
             )
-        except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
-            raise InputError(
-                f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
-            ) from None
 
 
-def judge(results: Results, folder: Path) -> list[Comparison]:
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Raise InputError in place of what results with foreign or damaged content raise in the block."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
+        raise InputError(
+            f"{folder}: its files are not what sac-bench writes: {type(error).__name__}: {error}"
+        ) from None
+
+
+def write_claim(results: Results, folder: Path) -> list[Comparison]:
     """Return a claim's comparisons and write them to claim.csv; none without a claim, or if runs are not comparable."""
-    path, comparisons = folder / "claim.csv", judged(results, folder.parent)
+    path, comparisons = folder / "claim.csv", claim_comparisons(results, folder.parent)
     if comparisons:
         write_text(path, claim_words.table(comparisons).to_csv(index=False))
     else:
@@ -98,7 +106,7 @@ def judge(results: Results, folder: Path) -> list[Comparison]:
     return comparisons
 
 
-def judged(results: Results, where: Path) -> list[Comparison]:
+def claim_comparisons(results: Results, where: Path) -> list[Comparison]:
     """Return a claim's comparisons; none without a claim, or if runs are not comparable. `where`: for messages."""
     if not (results.manifest.claim and are_comparable(results)):
         return []

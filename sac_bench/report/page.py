@@ -243,8 +243,8 @@ def are_numbers(cells: Sequence[str]) -> bool:
 
 def tone_of(verdict: str) -> str:
     """Return the class of a verdict in HTML, by the longest verdict that it starts with."""
-    begun = [(len(word), tone) for tone, words in TONES.items() for word in words if verdict.startswith(word)]
-    return max(begun, default=(0, "open"))[1]
+    matching = [(len(word), tone) for tone, words in TONES.items() for word in words if verdict.startswith(word)]
+    return max(matching, default=(0, "open"))[1]
 
 
 @cache

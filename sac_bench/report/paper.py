@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sac_bench.analysis.scores import up_to_common_steps
 from sac_bench.report import latex
-from sac_bench.report.experiment import judged
+from sac_bench.report.experiment import claim_comparisons, readable
 from sac_bench.report.figures.all import draw_figures
 from sac_bench.report.figures.looks import of_comparisons, of_differences
 from sac_bench.report.figures.style import Sheet, Style
@@ -27,15 +27,16 @@ def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str]) 
     """
     refresh(Store(folder.parent), folder.name)
     results = up_to_common_steps(load_results(folder.name, folder.parent))
-    manifest, gaps = results.manifest, all_differences(results)
-    final, comparisons = final_performance(results, gaps), judged(results, folder)
-    progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
-    drawn = draw_figures(results, final, Sheet(to, style, tuple(formats)), comparisons, progress)
-    pictures = list(chain.from_iterable(drawn.values()))
-    texts = {
-        "figures.tex": latex.figures(pictures, manifest.name, style.width if style.is_exact else None),
-        "table.tex": latex.final_table(final, manifest, rules(manifest)),
-    }
+    with readable(folder):
+        manifest, gaps = results.manifest, all_differences(results)
+        final, comparisons = final_performance(results, gaps), claim_comparisons(results, folder)
+        progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
+        drawn = draw_figures(results, final, Sheet(to, style, tuple(formats)), comparisons, progress)
+        pictures = list(chain.from_iterable(drawn.values()))
+        texts = {
+            "figures.tex": latex.figures(pictures, manifest.name, style.width if style.is_exact else None),
+            "table.tex": latex.final_table(final, manifest, rules(manifest)),
+        }
     for name, text in texts.items():
         write_text(to / name, text)
     stems = [picture.path.stem for picture in pictures]

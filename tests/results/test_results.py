@@ -14,7 +14,7 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.report.experiment import judge, write_report
+from sac_bench.report.experiment import write_claim, write_report
 from sac_bench.report.run import write_report as write_report_from_python
 from sac_bench.results.collect import collect, conditions, refresh
 from sac_bench.results.load import load_results
@@ -161,7 +161,7 @@ def test_published_results_are_readable(name, tmp_path):
 def test_published_claims_come_out_as_recorded(name, tmp_path):
     (tmp_path / "tables").mkdir()
     results = load_results(name, RECORD / "claims")
-    judge(results, tmp_path / "tables")
+    write_claim(results, tmp_path / "tables")
     recorded, now = (pd.read_csv(f / "tables" / "claim.csv") for f in (RECORD / "claims" / name, tmp_path))
     claim = Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants)
     if claim.refuted_by:

@@ -145,19 +145,19 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
     pictures = _comparison(results, sheet) if several else []
     if several:
         groups.pop("variants", None)  # the comparison shows the same
-    begun = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
-    if len(begun) == 1:
-        found = [Panel(title, begun[0], tuple(variants)) for title, variants in groups.items()]
+    evaluated = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
+    if len(evaluated) == 1:
+        found = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.items()]
         if len(found) == 1:
-            found = [replace(found[0], title=begun[0])]
-        figures = {name_of(begun[0], manifest): found} if found else {}
+            found = [replace(found[0], title=evaluated[0])]
+        figures = {name_of(evaluated[0], manifest): found} if found else {}
     else:
         figures = {
-            file_name(title, groups): [Panel(env, env, tuple(variants)) for env in begun]
+            file_name(title, groups): [Panel(env, env, tuple(variants)) for env in evaluated]
             for title, variants in groups.items()
         }
     for name, found in figures.items():
-        places = f"on {begun[0]}" if len(begun) == 1 else f"of {name}"
+        places = f"on {evaluated[0]}" if len(evaluated) == 1 else f"of {name}"
         caption = f"Learning curves {places}: {in_caption(results, found)}{_noted(manifest)}"
         pictures.append(Picture(sheet.write(learning_curves(results, found, sheet.style), f"curves-{name}"), caption))
     return pictures
