@@ -48,7 +48,7 @@ COLLECT, LOAD = "results/collect.py", "results/load.py"
 SAVED = "tests/execution/test_checkpoint.py tests/execution/test_worker.py"
 STORED = "tests/store/test_store.py tests/results/test_results.py tests/execution/test_plan.py"
 FAULTS = "tests/execution/test_faults.py"
-LOCKS, HELD = "store/locks.py", "tests/store/test_locks.py"
+LOCKS, LEASES, HELD = "store/locks.py", "store/leases.py", "tests/store/test_locks.py"
 OWNERS, LIMITS = "tests/execution/test_two_owners.py", "tests/execution/test_limits.py"
 CLAIMS, VERDICTS, STATISTICS = (f"analysis/{name}.py" for name in ("claims", "verdicts", "statistics"))
 SEQUENTIAL, PERMUTATION = "analysis/sequential.py", "analysis/permutation.py"
@@ -597,8 +597,14 @@ BUGS = [
         "return False",
         HELD,
     ),
-    Bug("a lease is never given back", LOCKS, "self._next(RELEASED) is False", "False", HELD),
-    Bug("a dead lease of another machine looks alive", LOCKS, "_age(folder / str(number)) > 2 * length", "False", HELD),
+    Bug("a lease is never given back", LEASES, "self._next(RELEASED) is False", "False", HELD),
+    Bug(
+        "a dead lease of another machine looks alive",
+        LOCKS,
+        "leases.age(folder / str(number)) > 2 * length",
+        "False",
+        HELD,
+    ),
     Bug("a withdrawn checkpoint is continued from", CHECKPOINT, "not self._last[0].exists()", "False", OWNERS),
     Bug(
         "the owner of a lease that was taken goes on",

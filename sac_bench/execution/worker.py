@@ -39,7 +39,7 @@ from sac_bench.execution.machine import cannot_compile, fastest_float32_products
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
 from sac_bench.store.atomic import finite
-from sac_bench.store.locks import Lease
+from sac_bench.store.leases import Lease
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from sac_bench.errors import InputError
 from sac_bench.store.atomic import write_atomically
-from sac_bench.store.locks import KernelLock, flock, lock_range
+from sac_bench.store.kernel_locks import KernelLock, flock, lock_range
 
 KERNEL: Mapping[str, KernelLock] = {"flock": flock, "byte range": lock_range}
 RACES = 50

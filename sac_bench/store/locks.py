@@ -20,173 +20,30 @@ machines are never compared.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import shutil
-import socket
-import struct
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from sac_bench.errors import InputError
-from sac_bench.store.atomic import BESIDE, FULL, create
+from sac_bench.store import leases
+from sac_bench.store.atomic import FULL
+from sac_bench.store.kernel_locks import KernelLock, flock, lock_range
+from sac_bench.store.leases import RELEASED, Lease, leases_of
+from sac_bench.store.process import Process
 
 LEASE_SECONDS = 60.0
 """Time without a renewal after which another machine takes a lease over."""
 BEATS = 4
 """Renewals per length."""
-RECENT_SECONDS = 1.0
-"""Time after a renewal in which a lease is held without a look at it: far below its length."""
-RELEASED = b"released"
-"""Content of a number that gives a lease back."""
 POLL_SECONDS = 0.1
-KernelLock = Callable[[IO[Any], int], bool]
-"""Locks an open file as `fcntl.flock` does; returns False if another process holds the lock."""
-
-
-def flock(file: IO[Any], operation: int) -> bool:
-    """Lock a whole file. Raises InputError if its file system has no locks."""
-    try:
-        fcntl.flock(file, operation)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise InputError(
-                f"{file.name}: this file system does not support file locks, which are required; "
-                "use --results on one that does"
-            ) from None
-        raise
-    return True
-
-
-def lock_range(file: IO[Any], operation: int) -> bool:
-    """Lock the first byte of a file, where the system can do so for an open file that children inherit."""
-    if not hasattr(fcntl, "F_OFD_SETLK"):
-        return True
-    kind = fcntl.F_RDLCK if operation & fcntl.LOCK_SH else fcntl.F_WRLCK
-    command = fcntl.F_OFD_SETLK if operation & fcntl.LOCK_NB else fcntl.F_OFD_SETLKW
-    try:
-        fcntl.fcntl(file, command, struct.pack("hhqqixxxx", kind, os.SEEK_SET, 0, 1, 0))
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-    return True
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process: its machine's name, boot and namespace of process ids, and its id and start on it."""
-
-    host: str
-    boot: str
-    pid: int
-    started: str
-
-    @staticmethod
-    def here() -> Process:
-        """Return this process."""
-        return Process(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()) or "")
-
-    def is_beside(self, other: Process) -> bool:
-        """Return whether both run on one machine and see each other's ids."""
-        return (self.host, self.boot) == (other.host, other.boot)
-
-    def is_alive(self) -> bool:
-        """Return whether this process of this machine runs."""
-        return _started(self.pid) == self.started
-
-
-def _boot() -> str:
-    """Return what changes when a machine starts again, and what differs between machines and containers."""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return f"{uuid.getnode():012x}"
-
-
-def _clock() -> float:
-    """Return seconds of a clock that also runs while the machine sleeps, where the system has one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in the kernel's ticks; None if it has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        state, *rest = stat.rpartition(")")[2].split()
-        return None if state in "ZX" else rest[18]
-    except OSError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "" if not Path("/proc/self/stat").exists() else None
-
-
-class Lease:
-    """A lease that this process, or the one that gave it the token, has taken."""
-
-    def __init__(
-        self, folder: Path, token: str, process: Process, length: float, clock: Callable[[], float] = _clock
-    ) -> None:
-        self.folder, self.token, self._clock = folder, token, clock
-        self._renewed = -float("inf")
-        self._content = json.dumps({**asdict(process), "token": token, "length": length}).encode()
-
-    def take(self, number: int) -> bool:
-        """Take the lease by creating this number of it; False if another process was first."""
-        return self._create(number, self._content)
-
-    def _create(self, number: int, content: bytes) -> bool:
-        """Create a number of the lease, and drop the numbers before; False if another one was created first."""
-        mine, began = self.folder / str(number), self._clock()
-        if not create(mine, content, durably=False):
-            return False
-        if max(numbers := _numbers(self.folder), default=number) > number:  # this process was paused for long
-            mine.unlink(missing_ok=True)
-            return False
-        for old in numbers:
-            if old < number:
-                (self.folder / str(old)).unlink(missing_ok=True)
-        self._renewed = began
-        return True
-
-    def renew(self) -> bool:
-        """Renew the lease; False if another process has taken it. It is still held when this returns True."""
-        while (renewed := self._next(self._content)) is False:
-            pass
-        return bool(renewed)
-
-    def is_held(self) -> bool:
-        """Return whether the lease is held; renew it unless that was done a moment ago."""
-        return self._clock() - self._renewed < RECENT_SECONDS or self.renew()
-
-    def _next(self, content: bytes) -> bool | None:
-        """Create the next number; False if another one was created first, None if the lease is no longer held."""
-        newest = _newest(self.folder)
-        if newest is None or _token(newest[1]) != self.token:
-            return None
-        return self._create(newest[0] + 1, content)
-
-    def release(self) -> None:
-        """Give the lease back, unless another process has taken it."""
-        while self._next(RELEASED) is False:
-            pass
 
 
 class Held:
@@ -220,7 +77,7 @@ class Locks:
     """Takes locks in the name of one process. Tests replace the process, its clock and the kernel's locks."""
 
     process: Callable[[], Process] = Process.here
-    clock: Callable[[], float] = _clock
+    clock: Callable[[], float] = leases.boot_clock
     pause: Callable[[float], object] = time.sleep
     kernel: Sequence[KernelLock] = (flock, lock_range)
     length: float = LEASE_SECONDS
@@ -272,7 +129,7 @@ class Locks:
                         return True
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        newest = _newest(leases_of(path))
+        newest = leases.newest(leases_of(path))
         return newest is not None and self._is_live(leases_of(path), newest)
 
     def beat(self) -> None:
@@ -293,7 +150,7 @@ class Locks:
     def _take_lease(self, path: Path, stack: contextlib.ExitStack) -> Lease | None:
         """Take the lease of a lock; None if another process holds it. The stack gives it back."""
         folder = leases_of(path)
-        newest = _newest(folder)
+        newest = leases.newest(folder)
         if newest is not None and self._is_live(folder, newest):
             return None
         lease = Lease(folder, uuid.uuid4().hex, self.process(), self.length, self.clock)
@@ -329,7 +186,7 @@ class Locks:
         before, since = self._seen.get(folder, (None, 0.0))
         if before == newest:
             return self.clock() - since < length
-        if _age(folder / str(number)) > 2 * length:
+        if leases.age(folder / str(number)) > 2 * length:
             return False
         self._seen[folder] = newest, self.clock()
         return True
@@ -338,11 +195,6 @@ class Locks:
         while True:
             time.sleep(self.length / BEATS)
             self.beat()
-
-
-def leases_of(path: Path) -> Path:
-    """Return the folder of a lock's leases."""
-    return path.with_name(f"{path.name}.leases")
 
 
 def remove(path: Path) -> None:
@@ -354,42 +206,6 @@ def remove(path: Path) -> None:
 
 def _names(path: Path) -> tuple[Path, Path]:
     return path, path.with_name(f"{path.name}.range")
-
-
-def _numbers(folder: Path) -> list[int]:
-    try:
-        return [int(name) for name in os.listdir(folder) if name.isdecimal()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _newest(folder: Path) -> tuple[int, bytes] | None:
-    """Return the number and content of the newest lease; None if there is none."""
-    while numbers := _numbers(folder):
-        with contextlib.suppress(FileNotFoundError):  # renewed or released in between
-            return max(numbers), (folder / str(max(numbers))).read_bytes()
-    return None
-
-
-def _age(path: Path) -> float:
-    """Return the seconds since a file was written, by its server's clock; 0 if they cannot be known."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=BESIDE) as now:
-            now.write(b"now")
-            now.flush()
-            return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
-    except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES):  # nothing can be taken here: this is for display
-            with contextlib.suppress(OSError):
-                return time.time() - path.stat().st_mtime
-        return 0.0
-
-
-def _token(content: bytes) -> str | None:
-    try:
-        return str(json.loads(content)["token"])
-    except (ValueError, TypeError, KeyError):
-        return None
 
 
 HERE = Locks()

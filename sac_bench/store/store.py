@@ -27,7 +27,8 @@ from typing import Any
 
 from sac_bench.errors import InputError
 from sac_bench.store.atomic import file_name, read_json, write_json, write_text
-from sac_bench.store.locks import HERE, Held, Lease, Locks, leases_of, remove
+from sac_bench.store.leases import Lease, leases_of
+from sac_bench.store.locks import HERE, Held, Locks, remove
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED, has_raised, standing_at
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sac_bench.store.locks import Locks, Process, flock, lock_range
+from sac_bench.store.kernel_locks import flock, lock_range
+from sac_bench.store.locks import Locks
+from sac_bench.store.process import Process
 
 
 class Clock:

@@ -7,7 +7,7 @@ import pytest
 
 from sac_bench.store import doctor
 from sac_bench.store.doctor import Mount, Verdict, examine, judge, mount_of, mounts
-from sac_bench.store.locks import lock_range
+from sac_bench.store.kernel_locks import lock_range
 
 MOUNTINFO = r"""
 22 1 0:20 / / rw,relatime - ext4 /dev/sda1 rw

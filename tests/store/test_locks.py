@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-from sac_bench.store import locks
+from sac_bench.store import leases, locks
+from sac_bench.store.kernel_locks import lock_range
 from sac_bench.store.locks import LEASE_SECONDS
+from sac_bench.store.process import Process
 from tests.store.hosts import Clock, machine, nothing
 
 HOLD = (
@@ -126,7 +128,7 @@ def test_who_creates_a_number_late_finds_that_there_are_later_ones(tmp_path):
     late = machine("b")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(late, "_is_live", lambda *_: False)
-        patch.setattr(locks, "_newest", lambda _: (3, b""))
+        patch.setattr(leases, "newest", lambda _: (3, b""))
         assert late.take(path) is None
     assert held.lease.renew()
 
@@ -135,18 +137,18 @@ def test_a_lease_that_was_given_back_cannot_be_won_again_by_an_owner_that_was_pa
     """It was paused in a renewal, after it had read the newest number; all later ones were given back meanwhile."""
     path, clock = tmp_path / "lock", Clock()
     held = machine("a").take(path)
-    usual = locks._newest
+    usual = leases.newest
 
     def paused(folder):
         newest = usual(folder)
-        monkeypatch.setattr(locks, "_newest", usual)
+        monkeypatch.setattr(leases, "newest", usual)
         theirs = machine("b", clock)
         assert theirs.take(path) is None
         clock.now += LEASE_SECONDS
         theirs.take(path).close()
         return newest
 
-    monkeypatch.setattr(locks, "_newest", paused)
+    monkeypatch.setattr(leases, "newest", paused)
     assert not held.lease.renew()
     assert not machine("c").is_taken(path)
 
@@ -154,15 +156,15 @@ def test_a_lease_that_was_given_back_cannot_be_won_again_by_an_owner_that_was_pa
 def test_a_lease_that_is_given_back_while_it_is_renewed_is_free(tmp_path, monkeypatch):
     path, ours = tmp_path / "lock", machine("a")
     held = ours.take(path)
-    usual = locks._newest
+    usual = leases.newest
 
     def given_back_after(folder):
         newest = usual(folder)
-        monkeypatch.setattr(locks, "_newest", usual)
+        monkeypatch.setattr(leases, "newest", usual)
         held.lease.release()
         return newest
 
-    monkeypatch.setattr(locks, "_newest", given_back_after)
+    monkeypatch.setattr(leases, "newest", given_back_after)
     assert not held.lease.renew()
     assert machine("b").take(path)
 
@@ -179,22 +181,22 @@ def test_what_is_given_back_is_not_renewed_by_a_beat_that_has_begun(tmp_path, mo
         ours._leases.remove(second.lease)  # as the main thread does before the next renewal
         return True
 
-    monkeypatch.setattr(locks.Lease, "renew", renew)
+    monkeypatch.setattr(leases.Lease, "renew", renew)
     ours.beat()
     assert renewed == [first.lease]
 
 
 def test_an_exception_right_after_a_lease_was_taken_gives_it_back(tmp_path, monkeypatch):
     path, ours = tmp_path / "lock", machine("a")
-    usual = locks.create
+    usual = leases.create
 
     def interrupted(*arguments, **more):
         usual(*arguments, **more)
-        monkeypatch.setattr(locks, "create", usual)
+        monkeypatch.setattr(leases, "create", usual)
         raise KeyboardInterrupt
 
     for take in (ours.take, lambda path: ours.locked(path).__enter__()):
-        monkeypatch.setattr(locks, "create", interrupted)
+        monkeypatch.setattr(leases, "create", interrupted)
         with pytest.raises(KeyboardInterrupt):
             take(path)
         assert not machine("b").is_taken(path)
@@ -203,7 +205,7 @@ def test_an_exception_right_after_a_lease_was_taken_gives_it_back(tmp_path, monk
 
 def test_a_lease_that_nobody_renews_ends_although_its_process_lives(tmp_path):
     """The disk was full when it was given back, or, without /proc, another process has its id."""
-    path, clock, process = tmp_path / "lock", Clock(), locks.Process.here()
+    path, clock, process = tmp_path / "lock", Clock(), Process.here()
     locks.Locks(lambda: process, kernel=(nothing, nothing), beats=False).take(path)
     ours = locks.Locks(lambda: process, clock, clock.pause, (nothing, nothing), beats=False)
     assert ours.take(path) is None
@@ -214,12 +216,12 @@ def test_a_lease_that_nobody_renews_ends_although_its_process_lives(tmp_path):
 def test_a_new_process_sees_that_a_lease_of_another_machine_is_old(tmp_path):
     path = tmp_path / "lock"
     machine("a").take(path)
-    (lease,) = locks.leases_of(path).iterdir()
+    (lease,) = leases.leases_of(path).iterdir()
     for age, taken in ((1.9, True), (2.1, False)):
         written = time.time() - age * LEASE_SECONDS
         os.utime(lease, (written, written))
         assert machine("b").is_taken(path) is taken
-    assert [file.name for file in locks.leases_of(path).iterdir()] == [lease.name]
+    assert [file.name for file in leases.leases_of(path).iterdir()] == [lease.name]
 
 
 def test_a_forked_process_renews_none_of_its_parents_leases(tmp_path):
@@ -236,7 +238,7 @@ def test_a_lease_ends_with_its_process_on_the_same_machine(tmp_path):
     process, _ = holder(path)
     process.kill()
     process.wait()
-    assert list(locks.leases_of(path).iterdir())  # nobody has given it back
+    assert list(leases.leases_of(path).iterdir())  # nobody has given it back
     assert not locks.is_taken(path)
     assert locks.Locks(kernel=(nothing, nothing), beats=False).take(path)
 
@@ -261,8 +263,8 @@ def test_who_waits_for_a_machine_that_is_gone_gets_the_lock_after_the_leases_len
 def test_a_lock_on_a_byte_range_is_a_second_kernel_lock(tmp_path):
     """It holds where flock does not, as on a mount with local_lock=flock."""
     path = tmp_path / "lock"
-    ours = machine("a", kernel=(nothing, locks.lock_range))
-    theirs = machine("a", kernel=(nothing, locks.lock_range))
+    ours = machine("a", kernel=(nothing, lock_range))
+    theirs = machine("a", kernel=(nothing, lock_range))
     held = ours.take(path)
     held.lease.release()
     assert theirs.is_taken(path)
@@ -273,8 +275,8 @@ def test_a_lock_on_a_byte_range_is_a_second_kernel_lock(tmp_path):
 
 def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path):
     path, clock = tmp_path / "lock", Clock()
-    locks.leases_of(path).mkdir()
-    (locks.leases_of(path) / "4").write_bytes(b"{")
+    leases.leases_of(path).mkdir()
+    (leases.leases_of(path) / "4").write_bytes(b"{")
     ours = machine("a", clock)
     assert ours.take(path) is None
     clock.now += LEASE_SECONDS
@@ -284,7 +286,7 @@ def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path):
 def test_a_thread_renews_what_is_held(tmp_path):
     own = locks.Locks(length=0.04)
     with own.take(tmp_path / "lock"):
-        while max(locks._numbers(locks.leases_of(tmp_path / "lock"))) < 3:
+        while max(leases.numbers(leases.leases_of(tmp_path / "lock"))) < 3:
             pass
     assert not own.is_taken(tmp_path / "lock")
 
@@ -308,7 +310,7 @@ def full(*_, **__):
 
 def test_on_a_full_disk_a_lock_that_is_waited_for_is_the_kernels(tmp_path, monkeypatch):
     """sac-bench gc frees space there."""
-    monkeypatch.setattr(locks, "create", full)
+    monkeypatch.setattr(leases, "create", full)
     with locks.locked(tmp_path / "lock") as lease:
         assert lease is None
         assert holder(tmp_path / "lock")[1] is False
@@ -317,15 +319,15 @@ def test_on_a_full_disk_a_lock_that_is_waited_for_is_the_kernels(tmp_path, monke
 def test_on_a_full_disk_the_lease_of_another_machine_is_waited_for(tmp_path, monkeypatch):
     path, clock = tmp_path / "lock", Clock()
     assert machine("a").take(path)
-    monkeypatch.setattr(locks, "create", full)
+    monkeypatch.setattr(leases, "create", full)
     with machine("b", clock).locked(path) as lease:
         assert lease is None
     assert clock.now >= LEASE_SECONDS
 
 
 def test_a_lease_that_was_taken_although_the_server_says_no_is_given_back(tmp_path, monkeypatch):
-    path, create = tmp_path / "lock", locks.create
-    monkeypatch.setattr(locks, "create", lambda *arguments, **more: create(*arguments, **more) and False)
+    path, create = tmp_path / "lock", leases.create
+    monkeypatch.setattr(leases, "create", lambda *arguments, **more: create(*arguments, **more) and False)
     assert locks.HERE.take(path) is None
-    monkeypatch.setattr(locks, "create", create)
+    monkeypatch.setattr(leases, "create", create)
     assert locks.HERE.take(path)
