@@ -25,7 +25,6 @@ def pair():
     return Answers(register(probes.LaterReward, limit=10), members, updates=900)
 
 
-@pytest.mark.thorough
 def test_probe_constant_reward():
     answers = Answers(register(probes.ConstantReward, limit=10), GAMMAS, updates=200)
     for member in range(2):
@@ -51,6 +50,7 @@ def test_probe_entropy_is_a_reward_of_the_next_step(pair):
         near(found, std, 0.1)
 
 
+@pytest.mark.thorough
 def test_probe_reward_of_the_action():
     answers = Answers(register(probes.RewardOfAction, limit=10), [{}, {"pessimism": 0.0}], updates=900)
     for member in range(2):

@@ -262,6 +262,7 @@ def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
         np.testing.assert_allclose(kept["var"][m], rows.var(0), rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_statistics_of_observations_continue_at_a_warm_start():
     options = {
         "normalize_observations": True,
