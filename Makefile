@@ -35,9 +35,9 @@ help:
 	@echo "make soak-tune             the same for tuners that share a study (ARGS=--postgresql: in a database)"
 	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
-	@echo "make test                  quick tests: 4 to 8 minutes"
-	@echo "make test-thorough         all others, except compiled code and rarer faults"
-	@echo "make test-all              all tests except soaks: also compiled code and rarer faults"
+	@echo "make test                  quick tests: about 4 minutes on two cores"
+	@echo "make test-thorough         all others except soaks"
+	@echo "make test-all              all tests except soaks: half an hour"
 	@echo "make mutations             plant bugs and name the test that catches each"
 	@echo "make lint                  formatting, style and types"
 	@echo "make clean                 remove the virtual environment and compiled code"
@@ -87,17 +87,16 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(READY)
 	$(PYTEST)
 
-# The tests that make test omits, except those that compile code or inject rarer faults.
+# The tests that make test omits, except soaks.
 test-thorough: $(READY)
-	$(PYTEST) -m "thorough and not slow"
+	$(PYTEST) -m "thorough and not soak"
 
-# Also compares compiled and eager code for some structures, and injects rarer faults.
 test-all: $(READY)
 	$(PYTEST) -m "not soak"
 
 # Writes results/soak. Without root it skips the full disk, because it cannot mount one.
-# Then compares compiled and eager code for every structural option in experiments/, trains cohorts of 1 to 32 members
-# and compares every byte of the runs they share (half an hour).
+# Then injects rarer faults, compares compiled and eager code for every structural option in experiments/, trains
+# cohorts of 1 to 32 members and compares every byte of the runs they share (about two hours in all).
 soak: $(READY)
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m pytest -m soak

@@ -83,9 +83,9 @@ def test_probe_reward_of_the_action_of_a_deterministic_policy():
     "structure",
     [
         pytest.param({}, id=""),
-        pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow),
-        pytest.param({"value_network": True}, id="v-network", marks=pytest.mark.slow),
-        pytest.param({"algorithm": "ddpg"}, id="ddpg", marks=pytest.mark.slow),
+        pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.soak),
+        pytest.param({"value_network": True}, id="v-network", marks=pytest.mark.soak),
+        pytest.param({"algorithm": "ddpg"}, id="ddpg", marks=pytest.mark.soak),
     ],
 )
 def test_probe_truncation_bootstraps(structure):
@@ -98,7 +98,7 @@ def test_probe_truncation_bootstraps(structure):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "structure", [pytest.param({}, id=""), pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow)]
+    "structure", [pytest.param({}, id=""), pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.soak)]
 )
 def test_probe_termination_does_not_bootstrap(structure):
     answers = Answers(register(probes.EndingStairs, limit=10), GAMMAS, updates=1200, **structure)
