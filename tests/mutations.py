@@ -1045,7 +1045,20 @@ BUGS = [
         "one.p_value(trial.evidence))",
         SEQUENTIAL_TESTS,
     ),
-    Bug("only the last look counts", SEQUENTIAL, "if self.least else new", "if False else new", SEQUENTIAL_TESTS),
+    Bug(
+        "only the last look counts",
+        SEQUENTIAL,
+        "for of_look in self.tested) if i",
+        "for of_look in self.tested[-1:]) if i",
+        SEQUENTIAL_TESTS,
+    ),
+    Bug(
+        "a late decision reports the last look",
+        SEQUENTIAL,
+        "self.path, self.tested = self.path[: at + 1], self.tested[: at + 1]",
+        "pass",
+        SEQUENTIAL_TESTS,
+    ),
     Bug(
         "comparisons do not count before they are tested",
         SEQUENTIAL,

@@ -121,7 +121,7 @@ class Comparison:
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     """Return one comparison per expectation and environment, then that of the growth, if the claim has one.
 
-    In a range of seeds, each is of the look at which it was decided or stopped. While training is not over, none is
+    In a range of seeds, each is of the look that decided it, or of the last one if none did. While training is not over, none is
     tested.
     """
     places = [(one, env) for one in claim.expect for env in results.manifest.envs if one.env in (None, env)]

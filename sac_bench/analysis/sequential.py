@@ -5,6 +5,9 @@ A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share 
 valid whenever training stops (weighted Bonferroni), so a range may be extended after its results are known. Holm's
 correction is applied to sequential p-values as to any others: the chance of a false statement in a table, over all
 looks, is at most alpha for each family of hypotheses.
+
+What is said of a decided comparison is of one look: the one whose p-value is its sequential p-value. It may be an
+earlier one, if Holm's correction let it through only after others had been decided.
 """
 
 from __future__ import annotations
@@ -86,10 +89,11 @@ class Standing:
     word: str = ""
     """The hypothesis that was shown, else ""."""
     path: tuple[tuple[int | None, Trial], ...] = field(default=())
-    """What was tested at every look up to the decision."""
+    """What was tested at every look, up to the one that decided."""
     awaits: int | None = None
     p_values: tuple[float, ...] = ()
-    """The sequential p-value of each family after Holm's correction, by the hypothesis that is nearest to be shown."""
+    """The sequential p-value of each family over `path` after Holm's correction, by the hypothesis that is nearest to
+    be shown."""
     level: float = ALPHA
     """The level at which Holm's correction tests a comparison that is not decided."""
     first_level: float = ALPHA
@@ -97,11 +101,11 @@ class Standing:
 
     @property
     def look(self) -> int | None:
-        """The last look that was tested: if decided, the one that decided."""
+        """The last look that was tested: if decided, the one whose p-value decided."""
         return self.path[-1][0] if self.path else None
 
     def corrected(self, design: Design, alpha: float = ALPHA) -> Estimate:
-        """Return the difference at the last look with the interval at the level of the first family's test.
+        """Return the difference at `look` with the interval at the level of the first family's test.
 
         It is for a first family that is about 0 in two directions (`different`). It excludes 0 if and only if the
         test rejects 0: bounds that sampling or bisection put on the other side of 0 are moved to 0.
@@ -194,7 +198,7 @@ class _Found:
         self.word = ""
         self.path: list[tuple[int | None, Trial]] = []
         self.awaits: int | None = None
-        self.least: list[list[float]] = []  # per family and hypothesis: the sequential p-value
+        self.tested: list[list[list[float]]] = []  # per look, family and hypothesis: the p-value by the look's share
         self.p_values: tuple[float, ...] = ()
         self.level = ALPHA
         self.first_level = ALPHA
@@ -208,14 +212,27 @@ class _Found:
         elif found := self.contest.trial(look):
             trial = replace(found, evidence=found.evidence.for_level(alpha * share))
             self.path.append((look, trial))
-            new = [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
-            self.least = [list(map(min, *pair)) for pair in zip(self.least, new, strict=True)] if self.least else new
+            self.tested.append(
+                [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
+            )
+
+    @property
+    def families(self) -> int:
+        """The number of families; 0 before the first test."""
+        return len(self.tested[0]) if self.tested else 0
 
     def family(self, i: int, untested: float) -> float:
         """Return the sequential p-value of a family, or `untested`."""
-        if not self.least:
+        if not self.tested:
             return untested
-        return min(self.least[i]) if i < len(self.least) else float("nan")
+        return min(min(of_look[i]) for of_look in self.tested) if i < self.families else float("nan")
+
+    def decide(self, i: int) -> None:
+        """Decide by a family: at the look of its sequential p-value, the first if several have it."""
+        at = int(np.argmin([min(of_look[i]) for of_look in self.tested]))
+        self.state, self.awaits = "decided", None
+        self.word = self.path[at][1].families[i][int(np.argmin(self.tested[at][i]))].word
+        self.path, self.tested = self.path[: at + 1], self.tested[: at + 1]
 
     def chance(self, look: int | None, later: Sequence[int], design: Design) -> float:
         """Return the predictive probability that the best hypothesis is shown at the best of the later looks."""
@@ -235,22 +252,23 @@ def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
 
     `untested`: the p-value of comparisons that no look has tested; NaN if they do not count.
     """
-    count = max((len(one.least) for one in found), default=0)
+    count = max((one.families for one in found), default=0)
     p_values = [[one.family(i, untested) for one in found] for i in range(count)]
     adjusted = [holm(of_family) for of_family in p_values]
-    levels = holm_levels(p_values[0], alpha) if count else np.empty(0)
-    newly = []
     for at, one in enumerate(found):
         if one.state == "decided":
             continue
-        one.p_values = tuple(float(adjusted[i][at]) for i in range(len(one.least)))
-        one.first_level = float(levels[at]) if one.least else alpha
-        for i, p in enumerate(one.p_values):
-            if p <= alpha:
-                one.word = one.path[-1][1].families[i][int(np.argmin(one.least[i]))].word
-                newly.append(one)
-    for one in newly:
-        one.state, one.awaits = "decided", None
+        shown = [i for i in range(one.families) if adjusted[i][at] <= alpha]
+        if shown:
+            one.decide(shown[-1])
+        own = [_with(p_values[i], at, one.family(i, untested)) for i in range(one.families)]
+        one.p_values = tuple(float(holm(of_family)[at]) for of_family in own)
+        one.first_level = float(holm_levels(own[0], alpha)[at]) if own else alpha
     undecided = [one for one in found if one.path and one.state != "decided"]
     for one in undecided:
         one.level = alpha / len(undecided)
+
+
+def _with(values: Sequence[float], at: int, value: float) -> list[float]:
+    """Return values of which one is replaced."""
+    return [*values[:at], value, *values[at + 1 :]]

@@ -43,9 +43,9 @@ class Verdict:
     p_values: tuple[float, ...] = ()
     """Of each family (that there is a difference; that there is none beyond the margin), after Holm's correction."""
     intervals: tuple[tuple[int | None, Estimate], ...] = ()
-    """(look, difference with its interval) of every look: 95% for all looks together."""
+    """(look, difference with its interval) of every look up to the one that decided: 95% for all together."""
     corrected: Estimate = NOTHING
-    """The difference at the last look with the interval at the level of its own test in Holm's correction
+    """The difference at `look` with the interval at the level of its own test in Holm's correction
     (`Standing.corrected`); nothing unless the first family is that there is a difference."""
     state: State = "untested"
     awaits: int | None = None
@@ -55,12 +55,12 @@ class Verdict:
 
     @property
     def look(self) -> int | None:
-        """The seeds per variant at the last look; None if seeds are fixed or nothing was tested."""
+        """The seeds per variant at the look that decided, else at the last; None if seeds are fixed or nothing was tested."""
         return self.intervals[-1][0] if self.intervals else None
 
     @property
     def interval(self) -> Estimate:
-        """The difference with its interval at the last look."""
+        """The difference with its interval at `look`."""
         return self.intervals[-1][1] if self.intervals else NOTHING
 
     @property
