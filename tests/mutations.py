@@ -1033,8 +1033,8 @@ BUGS = [
     Bug(
         "a corrected interval that is not corrected",
         SEQUENTIAL,
-        "self.intervals(design, self.first_level)",
-        "self.intervals(design, alpha)",
+        "2 * self.levels[family] / hypothesis.sides",
+        "alpha",
         "tests/analysis/test_verdicts.py",
     ),
     Bug("verdicts without Holm's correction", SEQUENTIAL, "[holm(of_family)", "[np.array(of_family)", SEQUENTIAL_TESTS),

@@ -115,7 +115,11 @@ class Comparison:
     @property
     def normalised(self) -> Estimate:
         """The difference and its interval in units of the gain."""
-        return Estimate(*(float(x) / self.gain for x in self.interval))
+        return self.in_gain(self.interval)
+
+    def in_gain(self, interval: Estimate) -> Estimate:
+        """Return an interval of the difference in units of the gain."""
+        return Estimate(*(float(x) / self.gain for x in interval))
 
 
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:

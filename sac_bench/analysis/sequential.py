@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sac_bench.analysis.hypotheses import Evidence, Family
+from sac_bench.analysis.hypotheses import Evidence, Family, Hypothesis
 from sac_bench.analysis.statistics import Array, Estimate
 from sac_bench.spec.seeds import LOOKS
 
@@ -96,24 +96,29 @@ class Standing:
     be shown."""
     level: float = ALPHA
     """The level at which Holm's correction tests a comparison that is not decided."""
-    first_level: float = ALPHA
-    """The level at which Holm's correction tested the first family, decided or not (`holm_levels`)."""
+    levels: tuple[float, ...] = (ALPHA,)
+    """The level at which Holm's correction tested each family, decided or not (`holm_levels`)."""
+    nearest: tuple[Hypothesis, ...] = ()
+    """Of each family: the hypothesis that `p_values` are of."""
+    family: int = 0
+    """The family that was shown, else the last one."""
 
     @property
     def look(self) -> int | None:
         """The last look that was tested: if decided, the one whose p-value decided."""
         return self.path[-1][0] if self.path else None
 
-    def corrected(self, design: Design, alpha: float = ALPHA) -> Estimate:
-        """Return the difference at `look` with the interval at the level of the first family's test.
+    def corrected(self, design: Design, family: int, alpha: float = ALPHA) -> Estimate:
+        """Return the difference at `look` with the interval of a family's test at its level.
 
-        It is for a first family that is about 0 in two directions (`different`). It excludes 0 if and only if the
-        test rejects 0: bounds that sampling or bisection put on the other side of 0 are moved to 0.
+        It is that of the hypothesis nearest to be shown: the one-sided tests of a hypothesis that has no opposite
+        beside it, at level a, belong to the interval with confidence 1 - 2a. The interval is within the bounds of a
+        hypothesis that was shown, and not within those of one that was not: sampling, bisection and, for two bounds,
+        the intersection over looks may place its ends elsewhere, and these are moved to the bounds.
         """
-        last = self.intervals(design, self.first_level)[-1]
-        if self.p_values[0] <= alpha:
-            return beside_zero(last)
-        return Estimate(last.value, min(last.low, 0.0), max(last.high, 0.0))
+        hypothesis = self.nearest[family]
+        last = self.intervals(design, 2 * self.levels[family] / hypothesis.sides)[-1]
+        return hypothesis.containing(last) if self.p_values[family] <= alpha else hypothesis.missing(last)
 
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
@@ -127,12 +132,6 @@ class Standing:
             low, high = np.fmax(low, own.low), np.fmin(high, own.high)
             result.append(Estimate(own.value, min(float(low), own.value), max(float(high), own.value)))
         return result
-
-
-def beside_zero(shown: Estimate) -> Estimate:
-    """Return a difference that was shown with the bound that sampling or bisection put beyond 0 moved to 0."""
-    value, low, high = shown
-    return Estimate(value, max(low, 0.0), high) if value > 0 else Estimate(value, low, min(high, 0.0))
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -184,7 +183,17 @@ def standings(
         if one.state == "open" and not one.path:
             one.state = "untested"
     return [
-        Standing(one.state, one.word, tuple(one.path), one.awaits, one.p_values, one.level, one.first_level)
+        Standing(
+            one.state,
+            one.word,
+            tuple(one.path),
+            one.awaits,
+            one.p_values,
+            one.level,
+            one.levels,
+            tuple(map(one.nearest, range(one.families))),
+            one.families - 1 if one.shown is None else one.shown,
+        )
         for one in found
     ]
 
@@ -201,7 +210,8 @@ class _Found:
         self.tested: list[list[list[float]]] = []  # per look, family and hypothesis: the p-value by the look's share
         self.p_values: tuple[float, ...] = ()
         self.level = ALPHA
-        self.first_level = ALPHA
+        self.levels: tuple[float, ...] = (ALPHA,)
+        self.shown: int | None = None  # the family that was shown
 
     def see(self, look: int | None, share: float, alpha: float) -> None:
         """Test at a look, or wait for its runs. `alpha`: the lowest level of Holm's correction, over all looks."""
@@ -227,12 +237,16 @@ class _Found:
             return untested
         return min(min(of_look[i]) for of_look in self.tested) if i < self.families else float("nan")
 
+    def nearest(self, i: int) -> Hypothesis:
+        """Return the hypothesis that a family's sequential p-value is of, as the last look tested it."""
+        least = np.min([of_look[i] for of_look in self.tested], axis=0)
+        return self.path[-1][1].families[i][int(np.argmin(least))]
+
     def decide(self, i: int) -> None:
         """Decide by a family: at the look of its sequential p-value, the first if several have it."""
         at = int(np.argmin([min(of_look[i]) for of_look in self.tested]))
-        self.state, self.awaits = "decided", None
-        self.word = self.path[at][1].families[i][int(np.argmin(self.tested[at][i]))].word
         self.path, self.tested = self.path[: at + 1], self.tested[: at + 1]
+        self.state, self.awaits, self.shown, self.word = "decided", None, i, self.nearest(i).word
 
     def chance(self, look: int | None, later: Sequence[int], design: Design) -> float:
         """Return the predictive probability that the best hypothesis is shown at the best of the later looks."""
@@ -263,7 +277,7 @@ def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
             one.decide(shown[-1])
         own = [_with(p_values[i], at, one.family(i, untested)) for i in range(one.families)]
         one.p_values = tuple(float(holm(of_family)[at]) for of_family in own)
-        one.first_level = float(holm_levels(own[0], alpha)[at]) if own else alpha
+        one.levels = tuple(float(holm_levels(of_family, alpha)[at]) for of_family in own)
     undecided = [one for one in found if one.path and one.state != "decided"]
     for one in undecided:
         one.level = alpha / len(undecided)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis import claim_words
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import CORRECTED
@@ -95,9 +96,10 @@ def _claim(comparisons: Sequence[Comparison], manifest: Manifest, sheet: Sheet) 
     if not any(np.isfinite(one.normalised.value) for one in comparisons):
         return []
     caption = (
-        "The claim's comparisons: a - b with 95% intervals, in gains if the measure is in units of return. Grey: the "
-        "margin within which differences do not matter. Right: outcomes, after Holm's correction, which the intervals "
-        "do not include." + _noted(manifest)
+        "The claim's comparisons: a - b with intervals, in gains if the measure is in units of return. "
+        + (f"{claim_words.CORRECTED} " if any(one.verdict.word for one in comparisons) else "95% intervals. ")
+        + "Grey: the margin within which differences do not matter. Right: outcomes."
+        + _noted(manifest)
     )
     return [Picture(sheet.write(claim_forest(comparisons, sheet.style), "claim"), caption)]
 
