@@ -125,8 +125,8 @@ class Comparison:
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     """Return one comparison per expectation and environment, then that of the growth, if the claim has one.
 
-    In a range of seeds, each is of the look that decided it, or of the last one if none did. While training is not over, none is
-    tested.
+    In a range of seeds, each is of the look that decided it, or of the last one if none did. While training is not
+    over, none is tested.
     """
     places = [(one, env) for one in claim.expect for env in results.manifest.envs if one.env in (None, env)]
     at = {look: results.first_seeds(look) for look in design_of(results.manifest).looks}

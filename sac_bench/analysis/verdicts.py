@@ -56,7 +56,7 @@ class Verdict:
 
     @property
     def look(self) -> int | None:
-        """The seeds per variant at the look that decided, else at the last; None if seeds are fixed or nothing was tested."""
+        """The seeds per variant at the look that decided, else at the last; None if seeds are fixed or untested."""
         return self.intervals[-1][0] if self.intervals else None
 
     @property

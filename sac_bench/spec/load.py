@@ -278,12 +278,12 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
 
     The values of an option are a list, or a table that also has a label or group.
     """
-    own = {
-        key: given
-        for key, given in file.sweep.items()
-        if isinstance(given, list) or not given.keys().isdisjoint(_Sweep.model_fields)
+    tables: dict[str, dict[str, Any]] = {
+        key: table
+        for key, table in file.sweep.items()
+        if isinstance(table, dict) and table.keys().isdisjoint(_Sweep.model_fields)
     }
-    tables = {key: table for key, table in file.sweep.items() if key not in own}
+    own = {key: given for key, given in file.sweep.items() if key not in tables}
     found = []
     for base, table in {"": own, **tables}.items():
         for key, given in table.items():
