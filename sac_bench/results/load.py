@@ -64,7 +64,7 @@ def lock_of(folder: Path, what: str) -> Path:
 def load_results(name: str, results: str | Path = "results") -> Results:
     """Load an experiment's tables.
 
-    `results` is the folder that contains <name>/; "results/record" holds the committed results.
+    `results` is the folder that contains `<name>/`; "results/record" holds the committed results.
 
     Raises InputError if there is no such experiment, or its files are damaged.
     """
