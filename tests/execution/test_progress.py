@@ -3,6 +3,7 @@
 import io
 import itertools
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -220,3 +221,25 @@ def test_a_notebook_has_one_text_that_is_replaced(monkeypatch):
     assert [how for how, *_ in shown] == ["display", "update", "update"]
     assert all(raw for *_, raw in shown)
     assert "1 of 2  ▃▃▃▃▃█" in shown[0][1]
+
+
+def test_what_stays_in_a_notebook_is_the_state_at_the_end(monkeypatch):
+    shown = []
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
+    show = SimpleNamespace(display=lambda data, raw, display_id: shown.append(data["text/plain"]) or handle)
+    monkeypatch.setitem(sys.modules, "IPython.display", show)
+    finished = tuple(replace(one, phase="finished") for one in STATES)
+    cell = Display(Console(file=io.StringIO(), force_jupyter=True))
+    cell.finish(lambda: now(finished))  # nothing was trained
+    assert shown == []
+    cell.show(0.0, now)
+    cell.finish(lambda: now(finished))
+    first, second, *_ = shown[-1].split("\n")
+    assert first.endswith("100%  2 min elapsed")
+    assert second.startswith("5 of 5 runs finished")
+    file, console = terminal()
+    block_ = Display(console)
+    block_.finish(lambda: now(finished))
+    block_.close()
+    assert "5 of 5" not in file.getvalue()
