@@ -112,7 +112,7 @@ def test_the_report_in_a_file_names_the_variants_in_training():
     assert lines[0] == "60% of the steps; 2 min elapsed, time left not known yet"
     assert [line.split()[0] for line in lines[3:]] == ["variant", "sac", "one-q", "td3"]
     ended = report(now((State(cohort("c0"), "finished", 1200),)), ASCII)
-    assert ended == ["100% of the steps; 2 min elapsed, time left not known yet", "1 of 1 run finished"]
+    assert ended == ["100% of the steps; 2 min elapsed", "1 of 1 run finished"]
 
 
 def test_many_variants_fit_into_a_block_the_active_ones_first():
