@@ -137,7 +137,7 @@ class DistantProcess:
         try:
             yield from self._train()
         except Lost as error:
-            self._log(f"the worker's machine or its Ray process is lost: {error}")
+            self._log(f"lost, with its machine or its process there: {error}")
         except Exception as error:
             self._code, reason = _gave_up(error)
             yield {"error": reason}
