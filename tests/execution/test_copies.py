@@ -45,15 +45,15 @@ class Receipts:
         self.copy, self.original, self.most = copy, original, most
 
     def readline(self):
+        self.original.take(self.copy.changes(True))
+        self.most -= 1
         if self.most == 0:
             raise Killed
-        self.most -= 1
-        self.original.take(self.copy.changes(True))
         return "\n"
 
 
 def train_elsewhere(store, folder, steps=STEPS, most=100, lock=None):
-    """Train the only cohort in `folder`. `most` receipts are given; then the worker's machine is lost."""
+    """Train the only cohort in `folder`, whose machine is lost once `most` changes were taken."""
     (cohort,) = store.cohort_ids()
     with lock or store.take_cohort(cohort) as held:
         original = Original(store, cohort, held.lease.token)
@@ -100,13 +100,13 @@ def test_what_is_trained_elsewhere_is_the_same_to_the_byte(planned, tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("most", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
 def test_a_lost_machine_loses_what_was_not_copied_and_another_one_continues(most, planned, tmp_path):
     expected, store = train_here(planned("here")), planned()
     with pytest.raises(Killed):
         train_elsewhere(store, tmp_path / "lost", most=most)
     saved = {status["steps"] for status in standings(store).values()}
-    assert saved == {max(0, 100 * (most - 2))}  # the first receipt is for the start, the second for step 0
+    assert saved == {max(0, 100 * (most - 2))}  # the first change is the start, the second step 0
     train_elsewhere(store, tmp_path / "there")
     assert comparable(store.root) == expected
     log = (store.run(store.run_ids()[0]).path / "log.txt").read_text()
