@@ -64,8 +64,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5_000, help="transitions per segment")
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = str(Path(sac_bench.__file__).parents[1])
+    source = str(Path(sac_bench.__file__).parents[1])
+    # Ray's workers have niceness 15 by default. On a busy machine that would be measured, too.
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0", PYTHONPATH=source)
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory() as name:

@@ -134,6 +134,7 @@ class DistantProcess:
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """See WorkerProcess."""
+        self._job.log.touch()
         try:
             yield from self._train()
         except Lost as error:

@@ -28,6 +28,8 @@ from sac_bench.execution.machine import available_memory
 PLACE = ray.remote(Place)
 THREADS_OF_A_PLACE = 2
 """One waits for reports, one takes the request to stop."""
+PLACE_BYTES = 0.4e9
+"""Memory of the actor's process itself, beside the worker's."""
 LOOK_SECONDS = 1.0
 """Time for which a look at the cluster's machines counts."""
 
@@ -102,7 +104,7 @@ class Cluster:
             cpus = min(int(node.cpus // node.gpus) for node in able)
             kind, memory = ray.get(ray.remote(num_gpus=1, max_retries=0)(_look_at_gpu).remote())
             return Cluster(device, count, max(1, cpus), 0.9 * memory, kind)
-        memory = min(node.memory / node.places(device) for node in able)
+        memory = min(node.memory / node.places(device) for node in able) - PLACE_BYTES
         return Cluster(device, count, 1, memory, Machine.here("cpu"))
 
     def places(self) -> int | None:
@@ -117,7 +119,7 @@ class Cluster:
 
     def start(self, job: Job) -> WorkerProcess:
         """See Launcher. If no machine has room, the worker waits for one."""
-        memory = job.cohort.memory_bytes if self.device == "cpu" else PROCESS_BYTES
+        memory = PLACE_BYTES + (job.cohort.memory_bytes if self.device == "cpu" else PROCESS_BYTES)
         actor = PLACE.options(
             num_cpus=self.cpus,
             num_gpus=1 if self.device == "cuda" else 0,
