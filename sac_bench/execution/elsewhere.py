@@ -134,8 +134,8 @@ class DistantProcess:
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """See WorkerProcess."""
-        self._job.log.touch()
         try:
+            self._job.log.touch()
             yield from self._train()
         except Lost as error:
             self._log(f"lost, with its machine or its process there: {error}")
