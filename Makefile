@@ -39,6 +39,11 @@ help:
 	@echo "make test                  quick tests: 4 to 8 minutes"
 	@echo "make test-thorough         all others, except compiled code and rarer faults"
 	@echo "make test-all              all tests except soaks: also compiled code and rarer faults"
+=======
+	@echo "make test                  quick tests: about 4 minutes on two cores"
+	@echo "make test-thorough         all others except soaks"
+	@echo "make test-all              all tests except soaks: half an hour"
+>>>>>>> main
 	@echo "make mutations             plant bugs and name the test that catches each"
 	@echo "make lint                  formatting, style and types"
 	@echo "make clean                 remove the virtual environment and compiled code"
@@ -88,9 +93,9 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 test: $(READY)
 	$(PYTEST)
 
-# The tests that make test omits, except those that compile code or inject rarer faults.
+# The tests that make test omits, except soaks.
 test-thorough: $(READY)
-	$(PYTEST) -m "thorough and not slow"
+	$(PYTEST) -m "thorough and not soak"
 
 # Ray has a separate environment, which uses the packages of the other one.
 RAY := $(VENV)-ray
@@ -101,17 +106,17 @@ $(RAY)/.ready: $(READY) tests/ray.lock
 		> $$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-sac-bench.pth
 	touch $@
 
-# Also compares compiled and eager code for some structures, and injects rarer faults.
 test-all: $(READY) $(RAY)/.ready
 	$(PYTEST) -m "not soak"
-	$(RAY)/bin/python -m pytest -m slow tests/execution/test_on_ray.py
+	$(RAY)/bin/python -m pytest -m thorough tests/execution/test_on_ray.py
 
 # Writes results/soak. Without root it skips the full disk, because it cannot mount one.
-# Then compares compiled and eager code for every structural option in experiments/, trains cohorts of 1 to 32 members
-# and compares every byte of the runs they share (half an hour).
-soak: $(READY)
+# Then injects rarer faults, compares compiled and eager code for every structural option in experiments/, trains
+# cohorts of 1 to 32 members and compares every byte of the runs they share (about two hours in all).
+soak: $(READY) $(RAY)/.ready
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m pytest -m soak
+	$(RAY)/bin/python -m pytest -m soak tests/execution/test_on_ray.py
 	$(BIN)/python -m tests.training.widths --updates 2000
 	$(BIN)/python -m tests.training.widths --cases others --widths 1 3 20 --updates 60
 

@@ -40,14 +40,14 @@ def figures(
         from sac_bench.report.figures.style import STYLES, of_width
         from sac_bench.report.paper import write_figures
         from sac_bench.report.run import reported
-        from sac_bench.tuning.report import FILE
+        from sac_bench.tuning.record import is_study
 
         if style not in STYLES:
             raise InputError(f"--style {style}: must be {' or '.join(reversed(STYLES))}{nearest(style, STYLES)}")
         name, known = result_name(name, results), reported(results)
         if name not in known:
             raise no_results(name, results, known)
-        if (results / name / FILE).exists():
+        if is_study(results / name):
             raise InputError(
                 f"{name}: is a study, whose figures are in {results / name / 'figures'}; give an experiment"
             )

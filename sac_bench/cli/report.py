@@ -74,15 +74,16 @@ def no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
 def write_reports(results: Path, names: Sequence[str], trackers: Sequence[Callable[[Path], Path]] = ()) -> Pages:
     """Write reports, and what `trackers` write; return {name: its page, or why it could not be written}."""
     from sac_bench.report.run import refreshed
-    from sac_bench.tuning import report as study_report
+    from sac_bench.tuning.record import is_study
+    from sac_bench.tuning.report import write_report
 
     pages: Pages = {}
     for name in names:
         try:
-            is_study = (results / name / study_report.FILE).exists()
-            pages[name] = (study_report.write_report if is_study else refreshed)(results / name)
+            study = is_study(results / name)
+            pages[name] = (write_report if study else refreshed)(results / name)
             say(results / name / "report.html")
-            for write in () if is_study else trackers:
+            for write in () if study else trackers:
                 say(write(results / name))
         except InputError as error:
             pages[name] = str(error)

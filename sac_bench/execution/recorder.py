@@ -171,8 +171,8 @@ class Recorder:
 
 def _progress(steps: int, evaluations: Sequence[Mapping[str, Any]]) -> str:
     """Return a line of a run's log."""
-    said = ", ".join(f"{row['return_mean']:.1f} ({ACTING[row['policy']]})" for row in evaluations)
-    return f"{_now()} step {steps}: return {said}; {evaluations[0]['wall_seconds']:.0f} s"
+    returns = ", ".join(f"{row['return_mean']:.1f} ({ACTING[row['policy']]})" for row in evaluations)
+    return f"{_now()} step {steps}: return {returns}; {evaluations[0]['wall_seconds']:.0f} s"
 
 
 def _now() -> str:

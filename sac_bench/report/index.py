@@ -130,8 +130,8 @@ def _entry(name: str, page: Page | str) -> Section:
     """Return a page's section: a heading that links to it, the question, the answer and how the runs ended."""
     if isinstance(page, str):
         return Section(name, (text(f"No report: {page}"),))
-    said = (page.question, *(f"{words[:1].upper()}{words[1:]}." for words in page.warnings), page.answer.lead)
-    paragraphs: list[Block] = [text(words) for words in said if words]
+    lines = (page.question, *(f"{words[:1].upper()}{words[1:]}." for words in page.warnings), page.answer.lead)
+    paragraphs: list[Block] = [text(words) for words in lines if words]
     points = [Points(page.answer.sentences, small=False)] * bool(page.answer.sentences)
     about = " ".join(filter(None, (page.setting, page.summary)))
     return Section(

@@ -42,11 +42,11 @@ class Lease:
 
     def _create(self, number: int, content: bytes) -> bool:
         """Create a number of the lease, and drop the numbers before; False if another one was created first."""
-        mine, began = self.folder / str(number), self._clock()
-        if not create(mine, content, durably=False):
+        path, began = self.folder / str(number), self._clock()
+        if not create(path, content, durably=False):
             return False
         if max(existing := numbers(self.folder), default=number) > number:  # this process was paused for long
-            mine.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return False
         for old in existing:
             if old < number:

@@ -1,19 +1,17 @@
-"""Writes a study's tables, figures and report from study.json alone, which the tuner writes (`describe`)."""
+"""Writes a study's tables, figures and report from its record (tuning/record.py) alone."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
-from sac_bench.algorithms import ALGORITHMS
-from sac_bench.errors import InputError
+from sac_bench.analysis.statistics import Estimate
 from sac_bench.report.labels import is_small, setting_in_words
 from sac_bench.report.page import (
     Answer,
@@ -32,14 +30,11 @@ from sac_bench.report.page import (
 from sac_bench.results.load import lock_of
 from sac_bench.results.versions import superseded_versions
 from sac_bench.store import locks
-from sac_bench.store.atomic import read_json, write_json, write_text
+from sac_bench.store.atomic import write_text
 from sac_bench.tuning.figures import write_figures
 from sac_bench.tuning.held_out import Verdict, signed
-from sac_bench.tuning.pruning import bracket
-from sac_bench.tuning.study import Study
-from sac_bench.tuning.trials import Trial
+from sac_bench.tuning.record import SearchedOption, StudyRecord, load_record
 
-FILE = "study.json"
 RULES = (
     "A run's score: {objective} of {acting}. A trial's value: {aggregate} over {runs} runs (seeds and "
     "environments together{scaled}). A run that diverged counts as the worst score of any run of the study on that "
@@ -61,132 +56,40 @@ CAPTIONS = {
 """Captions of the figures, by file name."""
 
 
-def describe(
-    study: Study,
-    trials: Sequence[Trial],
-    importances: Mapping[str, float],
-    *,
-    storage: str,
-    command: str,
-    training_seconds: float,
-    own_seconds: float,
-    failed: Sequence[int],
-    failures: Sequence[str] = (),
-    verdict: Verdict | None = None,
-) -> dict[str, Any]:
-    """Return the content of study.json, as plain values: everything that the report needs."""
-    configs = [study.default.configs[env].model_dump(mode="json") for env in study.envs]
-    default = configs[0]
-    return {
-        "name": study.name,
-        "question": study.question,
-        "algorithm": study.algorithm,
-        "version": ALGORITHMS[study.algorithm].version,
-        "scored_by": ALGORITHMS[study.algorithm].scored_by,
-        "envs": list(study.envs),
-        "seeds": list(study.seeds),
-        "held_out_seeds": list(study.held_out_seeds),
-        "stages": list(study.stages),
-        "layers": [list(of["layers"]) for of in configs if "layers" in of],
-        "wanted": study.trials,
-        "runs_per_trial": len(study.seeds) * len(study.envs),
-        "value_means": value_means(study),
-        "settings": {
-            "sampler": f"{study.sampler} (seed {study.sampler_seed})",
-            "batch": study.batch,
-            "pruner": study.pruner,
-            "reduction": study.reduction,
-            "objective": study.objective,
-            "aggregate": study.aggregate,
-            "quantile": study.quantile,
-            "scale": {env: list(ends) for env, ends in study.scale.items()},
-        },
-        "space": {d.name: {k: v for k, v in asdict(d).items() if k != "name" and v is not None} for d in study.space},
-        "default": {d.name: default[d.name] for d in study.space},
-        "trials": [_trial(trial, study, trial.number in failed) for trial in trials],
-        "importances": dict(importances),
-        "verdict": verdict.as_dict() if verdict else None,
-        "failures": list(failures),
-        "storage": storage,
-        "command": command,
-        "training_seconds": round(training_seconds, 2),
-        "own_seconds": round(own_seconds, 2),
-    }
-
-
-def value_means(study: Study) -> str:
-    """Return the meaning of a trial's value, as a label of an axis."""
-    what = {"final": "final score", "area": "mean of the curve"}[study.objective]
-    aggregate = "IQM" if study.aggregate == "iqm" else f"{study.quantile:g} quantile"
-    return f"{what} ({aggregate}{', scaled' if study.scale else ''})"
-
-
-def _trial(trial: Trial, study: Study, failed: bool) -> dict[str, Any]:
-    last = max(trial.scores, default=None)
-    runs = [run for of_env in trial.scores[last].values() for run in of_env] if last is not None else []
-    cost = trial.costs.get(last, {}) if last is not None else {}
-    return {
-        "number": trial.number,
-        "name": trial.name,
-        "state": "FAILED" if failed else trial.state,
-        "params": trial.params,
-        "value": trial.value,
-        "values": {str(steps): value for steps, value in trial.values.items()},
-        "diverged": sum(run.diverged for run in runs),
-        "exploded": sum(run.exploded for run in runs),
-        "bracket": bracket(trial.number, study.pruner, len(study.rungs), study.reduction),
-        "seconds": cost.get("seconds", 0.0),
-        "steps": cost.get("steps", 0),
-    }
-
-
-def write_study(folder: Path, about: dict[str, Any]) -> None:
-    """Write study.json."""
-    with locks.locked(lock_of(folder, "tables")):
-        write_json(folder / FILE, about)
-
-
 def write_report(folder: Path) -> Page:
     """Write tables, figures, report.md and report.html of results/<study>/ from study.json, and return the page.
 
     Raises InputError if study.json is damaged.
     """
     with locks.locked(lock_of(folder, "report")):
-        about = read_json(folder / FILE)
-        try:
-            table = trials_table(about)
-            (folder / "tables").mkdir(exist_ok=True)
-            write_text(folder / "tables" / "trials.csv", table.to_csv(index=False))
-            shown = presented(table, about)
-            write_text(folder / "tables" / "trials.md", markdown(shown) + "\n")
-            figures = write_figures(about, folder / "figures")
-            return written(page(about, shown, figures), folder / "report")
-        except (KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError) as error:
-            raise InputError(
-                f"{folder}: its files are not in sac-bench's format: {type(error).__name__}: {error}; "
-                "run sac-bench tune again to rewrite them"
-            ) from None
+        study = load_record(folder)
+        table = trials_table(study)
+        (folder / "tables").mkdir(exist_ok=True)
+        write_text(folder / "tables" / "trials.csv", table.to_csv(index=False))
+        shown = presented(table, study)
+        write_text(folder / "tables" / "trials.md", markdown(shown) + "\n")
+        figures = write_figures(study, folder / "figures")
+        return written(page(study, shown, figures), folder / "report")
 
 
-def trials_table(about: dict[str, Any]) -> pd.DataFrame:
+def trials_table(study: StudyRecord) -> pd.DataFrame:
     """Return one row per trial: state, value at every stage, settings and cost."""
     rows = []
-    for trial in about["trials"]:
-        row = {key: trial[key] for key in ("number", "state", "value")}
-        row |= {f"value_at_{steps}": trial["values"].get(str(steps)) for steps in about["stages"]}
-        row |= {name: _cell(trial["params"].get(name)) for name in about["space"]}
-        row |= {key: trial[key] for key in ("bracket", "diverged")} | {"exploded": trial.get("exploded", 0)}
-        rows.append(row | {key: trial[key] for key in ("steps", "seconds")})
+    for trial in study.trials:
+        row = {"number": trial.number, "state": trial.state, "value": trial.value}
+        row |= {f"value_at_{steps}": trial.values.get(steps) for steps in study.stages}
+        row |= {name: _cell(trial.params.get(name)) for name in study.space}
+        row |= {"bracket": trial.bracket, "diverged": trial.diverged, "exploded": trial.exploded}
+        rows.append(row | {"steps": trial.steps, "seconds": trial.seconds})
     return pd.DataFrame(rows)
 
 
-def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
+def presented(table: pd.DataFrame, study: StudyRecord) -> pd.DataFrame:
     """Return the table for readers: best trials first, values rounded."""
     if not len(table):
         return table
-    last = pd.Series([max(map(int, trial["values"]), default=0) for trial in about["trials"]], index=table.index)
-    order = pd.DataFrame({"last": last, "value": [_last(t) for t in about["trials"]]}, index=table.index)
-    shown = table.loc[order.sort_values(["last", "value"], ascending=False).index]
+    order = pd.DataFrame({"reached": [t.reached for t in study.trials], "value": [t.last for t in study.trials]})
+    shown = table.loc[order.sort_values(["reached", "value"], ascending=False).index]
     shown = shown.drop(columns=["value"])
     for column in shown.select_dtypes("number").columns:
         if column not in ("number", "bracket", "diverged", "exploded", "steps") and shown[column].dtype != "int64":
@@ -194,42 +97,41 @@ def presented(table: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     return as_text(shown).rename(columns={"steps": "transitions", "seconds": "training s"})
 
 
-def page(about: dict[str, Any], trials: pd.DataFrame, figures: list[Path]) -> Page:
+def page(study: StudyRecord, trials: pd.DataFrame, figures: list[Path]) -> Page:
     """Return the report's page."""
-    states = Counter(trial["state"].lower() for trial in about["trials"])
-    verdict = about["verdict"]
-    is_quick = is_small(about["name"], about["algorithm"], about.get("layers", []), about["stages"][-1:])
+    states = Counter(map(str.lower, study.states))
+    is_quick = is_small(study.name, study.algorithm, study.layers, study.stages[-1:])
     return Page(
-        title=about["name"],
-        question=about["question"],
-        superseded=superseded_versions({about["algorithm"]: about["version"]}),
-        setting=setting_in_words(about.get("layers", []), about["stages"][-1:], about["envs"], is_quick),
+        title=study.name,
+        question=study.question,
+        superseded=superseded_versions({study.algorithm: study.version}),
+        setting=setting_in_words(study.layers, study.stages[-1:], study.envs, is_quick),
         is_quick=is_quick,
-        answer=Answer(Verdict.from_dict(verdict).answer() if verdict else unchecked(about)),
-        summary=f"{len(about['trials'])} of {about['wanted']} trials of {about['algorithm']} on "
-        f"{', '.join(about['envs'])}, {len(about['seeds'])} seed{'s' * (len(about['seeds']) > 1)} each: "
+        answer=Answer(study.verdict.answer() if study.verdict else unchecked(study)),
+        summary=f"{len(study.trials)} of {study.wanted} trials of {study.algorithm} on "
+        f"{', '.join(study.envs)}, {len(study.seeds)} seed{'s' * (len(study.seeds) > 1)} each: "
         f"{', '.join(f'{n} {s}' for s, n in states.items()) or 'none yet'}.",
         sections=sections(
-            ("The best trials on held-out seeds", _checked(about) if verdict else []),
-            ("Runs that failed", [Points(tuple(about.get("failures", ())))] * bool(about.get("failures"))),
-            ("How trials are evaluated", [text(_rules(about))]),
+            ("The best trials on held-out seeds", _checked(study, study.verdict) if study.verdict else []),
+            ("Runs that failed", [Points(tuple(study.failures))] * bool(study.failures)),
+            ("How trials are evaluated", [text(_rules(study))]),
             ("Figures", [Picture(path, CAPTIONS[path.stem]) for path in figures]),
             ("Trials", [Grid(trials), text("Complete table: ", Link("tables/trials.csv", "tables/trials.csv"))]),
-            ("Settings", _settings(about)),
+            ("Settings", _settings(study)),
             folded=("Settings",),
         ),
     )
 
 
-def unchecked(about: dict[str, Any]) -> str:
+def unchecked(study: StudyRecord) -> str:
     """Return why no trial was checked on held-out seeds."""
-    states = Counter(trial["state"] for trial in about["trials"])
+    states = Counter(study.states)
     failed = states["FAILED"]
-    if failed and failed == len(about["trials"]):
+    if failed and failed == len(study.trials):
         reason = f"Every trial failed ({failed} of {failed})"
     elif failed:
-        reason = f"{failed} of {len(about['trials'])} trials failed"
-    elif about.get("failures"):
+        reason = f"{failed} of {len(study.trials)} trials failed"
+    elif study.failures:
         reason = "Runs of the default, or of the best trials on held-out seeds, failed"
     else:
         return "No trial was checked on held-out seeds yet. Run the same command to continue."
@@ -245,10 +147,10 @@ def failures(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _checked(about: dict[str, Any]) -> list[Block]:
-    held_out = f"{about['name']}-held-out"
+def _checked(study: StudyRecord, verdict: Verdict) -> list[Block]:
+    held_out = f"{study.name}-held-out"
     return [
-        Grid(contenders(about)),
+        Grid(contenders(verdict)),
         text(
             "The winner as an experiment file: ",
             Link("best.toml", "best.toml"),
@@ -259,10 +161,10 @@ def _checked(about: dict[str, Any]) -> list[Block]:
     ]
 
 
-def _rules(about: dict[str, Any]) -> str:
-    settings, runs = about["settings"], about["runs_per_trial"]
+def _rules(study: StudyRecord) -> str:
+    settings, runs = study.settings, study.runs_per_trial
     return RULES.format(
-        acting="sampled actions" if about.get("scored_by") == "sample" else "the mean action",
+        acting="sampled actions" if study.scored_by == "sample" else "the mean action",
         objective={
             "final": "the mean over the evaluations in the last 10% of the steps",
             "area": "the mean over all steps of the curve of evaluations",
@@ -275,19 +177,19 @@ def _rules(about: dict[str, Any]) -> str:
     )
 
 
-def _settings(about: dict[str, Any]) -> list[Block]:
+def _settings(study: StudyRecord) -> list[Block]:
     """Return tables of the search space, the settings, the command and the cost."""
     space = {
-        "option": list(about["space"]),
-        "searched": [_range(dimension) for dimension in about["space"].values()],
-        "default": [_shown(about["default"][name]) for name in about["space"]],
+        "option": list(study.space),
+        "searched": [_range(option) for option in study.space.values()],
+        "default": [_shown(study.default[name]) for name in study.space],
     }
-    settings = {name: json.dumps(value) for name, value in about["settings"].items()}
+    settings = {name: json.dumps(value) for name, value in study.settings.items()}
     settings |= {
-        "command": about["command"],
-        "storage": about["storage"],
-        "training time of the last command": f"{about['training_seconds']:.0f} s",
-        "other time of the last command": f"{about['own_seconds']:.1f} s",
+        "command": study.command,
+        "storage": study.storage,
+        "training time of the last command": f"{study.training_seconds:.0f} s",
+        "other time of the last command": f"{study.own_seconds:.1f} s",
     }
     return [
         Grid(pd.DataFrame(space)),
@@ -295,46 +197,43 @@ def _settings(about: dict[str, Any]) -> list[Block]:
     ]
 
 
-def contenders(about: dict[str, Any]) -> pd.DataFrame:
+def contenders(verdict: Verdict) -> pd.DataFrame:
     """Return a table of the default and the best trials: values in the search, and on held-out seeds with intervals."""
-    rows = []
-    for i, one in enumerate(about["verdict"]["contenders"]):
-        mean, gap, searched = one["mean"], one["difference"], one.get("searched_difference")
-        rows.append(
+    default, *trials = verdict.contenders
+    return pd.DataFrame(
+        [
             {
-                "trial": one["name"] + (" (the winner)" if i == 1 else ""),
-                "settings": ", ".join(f"{key} = {_shown(value)}" for key, value in one["params"].items()),
-                "in the search": _number(one["searched"]),
-                "difference there [95% CI]": _interval(searched, signed)
-                if i and searched and searched[0] is not None
-                else "",
-                "held out": _number(one["held_out"]),
-                "mean [95% CI]": _interval(mean, _number),
-                "difference from the default [95% CI]": "" if i == 0 else _interval(gap, signed),
-                "diverged": one["diverged"] or "",
-                "exploded": one.get("exploded") or "",
+                "trial": one.name + (" (the winner)" if one is verdict.winner else ""),
+                "settings": ", ".join(f"{key} = {_shown(value)}" for key, value in one.params.items()),
+                "in the search": _number(one.searched),
+                "difference there [95% CI]": _interval(one.searched_difference, signed),
+                "held out": _number(one.held_out),
+                "mean [95% CI]": _interval(one.mean, _number),
+                "difference from the default [95% CI]": _interval(one.difference, signed),
+                "diverged": one.diverged or "",
+                "exploded": one.exploded or "",
             }
-        )
-    return pd.DataFrame(rows)
+            for one in (default, *trials)
+        ]
+    )
 
 
-def _interval(estimate: Sequence[float | None], number: Any) -> str:
+def _interval(estimate: Estimate, number: Callable[[float], str]) -> str:
+    """Return a value with its interval, "" if it is unknown, as the default's difference from itself is."""
     value, low, high = estimate
-    return number(value) + ("" if low is None or high is None else f" [{number(low)}, {number(high)}]")
+    if math.isnan(value):
+        return ""
+    return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")
 
 
 def _number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _last(trial: dict[str, Any]) -> float:
-    return trial["values"][max(trial["values"], key=int)] if trial["values"] else float("-inf")
-
-
-def _range(dimension: dict[str, Any]) -> str:
-    if "choices" in dimension:
-        return ", ".join(map(_shown, dimension["choices"]))
-    return f"{_shown(dimension['low'])} to {_shown(dimension['high'])}" + (", logarithmic" if dimension["log"] else "")
+def _range(option: SearchedOption) -> str:
+    if option.choices:
+        return ", ".join(map(_shown, option.choices))
+    return f"{_shown(option.low)} to {_shown(option.high)}" + (", logarithmic" if option.log else "")
 
 
 def _cell(value: Any) -> Any:

@@ -14,7 +14,7 @@ from sac_bench.results.collect import collect
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import write_text
 from sac_bench.store.store import Store
-from sac_bench.tuning import report
+from sac_bench.tuning import record, report
 from sac_bench.tuning.held_out import Verdict, best, best_file, verdict
 from sac_bench.tuning.score import worst_seen
 from sac_bench.tuning.search import Search
@@ -45,7 +45,7 @@ def tune(
         trials = Trials(study, store, planner, storage)
 
         def save(result: Verdict | None = None, failures: Sequence[str] = ()) -> None:
-            about = report.describe(
+            described = record.describe(
                 study,
                 trials.all(),
                 trials.importances(),
@@ -57,7 +57,7 @@ def tune(
                 failures=failures,
                 verdict=result,
             )
-            report.write_study(folder, about)
+            record.write_record(folder, described)
 
         search = Search(study, trials, training, command, on_wave=save)
         with trials.heartbeats(), database_errors(storage):

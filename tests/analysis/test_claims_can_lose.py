@@ -112,12 +112,12 @@ def about(experiment, envs, seeds):
 
 
 CASES = [
-    pytest.param(False, True, "supported", id="full-supported"),
     pytest.param(True, False, "contradicted", id="quick-contradicted"),
-    pytest.param(False, False, "contradicted", id="full-contradicted", marks=pytest.mark.thorough),
     pytest.param(True, True, "supported", id="quick-supported", marks=pytest.mark.thorough),
+    pytest.param(False, True, "supported", id="full-supported", marks=pytest.mark.thorough),
+    pytest.param(False, False, "contradicted", id="full-contradicted", marks=pytest.mark.thorough),
 ]
-"""Both settings, and both outcomes; the other two pairs of them are left out of make test."""
+"""Both settings, and both outcomes; make test shows that the quick form of every claim can lose."""
 
 
 @pytest.mark.parametrize(("quick", "true", "words"), CASES)

@@ -107,7 +107,7 @@ def within_5_percent(found, expected):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "value_network", [pytest.param(False, id="q-only"), pytest.param(True, id="v-network", marks=pytest.mark.slow)]
+    "value_network", [pytest.param(False, id="q-only"), pytest.param(True, id="v-network", marks=pytest.mark.soak)]
 )
 def test_known_sac_finds_what_soft_policy_iteration_finds(value_network):
     answers = Answers(

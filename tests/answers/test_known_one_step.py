@@ -111,7 +111,7 @@ def test_known_alpha_to_infinity_is_the_widest_policy(learned):
     assert most == pytest.approx(np.log(2), abs=0.05)  # uniform on [-1, 1], of which the class falls short
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_known_soft_value_is_the_log_integral_of_exp_q():
     members = [MEMBERS["alpha 0.3"], MEMBERS["alpha 3"]]
     answers = Answers(register(DensityReward, limit=10), members, value_network=True, **SETTINGS)

@@ -48,7 +48,7 @@ def figures(action, weight):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("space", ["presquash", pytest.param("actions", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("space", ["presquash", pytest.param("actions", marks=pytest.mark.soak)])
 def test_known_sampler_has_the_moments_and_modes_of_the_energy(space):
     """exp(Q) where particles move before the squashing; where they are actions exp(Q) prod(1 - a^2), whose second
     moments are a quarter smaller."""
@@ -65,7 +65,7 @@ def test_known_sampler_has_the_moments_and_modes_of_the_energy(space):
     np.testing.assert_allclose(shares, expected[2], rtol=0, atol=0.03)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_known_every_goal_is_reached():
     updates, settings = (
         2000,

@@ -25,7 +25,6 @@ def pair():
     return Answers(register(probes.LaterReward, limit=10), members, updates=900)
 
 
-@pytest.mark.thorough
 def test_probe_constant_reward():
     answers = Answers(register(probes.ConstantReward, limit=10), GAMMAS, updates=200)
     for member in range(2):
@@ -51,6 +50,7 @@ def test_probe_entropy_is_a_reward_of_the_next_step(pair):
         near(found, std, 0.1)
 
 
+@pytest.mark.thorough
 def test_probe_reward_of_the_action():
     answers = Answers(register(probes.RewardOfAction, limit=10), [{}, {"pessimism": 0.0}], updates=900)
     for member in range(2):
@@ -83,9 +83,9 @@ def test_probe_reward_of_the_action_of_a_deterministic_policy():
     "structure",
     [
         pytest.param({}, id=""),
-        pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow),
-        pytest.param({"value_network": True}, id="v-network", marks=pytest.mark.slow),
-        pytest.param({"algorithm": "ddpg"}, id="ddpg", marks=pytest.mark.slow),
+        pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.soak),
+        pytest.param({"value_network": True}, id="v-network", marks=pytest.mark.soak),
+        pytest.param({"algorithm": "ddpg"}, id="ddpg", marks=pytest.mark.soak),
     ],
 )
 def test_probe_truncation_bootstraps(structure):
@@ -98,7 +98,7 @@ def test_probe_truncation_bootstraps(structure):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "structure", [pytest.param({}, id=""), pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.slow)]
+    "structure", [pytest.param({}, id=""), pytest.param({"n_step": 3}, id="three-steps", marks=pytest.mark.soak)]
 )
 def test_probe_termination_does_not_bootstrap(structure):
     answers = Answers(register(probes.EndingStairs, limit=10), GAMMAS, updates=1200, **structure)

@@ -174,7 +174,7 @@ def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, t
     assert ours == theirs
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_kept_replays_let_finished_runs_go_on(command, experiment_file, tmp_path):
     short = ["--variant", "sac", "--seeds", "1"]
     assert command("run", experiment_file, *short, "--keep-replay").returncode == 0
@@ -205,14 +205,14 @@ gymnasium.register("Line-v0", Line, max_episode_steps=20)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ones_own_environment_by_import(command, experiment_file, tmp_path):
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "False"))
     ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac")
     assert ran.returncode == 0, ran.stderr + ran.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
     example = Path(__file__).parents[2] / "docs" / "examples" / "dpg.py"
     (tmp_path / "dpg.py").write_text(example.read_text())

@@ -76,7 +76,7 @@ def test_messages_are_shown_in_a_locale_without_utf8(in_ascii, tmp_path):
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_commands_work_in_a_locale_without_utf8(in_ascii, tmp_path):
     (tmp_path / "größe.toml").write_text(EXPERIMENT, encoding="utf-8")
     for arguments in (

@@ -130,7 +130,7 @@ def test_a_random_policy_is_measured_in_silence(chatty, tmp_path):
     assert "a warning" in log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_whole_run_shows_nothing_that_environments_print(command, chatty, tmp_path):
     ran = command(*chatty(), "--workers", "1")
     assert ran.returncode == 0, ran.stderr

@@ -83,7 +83,7 @@ def defined(folder, extra="", paths=()):
     return json.loads(ran.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_edited_environment_gives_other_runs_and_the_command_says_so(lab, command):
     assert command(*RUN).returncode == 0
     old = pd.read_csv(lab / "results" / "reach" / "runs.csv")
@@ -174,7 +174,7 @@ def edit():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_that_was_planned_before_an_edit_is_not_trained_after_it(lab, command):
     """The first cohort's environment edits the module that the second cohort is to import."""
     envs = ENVS.replace("return np.zeros(1, np.float32), scales", "edit(); return np.zeros(1, np.float32), scales")
@@ -196,7 +196,7 @@ def test_a_run_that_was_planned_before_an_edit_is_not_trained_after_it(lab, comm
     assert set(pd.read_csv(lab / "results" / "reach" / "evaluations.csv")["return_mean"]) == {20.0}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_half_trained_runs_are_not_continued_after_an_edit(lab, command):
     """Earlier runs and their checkpoint do not change; undoing the edit continues them."""
     envs = ENVS.replace("return np.zeros(1, np.float32), scales", "die(); return np.zeros(1, np.float32), scales")

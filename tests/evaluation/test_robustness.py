@@ -396,7 +396,7 @@ eval_episodes = 2
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_runs_on_the_multi_goal_task_are_examined_as_they_were_trained(command, tmp_path):
     (tmp_path / "goals.toml").write_text(MULTIGOAL)
     ran = command("run", "goals.toml")

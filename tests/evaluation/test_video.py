@@ -96,7 +96,7 @@ def test_an_mp4_has_every_frame(tmp_path):
     ("env_id", "without"),
     [
         ("Hopper-v5", {"__EGL_VENDOR_LIBRARY_DIRS": "/nowhere"}),
-        pytest.param("gymnasium:Hopper-v5", {"MUJOCO_GL": "glfw"}, marks=pytest.mark.slow),
+        pytest.param("gymnasium:Hopper-v5", {"MUJOCO_GL": "glfw"}, marks=pytest.mark.soak),
     ],
 )
 def test_where_nothing_can_draw_one_line_says_what_to_install(tmp_path, env_id, without):

@@ -119,7 +119,7 @@ DIE = """
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_path, reference):
     prepare(tmp_path, DIE.replace("TIMES", "2"))
     ran = command(*RUN)
@@ -130,7 +130,7 @@ def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_pa
     assert [log.count(f"step {step}:") for step in (0, 100, 200, 300)] == [1, 1, 1, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goes_on(command, tmp_path, reference):
     prepare(tmp_path, DIE.replace("TIMES", "3"))
     ran = command(*RUN)
@@ -147,7 +147,7 @@ def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goe
     assert comparable(tmp_path / "results") == reference
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(command, tmp_path):
     prepare(tmp_path, r"if self.steps == 250 and self.place == 1: raise MemoryError('no room\nfor more')")
     ran = command(*RUN)
@@ -221,8 +221,8 @@ THE_COMMAND = "psutil.Process().parents()[1].pid"  # between them is the worker'
     ("number", "code"),
     [
         (signal.SIGTERM, 143),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.soak),
     ],
 )
 def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, code, command, tmp_path, reference):
@@ -241,7 +241,7 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
     assert comparable(tmp_path / "results") == reference
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(command, tmp_path, reference):
     (tmp_path / "elsewhere").mkdir()
     prepare(tmp_path, f"os.chdir({str(tmp_path / 'elsewhere')!r})")
@@ -251,7 +251,7 @@ def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(co
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_process_that_an_environment_forked_holds_nothing_up(command, tmp_path, reference):
     """It holds the worker's lock and the pipe that the command reads."""
     fork = "if self.steps == 1 and self.place == 1 and os.fork() == 0: signal.pause()\n"
@@ -284,7 +284,7 @@ ENDS = {
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.slow) for e in ENDS]
+    "end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.soak) for e in ENDS]
 )
 def test_what_environments_start_ends_with_their_worker(end, tmp_path):
     harm, code = ENDS[end]
@@ -311,7 +311,7 @@ PATIENT = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     prepare(
         tmp_path,
@@ -327,7 +327,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     assert "Traceback" not in errors
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_end_once_nobody_listens(tmp_path):
     prepare(tmp_path)
     process = start(tmp_path, *RUN, "--steps", "200000")
@@ -351,7 +351,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(command, tmp_path, disk, reference):
     folder, remount = disk
     prepare(tmp_path)
@@ -367,7 +367,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(com
     assert not list(folder.rglob(".tmp-*"))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
     folder, remount = disk
     prepare(tmp_path)
@@ -383,7 +383,7 @@ def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
     assert len(sac_bench.load_results("line", folder).evaluations) == 12
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_commands_that_share_runs_train_each_once(tmp_path, command):
     prepare(tmp_path)
     (tmp_path / "other.toml").write_text(EXPERIMENT.replace('"line"', '"other"').replace("seeds = 2", "seeds = [1, 2]"))
@@ -400,7 +400,7 @@ def test_commands_that_share_runs_train_each_once(tmp_path, command):
     assert "nothing to free" in command("gc").stdout
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
     hang = "if self.steps == 250 and not os.path.exists('hung'): open('hung', 'w').close(); signal.pause()"
     prepare(tmp_path, hang)
@@ -417,7 +417,7 @@ def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
     first.communicate()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_lost_replay_is_told_and_not_trained_again_unasked(command, tmp_path, reference):
     prepare(tmp_path)
     assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0
@@ -441,7 +441,7 @@ sys.addaudithook(hook)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_nothing_is_unpickled(command, tmp_path):
     prepare(tmp_path)
     assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0

@@ -1,6 +1,6 @@
 """Experiments and a study on a real Ray cluster: several nodes on loopback, nothing shared but this machine's kernel.
 
-Ray is in an environment of its own: `make test-all` builds it and runs this file with it.
+Ray is in an environment of its own: `make test-all` builds it and runs this file with it, `make soak` the rest.
 """
 
 import json
@@ -20,7 +20,6 @@ from tests.execution.test_faults import comparable, listen
 from tests.tuning.conftest import STUDY
 
 pytest.importorskip("ray", reason="make test-all runs it in an environment with Ray")
-pytestmark = pytest.mark.slow
 
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
 
@@ -134,6 +133,7 @@ def reference(fleet):
     return fleet.folder / "here"
 
 
+@pytest.mark.thorough
 def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
     """The module of the environment travels along: the nodes do not run in the command's folder."""
     output = fleet.run("run", "line.toml", "--import", "line", "--results", "there")
@@ -142,6 +142,7 @@ def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
     assert names(fleet.folder / "there") == names(reference)
 
 
+@pytest.mark.thorough
 def test_a_node_that_is_lost_is_replaced_by_one_that_joins(fleet, reference):
     fleet.open_until(250)
     results = fleet.folder / "lost"
@@ -158,6 +159,7 @@ def test_a_node_that_is_lost_is_replaced_by_one_that_joins(fleet, reference):
     assert [[log.count(f"step {step}:") for step in (0, 100, 200, 300)] for log in logs] == [[1, 1, 1, 1]] * 6
 
 
+@pytest.mark.thorough
 def test_a_command_that_is_killed_or_stopped_is_continued_by_the_same_command(fleet, reference):
     results = fleet.folder / "killed"
     fleet.open_until(150)
@@ -180,6 +182,7 @@ def test_a_command_that_is_killed_or_stopped_is_continued_by_the_same_command(fl
     assert names(results) == names(reference)
 
 
+@pytest.mark.soak
 def test_a_study_is_searched_on_the_cluster(fleet):
     fleet.run("tune", "study.toml", "--results", "study-here", "--workers", "2", ray=False)
     fleet.run("tune", "study.toml", "--results", "study-ray", "--workers", "2")
@@ -189,6 +192,7 @@ def test_a_study_is_searched_on_the_cluster(fleet):
     assert (there / "tiny-study" / "best.toml").read_text() == (here / "tiny-study" / "best.toml").read_text()
 
 
+@pytest.mark.soak
 def test_a_node_with_another_version_is_refused_and_both_are_named(fleet, tmp_path):
     shutil.copytree(Path(sac_bench.__file__).parent, tmp_path / "sac_bench", symlinks=False)
     with open(tmp_path / "sac_bench" / "errors.py", "a", encoding="utf-8") as file:

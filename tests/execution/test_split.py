@@ -56,7 +56,7 @@ def eager(monkeypatch, as_workers):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "survivors", [[0, 2, 3], *(pytest.param(some, marks=pytest.mark.slow) for some in ([3], [1, 2]))]
+    "survivors", [[0, 2, 3], *(pytest.param(some, marks=pytest.mark.soak) for some in ([3], [1, 2]))]
 )
 def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(survivors, tmp_path, eager):
     whole, _, runs = planned(tmp_path, "whole", 400)

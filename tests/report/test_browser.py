@@ -67,7 +67,7 @@ def problems(one: Browser, page: Path, width: int, scheme: str = "light") -> lis
     return messages
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(
     executable() is None, reason=f"no browser: none of {', '.join(NAMES)} is on the path (apt: chromium)"
 )

@@ -163,7 +163,7 @@ def test_what_else_differs():
         compare(a, b)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
     one = RECORD / "ablation-quick"
     other = tmp_path / "results" / "again"

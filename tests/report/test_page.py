@@ -27,6 +27,7 @@ from sac_bench.report.page import (
     text,
 )
 from sac_bench.tuning import report as of_study
+from sac_bench.tuning.record import StudyRecord
 from tests.made_up import results_of, write_results
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
 
@@ -333,7 +334,7 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
 
 
 def test_a_study_that_is_not_checked_yet_says_so():
-    page = of_study.page(STUDY | {"verdict": None, "trials": []}, pd.DataFrame(), [])
+    page = of_study.page(StudyRecord.model_validate(STUDY | {"verdict": None, "trials": []}), pd.DataFrame(), [])
     words = Parsed(render(page, ".html")).words
     assert "No trial was checked on held-out seeds yet" in words
     assert "none yet" in words

@@ -371,7 +371,7 @@ def test_gc_keeps_what_listed_runs_start_from(file, store):
 HARM = DIE.replace("TIMES", "TIMES and len(list(pathlib.Path('results/runs').glob('*/weights.safetensors'))) == 2")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bit(command, tmp_path, file):
     path = file(("InvertedPendulum-v5", "gymnasium:Line-v0"), ("steps = 200", "steps = 300"))
     found = []

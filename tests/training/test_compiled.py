@@ -71,20 +71,20 @@ DROPOUT = {"dropout": True, "critics": 4, "target_critics": 2, "actor_delay": 2,
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "structure",
-    [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in (V_NETWORK, MIXTURE, DROPOUT, OPTIMIZED))],
+    [{}, *(pytest.param(more, marks=pytest.mark.soak) for more in (V_NETWORK, MIXTURE, DROPOUT, OPTIMIZED))],
 )
 def test_cohort_compiled_is_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, temperature_objective="alpha", **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("algorithm", ["td3", "sql"])
 def test_cohort_of_another_algorithm_compiled_is_eager(algorithm):
     assert_compiled_is_eager([tiny(algorithm), tiny(algorithm, critic_lr=3e-3)], (D, A), updates=10)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_compiled_training_is_eager_training_and_one_program_serves_every_capacity(tmp_path, monkeypatch):
     """From environments to targets, while the ring wraps and the side ring grows (an episode is cut every 10 steps)."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

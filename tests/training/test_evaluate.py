@@ -139,7 +139,7 @@ print(after[200] - after[20])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_memory_does_not_grow_over_200_evaluations():
     ran = subprocess.run(
         [sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2]

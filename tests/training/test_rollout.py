@@ -151,7 +151,7 @@ def test_cohort_with_a_member_that_stops_early_leaves_the_others_untouched():
     assert not torch.equal(*(made.state["params"]["critic"][0].weight[0] for made in (stops, goes_on)))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_cohort_compiled_is_eager():
     torch.compiler.reset()
     configs = [config(), config(target_kl=1e-7, clip_value=0.1, max_grad_norm=0.0, learning_rate=1e-3)]

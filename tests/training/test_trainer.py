@@ -152,18 +152,18 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("InvertedPendulum-v5", PPO),  # rollouts end at 160, 320, 480; saved at 200 and 400
         ("InvertedPendulum-v5", PPO | {"num_envs": 4, "anneal_steps": 500}),
         ("Pendulum-v1", PPO | {"pool_episodes": 1, "eval_every": 150, "rollout": 320}),
-        pytest.param("Hopper-v5", {}, marks=pytest.mark.slow),
+        pytest.param("Hopper-v5", {}, marks=pytest.mark.soak),
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True, "utd": 1.0}),
-        pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.slow),
+        pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.soak),
         # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
-        pytest.param("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}, marks=pytest.mark.slow),
+        pytest.param("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}, marks=pytest.mark.soak),
         # Draws random numbers while it steps.
-        pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.slow),
+        pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.soak),
         ("Hopper-v5", {"mixture": 2, "normalize_observations": True, "target_policy": True, "layer_norm": "all"}),
         pytest.param(
             "Hopper-v5",
             {"dropout": True, "critics": 3, "target_critics": 2, "actor_delay": 3, "state_dependent_std": False},
-            marks=pytest.mark.slow,
+            marks=pytest.mark.soak,
         ),
         ("Hopper-v5", {"algorithm": "td3", "noise_correlation": 0.85, "num_envs": 2, "policy_delay": 3}),
         ("Pendulum-v1", {"algorithm": "sql", "target_period": 7, "kernel_particles": 4, "value_particles": 4}),
@@ -262,6 +262,7 @@ def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
         np.testing.assert_allclose(kept["var"][m], rows.var(0), rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_statistics_of_observations_continue_at_a_warm_start():
     options = {
         "normalize_observations": True,

@@ -20,7 +20,7 @@ def test_eager_width_changes_no_byte(case, as_workers):
     assert differing(found(case, (1, 2, 5), 20, compiled=False)) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["2x64", "one critic"])
 def test_compiled_width_changes_no_byte(name, as_workers):

@@ -53,7 +53,7 @@ def steps_of(tmp_path):
     return [json.loads(path.read_text())["steps"] for path in (tmp_path / "results").glob("runs/*/status.json")]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_worker_and_tuner_killed_and_the_same_command_ends_with_the_same_trials(study_file, tmp_path):
     text = STUDY
     for old, new in SETTINGS.items():

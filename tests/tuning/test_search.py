@@ -16,6 +16,7 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning
+from sac_bench.tuning.record import load_record
 from sac_bench.tuning.score import RunScore
 from sac_bench.tuning.study import Study, load
 from sac_bench.tuning.training import Training, random_returns
@@ -77,6 +78,7 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert not [name for name in FIGURES if not (folder / "figures" / f"{name}.svg").stat().st_size]
     about = json.loads((folder / "study.json").read_text())
     assert about["verdict"]["contenders"][1]["name"] == winner.name
+    assert load_record(folder).model_dump(mode="json") == {key: about[key] for key in about if key != "sha256"}
 
     in_process.trained.clear()
     with monkeypatch.context() as patch:

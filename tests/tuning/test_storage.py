@@ -52,7 +52,7 @@ def assert_shared(processes, trials, total):
     assert {trial.state for trial in trials.all()} <= {"PRUNED", "COMPLETE"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_share_a_journal(study_file, tmp_path):
     study_file.write_text(STUDY.replace("trials = 4", "trials = 7"))
     processes = [tuner(study_file, tmp_path / "results") for _ in range(2)]
@@ -195,7 +195,7 @@ def postgresql():
         yield url
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_processes_in_two_folders_share_a_study_in_postgresql(postgresql, study_file, tmp_path):
     study_file.write_text(STUDY.replace("trials = 4", "trials = 9"))
     processes = [tuner(study_file, tmp_path / name, postgresql) for name in ("here", "there", "there")]
@@ -214,7 +214,7 @@ def test_processes_in_two_folders_share_a_study_in_postgresql(postgresql, study_
     assert module.JOURNAL not in [path.name for path in tmp_path.rglob("*")]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_tuners_trials_in_postgresql_are_continued(postgresql, study_file, tmp_path):
     study_file.write_text(STUDY.replace("trials = 4", "trials = 6"))
     first = tuner(study_file, tmp_path / "results", postgresql)
