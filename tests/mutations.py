@@ -571,7 +571,7 @@ BUGS = [
         WORKER,
         "self._receipts is not None",
         "False",
-        "execution/test_copies.py",
+        "tests/execution/test_copies.py",
     ),
     Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._own_runs", "stopped", SAVED),
     Bug("conditions of a run's earlier training are forgotten", RECORDER, "[*stages, {", "[{", SAVED),
