@@ -129,7 +129,7 @@ def test_a_command_that_dies_at_any_write_is_continued_and_nothing_differs(plann
         return write_file
 
     fatal = 0
-    for fatal in range(1, 100, 5):
+    for fatal in range(1, 100, 9):
         store = planned(f"dies-{fatal}")
         root, written[0] = store.root, 0
         with monkeypatch.context() as patch:
