@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from sac_bench.cli.common import team_of
 from sac_bench.errors import InputError
 from sac_bench.execution import elsewhere
 from sac_bench.execution.calibration import Machine
@@ -155,3 +156,16 @@ def test_ray_that_is_not_installed_is_told(monkeypatch):
         Workers.on_ray()
     with pytest.raises(InputError, match="workers: must be between 1 and 1024, not 0"):
         Workers.on_ray(count=0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "gpus", "words"),
+    [
+        ("dask", None, None, "--engine dask: must be local or ray"),
+        ("local", "auto", None, "--address auto: is that of a Ray cluster; add --engine ray"),
+        ("ray", None, "all", "--gpus all: Ray assigns the GPUs"),
+    ],
+)
+def test_options_that_do_not_fit_an_engine_are_refused(engine, address, gpus, words):
+    with pytest.raises(InputError, match=words):
+        team_of(engine, address, "auto", None, None, [], gpus, None)

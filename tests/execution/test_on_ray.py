@@ -133,6 +133,19 @@ def reference(fleet):
     return fleet.folder / "here"
 
 
+def test_a_machine_has_a_place_per_cpu_or_per_gpu():
+    from sac_bench.execution.on_ray import Node, choose_device
+
+    nodes = [Node(8.0, 2.0, 1e9), Node(1.0, 4.0, 1e9), Node(2.5, 0.0, 1e9)]
+    assert [node.places("cpu") for node in nodes] == [8, 1, 2]
+    assert [node.places("cuda") for node in nodes] == [2, 1, 0]
+    assert [choose_device("auto", nodes), choose_device("auto", nodes[2:]), choose_device("cpu", nodes)] == [
+        "cuda",
+        "cpu",
+        "cpu",
+    ]
+
+
 @pytest.mark.thorough
 def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
     """The module of the environment travels along: the nodes do not run in the command's folder."""
