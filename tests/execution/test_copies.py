@@ -88,6 +88,7 @@ def standings(store):
     return {run_id: store.run(run_id).status() for run_id in store.run_ids()}
 
 
+@pytest.mark.thorough
 def test_what_is_trained_elsewhere_is_the_same_to_the_byte(planned, tmp_path):
     here, store = planned("here"), planned()
     expected = train_here(here)
