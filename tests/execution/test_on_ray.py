@@ -50,6 +50,12 @@ critics = 1
 [variants.v-network]
 value_network = true
 """  # a cohort of two runs each
+SHORTER = {
+    "steps = 300": "steps = 200",
+    "rungs = [100, 200]\n": "",
+    '"successive-halving"': '"none"',
+    "trials = 4": "trials = 2",
+}
 OPEN = 1000
 RUN = ["run", "line.toml", "--import", "line", "--workers", "3"]
 
@@ -81,7 +87,10 @@ class Fleet:
     def run(self, *arguments, ray=True):
         """Return the output of a command that succeeds."""
         process = self.start(*arguments, ray=ray)
-        output, errors = process.communicate(timeout=200)
+        try:
+            output, errors = process.communicate(timeout=200)
+        finally:
+            process.kill()
         assert process.returncode == 0, output + errors
         return output
 
@@ -110,7 +119,11 @@ def fleet(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "line.py").write_text(LINE)
     (folder / "line.toml").write_text(small("line", "gymnasium:Line-v0", steps=300, utd=0.2) + VARIANTS)
-    (folder / "study.toml").write_text(STUDY)
+    study = STUDY
+    for old, new in SHORTER.items():
+        assert old in study
+        study = study.replace(old, new)
+    (folder / "study.toml").write_text(study)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # by default 15: a busy machine would hardly run them
