@@ -155,7 +155,7 @@ class Cohort:
             program: Callable[..., None] = partial(self._update_all, update)
             if self._compiled:
                 program = inductor.compiled(program, self.device)
-                program = CudaGraphFunction(program) if self.device.type == "cuda" else program
+                program = (CudaGraphFunction if self.device.type == "cuda" else inductor.Repeated)(program)
             self._programs[update] = program
         return self._programs[update]
 

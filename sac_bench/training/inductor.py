@@ -45,12 +45,33 @@ FUSION: dict[str, str | int | bool | Callable[..., Any]] = {"score_fusion_memory
 By default it must be 10 bytes. One float32 per member is 8 bytes in a cohort of two and 12 in a cohort of three.
 """
 
+CHECKED_CALLS = 3
+"""Calls of a program that check whether it fits its inputs. More than one: the first one compiles."""
+
 
 def compiled(function: Callable[..., Any], device: torch.device, dynamic: bool | None = None) -> Callable[..., Any]:
     """Return the function as one program for the device; `dynamic` as in torch.compile."""
     use_vector_functions()
     options = FUSION if device.type == "cpu" else None
     return torch.compile(function, fullgraph=True, dynamic=dynamic, options=options)
+
+
+class Repeated:
+    """Calls a compiled program whose inputs keep their kinds and shapes, except for dimensions marked as dynamic.
+
+    Before each call, torch.compile checks whether the program fits its inputs. For the tensors of an update of small
+    networks this takes a tenth of the time. Here only the first calls check.
+    """
+
+    def __init__(self, program: Callable[..., Any]) -> None:
+        self._program, self._calls = program, 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._calls < CHECKED_CALLS:
+            self._calls += 1
+            return self._program(*arguments)
+        with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True):
+            return self._program(*arguments)
 
 
 @functools.cache

@@ -45,10 +45,16 @@ def train(
     dims: tuple[int, int] = (D, A),
 ) -> Cohort:
     """Make that many updates; the rewards of member `poison` are NaN."""
-    for update in range(updates):
-        batches = [batch(config, dims, seed, update) for seed in trained.seeds.tolist()]
-        if poison is not None:
-            batches[poison]["reward"][:] = float("nan")
-        stacked = {name: torch.stack([b[name] for b in batches]) for name in batches[0]}
-        trained.update(stacked, update)
+    for number in range(updates):
+        update(trained, config, number, poison, dims)
     return trained
+
+
+def update(
+    trained: Cohort, config: ReplayConfig, number: int, poison: int | None = None, dims: tuple[int, int] = (D, A)
+) -> None:
+    """Make update `number`, counted from 0; the rewards of member `poison` are NaN."""
+    batches = [batch(config, dims, seed, number) for seed in trained.seeds.tolist()]
+    if poison is not None:
+        batches[poison]["reward"][:] = float("nan")
+    trained.update({name: torch.stack([b[name] for b in batches]) for name in batches[0]}, number)

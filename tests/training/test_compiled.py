@@ -16,7 +16,7 @@ from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
-from tests.training.members import A, D, cohort, train
+from tests.training.members import A, D, cohort, train, update
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +76,20 @@ DROPOUT = {"dropout": True, "critics": 4, "target_critics": 2, "actor_delay": 2,
 def test_cohort_compiled_is_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, temperature_objective="alpha", **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
+
+
+@pytest.mark.soak
+def test_cohorts_of_two_structures_take_turns_in_one_process():
+    """Their programs come from one function, and after the first calls neither checks its inputs."""
+    configs = [tiny(), tiny(layers=[6])]
+    alone = [train(cohort([config], [0], compiled=True), config, 10) for config in configs]
+    in_turns = [cohort([config], [0], compiled=True) for config in configs]
+    for number in range(10):
+        for trained, config in zip(in_turns, configs, strict=True):
+            update(trained, config, number)
+    for one, other in zip(alone, in_turns, strict=True):
+        for leaf, value in zip(tree_leaves(one.state), tree_leaves(other.state), strict=True):
+            assert torch.equal(leaf, value)
 
 
 @pytest.mark.soak
