@@ -150,7 +150,7 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
     assert not torch.equal(start["critic"][0].weight, problem.state["params"]["critic"][0].weight)
 
 
-def test_advantages_are_those_of_stable_baselines3s_buffer():
+def test_advantages_equal_those_of_stable_baselines3s_buffer():
     steps, envs, generator = 37, 3, np.random.default_rng(0)
     buffer = RolloutBuffer(steps, Spaces.observation_space, Spaces.action_space, "cpu", 0.9, 0.97, envs)
     reward, value = generator.normal(size=(2, steps + 1, envs))

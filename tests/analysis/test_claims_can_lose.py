@@ -129,7 +129,7 @@ def test_a_claim_can_be_supported_and_contradicted(path, quick, true, words):
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
-def test_a_claim_says_what_would_refute_it_in_a_sentence(path):
+def test_every_claim_says_in_a_sentence_what_would_refute_it(path):
     sentence = loaded(path, False).claim.refuted_by
     assert sentence[0].isupper()
     assert sentence.endswith(".")

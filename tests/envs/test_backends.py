@@ -190,7 +190,7 @@ def test_contract_envpools_reward_is_the_sum_of_its_terms(task):
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "HalfCheetah-v5"])
-def test_contract_the_steps_compared_include_failures(task):
+def test_contract_the_compared_steps_include_failures(task):
     assert compared(task).terminated[0].sum() > 5
 
 
@@ -227,7 +227,7 @@ def first_episodes(env_id, seed, count=40, cap=100):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("task", TASKS)
-def test_contract_backends_pay_a_random_policy_the_same(task):
+def test_contract_backends_give_a_random_policy_the_same_returns(task):
     (ours, lengths), (theirs, their_lengths) = first_episodes(task, 1), first_episodes(f"gymnasium:{task}", 2)
     assert stats.ttest_ind(ours, theirs, equal_var=False).pvalue > LEVEL
     if task == "HalfCheetah-v5":
@@ -251,7 +251,7 @@ def last_flags(make, actions, limit):
     raise AssertionError("no episode ended")
 
 
-def test_contract_envpool_calls_a_failure_at_the_limit_a_truncation():
+def test_contract_envpool_reports_a_failure_at_the_limit_as_a_truncation():
     def ours(limit):
         return envpool.make_gymnasium("Hopper-v5", num_envs=1, seed=[7], max_episode_steps=limit)
 
@@ -271,7 +271,7 @@ def test_contract_envpool_calls_a_failure_at_the_limit_a_truncation():
 
 
 @pytest.mark.parametrize("task", FREE)
-def test_contract_gymnasiums_x_position_is_the_roots_and_envpools_is_not(task):
+def test_contract_gymnasiums_x_position_is_that_of_the_root_and_envpools_is_not(task):
     pool = whole_state_pool(task, [3])
     pool.reset()
     observation, _, _, _, info = pool.step(np.zeros((1, describe(task).action_dim)))

@@ -124,7 +124,7 @@ def test_cohorts_of_all_experiments_stay_on_their_device(request):
         assert lives(config, device) == [], config
 
 
-def test_a_copy_to_the_host_and_a_mixture_of_devices_are_noticed(fake):
+def test_a_copy_to_the_host_and_a_mixture_of_devices_are_detected(fake):
     value = torch.ones(3, device=fake)
     with Copies() as copies:
         value.cpu()

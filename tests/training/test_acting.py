@@ -44,7 +44,7 @@ def draw(trained, seed, purpose, shape, step):
     [("float32", {}), ("float64", {}), ("float32", {"random_steps": 0}), ("float32", {"random_steps": 160})],
     ids=["float32", "float64", "never random", "random while it learns"],
 )
-def test_training_acts_as_its_policies_say(recorded, precision, overrides):
+def test_training_sends_the_actions_of_its_policies(recorded, precision, overrides):
     trained, policies = made(precision, **overrides), []
     assert trained.cohort.state["params"]["actor"][0].weight.dtype == trained.config.dtype
     actions = trained._actions
@@ -66,7 +66,7 @@ def test_training_acts_as_its_policies_say(recorded, precision, overrides):
 
 
 @pytest.mark.thorough
-def test_training_explores_with_noise_of_each_member_environment_and_step(recorded):
+def test_training_draws_exploration_noise_per_member_environment_and_step(recorded):
     trained = made()
     while trained.steps < 200:
         trained.train()
@@ -75,7 +75,7 @@ def test_training_explores_with_noise_of_each_member_environment_and_step(record
     assert len({tuple(action) for row in sent for action in row}) == sent.shape[0] * sent.shape[1]
 
 
-def test_evaluation_acts_as_its_policies_say(recorded):
+def test_evaluation_sends_the_actions_of_its_policies(recorded):
     trained, steps, episodes = made(), 400, 3
     evaluate.evaluate(trained.cohort, trained.env, list(SEEDS), steps, episodes, threads=1)
     _, (pool,) = recorded
@@ -94,7 +94,7 @@ def test_evaluation_acts_as_its_policies_say(recorded):
 
 
 @pytest.mark.thorough
-def test_noise_that_remembers_starts_anew_with_every_episode(recorded, monkeypatch):
+def test_correlated_noise_restarts_with_every_episode(recorded, monkeypatch):
     """Hopper falls within tens of steps, and a pool is recreated every 25 vector steps."""
     config = tiny("td3", num_envs=N, noise_correlation=0.9, exploration_noise=0.2)
     trained = trainer.Trainer([RunSpec("td3", config, "Hopper-v5", seed) for seed in SEEDS], 400, compiled=False)

@@ -46,7 +46,7 @@ def test_updates_per_transition_do_not_change_with_the_number_of_environments(nu
 @pytest.mark.thorough
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize(("algorithm", "option"), [("td3", "policy_delay"), ("sac", "actor_delay")])
-def test_every_so_many_updates_move_the_policy(algorithm, option, delay):
+def test_the_policy_moves_only_at_every_nth_update(algorithm, option, delay):
     trained = trainer(specs(algorithm=algorithm, learning_starts=200, **{option: delay}), 240)
     run_to(trained, 240)
     trained.close()
@@ -59,7 +59,7 @@ def test_every_so_many_updates_move_the_policy(algorithm, option, delay):
 
 
 @pytest.mark.thorough
-def test_every_update_samples_transitions_of_its_own(monkeypatch):
+def test_every_update_samples_its_own_transitions(monkeypatch):
     asked, taken = [], replay.transitions
     monkeypatch.setattr(
         replay,
@@ -79,14 +79,14 @@ def test_every_update_samples_transitions_of_its_own(monkeypatch):
 
 
 @pytest.mark.thorough
-def test_segments_end_where_evaluations_are_due_and_at_the_end():
+def test_segments_end_at_evaluations_and_at_the_last_step():
     trained = trainer(specs(), 500)
     assert [segment.steps for segment in run_to(trained, 500)] == [0, 200, 400, 500]
     trained.close()
 
 
 @pytest.mark.thorough
-def test_a_run_does_not_depend_on_who_shares_its_cohort():
+def test_a_run_does_not_depend_on_the_other_runs_of_its_cohort():
     overrides = {"learning_starts": 160, "layers": [64, 64], "batch_size": 64}
     one, other = trainer(specs(seeds=(0, 5), **overrides), 200), trainer(specs(seeds=(5, 7, 9), **overrides), 200)
     run_to(one, 200)
@@ -114,7 +114,7 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
     ],
     ids=["sac", "ppo", "td3"],
 )
-def test_a_lone_run_leaves_the_same_beside_a_copy_of_itself(env, algorithm, overrides, monkeypatch):
+def test_a_run_trained_beside_its_copy_equals_the_run_trained_alone(env, algorithm, overrides, monkeypatch):
     """Compiled for a CPU a lone run trains beside a copy; eagerly, as here, both ways are possible and equal."""
 
     def left(width, stops):
@@ -169,7 +169,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("Pendulum-v1", {"algorithm": "sql", "target_period": 7, "kernel_particles": 4, "value_particles": 4}),
     ],
 )
-def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(env, overrides):
     if "rollout" in overrides:
         runs = [RunSpec("ppo", PPOConfig.model_validate(overrides), env, seed) for seed in (0, 1)]
     else:
@@ -204,7 +204,7 @@ def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
 
 
 @pytest.mark.thorough
-def test_more_steps_continue_a_run_as_if_asked_for_at_once():
+def test_more_steps_continue_a_run_as_if_requested_at_first():
     straight = trainer(specs(utd=0.2), 800)
     run_to(straight, 800)
     first = trainer(specs(utd=0.2), 400)
@@ -220,7 +220,7 @@ def test_more_steps_continue_a_run_as_if_asked_for_at_once():
 
 
 @pytest.mark.thorough
-def test_a_pool_made_anew_truncates_and_bootstraps():
+def test_recreating_a_pool_truncates_episodes_and_targets_bootstrap():
     trained = trainer(specs("Pendulum-v1", seeds=(0,), eval_every=460), 460)
     trained.train()
     trained._pool_rows = 250  # in the middle of an episode: Pendulum's own limit is 200
@@ -240,7 +240,7 @@ def test_a_pool_made_anew_truncates_and_bootstraps():
 
 
 @pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.thorough), 4])
-def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
+def test_every_observation_has_equal_weight_in_the_statistics(num_envs):
     trained = trainer(
         specs(
             "Pendulum-v1",
@@ -284,7 +284,7 @@ def test_statistics_of_observations_continue_at_a_warm_start():
     child.close()
 
 
-def test_restoring_checks_that_the_environment_replayed():
+def test_restoring_checks_that_the_environment_repeats_its_observations():
     first = trainer(specs(utd=0.1), 400)
     run_to(first, 200)
     tensors, rows, progress = first.checkpoint()
@@ -296,7 +296,7 @@ def test_restoring_checks_that_the_environment_replayed():
 
 
 @pytest.mark.thorough
-def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite():
+def test_a_member_diverges_at_the_step_of_its_first_nonfinite_metrics():
     trained = trainer(specs("Pendulum-v1", num_envs=2, utd=0.5, eval_every=200), 400)
     trained.train()
     assert trained.train().stops == {}
@@ -318,7 +318,7 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
 
 
 @pytest.mark.thorough
-def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
+def test_parameters_that_become_nonfinite_after_the_last_metrics_are_named():
     trained = trainer(specs(learning_starts=200), 400)
     run_to(trained, 200)
     update = trained.cohort.update
@@ -340,7 +340,7 @@ MEASURED = (*names(q_bias.METRICS), "gradient_variance_reparameterised", "gradie
 
 
 @pytest.mark.thorough
-def test_what_is_measured_changes_nothing_of_a_training():
+def test_measurements_do_not_change_training():
     watched, alone = (trainer(specs(gamma=0.9, utd=0.2), 400) for _ in range(2))
     alone.cohort.learner = replace(alone.cohort.learner, value=None, diagnosis=None)
     expected, found = run_to(alone, 400), run_to(watched, 400)

@@ -50,7 +50,7 @@ def test_compiled_gradient_of_one_output_does_not_depend_on_the_width(as_workers
         assert torch.equal(two, three[:2])
 
 
-def test_products_do_not_depend_on_how_many_are_made_nor_where_they_stand(as_workers):
+def test_products_do_not_depend_on_their_number_or_position(as_workers):
     draw = torch.Generator().manual_seed(0)
     for rows, inner, columns in [
         (64, 64, 1),
@@ -81,7 +81,7 @@ REFERENCE = {
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_elementwise_functions_are_torchs_and_do_not_depend_on_the_place(name):
+def test_elementwise_functions_equal_torchs_and_do_not_depend_on_position(name):
     function = ACTIVATIONS.get(name, log_slope)
     x = torch.cat([torch.linspace(-9, 9, 4000), torch.zeros(1)]).requires_grad_()
     (whole,) = torch.autograd.grad(function(x).sum(), x)
