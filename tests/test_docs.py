@@ -1,4 +1,4 @@
-"""What the documents name must be there."""
+"""Everything that the documents name exists."""
 
 import re
 from pathlib import Path

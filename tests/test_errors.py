@@ -1,4 +1,4 @@
-"""What errors and reports must not show."""
+"""Secrets that errors and reports must not show."""
 
 import pytest
 from hypothesis import given

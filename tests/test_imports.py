@@ -1,4 +1,4 @@
-"""What is quick to import: reading results needs no torch, checking a file no simulator, planning no compiler."""
+"""Imports load only what they need: reading results no torch, checking a file no simulator, planning no compiler."""
 
 import subprocess
 import sys

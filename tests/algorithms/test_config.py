@@ -30,7 +30,7 @@ def test_size_estimates_count_the_layers_of_a_new_algorithm():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_each_option_is_declared_by_the_first_class_in_pythons_order(algorithm):
-    """Of several bases, pydantic takes an inherited option of the first over that which the second declares."""
+    """With several bases, pydantic prefers the first's inherited option to one that the second declares."""
     config = ALGORITHMS[algorithm].config
     for name, field in config.model_fields.items():
         declared_by = next(one for one in config.__mro__ if name in inspect.get_annotations(one))

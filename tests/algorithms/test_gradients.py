@@ -1,4 +1,4 @@
-"""How much gradients vary: against closed forms, and draw by draw."""
+"""Variances of gradients: against closed forms, and draw by draw."""
 
 from dataclasses import replace
 from itertools import combinations

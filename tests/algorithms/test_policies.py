@@ -1,4 +1,4 @@
-"""A mixture is the density it says, and the estimators of a policy's gradient agree in expectation."""
+"""A mixture has its stated density, and the estimators of a policy's gradient agree in expectation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHTS, MEANS, STDS = (0.2, 0.5, 0.3), (-1.0, 0.1, 1.2), (0.3, 0.6, 0.2)
 
 
 def sampled(noise):
-    """What a mixture of three Gaussians, the same in every state, draws with noise [N, 2]: its biases are the policy."""
+    """Samples of a mixture of three Gaussians with noise [N, 2]. Its biases are the policy, the same in every state."""
     problem = Problem(mixture=3)
     gaussians = [x for mean, std in zip(MEANS, STDS, strict=True) for x in (mean, math.log(std))]
     bias = torch.tensor([math.log(w) for w in WEIGHTS] + gaussians, dtype=torch.float64)
@@ -28,7 +28,7 @@ def sampled(noise):
 
 
 def density():
-    """The mixture's density on a grid of actions, asked by drawing each of them from the second component."""
+    """The mixture's density on a grid of actions, each drawn from the second component."""
     u = torch.linspace(-7, 7, 40_001, dtype=torch.float64)
     sample = sampled(torch.stack([(u - MEANS[1]) / STDS[1], torch.zeros_like(u)], 1))
     torch.testing.assert_close(sample.action[:, 0], u.tanh())

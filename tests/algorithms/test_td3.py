@@ -46,8 +46,8 @@ def test_exploration_adds_noise_of_the_stationary_spread_within_bounds(correlati
         float(carried.clamp(-0.5, 0.5).std()), rel=0.05
     )
     assert max(action.abs().max(), sampled.abs().max()) <= 1
-    alike = np.corrcoef(noises[-1].flatten(), noises[-2].flatten())[0, 1]
-    assert alike == pytest.approx(correlation, abs=0.05)
+    measured = np.corrcoef(noises[-1].flatten(), noises[-2].flatten())[0, 1]
+    assert measured == pytest.approx(correlation, abs=0.05)
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3])

@@ -151,14 +151,14 @@ def test_relative_spread_is_brown_and_forsythes_in_units_of_each_variants_gain()
 
 
 def test_a_variant_that_learns_nothing_has_no_relative_spread():
-    """In units of return b has less spread, and of what it gains, more."""
+    """In units of return b has less spread; in units of its gain it has more."""
     a, b = 2000 + 100 * NOISE, 100 + 60 * NOISE
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, b)
     assert one.outcome == "as claimed"
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, NOISE - 1)
     assert outcome_text(one) == "no verdict (b gains nothing over a random policy)"
-    said = "`b:relative_spread > a:relative_spread` on Hopper-v5: **no verdict** (b gains nothing"
-    assert said in sentences([one])[0]
+    beginning = "`b:relative_spread > a:relative_spread` on Hopper-v5: **no verdict** (b gains nothing"
+    assert beginning in sentences([one])[0]
     assert grid([one])["a"].item() == "no values"
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, b, random={})
     assert outcome_text(one).startswith("no verdict (a random policy's return is not known")

@@ -26,7 +26,7 @@ def loaded(path, quick):
 
 
 def group_of(side):
-    """Return what is made up as one: score, area and adaptation rank alike on curves that begin at 0."""
+    """Return the measure that is made up for this one: score, area and adaptation have one order on curves from 0."""
     return side.variant, "curve" if side.measure in ("score", "area", "adaptation") else side.measure
 
 

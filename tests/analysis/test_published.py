@@ -1,4 +1,4 @@
-"""Published scores: well-formed, cited, and shown only beside comparable scores."""
+"""Published scores: well-formed, cited, and shown only next to comparable scores."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Standings over several looks: by hand, and what they may not depend on."""
+"""Standings over several looks: by hand, and what they must not depend on."""
 
 import math
 from itertools import pairwise
@@ -146,7 +146,7 @@ def test_a_comparison_stops_if_the_remaining_seeds_can_hardly_decide_it():
 
 
 def test_a_range_may_be_widened_after_it_ended():
-    """A wider range ends as if it had been asked for at first."""
+    """A wider range ends as if it had been requested at first."""
     random = np.random.default_rng(3)
     a, b = random.normal(0.6, 1, 80), random.normal(0, 1, 160)
     short, wide = Design(SeedRange(5, 30).looks), Design(SeedRange(5, 80).looks)

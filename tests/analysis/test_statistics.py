@@ -90,7 +90,7 @@ def test_difference_interval_by_hand():
 
 
 def test_paired_interval_by_hand():
-    # The pairs' differences are -1, -2 and -3, whatever the seeds have in common.
+    # The pairs' differences are -1, -2 and -3, independent of what the seeds have in common.
     half = 4.302653 * 1.0 / math.sqrt(3)
     estimate = paired([100.0, 200.0, 300.0], [101.0, 202.0, 303.0]).interval()
     assert estimate == pytest.approx((-2.0, -2 - half, -2 + half), rel=1e-6)

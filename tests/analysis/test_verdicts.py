@@ -223,7 +223,7 @@ def test_a_margin_is_a_share_of_the_references_gain():
 
 
 def test_several_environments_have_a_joint_verdict_in_gains():
-    """What is too little to be shown in any environment can be shown in all."""
+    """A difference too small to be shown in one environment can be shown over all."""
     envs = {"Hopper-v5": 100.0, "Ant-v5": 1000.0, "Walker2d-v5": 10.0}
     a = {env: gain * (1 + NOISE / 10) for env, gain in envs.items()}
     b = {env: gain * (0.9 + NOISE[::-1] / 10) for env, gain in envs.items()}

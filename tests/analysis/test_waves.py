@@ -23,7 +23,7 @@ NOISE = RANDOM.normal(0, 10, 60)
 
 
 def results_of(claim=None, env=ENV, statuses=None, **variants):
-    """Results in which each variant has the scores given, and so many seeds; "a" is the reference."""
+    """Results in which each variant has the given scores, one per seed; "a" is the reference."""
     seeds = {name: {"seeds": {env: len(values)}} for name, values in variants.items()}
     finals = {(name, env): values for name, values in variants.items()}
     most = max(map(len, variants.values()))
@@ -77,7 +77,7 @@ def test_nothing_is_needed_after_the_last_look():
 
 
 def test_a_look_whose_runs_have_not_ended_is_not_requested_again():
-    """The cells have the seeds of the look already, so that they are not asked for again."""
+    """The cells already have the seeds of the look, so these are not requested again."""
     a, close = 100 + NOISE[:10], 94 + NOISE[20:25]
     assert needs(results_of(a=a, b=close, statuses={("b", 3): "interrupted"})) == []
 

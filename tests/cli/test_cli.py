@@ -110,7 +110,7 @@ def test_an_experiment_runs_from_its_file_to_its_figures(command, experiment_fil
 
 
 def steps_of(results: Path) -> list[int]:
-    """Where the runs of a results folder stand."""
+    """The steps of the runs of a results folder."""
     return [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]
 
 

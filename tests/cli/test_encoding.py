@@ -20,7 +20,7 @@ EXPERIMENT = small("tiny", seeds=1, question=QUESTION) + "[variants.sac]\n"
 
 @pytest.fixture
 def in_ascii(tmp_path):
-    """Runs `sac-bench ...` where the locale knows ASCII alone."""
+    """Runs `sac-bench ...` in a locale that has only ASCII."""
 
     def run(*arguments):
         return subprocess.run(
@@ -96,7 +96,7 @@ def test_commands_work_in_a_locale_without_utf8(in_ascii, tmp_path):
 
 
 def test_every_text_file_is_opened_with_an_encoding():
-    """Ruff's PLW1514 sees some of these; what it cannot infer to be a path, it passes over."""
+    """Ruff's PLW1514 finds some of these, but skips values that it cannot infer to be paths."""
     for path in PACKAGE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and _opens_text(call):

@@ -78,7 +78,7 @@ def test_a_copied_experiment_can_be_loaded_with_its_common_files(elsewhere):
         Path("experiments/_sac-v1.toml"),
     ]
     assert load(find("mine")).name == "mine"
-    claims = find_all(["claims"])  # the copy is one of them, and hides none of the package's
+    claims = find_all(["claims"])  # the copy is one of them and hides none of the package's
     assert Path("experiments/claims/mine.toml") in claims
     assert {SHIPPED / "claims/hard-targets.toml", SHIPPED / "claims/two-qs.toml"} <= set(claims)
     assert [path.name for path in copy("sac-quick")] == ["sac-quick.toml", "ablation-quick.toml"]
@@ -128,8 +128,8 @@ def test_lists_and_status_are_available_as_json(command, experiment_file):
     assert command("--version").stdout == "sac-bench 0.1.0\n"
     quiet = command("run", experiment_file, "--dry-run", "-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
-    told = command("report", "ablation-quick")
-    assert "ablation-quick: not in results yet; sac-bench run ablation-quick trains it" in told.stderr
+    refused = command("report", "ablation-quick")
+    assert "ablation-quick: not in results yet; sac-bench run ablation-quick trains it" in refused.stderr
 
 
 @pytest.mark.thorough

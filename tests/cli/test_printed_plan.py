@@ -41,18 +41,18 @@ TEAM = Workers("cpu", 2)
     ],
 )
 def test_the_plan_and_training_use_the_same_rule_for_the_first_look(budget, first, words):
-    """A time may be a tenth more than the budget, as in Purse.require. Later looks get what is left."""
+    """A time may be a tenth more than the budget, as in Purse.require. Later looks get the rest."""
     purse = Purse(parse_budget(budget), lambda: 0.0)
-    said = summary.bought(purse.budget, iter([first, replace(first, amount=600)]), [(5, 8)])
-    assert words in said
-    with nullcontext() if " covers " in said else pytest.raises(OverBudget):
+    text = summary.bought(purse.budget, iter([first, replace(first, amount=600)]), [(5, 8)])
+    assert words in text
+    with nullcontext() if " covers " in text else pytest.raises(OverBudget):
         purse.require(first)
 
 
 def test_the_plan_says_that_runs_after_a_choice_are_planned_later():
     """No look of the comparison has a price before its options are chosen."""
-    said = summary.bought(parse_budget("3h"), iter([Price(1380.0, basis=Basis.MODEL)]), ())
-    assert said == (
+    text = summary.bought(parse_budget("3h"), iter([Price(1380.0, basis=Basis.MODEL)]), ())
+    assert text == (
         "--budget 3h: choosing options takes about 23 min (rough estimate); the comparison is planned after that"
     )
 

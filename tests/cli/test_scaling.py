@@ -62,7 +62,7 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
 def test_a_job_is_queued_again_only_if_its_command_can_continue(code, state, saves, requeued, tmp_path):
     """SIGTERM comes near the limit, before preemption, or when a user cancels the job.
 
-    Where no segment is saved, it would go on for ever.
+    If no segment is saved, requeueing would never end.
     """
     checkpoint = tmp_path / "r s" / "cohorts" / "0" / "checkpoint-000000000000.json"
     checkpoint.parent.mkdir(parents=True)
@@ -99,7 +99,7 @@ def test_only_a_saved_segment_counts_as_progress(experiment_file, tmp_path, monk
     (look,) = re.findall(r"^saved=.*?\)$", script("", "", Jobs(1, 0, 1, 14_400), store.root), re.MULTILINE | re.DOTALL)
 
     def saved_in(seconds):
-        """Return what the script finds after a job of so many seconds. Each segment takes one."""
+        """Return what the script finds after a job of this many seconds. Each segment takes one second."""
         began = tmp_path / "began"
         began.touch()
         trained = worker.Worker(store, cohort, 200, "cpu", 1, limit=TimeLimit(clock.now + seconds, clock))

@@ -1,6 +1,6 @@
 """EnvPool's MuJoCo tasks against Gymnasium's. What differs is listed in docs/environments.md.
 
-Gymnasium's environment is put where EnvPool's stands, both take the same action, and what they say is compared.
+Gymnasium's environment is put into EnvPool's state, both take the same action, and the results are compared.
 EnvPool 1.2.5 is built with MuJoCo 3.6.0. Measured once with that MuJoCo under Gymnasium too: every observation of
 every step below was equal to the bit. The tolerances are what MuJoCo 4.0.0 adds to that.
 """
@@ -149,7 +149,7 @@ def test_contract_backends_share_weights_noise_and_health(task):
 # The largest relative difference of an observation: (median, 99 % of the steps). Measured with MuJoCo 4.0.0:
 # Ant-v5 (2.2e-5, 1.5e-2), its contact forces jump at impacts; Humanoid-v5 (1.0e-5, 7.2e-4).
 OBSERVATION = {"Ant-v5": (2e-4, 1e-1), "Humanoid-v5": (1e-4, 7e-3)}
-# The same of what is paid for moving and for contacts. Measured: Ant-v5 (1.4e-6, 3.7e-4), Humanoid-v5 (1.8e-5, 1.6e-4).
+# The same for the rewards of moving and of contacts. Measured: Ant-v5 (1.4e-6, 3.7e-4), Humanoid-v5 (1.8e-5, 1.6e-4).
 REWARD = {"Ant-v5": (1e-5, 4e-3), "Humanoid-v5": (2e-4, 2e-3)}
 
 

@@ -1,4 +1,4 @@
-"""What is found of an environment before anything is trained, and what its methods may return."""
+"""Checks of an environment before training, and what its methods may return."""
 
 import collections
 import re
@@ -117,9 +117,9 @@ def test_contract_an_empty_observation_is_refused(registered):
 
 @pytest.mark.parametrize(("limit", "words"), [(10**9, "1,000,000,000; at most 100,000"), (None, "declares no max_ep")])
 def test_contract_episodes_must_end(registered, limit, words):
-    said = refusal(registered(max_episode_steps=limit))
-    assert words in said
-    assert "gymnasium.register(..., max_episode_steps=N)" in said
+    message = refusal(registered(max_episode_steps=limit))
+    assert words in message
+    assert "gymnasium.register(..., max_episode_steps=N)" in message
     check(registered(max_episode_steps=MAX_EPISODE_STEPS))
 
 
@@ -184,8 +184,8 @@ TWO = spaces.Dict({"a": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, ())})
     ],
 )
 def test_contract_values_that_differ_from_the_declaration_are_named(registered, arguments, words):
-    said = refusal(registered(**arguments))
-    assert [word for word in words if word not in said] == []
+    message = refusal(registered(**arguments))
+    assert [word for word in words if word not in message] == []
 
 
 def test_contract_a_late_fault_is_named_too(registered):
@@ -227,7 +227,7 @@ def broken_when_made():
 
 
 class Port(Point):
-    """Of which a process can have one."""
+    """An environment that a process can have only once."""
 
     taken = False
 

@@ -1,6 +1,6 @@
 """What every pool promises, on both backends, against environments that are stepped one by one.
 
-A pool's environment i must be the environment that a program without this adapter would make from seed i: so the
+A pool's environment i must be the environment that a program without this adapter would make from seed i. So the
 other side of the comparison is made, scaled, stepped, reset and counted here, by a plain loop.
 """
 
@@ -242,7 +242,7 @@ def test_contract_episode_returns_equal_an_independent_count(backend, recorded):
         np.testing.assert_array_equal(segment.episodes.lengths.flatten(), [length for _, length in first])
 
 
-# -- an environment that tells what was done to it --------------------------------------------------------------------
+# -- an environment that reports its steps --------------------------------------------------------------------
 
 LIMIT = 4
 
@@ -324,7 +324,7 @@ def test_contract_actions_are_clipped_to_the_environments_bounds(backend):
 
 
 class Task(NamedTuple):
-    """What is known of an environment without asking it: who may go on, and how near `start` a reset is."""
+    """Known facts about an environment: which states are healthy, and how near `start` a reset is."""
 
     healthy: object
     start: tuple[float, ...]
@@ -344,7 +344,7 @@ COUNT, ROWS = 20, 1250
 
 
 def swung(observation, action, backend):
-    """What a pendulum's action leads to, by its equation of motion, and what it is paid."""
+    """The next state and reward of a pendulum's action, by its equation of motion."""
     cosine, sine, speed = observation.astype(np.float64).T
     angle, torque = np.arctan2(sine, cosine), 2 * np.clip(action[:, 0], -1, 1)
     unbounded = speed + (15 * sine + 3 * torque) * 0.05

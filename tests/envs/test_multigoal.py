@@ -1,4 +1,4 @@
-"""The four goals: what a step costs, where an episode ends, and whose share it is."""
+"""The four goals: the cost of a step, where an episode ends, and the share of each goal."""
 
 import gymnasium
 import numpy as np

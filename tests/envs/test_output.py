@@ -1,4 +1,4 @@
-"""What environments print is in a log, and the terminal is the command's."""
+"""Output of environments goes to a log, and only the command writes to the terminal."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Which environments the adapter takes, and what it says of them; how they step is in test_env_contract.py."""
+"""Which environments the adapter accepts, and how it describes them. Steps are tested in test_contract.py."""
 
 import sys
 import tempfile

@@ -1,4 +1,4 @@
-"""What a user's own environment or algorithm is made of enters the run's id, and nothing else does."""
+"""A run's id depends on the sources of a user-defined environment or algorithm, and on nothing else."""
 
 import functools
 import importlib
@@ -56,7 +56,7 @@ RUN = ["run", "reach.toml", "--import", "lab.envs", "--workers", "1"]
 
 @pytest.fixture
 def lab(tmp_path):
-    """A package with an environment, whose rewards are in a module of their own, and an experiment on it."""
+    """A package with an environment, whose rewards are in a separate module, and an experiment on it."""
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "__init__.py").write_text("")
     (tmp_path / "lab" / "scales.py").write_text("SCALE = 1.0\n")
@@ -77,7 +77,7 @@ print(json.dumps(describe("gymnasium:lab/Reach-v0").definition))
 
 
 def defined(folder, extra="", paths=()):
-    """What defines the environment, by a process of its own in that folder."""
+    """The environment's definition, read by a separate process in that folder."""
     ran = forked.python(DEFINE.replace("EXTRA", extra), paths, cwd=folder, env=os.environ, timeout=60)
     ran.check_returncode()
     return json.loads(ran.stdout)
@@ -90,8 +90,8 @@ def test_editing_an_environment_gives_new_runs_and_the_command_reports_it(lab, c
     (lab / "lab" / "scales.py").write_text("SCALE = 100.0\n")
     again = command(*RUN)
     assert again.returncode == 0, again.stderr
-    said = "2 runs of gymnasium:lab/Reach-v0 were trained with another version of lab/scales.py; they are kept and not used"
-    assert said in again.stdout
+    message = "2 runs of gymnasium:lab/Reach-v0 were trained with another version of lab/scales.py; they are kept and not used"
+    assert message in again.stdout
     assert "2 new, 0 reused" in again.stdout
     new = pd.read_csv(lab / "results" / "reach" / "runs.csv")
     assert not set(old["run_id"]) & set(new["run_id"])
@@ -125,7 +125,7 @@ def here(lab, monkeypatch):
 
 
 def run_id():
-    """A run's id by what is there now, as a new process finds it."""
+    """A run's id as a new process computes it from the current files."""
     describe.cache_clear()
     return RunSpec("sac", tiny(), "gymnasium:lab/Reach-v0", 0).id
 

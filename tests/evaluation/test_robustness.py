@@ -1,4 +1,4 @@
-"""Robustness: known losses of known policies, kept until the policy or the definition changes, the same to the bit."""
+"""Robustness: known losses of known policies, bit-identical, and kept until the policy or the definition changes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Acting:
 
 
 def measured(name, env, function, algorithm="sac", random=None):
-    """The value of a measure, of a policy given as a function; random: of a random policy {name: value}."""
+    """Return a measure of a policy given as a function; `random`: {name: value} of a random policy."""
     return MEASURING[name](MeasuredPolicy(Acting(env, function, algorithm), lambda of: random | {"of": of})).value
 
 
@@ -168,14 +168,14 @@ def test_each_disturbance_is_measured_for_sampled_actions_too():
 
 
 def test_loss_to_mass_is_a_share_of_the_gain_in_the_environment_with_changed_masses():
-    asked = []
+    envs = []
 
     def random(env):
-        asked.append(env)
+        envs.append(env)
         return {"return_mean": -1.0}
 
     MEASURING["lost-to-mass"](MeasuredPolicy(Acting("InvertedPendulum-v5", always(0.0)), random))
-    assert asked == ["gymnasium:InvertedPendulum-v5"]
+    assert envs == ["gymnasium:InvertedPendulum-v5"]
 
 
 def test_known_returns_of_episodes_that_end_at_different_times():
@@ -196,7 +196,7 @@ def test_an_algorithm_without_mean_actions_is_measured_with_sampled_actions():
 
 
 def to_a_side(observation, noise):
-    """On along x, from the origin to where chance leads."""
+    """Continues along x; from the origin, noise chooses the side."""
     x = np.where(observation[:, :1] == 0, noise[:, :1], observation[:, :1])
     return np.concatenate([np.sign(x), 0 * x], axis=1), math.nan * noise
 
@@ -210,7 +210,7 @@ def staying(observation, noise):
 
 
 def to_the_nearest_axis(observation, noise):
-    """Deterministic: on along the longer coordinate; from the origin, and so from no random start, along x alone."""
+    """Deterministic: continues along the longer coordinate; from the origin, always along x."""
     along_x = np.abs(observation[:, :1]) >= np.abs(observation[:, 1:])
     axis = np.concatenate([along_x, ~along_x], axis=1)
     return axis * np.where(observation < 0, -1.0, 1.0), math.nan * noise
@@ -227,10 +227,10 @@ def test_known_goals_of_sampled_actions_from_the_origin(policy, goals, in_nats):
 
 
 def test_modes_are_counted_in_actions_sampled_at_the_origin():
-    asked = []
+    observations = []
 
     def to_four(observation, noise):
-        asked.append(observation)
+        observations.append(observation)
         x, y = noise.T
         along_x = (x + y > 0)[:, None]
         goal = np.concatenate([along_x * np.sign(x)[:, None], ~along_x * np.sign(x)[:, None]], axis=1)
@@ -238,7 +238,7 @@ def test_modes_are_counted_in_actions_sampled_at_the_origin():
 
     assert measured("modes", "gymnasium:MultiGoal-v0", to_four) == 4
     assert measured("modes", "gymnasium:MultiGoal-v0", ahead) == 1
-    np.testing.assert_array_equal(np.concatenate(asked), np.zeros((10_000, 2)))
+    np.testing.assert_array_equal(np.concatenate(observations), np.zeros((10_000, 2)))
 
 
 def test_known_entropies():

@@ -1,4 +1,4 @@
-"""Videos of policies: what is shown is what the policy does, and what cannot be rendered is told in one line."""
+"""Videos of policies: they show what the policy does, and a missing renderer is reported in one line."""
 
 import os
 import subprocess

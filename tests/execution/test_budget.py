@@ -1,4 +1,4 @@
-"""How budgets are written, and what they buy."""
+"""How budgets are written, and which comparisons they cover."""
 
 import re
 from types import SimpleNamespace
@@ -102,7 +102,7 @@ def test_runs_that_wait_for_a_warm_start_count_in_the_price(plan):
 
 
 def needed(label, runs, look=8):
-    """A comparison that needs runs, each with a cost of its number."""
+    """A comparison that needs runs, each of which costs its number."""
     return Need("tiny", label, 5, look, {("env", str(run)): look for run in runs})
 
 

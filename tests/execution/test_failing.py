@@ -22,7 +22,7 @@ EXPERIMENT = small("frail", "gymnasium:Frail-v0", seeds=3, steps=300, utd=0.2) +
 
 
 class Frail(gymnasium.Env):
-    """Walks on a line. `harm` may do anything at its steps and resets."""
+    """Walks on a line; calls `harm` at its steps and resets."""
 
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -56,7 +56,7 @@ EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[
 
 @pytest.fixture(autouse=True)
 def harm(monkeypatch):
-    """A function that sets what the environments of this test do."""
+    """Return a function that sets `harm` for the environments of this test."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
     check("gymnasium:Frail-v0")  # once, before it does harm
     return lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
@@ -117,13 +117,13 @@ WHERE = {
 @pytest.mark.thorough
 @pytest.mark.parametrize("where", WHERE)
 def test_an_exception_ends_only_its_run(where, harm, tmp_path, undisturbed):
-    seed, method, steps, told, rows = WHERE[where]
+    seed, method, steps, place, rows = WHERE[where]
     harm(lambda env, at: boom(env, at) if (env.seed, at, env.steps) == (seed, method, steps) else None)
     runs = train(tmp_path)
     assert_others_are_untouched(runs, undisturbed)
     status = runs[MEMBER].status()
     assert (status["status"], status["steps"]) == ("failed", max(rows, default=0))
-    assert status["reason"] == f"ValueError: the motor is [hot] (environment's {told})"
+    assert status["reason"] == f"ValueError: the motor is [hot] (environment's {place})"
     table = runs[MEMBER].table("evaluations")
     assert sorted(set(table["step"] if len(table) else [])) == rows
     log = (runs[MEMBER].path / "log.txt").read_text()
@@ -248,14 +248,14 @@ def test_every_kind_of_exception_is_reported_by_name(error, harm, tmp_path):
 
     harm(fails)
     reason = train(tmp_path, steps=100)[MEMBER].status()["reason"]
-    said = {
+    messages = {
         "SystemExit": "SystemExit: 3",
         "AssertionError": "AssertionError",
         "KeyError": "KeyError: 'joint'",
         "Mute": "Mute: (its message cannot be read)",
         "OSError": "OSError: a\\x00\\udcff",
     }
-    assert reason == f"{said[type(error).__name__]} (environment's step(), training, step 20)"
+    assert reason == f"{messages[type(error).__name__]} (environment's step(), training, step 20)"
 
 
 def test_an_environment_that_fails_to_close_changes_nothing(monkeypatch, tmp_path, undisturbed):
@@ -285,9 +285,9 @@ BAD = {
 @pytest.mark.thorough
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(
-    ("at", "told"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]
+    ("at", "place"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]
 )
-def test_nonfinite_values_of_an_environment_are_named(at, told, bad, harm, tmp_path, undisturbed):
+def test_nonfinite_values_of_an_environment_are_named(at, place, bad, harm, tmp_path, undisturbed):
     name, value, called = BAD[bad]
     seed, steps = (EVALUATION[200], 7) if at == 200 else (TRAINING[0], at)
 
@@ -300,7 +300,7 @@ def test_nonfinite_values_of_an_environment_are_named(at, told, bad, harm, tmp_p
     assert_others_are_untouched(runs, undisturbed)
     status = runs[MEMBER].status()
     assert (status["status"], status["steps"]) == ("diverged", at)
-    assert status["reason"] == "NaN or infinity at " + told.format(called)
+    assert status["reason"] == "NaN or infinity at " + place.format(called)
     _, planned = plan(tmp_path)
     assert [spec.seed for spec in planned.diverged] == [MEMBER]
 

@@ -390,8 +390,8 @@ def test_commands_that_share_runs_train_each_run_once(tmp_path, command):
     first = start(tmp_path, *RUN)
     other = start(tmp_path, "run", "other.toml", *RUN[2:])
     for process in (first, other):
-        told, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors + told
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors + output
     for name in ("line", "other"):
         assert set(sac_bench.load_results(name, tmp_path / "results").runs["status"]) == {"finished"}
     logs = [path.read_text() for path in tmp_path.glob("results/runs/*/log.txt")]
@@ -411,8 +411,8 @@ def test_runs_of_a_dead_owner_are_taken_over(tmp_path, reference):
     worker = int(subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()[0])
     os.kill(first.pid, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
-    told, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors + told
+    output, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors + output
     assert comparable(tmp_path / "results") == reference
     first.communicate()
 

@@ -1,4 +1,4 @@
-"""What gc frees, and what it must keep."""
+"""What gc frees, and what it keeps."""
 
 import json
 
@@ -90,8 +90,8 @@ def test_runs_of_deleted_experiments_are_listed_and_freed_only_on_request(store,
     assert "kept; --runs frees them" in kept.stdout
     assert "nothing to free" in kept.stdout
     assert len(store.run_ids()) == 6
-    unasked = command("gc", "--runs")
-    assert "nothing freed; --yes frees" in unasked.stdout
+    unconfirmed = command("gc", "--runs")
+    assert "nothing freed; --yes frees" in unconfirmed.stdout
     assert len(store.run_ids()) == 6
     freed = command("gc", "--runs", "--yes")
     assert freed.returncode == 0, freed.stderr

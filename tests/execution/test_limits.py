@@ -1,4 +1,4 @@
-"""Time limits and GPUs: which cohorts start where, and when no segment starts any more."""
+"""Time limits and GPUs: which cohorts start on which device, and when no more segments start."""
 
 import math
 import os
@@ -113,7 +113,7 @@ def test_a_plan_for_all_workers_uses_the_memory_of_its_own_workers(store, experi
 
 
 class Started:
-    """Replaces a worker's process: it notes its environment and ends at once."""
+    """Replaces a worker's process: it records its environment and ends at once."""
 
     def __init__(self, environments, code):
         self.environments, self.code = environments, code
@@ -133,9 +133,9 @@ class Started:
 
 
 def engine_of(plan, store, show=lambda *_: None, **more):
-    said = []
-    display = SimpleNamespace(show=show, say=said.append, close=lambda: None)
-    return Engine(plan, store, device="cpu", display=display, **more), said
+    messages = []
+    display = SimpleNamespace(show=show, say=messages.append, close=lambda: None)
+    return Engine(plan, store, device="cpu", display=display, **more), messages
 
 
 def test_each_worker_sees_one_gpu_and_all_are_used(store, experiment_file, monkeypatch):
@@ -160,7 +160,7 @@ def test_a_worker_inherits_the_cohorts_lock_and_knows_its_lease(store, experimen
     lock = store.cohort_lock(cohort)
     assert started.inherited == [str(lock), f"{lock}.range"]
     assert store.lease_of(cohort, started.command[started.command.index("--lease") + 1]).renew()
-    assert store.is_trained(cohort)  # also by its lease alone
+    assert store.is_trained(cohort)  # also by only its lease
     engine.run()
     assert not store.is_trained(cohort)
 
@@ -182,21 +182,21 @@ def test_a_worker_without_time_left_is_neither_failed_nor_restarted(store, exper
     plan = planned(store, experiment_file, variants=["sac"])
     environments = []
     monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))
-    engine, said = engine_of(plan, store, workers=1, limit=TimeLimit(1e6, Clock()))
+    engine, messages = engine_of(plan, store, workers=1, limit=TimeLimit(1e6, Clock()))
     with pytest.raises(OutOfTime):
         engine.run()
     assert len(environments) == len(plan.cohorts) == 1
     assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} == {"planned"}
-    assert "no time for another segment" in said[0]
+    assert "no time for another segment" in messages[0]
 
 
 def test_a_cohort_that_was_taken_over_waits_for_its_new_owner(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file, variants=["sac"])
     codes = iter([engines.TAKEN_OVER, 0])
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: Started([], next(codes))(*a, **k))
-    engine, said = engine_of(plan, store, workers=1)
+    engine, messages = engine_of(plan, store, workers=1)
     engine.run()
-    assert not any("failed" in line or "restarted" in line for line in said)
+    assert not any("failed" in line or "restarted" in line for line in messages)
     assert next(codes, None) is None
 
 
@@ -208,11 +208,11 @@ def test_a_command_that_does_not_wait_skips_runs_that_others_train(store, experi
     monkeypatch.setattr(subprocess, "Popen", Started(environments, 0))
     monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
     limit, show = TimeLimit(clock=clock), lambda *_: clock.pause(10)
-    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
+    engine, messages = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
     with store.take_cohort(first.id), pytest.raises(LeftToOthers):
         engine.run()
     assert len(environments) == len(others)
-    assert not any("waiting" in line for line in said)
+    assert not any("waiting" in line for line in messages)
 
 
 def test_a_command_that_does_not_wait_reports_runs_it_postponed(store, experiment_file, monkeypatch):
@@ -222,10 +222,10 @@ def test_a_command_that_does_not_wait_reports_runs_it_postponed(store, experimen
     monkeypatch.setattr(subprocess, "Popen", Started([], engines.OUT_OF_TIME))
     monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
     limit, show = TimeLimit(1e6, clock), lambda *_: clock.pause(10)
-    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
+    engine, messages = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
     with store.take_cohort(first.id), pytest.raises(OutOfTime):
         engine.run()
-    assert sum("no time for another segment" in line for line in said) == len(others) > 0
+    assert sum("no time for another segment" in line for line in messages) == len(others) > 0
 
 
 def test_a_command_that_does_not_wait_trains_runs_held_by_a_lost_machine(store, experiment_file, monkeypatch):
@@ -254,7 +254,7 @@ def test_a_worker_that_cannot_be_started_releases_its_lock(store, experiment_fil
 
 @pytest.mark.parametrize("basis", Basis)
 def test_a_segment_longer_than_the_whole_limit_is_tried_or_refused(basis, store, experiment_file, monkeypatch):
-    """Otherwise a job would be queued again for ever."""
+    """Otherwise a job would be requeued forever."""
     plan = planned(store, experiment_file, variants=["sac"])
     environments = []
     monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))

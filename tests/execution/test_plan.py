@@ -243,7 +243,7 @@ def test_plans_of_a_live_process_are_joined_and_those_of_a_dead_one_are_not(expe
             assert plan["furthest"] == 600
     again = plan_of(experiment_file, store, workers=6, variants=["sac"])
     assert all(c.is_new for c in again.cohorts)
-    assert [len(c.runs) for c in again.cohorts] == [2]  # alone, each would train beside a copy
+    assert [len(c.runs) for c in again.cohorts] == [2]  # a run alone would train with a copy
 
 
 def test_an_ended_run_without_replay_is_not_joined_while_its_command_is_alive(experiment_file, tmp_path):

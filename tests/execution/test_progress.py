@@ -1,4 +1,4 @@
-"""Progress: what is counted from where cohorts stand, and how it looks in a terminal, a file and a notebook."""
+"""Progress: what is counted from the states of cohorts, and how it looks in a terminal, a file and a notebook."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""Into how many cohorts runs are divided, so that no worker idles at the end."""
+"""The number of cohorts is chosen so that no worker idles at the end."""
 
 import math
 from collections import defaultdict

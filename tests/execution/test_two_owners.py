@@ -218,7 +218,7 @@ def test_a_worker_paused_before_its_start_deletes_no_tables(planned, undisturbed
 @pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["drop_later", "cut_back"])
 def test_a_worker_whose_checkpoint_is_withdrawn_stops_and_the_next_continues(moment, planned, undisturbed):
-    """The owner before it has saved a checkpoint, and finds that it no longer is the owner."""
+    """The previous owner has saved a checkpoint, then finds that it is no longer the owner."""
     store = planned()
     killed = Machine(store, "a")
     held = killed.take()

@@ -201,7 +201,7 @@ def test_only_comparable_tasks_within_the_panel_have_markers():
     equal, whole = of_both(made_up(about_of()))
     cheetah, hopper = whole.axes
     assert markers(hopper) == {}
-    # Far above all curves, a score stands at the edge of the axis, with its value.
+    # Far above all curves, a score is drawn at the edge of the axis, with its value.
     assert {text.get_text() for text in cheetah.texts} == {
         f"{x} ↑" for x in ("8,593", "11,321", "14,298", "3,517", "5,012")
     }
@@ -244,7 +244,7 @@ def test_the_report_has_a_comparison_and_cites_its_sources(tmp_path):
     assert report.index("## Final performance") < report.index("## Learning curves") < report.index("## Comparison")
     assert "| 11321 ± 1108 (10)" in report
     assert "- simbav2: SimbaV2 (Lee et al. 2025, arXiv 2502.15280)" in report
-    assert "tianshou" not in report  # only what is shown is cited
+    assert "tianshou" not in report  # only shown sources are cited
     figures = [line.rpartition("/")[2] for line in report.splitlines() if line.startswith("![")]
     assert figures[:4] == [
         "differences.png)",

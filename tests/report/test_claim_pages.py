@@ -1,4 +1,4 @@
-"""What a report and the index say of claims: what would refute one, and which claims share runs of a reference."""
+"""What a report and the index say about claims: what would refute one, and which share runs of a reference."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Runs of different kinds of devices are compared only if that was asked for."""
+"""Runs of different kinds of devices are compared only on request."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Training in looks: what a range of seeds trains next is a function of the results alone."""
+"""Training in looks: what a range of seeds trains next depends only on the results."""
 
 import os
 import signal
@@ -102,7 +102,7 @@ def test_a_failed_run_is_not_retried_at_later_looks(ranged, tmp_path, monkeypatc
 
 
 def test_training_ends_before_a_look_that_cannot_be_planned(ranged, tmp_path, monkeypatch, pretend):
-    """The first look leaves too little memory for another. What is reported then are the runs that there are."""
+    """The first look leaves too little memory for another. The report then has the existing runs."""
     plans = pretend({"status": "diverged", "steps": 400})
     monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))
     memory, carry_out = [1e12], training.carry_out
@@ -130,8 +130,8 @@ def test_experiments_of_one_command_get_more_seeds_together(ranged, tmp_path, mo
     other, fixed = tmp_path / "other.toml", tmp_path / "fixed.toml"
     other.write_text(ranged.read_text().replace('"tiny"', '"other"'))
     fixed.write_text(EXPERIMENT.replace('"tiny"', '"fixed"'))
-    asked = {"tiny": asks({"tau=1": 8}), "other": asks({"v-network": 8}, {"v-network": 12})}
-    monkeypatch.setattr(running, "needs", lambda results: asked[results.manifest.name](results))
+    needs_of = {"tiny": asks({"tau=1": 8}), "other": asks({"v-network": 8}, {"v-network": 12})}
+    monkeypatch.setattr(running, "needs", lambda results: needs_of[results.manifest.name](results))
     group = train([ranged, other, fixed], Store(tmp_path / "results"))
     assert [len(plan) for plan in plans] == [20, 3 + 3, 4]
     assert [len(one.runs()) for one in group.experiments] == [28, 32, 8]
@@ -146,8 +146,8 @@ def test_a_run_that_a_longer_variant_may_need_is_trained_for_its_steps_at_once(r
         .replace("steps = 400", "steps = 600")
         .replace('reference = "sac"', 'reference = "v-network"')
     )
-    asked = {"tiny": asks({"sac": 16}), "longer": asks()}
-    monkeypatch.setattr(running, "needs", lambda results: asked[results.manifest.name](results))
+    needs_of = {"tiny": asks({"sac": 16}), "longer": asks()}
+    monkeypatch.setattr(running, "needs", lambda results: needs_of[results.manifest.name](results))
     steps = {}
 
     def noted(group, plan):
@@ -227,14 +227,14 @@ RUN = ["run", "tiny.toml", "--import", "asks", "--workers", "1"]
 
 @pytest.fixture
 def prepared(ranged, tmp_path):
-    """A folder with an experiment of seconds, and a module that asks for more seeds by the returns."""
+    """A folder with an experiment that takes seconds, and a module that requests more seeds by the returns."""
     (tmp_path / "asks.py").write_text(textwrap.dedent(ASKS).replace("ENV", repr(ENV)))
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The results of one command that nothing disturbs."""
+    """The results of one undisturbed command."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "tiny.toml").write_text(EXPERIMENT.replace("seeds = 2", 'seeds = "5..12"'))
     (folder / "asks.py").write_text(textwrap.dedent(ASKS).replace("ENV", repr(ENV)))

@@ -113,10 +113,10 @@ def test_tables_for_a_paper_have_no_verdicts_during_training(tmp_path):
     ],
 )
 def test_errors_are_reported_in_one_line(results, changes, words, capsys):
-    asked = {"name": "made-up", "formats": "pdf", "width": None, "style": "paper", "to": None} | changes
-    asked["to"] = asked["to"] and results / asked["to"]
+    arguments = {"name": "made-up", "formats": "pdf", "width": None, "style": "paper", "to": None} | changes
+    arguments["to"] = arguments["to"] and results / arguments["to"]
     with pytest.raises(typer.Exit):
-        figures(**asked, results=results)
+        figures(**arguments, results=results)
     assert words in capsys.readouterr().err
 
 

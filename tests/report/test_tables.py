@@ -125,8 +125,8 @@ def test_exploded_runs_keep_their_scores_and_are_counted(tmp_path):
     pd.testing.assert_frame_equal(table.drop(columns="exploded"), final_performance(healthy).drop(columns="exploded"))
     assert row_of(presented(table, MANIFEST), "one-q")["seeds"] == "3 of 3, 2 exploded"
     assert row_of(presented(table, MANIFEST), "tau=1")["seeds"] == "3 of 3"
-    said = answer(table, table_of(all_differences(results)), MANIFEST).sentences
-    assert said[0] == "`one-q`: **no verdict** (3 seeds), -30 [-53, -7], 2 exploded."
+    sentences = answer(table, table_of(all_differences(results)), MANIFEST).sentences
+    assert sentences[0] == "`one-q`: **no verdict** (3 seeds), -30 [-53, -7], 2 exploded."
     write_results(tmp_path / "made-up", results)
     write_report(tmp_path / "made-up")
     report = (tmp_path / "made-up" / "report.md").read_text()
@@ -213,8 +213,8 @@ def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require():
     missing = 3 * needed - 90  # of one-q, and twice as many of the reference
     assert (row["comparison"], row["missing runs"]) == ("one-q", str(missing))
     assert row["time"] == f"{missing * 240 / 3600:.1f} h"
-    (said,) = sections["Seeds until decided"]
-    assert "Here it would be 80 runs; this experiment has 120." in "".join(map(str, said.parts))
+    (paragraph,) = sections["Seeds until decided"]
+    assert "Here it would be 80 runs; this experiment has 120." in "".join(map(str, paragraph.parts))
 
 
 def test_infinite_bounds_are_shown_as_unknown():

@@ -1,4 +1,4 @@
-"""Training within a budget: which looks are trained, what is left undecided, and what it would cost."""
+"""Training within a budget: which looks are trained, what remains undecided, and what deciding it would cost."""
 
 import pytest
 from rich.console import Console
@@ -19,14 +19,14 @@ ONE = Workers("cpu", 1)
 
 
 def both(results):
-    """Return what two comparisons need that go on to the last look, 12 seeds."""
+    """Return the needs of two comparisons that continue to the last look, 12 seeds."""
     had = seeds_of(results.manifest)
     return [need("tiny", name, {name: {5: 8, 8: 12}[had[name]]}) for name in ("v-network", "tau=1") if had[name] < 12]
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still but for carried-out plans, which take as long as their estimate."""
+    """A clock that advances only when a plan is carried out, by the plan's estimate."""
     now, carry_out = [0.0], training.carry_out
 
     def takes_time(plan, store, workers, console, projected):

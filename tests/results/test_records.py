@@ -1,4 +1,4 @@
-"""Committed results: one id stands for one run's numbers, and what older versions trained says so."""
+"""Committed results: an id has the same numbers everywhere, and results of older versions are labelled."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ def records():
 
 
 def shared(records):
-    """Of {name: results}: how many pairs of them share a run, over all runs, and the ids of the runs that differ."""
+    """Return how many pairs of {name: results} share a run, over all runs, and the ids of runs that differ."""
     rows = [
         results.evaluations[["run_id", "step", "policy", "return_mean", "return_std", "length_mean"]]
         .drop_duplicates()  # variants may share a run
@@ -47,7 +47,7 @@ def test_records_are_small_enough_to_clone():
 
 
 def test_an_id_has_the_same_result_in_all_records(records):
-    """Among runs of this version of their algorithms; that older ones differ is known, by the label of their records."""
+    """Only runs of this version of their algorithms count. Records of older versions differ and are labelled."""
     pairs, differing = shared(records)
     current = {run_id for run_id in differing if _is_current(run_id, records)}
     print(f"{pairs} pairs of records share a run; {len(differing - current)} superseded runs differ between records")

@@ -1,4 +1,4 @@
-"""A command with --set does not replace results that have other settings, unless it is told to."""
+"""A command with --set does not replace results that have other settings, unless another name is given."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An experiment's tables: what is gathered, and what is told when they are not what was written."""
+"""An experiment's tables: what is collected, and how damage is reported."""
 
 import math
 import re
@@ -65,7 +65,7 @@ def test_an_evaluation_at_the_end_of_an_earlier_command_does_not_count(gathered)
 
 
 def test_sampled_actions_that_only_an_earlier_command_played_do_not_count(gathered):
-    """They are played at 0 and where training ends, which was 200 and is 400."""
+    """They are played at 0 and at the last step, which was 200 and is 400."""
     store, experiment = gathered
     for run_id in store.run_ids():
         for step in (0, 200, 400):
@@ -173,7 +173,7 @@ def test_published_claims_give_the_recorded_verdicts(name, tmp_path):
 
 
 class Unpaid(gymnasium.Env):
-    """Its rewards are no numbers."""
+    """Its rewards are NaN."""
 
     observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 

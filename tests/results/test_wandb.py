@@ -1,4 +1,4 @@
-"""Runs for Weights & Biases, with a module in its place that notes what it is given."""
+"""Runs for Weights & Biases, with a replacement module that records its arguments."""
 
 import sys
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What claims expect, read from text; and experiment files that share a common part and have a quick setting."""
+"""Expectations of claims, read from text; and experiment files with a common part and a quick setting."""
 
 import pytest
 

@@ -259,7 +259,7 @@ def test_shipped_experiments_are_valid(path):
 
 
 def test_reward_scale_is_swept_with_a_fixed_temperature():
-    # A learned temperature adapts to the scale: such a sweep would be one of the initial temperature.
+    # A learned temperature adapts to the scale, so such a sweep would change only the initial temperature.
     swept = [
         variant
         for path in [*SHIPPED, *CLAIMS]
@@ -346,7 +346,7 @@ def test_all_arms_of_several_modes_start_with_random_steps_that_reach_every_goal
 
 
 def goals_reached(random, steps):
-    """How many goals uniformly random actions reach in so many steps of MultiGoal."""
+    """Return how many goals uniformly random actions reach in this many steps of MultiGoal."""
     env, reached, at = MultiGoal(), set(), 0
     position, _ = env.reset(seed=int(random.integers(2**31)))
     for action in random.uniform(-1, 1, (steps, 2)):

@@ -104,7 +104,7 @@ def test_an_expired_lease_is_taken_over_once(tmp_path):
     assert taken
     assert others.take(path) is None
     assert not held.lease.renew()
-    held.close()  # gives nothing back that is not its own
+    held.close()  # releases only its own lease
     assert others.take(path) is None
     assert taken.lease.renew()
 
@@ -134,7 +134,7 @@ def test_a_machine_that_creates_a_number_late_detects_later_ones(tmp_path):
 
 
 def test_an_owner_paused_in_a_renewal_cannot_regain_a_lease_released_meanwhile(tmp_path, monkeypatch):
-    """It was paused in a renewal, after it had read the newest number; all later ones were given back meanwhile."""
+    """It was paused in a renewal, after reading the newest number. All later leases were released meanwhile."""
     path, clock = tmp_path / "lock", Clock()
     held = machine("a").take(path)
     usual = leases.newest
@@ -170,7 +170,7 @@ def test_a_lease_released_during_its_renewal_is_free(tmp_path, monkeypatch):
 
 
 def test_a_released_lease_is_not_renewed_by_a_beat_already_under_way(tmp_path, monkeypatch):
-    """Otherwise the folder of a lock that is removed would come back."""
+    """Otherwise the folder of a removed lock would reappear."""
     path, ours = tmp_path / "lock", machine("a")
     first, second = ours.take(path), ours.take(tmp_path / "other")
     renewed = []
@@ -204,7 +204,7 @@ def test_an_exception_right_after_taking_a_lease_releases_it(tmp_path, monkeypat
 
 
 def test_a_lease_without_renewal_expires_although_its_process_lives(tmp_path):
-    """The disk was full when it was given back, or, without /proc, another process has its id."""
+    """The disk was full at its release, or, without /proc, another process has its id."""
     path, clock, process = tmp_path / "lock", Clock(), Process.here()
     locks.Locks(lambda: process, kernel=(nothing, nothing), beats=False).take(path)
     ours = locks.Locks(lambda: process, clock, clock.pause, (nothing, nothing), beats=False)
@@ -261,7 +261,7 @@ def test_a_waiter_takes_the_lock_after_the_lease_of_a_lost_machine_expires(tmp_p
 
 
 def test_a_lock_on_a_byte_range_is_a_second_kernel_lock(tmp_path):
-    """It holds where flock does not, as on a mount with local_lock=flock."""
+    """It works where flock does not, such as on a mount with local_lock=flock."""
     path = tmp_path / "lock"
     ours = machine("a", kernel=(nothing, lock_range))
     theirs = machine("a", kernel=(nothing, lock_range))

@@ -116,7 +116,7 @@ def test_a_planned_run_is_replaced_unless_it_may_be_in_training(status, folder):
 
 @pytest.fixture
 def meanwhile(monkeypatch):
-    """A function that takes what another process does before the first file of a run is copied."""
+    """Return a function that sets what another process does before the first file of a run is copied."""
 
     def wait_for(act):
         usual, acts = shutil.copyfile, [act]
@@ -132,7 +132,7 @@ def meanwhile(monkeypatch):
 
 
 def test_others_can_plan_while_runs_are_copied(folder, meanwhile, monkeypatch):
-    """What they plan meanwhile is seen before a copy is put into place."""
+    """Their plans are read before a copy is put into place."""
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
 

@@ -72,7 +72,7 @@ def test_a_run_ended_by_another_process_stays_ended(tmp_path):
     with pytest.raises(InputError, match="another process has ended this run"):
         paused.end("diverged")
     assert (other.status()["status"], other.status()["steps"]) == ("finished", 200)
-    other.update(status="started", steps=200)  # it goes on with the run
+    other.update(status="started", steps=200)  # it continues the run
     RunDirectory(tmp_path).update(steps=300)
 
 

@@ -44,7 +44,7 @@ def train(
     poison: int | None = None,
     dims: tuple[int, int] = (D, A),
 ) -> Cohort:
-    """Make that many updates; the rewards of member `poison` are NaN."""
+    """Make this many updates; the rewards of member `poison` are NaN."""
     for update in range(updates):
         batches = [batch(config, dims, seed, update) for seed in trained.seeds.tolist()]
         if poison is not None:

@@ -205,15 +205,15 @@ def test_cohort_draws_a_dropout_mask_per_update_pass_critic_layer_and_member():
 
 
 def test_cohort_draws_target_critics_per_update_and_member():
-    made, asked = cohort([tiny(critics=10, target_critics=2)] * 2, [0, 1]), []
+    made, picked = cohort([tiny(critics=10, target_critics=2)] * 2, [0, 1]), []
     nets, numbered = made.learner.update.args[0], torch.arange(10)
     for update in range(200):
         drawn = made._update_draws.at(made.seeds, update).uniform("update/target_critics")
-        asked += [sac.drawn_critics(nets, numbered, {"target_critics": one}).tolist() for one in drawn]
-    assert all(first != second for first, second in asked)
-    counts = torch.bincount(torch.tensor(asked).flatten(), minlength=10)
-    assert ((counts - 80).abs() < 4 * math.sqrt(400 * 0.2 * 0.8)).all()  # each is asked in a fifth of the 400 draws
-    assert asked[::2] != asked[1::2]
+        picked += [sac.drawn_critics(nets, numbered, {"target_critics": one}).tolist() for one in drawn]
+    assert all(first != second for first, second in picked)
+    counts = torch.bincount(torch.tensor(picked).flatten(), minlength=10)
+    assert ((counts - 80).abs() < 4 * math.sqrt(400 * 0.2 * 0.8)).all()  # each is in a fifth of the 400 draws
+    assert picked[::2] != picked[1::2]
 
 
 def test_cohort_draws_separate_noise_per_update_and_member():
@@ -311,7 +311,7 @@ def test_cohort_metrics_cover_only_updates_before_a_member_diverged():
     means, counts = made.pop_metrics()
     assert counts.tolist() == [8, 5]
     assert all(torch.equal(means[name][1], value[1]) for name, value in healthy.items())
-    train(made, config, 2)  # whatever comes after
+    train(made, config, 2)  # later updates do not matter
     means, counts = made.pop_metrics()
     assert counts.tolist() == [2, 0]
     assert made.finite().tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""Compiled against eager: some structures, and in a soak every structural option that an experiment of ours sets."""
+"""Compiled against eager: some structures, and in a soak every structural option that a shipped experiment sets."""
 
 from __future__ import annotations
 

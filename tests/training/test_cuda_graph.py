@@ -1,4 +1,4 @@
-"""When a function is recorded and when it is replayed; CUDA itself is a stand-in here."""
+"""When a function is recorded and when it is replayed; CUDA itself is replaced here."""
 
 from contextlib import contextmanager
 

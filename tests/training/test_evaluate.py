@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes, both policies from the same states, and no memory left behind."""
+"""Evaluation: whole episodes, both policies from the same states, and no memory leak."""
 
 import subprocess
 import sys

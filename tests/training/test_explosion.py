@@ -1,4 +1,4 @@
-"""When |Q| exceeds what rewards allow, and that the mark outlives whatever happens to its process."""
+"""When |Q| exceeds what rewards allow, and that the mark survives interruptions of the process."""
 
 import math
 

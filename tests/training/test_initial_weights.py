@@ -1,4 +1,4 @@
-"""Learners that begin with another's weights: what they take over, and what is theirs."""
+"""Learners that start with another's weights: what they take over, and what they do not."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_a_warm_start_takes_only_the_weights_of_another_learner(algorithm, optio
             assert torch.equal(leaf[1], before[name][1]), name
     moved = [name for name in handed_on if not torch.equal(theirs[name][0], before[name][1])]
     assert len(moved) >= 4
-    train(child, config, 2) if algorithm != "ppo" else None  # and goes on
+    train(child, config, 2) if algorithm != "ppo" else None  # training continues
     assert child.finite().all()
 
 

@@ -1,4 +1,4 @@
-"""What Q is compared with: returns of the evaluation's own episodes, summed one by one."""
+"""Q is compared with returns of the evaluation's own episodes, summed one by one."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_a_bias_is_a_share_of_the_mean_return():
 
 
 def test_q_of_td3_is_compared_with_returns_of_mean_actions():
-    """InvertedPendulum pays 1 a step, and nothing for the one in which it falls."""
+    """InvertedPendulum gives reward 1 per step, and 0 in the step in which it falls."""
     _, found = evaluated("td3", "InvertedPendulum-v5", gamma=0.8, reward_scale=3.0)
     for m, lengths in enumerate(found.lengths[:, 0]):
         assert lengths.max() < 1000

@@ -96,7 +96,7 @@ def test_minibatches_use_every_sample_once_per_epoch():
         assert torch.equal(epochs.sort(dim=-1).values, torch.arange(64).expand(3, 2, 64))
         assert not torch.equal(epochs[:, 0], epochs[:, 1])
         assert not torch.equal(epochs[0], epochs[1])
-        assert torch.equal(epochs[1], epochs[2])  # the seed alone decides
+        assert torch.equal(epochs[1], epochs[2])  # only the seed matters
     assert not torch.equal(*orders)
 
 

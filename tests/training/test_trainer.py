@@ -1,4 +1,4 @@
-"""The loop: what is counted, and that a restored trainer goes on to the same bytes."""
+"""The loop: what is counted, and that a restored trainer continues to the same bytes."""
 
 import math
 from dataclasses import replace
@@ -60,22 +60,22 @@ def test_the_policy_moves_only_at_every_nth_update(algorithm, option, delay):
 
 @pytest.mark.thorough
 def test_every_update_samples_its_own_transitions(monkeypatch):
-    asked, taken = [], replay.transitions
+    samples, taken = [], replay.transitions
     monkeypatch.setattr(
         replay,
         "transitions",
-        lambda memory, indices, n: asked.append((indices, trained.steps)) or taken(memory, indices, n),
+        lambda memory, indices, n: samples.append((indices, trained.steps)) or taken(memory, indices, n),
     )
     trained = trainer(specs(num_envs=2, utd=2.0, learning_starts=200), 400)
     trained.cohort.learner = replace(trained.cohort.learner, diagnosis=None)
     run_to(trained, 400)
     trained.close()
-    assert len(asked) == 400
-    assert len({tuple(row.tolist()) for indices, _ in asked for row in indices}) == 2 * 400  # members, too
-    for indices, steps in asked:
+    assert len(samples) == 400
+    assert len({tuple(row.tolist()) for indices, _ in samples for row in indices}) == 2 * 400  # members, too
+    for indices, steps in samples:
         assert ((indices >= 0) & (indices < steps)).all()
     # The newest transition can be drawn as soon as it is there.
-    assert any((indices == steps - 1).any() for indices, steps in asked)
+    assert any((indices == steps - 1).any() for indices, steps in samples)
 
 
 @pytest.mark.thorough
@@ -115,7 +115,7 @@ def test_a_run_does_not_depend_on_the_other_runs_of_its_cohort():
     ids=["sac", "ppo", "td3"],
 )
 def test_a_run_trained_beside_its_copy_equals_the_run_trained_alone(env, algorithm, overrides, monkeypatch):
-    """Compiled for a CPU a lone run trains beside a copy; eagerly, as here, both ways are possible and equal."""
+    """Compiled for a CPU, a lone run trains with a copy. Eagerly, as here, both ways are possible and equal."""
 
     def left(width, stops):
         monkeypatch.setattr("sac_bench.training.trainer.training_width", lambda members, device, compiled: width)
@@ -155,7 +155,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         pytest.param("Hopper-v5", {}, marks=pytest.mark.soak),
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True, "utd": 1.0}),
         pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.soak),
-        # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
+        # Each pool has one full episode of 200 steps, so it is recreated at vector steps 200 and 400.
         pytest.param("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}, marks=pytest.mark.soak),
         # Draws random numbers while it steps.
         pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.soak),
@@ -351,7 +351,7 @@ def test_measurements_do_not_change_training():
             np.testing.assert_array_equal(ours.metrics[name], values)
     for ours, theirs in zip(tree_leaves(watched.cohort.state), tree_leaves(alone.cohort.state), strict=True):
         assert torch.equal(ours, theirs)
-    # Nothing is in the replay at first; then every evaluation draws anew, and members are their own.
+    # The replay is empty at first. Later, evaluations and members have separate draws.
     assert found[0].metrics["gradient_variance_likelihood_ratio"].isnan().all()
     assert len({float(x) for s in found[1:] for name in MEASURED for x in s.metrics[name]}) == 2 * 2 * len(MEASURED)
     watched.close()

@@ -1,4 +1,4 @@
-"""A run's bytes do not depend on its cohort's width, its place there or its neighbours, at any size."""
+"""A run's bytes do not depend on its cohort's width, its position or its neighbours, at any size."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_compiled_width_changes_no_byte(name, as_workers):
 
 @pytest.mark.thorough
 def test_compiled_gradient_of_one_output_does_not_depend_on_the_width(as_workers):
-    """The gradient of the output's weights is a sum over the batch, that of the units is none."""
+    """The gradient of the output's weights sums over the batch, that of the units does not."""
 
     def squared_error(network, x, target):
         return ((mlp(network, x, "relu").squeeze(-1) - target) ** 2).mean()

@@ -1,4 +1,4 @@
-"""Values of trials, with numbers that can be checked by hand."""
+"""Scores of trials, with numbers that can be checked by hand."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_the_best_share_of_trials_continues_and_the_best_trial_always_does():
     assert [continues(v, values, 3) for v in values] == [False] * 5 + [True] * 2
     assert continues(1.0, [1.0], 3)
     assert [continues(v, [1.0, 2.0], 3) for v in (1.0, 2.0)] == [False, True]
-    assert continues(2.0, [2.0, 2.0, 2.0], 3)  # equal ones are not told apart
+    assert continues(2.0, [2.0, 2.0, 2.0], 3)  # equal ones all continue
 
 
 def test_hyperband_assigns_trials_to_brackets_by_their_shares():

@@ -71,10 +71,10 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert len(in_store) == len({spec.id for _, spec in best.runs()})
     held_out = load_results("tiny-study-held-out", store.root).runs
     assert {(run.seed, run.status) for run in held_out.itertuples()} == {(1000, "finished"), (1001, "finished")}
-    told = (folder / "report.md").read_text()
-    assert "| default " in told
-    assert f"{winner.name} (the winner)" in told
-    assert "95% interval" in told
+    report_text = (folder / "report.md").read_text()
+    assert "| default " in report_text
+    assert f"{winner.name} (the winner)" in report_text
+    assert "95% interval" in report_text
     assert not [name for name in FIGURES if not (folder / "figures" / f"{name}.svg").stat().st_size]
     about = json.loads((folder / "study.json").read_text())
     assert about["verdict"]["contenders"][1]["name"] == winner.name
@@ -142,8 +142,10 @@ def test_trials_with_equal_settings_are_trained_once_and_get_equal_results(study
     assert len(trials) == 6
     assert len(set(pretended.trained)) == len(pretended.trained)
     for setting in (0.1, 0.2):
-        alike = [trial for trial in trials if trial.params["actor_lr"] == setting]
-        assert {v for trial in alike for v in trial.values.items()} <= {(n, 1e6 * setting + n) for n in (100, 200, 300)}
+        equal_trials = [trial for trial in trials if trial.params["actor_lr"] == setting]
+        assert {v for trial in equal_trials for v in trial.values.items()} <= {
+            (n, 1e6 * setting + n) for n in (100, 200, 300)
+        }
 
 
 def test_failed_runs_are_reported_and_retried_by_the_next_command(study_file, carry_out, pretended, tmp_path):
@@ -189,23 +191,23 @@ def test_a_study_whose_trials_all_fail_reports_it(study_file, carry_out, in_proc
     monkeypatch.setattr(in_process, "fails", Everything())
     assert not carry_out(study_file)  # exit code 1
     folder = tmp_path / "results" / "tiny-study"
-    told = (folder / "report.md").read_text(encoding="utf-8")
+    report_text = (folder / "report.md").read_text(encoding="utf-8")
     assert (
         "Every trial failed (2 of 2), so nothing was checked on held-out seeds. Run the same command to try again."
-        in told
+        in report_text
     )
-    assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
-    assert "nan" not in told
-    assert "None" not in told
-    assert report.write_report(folder).answer.lead in told
+    assert "default, trial-0000, trial-0001 (3 runs): asked to" in report_text
+    assert "nan" not in report_text
+    assert "None" not in report_text
+    assert report.write_report(folder).answer.lead in report_text
 
 
 def test_a_study_whose_runs_all_diverge_finds_nothing(study_file, carry_out, pretended, tmp_path, monkeypatch):
     monkeypatch.setattr(pretended, "diverge", Everything())
     assert carry_out(study_file)  # to diverge is to end
-    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
-    assert "The search found nothing above the default (+0 on its own seeds)." in told
-    assert "nan" not in told
+    report_text = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "The search found nothing above the default (+0 on its own seeds)." in report_text
+    assert "nan" not in report_text
 
 
 def test_failed_held_out_runs_are_named(study_file, carry_out, pretended, tmp_path):
@@ -213,9 +215,9 @@ def test_failed_held_out_runs_are_named(study_file, carry_out, pretended, tmp_pa
     (spec,) = (RunSpec("sac", config, "InvertedPendulum-v5", 1001) for config in study.default.configs.values())
     pretended.fails.append(spec.id)
     assert not carry_out(study_file)
-    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
-    assert "Runs of the default, or of the best trials on held-out seeds, failed" in told
-    assert re.search(r"default.*\(\d+ runs?\): asked to", told)
+    report_text = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "Runs of the default, or of the best trials on held-out seeds, failed" in report_text
+    assert re.search(r"default.*\(\d+ runs?\): asked to", report_text)
 
 
 def test_a_diverged_run_gets_the_worst_score_seen(study_file, carry_out, pretended, tmp_path):
@@ -307,7 +309,7 @@ def test_trials_with_refused_settings_are_closed_and_replaced(study_file, carry_
 def test_a_tuner_leaves_a_lost_trial_to_the_tuner_that_took_it_over(
     study_file, carry_out, pretended, tmp_path, monkeypatch
 ):
-    """As after a laptop's sleep: another tuner took the trial over and ended it while this one trained."""
+    """As after a laptop's sleep: another tuner took over and ended the trial while this one trained."""
     train, store = pretended.train, Store(tmp_path / "results")
 
     def slow(self, cohort):

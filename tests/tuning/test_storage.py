@@ -39,9 +39,9 @@ def test_a_recorded_command_contains_no_password():
         "nonsense:s3cret",
     ):
         for command in (shlex.join(["tune", "s.toml", "--storage", url]), f"tune s.toml --storage={url}"):
-            told = hidden_in(command, url)
-            assert "cret" not in told
-            assert told.startswith("tune s.toml --storage")
+            recorded = hidden_in(command, url)
+            assert "cret" not in recorded
+            assert recorded.startswith("tune s.toml --storage")
 
 
 def assert_shared(processes, trials, total):
@@ -79,12 +79,12 @@ def test_an_incomplete_line_of_a_killed_process_is_removed(study_file, tmp_path)
 def test_trials_of_a_dead_tuner_are_taken_over_once_and_those_of_a_live_one_never(study_file, tmp_path):
     store, study = Store(tmp_path / "results"), load(study_file)
     with store.planner() as dead:
-        asked = Trials(study, store, dead).request(2)
+        requested = Trials(study, store, dead).request(2)
         with store.planner() as other:
             assert Trials(study, store, other).take_over() == []
     with store.planner() as one, store.planner() as two:
         first, second = Trials(study, store, one), Trials(study, store, two)
-        assert first.take_over() == asked
+        assert first.take_over() == requested
         assert second.take_over() == []
         assert {trial.owner["planner"] for trial in second.all()} == {one}
 
@@ -94,14 +94,14 @@ def test_a_silent_owner_in_another_folder_is_taken_for_dead_by_the_database(stud
     url, study = f"sqlite:///{tmp_path}/study.db", load(study_file)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
     with there.planner() as planner:
-        asked = Trials(study, there, planner, url).request(1)
+        requested = Trials(study, there, planner, url).request(1)
     with here.planner() as planner:
         trials = Trials(study, here, planner, url)
         assert trials.take_over() == []  # it may live: no lock tells here
         monkeypatch.setattr(trials.storage, "grace_period", 1)
         while not trials._silent():
             pass
-        assert trials.take_over() == asked
+        assert trials.take_over() == requested
 
 
 def test_surplus_trials_requested_from_several_folders_are_closed_unused(study_file, tmp_path, monkeypatch):
@@ -170,10 +170,10 @@ def test_an_unusable_storage_is_reported_with_its_host_but_not_its_password(case
     secret = "s3cr%40t"
     with pytest.raises(InputError) as refused:
         open_storage(url.format(secret=secret, port=port), tmp_path)
-    told = str(refused.value)
-    assert words in told
-    assert "\n" not in told
-    assert "s3cr" not in told
+    message = str(refused.value)
+    assert words in message
+    assert "\n" not in message
+    assert "s3cr" not in message
 
 
 @pytest.mark.thorough
