@@ -10,7 +10,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick retuned \
 	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
-	oracle docs lint clean
+	oracle docs docs-site lint clean
 
 help:
 	@echo "make ablation              five axes of SAC with small networks: 10 to 20 minutes on a laptop"
@@ -39,6 +39,7 @@ help:
 	@echo "make test-thorough         all others except soaks"
 	@echo "make test-all              all tests except soaks: half an hour"
 	@echo "make mutations             plant bugs and name the test that catches each"
+	@echo "make docs-site             the documents and the API's reference as a site in build/site"
 	@echo "make lint                  formatting, style and types"
 	@echo "make clean                 remove the virtual environment and compiled code"
 
@@ -122,6 +123,21 @@ parity-td3: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sac_bench.algorithms.catalogue docs/algorithms.md
 
+# The documents and the API's reference as a site in build/site, in an environment of its own. Broken links are errors.
+# Links at the repository's paths let the same links work in both.
+DOCS := $(VENV)-docs
+$(DOCS)/.ready: docs/site/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --requirement docs/site/requirements.txt
+	touch $@
+
+docs-site: $(DOCS)/.ready
+	rm -rf build/site-source
+	mkdir -p build/site-source/results
+	ln -s ../../README.md ../../CONTRIBUTING.md ../../CHANGELOG.md ../../CITATION.cff ../../docs ../../experiments build/site-source
+	ln -s ../../../results/record build/site-source/results/record
+	$(DOCS)/bin/mkdocs build --strict --config-file docs/site/mkdocs.yml
+
 precision: $(READY)
 	$(BIN)/sac-bench run experiments/precision.toml $(OPTIONS)
 
@@ -150,4 +166,4 @@ lint: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis sac_bench.egg-info "$${XDG_CACHE_HOME:-$$HOME/.cache}/sac-bench"
+	rm -rf $(VENV) $(PEERS) $(DOCS) build .pytest_cache .mypy_cache .ruff_cache .hypothesis sac_bench.egg-info "$${XDG_CACHE_HOME:-$$HOME/.cache}/sac-bench"

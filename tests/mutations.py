@@ -1039,8 +1039,8 @@ BUGS = [
     Bug(
         "a corrected interval that is not corrected",
         SEQUENTIAL,
-        "self.intervals(design, self.first_level)",
-        "self.intervals(design, alpha)",
+        "2 * self.levels[family] / hypothesis.sides",
+        "alpha",
         "tests/analysis/test_verdicts.py",
     ),
     Bug("verdicts without Holm's correction", SEQUENTIAL, "[holm(of_family)", "[np.array(of_family)", SEQUENTIAL_TESTS),
@@ -1051,7 +1051,20 @@ BUGS = [
         "one.p_value(trial.evidence))",
         SEQUENTIAL_TESTS,
     ),
-    Bug("only the last look counts", SEQUENTIAL, "if self.least else new", "if False else new", SEQUENTIAL_TESTS),
+    Bug(
+        "only the last look counts",
+        SEQUENTIAL,
+        "for of_look in self.tested) if i",
+        "for of_look in self.tested[-1:]) if i",
+        SEQUENTIAL_TESTS,
+    ),
+    Bug(
+        "a late decision reports the last look",
+        SEQUENTIAL,
+        "self.path, self.tested = self.path[: at + 1], self.tested[: at + 1]",
+        "pass",
+        SEQUENTIAL_TESTS,
+    ),
     Bug(
         "comparisons do not count before they are tested",
         SEQUENTIAL,

@@ -1,10 +1,14 @@
 """Everything that the documents name exists."""
 
 import re
+from itertools import count
 from pathlib import Path
+from pkgutil import resolve_name
+from urllib.parse import unquote
 
 import pytest
 
+import sac_bench
 from sac_bench.algorithms import ALGORITHMS, catalogue
 from sac_bench.spec.load import load
 from tests.mutations import BUGS
@@ -38,11 +42,64 @@ def test_option_tables_in_the_documents_match_the_code():
     assert (ROOT / "docs/examples/dpg.py").read_text() in text
 
 
-def test_every_link_in_a_document_has_a_target():
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
-            if "://" not in link:
-                assert (document.parent / link).exists(), f"{document.name}: {link}"
+SITE = ROOT / "docs/site"
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results/record").rglob("*.md")]
+
+
+def prose(document):
+    """The text of a document without code, which has no links or headings."""
+    return re.sub(r"^```.*?^```|`[^`\n]+`", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(document):
+    """The anchors of a document's headings, as code hosts and docs/site/mkdocs.yml make them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = set()
+    for heading in re.findall(r"^#+ +(.+?)\s*$", text, re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-")
+        found.add(slug if slug not in found else next(f"{slug}-{n}" for n in count(1) if f"{slug}-{n}" not in found))
+    return found
+
+
+def broken_links(document):
+    """The relative links of a document that lead to no file, or to no heading of a document."""
+    for link in re.findall(r"\]\(\s*([^)\s]+)[^)]*\)", prose(document)):
+        path, _, anchor = link.partition("#")
+        target = document.parent / unquote(path) if path else document
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        if not target.is_file():
+            yield f"{link}: no file"  # a site has no pages for folders
+        elif anchor and target.suffix == ".md" and anchor not in anchors(target):
+            yield f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_in_a_document_has_a_target(document):
+    assert list(broken_links(document)) == []
+
+
+def test_a_broken_link_is_detected(tmp_path):
+    (tmp_path / "b.md").write_text("# One `two`, three\n# Same\n# Same\n```\n# code\n```\n")
+    document = tmp_path / "a.md"
+    document.write_text(
+        "[x](b.md#one-two-three) [x](b.md#same-1) [x\ny](b.md) `[x](none.md)` [x](https://example.org/none.md)\n"
+        "[x](b.md#code) [x](#none) ![x](none.png) [x](../)\n"
+    )
+    assert [broken.partition(":")[0] for broken in broken_links(document)] == ["b.md#code", "#none", "none.png", "../"]
+
+
+def test_the_sites_navigation_has_every_document():
+    listed = re.findall(r"^ +- .+: (\S+\.md)$", (SITE / "mkdocs.yml").read_text(), re.MULTILINE)
+    own = {str(path.relative_to(ROOT)) for path in DOCUMENTS if "results" not in path.parts}
+    assert sorted(listed) == sorted({*own, "results/record/README.md"})
+
+
+def test_the_reference_has_every_public_name():
+    named = re.findall(r"^::: (\S+)$", (SITE / "reference.md").read_text(), re.MULTILINE)
+    assert {f"sac_bench.{name}" for name in sac_bench.__all__} <= set(named)
+    for name in named:
+        assert resolve_name(name) is not None
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/experiments.md"])

@@ -34,6 +34,15 @@ RULES = (
 )
 
 
+CORRECTED = (
+    "Thick: 95%. Thin, with marked ends: the interval of the test that decided, or else of the test for the claim, at "
+    "the level at which Holm's correction tested this comparison. If it is as claimed, the thin interval is above 0 "
+    "(a > b), above minus the margin (a >= b), or within the margin (a ~ b). For the last two, the test is one-sided, "
+    "and the thin interval may be narrower than the thick one. The thin intervals do not hold for all comparisons at "
+    "once."
+)
+
+
 def rules(manifest: Manifest) -> str:
     """Return how the outcomes come about."""
     return f"{RULES} {looks_in_words(manifest)}".strip()
@@ -130,6 +139,8 @@ def table(decided: Sequence[Comparison]) -> pd.DataFrame:
                 "difference": one.interval.value,
                 "ci_low": one.interval.low,
                 "ci_high": one.interval.high,
+                "corrected_ci_low": one.verdict.corrected.low,
+                "corrected_ci_high": one.verdict.corrected.high,
                 "gain": one.gain,
                 "margin": one.margin,
                 "paired": one.paired,

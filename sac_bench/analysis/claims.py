@@ -115,14 +115,18 @@ class Comparison:
     @property
     def normalised(self) -> Estimate:
         """The difference and its interval in units of the gain."""
-        return Estimate(*(float(x) / self.gain for x in self.interval))
+        return self.in_gain(self.interval)
+
+    def in_gain(self, interval: Estimate) -> Estimate:
+        """Return an interval of the difference in units of the gain."""
+        return Estimate(*(float(x) / self.gain for x in interval))
 
 
 def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     """Return one comparison per expectation and environment, then that of the growth, if the claim has one.
 
-    In a range of seeds, each is of the look at which it was decided or stopped. While training is not over, none is
-    tested.
+    In a range of seeds, each is of the look that decided it, or of the last one if none did. While training is not
+    over, none is tested.
     """
     places = [(one, env) for one in claim.expect for env in results.manifest.envs if one.env in (None, env)]
     at = {look: results.first_seeds(look) for look in design_of(results.manifest).looks}

@@ -40,7 +40,9 @@ WORDS = (
 LOOKS = (
     "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "
     "seeds, {most}. The 5% hold over all looks at the results together, and so does the confidence of the intervals. "
-    '"At 8 seeds": per variant, at the last look'
+    '"At 8 seeds": per variant, at the look that the verdict, its p-value, the difference and the interval are of. It '
+    "is the one whose p-value decided, or the last one of an undecided comparison, whose p-value is the least of all "
+    "looks"
 )
 MORE = "; the reference has {factor} times as many"
 CORRELATION = (

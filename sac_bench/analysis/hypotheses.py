@@ -79,6 +79,25 @@ class Hypothesis:
         """Return the p-value of its negation: that of the least certain bound (intersection-union test)."""
         return min(1.0, self.sides * max(bound.p_value(evidence) for bound in self.bounds))
 
+    def containing(self, interval: Estimate) -> Estimate:
+        """Return an interval with its ends moved to the bounds that they are beyond, as far as its value allows."""
+        value, low, high = interval
+        for bound in self.bounds:
+            if bound.side == "above":
+                low = max(low, min(bound.shift, value))
+            else:
+                high = min(high, max(bound.shift, value))
+        return Estimate(value, low, high)
+
+    def missing(self, interval: Estimate) -> Estimate:
+        """Return an interval that is within all bounds with an end moved to the nearest bound; others as they are."""
+        value, low, high = interval
+        gaps = [low - bound.shift if bound.side == "above" else bound.shift - high for bound in self.bounds]
+        if not all(gap > 0 for gap in gaps):
+            return interval
+        bound = self.bounds[gaps.index(min(gaps))]
+        return Estimate(value, bound.shift, high) if bound.side == "above" else Estimate(value, low, bound.shift)
+
     def is_possible(self, evidence: Evidence, planned: Difference, alpha: float) -> bool:
         """Return whether a p-value of alpha is possible with the planned seeds."""
         return self.sides * evidence.least_p(planned.seeds) <= alpha

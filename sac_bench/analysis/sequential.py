@@ -5,6 +5,9 @@ A look is a number of seeds per variant. Each look in `LOOKS` has a fixed share 
 valid whenever training stops (weighted Bonferroni), so a range may be extended after its results are known. Holm's
 correction is applied to sequential p-values as to any others: the chance of a false statement in a table, over all
 looks, is at most alpha for each family of hypotheses.
+
+What is said of a decided comparison is of one look: the one whose p-value is its sequential p-value. It may be an
+earlier one, if Holm's correction let it through only after others had been decided.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sac_bench.analysis.hypotheses import Evidence, Family
+from sac_bench.analysis.hypotheses import Evidence, Family, Hypothesis
 from sac_bench.analysis.statistics import Array, Estimate
 from sac_bench.spec.seeds import LOOKS
 
@@ -86,30 +89,36 @@ class Standing:
     word: str = ""
     """The hypothesis that was shown, else ""."""
     path: tuple[tuple[int | None, Trial], ...] = field(default=())
-    """What was tested at every look up to the decision."""
+    """What was tested at every look, up to the one that decided."""
     awaits: int | None = None
     p_values: tuple[float, ...] = ()
-    """The sequential p-value of each family after Holm's correction, by the hypothesis that is nearest to be shown."""
+    """The sequential p-value of each family over `path` after Holm's correction, by the hypothesis that is nearest to
+    be shown."""
     level: float = ALPHA
     """The level at which Holm's correction tests a comparison that is not decided."""
-    first_level: float = ALPHA
-    """The level at which Holm's correction tested the first family, decided or not (`holm_levels`)."""
+    levels: tuple[float, ...] = (ALPHA,)
+    """The level at which Holm's correction tested each family, decided or not (`holm_levels`)."""
+    nearest: tuple[Hypothesis, ...] = ()
+    """Of each family: the hypothesis that `p_values` are of."""
+    family: int = 0
+    """The family that was shown, else the last one."""
 
     @property
     def look(self) -> int | None:
-        """The last look that was tested: if decided, the one that decided."""
+        """The last look that was tested: if decided, the one whose p-value decided."""
         return self.path[-1][0] if self.path else None
 
-    def corrected(self, design: Design, alpha: float = ALPHA) -> Estimate:
-        """Return the difference at the last look with the interval at the level of the first family's test.
+    def corrected(self, design: Design, family: int, alpha: float = ALPHA) -> Estimate:
+        """Return the difference at `look` with the interval of a family's test at its level.
 
-        It is for a first family that is about 0 in two directions (`different`). It excludes 0 if and only if the
-        test rejects 0: bounds that sampling or bisection put on the other side of 0 are moved to 0.
+        It is that of the hypothesis nearest to be shown: the one-sided tests of a hypothesis that has no opposite
+        beside it, at level a, belong to the interval with confidence 1 - 2a. The interval is within the bounds of a
+        hypothesis that was shown, and not within those of one that was not: sampling, bisection and, for two bounds,
+        the intersection over looks may place its ends elsewhere, and these are moved to the bounds.
         """
-        last = self.intervals(design, self.first_level)[-1]
-        if self.p_values[0] <= alpha:
-            return beside_zero(last)
-        return Estimate(last.value, min(last.low, 0.0), max(last.high, 0.0))
+        hypothesis = self.nearest[family]
+        last = self.intervals(design, 2 * self.levels[family] / hypothesis.sides)[-1]
+        return hypothesis.containing(last) if self.p_values[family] <= alpha else hypothesis.missing(last)
 
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
@@ -123,12 +132,6 @@ class Standing:
             low, high = np.fmax(low, own.low), np.fmin(high, own.high)
             result.append(Estimate(own.value, min(float(low), own.value), max(float(high), own.value)))
         return result
-
-
-def beside_zero(shown: Estimate) -> Estimate:
-    """Return a difference that was shown with the bound that sampling or bisection put beyond 0 moved to 0."""
-    value, low, high = shown
-    return Estimate(value, max(low, 0.0), high) if value > 0 else Estimate(value, low, min(high, 0.0))
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -180,7 +183,17 @@ def standings(
         if one.state == "open" and not one.path:
             one.state = "untested"
     return [
-        Standing(one.state, one.word, tuple(one.path), one.awaits, one.p_values, one.level, one.first_level)
+        Standing(
+            one.state,
+            one.word,
+            tuple(one.path),
+            one.awaits,
+            one.p_values,
+            one.level,
+            one.levels,
+            tuple(map(one.nearest, range(one.families))),
+            one.families - 1 if one.shown is None else one.shown,
+        )
         for one in found
     ]
 
@@ -194,10 +207,11 @@ class _Found:
         self.word = ""
         self.path: list[tuple[int | None, Trial]] = []
         self.awaits: int | None = None
-        self.least: list[list[float]] = []  # per family and hypothesis: the sequential p-value
+        self.tested: list[list[list[float]]] = []  # per look, family and hypothesis: the p-value by the look's share
         self.p_values: tuple[float, ...] = ()
         self.level = ALPHA
-        self.first_level = ALPHA
+        self.levels: tuple[float, ...] = (ALPHA,)
+        self.shown: int | None = None  # the family that was shown
 
     def see(self, look: int | None, share: float, alpha: float) -> None:
         """Test at a look, or wait for its runs. `alpha`: the lowest level of Holm's correction, over all looks."""
@@ -208,14 +222,31 @@ class _Found:
         elif found := self.contest.trial(look):
             trial = replace(found, evidence=found.evidence.for_level(alpha * share))
             self.path.append((look, trial))
-            new = [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
-            self.least = [list(map(min, *pair)) for pair in zip(self.least, new, strict=True)] if self.least else new
+            self.tested.append(
+                [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
+            )
+
+    @property
+    def families(self) -> int:
+        """The number of families; 0 before the first test."""
+        return len(self.tested[0]) if self.tested else 0
 
     def family(self, i: int, untested: float) -> float:
         """Return the sequential p-value of a family, or `untested`."""
-        if not self.least:
+        if not self.tested:
             return untested
-        return min(self.least[i]) if i < len(self.least) else float("nan")
+        return min(min(of_look[i]) for of_look in self.tested) if i < self.families else float("nan")
+
+    def nearest(self, i: int) -> Hypothesis:
+        """Return the hypothesis that a family's sequential p-value is of, as the last look tested it."""
+        least = np.min([of_look[i] for of_look in self.tested], axis=0)
+        return self.path[-1][1].families[i][int(np.argmin(least))]
+
+    def decide(self, i: int) -> None:
+        """Decide by a family: at the look of its sequential p-value, the first if several have it."""
+        at = int(np.argmin([min(of_look[i]) for of_look in self.tested]))
+        self.path, self.tested = self.path[: at + 1], self.tested[: at + 1]
+        self.state, self.awaits, self.shown, self.word = "decided", None, i, self.nearest(i).word
 
     def chance(self, look: int | None, later: Sequence[int], design: Design) -> float:
         """Return the predictive probability that the best hypothesis is shown at the best of the later looks."""
@@ -235,22 +266,23 @@ def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
 
     `untested`: the p-value of comparisons that no look has tested; NaN if they do not count.
     """
-    count = max((len(one.least) for one in found), default=0)
+    count = max((one.families for one in found), default=0)
     p_values = [[one.family(i, untested) for one in found] for i in range(count)]
     adjusted = [holm(of_family) for of_family in p_values]
-    levels = holm_levels(p_values[0], alpha) if count else np.empty(0)
-    newly = []
     for at, one in enumerate(found):
         if one.state == "decided":
             continue
-        one.p_values = tuple(float(adjusted[i][at]) for i in range(len(one.least)))
-        one.first_level = float(levels[at]) if one.least else alpha
-        for i, p in enumerate(one.p_values):
-            if p <= alpha:
-                one.word = one.path[-1][1].families[i][int(np.argmin(one.least[i]))].word
-                newly.append(one)
-    for one in newly:
-        one.state, one.awaits = "decided", None
+        shown = [i for i in range(one.families) if adjusted[i][at] <= alpha]
+        if shown:
+            one.decide(shown[-1])
+        own = [_with(p_values[i], at, one.family(i, untested)) for i in range(one.families)]
+        one.p_values = tuple(float(holm(of_family)[at]) for of_family in own)
+        one.levels = tuple(float(holm_levels(of_family, alpha)[at]) for of_family in own)
     undecided = [one for one in found if one.path and one.state != "decided"]
     for one in undecided:
         one.level = alpha / len(undecided)
+
+
+def _with(values: Sequence[float], at: int, value: float) -> list[float]:
+    """Return values of which one is replaced."""
+    return [*values[:at], value, *values[at + 1 :]]

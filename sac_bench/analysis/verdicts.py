@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import permuted
-from sac_bench.analysis.sequential import ALPHA, Contest, Design, Standing, State, Trial, beside_zero, standings
+from sac_bench.analysis.sequential import ALPHA, Contest, Design, Standing, State, Trial, standings
 from sac_bench.analysis.statistics import Difference, Estimate
 from sac_bench.spec.seeds import LOOKS
 
@@ -43,10 +43,11 @@ class Verdict:
     p_values: tuple[float, ...] = ()
     """Of each family (that there is a difference; that there is none beyond the margin), after Holm's correction."""
     intervals: tuple[tuple[int | None, Estimate], ...] = ()
-    """(look, difference with its interval) of every look: 95% for all looks together."""
+    """(look, difference with its interval) of every look up to the one that decided: 95% for all together."""
     corrected: Estimate = NOTHING
-    """The difference at the last look with the interval at the level of its own test in Holm's correction
-    (`Standing.corrected`); nothing unless the first family is that there is a difference."""
+    """The difference at `look` with the interval of its own test at its level in Holm's correction
+    (`Standing.corrected`): that there is a difference, if the first family is; of others, the family that was shown,
+    else the last one."""
     state: State = "untested"
     awaits: int | None = None
     """The look whose runs have not ended."""
@@ -55,12 +56,12 @@ class Verdict:
 
     @property
     def look(self) -> int | None:
-        """The seeds per variant at the last look; None if seeds are fixed or nothing was tested."""
+        """The seeds per variant at the look that decided, else at the last; None if seeds are fixed or untested."""
         return self.intervals[-1][0] if self.intervals else None
 
     @property
     def interval(self) -> Estimate:
-        """The difference with its interval at the last look."""
+        """The difference with its interval at `look`."""
         return self.intervals[-1][1] if self.intervals else NOTHING
 
     @property
@@ -137,12 +138,12 @@ def verdict(standing: Standing, design: Design, alpha: float = ALPHA) -> Verdict
     is_about_zero = standing.path[-1][1].families[0] == different()
     intervals = standing.intervals(design, alpha)
     if is_about_zero and standing.p_values[0] <= alpha:
-        intervals[-1] = beside_zero(intervals[-1])
+        intervals[-1] = standing.nearest[0].containing(intervals[-1])
     return Verdict(
         standing.word or "undecided",
         standing.p_values,
         tuple(zip(looks, intervals, strict=True)),
-        standing.corrected(design, alpha) if is_about_zero else NOTHING,
+        standing.corrected(design, 0 if is_about_zero else standing.family, alpha),
         standing.state,
         standing.awaits,
         None if standing.word else seeds_to_decide(standing, design),

@@ -26,6 +26,10 @@ class Place(Protocol):
     first: float
     """The seconds of training after which progress is shown first."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether what was shown last stays after training."""
+
     def pause(self, elapsed: float) -> float:
         """Return the seconds until progress is shown next, after so many of training."""
 
@@ -48,6 +52,11 @@ class Display:
         """Compute and show the progress after so many seconds of training, if it is time to."""
         if elapsed >= self._next:
             self._next = elapsed + self._place.pause(elapsed)
+            self._place.show(progress())
+
+    def finish(self, progress: Callable[[], Progress]) -> None:
+        """Show the progress at the end of training, where it stays."""
+        if self._place.stays:
             self._place.show(progress())
 
     def say(self, line: str) -> None:
@@ -77,6 +86,7 @@ class Block:
     """A block of a terminal that disappears at the end."""
 
     first = 0.0
+    stays = False
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -105,6 +115,11 @@ class Cell:
     def __init__(self) -> None:
         self._handle: Any = None
 
+    @property
+    def stays(self) -> bool:
+        """Whether anything was shown."""
+        return self._handle is not None
+
     def pause(self, elapsed: float) -> float:
         """Return the same at any time."""
         return NOTEBOOK_SECONDS
@@ -127,6 +142,7 @@ class Lines:
     """Lines in a file, less and less often."""
 
     first = LEAST_SECONDS
+    stays = False
 
     def __init__(self, console: Console) -> None:
         self._console = console

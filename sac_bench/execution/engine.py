@@ -114,6 +114,7 @@ class Engine:
                 self._project()
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=EVENT_SECONDS))
+            self._display.finish(self._progress)
             if self._postponed and all(cohort.id in self._hopeless for cohort in self._postponed):
                 raise InputError(next(iter(self._hopeless.values())))
             if self._postponed:

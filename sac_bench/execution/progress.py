@@ -22,6 +22,8 @@ PARTS = 12
 MOST_ROWS = 10
 """The most variants that are listed; the others are counted."""
 NAME_WIDTH = 28
+OVER = {"failed", "left for later", "finished"}
+"""Phases of runs that this command does not train any more."""
 PHASES = ("training", "compiling", "starting", "failed", "waiting", "left for later", "finished")
 """In the order in which variants are listed if there are too many."""
 WORKING = PHASES[:3]
@@ -185,6 +187,8 @@ def report(now: Progress, signs: Signs) -> list[str]:
 
 def _times(now: Progress) -> str:
     elapsed = f"{duration(now.elapsed)} elapsed"
+    if set(now.phases) <= OVER:
+        return elapsed
     if now.left is None:
         return f"{elapsed}, time left not known yet"
     return f"{elapsed}, about {duration(now.left.seconds)} left ({now.left.basis.value})"

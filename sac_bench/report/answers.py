@@ -130,7 +130,9 @@ def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested
     of_base = "" if base == manifest.reference else where
     beside = f" ({own:g}{' there' if of_base else where})" if is_number else ""
     values = [f"at {of[1]:g} {found[name]}" for name, of in zip(variants, swept, strict=True) if of]
-    return f"`{option}`{of_base}{beside}: {'; '.join(values)}."
+    label = manifest.variants[variants[0]].sweep_label
+    named = label[:1].upper() + label[1:] if label else f"`{option}`"
+    return f"{named}{of_base}{beside}: {'; '.join(values)}."
 
 
 def _named(manifest: Manifest, variant: str) -> str:

@@ -30,6 +30,10 @@ SPECIAL = {
 } | {character: f"\\{character}" for character in "&%$#_{}"}
 VERDICTS = {"better": "better", "worse": "worse", "equivalent": "equiv.", "undecided": "undec.", "": "--"}
 """Verdicts that fit a narrow column."""
+LONG = 24
+"""Characters of a cell that make its column one of lines."""
+LINES = r">{\raggedright\arraybackslash}p{11em}"
+"""Such a column. siunitx loads the package array, which it needs."""
 PACKAGES = r"% Needs \usepackage{booktabs,siunitx}"
 
 
@@ -55,8 +59,9 @@ def escaped(text: str) -> str:
 
 
 def words(heading: str, cells: Sequence[str]) -> Column:
-    """Return a column of text."""
-    return Column(heading, "l", tuple(map(escaped, cells)))
+    """Return a column of text, in which long cells have several lines."""
+    alignment = LINES if max(map(len, cells), default=0) > LONG else "l"
+    return Column(heading, alignment, tuple(escaped(cell).replace(" = ", "~=~") for cell in cells))
 
 
 def numbers(heading: str, values: Iterable[Any], spec: str) -> Column:
@@ -92,9 +97,9 @@ def table(
     lines = [
         PACKAGES,
         *(f"% {line}" for note in notes for line in textwrap.wrap(" ".join(note.split()), 110)),
-        r"\begin{table}",
+        r"\begin{table*}",  # across both columns of a page, if it has two
         r"\centering",
-        r"\small",
+        r"\footnotesize",
         r"\setlength{\tabcolsep}{4pt}",
         f"\\caption{{{caption}}}",
         f"\\label{{{label}}}",
@@ -105,7 +110,7 @@ def table(
         *body,
         r"\bottomrule",
         r"\end{tabular}",
-        r"\end{table}",
+        r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -287,6 +287,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
                 configs={env: config.model_dump(mode="json") for env, config in variant.configs.items()},
                 swept=variant.swept,
                 sweep_of=variant.sweep_of,
+                sweep_label=variant.sweep_label,
                 label=variant.shown.label,
                 group=variant.shown.group,
             )

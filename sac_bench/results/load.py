@@ -12,6 +12,7 @@ import pandas as pd
 from sac_bench.errors import InputError, nearest
 from sac_bench.results.manifest import FILE, Manifest, load_manifest
 from sac_bench.results.schema import LATER, OPTIONAL, TABLES, columns
+from sac_bench.results.standings import of_runs
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
 from sac_bench.store.status import UNENDED, kind_of
@@ -30,6 +31,11 @@ class Results:
     episodes: pd.DataFrame
     training: pd.DataFrame
     robustness: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __repr__(self) -> str:
+        """Return what there is in a line; the tables have thousands of rows."""
+        rows = ", ".join(f"{name} {len(own)}" for name in TABLES if len(own := getattr(self, name)))
+        return f"Results of {self.manifest.name}: {of_runs(self.runs) or 'no runs'} (rows: {rows or 'none'})"
 
     def first_seeds(self, count: int | None) -> Results:
         """Return the results of the first `count` seeds of the experiment; None: of all."""
@@ -64,7 +70,7 @@ def lock_of(folder: Path, what: str) -> Path:
 def load_results(name: str, results: str | Path = "results") -> Results:
     """Load an experiment's tables.
 
-    `results` is the folder that contains <name>/; "results/record" holds the committed results.
+    `results` is the folder that contains `<name>/`; "results/record" holds the committed results.
 
     Raises InputError if there is no such experiment, or its files are damaged.
     """

@@ -50,6 +50,8 @@ class VariantRecord(_Record):
     """The option and value, if the variant is a point of a sweep."""
     sweep_of: str | None = None
     """The variant that the sweep is of; None: the reference."""
+    sweep_label: str = ""
+    """What figures call the option of the sweep; empty: its name."""
     label: str = ""
     """What figures call it; empty: its name."""
     group: str = ""

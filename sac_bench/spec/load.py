@@ -31,6 +31,12 @@ MAX_SEED = 2**32 - 1
 MAX_RUNS = 10_000
 
 
+class _Sweep(Shown):
+    """The values of an option, and how figures show them."""
+
+    values: list[Any]
+
+
 class _File(BaseModel):
     """The tables and keys of an experiment file."""
 
@@ -49,7 +55,7 @@ class _File(BaseModel):
     base: dict[str, Any] = {}
     on: dict[str, dict[str, Any]] = {}
     variants: dict[str, dict[str, Any]] = {}
-    sweep: dict[str, list[Any] | dict[str, list[Any]]] = {}
+    sweep: dict[str, list[Any] | dict[str, Any]] = {}
     choose: ChooseTable | None = None
     claim: str = ""
     source: str = ""
@@ -102,6 +108,7 @@ def _load(
     envs, steps = options.get("envs", ()), options.get("steps")
     refuse_study(table, where)
     file = validate_known(_File, table, where, problems)
+    sweeps = _sweeps(file, where, problems)
     with problems.noted():
         check_name(file.name, where)
     seed_range: SeedRange | None = None
@@ -114,7 +121,7 @@ def _load(
         most = seed_range.last if seed_range else file.seeds
         seed_list(most, where, file.first_seed)
         all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
-        _check_count(file, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
+        _check_count(file, sweeps, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
     check_envs(file.envs, where, problems)
     with problems.noted():
         starts = tables_of(file.variants, where)
@@ -131,7 +138,7 @@ def _load(
             None if envs else [*all_envs, *known_envs],
             problems,
         )
-        recipes = _recipes(file, overrides, problems, where)
+        recipes = _recipes(file, sweeps, overrides, problems, where)
         reference = recipes[0].name if file.reference is None else file.reference
         names = [one.name for one in recipes]
         if reference not in names:
@@ -224,9 +231,9 @@ def _reference_factor(file: _File, seed_range: SeedRange | None, where: str) -> 
     return file.reference_factor
 
 
-def _check_count(file: _File, most: int, seeds: Sequence[int], where: str) -> None:
+def _check_count(file: _File, sweeps: Sweeps, most: int, seeds: Sequence[int], where: str) -> None:
     """Raise InputError for too many runs, if all variants get the most seeds, and the reference all."""
-    variants = max(1, len(file.variants) + sum(len(values) for _, _, values in _sweeps(file)))
+    variants = max(1, len(file.variants) + sum(len(swept.values) for _, _, swept in sweeps))
     if (count := len(file.envs) * (most * (variants - 1) + len(seeds))) > MAX_RUNS:
         runs = f"{'up to ' if isinstance(file.seeds, str) else ''}{count:,} runs"
         raise InputError(f"{where}: envs, variants, sweep and seeds make {runs}; the maximum is {MAX_RUNS:,}")
@@ -262,15 +269,29 @@ def _reference(file: _File) -> str:
     return next(iter(file.variants), "") if file.reference is None else file.reference
 
 
-def _sweeps(file: _File) -> list[tuple[str, str, list[Any]]]:
-    """Return (variant, option, values) of [sweep], which is of the reference, and of all [sweep.VARIANT]."""
-    tables = {key: values for key, values in file.sweep.items() if isinstance(values, dict)}
-    own = {key: values for key, values in file.sweep.items() if isinstance(values, list)}
-    return [
-        (base, key, values)
-        for base, table in {_reference(file): own, **tables}.items()
-        for key, values in table.items()
-    ]
+Sweeps = Sequence[tuple[str, str, _Sweep]]
+"""(variant, option, sweep) of all sweeps."""
+
+
+def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
+    """Return the sweeps of [sweep], which is of the reference, and of all [sweep.VARIANT].
+
+    The values of an option are a list, or a table that also has a label or group.
+    """
+    tables: dict[str, dict[str, Any]] = {
+        key: table
+        for key, table in file.sweep.items()
+        if isinstance(table, dict) and table.keys().isdisjoint(_Sweep.model_fields)
+    }
+    own = {key: given for key, given in file.sweep.items() if key not in tables}
+    found = []
+    for base, table in {"": own, **tables}.items():
+        for key, given in table.items():
+            place = ".".join(filter(None, ("sweep", base, key)))
+            with problems.noted():
+                swept = given if isinstance(given, dict) else {"values": given}
+                found.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
+    return found
 
 
 @dataclass(frozen=True)
@@ -282,6 +303,7 @@ class _Recipe:
     changes: dict[str, Any]
     sweep: tuple[str, Any] | None = None
     base: str | None = None
+    sweep_label: str = ""
     shown: Shown = field(default_factory=Shown)
 
     def resolved(self, overrides: Overrides, name: str, options: Options, by: str = "[sweep]") -> Variant:
@@ -291,10 +313,20 @@ class _Recipe:
         swept = None
         if self.sweep and isinstance(self.sweep[1], (int, float)) and not isinstance(self.sweep[1], bool):
             swept = (self.sweep[0], float(self.sweep[1]))
-        return Variant(name, made.algorithm, made.configs, made.steps, made.changes, swept, self.base, shown=self.shown)
+        return Variant(
+            name,
+            made.algorithm,
+            made.configs,
+            made.steps,
+            made.changes,
+            swept,
+            self.base,
+            self.sweep_label,
+            shown=self.shown,
+        )
 
 
-def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) -> list[_Recipe]:
+def _recipes(file: _File, sweeps: Sweeps, overrides: Overrides, problems: Problems, where: str) -> list[_Recipe]:
     """Return the recipes of the variants of [variants] and [sweep], or of one variant of [base] alone."""
     options = {
         name: {key: value for key, value in changes.items() if key not in Shown.model_fields}
@@ -305,7 +337,7 @@ def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) 
         with problems.noted():
             shown[name] = validate(Shown, shown_of(changes), f"{where}: [variants.{name}]")
     recipes = [_Recipe(name, f"[variants.{name}]", options[name], shown=shown[name]) for name in options]
-    for base, key, values in _sweeps(file):
+    for base, key, swept in sweeps:
         is_reference = base == _reference(file)
         place = "[sweep]" if is_reference else f"[sweep.{base}]"
         if not is_reference and base not in file.variants:
@@ -325,9 +357,10 @@ def _recipes(file: _File, overrides: Overrides, problems: Problems, where: str) 
                 changes,
                 (key, value),
                 of,
-                Shown() if is_reference else own.of_point(key, _label(value)),
+                swept.label,
+                swept.of_point(key, _label(value), "" if is_reference else base, Shown() if is_reference else own),
             )
-            for value in values
+            for value in swept.values
         ]
     recipes = recipes or [_Recipe(file.algorithm, "[base]", {})]
     names, labels = set[str](), set[str]()

@@ -26,16 +26,21 @@ Line = Annotated[str, AfterValidator(_line)]
 
 
 class Shown(BaseModel):
-    """What figures and tables call a variant, and under which heading they list it. It changes no run."""
+    """What figures and tables call a variant, or the option of a sweep, and their heading. It changes no run."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     label: Line = ""
     group: Line = ""
 
-    def of_point(self, option: str, value: str) -> Shown:
-        """Return the same for a point of a sweep over an option of this variant."""
-        return self.model_copy(update={"label": f"{self.label}, {option} = {value}"} if self.label else {})
+    def of_point(self, option: str, value: str, base: str, of_base: Shown) -> Shown:
+        """Return the same for a point of a sweep that is shown so: "one Q, target smoothing tau = 0.1".
+
+        base: the name of the variant that the sweep is of; "" if it is the reference, which points do not name.
+        """
+        is_named = self.label or of_base.label
+        parts = [of_base.label or base, f"{self.label or option} = {value}"] if is_named else []
+        return Shown.model_construct(label=", ".join(filter(None, parts)), group=self.group or of_base.group)
 
 
 def shown_of(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +53,7 @@ class Variant:
     """One variant, resolved for every environment.
 
     overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep, of
-    the variant sweep_of; parent: the runs that its runs start from; shown: its label and group.
+    the variant sweep_of, called sweep_label; parent: the runs that its runs start from; shown: its label and group.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Variant:
     overrides: dict[str, Any]
     swept: tuple[str, float] | None = None
     sweep_of: str | None = None
+    sweep_label: str = ""
     parent: Parent | None = None
     shown: Shown = field(default_factory=Shown)
 

@@ -12,6 +12,7 @@ from sac_bench.analysis.hypotheses import different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Design, Standing, Trial, holm, holm_levels, share, standings
 from sac_bench.analysis.statistics import Difference, unpaired
+from sac_bench.analysis.verdicts import verdicts
 from sac_bench.spec.seeds import LOOKS, SeedRange
 
 DESIGN = Design(SeedRange(5, 30).looks)
@@ -109,9 +110,50 @@ def test_a_p_value_is_divided_by_the_share_of_its_look():
 def test_holm_covers_the_table_and_later_decisions_help_waiting_comparisons():
     # At 5 seeds both need 0.0075 / 2. At 8 the second is decided, and then the first, by what it had at 5.
     first, second = known(0.007, 1, 1), known(1, 0.003, 1)
-    alone, together = standings([first], DESIGN)[0], standings([first, second], DESIGN, futile=0)
-    assert (alone.look, [one.look for one in together]) == (5, [8, 8])
-    assert [one.word for one in together] == ["better", "better"]
+    waiting, _ = standings([known(0.007, ready=5), known(1, ready=5)], DESIGN, futile=0)
+    together = standings([first, second], DESIGN, futile=0)
+    assert (waiting.state, waiting.awaits) == ("waiting", 8)
+    assert [(one.word, one.look) for one in together] == [("better", 5), ("better", 8)]
+
+
+def test_a_late_decision_belongs_to_the_look_whose_p_value_decided():
+    """The first has p-values 0.007, 1, and differences 3 at 5 seeds and -1 at 8. Its decision waits for the second."""
+
+    def of_first(look):
+        p, value = {5: (0.007, 3.0), 8: (1.0, -1.0)}[look]
+        return Trial((different(),), Known(p / 2, value))
+
+    first = Contest(lambda look: look <= 8, of_first)
+    design = Design(SeedRange(5, 8).looks)
+    late, other = verdicts([first, known(1, 0.003)], design)
+    assert (late.word, late.look, other.look) == ("better", 5, 8)
+    assert late.p_values == (pytest.approx(0.007 / share(5)),)
+    assert late.interval.value == late.corrected.value == 3.0
+    assert late.corrected.low > 0
+    assert [look for look, _ in late.intervals] == [5]
+
+
+def test_all_p_values_of_a_late_decision_belong_to_its_look():
+    """Equivalence at 5 seeds decides, once the second is equivalent at 8. A difference at 8 is not of that look."""
+
+    class Both(Known):
+        def __init__(self, different, equivalent):
+            super().__init__(different / 2)
+            self.equivalent = equivalent
+
+        def above(self, shift=0.0):
+            return self.p if shift == 0 else self.equivalent
+
+        def below(self, shift=0.0):
+            return 1.0 if shift == 0 else self.equivalent
+
+    def of(*p):
+        trials = {look: Trial((different(), (equivalent(1.0),)), Both(*q)) for look, q in zip((5, 8), p, strict=True)}
+        return Contest(lambda look: True, trials.get)
+
+    late, other = standings([of((1, 0.007), (0.001, 1)), of((1, 1), (1, 0.003))], Design((5, 8)), futile=0)
+    assert (late.word, late.look, other.word, other.look) == ("equivalent", 5, "equivalent", 8)
+    assert late.p_values == (1.0, pytest.approx(0.007 / share(5)))
 
 
 def test_comparisons_count_in_holm_before_their_runs_have_ended():

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sac_bench.analysis.claims import families
 from sac_bench.analysis.differences import TOGETHER, table_differences
-from sac_bench.analysis.hypotheses import Bound, Hypothesis, different, equivalent
+from sac_bench.analysis.hypotheses import different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Design, Standing, Trial
 from sac_bench.analysis.statistics import Difference, Estimate
@@ -74,11 +75,13 @@ def test_a_corrected_interval_excludes_0_if_and_only_if_the_difference_is_shown(
 
 def test_the_interval_of_a_shown_difference_does_not_cross_0():
     """The tests use more labellings than intervals do, and bounds are bisected outwards."""
-    standing = Standing("decided", "better", ((None, Trial((different(),), Reaching())),), p_values=(0.046,))
+    standing = Standing(
+        "decided", "better", ((None, Trial((different(),), Reaching())),), p_values=(0.046,), nearest=different()[:1]
+    )
     assert verdict(standing, Design()).interval == Estimate(0.3, 0.0, 0.68)
     undecided = replace(standing, state="open", word="", p_values=(0.06,))
     assert standing.intervals(Design())[-1] == Estimate(0.3, -0.01, 0.68)
-    assert undecided.corrected(Design()).low < 0
+    assert undecided.corrected(Design(), 0).low < 0
 
 
 class Reaching:
@@ -95,11 +98,48 @@ def test_without_correction_the_corrected_interval_is_that_of_one_test():
     assert beside.corrected.low < alone.interval.low
 
 
-def test_claims_have_no_corrected_interval_around_0():
-    above_1 = Trial(((Hypothesis("for", (Bound("above", 1.0),)),),), permuted(2 + NOISE, NOISE))
-    (verdict,) = verdicts([Contest(lambda look: True, lambda look: above_1)])
-    assert math.isnan(verdict.corrected.low)
-    assert math.isfinite(verdict.interval.low)
+def of_claim(*shifts, relation, margin):
+    """Comparisons of a claim: scores are higher by a shift on one side."""
+    trials = [Trial(families(relation, margin), permuted(NOISE + shift, NOISE)) for shift in shifts]
+    return verdicts([Contest(lambda look: True, lambda look, trial=trial: trial) for trial in trials])
+
+
+@pytest.mark.parametrize("margin", [0.5, 2.0])
+@pytest.mark.parametrize("relation", [">", ">=", "~"])
+def test_the_corrected_interval_of_a_claim_shows_its_outcome(relation, margin):
+    of_outcome = {
+        (">", "as claimed"): lambda low, high: low >= 0,
+        (">", "against the claim"): lambda low, high: high <= 0 or (low >= -margin and high <= margin),
+        (">=", "as claimed"): lambda low, high: low >= -margin,
+        (">=", "against the claim"): lambda low, high: high <= -margin,
+        ("~", "as claimed"): lambda low, high: low >= -margin and high <= margin,
+        ("~", "against the claim"): lambda low, high: low >= margin or high <= -margin,
+    }
+    words = set()
+    for shifts in [(-4.0, -2.0, -0.3, 0.1), (0.0, 1.0, 2.0, 4.0), (0.0, 0.0, 0.0, 0.0)]:
+        for one in of_claim(*shifts, relation=relation, margin=margin):
+            value, low, high = one.corrected
+            assert low <= value <= high
+            words.add(one.word)
+            if one.word == "undecided":
+                assert not (low > of_bound(relation, margin) and (relation != "~" or high < margin))
+            else:
+                assert of_outcome[relation, one.word](low, high), (one.word, low, high)
+    assert len(words) > 1
+
+
+def of_bound(relation, margin):
+    return 0.0 if relation == ">" else -margin
+
+
+def test_the_corrected_interval_of_one_comparison_is_not_corrected():
+    (better,) = of_claim(3.0, relation=">", margin=0.5)
+    assert better.corrected == better.interval
+    (no_worse,) = of_claim(0.0, relation=">=", margin=2.0)
+    assert no_worse.word == "as claimed"
+    assert no_worse.corrected.low > no_worse.interval.low  # one-sided at 5%: 90%
+    (first, *_) = of_claim(3.0, 0.1, 0.1, relation=">", margin=0.5)
+    assert first.corrected.low < better.corrected.low
 
 
 def test_verdicts_of_a_table_use_holm_without_comparisons_of_few_seeds():

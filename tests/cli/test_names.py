@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from io import StringIO
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from sac_bench.errors import InputError
 from sac_bench.spec.load import load
 from sac_bench.spec.names import SHIPPED, find, find_all, known
 from sac_bench.tuning import study
-from tests.conftest import EXPERIMENT
+from tests.conftest import EXPERIMENT, sac_bench_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,34 +134,75 @@ def test_lists_and_status_are_available_as_json(command, experiment_file):
     assert "ablation-quick: not in results yet; sac-bench run ablation-quick trains it" in refused.stderr
 
 
-@pytest.mark.thorough
-def test_a_wheel_runs_experiments_by_name_from_an_empty_folder(tmp_path):
-    source = tmp_path / "source"
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder of a new environment with the wheel. It has this interpreter's packages, but not this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in ("experiments", "sac_bench"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path), str(source)]
-    subprocess.run([*pip, *build], check=True, timeout=120)
-    (wheel,) = tmp_path.glob("*.whl")
-    target = tmp_path / "installed"
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", target, wheel], check=True, timeout=120)
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(source)]
+    subprocess.run([*PIP, *build], check=True, timeout=120)
     shutil.rmtree(source)
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    program = (
-        f"import sys; sys.path.insert(0, {str(target)!r}); import sac_bench.cli.main as m; print(m.__file__); m.main()"
-    )
-    for arguments in (["run", "ablation-quick"], ["run", "claims", "--quick"], ["tune", "tuning/sac-quick"]):
+    (wheel,) = folder.glob("*.whl")
+    environment = folder / "environment"
+    venv.create(environment, symlinks=True)
+    python = environment / "bin/python"
+    subprocess.run([*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True, timeout=120)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    # Python does not read the .pth files of folders that a .pth file names, so not that of this checkout.
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return environment
+
+
+@pytest.fixture
+def run_installed(installed, tmp_path):
+    """Return a function that runs the installed sac-bench, or Python code, in an empty folder."""
+    own = {k: v for k, v in sac_bench_environment().items() if not k.startswith("PYTHON")}
+
+    def run(program, *arguments):
         ran = subprocess.run(
-            [sys.executable, "-c", program, *arguments, "--dry-run"], cwd=empty, capture_output=True, text=True
+            [installed / "bin" / program, *arguments],
+            cwd=tmp_path,
+            env=own,
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.startswith(str(target))
-        assert "runs" in ran.stdout
-    assert not list(empty.iterdir())
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    return run
+
+
+@pytest.mark.thorough
+def test_a_wheel_finds_experiments_by_name_in_an_empty_folder(installed, run_installed, tmp_path):
+    assert run_installed("python", "-c", "import sac_bench; print(sac_bench.__file__)").startswith(str(installed))
+    for arguments in (["run", "ablation-quick"], ["run", "claims", "--quick"], ["tune", "tuning/sac-quick"]):
+        assert "runs" in run_installed("sac-bench", *arguments, "--dry-run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.thorough
+def test_a_wheel_trains_an_experiment_by_name_in_an_empty_folder(run_installed, tmp_path):
+    few = ["--seeds", "0,1", "--steps", "1100", "--variant", "sac", "--name", "small"]
+    ran = run_installed("sac-bench", "run", "ablation-quick", *few)
+    assert "results/small/report.html" in ran
+    for file in ("report.html", "report.md", "figures/final.png", "tables/final.csv"):
+        (tmp_path / "results/small" / file).unlink()
+    assert "results/small/report.html" in run_installed("sac-bench", "report", "small")
+    assert "HalfCheetah-v5" in (tmp_path / "results/small/report.md").read_text()
+    assert (tmp_path / "results/small/figures/final.png").exists()
+    state = json.loads(run_installed("sac-bench", "status", "small", "--json"))
+    assert [(one["variant"], one["status"]) for one in state["runs"]] == [("sac", "finished")] * 2
+    listed = json.loads(run_installed("sac-bench", "list", "results", "--json"))
+    assert [one["name"] for one in listed["results"]] == ["small"]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Started:
 
 def engine_of(plan, store, show=lambda *_: None, **more):
     messages = []
-    display = SimpleNamespace(show=show, say=messages.append, close=lambda: None)
+    display = SimpleNamespace(show=show, say=messages.append, finish=lambda _: None, close=lambda: None)
     return Engine(plan, store, device="cpu", display=display, **more), messages
 
 

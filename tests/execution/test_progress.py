@@ -3,6 +3,7 @@
 import io
 import itertools
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -111,7 +112,7 @@ def test_the_report_in_a_file_names_the_variants_in_training():
     assert lines[0] == "60% of the steps; 2 min elapsed, time left not known yet"
     assert [line.split()[0] for line in lines[3:]] == ["variant", "sac", "one-q", "td3"]
     ended = report(now((State(cohort("c0"), "finished", 1200),)), ASCII)
-    assert ended == ["100% of the steps; 2 min elapsed, time left not known yet", "1 of 1 run finished"]
+    assert ended == ["100% of the steps; 2 min elapsed", "1 of 1 run finished"]
 
 
 def test_many_variants_fit_into_a_block_with_active_ones_first():
@@ -220,3 +221,25 @@ def test_a_notebook_has_one_output_that_is_replaced(monkeypatch):
     assert [how for how, *_ in shown] == ["display", "update", "update"]
     assert all(raw for *_, raw in shown)
     assert "1 of 2  ▃▃▃▃▃█" in shown[0][1]
+
+
+def test_a_notebook_keeps_the_final_state(monkeypatch):
+    shown = []
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
+    show = SimpleNamespace(display=lambda data, raw, display_id: shown.append(data["text/plain"]) or handle)
+    monkeypatch.setitem(sys.modules, "IPython.display", show)
+    finished = tuple(replace(one, phase="finished") for one in STATES)
+    cell = Display(Console(file=io.StringIO(), force_jupyter=True))
+    cell.finish(lambda: now(finished))  # nothing was trained
+    assert shown == []
+    cell.show(0.0, now)
+    cell.finish(lambda: now(finished))
+    first, second, *_ = shown[-1].split("\n")
+    assert first.endswith("100%  2 min elapsed")
+    assert second.startswith("5 of 5 runs finished")
+    file, console = terminal()
+    block_ = Display(console)
+    block_.finish(lambda: now(finished))
+    block_.close()
+    assert "5 of 5" not in file.getvalue()

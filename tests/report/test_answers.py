@@ -7,6 +7,7 @@ import pytest
 
 from sac_bench.analysis.differences import TOGETHER
 from sac_bench.report.answers import answer, count_tested, finding, finding_over
+from sac_bench.report.figures.style import panels, sweeps
 from sac_bench.report.labels import axes, is_quick, setting, setting_in_words, titled
 from sac_bench.report.tables import presented
 from tests.made_up import manifest_of
@@ -166,6 +167,25 @@ def test_each_axis_has_one_sentence_and_a_sweep_is_one_axis():
     assert several.lead == "Against `sac` on 2 environments:"
     assert several.sentences[2] == f"`tau=0.5`: on Hopper-v5 {WORSE}; on Ant-v5 {WORSE}."
     assert answer(tables(manifest)[0][:1], tables(manifest)[1][:0], lone()).lead == "There is nothing to compare."
+
+
+def test_a_sweeps_label_replaces_its_option():
+    manifest = experiment(fixed="fixed temperature")
+    for name, label in {"tau=0.5": "target smoothing", "tau=1": "target smoothing", "fixed+scale=9": "scale"}.items():
+        object.__setattr__(manifest.variants[name], "sweep_label", label)
+    sentences = answer(*tables(manifest), manifest).sentences
+    assert sentences[2].startswith("Target smoothing (0.005 in `sac`): at 0.5 ")
+    assert sentences[3].startswith("Scale in fixed temperature (5 there): at 9 ")
+    titles = {key: group.title for key, group in panels(manifest).items()}
+    assert titles == {
+        "variants": "variants",
+        "tau": "target smoothing",
+        "reward_scale of fixed": "scale of fixed temperature",
+    }
+    assert {key: (sweep.title, sweep.label) for key, sweep in sweeps(manifest).items()} == {
+        "tau": ("target smoothing", "target smoothing"),
+        "reward_scale of fixed": ("scale of fixed temperature", "scale"),
+    }
 
 
 def lone():

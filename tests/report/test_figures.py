@@ -118,7 +118,7 @@ def test_a_variant_has_the_same_colour_in_all_figures():
     manifest, colors = results.manifest, {n: s["color"] for n, s in variant_styles(results.manifest).items()}
     assert len({str(color) for color in colors.values()}) == len(colors)
     found = [
-        learning_curves(results, [Panel(t, "Hopper-v5", tuple(v)) for t, v in panels(manifest).items()]),
+        learning_curves(results, [Panel(t, "Hopper-v5", tuple(v)) for t, v in panels(manifest).values()]),
         diagnostics(results, "Hopper-v5", list(manifest.variants)),
     ]
     for figure in found:
@@ -136,7 +136,7 @@ def test_a_variant_has_the_same_colour_in_all_figures():
 def test_all_panels_share_one_legend_outside_with_labels():
     about = ABOUT | {"variants": ABOUT["variants"] | {"one-q": ABOUT["variants"]["one-q"] | {"label": "One Q"}}}
     results = made_up(about=about)
-    found = [Panel(title, "Hopper-v5", tuple(v)) for title, v in panels(results.manifest).items()]
+    found = [Panel(title, "Hopper-v5", tuple(v)) for title, v in panels(results.manifest).values()]
     figure = learning_curves(results, found)
     figure.draw_without_rendering()
     (legend,) = figure.legends

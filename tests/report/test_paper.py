@@ -1,7 +1,10 @@
 """Figures and tables for papers, and the command that writes them."""
 
 import copy
+import os
 import re
+import shutil
+import subprocess
 from dataclasses import fields, replace
 
 import pandas as pd
@@ -124,6 +127,50 @@ def made(**columns):
     return final_performance(made_up()).assign(**columns)
 
 
+DOCUMENT = r"""
+\documentclass%s{article}
+\usepackage{booktabs,siunitx,graphicx}
+\begin{document}
+Text.
+\input{table.tex}
+\input{figures.tex}
+\end{document}
+"""
+
+
+def compiled(folder, options):
+    """Compile the table and figures of a folder; return the log, with a line of the document's in one."""
+    (folder / "document.tex").write_text(DOCUMENT % options)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+    lines = dict(os.environ) | {"max_print_line": "1000"}
+    ran = subprocess.run(command, cwd=folder, env=lines, capture_output=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout.decode(errors="replace")[-2000:]
+    assert (folder / "document.pdf").stat().st_size > 10_000
+    return (folder / "document.log").read_text(errors="replace")
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(
+    any(
+        shutil.which("kpsewhich") is None
+        or not subprocess.run(["kpsewhich", f"{name}.sty"], capture_output=True).stdout
+        for name in ("booktabs", "siunitx", "graphicx")
+    ),
+    reason="no TeX with booktabs and siunitx (apt: texlive-latex-recommended texlive-science)",
+)
+@pytest.mark.parametrize("options", ["", "[twocolumn]"])
+def test_the_table_and_figures_compile_and_the_table_fits_the_page(drawn, tmp_path, options):
+    about = copy.deepcopy(ABOUT)
+    about["variants"]["one-q"]["label"] = r"50% of [a_b] & \c{d}~$^#, at scale = 100"
+    results = made_up(about=about)
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "table.tex").write_text(latex.final_table(final_performance(results), results.manifest, ["50% [a]"]))
+    log = compiled(tmp_path, options)
+    after_table = log[log.index("(./table.tex") : log.index("(./figures.tex")]
+    assert "Overfull" not in after_table
+    assert "Missing character" not in log
+
+
 def rows_of(text):
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     return [[cell.strip() for cell in line.removesuffix(r"\\").split("&")] for line in body.split("\n") if "&" in line]
@@ -134,7 +181,7 @@ def test_a_table_has_a_caption_a_label_rules_and_aligned_numbers():
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\label{tab:made-up}", r"\caption{Scores over $n$ seeds"):
         assert text.count(part) == 1
     assert r"\usepackage{booktabs,siunitx}" in text
-    assert all(line.startswith("%") for line in text[: text.index(r"\begin{table}")].splitlines())
+    assert all(line.startswith("%") for line in text[: text.index(r"\begin{table*}")].splitlines())
     columns = re.search(r"\\begin\{tabular\}\{(.*)\}\n", text)[1]
     assert "S[table-format=3.0]" in columns  # 110
     assert "S[table-format=-3.0]" in columns  # -100
@@ -164,6 +211,11 @@ def test_special_characters_of_latex_are_escaped_in_labels_of_tables():
     results = made_up(about=about)
     text = latex.final_table(final_performance(results), results.manifest, ())
     assert r"50\% of {[}a\_b{]} \& \textbackslash{}c\{d\}\textasciitilde{}\$\textasciicircum{}\#" in text
+
+
+def test_a_column_of_long_words_has_lines():
+    assert latex.words("x", ["fixed temperature, reward scale = 1", "sac"]).alignment == latex.LINES
+    assert latex.words("x", ["one Q instead of two"]).alignment == "l"
 
 
 def test_environments_are_separated_by_rules():

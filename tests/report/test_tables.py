@@ -145,8 +145,8 @@ def test_the_table_has_the_share_of_successful_episodes_and_the_worst():
 
 
 def test_swept_values_have_their_own_panel_with_the_reference():
-    assert sweeps(MANIFEST) == {"tau": ("tau", "sac", {"tau=1": 1.0, "sac": 0.005})}
-    assert panels(MANIFEST) == {"variants": ["sac", "one-q"], "tau": ["sac", "tau=1"]}
+    assert sweeps(MANIFEST) == {"tau": ("tau", "sac", {"tau=1": 1.0, "sac": 0.005}, "tau", "tau")}
+    assert panels(MANIFEST) == {"variants": ("variants", ["sac", "one-q"]), "tau": ("tau", ["sac", "tau=1"])}
 
 
 def five_seeds(**scores):

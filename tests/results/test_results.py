@@ -24,6 +24,7 @@ from sac_bench.spec.load import load
 from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
 from sac_bench.tuning.training import random_returns
+from tests.report.test_tables import made_up
 
 
 def evaluation(step):
@@ -258,3 +259,11 @@ def test_a_report_during_training_says_which_steps_it_covers(gathered):
     assert "Training is not over, so there are no verdicts yet." in text
     assert "all runs up to 200 of 400 steps" in text
     assert list((store.experiment("tiny") / "figures").glob("curves*.svg"))
+
+
+def test_results_are_shown_in_a_line():
+    text = repr(made_up())
+    assert text.startswith("Results of made-up: ")
+    assert "finished" in text
+    assert "rows: runs " in text
+    assert len(text) < 200

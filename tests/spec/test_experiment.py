@@ -1,5 +1,6 @@
 """From TOML to runs: ids, variants, and every kind of invalid input."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,44 @@ def test_a_label_and_a_group_change_only_what_is_shown(tmp_path):
     assert shown.variants["v-network"].overrides == plain.variants["v-network"].overrides
     assert shown.variants["v-network+tau=0.5"].shown == Shown(label="V network, tau = 0.5", group="critics")
     assert plain.variants["v-network"].shown == shown.variants["tau=1"].shown == Shown()
+
+
+def test_a_sweep_may_have_a_label_and_a_group(tmp_path):
+    path = tmp_path / "a.toml"
+    text = EXPERIMENT + "\n[sweep.v-network]\ntau = [0.5]\n"
+    path.write_text(text)
+    plain = load(path)
+    labelled = '{ values = [0.005, 1.0], label = "target smoothing", group = "targets" }'
+    text = text.replace("tau = [0.005, 1.0]", f"tau = {labelled}").replace(
+        "tau = [0.5]", 'tau = { values = [0.5], label = "smoothing" }'
+    )
+    path.write_text(text)
+    shown = load(path)
+    assert [spec.id for _, spec in shown.runs()] == [spec.id for _, spec in plain.runs()]
+    assert list(shown.variants) == list(plain.variants)
+    assert shown.variants["tau=1"].shown == Shown(label="target smoothing = 1", group="targets")
+    assert shown.variants["tau=1"].sweep_label == "target smoothing"
+    assert shown.variants["v-network+tau=0.5"].shown == Shown(label="v-network, smoothing = 0.5")
+    path.write_text(text.replace("[variants.v-network]", '[variants.v-network]\nlabel = "V"\ngroup = "g"'))
+    assert load(path).variants["v-network+tau=0.5"].shown == Shown(label="V, smoothing = 0.5", group="g")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [
+        ("3", "sweep.tau: input should be a valid list, not 3"),
+        ("{ label = 'smoothing' }", "[sweep.tau]: values: is required"),
+        ("{ values = 3 }", "[sweep.tau]: values: input should be a valid list, not 3"),
+        ("{ values = [0.1], label = 3 }", "[sweep.tau]: label: input should be a valid string, not 3"),
+        ("{ values = [0.1], title = 'smoothing' }", "[sweep.tau]: title: unknown key"),
+        ("[0.1]\n[sweep.v-network]\ngamma = 3", "[sweep.v-network.gamma]: values: input should be a valid list, not 3"),
+    ],
+)
+def test_an_invalid_sweep_is_refused_with_the_reason(tmp_path, sweep, words):
+    path = tmp_path / "a.toml"
+    path.write_text(EXPERIMENT.replace("tau = [0.005, 1.0]", f"tau = {sweep}"))
+    with pytest.raises(InputError, match=re.escape(words)):
+        load(path)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis import claim_words
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import CORRECTED
@@ -95,9 +96,10 @@ def _claim(comparisons: Sequence[Comparison], manifest: Manifest, sheet: Sheet) 
     if not any(np.isfinite(one.normalised.value) for one in comparisons):
         return []
     caption = (
-        "The claim's comparisons: a - b with 95% intervals, in gains if the measure is in units of return. Grey: the "
-        "margin within which differences do not matter. Right: outcomes, after Holm's correction, which the intervals "
-        "do not include." + _noted(manifest)
+        "The claim's comparisons: a - b with intervals, in gains if the measure is in units of return. "
+        + (f"{claim_words.CORRECTED} " if any(one.verdict.word for one in comparisons) else "95% intervals. ")
+        + "Grey: the margin within which differences do not matter. Right: outcomes."
+        + _noted(manifest)
     )
     return [Picture(sheet.write(claim_forest(comparisons, sheet.style), "claim"), caption)]
 
@@ -147,17 +149,16 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
         groups.pop("variants", None)  # the comparison shows the same
     evaluated = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
     if len(evaluated) == 1:
-        found = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.items()]
+        found = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.values()]
         if len(found) == 1:
             found = [replace(found[0], title=evaluated[0])]
-        figures = {name_of(evaluated[0], manifest): found} if found else {}
+        figures = {name_of(evaluated[0], manifest): (f"on {evaluated[0]}", found)} if found else {}
     else:
         figures = {
-            file_name(title, groups): [Panel(env, env, tuple(variants)) for env in evaluated]
-            for title, variants in groups.items()
+            file_name(key, groups): (f"of {title}", [Panel(env, env, tuple(variants)) for env in evaluated])
+            for key, (title, variants) in groups.items()
         }
-    for name, found in figures.items():
-        places = f"on {evaluated[0]}" if len(evaluated) == 1 else f"of {name}"
+    for name, (places, found) in figures.items():
         caption = f"Learning curves {places}: {in_caption(results, found)}{_noted(manifest)}"
         pictures.append(Picture(sheet.write(learning_curves(results, found, sheet.style), f"curves-{name}"), caption))
     return pictures
@@ -212,20 +213,20 @@ def _sensitivity(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[
     if not table["score"].notna().any():
         return []
     pictures = []
-    for title in sweeps(manifest):
-        figure = sensitivity(table, manifest, title, sheet.style)
-        caption = f"Score against {title}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
-        pictures.append(Picture(sheet.write(figure, f"sensitivity-{file_name(title)}"), caption))
+    for key, sweep in sweeps(manifest).items():
+        figure = sensitivity(table, manifest, sweep, sheet.style)
+        caption = f"Score against {sweep.title}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
+        pictures.append(Picture(sheet.write(figure, f"sensitivity-{file_name(key)}"), caption))
     return pictures
 
 
 def _diagnostics(results: Results, sheet: Sheet) -> list[Picture]:
     manifest, pictures = results.manifest, []
     for env in manifest.envs:
-        for title, variants in panels(manifest).items():
+        for key, (title, variants) in panels(manifest).items():
             if measured(results, env, variants):
                 figure = diagnostics(results, env, variants, sheet.style)
-                path = sheet.write(figure, f"diagnostics-{name_of(env, manifest)}-{file_name(title)}")
+                path = sheet.write(figure, f"diagnostics-{name_of(env, manifest)}-{file_name(key)}")
                 caption = (
                     f"Training metrics on {env}, {title}: means over the updates between two evaluations. "
                     f"Line: median over seeds. Band: lowest to highest seed.{_lengths(manifest, env, variants)}"

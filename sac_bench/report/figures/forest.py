@@ -33,7 +33,6 @@ ROOM = 1.3
 """Intervals may extend beyond the values by this multiple of the values' span, or of the median interval's half."""
 ROW = 2.6
 """The height of a row in units of the text's size."""
-NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 Colors = Mapping[str, Any]
 """{variant: its colour}. Others have that of their verdict."""
 
@@ -142,7 +141,10 @@ def _label_rows(axis: Axes, labels: Sequence[str], are_headings: Sequence[bool])
 
 
 def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figure:
-    """Draw a claim's comparisons, 95% intervals, margins and outcomes: one panel per unit, one row per comparison."""
+    """Draw a claim's comparisons with 95% (thick) and corrected (thin) intervals, margins and outcomes.
+
+    There is one panel per unit and one row per comparison.
+    """
     units: dict[str, list[Comparison]] = {}
     for one in comparisons:
         units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
@@ -156,12 +158,13 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
     )
     for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
         margins = [sign * one.margin / one.gain for one in rows if one.margin for sign in (-1, 1)]
-        limits = _ends(np.array([one.normalised for one in rows]), margins)
+        corrected = [one.in_gain(one.verdict.corrected) for one in rows]
+        limits = _ends(np.array([one.normalised for one in rows]), [*margins, *(x for of in corrected for x in of[1:])])
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
             text = textwrap.fill(_unbroken(short_outcome(one)), 12 if style.is_exact else 40)
-            _draw(axis, y, one.normalised, NOTHING, limits, text, *LOOKS[one.outcome], style)
+            _draw(axis, y, one.normalised, corrected[y], limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
         axis.xaxis.set_major_locator(ticks(5))

@@ -21,7 +21,7 @@ def profile(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest, style:
     thresholds = exact if len(exact) <= MOST else np.linspace(low, high, MOST)
     groups, styles = panels(manifest), variant_styles(manifest)
     figure, axes = panel_grid(len(groups), style, sharey=True)
-    for axis, (title, variants) in zip(axes.flat, groups.items(), strict=False):
+    for axis, (title, variants) in zip(axes.flat, groups.values(), strict=False):
         for variant in variants:
             runs = [of_env[variant] for of_env in scaled.values() if variant in of_env]
             if len(runs) < len(scaled):

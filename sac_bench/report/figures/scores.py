@@ -16,11 +16,11 @@ from sac_bench.report.figures.style import (
     DASHES,
     PAGE,
     Style,
+    Sweep,
     even_grid,
     option_of,
     random_line,
     shared_legend,
-    sweeps,
     ticks,
     variant_styles,
     wrapped,
@@ -83,9 +83,8 @@ def _ends(scores: np.ndarray, intervals: Sequence[float], otherwise: tuple[float
     return float(low - margin), float(high + margin)
 
 
-def sensitivity(table: pd.DataFrame, manifest: Manifest, title: str, style: Style = PAGE) -> Figure:
+def sensitivity(table: pd.DataFrame, manifest: Manifest, sweep: Sweep, style: Style = PAGE) -> Figure:
     """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot."""
-    sweep = sweeps(manifest)[title]
     values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
     width = style.width if style.is_exact else min(style.width, 4.6)
     figure, axis = plt.subplots(figsize=(width, 0.72 * width), layout="constrained")
@@ -115,8 +114,8 @@ def sensitivity(table: pd.DataFrame, manifest: Manifest, title: str, style: Styl
         axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=labels[-1])
     places = {at_words(manifest, env) for env in manifest.envs}
     place = places.pop() if len(places) == 1 else ""
-    axis.set(xlabel=sweep.option, ylabel=f"score{place}")
+    axis.set(xlabel=sweep.label, ylabel=f"score{place}")
     if style.has_titles:
-        axis.set_title(f"sensitivity to {title}")
+        axis.set_title(f"sensitivity to {sweep.title}")
     shared_legend(figure, style, labels)
     return figure

@@ -138,22 +138,39 @@ def variant_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 
 class Sweep(NamedTuple):
-    """The variants {name: value} that differ from a base in one numeric option; with the base, if it has a number."""
+    """The variants {name: value} that differ from a base in one numeric option; with the base, if it has a number.
+
+    title: what readers call it, "reward scale of fixed temperature"; label: what they call the option.
+    """
 
     option: str
     base: str
     values: dict[str, float]
+    title: str
+    label: str
+
+
+class Group(NamedTuple):
+    """Variants that are drawn in a panel, with its title."""
+
+    title: str
+    variants: list[str]
 
 
 def sweeps(manifest: Manifest) -> dict[str, Sweep]:
-    """Return {title: sweep}. The title is the option, of a base other than the reference "option of base"."""
+    """Return {name: sweep}. The name, for files, is the option; of a base other than the reference "option of base"."""
     swept: dict[str, Sweep] = {}
     for name, variant in manifest.variants.items():
         if variant.swept:
             option, value = variant.swept
             base = variant.sweep_of or manifest.reference
-            title = option if base == manifest.reference else f"{option} of {base}"
-            swept.setdefault(title, Sweep(option, base, {})).values[name] = value
+            label = variant.sweep_label or option
+            key, title = (
+                (option, label)
+                if base == manifest.reference
+                else (f"{option} of {base}", f"{label} of {manifest.label(base)}")
+            )
+            swept.setdefault(key, Sweep(option, base, {}, title, label)).values[name] = value
     for sweep in swept.values():
         own = option_of(manifest, sweep)
         if own is not None and own not in sweep.values.values():
@@ -167,16 +184,17 @@ def option_of(manifest: Manifest, sweep: Sweep) -> float | None:
     return float(own) if isinstance(own, (int, float)) else None
 
 
-def panels(manifest: Manifest) -> dict[str, list[str]]:
-    """Return {title: variants}: a panel for the named variants and one per sweep, each with the reference."""
+def panels(manifest: Manifest) -> dict[str, Group]:
+    """Return {name for files: group}: one of the named variants and one per sweep, each with the reference."""
     swept = sweeps(manifest)
     named = [name for name, v in manifest.variants.items() if not v.swept]
-    groups = {"variants": named} if len(named) > 1 or not swept else {}
-    for title, (_, base, values) in swept.items():
-        groups[title] = [base, *sorted((name for name in values if name != base), key=lambda name: values[name])]
+    groups = {"variants": Group("variants", named)} if len(named) > 1 or not swept else {}
+    for key, sweep in swept.items():
+        others = sorted((name for name in sweep.values if name != sweep.base), key=sweep.values.__getitem__)
+        groups[key] = Group(sweep.title, [sweep.base, *others])
     return {
-        title: [manifest.reference, *(name for name in names if name != manifest.reference)]
-        for title, names in groups.items()
+        key: Group(title, [manifest.reference, *(name for name in names if name != manifest.reference)])
+        for key, (title, names) in groups.items()
     }
 
 
@@ -243,8 +261,12 @@ def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Seque
 
 
 def wrapped(label: str, width: int) -> str:
-    """Return a variant's label on lines of at most `width` characters if it has spaces or "+" to break at."""
-    lines = textwrap.wrap(label.replace("+", "+ "), width, break_long_words=False, break_on_hyphens=False)
+    """Return a variant's label on lines of at most `width` characters if it has spaces or "+" to break at.
+
+    It does not break beside "=".
+    """
+    kept = label.replace("+", "+ ").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    lines = textwrap.wrap(kept, width, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace("+ ", "+")
 
 
