@@ -9,7 +9,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BUDGET),--budget '$(BUDGET)') $(ARGS)
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick retuned \
-	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate \
+	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate benchmark-ray \
 	oracle docs docs-site lint clean
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make soak-tune             the same for tuners that share a study (ARGS=--postgresql: in a database)"
 	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
+	@echo "make benchmark-ray         time of the Ray engine compared with the local one (a quiet quarter of an hour)"
 	@echo "make test                  quick tests: about 4 minutes on two cores"
 	@echo "make test-thorough         all others except soaks"
 	@echo "make test-all              all tests except soaks: half an hour"
@@ -92,15 +93,26 @@ test: $(READY)
 test-thorough: $(READY)
 	$(PYTEST) -m "thorough and not soak"
 
-test-all: $(READY)
+# Ray has a separate environment, which uses the packages of the other one.
+RAY := $(VENV)-ray
+$(RAY)/.ready: $(READY) tests/ray.lock
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --requirement tests/ray.lock
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-sac-bench.pth
+	touch $@
+
+test-all: $(READY) $(RAY)/.ready
 	$(PYTEST) -m "not soak"
+	$(RAY)/bin/python -m pytest -m thorough tests/execution/test_on_ray.py
 
 # Writes results/soak. Without root it skips the full disk, because it cannot mount one.
 # Then injects rarer faults, compares compiled and eager code for every structural option in experiments/, trains
 # cohorts of 1 to 32 members and compares every byte of the runs they share (about two hours in all).
-soak: $(READY)
+soak: $(READY) $(RAY)/.ready
 	$(BIN)/python -m tests.soak
 	$(BIN)/python -m pytest -m soak
+	$(RAY)/bin/python -m pytest -m soak tests/execution/test_on_ray.py
 	$(BIN)/python -m tests.training.widths --updates 2000
 	$(BIN)/python -m tests.training.widths --cases others --widths 1 3 20 --updates 60
 
@@ -156,6 +168,10 @@ benchmark: $(READY) $(if $(filter cuda,$(DEVICE)),,$(PEERS)/.ready)
 benchmark-aggregate: $(READY)
 	$(BIN)/python benchmarks/aggregate.py
 
+# Compares the time of the Ray engine with that of the local one, and their bytes.
+benchmark-ray: $(RAY)/.ready
+	$(RAY)/bin/python benchmarks/ray_overhead.py
+
 # Recomputes rliable's numbers, which the tests of our statistics use.
 oracle: $(READY)
 	$(BIN)/python tests/analysis/oracle_rliable.py
@@ -166,4 +182,4 @@ lint: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(DOCS) build .pytest_cache .mypy_cache .ruff_cache .hypothesis sac_bench.egg-info "$${XDG_CACHE_HOME:-$$HOME/.cache}/sac-bench"
+	rm -rf $(VENV) $(PEERS) $(DOCS) $(RAY) build .pytest_cache .mypy_cache .ruff_cache .hypothesis sac_bench.egg-info "$${XDG_CACHE_HOME:-$$HOME/.cache}/sac-bench"

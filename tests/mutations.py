@@ -559,7 +559,20 @@ BUGS = [
     Bug(
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
     ),
-    Bug("a replay that another command needs is dropped", WORKER, 'self.steps >= plan["furthest"]', "True", SAVED),
+    Bug(
+        "a replay that another command needs is dropped",
+        CHECKPOINT,
+        'plan["keep_replay"] or steps < plan["furthest"]',
+        "False",
+        SAVED,
+    ),
+    Bug(
+        "a segment elsewhere is saved before the last one was copied",
+        WORKER,
+        "self._receipts is not None",
+        "False",
+        "tests/execution/test_copies.py",
+    ),
     Bug("a run is written by two cohorts", WORKER, "stopped or run not in self._own_runs", "stopped", SAVED),
     Bug("conditions of a run's earlier training are forgotten", RECORDER, "[*stages, {", "[{", SAVED),
     Bug(
@@ -585,9 +598,9 @@ BUGS = [
     ),
     Bug(
         "a worker does not hold its cohort's lock",
-        ENGINE,
-        "pass_fds=lock.filenos()",
-        "pass_fds=[]",
+        "execution/launch.py",
+        "inherited=job.lock.filenos()",
+        "inherited=()",
         LIMITS,
     ),
     Bug(

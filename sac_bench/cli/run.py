@@ -13,7 +13,9 @@ import typer
 from sac_bench.cli.common import (
     LEFT_TO_OTHERS,
     OUT_OF_TIME,
+    AddressOption,
     DeviceOption,
+    EngineOption,
     GpusOption,
     ImportOption,
     MixDevicesOption,
@@ -29,6 +31,7 @@ from sac_bench.cli.common import (
     console,
     import_modules,
     say,
+    team_of,
     trackers,
     user_errors,
     whole_number,
@@ -79,6 +82,8 @@ def run(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     gpus: GpusOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     results: ResultsOption = Path("results"),
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
@@ -162,7 +167,7 @@ def run(
         trained = selection or group
         skip = share.left_out(trained) if share else frozenset[str]()
         own = {spec.id for _, spec in trained.runs()} - skip
-        team = training.Workers.on(device, workers, max(1, len(own)), import_, gpus, limit)
+        team = team_of(engine, address, device, workers, max(1, len(own)), import_, gpus, limit)
         team = replace(team, waits=not no_wait, of_all=plan_for)
         store = Store(results)
         store.check_layout()
@@ -298,14 +303,14 @@ def _print_plan(
     """Print what is trained, reused and left for later, how long it takes and what it needs."""
     from sac_bench.cli import plan as summary
     from sac_bench.envs.checking import objection
-    from sac_bench.execution.calibration import Calibration, Machine, measurements
+    from sac_bench.execution.calibration import Calibration, measurements
     from sac_bench.execution.checkpoint import CohortDirectory
     from sac_bench.execution.cost import evaluation_share
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
 
     envs = list(dict.fromkeys(cohort.runs[0].env for cohort in plan.cohorts))
-    calibration = Calibration(measurements(store, envs, Machine.here(workers.device)).values())
+    calibration = Calibration(measurements(store, envs, workers.launcher.machine(workers.device)).values())
     titles = [one_line(f"{one.name}: {one.question}" if one.question else one.name) for one in group.experiments]
     totals = [summary.total(plan, calibration, workers), f"runs: {', '.join(summary.standings(plan))}"]
     for line in [*titles, *totals] if len(titles) == 1 else [*totals, *titles]:

@@ -11,7 +11,9 @@ import typer
 
 from sac_bench.cli.common import (
     OUT_OF_TIME,
+    AddressOption,
     DeviceOption,
+    EngineOption,
     GpusOption,
     ImportOption,
     MixDevicesOption,
@@ -26,6 +28,7 @@ from sac_bench.cli.common import (
     console,
     import_modules,
     say,
+    team_of,
     user_errors,
     whole_number,
 )
@@ -59,6 +62,8 @@ def tune(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     gpus: GpusOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     until: UntilOption = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
@@ -76,13 +81,12 @@ def tune(
         import_modules(import_)
         from sac_bench.execution.budget import OutOfTime, TimeLimit
         from sac_bench.execution.machine import cannot_compile
-        from sac_bench.execution.train import Workers
         from sac_bench.spec.names import find_all
         from sac_bench.store.store import Store
         from sac_bench.tuning import study as studies
 
         limit = None if until is None else TimeLimit.parse(until)
-        team = Workers.on(device, workers, imports=import_, gpus=gpus, limit=limit)
+        team = team_of(engine, address, device, workers, None, import_, gpus, limit)
         loaded = replace(studies.load(find_all([study])[0], trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()

@@ -35,6 +35,7 @@ from sac_bench.store.atomic import (
     check,
     create,
     create_json,
+    parse_json,
     read_json,
     write_atomically,
     write_json,
@@ -63,6 +64,7 @@ class CohortDirectory:
     def __init__(self, path: Path, is_owner: Callable[[], bool] = lambda: True) -> None:
         self.path, self._is_owner = path, is_owner
         self._last: tuple[Path, dict[str, Any]] | None = None  # the checkpoint saved or restored last
+        self._renamed: dict[str, str] = {}  # files of adopted checkpoints that have another name here
 
     def plan(self) -> dict[str, Any]:
         """Return the cohort's plan.
@@ -181,24 +183,47 @@ class CohortDirectory:
         Return what is wrong with newer checkpoints, one line each. Raises InputError if no checkpoint is intact, or if
         the trainer cannot resume from it; `problems` returns the reason from then on.
         """
+        path, checkpoint, problems = self._newest(runs)
+        rows = _rows_in(checkpoint)
+        (state,) = checkpoint["files"].keys() - rows.keys()
+        chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(rows)]
+        try:
+            trainer.restore(load_file(self.path / state), chunks, checkpoint["progress"])
+        except InputError as error:
+            write_json(self._unusable, {"reason": f"{path}: {error}"})
+            raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
+        self._last = path, checkpoint
+        return problems
+
+    def choose(self, runs: Sequence[RunDirectory]) -> tuple[list[Path], list[str]]:
+        """Return the files of the newest intact checkpoint, to be restored elsewhere, and problems as `restore` does.
+
+        Once it is restored there, call `drop_later`. Raises InputError if no checkpoint is intact.
+        """
+        path, checkpoint, problems = self._newest(runs)
+        self._last = path, checkpoint
+        return [*(self.path / name for name in checkpoint["files"]), path], problems
+
+    def adopt(self, name: str, content: bytes, tensors: Mapping[str, bytes]) -> None:
+        """Commit a checkpoint that was saved elsewhere, with those of its files that are not here yet: {name: bytes}.
+
+        Raises TakenOver as `save` does. Call `write_tables` afterwards.
+        """
+        for file, data in tensors.items():
+            (self._renamed[file],) = self._write(Path(file).stem, data)
+        commit = parse_json(content, self.path / name)
+        files = {self._renamed.get(file, file): known for file, known in commit["files"].items()}
+        self._commit(self.path / name, commit | {"files": files})
+        self._drop_unneeded()
+
+    def _newest(self, runs: Sequence[RunDirectory]) -> tuple[Path, dict[str, Any], list[str]]:
+        """Return the newest intact checkpoint, and what is wrong with newer ones; InputError if none is intact."""
         problems: list[str] = []
         for path in reversed(self._checkpoints()):
             try:
-                checkpoint = self._intact(path, runs)
+                return path, self._intact(path, runs), problems
             except InputError as error:
                 problems.append(str(error))
-                continue
-            rows = _rows_in(checkpoint)
-            (state,) = checkpoint["files"].keys() - rows.keys()
-            chunks = [(_start(name), partial(load_file, self.path / name)) for name in sorted(rows)]
-            try:
-                trainer.restore(load_file(self.path / state), chunks, checkpoint["progress"])
-            except InputError as error:
-                write_json(self._unusable, {"reason": f"{path}: {error}"})
-                raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
-            self._unusable.unlink(missing_ok=True)
-            self._last = path, checkpoint
-            return problems
         raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
 
     def drop_later(self, runs: Sequence[RunDirectory]) -> dict[str, dict[str, Any]]:
@@ -211,6 +236,7 @@ class CohortDirectory:
         assert self._last, "restored"
         restored, checkpoint = self._last
         self._require_restored()
+        self._unusable.unlink(missing_ok=True)
         self.write_tables(runs)
         self.cut_back(runs)
         for later in self._checkpoints():
@@ -242,28 +268,19 @@ class CohortDirectory:
 
         `runs` are the members' runs. Raises InputError if no checkpoint is intact.
         """
-        problems: list[str] = []
-        for path in reversed(self._checkpoints()):
-            try:
-                old = self._intact(path, runs)
-            except InputError as error:
-                problems.append(str(error))
-                continue
-            stopped, files = old["progress"]["stopped"], dict[str, Fingerprint]()
-            for name in old["files"]:
-                tensors = load_file(self.path / name)
-                chosen = (
-                    rows_of(tensors, members) if name.startswith("rows-") else state_of(tensors, members, len(stopped))
-                )
-                files |= to._write(Path(name).stem, save(chosen))
-            own = {
-                part: {run.id: old[part][run.id] for run in runs if run.id in old.get(part, {})}
-                for part in ("tables", "added", "statuses")
-            }
-            progress = old["progress"] | {"stopped": [stopped[m] for m in members]}
-            write_json(to.path / path.name, {"progress": progress, "files": files, **own})
-            return int(progress["vector_steps"])
-        raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
+        path, old, _ = self._newest(runs)
+        stopped, files = old["progress"]["stopped"], dict[str, Fingerprint]()
+        for name in old["files"]:
+            tensors = load_file(self.path / name)
+            chosen = rows_of(tensors, members) if name.startswith("rows-") else state_of(tensors, members, len(stopped))
+            files |= to._write(Path(name).stem, save(chosen))
+        own = {
+            part: {run.id: old[part][run.id] for run in runs if run.id in old.get(part, {})}
+            for part in ("tables", "added", "statuses")
+        }
+        progress = old["progress"] | {"stopped": [stopped[m] for m in members]}
+        write_json(to.path / path.name, {"progress": progress, "files": files, **own})
+        return int(progress["vector_steps"])
 
     def problems(self, runs: Sequence[RunDirectory]) -> list[str]:
         """Return why the cohort cannot be continued: what is wrong with each checkpoint. Empty if one is intact."""
@@ -300,6 +317,11 @@ class CohortDirectory:
             except (InputError, KeyError, TypeError):
                 continue
         return [path for path in self.path.glob("*.safetensors") if path.name not in needed]
+
+    def needs_replay(self, steps: int) -> bool:
+        """Return whether its plan needs the checkpoints once all of its runs have ended, at most at `steps`."""
+        plan = self.plan()
+        return bool(plan["keep_replay"] or steps < plan["furthest"])
 
     def size(self) -> int:
         """Return the size on disk in bytes."""

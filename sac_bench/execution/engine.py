@@ -1,15 +1,12 @@
-"""Trains a plan's cohorts on this machine: one worker process per core, the longest cohort first."""
+"""Trains a plan's cohorts in worker processes, here or elsewhere (execution/launch.py), the longest cohort first."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,11 +17,11 @@ from typing import Any
 
 from sac_bench.errors import InputError, counted, one_line
 from sac_bench.execution.budget import LeftToOthers, OutOfTime, OverBudget, TimeLimit
-from sac_bench.execution.calibration import Basis, Calibration, Estimate, Machine, measurements
+from sac_bench.execution.calibration import Basis, Calibration, Estimate, measurements
 from sac_bench.execution.cost import duration
 from sac_bench.execution.display import Display
 from sac_bench.execution.guardian import GRACE_SECONDS
-from sac_bench.execution.machine import cache_folder, cores
+from sac_bench.execution.launch import HERE, NO_RESTART, OUT_OF_TIME, TAKEN_OVER, Job, Launcher, Refused
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Progress, progress, time_left
 from sac_bench.execution.work import State, Work
@@ -32,15 +29,9 @@ from sac_bench.store import locks
 from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
 from sac_bench.store.store import Store
 
-KILL_SECONDS = 5.0
-"""Time that a guardian has to kill its worker before it is killed itself."""
 RESTARTS = 2
 Projected = Callable[[Estimate], None]
 """What is done with the time until all cohorts end, once every running cohort has a measured rate."""
-NO_RESTART = 2
-"""Exit code of a worker when a restart would not help. A copy: execution/worker.py takes long to import."""
-TAKEN_OVER, OUT_OF_TIME = 3, 4
-"""Exit codes of a worker whose cohort another process has taken over, and that has no time left. Copies, too."""
 NO_LIMIT = TimeLimit()
 NAMED = 3
 """The most variants of a cohort that a line names."""
@@ -58,9 +49,9 @@ class Engine:
     A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
     raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
-    raise OverBudget to stop the training. Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time
-    for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends once it is certain that other
-    processes train all that is left.
+    raise OverBudget to stop the training. The launcher starts the workers. Each worker sees one of `gpus`, if there are
+    any. Once `limit` leaves no time for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends
+    once it is certain that other processes train all that is left.
     """
 
     def __init__(
@@ -76,6 +67,7 @@ class Engine:
         gpus: Sequence[str] = (),
         limit: TimeLimit = NO_LIMIT,
         waits: bool = True,
+        launcher: Launcher = HERE,
     ) -> None:
         self._plan, self._began = plan, time.monotonic()
         self._ended: dict[str, State] = {}  # by cohort
@@ -93,17 +85,17 @@ class Engine:
         self._projected: Projected | None = projected
         self._events: queue.Queue[tuple[Work, dict[str, Any] | None]] = queue.Queue()
         self._store, self._device, self._workers = store, device, workers
-        self._imports, self._display = imports, display
+        self._imports, self._display, self._launcher = imports, display, launcher
         envs = {cohort.runs[0].env for cohort in plan.cohorts}
-        self._measured = measurements(store, envs, Machine.here(device))
+        self._measured = measurements(store, envs, launcher.machine(device))
         self._calibration = Calibration(self._measured.values())
 
     def run(self) -> None:
         """Train. KeyboardInterrupt stops the workers after they have saved; a second one stops them at once.
 
-        Raises OverBudget if `projected` does, after the workers have saved, OutOfTime at the end if cohorts were
-        postponed, InputError if the same time limit would never be enough for any of them, and otherwise LeftToOthers
-        if it does not wait for the other processes that train what is left.
+        Raises OverBudget if `projected` does and Refused if a worker's machine cannot be used, after the workers have
+        saved, OutOfTime at the end if cohorts were postponed, InputError if the same time limit would never be enough
+        for any of them, and otherwise LeftToOthers if it does not wait for the other processes that train what is left.
         """
         try:
             while self._waiting or self._active:
@@ -121,11 +113,11 @@ class Engine:
                 raise OutOfTime
             if self._waiting:
                 raise LeftToOthers
-        except (KeyboardInterrupt, OverBudget):
+        except (KeyboardInterrupt, OverBudget, Refused):
             with contextlib.suppress(OSError):  # the terminal may be gone
                 self._display.say("stopping; press Ctrl-C again to stop at once")
             for work in self._active:
-                work.process.terminate()  # a worker that is saving finishes first
+                work.process.stop()  # a worker that is saving finishes first
             deadline = time.monotonic() + GRACE_SECONDS
             for work in self._active:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -133,11 +125,9 @@ class Engine:
             raise
         finally:
             for work in self._active:
-                work.process.send_signal(signal.SIGINT)  # the guardian kills the worker and its children
+                work.process.kill()
             for work in self._active:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    work.process.wait(KILL_SECONDS)
-                _end_group(work.process)
+                work.process.close()
                 work.lock.close()
             with contextlib.suppress(OSError):
                 self._display.close()
@@ -153,7 +143,11 @@ class Engine:
         return progress(states, self._plan.names, self._returns, elapsed, left)
 
     def _time_left(self) -> Estimate | None:
-        return time_left(self._active, self._waiting, self._workers, self._calibration)
+        return time_left(self._active, self._waiting, self._room(), self._calibration)
+
+    def _room(self) -> int:
+        """Return how many workers may run at once."""
+        return self._launcher.places() or self._workers
 
     def _end(self, cohort: CohortPlan, phase: str, failed: Iterable[str] = ()) -> None:
         """Note that a cohort is not trained any more."""
@@ -170,7 +164,7 @@ class Engine:
     def _start_workers(self) -> None:
         """Start waiting cohorts while there are free workers; drop those that other processes have finished."""
         for cohort in list(self._waiting):
-            if len(self._active) == self._workers:
+            if len(self._active) >= self._room():
                 return
             if not self._has_time(cohort):
                 self._waiting.remove(cohort)
@@ -234,42 +228,18 @@ class Engine:
         return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
 
     def _start(self, cohort: CohortPlan, lock: locks.Held) -> None:
-        threads = 1 if self._device == "cpu" else max(1, cores() // self._workers)
         gpu = min(self._gpus, key=[work.gpu for work in self._active].count, default=None)
-        command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), str(self._store.root)]
-        command += [cohort.id, str(cohort.steps), "--device", self._device, "--threads", str(threads)]
-        command += ["--lease", lock.lease.token, "--seconds", str(self._limit.left)]
-        command += [part for module in self._imports for part in ("--import", module)]
-        environment = os.environ | {
-            "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            "PYTHONPATH": os.pathsep.join([os.getcwd(), *(p for p in sys.path if p)]),  # for --import
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
-        }
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
-        with open(self._log(cohort), "a", encoding="utf-8") as log:
-            log_start = log.tell()
-            process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                encoding="utf-8",
-                start_new_session=True,
-                pass_fds=lock.filenos(),
-            )
-        lock.hand_over()
-        work = Work(cohort, process, log_start, lock, gpu)
+        log = self._log(cohort)
+        log_start = log.stat().st_size if log.exists() else 0
+        job = Job(self._store, cohort, lock, log, self._device, self._workers, self._imports, self._limit, gpu)
+        work = Work(cohort, self._launcher.start(job), log_start, lock, gpu)
         self._active.append(work)
         threading.Thread(target=_listen, args=(work, self._events), daemon=True).start()
-        threading.Thread(target=_kill_leftovers, args=(process,), daemon=True).start()
 
     def _handle(self, work: Work, event: dict[str, Any] | None) -> None:
         if event is not None:
+            if "refused" in event:
+                raise Refused(event["refused"])
             work.update(event)
             self._steps[work.cohort.id] = work.rest().done
             for run_id, value in event.get("returns", {}).items():
@@ -345,7 +315,7 @@ class Engine:
         log = self._log(work.cohort)
         text = log.read_bytes()[work.log_start :].decode(errors="replace") if log.exists() else ""
         lines = text.strip().splitlines()
-        code = work.process.returncode
+        code = work.process.wait()
         reason = work.error or (_exception(lines) if lines and code > 0 else f"exit code {code}")
         if code < 0:
             names = {number.value: number.name for number in signal.Signals}
@@ -364,24 +334,11 @@ class Engine:
 
 
 def _listen(work: Work, events: queue.Queue[tuple[Work, dict[str, Any] | None]]) -> None:
-    assert work.process.stdout is not None
     try:
-        for line in work.process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # a line cut by a kill
-                events.put((work, json.loads(line)))
+        for report in work.process.reports():
+            events.put((work, report))
     finally:
         events.put((work, None))
-
-
-def _kill_leftovers(process: subprocess.Popen[str]) -> None:
-    """Kill the rest of a worker's process group once it has ended: it may hold the pipe that `_listen` reads."""
-    process.wait()
-    _end_group(process)
-
-
-def _end_group(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _exception(lines: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: pass_on(signal.SIGTERM))
     signal.signal(signal.SIGINT, lambda *_: pass_on(signal.SIGKILL))
     command = [sys.executable, "-m", "sac_bench.execution.worker", *sys.argv[2:]]
-    workers.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=_die_with_parent))
+    workers.append(subprocess.Popen(command, close_fds=False, preexec_fn=_die_with_parent))
     threading.Thread(target=_stop_without, args=(parent, workers[0]), daemon=True).start()
     code = workers[0].wait()
     end_children()

@@ -11,9 +11,10 @@ from rich.console import Console
 from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
 from sac_bench.execution.budget import Price, Purse, TimeLimit, Unit, affordable, price
-from sac_bench.execution.calibration import Basis, Calibration, Machine, measurements
+from sac_bench.execution.calibration import Basis, Calibration, measurements
 from sac_bench.execution.display import Display
 from sac_bench.execution.engine import Engine, Projected
+from sac_bench.execution.launch import HERE, Launcher
 from sac_bench.execution.machine import available_memory, choose_gpus, cores, resolve_device, visible_gpus
 from sac_bench.execution.plan import Plan
 from sac_bench.execution.warm_start import settle
@@ -40,6 +41,8 @@ class Workers:
     """Whether to wait for cohorts that other processes train."""
     of_all: int = 0
     """The workers of all commands that share the folder, if they are more: a plan has cohorts for all of them."""
+    launcher: Launcher = HERE
+    """What starts them."""
 
     @staticmethod
     def on(
@@ -55,8 +58,7 @@ class Workers:
         gpus: "all", the default, or places such as "0,1". Raises InputError unless the device and the GPUs exist and
         the count is between 1 and 1024.
         """
-        if count is not None and not 1 <= count <= MAX_WORKERS:
-            raise InputError(f"workers: must be between 1 and {MAX_WORKERS}, not {count}")
+        _check_count(count)
         chosen = resolve_device(device)
         if gpus is not None and chosen == "cpu":
             raise InputError(f"--gpus {gpus}: this command trains on the CPU; use --device cuda, or leave out --gpus")
@@ -64,10 +66,47 @@ class Workers:
         places = len(seen) if chosen == "cuda" else cores()
         return Workers(chosen, count or min(places, runs or places), tuple(imports), seen, limit or TimeLimit())
 
+    @staticmethod
+    def on_ray(
+        address: str = "auto",
+        device: str = "auto",
+        count: int | None = None,
+        runs: int | None = None,
+        imports: Sequence[str] = (),
+        limit: TimeLimit | None = None,
+    ) -> Workers:
+        """Connect to a Ray cluster and choose the device and, if `count` is None, a worker per place, at most `runs`.
+
+        Raises InputError if Ray is not installed, there is no cluster, or it has no place for a worker.
+        """
+        _check_count(count)
+        try:
+            from sac_bench.execution.on_ray import Cluster
+        except ImportError as error:
+            if error.name != "ray":
+                raise
+            raise InputError("--engine ray: Ray is not installed: pip install 'sac_bench[ray]'") from None
+        cluster = Cluster.at(address, device, count)
+        places = cluster.places() or 1
+        return Workers(
+            cluster.device,
+            count or min(places, runs or places),
+            tuple(imports),
+            limit=limit or TimeLimit(),
+            launcher=cluster,
+        )
+
     @property
     def memory(self) -> float:
         """The bytes that each worker may take."""
+        if (elsewhere := self.launcher.memory) is not None:
+            return elsewhere
         return 0.9 * available_memory(self.device, self.gpus) / math.ceil(self.count / max(1, len(self.gpus)))
+
+
+def _check_count(count: int | None) -> None:
+    if count is not None and not 1 <= count <= MAX_WORKERS:
+        raise InputError(f"workers: must be between 1 and {MAX_WORKERS}, not {count}")
 
 
 def plan(
@@ -178,7 +217,7 @@ def prices_of_looks(
 
 def _price(plan: Plan, experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit) -> Price:
     envs = {cohort.runs[0].env for cohort in plan.cohorts} | {spec.env for spec in plan.waiting}
-    known = measurements(store, envs, Machine.here(workers.device)) if envs else {}
+    known = measurements(store, envs, workers.launcher.machine(workers.device)) if envs else {}
     return price(plan, experiments, unit, Calibration(known.values()), workers.count)
 
 
@@ -212,4 +251,5 @@ def carry_out(plan: Plan, store: Store, workers: Workers, console: Console, proj
             gpus=workers.gpus,
             limit=workers.limit,
             waits=workers.waits,
+            launcher=workers.launcher,
         ).run()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sac_bench.execution.calibration import Measurement, measured
+from sac_bench.execution.launch import WorkerProcess
 from sac_bench.execution.plan import CohortPlan
 from sac_bench.store.locks import Held
 
@@ -38,12 +38,11 @@ class Work:
     """A cohort and the process that trains it."""
 
     cohort: CohortPlan
-    process: subprocess.Popen[str]
-    """The worker's guardian, which ends when the worker does."""
+    process: WorkerProcess
     log_start: int
     """Offset in bytes at which this process's part of the log starts."""
     lock: Held
-    """The cohort's lock. The worker has inherited its files, and the command renews its lease."""
+    """The cohort's lock. A worker on this machine has inherited its files. The command renews its lease."""
     gpu: str | None = None
     """The only GPU that the worker sees, if it is given one."""
     phase: str = "starting"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import json
 import math
@@ -35,19 +34,18 @@ from sac_bench.execution import warm_start
 from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import SEGMENTS, Stopwatch
 from sac_bench.execution.checkpoint import CohortDirectory, TakenOver
+from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, TAKEN_OVER
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
-from sac_bench.store.atomic import finite
+from sac_bench.store.atomic import STORAGE_FAULTS, finite
 from sac_bench.store.leases import Lease
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
 from sac_bench.training.trainer import Segment, Trainer
 
-NO_RESTART, TAKEN_OVER, OUT_OF_TIME = 2, 3, 4
 STOPPED = 128 + signal.SIGTERM
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 class Termination:
@@ -78,6 +76,7 @@ class Worker:
     """Trains a cohort to `steps`, from its newest intact checkpoint if it has one.
 
     lease: the lease on the cohort. Without it, only exclusive commits keep another process from saving the same steps.
+    receipts: gives a line whenever the files have been copied that were written last. Nothing is written before.
     """
 
     def __init__(
@@ -90,8 +89,9 @@ class Worker:
         progress: TextIO | None = None,
         lease: Lease | None = None,
         limit: TimeLimit | None = None,
+        receipts: TextIO | None = None,
     ) -> None:
-        self.store, self.steps, self._progress = store, steps, progress
+        self.store, self.steps, self._progress, self._receipts = store, steps, progress, receipts
         self._limit = limit or TimeLimit()
         self._durations: deque[float] = deque(maxlen=SEGMENTS)  # of the last segments, in seconds
         self.directory = CohortDirectory(store.cohort(cohort_id), lease.renew if lease else _always)
@@ -125,10 +125,12 @@ class Worker:
         self._report()
         done = resumed and self._is_done()
         if done:
+            self._wait_for_receipt()
             self._finish()
         while not done and max(self._durations, default=0.0) <= self._limit.left:
             began = self._limit.clock()
             segment = trainer.train(self._report)
+            self._wait_for_receipt()
             with termination.deferred():
                 self._save(segment)
                 speed = self._measure()
@@ -173,6 +175,11 @@ class Worker:
         self._recorder.publish(record)
         self.trainer.progress.saving_seconds += time.perf_counter() - start
 
+    def _wait_for_receipt(self) -> None:
+        """Wait until what was written last has been copied. Raises BrokenPipeError if nobody copies it any more."""
+        if self._receipts is not None and not self._receipts.readline():
+            raise BrokenPipeError
+
     def _measure(self) -> dict[str, Any] | None:
         """Write how long the last segments took, and return it; None if it is not known yet."""
         measured = self._stopwatch.end_segment(self.trainer.steps, self.trainer.progress.updates)
@@ -192,8 +199,7 @@ class Worker:
         with self.store.planning():  # a command that needs more steps plans them before or after, not in between
             self.directory.check_owner()
             self._recorder.finish()
-            plan = self.directory.plan()
-            if not plan["keep_replay"] and self.steps >= plan["furthest"]:
+            if not self.directory.needs_replay(self.steps):
                 self.store.check_planning()
                 self.directory.check_owner()
                 self.directory.drop_replay()
@@ -254,10 +260,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--lease", metavar="TOKEN")
     parser.add_argument("--seconds", type=float, default=math.inf, help="the time that is left")
+    parser.add_argument("--receipts", action="store_true", help="wait for a line on standard input before each save")
     parser.add_argument("--import", dest="imports", action="append", default=[])
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, termination)
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    receipts = os.fdopen(os.dup(0), encoding="utf-8") if arguments.receipts else None
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # so environments read no receipts
     os.dup2(2, 1)  # so what libraries print goes to the log
     store = Store(Path(arguments.results).absolute())  # environments may change the working directory
     try:
@@ -266,9 +275,8 @@ def main() -> None:
         prepare_process(arguments.device, arguments.threads)
         lease = store.lease_of(arguments.cohort, arguments.lease) if arguments.lease else None
         limit = TimeLimit(began + arguments.seconds)
-        worker = Worker(
-            store, arguments.cohort, arguments.steps, arguments.device, arguments.threads, progress, lease, limit
-        )
+        trained = (store, arguments.cohort, arguments.steps, arguments.device, arguments.threads)
+        worker = Worker(*trained, progress, lease, limit, receipts)
         if not worker.train():
             sys.exit(OUT_OF_TIME)
     except BrokenPipeError:

@@ -20,6 +20,8 @@ from sac_bench.errors import InputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that is full, or full for this user."""
+STORAGE_FAULTS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+"""Errors of writing that another try does not help."""
 BESIDE = ".tmp-"
 """Prefix of the names of temporary files; one that remains was left by a crash."""
 
@@ -153,8 +155,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises InputError if the file is not a JSON object or was changed, and FileNotFoundError.
     """
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file with this content has. See `read_json`."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(content)
     except (ValueError, RecursionError):
         raise InputError(f"{path}: damaged: not JSON") from None
     if not isinstance(value, dict):

@@ -1,0 +1,236 @@
+"""Experiments and a study on a real Ray cluster: several nodes on loopback, nothing shared but this machine's kernel.
+
+Ray is in an environment of its own: `make test-all` builds it and runs this file with it, `make soak` the rest.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sac_bench
+from sac_bench.store.atomic import write_text
+from tests.conftest import sac_bench_environment, small
+from tests.execution.test_faults import comparable, listen
+from tests.tuning.conftest import STUDY
+
+pytest.importorskip("ray", reason="make test-all runs it in an environment with Ray")
+
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+
+# Its instances wait at the step that the file names: in training, within a segment.
+LINE = """
+import gymnasium, numpy as np, os, pathlib, time
+GATE = pathlib.Path(os.environ["SAC_BENCH_TEST_GATE"])
+class Line(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    steps = 0
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self.x, {}
+    def step(self, action):
+        self.steps += 1
+        while self.steps >= int(GATE.read_text()):
+            time.sleep(0.05)
+        self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
+        return self.x, -float(abs(self.x[0])), False, False, {}
+gymnasium.register("Line-v0", Line, max_episode_steps=20)
+"""
+VARIANTS = """
+[variants.sac]
+[variants.one-q]
+critics = 1
+[variants.v-network]
+value_network = true
+"""  # a cohort of two runs each
+SHORTER = {
+    "steps = 300": "steps = 200",
+    "rungs = [100, 200]\n": "",
+    '"successive-halving"': '"none"',
+    "trials = 4": "trials = 2",
+}
+OPEN = 1000
+RUN = ["run", "line.toml", "--import", "line", "--workers", "3"]
+
+
+class Fleet:
+    """A cluster with one CPU per node, and a folder from which commands use it."""
+
+    def __init__(self, folder):
+        from ray.cluster_utils import Cluster
+
+        self.folder = folder
+        self.open_until(OPEN)
+        self.cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        self.others = [self.cluster.add_node(**NODE), self.cluster.add_node(**NODE)]
+
+    def start(self, *arguments, ray=True):
+        """Start a command, on the cluster or here."""
+        engine = ["--engine", "ray", "--address", self.cluster.address] if ray else []
+        return subprocess.Popen(
+            [sys.executable, "-m", "sac_bench.cli.main", *arguments, *engine],
+            cwd=self.folder,
+            env=sac_bench_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=listen,
+        )
+
+    def run(self, *arguments, ray=True):
+        """Return the output of a command that succeeds."""
+        process = self.start(*arguments, ray=ray)
+        try:
+            output, errors = process.communicate(timeout=200)
+        finally:
+            process.kill()
+        assert process.returncode == 0, output + errors
+        return output
+
+    def open_until(self, step):
+        """Let environments run up to this step."""
+        write_text(self.folder / "gate", str(step))
+
+    def wait_for(self, steps, process, results):
+        """Wait until every run is saved at these steps."""
+        deadline = time.monotonic() + 150
+        while (found := [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]) != [
+            steps
+        ] * 6:
+            assert process.poll() is None, process.stdout.read() + process.stderr.read()
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+
+
+def names(results):
+    """Return the names of all files of runs and cohorts."""
+    return {str(path.relative_to(results)) for folder in ("runs", "cohorts") for path in (results / folder).rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    (folder / "line.py").write_text(LINE)
+    (folder / "line.toml").write_text(small("line", "gymnasium:Line-v0", steps=300, utd=0.2) + VARIANTS)
+    study = STUDY
+    for old, new in SHORTER.items():
+        assert old in study
+        study = study.replace(old, new)
+    (folder / "study.toml").write_text(study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # by default 15: a busy machine would hardly run them
+        patch.setenv("SAC_BENCH_TEST_GATE", str(folder / "gate"))
+        patch.setenv("TMPDIR", str(folder))
+        patch.setenv("PYTHONPATH", str(Path(sac_bench.__file__).parents[1]))
+        for name, value in sac_bench_environment().items():
+            patch.setenv(name, value)  # of the nodes
+        made = Fleet(folder)
+        try:
+            yield made
+        finally:
+            made.cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def reference(fleet):
+    """The results of the local engine."""
+    fleet.run(*RUN, "--results", "here", ray=False)
+    return fleet.folder / "here"
+
+
+def test_a_machine_has_a_place_per_cpu_or_per_gpu():
+    from sac_bench.execution.on_ray import Node, choose_device
+
+    nodes = [Node(8.0, 2.0, 1e9), Node(1.0, 4.0, 1e9), Node(2.5, 0.0, 1e9)]
+    assert [node.places("cpu") for node in nodes] == [8, 1, 2]
+    assert [node.places("cuda") for node in nodes] == [2, 1, 0]
+    assert [choose_device("auto", nodes), choose_device("auto", nodes[2:]), choose_device("cpu", nodes)] == [
+        "cuda",
+        "cpu",
+        "cpu",
+    ]
+
+
+@pytest.mark.thorough
+def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
+    """The module of the environment travels along: the nodes do not run in the command's folder."""
+    output = fleet.run("run", "line.toml", "--import", "line", "--results", "there")
+    assert "6 runs in 3 cohorts on 3 cpu workers" in output
+    assert comparable(fleet.folder / "there") == comparable(reference)
+    assert names(fleet.folder / "there") == names(reference)
+
+
+@pytest.mark.thorough
+def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
+    fleet.open_until(250)
+    results = fleet.folder / "lost"
+    process = fleet.start(*RUN, "--results", "lost")
+    fleet.wait_for(200, process, results)
+    fleet.cluster.remove_node(fleet.others.pop(), allow_graceful=False)
+    fleet.others.append(fleet.cluster.add_node(**NODE))
+    fleet.open_until(OPEN)
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, output + errors
+    assert output.count("restarted from its last segment (1 of 2 times)") == 1
+    assert comparable(results) == comparable(reference)
+    logs = [path.read_text() for path in results.glob("runs/*/log.txt")]
+    assert [[log.count(f"step {step}:") for step in (0, 100, 200, 300)] for log in logs] == [[1, 1, 1, 1]] * 6
+
+
+@pytest.mark.thorough
+def test_a_command_that_is_killed_or_stopped_is_continued_by_the_same_command(fleet, reference):
+    results = fleet.folder / "killed"
+    fleet.open_until(150)
+    process = fleet.start(*RUN, "--results", "killed")
+    fleet.wait_for(100, process, results)
+    assert "6 running" in fleet.run("status", "line", "--results", "killed", ray=False)
+    process.kill()
+    process.communicate(timeout=60)
+    fleet.open_until(250)
+    process = fleet.start(*RUN, "--results", "killed")
+    fleet.wait_for(200, process, results)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert "6 to be continued" in output
+    assert process.returncode == 143, errors
+    assert "6 interrupted (at 200 steps); continue with: sac-bench run line.toml" in errors
+    fleet.open_until(OPEN)
+    fleet.run(*RUN, "--results", "killed")
+    assert comparable(results) == comparable(reference)
+    assert names(results) == names(reference)
+
+
+@pytest.mark.soak
+def test_a_study_is_searched_on_the_cluster(fleet):
+    fleet.run("tune", "study.toml", "--results", "study-here", "--workers", "2", ray=False)
+    fleet.run("tune", "study.toml", "--results", "study-ray", "--workers", "2")
+    here, there = fleet.folder / "study-here", fleet.folder / "study-ray"
+    assert comparable(there) == comparable(here)
+    assert names(there) == names(here)
+    assert (there / "tiny-study" / "best.toml").read_text() == (here / "tiny-study" / "best.toml").read_text()
+
+
+@pytest.mark.soak
+def test_a_node_with_another_version_is_refused_and_both_are_named(fleet, tmp_path):
+    shutil.copytree(Path(sac_bench.__file__).parent, tmp_path / "sac_bench", symlinks=False)
+    with open(tmp_path / "sac_bench" / "errors.py", "a", encoding="utf-8") as file:
+        file.write("# another version\n")
+    fleet.cluster.remove_node(fleet.others.pop())
+    node = fleet.cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(tmp_path)})
+    try:
+        process = fleet.start(*RUN, "--results", "versions")
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 2, errors
+        (line,) = [line for line in errors.splitlines() if "install the same versions" in line]
+        assert line.count("sac_bench 0.1.0 (sources ") == 2
+        assert "torch" not in line
+    finally:
+        fleet.cluster.remove_node(node)
