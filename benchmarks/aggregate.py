@@ -41,7 +41,7 @@ def generated(variants: int, envs: int, seeds: int, evaluations: int) -> np.ndar
 
 
 def aggregate(curves: np.ndarray) -> None:
-    """All that the docstring above lists, of curves [variants, envs, seeds, evaluations]."""
+    """Everything that the module's docstring lists, for curves [variants, envs, seeds, evaluations]."""
     first = list(curves[0, :, :, -1])
     for variant in curves:
         scores = list(variant[:, :, -1])
@@ -57,14 +57,14 @@ def main() -> None:
     for name, count in (("variants", 100), ("envs", 5), ("seeds", 20), ("evaluations", 100)):
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--out", type=Path, help="a JSON file for what is printed")
-    asked = vars(parser.parse_args())
-    out = asked.pop("out")
+    options = vars(parser.parse_args())
+    out = options.pop("out")
 
-    curves = generated(**asked)
+    curves = generated(**options)
     wall, cpu = time.perf_counter(), time.process_time()
     aggregate(curves)
     measured = {
-        **asked,
+        **options,
         "resamples": RESAMPLES,
         "seconds": round(time.perf_counter() - wall, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),

@@ -80,7 +80,7 @@ def pretend(plan: Plan, store: Store) -> None:
 
 @contextmanager
 def measured(what: str, into: dict[str, Any]) -> Iterator[None]:
-    """Print and note the seconds of a block."""
+    """Print and record the seconds of a block."""
     began = time.perf_counter()
     yield
     into[what] = round(time.perf_counter() - began, 2)
@@ -94,12 +94,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--plan-only", action="store_true", help="stop before the training")
     parser.add_argument("--out", type=Path, help="a JSON file for what is printed")
-    asked = parser.parse_args()
-    numbers: dict[str, Any] = {"runs": asked.variants * len(ENVS) * asked.seeds}
+    options = parser.parse_args()
+    numbers: dict[str, Any] = {"runs": options.variants * len(ENVS) * options.seeds}
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name) / "results")
         with measured("load", numbers):
-            many = experiment(Path(name), asked.variants, asked.seeds, asked.evaluations)
+            many = experiment(Path(name), options.variants, options.seeds, options.evaluations)
         with store.planner() as planner:
             with measured("make the plan", numbers):
                 plan = make_plan(many, store, WORKERS, 8e9)
@@ -112,8 +112,8 @@ def main() -> None:
                 runs_of(store, many)
             with measured("make the plan again", numbers):
                 make_plan(many, store, WORKERS, 8e9)
-        if asked.plan_only:
-            _end(numbers, asked.out)
+        if options.plan_only:
+            _end(numbers, options.out)
             return
         with patch("os.fsync"):
             pretend(plan, store)
@@ -126,7 +126,7 @@ def main() -> None:
             collect(store, many, "benchmark")
         with measured("write the report", numbers):
             write_report(store.experiment("many"))
-    _end(numbers, asked.out)
+    _end(numbers, options.out)
 
 
 def _end(numbers: dict[str, Any], out: Path | None) -> None:

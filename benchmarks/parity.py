@@ -2,8 +2,8 @@
 
     python benchmarks/parity.py [benchmarks/parity.toml] [--results results] [--out results/record/parity]
 
-Ours is trained, or reused, through the ordinary store; the peer by benchmarks/parity_sb3.py, one process a core,
-and what it finished is kept in RESULTS/parity-sb3/. Writes both sides' evaluations, a table with the 95% interval
+Ours is trained, or reused, through the ordinary store; the peer by benchmarks/parity_sb3.py, one process per core,
+and its finished runs are kept in RESULTS/parity-sb3/. Writes both sides' evaluations, a table with the 95% interval
 of the difference, and the curves.
 """
 
@@ -61,7 +61,7 @@ def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
 
     def run(variant: Variant, spec: RunSpec) -> pd.DataFrame:
-        asked = json.dumps(
+        payload = json.dumps(
             {
                 "algorithm": spec.algorithm,
                 "env": spec.env,
@@ -72,10 +72,10 @@ def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
             },
             indent=1,
         )
-        out = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:12]}.csv"
+        out = folder / f"{hashlib.sha256(payload.encode()).hexdigest()[:12]}.csv"
         if not out.exists():
             settings = out.with_suffix(".json")
-            settings.write_text(asked, encoding="utf-8")
+            settings.write_text(payload, encoding="utf-8")
             script = Path(__file__).with_name("parity_sb3.py")
             subprocess.run([sys.executable, str(script), str(settings), str(out)], check=True)
             print(f"{PEER}: {variant.name} on {spec.env}, seed {spec.seed}, is done", flush=True)
@@ -86,7 +86,7 @@ def train_peer(experiment: Experiment, folder: Path) -> pd.DataFrame:
 
 
 def measures(rows: pd.DataFrame, steps: int) -> dict[str, list[float]]:
-    """{measure: one value a seed} of one environment's evaluations."""
+    """{measure: one value per seed} of one environment's evaluations."""
     runs = [run for _, run in rows.groupby("seed")]
     return {
         "last 10%": [run_score(run["step"], run["return_mean"], steps) for run in runs],
@@ -95,7 +95,7 @@ def measures(rows: pd.DataFrame, steps: int) -> dict[str, list[float]]:
 
 
 def compare(ours: pd.DataFrame, peer: pd.DataFrame, steps: int) -> Iterator[dict[str, Any]]:
-    """One row a variant, environment and measure."""
+    """One row per variant, environment and measure."""
     for variant, env in ours[["variant", "env"]].drop_duplicates().itertuples(index=False):
         pair = [measures(_of(rows, variant, env), steps) for rows in (ours, peer)]
         for measure in pair[0]:

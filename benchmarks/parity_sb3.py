@@ -63,14 +63,14 @@ class Evaluate(BaseCallback):
         return True
 
 
-def make(asked: dict[str, Any]) -> OffPolicyAlgorithm:
-    """The peer with the settings asked for; SystemExit for one that it would not be given."""
-    c, algorithm = asked["config"], asked["algorithm"]
+def make(options: dict[str, Any]) -> OffPolicyAlgorithm:
+    """Return the peer with these settings. Raises SystemExit for a setting that it does not support."""
+    c, algorithm = options["config"], options["algorithm"]
     defaults = ALGORITHMS[algorithm].config().model_dump(mode="json")
     changed = {name for name, value in c.items() if value != defaults[name]} - PASSED_ON[algorithm] - OF_OURS_ALONE
     if changed or len({c[name] for name in ("actor_lr", "critic_lr", "temperature_lr") if name in c}) > 1:
         raise SystemExit(f"not passed on to Stable-Baselines3: {', '.join(sorted(changed)) or 'rates that differ'}")
-    env = gymnasium.make(asked["env"])
+    env = gymnasium.make(options["env"])
     settings: dict[str, Any] = {
         "learning_rate": c["critic_lr"],
         "buffer_size": c["replay_capacity"],
@@ -81,7 +81,7 @@ def make(asked: dict[str, Any]) -> OffPolicyAlgorithm:
         "train_freq": 1,
         "gradient_steps": 1,
         "policy_kwargs": {"net_arch": c["layers"], "n_critics": c["critics"]},
-        "seed": asked["seed"],
+        "seed": options["seed"],
         "device": "cpu",
     }
     if algorithm == "sac":
@@ -94,11 +94,11 @@ def make(asked: dict[str, Any]) -> OffPolicyAlgorithm:
     return TD3("MlpPolicy", env, policy_delay=c["policy_delay"], **smoothing, **settings)
 
 
-def train(asked: dict[str, Any]) -> pd.DataFrame:
+def train(options: dict[str, Any]) -> pd.DataFrame:
     """Evaluations of one run: columns step, return_mean."""
-    c = asked["config"]
-    judge = Evaluate(asked["env"], asked["seed"], c["eval_every"], c["eval_episodes"])
-    make(asked).learn(asked["steps"], judge)
+    c = options["config"]
+    judge = Evaluate(options["env"], options["seed"], c["eval_every"], c["eval_episodes"])
+    make(options).learn(options["steps"], judge)
     return pd.DataFrame(judge.rows)
 
 

@@ -752,16 +752,16 @@ def main() -> None:
     parser.add_argument("--tables", type=int, help="simulated tables per case")
     parser.add_argument("--resume", action="store_true", help="keep the cases that are already in the files")
     parser.add_argument("--out", type=Path, default=OUT)
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    for part in asked.parts:
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for part in options.parts:
         if part == "report":
-            (asked.out / "report.md").write_text(page(asked.out))
+            (options.out / "report.md").write_text(page(options.out))
             continue
-        path = asked.out / f"{part}.csv"
-        rows = pd.read_csv(path).to_dict("records") if asked.resume and path.exists() else []
+        path = options.out / f"{part}.csv"
+        rows = pd.read_csv(path).to_dict("records") if options.resume and path.exists() else []
         done = {row["case"] for row in rows}
-        for i, case in enumerate(PARTS[part](asked.tables)):
+        for i, case in enumerate(PARTS[part](options.tables)):
             if i in done:
                 continue
             new = [{"case": i} | row for row in case()]

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--peers .venv-peers/bin/python] [--device cpu] [--out results/record/benchmark]
 
-Every implementation trains in processes of its own, one a core and each on one thread; they take turns of a few
+Every implementation trains in separate processes, one per core and each on one thread; they take turns of a few
 seconds, round after round, so that what the machine does meanwhile meets all of them, and a ratio is the median of
 the rounds' ratios. The matrix-product limit is measured in the same rounds. Needs a quiet machine, Linux, and
 about three quarters of an hour on two cores.
@@ -91,7 +91,7 @@ class Subject:
         print(what, seconds, file=self._process.stdin, flush=True)
 
     def answer(self) -> dict[str, float]:
-        """What it did since it was asked, a second."""
+        """Rates per second since the last request."""
         found = self._answer()
         per_second = {name: found[name] / found["seconds"] for name in ("steps", "updates")}
         return per_second | {"peak_bytes": found["peak_bytes"]}
@@ -121,8 +121,8 @@ def started(commands: dict[str, list[str]], cores_used: list[int | None]) -> Ite
             subject.close()
 
 
-def ours(**asked: Any) -> list[str]:
-    return [sys.executable, str(HERE / "speed_ours.py"), json.dumps(asked)]
+def ours(**options: Any) -> list[str]:
+    return [sys.executable, str(HERE / "speed_ours.py"), json.dumps(options)]
 
 
 def limit(subject: str) -> list[str]:
@@ -131,7 +131,7 @@ def limit(subject: str) -> list[str]:
 
 def compare(env: str, peers: str | None, device: str, cores_used: list[int | None]) -> tuple[pd.DataFrame, int]:
     """Rows: round, cores, implementation, what, steps, updates, peak_bytes (a second, all runs); FLOPs an update."""
-    commands = {name: ours(env=env, device=device, **asked) for name, asked in OURS.items()}
+    commands = {name: ours(env=env, device=device, **options) for name, options in OURS.items()}
     if peers:
         commands |= {name: [peers, str(HERE / "speed_peer.py"), peer, env] for name, peer in PEERS.items()}
     commands |= {f"products, {precision}": limit(f"{device} {precision}") for precision in ("float32", "bfloat16")}
@@ -182,8 +182,8 @@ def grow(device: str, core: int | None) -> pd.DataFrame:
     """Rows: axis, point, steps, updates (a second, all runs), each the median of a few turns."""
     rows = []
     for axis, points in GROWTH.items():
-        for point, asked in points:
-            with started({point: ours(env="HalfCheetah-v5", device=device, **asked)}, [core]) as subjects:
+        for point, options in points:
+            with started({point: ours(env="HalfCheetah-v5", device=device, **options)}, [core]) as subjects:
                 subject = subjects[point][0]
                 turns = []
                 for _ in range(GROWTH_ROUNDS):
@@ -197,7 +197,7 @@ def grow(device: str, core: int | None) -> pd.DataFrame:
 
 
 def machine(device: str, rounds: pd.DataFrame) -> dict[str, Any]:
-    """What it was measured on."""
+    """Describe the machine that was measured."""
     products = rounds.query("what == 'update'").groupby("implementation")["updates"].median()
     about: dict[str, Any] = {
         "device": _cpu() if device == "cpu" else subprocess.check_output(["nvidia-smi", "-L"], text=True).strip(),
@@ -223,7 +223,7 @@ def _cpu() -> str:
 
 
 def draw_comparison(summary: pd.DataFrame) -> Figure:
-    """Steps a second by implementation, one panel an environment, one core."""
+    """Steps per second by implementation on one core, one panel per environment."""
     one = summary.query("cores == 1")
     environments = list(one["environment"].unique())
     figure, axes = plt.subplots(1, len(environments), figsize=(6.5 * len(environments), 3.6), squeeze=False)
@@ -268,23 +268,23 @@ def main() -> None:
     parser.add_argument("--peers", help="a Python that has the peers; without it ours are measured alone")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, default=Path("results/record/benchmark"))
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    pinned: list[int | None] = sorted(os.sched_getaffinity(0)) if asked.device == "cpu" else [None]  # type: ignore
-    found = [compare(env, asked.peers, asked.device, pinned) for env in ENVIRONMENTS]
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    pinned: list[int | None] = sorted(os.sched_getaffinity(0)) if options.device == "cpu" else [None]  # type: ignore
+    found = [compare(env, options.peers, options.device, pinned) for env in ENVIRONMENTS]
     rounds = pd.concat([rows for rows, _ in found])
-    rounds.to_csv(asked.out / "rounds.csv", index=False, float_format="%.6g")
+    rounds.to_csv(options.out / "rounds.csv", index=False, float_format="%.6g")
     summary = table(rounds, {env: flops for env, (_, flops) in zip(ENVIRONMENTS, found, strict=True)})
-    summary.to_csv(asked.out / "table.csv", index=False, float_format="%.4g")
-    (asked.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
-    (asked.out / "machine.json").write_text(
-        json.dumps(machine(asked.device, rounds), indent=2) + "\n", encoding="utf-8"
+    summary.to_csv(options.out / "table.csv", index=False, float_format="%.4g")
+    (options.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
+    (options.out / "machine.json").write_text(
+        json.dumps(machine(options.device, rounds), indent=2) + "\n", encoding="utf-8"
     )
-    draw_comparison(summary).savefig(asked.out / "comparison.png", dpi=150)
-    growth = grow(asked.device, pinned[0])
-    growth.to_csv(asked.out / "growth.csv", index=False, float_format="%.6g")
-    draw_growth(growth).savefig(asked.out / "growth.png", dpi=150)
-    print((asked.out / "table.md").read_text(encoding="utf-8"))
+    draw_comparison(summary).savefig(options.out / "comparison.png", dpi=150)
+    growth = grow(options.device, pinned[0])
+    growth.to_csv(options.out / "growth.csv", index=False, float_format="%.6g")
+    draw_growth(growth).savefig(options.out / "growth.png", dpi=150)
+    print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
 def _shown(value: Any) -> Any:

@@ -26,8 +26,8 @@ PEER = "Stable-Baselines3's PPO, 8 environments"
 
 
 def measure(peers: str, core: int) -> pd.DataFrame:
-    """Rows: round, implementation, steps a second."""
-    commands = {name: ours(env=ENV, **asked) for name, asked in ALGORITHMS.items()}
+    """Rows: round, implementation, steps per second."""
+    commands = {name: ours(env=ENV, **options) for name, options in ALGORITHMS.items()}
     commands[PEER] = [peers, str(HERE / "speed_peer.py"), "sb3-ppo", ENV]
     rows = []
     with started(commands, [core]) as subjects:
@@ -52,17 +52,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default=sys.executable, help="a Python that has Stable-Baselines3")
     parser.add_argument("--out", type=Path, default=Path("results/record/benchmark/algorithms"))
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    rounds = measure(asked.peers, min(os.sched_getaffinity(0)))
-    rounds.to_csv(asked.out / "rounds.csv", index=False, float_format="%.6g")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    rounds = measure(options.peers, min(os.sched_getaffinity(0)))
+    rounds.to_csv(options.out / "rounds.csv", index=False, float_format="%.6g")
     summary = table(rounds)
-    summary.to_csv(asked.out / "table.csv", index=False, float_format="%.4g")
-    (asked.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
-    (asked.out / "machine.json").write_text(
+    summary.to_csv(options.out / "table.csv", index=False, float_format="%.4g")
+    (options.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
+    (options.out / "machine.json").write_text(
         json.dumps({"device": _cpu(), "rounds": ROUNDS, "seconds a turn": SECONDS}), encoding="utf-8"
     )
-    print((asked.out / "table.md").read_text(encoding="utf-8"))
+    print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

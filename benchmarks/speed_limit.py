@@ -1,4 +1,4 @@
-"""Nothing but matrix products, on command: the limit that benchmarks/speed.py measures an update against.
+"""Only matrix products, on command: the limit that benchmarks/speed.py measures an update against.
 
     python benchmarks/speed_limit.py "cpu float32"
 

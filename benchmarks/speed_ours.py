@@ -29,7 +29,7 @@ WARM_UP = 30
 
 
 def main() -> None:
-    asked = {
+    options = {
         "algorithm": "sac",
         "members": 1,
         "compiled": True,
@@ -40,10 +40,10 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    fastest_float32_products(asked["device"])
-    trainer = made(asked)
+    fastest_float32_products(options["device"])
+    trainer = made(options)
     flops = count_flops(trainer) if isinstance(trainer.config, ReplayConfig) else 0
-    trainer = made(asked)
+    trainer = made(options)
     trainer._open_pool()
     finished: list[list[float]] = [[] for _ in trainer.seeds]
 
@@ -53,7 +53,7 @@ def main() -> None:
 
     while trainer.progress.updates < WARM_UP:
         train()
-    fill(trainer, asked["fill"])
+    fill(trainer, options["fill"])
     actions = {"train": train, "update": lambda: trainer.cohort.update(trainer.replay.memory())}
     say({"ready": True, "flops": flops})
     for line in sys.stdin:
@@ -61,13 +61,13 @@ def main() -> None:
         say(repeat(actions[name], float(seconds), trainer))
 
 
-def made(asked: dict[str, Any]) -> Trainer:
-    config_type = ALGORITHMS[asked["algorithm"]].config
-    settings = {"learning_starts": 1024, "eval_every": asked["steps"]} | asked
+def made(options: dict[str, Any]) -> Trainer:
+    config_type = ALGORITHMS[options["algorithm"]].config
+    settings = {"learning_starts": 1024, "eval_every": options["steps"]} | options
     config = config_type.model_validate({k: v for k, v in settings.items() if k in config_type.model_fields})
-    specs = [RunSpec(asked["algorithm"], config, asked["env"], seed) for seed in range(asked["members"])]
-    threads = 1 if asked["device"] == "cpu" else cores()
-    return Trainer(specs, asked["steps"], asked["device"], compiled=asked["compiled"], threads=threads)
+    specs = [RunSpec(options["algorithm"], config, options["env"], seed) for seed in range(options["members"])]
+    threads = 1 if options["device"] == "cpu" else cores()
+    return Trainer(specs, options["steps"], options["device"], compiled=options["compiled"], threads=threads)
 
 
 def count_flops(trainer: Trainer) -> int:

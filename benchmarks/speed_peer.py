@@ -1,8 +1,8 @@
-"""Train a peer's SAC on command: what benchmarks/speed.py starts, with the Python of the peers' own environment.
+"""Train a peer's SAC on command: what benchmarks/speed.py starts, with the Python of the peers' environment.
 
     python benchmarks/speed_peer.py sb3 HalfCheetah-v5          (or sbx, or sb3-ppo)
 
-Speaks as benchmarks/speed_ours.py does. Settings: 2x256 networks, batches of 256, one update a step, learned
+Speaks as benchmarks/speed_ours.py does. Settings: 2x256 networks, batches of 256, one update per step, learned
 temperature, a replay of a million; the environment is Gymnasium's, as these libraries use it.
 """
 
@@ -22,7 +22,7 @@ WARM_UP = 1100
 
 
 class OnCommand(BaseCallback):
-    """Lets the training go on for as long as each command says."""
+    """Continues the training for the time in each command."""
 
     def __init__(self, update: Callable[[], None], warm_up: int = WARM_UP) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the tests share: small configs, and runs of the real command in a folder of their own."""
+"""Shared fixtures: small configs, and runs of the real command in a separate folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TINY = {
 
 
 def tiny(algorithm: str = "sac", **overrides: Any) -> Any:
-    """A config that trains in seconds; of `TINY` what the algorithm has."""
+    """A config that trains in seconds, with the options of `TINY` that the algorithm has."""
     config = ALGORITHMS[algorithm].config
     return config.model_validate({k: v for k, v in TINY.items() if k in config.model_fields} | overrides)
 
@@ -84,7 +84,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def sac_bench_environment(eager: bool = True) -> dict[str, str]:
-    """The environment of a real command; eager, because compiling costs a minute where no cache is warm."""
+    """The environment of a real command; eager, because compiling takes a minute without a warm cache."""
     environment = dict(os.environ) | {"COLUMNS": "200"}
     if eager:
         environment["TORCH_COMPILE_DISABLE"] = "1"
@@ -93,7 +93,7 @@ def sac_bench_environment(eager: bool = True) -> dict[str, str]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Runs `sac-bench ...` in an empty folder, by default without drawing, and returns what came of it."""
+    """Runs `sac-bench ...` in an empty folder, by default without drawing, and returns its exit code and output."""
 
     def run(*arguments: str | Path, figures: bool = False) -> subprocess.CompletedProcess[str]:
         program = forked.COMMAND if figures else forked.WITHOUT_FIGURES
@@ -138,7 +138,7 @@ def experiment_file(tmp_path: Path) -> Path:
 def small(
     name: str, env: str = "InvertedPendulum-v5", seeds: int = 2, steps: int = 200, utd: float = 0.1, question: str = ""
 ) -> str:
-    """An experiment of seconds, as TOML; it ends with [base]."""
+    """An experiment that takes seconds, as TOML; it ends with [base]."""
     return f"""
 name = "{name}"
 question = "{question}"

@@ -1,6 +1,6 @@
-"""Python processes that start in a tenth of the time: forks of one that has imported what commands import late.
+"""Python processes that start in a tenth of the time: forks of one that has imported the modules that commands import late.
 
-Each is a process of its own, with its own folder, environment and output. What an import itself does is not
+Each is a separate process, with its own folder, environment and output. Effects of imports are not
 repeated: a test of imports, of the environment in which they happen or of signals needs `subprocess`.
 """
 
@@ -32,7 +32,7 @@ report.write_figures = lambda *_: []
 def python(
     program: str, arguments: Sequence[str] = (), *, cwd: Path, env: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """Return what comes of `python -c program arguments` in a folder. Raises TimeoutExpired after `timeout` seconds."""
+    """Return the result of `python -c program arguments` in a folder. Raises TimeoutExpired after `timeout` seconds."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         names = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (output, errors)]
         process = SERVER.Process(target=_execute, args=(program, list(arguments), str(cwd), dict(env), names))
@@ -52,7 +52,7 @@ def python(
 
 
 def _start_server(env: dict[str, str]) -> None:
-    """Start the process that is forked, if it does not run yet: what it imports reads COLUMNS once, for all tables."""
+    """Start the process that is forked, if it is not running. Its imports read COLUMNS once, for all tables."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(env)

@@ -67,14 +67,14 @@ OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning
 
 BUGS = [
     Bug(
-        "what was not shown is said not to exist",
+        "a difference that was not shown is reported as absent",
         "report/answers.py",
         '"**no difference found**"',
         '"**no difference**"',
         "tests/report/test_answers.py",
     ),
     Bug(
-        "an interval that excludes 0 is said to include it",
+        "an interval that excludes 0 is reported as including it",
         "report/answers.py",
         """row["difference_ci_low"] > 0 or row""",
         """False and row""",
@@ -123,7 +123,7 @@ BUGS = [
         "tests/execution/test_progress.py",
     ),
     Bug(
-        "a training that is not over gets verdicts",
+        "unfinished training gets verdicts",
         "analysis/differences.py",
         "return TRAINING if results.manifest.reached else",
         'return "" if results.manifest.reached else',
@@ -144,21 +144,21 @@ BUGS = [
         "tests/execution/test_budget.py",
     ),
     Bug(
-        "runs of another kind of device are used unasked",
+        "runs of another kind of device are used without a request",
         PLAN,
         "elsewhere = check_devices(requested, store, device, retrain)",
         "elsewhere = trained_elsewhere(requested, store, device)",
         "tests/execution/test_plan.py",
     ),
     Bug(
-        "a grid reaches beyond the last value with a score",
+        "a grid extends beyond the last value with a score",
         "analysis/choice.py",
         "[one.options for one in known]",
         "[one.options for one in scored]",
         "tests/analysis/test_choice.py",
     ),
     Bug(
-        "a choice is at an edge although one within the grid is as good",
+        "an edge of a grid is chosen although an inner candidate is as good",
         "analysis/choice.py",
         "math.hypot(best.error or 0.0, one.error or 0.0)",
         "0.0",
@@ -172,7 +172,7 @@ BUGS = [
         "tests/analysis/test_choice.py",
     ),
     Bug(
-        "a run that changed its device is of its last kind only",
+        "a run that changed its device counts as its last kind only",
         "results/devices.py",
         'for kind in joined.split("; then ")',
         'for kind in joined.split("; then ")[-1:]',
@@ -373,7 +373,7 @@ BUGS = [
         UPDATE,
     ),
     Bug(
-        "L2 on the V network is the policy's",
+        "the V network gets the policy's L2 penalty",
         OPTIMIZER,
         '"value": "critic_weight_decay"',
         '"value": "actor_weight_decay"',
@@ -382,7 +382,7 @@ BUGS = [
     Bug("rates fall from the first update on", OPTIMIZER, "of.starts + updates", "updates", UPDATE),
     Bug("Huber's slope halved", CRITICS, "delta * (2 * size - delta)", "delta * (size - delta)", UPDATE),
     Bug(
-        "Glorot's bound of the fan-in alone",
+        "Glorot's bound uses only the fan-in",
         NETWORKS,
         "weight = math.sqrt(6 / (fan_in + fan_out))",
         "weight = math.sqrt(3 / fan_in)",
@@ -620,14 +620,14 @@ BUGS = [
     ),
     Bug("a withdrawn checkpoint is continued from", CHECKPOINT, "not self._last[0].exists()", "False", OWNERS),
     Bug(
-        "the owner of a lease that was taken goes on",
+        "the former owner of a lease continues",
         CHECKPOINT,
         "if not self._is_owner():\n            raise",
         "if False:\n            raise",
         OWNERS,
     ),
     Bug(
-        "the owner of a lease that was taken keeps its commit",
+        "the former owner of a lease keeps its commit",
         CHECKPOINT,
         "if not self._is_owner():  # who",
         "if False:  # who",
@@ -699,7 +699,7 @@ BUGS = [
     ),
     Bug("policy loss uses all critics", TD3, "leaf[:1]", "leaf", UPDATE),
     Bug(
-        "target policy is the policy itself",
+        "the policy is used in place of the target policy",
         TD3,
         'policy(nets, target["actor"]',
         'policy(nets, params["actor"]',
@@ -1121,7 +1121,7 @@ BUGS = [
         CLAIMED,
     ),
     Bug(
-        "who learns nothing has a relative spread",
+        "a variant that learns nothing has a relative spread",
         "analysis/measures.py",
         "_nothing() if why_no_values(results, side, env) else RELATIVE",
         "RELATIVE",
@@ -1156,7 +1156,7 @@ BUGS = [
         CLAIMED,
     ),
     Bug(
-        "a run that failed is tried again at the next look",
+        "a failed run is retried at the next look",
         "execution/train.py",
         "tried += [spec.id for cohort in current.cohorts for spec in cohort.runs]",
         "pass",
@@ -1164,7 +1164,7 @@ BUGS = [
     ),
     Bug("a command that begins again hides later looks", COLLECT, "experiment.seed_range and", "False and", LOOKS),
     Bug(
-        "an experiment of one's own does not come before the package's of the same name",
+        "a user's experiment does not come before the package's of the same name",
         "spec/names.py",
         "return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]",
         "return [SHIPPED, LOCAL]",
@@ -1192,7 +1192,7 @@ BUGS = [
         "list(needs)",
         BOUGHT,
     ),
-    Bug("transitions that are used up are paid from no budget", BUDGET, "self.transitions += sum", "sum", BOUGHT),
+    Bug("used transitions are not charged to the budget", BUDGET, "self.transitions += sum", "sum", BOUGHT),
     Bug(
         "a first look that is too long is trained to its end",
         BUDGET,

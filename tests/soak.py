@@ -173,7 +173,7 @@ class Soak:
         kept = path.read_bytes()
         how = self.damage(path)
         if path.exists() and path.read_bytes()[: len(kept) - 200] == kept[:-200] and path.suffix == ".csv":
-            path.write_bytes(b"," + kept)  # damage to the newest part alone could be recovered
+            path.write_bytes(b"," + kept)  # damage to only the newest part could be recovered
         self.counts[f"{how}: {path.name}"] += 1
         self.counts["corruptions"] += 1
         self.commands = [self.start()]
@@ -233,7 +233,7 @@ def comparable(results: Path) -> dict[str, bytes]:
 
 
 def differing(ours: dict[str, bytes], theirs: dict[str, bytes]) -> int:
-    """Return the number of bytes that differ; a file that only one has counts completely."""
+    """Return the number of bytes that differ; a file that exists only once counts completely."""
     total = 0
     for name in ours.keys() | theirs.keys():
         one, other = ours.get(name, b""), theirs.get(name, b"")

@@ -1,4 +1,4 @@
-"""Modules depend in one direction: no room imports from a later one."""
+"""Modules depend in one direction: no package imports from a later one."""
 
 import ast
 from pathlib import Path
@@ -19,16 +19,16 @@ ORDER = [
     {"tuning"},
     {"cli"},
 ]
-PLACES = {room: place for place, rooms in enumerate(ORDER) for room in rooms}
+PLACES = {package: place for place, packages in enumerate(ORDER) for package in packages}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
-    """Return the rooms that a module imports from, also inside functions and for type checking."""
+    """Return the packages that a module imports from, also inside functions and for type checking."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,11 +39,11 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("sac_bench.")}
 
 
-def test_every_room_has_its_place():
-    assert {room_of(path) for path in MODULES} == set(PLACES)
+def test_every_package_has_a_place_in_the_order():
+    assert {package_of(path) for path in MODULES} == set(PLACES)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_module_imports_from_a_later_room(path):
-    later = {room for room in imported(path) if PLACES.get(room, len(ORDER)) > PLACES[room_of(path)]}
+def test_no_module_imports_from_a_later_package(path):
+    later = {package for package in imported(path) if PLACES.get(package, len(ORDER)) > PLACES[package_of(path)]}
     assert later == set()

@@ -1,4 +1,4 @@
-"""What the documents name must be there."""
+"""Everything that the documents name exists."""
 
 import re
 from itertools import count
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("document", ["docs/reliability.md", "docs/correctness.md", "docs/environments.md"])
-def test_every_test_that_a_document_names_exists(document):
+def test_every_test_named_in_a_document_exists(document):
     named = re.findall(r"`(?:tests/)?((?:\w+/)*test_\w+\.py)(?:::(test_\w+))?", (ROOT / document).read_text())
     assert named
     for file, function in named:
@@ -25,7 +25,7 @@ def test_every_test_that_a_document_names_exists(document):
         assert f"def {function or 'test_'}" in path.read_text(), (file, function)
 
 
-def test_every_planted_bug_has_its_row():
+def test_every_planted_bug_has_a_row_in_the_document():
     text = (ROOT / "docs/correctness.md").read_text()
     rows = re.findall(r"^\| (.+) \| `(\S+\.py)` \| `\S+::\S+` \|$", text[text.index("## Planted bugs") :], re.MULTILINE)
     assert sorted(rows) == sorted((bug.what, bug.file) for bug in BUGS)
@@ -35,7 +35,7 @@ def test_every_planted_bug_can_be_planted():
     assert [bug.what for bug in BUGS if (ROOT / "sac_bench" / bug.file).read_text().count(bug.old) == 0] == []
 
 
-def test_the_tables_of_options_are_those_of_the_code():
+def test_option_tables_in_the_documents_match_the_code():
     text = (ROOT / "docs/algorithms.md").read_text()
     assert set(re.findall(r"<!-- options: (\w+) -->", text)) == set(ALGORITHMS) - {"ddpg"}  # which is td3's
     assert catalogue.filled(text) == text, "make docs"
@@ -75,11 +75,11 @@ def broken_links(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_of_a_document_leads_somewhere(document):
+def test_every_link_in_a_document_has_a_target(document):
     assert list(broken_links(document)) == []
 
 
-def test_a_broken_link_is_found(tmp_path):
+def test_a_broken_link_is_detected(tmp_path):
     (tmp_path / "b.md").write_text("# One `two`, three\n# Same\n# Same\n```\n# code\n```\n")
     document = tmp_path / "a.md"
     document.write_text(
@@ -103,14 +103,14 @@ def test_the_reference_has_every_public_name():
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/experiments.md"])
-def test_the_experiment_in_the_readme_is_one(tmp_path, document):
+def test_experiments_in_the_documents_can_be_loaded(tmp_path, document):
     block, *_ = re.findall(r"```toml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     (tmp_path / "my.toml").write_text(block)
     experiment = load(tmp_path / "my.toml")
     assert {v.algorithm for v in experiment.variants.values()} == {"sac", "td3"}
 
 
-def test_the_grid_in_the_documentation_is_one(tmp_path):
+def test_the_grid_in_the_documents_can_be_loaded(tmp_path):
     _, block = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), re.DOTALL)
     head = 'name = "x"\nenvs = ["Hopper-v5"]\nsteps = 20000\n[variants.sac]\n[variants.fixed-temperature]\n'
     (tmp_path / "my.toml").write_text(head + block)

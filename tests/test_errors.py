@@ -1,4 +1,4 @@
-"""What errors and reports must not show."""
+"""Secrets that errors and reports must not show."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ def test_passwords_in_urls_are_hidden(text, shown):
 
 
 @given(st.text(st.characters(exclude_characters="/@: \t\n\r\x0b\x0c", exclude_categories=["Z", "C"]), min_size=8))
-def test_no_password_survives(password):
+def test_no_password_is_shown(password):
     shown = redacted(f"sac-bench tune x.toml --storage postgresql://me:{password}@db/x")
     assert shown == "sac-bench tune x.toml --storage postgresql://me:***@db/x"
     assert redacted(f"'postgresql://me:{password}@db/x'") == "'postgresql://me:***@db/x'"

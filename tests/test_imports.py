@@ -1,4 +1,4 @@
-"""What is quick to import: reading results needs no torch, checking a file no simulator, planning no compiler."""
+"""Imports load only what they need: reading results no torch, checking a file no simulator, planning no compiler."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ SIMULATION = ("torch", "gymnasium", "mujoco", "envpool")
         ("import sac_bench.spec.toml, sac_bench.spec.includes, sac_bench.spec.measures", SIMULATION),
     ],
 )
-def test_an_import_loads_no_more_than_it_needs(statement, unwanted):
+def test_an_import_loads_only_the_modules_it_needs(statement, unwanted):
     program = f"{statement}; import sys; print([name for name in {unwanted!r} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
     assert ran.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Soft Actor-Critic transcribed from the papers into NumPy float64: what our update is checked against.
+"""Soft Actor-Critic transcribed from the papers into NumPy float64, as a reference for our update.
 
 [1] arXiv 1801.01290, Algorithm 1 (V network, fixed temperature). [2] arXiv 1812.05905, Algorithm 1. [3] arXiv 2101.05982
 (REDQ): random critics in the target. [4] arXiv 2110.02034 (DroQ): critics with dropout and layer normalisation.
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def gradient(loss: Callable[[Array], Any], parameters: Array) -> Array:
-    """d loss / d parameters [P], one complex step a parameter."""
+    """d loss / d parameters [P], one complex step per parameter."""
     found = np.empty(len(parameters))
     for i in range(len(parameters)):
         moved = parameters.astype(complex)
@@ -146,7 +146,7 @@ class SoftActorCritic:
         return weights, mu, np.exp(log_sigma)
 
     def pi(self, actor: Array, s: Array, epsilon: Array) -> tuple[Array, Array]:
-        """a = tanh(mu + sigma epsilon) and log pi(a|s): [1] eq. 20, 21. Of a mixture epsilon's last number chooses."""
+        """a = tanh(mu + sigma epsilon) and log pi(a|s): [1] eq. 20, 21. In a mixture, the last number of epsilon chooses the component."""
         weights, mu, sigma = self.gaussians(actor, s)
         k = self.choose(weights, epsilon)
         at = np.arange(len(s))
@@ -173,7 +173,7 @@ class SoftActorCritic:
         return network(parameters, self.v_sizes, s, self.c["activation"], self.c["layer_norm"] != "none")[:, 0]
 
     def masks(self, noise: dict[str, Array], name: str, critic: int) -> list[Array]:
-        """What multiplies a critic's hidden units in a pass: 0 with the rate's probability, else 1 / (1 - rate)."""
+        """Factors of a critic's hidden units in a pass: 0 with probability rate, else 1 / (1 - rate)."""
         rate, drawn = self.c["dropout_rate"], [u[critic] for key, u in noise.items() if f"dropout/{name}/" in key]
         return [np.where(u < rate, 0, 1 / (1 - rate)) for u in drawn]
 
@@ -290,7 +290,7 @@ class SoftActorCritic:
             self.of_policy["temperature_loss"] = j_alpha(now)
             self.log_alpha = float(self.adam_alpha.step(now, gradient(j_alpha, now))[0])
 
-        # The moving average, or a copy every so many updates: [1] section 5.2 and appendix E.
+        # The moving average, or a copy at every nth update: [1] section 5.2 and appendix E.
         if self.updates % c["target_period"] == 0:
             online = self.critics if self.value is None else [self.value]
             tau = c["tau"]

@@ -1,4 +1,4 @@
-"""One learner in float64 with data to learn from: what the tests of an update start with."""
+"""One learner in float64 with made-up data, for tests of updates."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Problem:
             self.state = self.state | {"normalizer": self.learner.observe(self.state["normalizer"], observation)}
 
     def update(self, number: int, batch: Batch, noise: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
-        """State and metrics after an update that `number` others came before."""
+        """State and metrics after update number `number`, counted from 0."""
         return self.learner.update_of(number + 1)(self.state, self.hyper, batch, noise)
 
     def samples(self) -> Batch:
-        """What a rollout's transitions become, the probabilities of its actions some way off those of today's policy."""
+        """Samples of a rollout whose action probabilities differ somewhat from the current policy's."""
         action, value, advantage = self.normal(B, A), self.normal(B), 3 * self.normal(B) + 1
         return {
             "observation": self.normal(B, D),
@@ -83,7 +83,7 @@ class Problem:
         }
 
     def critics(self, ensemble: Network) -> list[Tensor]:
-        """An ensemble as one vector a critic."""
+        """An ensemble as one vector per critic."""
         return [vector(tree_map(lambda leaf, i=i: leaf[i], ensemble)) for i in range(self.config.critics)]
 
     def noise(self) -> dict[str, Tensor]:

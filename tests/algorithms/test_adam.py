@@ -5,7 +5,7 @@ import torch
 from sac_bench.algorithms.adam import adam, adam_init
 
 
-def test_per_member_adam_is_torchs_row_by_row():
+def test_per_member_adam_equals_torchs_row_by_row():
     torch.manual_seed(0)
     rates = torch.tensor([1e-4, 3e-3, 0.1], dtype=torch.float64)
     params = torch.randn(3, 5, dtype=torch.float64)

@@ -9,7 +9,7 @@ from sac_bench.algorithms.config import Layers, ReplayConfig, option
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_estimates_count_every_network_that_is_trained(name):
+def test_size_estimates_count_every_trained_network(name):
     algorithm = ALGORITHMS[name]
     for critics in (1, 2, 10) if "critics" in algorithm.config.model_fields else (None,):
         config = algorithm.config(**{} if critics is None else {"critics": critics})
@@ -19,7 +19,7 @@ def test_estimates_count_every_network_that_is_trained(name):
         assert config.hidden_units == config.networks * sum(config.layers)
 
 
-def test_estimates_know_the_layers_of_a_new_algorithm():
+def test_size_estimates_count_the_layers_of_a_new_algorithm():
     class Config(ReplayConfig):
         layers: Layers = option((64, 32), "units", "a test")
         value_layers: Layers = option((8,), "units", "a test")
@@ -29,8 +29,8 @@ def test_estimates_know_the_layers_of_a_new_algorithm():
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_class_that_python_finds_first_declares_each_option(algorithm):
-    """Of several bases, pydantic takes an inherited option of the first over that which the second declares."""
+def test_each_option_is_declared_by_the_first_class_in_pythons_order(algorithm):
+    """With several bases, pydantic prefers the first's inherited option to one that the second declares."""
     config = ALGORITHMS[algorithm].config
     for name, field in config.model_fields.items():
         declared_by = next(one for one in config.__mro__ if name in inspect.get_annotations(one))

@@ -1,4 +1,4 @@
-"""How much gradients vary: against closed forms, and draw by draw."""
+"""Variances of gradients: against closed forms, and draw by draw."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -16,7 +16,7 @@ from tests.conftest import tiny
 from tests.training.members import A, D, batch, cohort, train
 
 
-def test_variances_of_both_estimators_for_a_quadratic_cost_are_the_known_ones():
+def test_variances_of_both_estimators_for_a_quadratic_cost_equal_known_values():
     """f(u) = c u^2 / 2 for u = mu + sigma z, whose gradients are polynomials of z."""
     c, mu, sigma = 2.0, 0.7, 0.5
     parameters = {"mu": torch.tensor([mu]).double(), "log_std": torch.tensor([sigma]).double().log()}
@@ -86,7 +86,7 @@ def test_sac_measures_the_variance_of_its_actors_gradient(structure):
     assert set(found) == set(learner.diagnosis.names)
 
 
-def test_there_is_no_variance_of_mean_actions_and_large_batches_have_fewer_gradients():
+def test_mean_actions_have_no_variance_and_large_batches_use_fewer_gradients():
     config = tiny(stochastic_updates=False, learn_temperature=False, temperature=0.0)
     trained = cohort([config], [0])
     found = trained.diagnose({n: x[None] for n, x in batch(config, (D, A), 0, 0).items()}, 1000)
@@ -94,7 +94,7 @@ def test_there_is_no_variance_of_mean_actions_and_large_batches_have_fewer_gradi
     assert sac.learner(tiny(batch_size=65536, replay_capacity=65536), D, A).diagnosis.noise["gradient"] == (4, 65536, A)
 
 
-def test_critics_drawn_at_random_pool_as_the_mean_of_all_draws():
+def test_the_expected_pool_of_random_critics_is_the_mean_of_all_draws():
     q, pessimism = torch.randn(5, 7, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
     for drawn in (1, 2, 5):
         each = [sac.pooled(q[list(few)], pessimism) for few in combinations(range(5), drawn)]

@@ -40,7 +40,7 @@ def test_log_density_is_finite_far_in_the_tails():
     assert (action.abs() <= 1).all()
 
 
-def test_initialisation_has_the_fan_in_of_its_layer():
+def test_initialisation_uses_the_fan_in_of_its_layer():
     sizes = (7, 50, 30, 2)
     for (weight, bias), fan_in in zip(init_mlp(draw, "net", sizes), sizes, strict=False):
         bound = 1 / math.sqrt(fan_in)
@@ -48,7 +48,7 @@ def test_initialisation_has_the_fan_in_of_its_layer():
         assert bias.abs().max() <= bound
 
 
-def test_mlp_is_torchs_for_every_critic_of_an_ensemble():
+def test_mlp_equals_torchs_for_every_critic_of_an_ensemble():
     sizes = (5, 8, 8, 1)
     ensemble = init_mlp(draw, "critic", sizes, ensemble=3)
     x = torch.randn(6, 5, dtype=torch.float64)

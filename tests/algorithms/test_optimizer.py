@@ -79,7 +79,7 @@ MEMBERS = [
         Optimizer(schedule="cosine"),
     ],
 )
-def test_steps_of_every_member_are_torchs(name, of):
+def test_steps_of_every_member_equal_torchs(name, of):
     torch.manual_seed(0)
     critics, kind = (3, "critic") if name == "critic" else (None, "actor" if name == "actor" else "critic")
     params = torch.tensor(1.5).double() if name == "temperature" else init_mlp(draw, "x", (3, 4, 2), critics)
@@ -118,7 +118,7 @@ def test_steps_of_every_member_are_torchs(name, of):
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_rates_fall_with_the_steps_of_the_run(schedule):
+def test_learning_rates_fall_with_the_steps_of_the_run(schedule):
     config = tiny(learning_starts=100, utd=0.5, anneal_steps=300, lr_schedule=schedule)
     of, over = optimizer(config), torch.tensor(300.0)
     shares = {steps: float(share_left(of, torch.tensor(config.updates_due(steps)), over)) for steps in (100, 200, 300)}
@@ -134,7 +134,7 @@ def test_rates_fall_with_the_steps_of_the_run(schedule):
 
 
 @pytest.mark.parametrize("algorithm", REPLAY)
-def test_every_network_takes_every_option_of_optimizers(algorithm):
+def test_every_option_of_optimizers_affects_every_network(algorithm):
     changed = {
         "adam_beta1": 0.5,
         "adam_beta2": 0.5,
@@ -166,7 +166,7 @@ def test_every_network_takes_every_option_of_optimizers(algorithm):
     assert moved(1, actor_weight_decay=0.5) == {"actor"}
 
 
-def test_the_v_network_is_a_critic():
+def test_the_options_of_critics_affect_the_v_network():
     losses = {}
     for decay, delta in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.01)):
         problem = Problem(value_network=True, critic_weight_decay=decay, huber_delta=delta)
@@ -178,7 +178,7 @@ def test_the_v_network_is_a_critic():
 
 
 @pytest.mark.parametrize("algorithm", REPLAY)
-def test_options_without_effect_change_no_byte_and_no_neighbour(algorithm):
+def test_options_without_effect_change_no_byte_and_no_other_member(algorithm):
     """A limit that is never reached, and a loss that is never linear, give the bytes of a run without either."""
     own = {"kernel_particles": 4, "value_particles": 4} if algorithm == "sql" else {}
     never = tiny(algorithm, max_grad_norm=1e6, huber_delta=1e6, **own)
@@ -196,7 +196,7 @@ def test_options_without_effect_change_no_byte_and_no_neighbour(algorithm):
 
 
 @pytest.mark.parametrize("delta", [0.1, 1.0, 7.0])
-def test_huber_is_torchs_with_its_gradient(delta):
+def test_the_huber_loss_and_its_gradient_equal_torchs(delta):
     error = torch.linspace(-9, 9, 1001, dtype=torch.float64).requires_grad_()
     ours = 0.5 * penalty(error, torch.tensor(delta, dtype=torch.float64))
     theirs = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
@@ -206,7 +206,7 @@ def test_huber_is_torchs_with_its_gradient(delta):
 
 
 @pytest.mark.parametrize(("algorithm", "factor"), [("sac", 1.0), ("td3", 2.0), ("sql", 1.0)])
-def test_critics_losses_are_hubers_of_the_scaled_return(algorithm, factor):
+def test_losses_of_critics_are_huber_losses_of_the_scaled_return(algorithm, factor):
     problem = Problem(algorithm, huber_delta=0.7, reward_scale=5.0, gamma=0.0, critics=2)
     batch = problem.batch()
     x = torch.cat([batch["observation"], batch["action"]], -1)
@@ -260,7 +260,7 @@ def test_critic_i_does_not_depend_on_the_number_of_critics(initialisation):
 
 @pytest.mark.parametrize("algorithm", REPLAY)
 @pytest.mark.parametrize("initialisation", ["orthogonal", "glorot"])
-def test_every_network_takes_the_initialisation(algorithm, initialisation):
+def test_every_network_uses_the_initialisation(algorithm, initialisation):
     more = {"value_network": True} if algorithm == "sac" else {}
     params = Problem(algorithm, initialisation=initialisation, layers=[40], **more).state["params"]
     for name in {"actor", "critic", *more} & params.keys() | ({"value"} if more else set()):
@@ -277,7 +277,7 @@ def test_every_network_takes_the_initialisation(algorithm, initialisation):
                     assert 0.8 * bound < weight.abs().max() <= bound
 
 
-def test_layer_normalisation_takes_the_initialisation():
+def test_networks_with_layer_normalisation_use_the_initialisation():
     network = init_mlp(draw, "x", SIZES, 2, True, "glorot")
     plain = init_mlp(draw, "x", SIZES, 2, False, "glorot")
     assert [len(layer) for layer in network] == [4, 4, 2]
@@ -290,7 +290,7 @@ def test_layer_normalisation_takes_the_initialisation():
 
 
 @pytest.mark.parametrize("algorithm", [*REPLAY, "ppo"])
-def test_policy_and_critics_have_sizes_of_their_own(algorithm):
+def test_policy_and_critics_may_have_different_sizes(algorithm):
     config = ALGORITHMS[algorithm].config
     units = lambda network: [layer.bias.shape[-1] for layer in network[:-1]]
 
@@ -311,7 +311,7 @@ def test_policy_and_critics_have_sizes_of_their_own(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", REPLAY)
-def test_updates_of_other_sizes_learn(algorithm):
+def test_networks_of_different_sizes_learn(algorithm):
     problem = Problem(algorithm, actor_layers=[5], critic_layers=[7, 6])
     before = {name: vector(network) for name, network in problem.state["params"].items()}
     for number in range(2):
@@ -327,7 +327,7 @@ def test_dropout_masks_have_the_critics_sizes():
     assert problem.config.scratch_bytes == masks * (16 + 2 * 8)
 
 
-def test_estimates_know_the_sizes():
+def test_size_estimates_depend_on_the_sizes_of_policy_and_critics():
     def estimate(**options):
         spec = RunSpec("sac", SACConfig(batch_size=256, **options), "HalfCheetah-v5", 0)
         return cohort_bytes(2, spec, 1000, "cpu"), state_bytes("sac", spec.config, spec.env)[0]
@@ -341,7 +341,7 @@ def test_estimates_know_the_sizes():
 # -- configs --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_off_at_0_is_another_program_there():
+def test_an_option_that_is_off_at_0_is_structure():
     class Config(ReplayConfig):
         switched: Switched[float] = option(0.0, "a switch", "a test")
         number: PerMember[float] = option(0.0, "a number", "a test")
@@ -367,7 +367,7 @@ def test_what_is_off_at_0_is_another_program_there():
         ({"initialisation": "xavier"}, "initialisation: input should be 'torch', 'orthogonal' or 'glorot'"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused_in_words(options, words):
+def test_options_that_contradict_each_other_are_refused_with_a_message(options, words):
     with pytest.raises(ValidationError):
         SACConfig.model_validate(options)
     with pytest.raises(InputError) as refused:

@@ -173,7 +173,7 @@ def test_parity_of_gradients_with_central_differences():
             assert float(found[i]) == pytest.approx(float(difference) / (2 * step), rel=1e-5, abs=1e-8), (name, i)
 
 
-def test_complex_step_is_the_derivative():
+def test_the_complex_step_equals_the_derivative():
     at = np.array([0.3, -1.2])
     np.testing.assert_allclose(
         gradient(lambda x: np.exp(x[0]) * np.tanh(x[1]), at),

@@ -1,6 +1,6 @@
 """Parity with Stable-Baselines3's PPO: same weights, same minibatches, in float64 on both sides.
 
-One thing of the peer is changed for it to be exact: its cast of observations to float32. Everything else is its own
+The peer's cast of observations to float32 is removed, for exactness. Everything else is its own
 `PPO.train` and `RolloutBuffer`.
 """
 
@@ -88,9 +88,9 @@ def ours(problem: Problem) -> dict[str, torch.Tensor]:
 
 
 def assert_same_parameters(problem: Problem, peer: Peer) -> None:
-    mine, theirs = ours(problem), peer.parameters()
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
+    our_params, theirs = ours(problem), peer.parameters()
+    assert our_params.keys() == theirs.keys()
+    for name, value in our_params.items():
         torch.testing.assert_close(value, theirs[name].detach(), rtol=0, atol=1e-9, msg=name)
 
 
@@ -131,7 +131,7 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
     start, stops = problem.state["params"], []
     for rollout in range(3):
         batches = [problem.samples() for _ in range(12)]
-        for batch in batches:  # as if the rollout were of the policy that now stands
+        for batch in batches:  # as if the rollout were of the current policy
             batch["log_prob"], _ = ppo.evaluated(
                 problem.nets, problem.state["params"], batch["observation"], batch["action"]
             )
@@ -146,11 +146,11 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
         stops.append(flags.count(False))
         assert_same_parameters(problem, peer)
         assert int(problem.state["updates"]) == 12 * (rollout + 1)
-    assert 0 < stops[0] < 12 == stops[1]  # one ends early, and the next goes on
+    assert 0 < stops[0] < 12 == stops[1]  # one ends early, and the next does not
     assert not torch.equal(start["critic"][0].weight, problem.state["params"]["critic"][0].weight)
 
 
-def test_advantages_are_those_of_stable_baselines3s_buffer():
+def test_advantages_equal_those_of_stable_baselines3s_buffer():
     steps, envs, generator = 37, 3, np.random.default_rng(0)
     buffer = RolloutBuffer(steps, Spaces.observation_space, Spaces.action_space, "cpu", 0.9, 0.97, envs)
     reward, value = generator.normal(size=(2, steps + 1, envs))

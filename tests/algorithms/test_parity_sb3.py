@@ -1,6 +1,6 @@
 """Parity with Stable-Baselines3's SAC: same weights, same batches, same noise, in float64 on both sides.
 
-Two things of the peer are changed for it to be exact: its cast of observations to float32, and the 1e-6 it adds
+Two parts of the peer are removed for exactness: its cast of observations to float32, and the 1e-6 it adds
 inside log(1 - a^2). Everything else is its own `SAC.train`.
 """
 
@@ -28,7 +28,7 @@ class Spaces(gymnasium.Env):
 
 
 def policy_options(config) -> dict[str, Any]:
-    """What SB3's policies of SAC and TD3 are made with. Both optimizers have the policy's penalty."""
+    """Arguments of SB3's policies of SAC and TD3. Both optimizers have the policy's penalty."""
     return {
         "net_arch": {"pi": list(config.actor_sizes), "qf": list(config.critic_sizes)},
         "n_critics": config.critics,
@@ -75,7 +75,7 @@ class Peer:
         if config.learn_temperature:
             log_alpha = torch.tensor(config.temperature, dtype=torch.float64).log().requires_grad_()
             self.sac.log_ent_coef = log_alpha
-            options = policy_options(config)["optimizer_kwargs"] | {"weight_decay": 0.0}  # of networks alone
+            options = policy_options(config)["optimizer_kwargs"] | {"weight_decay": 0.0}  # it applies only to networks
             self.sac.ent_coef_optimizer = torch.optim.Adam([log_alpha], lr=config.temperature_lr, **options)
         else:
             self.sac.ent_coef_tensor = self.sac.ent_coef_tensor.double().fill_(config.temperature)
@@ -164,9 +164,9 @@ def test_parity_with_stable_baselines3(overrides, monkeypatch):
         assert float(metrics["critic_loss"]) == pytest.approx(theirs["critic_loss"], rel=0, abs=1e-9)
         assert float(metrics["actor_loss"]) == pytest.approx(theirs["actor_loss"], rel=0, abs=1e-9)
         assert float(metrics["temperature"]) == pytest.approx(theirs["ent_coef"], rel=0, abs=1e-9)
-    mine, theirs = ours(problem), peer.parameters(problem)
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
+    our_params, theirs = ours(problem), peer.parameters(problem)
+    assert our_params.keys() == theirs.keys()
+    for name, value in our_params.items():
         np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=0, atol=1e-9, err_msg=name)
     if problem.config.learn_temperature:
         assert float(problem.state["params"]["temperature"]) == pytest.approx(

@@ -1,6 +1,6 @@
 """Parity with Stable-Baselines3's TD3 and DDPG: same weights, same batches, same noise, float64 on both sides.
 
-Of the peer only its cast of observations to float32 is changed. Everything else is its own `TD3.train`.
+Only the peer's cast of observations to float32 is removed. Everything else is its own `TD3.train`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_parity_with_stable_baselines3(algorithm, overrides, monkeypatch):
         assert float(metrics["critic_loss"]) == pytest.approx(theirs["critic_loss"], rel=0, abs=1e-9)
         if "actor_loss" in theirs:
             assert float(metrics["actor_loss"]) == pytest.approx(theirs["actor_loss"], rel=0, abs=1e-9)
-    mine, theirs = ours(problem), peer.parameters()
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
+    our_params, theirs = ours(problem), peer.parameters()
+    assert our_params.keys() == theirs.keys()
+    for name, value in our_params.items():
         np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=0, atol=1e-9, err_msg=name)

@@ -1,4 +1,4 @@
-"""A mixture is the density it says, and the estimators of a policy's gradient agree in expectation."""
+"""A mixture has its stated density, and the estimators of a policy's gradient agree in expectation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHTS, MEANS, STDS = (0.2, 0.5, 0.3), (-1.0, 0.1, 1.2), (0.3, 0.6, 0.2)
 
 
 def sampled(noise):
-    """What a mixture of three Gaussians, the same in every state, draws with noise [N, 2]: its biases are the policy."""
+    """Samples of a mixture of three Gaussians with noise [N, 2]. Its biases are the policy, the same in every state."""
     problem = Problem(mixture=3)
     gaussians = [x for mean, std in zip(MEANS, STDS, strict=True) for x in (mean, math.log(std))]
     bias = torch.tensor([math.log(w) for w in WEIGHTS] + gaussians, dtype=torch.float64)
@@ -28,14 +28,14 @@ def sampled(noise):
 
 
 def density():
-    """The mixture's density on a grid of actions, asked by drawing each of them from the second component."""
+    """The mixture's density on a grid of actions, each drawn from the second component."""
     u = torch.linspace(-7, 7, 40_001, dtype=torch.float64)
     sample = sampled(torch.stack([(u - MEANS[1]) / STDS[1], torch.zeros_like(u)], 1))
     torch.testing.assert_close(sample.action[:, 0], u.tanh())
     return sample.action[:, 0], sample.log_pi.exp()
 
 
-def test_density_of_a_mixture_integrates_to_one_and_is_the_formula():
+def test_density_of_a_mixture_integrates_to_one_and_equals_the_formula():
     action, found = density()
     assert float(torch.trapezoid(found, action)) == pytest.approx(1, abs=1e-4)
     u = torch.atanh(action[10_000:30_000])
@@ -86,7 +86,7 @@ def test_estimators_of_the_policys_gradient_agree_in_expectation(structure):
     assert by_score.var(0).sum() > 1.4 * by_path.var(0).sum()
 
 
-def test_the_baseline_lessens_the_variance_of_the_score_functions_gradient(monkeypatch):
+def test_the_baseline_reduces_the_variance_of_the_score_function_gradient(monkeypatch):
     with_baseline = gradients("score-function", {}, repeats=4000, batch=16)
     monkeypatch.setattr(sac, "leave_one_out", lambda cost, states: 0 * cost)
     assert with_baseline.var(0).sum() < 0.1 * gradients("score-function", {}, repeats=4000, batch=16).var(0).sum()
@@ -112,7 +112,7 @@ def by_score(baseline, repeats=2000, states=16):
     return vmap(grad(loss), (None, 0))(vector(params["actor"]), noise)
 
 
-def test_a_baseline_of_each_state_varies_far_less_than_one_of_the_other_states():
+def test_a_baseline_per_state_has_far_less_variance_than_one_of_other_states():
     of_other_states = by_score(lambda cost, level: (cost.sum() - cost) / (len(cost) - 1))
     of_own_actions = by_score(lambda cost, level: policies.leave_one_out(cost, len(cost) // 2))
     of_value = by_score(lambda cost, level: -level)
@@ -148,14 +148,14 @@ def test_the_baseline_is_minus_the_value_or_the_mean_of_the_other_actions():
     torch.testing.assert_close(found(noise, None), expected(noise, repeated, others))
 
 
-def test_one_sample_has_no_baseline_and_costs_are_reported_as_they_are():
+def test_one_sample_has_no_baseline_and_costs_are_reported_unchanged():
     cost, score = torch.tensor([2.0]), torch.tensor([0.3], requires_grad=True)
     found = policies.mean_with_score(cost, score, policies.leave_one_out(cost, 1))
     found.backward()
     assert (found.item(), score.grad.item()) == (2.0, 2.0)
 
 
-def test_the_bounds_of_log_sigma_are_those_of_the_forms_sources():
+def test_each_form_of_log_sigma_has_the_bounds_of_its_source():
     low = lambda **options: SACConfig.model_validate(options).hyperparameters()["log_std_min"]
     assert (low(), low(log_std_form="tanh"), low(log_std_form="tanh", log_std_min=-20.0)) == (-20.0, -5.0, -20.0)
     problem = Problem(log_std_form="tanh", state_dependent_std=False)  # log sigma of 0 is mapped to the middle
@@ -165,7 +165,7 @@ def test_the_bounds_of_log_sigma_are_those_of_the_forms_sources():
     torch.testing.assert_close(spread, torch.full_like(spread, math.exp(-1.5)))
 
 
-def test_a_default_bound_that_is_written_out_is_the_same_run_and_an_unset_one_of_a_tanh_another():
+def test_a_written_default_bound_keeps_the_id_and_the_new_default_of_tanh_changes_it():
     run = lambda **options: RunSpec("sac", SACConfig.model_validate(options), "Hopper-v5", 0)
     assert run(log_std_min=-20.0).id == run().id
     assert run(log_std_min=-20.0, log_std_form="clipped").config.option_versions == {}

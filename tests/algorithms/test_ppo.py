@@ -33,7 +33,7 @@ def doubles(*values: float) -> tuple[torch.Tensor, ...]:
     lam=st.sampled_from([0.0, 0.95, 1.0]),
     seed=st.integers(0, 2**16),
 )
-def test_advantages_and_running_returns_are_a_loops(steps, envs, ends, gamma, lam, seed):
+def test_advantages_and_running_returns_equal_a_loops(steps, envs, ends, gamma, lam, seed):
     generator = np.random.default_rng(seed)
     reward, value, next_value = generator.normal(size=(3, steps, envs))
     done = (generator.random((steps, envs)) < ends).astype(float)
@@ -81,7 +81,7 @@ def forward(network, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def test_log_prob_is_the_normals():
+def test_log_prob_equals_that_of_the_normal_distribution():
     problem = Problem("ppo")
     problem.state["params"]["actor"]["log_std"] += torch.tensor([0.3, -0.7])
     params, x, action = problem.state["params"], problem.normal(5, D), problem.normal(5, A)
@@ -93,7 +93,7 @@ def test_log_prob_is_the_normals():
 
 @pytest.mark.parametrize("bootstrap", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_prepared_samples_are_a_loops(bootstrap, normalize):
+def test_prepared_samples_equal_a_loops(bootstrap, normalize):
     problem = Problem(
         "ppo",
         num_envs=N,
@@ -151,7 +151,7 @@ def test_prepared_samples_are_a_loops(bootstrap, normalize):
             assert float(found["count"]) == len(values)
 
 
-def test_reward_normalisation_is_that_of_stable_baselines3():
+def test_reward_normalisation_equals_that_of_stable_baselines3():
     class Envs:
         """The only method of environments that VecNormalize requires."""
 
@@ -195,7 +195,7 @@ def test_normalised_observations_and_rewards_are_clipped_at_ten():
     assert float(samples["return"][7]) == pytest.approx(-10.0, abs=1e-12)
 
 
-def test_acting_normalises_by_the_states_statistics_and_adds_noise_of_the_policys_deviation():
+def test_acting_normalises_observations_and_adds_noise_of_the_policys_deviation():
     problem = Problem("ppo", num_envs=N, rollout=48, eval_every=48)
     problem.state, _ = problem.learner.prepare(problem.state, problem.hyper, sent := rollout(16, 0))
     problem.state["params"]["actor"]["log_std"][:] = torch.tensor([0.5, -1.0])
@@ -207,7 +207,7 @@ def test_acting_normalises_by_the_states_statistics_and_adds_noise_of_the_policy
     torch.testing.assert_close(sampled, expected, rtol=0, atol=1e-6)
 
 
-def test_rate_falls_rollout_by_rollout():
+def test_the_learning_rate_falls_with_every_rollout():
     problem = Problem("ppo", rollout=32, epochs=2, anneal_steps=80, learning_rate=0.5)
     rates = [float(ppo.annealed(problem.nets, torch.tensor(u), problem.hyper)) for u in range(16)]
     assert rates == pytest.approx([0.5] * 4 + [0.3] * 4 + [0.1] * 4 + [0.0] * 4)
@@ -219,7 +219,7 @@ def test_rate_falls_rollout_by_rollout():
     assert torch.equal(new["params"]["critic"][0].weight, problem.state["params"]["critic"][0].weight)
 
 
-def test_initial_weights_are_orthogonal_and_of_their_gain():
+def test_initial_weights_are_orthogonal_with_their_gain():
     params = Problem("ppo", layers=[40, 40]).state["params"]
     for network, last in ((params["actor"]["mean"], 0.01), (params["critic"], 1.0)):
         for (weight, bias), gain in zip(network, (math.sqrt(2), math.sqrt(2), last), strict=True):
@@ -233,7 +233,7 @@ def test_initial_weights_are_orthogonal_and_of_their_gain():
     assert 0.25 < positive < 0.75
 
 
-def test_shape_of_state_takes_no_memory_and_has_the_states_shapes():
+def test_shape_of_state_uses_no_memory_and_has_the_shapes_of_the_state():
     problem = Problem("ppo", layers=[8, 4])
     shapes = problem.learner.shape_of_state(problem.hyper)
     assert tree_map(lambda leaf: leaf.shape, shapes) == tree_map(lambda leaf: leaf.shape, problem.state)

@@ -1,4 +1,4 @@
-"""bfloat16 is for the hidden products of an update, and for nothing else."""
+"""bfloat16 is used only for the hidden products of an update."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_bfloat16_products_round_the_hidden_layers_only(ensemble):
     assert rounded.dtype == torch.float32
     error = (rounded - exact).abs().max() / exact.abs().max()
     assert 1e-4 < error < 2**-6
-    # One layer alone is the last one: it is not rounded, neither its inputs nor its weights.
+    # A single layer is the last one: neither its inputs nor its weights are rounded.
     last = tuple(network[-1:])
     assert torch.equal(mlp(last, torch.ones(4, 64), "relu", "bfloat16"), mlp(last, torch.ones(4, 64), "relu"))
 
@@ -52,7 +52,7 @@ def test_bfloat16_state_and_metrics_are_float32_and_near_those_of_float32():
             tree_leaves(states["bfloat16"]["params"]), tree_leaves(states["float32"]["params"]), strict=True
         )
     ]
-    assert max(moved) > 0  # Adam bounds it: how far rounding leads is what experiments/precision.toml measures
+    assert max(moved) > 0  # Adam bounds it; experiments/precision.toml measures the effect of rounding
 
 
 def test_bfloat16_runs_act_in_float32():

@@ -13,7 +13,7 @@ TREE = {
 }
 
 
-def test_names_are_paths_and_lead_back():
+def test_names_are_paths_and_restore_the_tree():
     names = named_tensors(TREE)
     assert list(names) == ["actor/0/weight", "actor/0/bias", "actor/1/weight", "actor/1/bias", "count"]
     moved = with_tensors(TREE, {name: tensor + 1 for name, tensor in names.items()})
@@ -25,6 +25,6 @@ def test_names_are_paths_and_lead_back():
 @pytest.mark.parametrize(
     "saved", [{"actor": torch.zeros(10)}, named_tensors(TREE) | {"actor/0/weight": torch.zeros(2)}]
 )
-def test_files_of_another_version_are_refused_by_name(saved):
+def test_files_of_another_version_are_refused_with_the_missing_name(saved):
     with pytest.raises(InputError, match=r"another version of sac_bench: actor/0/weight"):
         with_tensors(TREE, saved)

@@ -12,7 +12,7 @@ from sac_bench.algorithms.sac import SACConfig
 from tests.algorithms.problem import A, B, D, Problem, vector
 
 
-def test_pooling_goes_from_mean_to_minimum():
+def test_pooling_ranges_from_mean_to_minimum():
     q = torch.tensor([[1.0, 5.0], [3.0, 1.0]])
     assert critics.pooled(q, torch.tensor(1.0)).tolist() == [1.0, 1.0]
     assert critics.pooled(q, torch.tensor(0.0)).tolist() == [2.0, 3.0]
@@ -38,7 +38,7 @@ def updated(problem):
     return problem.learner.update(problem.state, problem.hyper, problem.batch(), problem.noise())
 
 
-def test_shapes_of_one_learner():
+def test_outputs_of_one_learner_have_their_shapes():
     problem = Problem(critics=3, value_network=True)
     batch, noise = problem.batch(), problem.noise()
     action, log_pi, mean, _ = sac.policy(
@@ -58,7 +58,7 @@ def test_shapes_of_one_learner():
     assert all(metric.shape == () for metric in metrics.values())
 
 
-def test_fixed_temperature_stays_and_zero_exists():
+def test_a_fixed_temperature_does_not_change_and_may_be_zero():
     problem = Problem(learn_temperature=False, temperature=0.0)
     new, metrics = updated(problem)
     assert float(metrics["temperature"]) == 0.0
@@ -66,7 +66,7 @@ def test_fixed_temperature_stays_and_zero_exists():
     assert all(p.isfinite().all() for p in tree_leaves(new["params"]))
 
 
-def test_the_target_entropy_in_nats_is_that_of_a_share_of_the_dimensions():
+def test_target_entropies_in_nats_and_per_dimension_agree():
     assert A == 2
     by_nats, by_scale = Problem(target_entropy=-3.0), Problem(target_entropy_scale=1.5)
     for problem in (by_nats, by_scale):
@@ -125,7 +125,7 @@ def test_the_temperature_is_delayed_with_the_policy_unless_it_has_a_delay_of_its
 
 
 @pytest.mark.parametrize("value_network", [False, True])
-def test_hard_copies_every_period(value_network):
+def test_targets_are_copied_at_every_period(value_network):
     problem = Problem(tau=1.0, target_period=3, value_network=value_network)
     online, first = "value" if value_network else "critic", vector(problem.state["target"])
     for update in range(1, 7):
@@ -138,7 +138,7 @@ def test_hard_copies_every_period(value_network):
 
 
 @pytest.mark.parametrize("critics", [1, 2, 5])
-def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
+def test_critics_start_differently_and_the_first_does_not_depend_on_their_number(critics):
     problem = Problem(critics=critics)
     found = problem.critics(problem.state["params"]["critic"])
     assert len(found) == critics
@@ -159,13 +159,13 @@ def test_number_of_critics_is_an_axis_and_the_first_ones_start_alike(critics):
         ({"scale_temperature": True, "reward_scale": 1e-7}, "temperature = 1e-07 is too low an initial value"),
     ],
 )
-def test_what_has_no_meaning_together_is_refused(settings, words):
+def test_contradictory_options_are_refused(settings, words):
     fixed = {"learn_temperature": False, "temperature": 0.0} if "stochastic_updates" in settings else {}
     with pytest.raises(ValidationError, match=words):
         SACConfig.model_validate(fixed | settings)
 
 
-def test_observations_are_normalised_by_all_so_far_in_updates_and_in_acting():
+def test_updates_and_acting_normalise_by_all_observations_so_far():
     problem, seen = Problem(normalize_observations=True), []
     offset = torch.tensor([100.0, -3.0, 0.0], dtype=torch.float64)
     for _ in range(3):
@@ -194,7 +194,7 @@ def test_updates_are_counted_in_whole_numbers():
     assert config({"learning_starts": 100}).updates_due(50) == 0
 
 
-def test_updates_wait_until_the_replay_holds_a_batch_or_as_many_as_asked():
+def test_updates_wait_until_the_replay_holds_a_batch_or_min_replay():
     config = lambda **options: SACConfig.model_validate({"eval_every": 24, "replay_capacity": 24_000} | options)
     assert (config(learning_starts=0).updates_due(255), config(learning_starts=0).updates_due(256)) == (0, 1)
     assert config(learning_starts=0, num_envs=24).steps_of_update(1) == 264  # 256 rounded up
@@ -210,13 +210,13 @@ def test_updates_wait_until_the_replay_holds_a_batch_or_as_many_as_asked():
         config(min_replay=501, replay_capacity=500)
 
 
-def test_only_runs_that_now_wait_for_a_batch_have_another_version_of_min_replay():
+def test_only_runs_that_wait_for_a_batch_have_a_new_version_of_min_replay():
     versions = lambda **options: SACConfig.model_validate(options).option_versions
     assert versions(learning_starts=0) == versions(learning_starts=254) == {"min_replay": 2}
     assert versions() == versions(learning_starts=255) == versions(learning_starts=0, min_replay=1) == {}
 
 
-def test_estimates_by_likelihood_have_another_version():
+def test_likelihood_gradients_and_mixtures_have_a_new_version():
     versions = lambda **options: SACConfig.model_validate(options).option_versions
     assert versions(gradient_estimator="score-function", mixture=2) == {"gradient_estimator": 2, "mixture": 2}
     assert versions(mixture=2, value_network=True) == {"mixture": 2}

@@ -37,7 +37,7 @@ def number(value):
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_particles_go_through_networks_like_rows(activation):
+def test_networks_treat_particles_like_rows(activation):
     problem = Problem("sql", critics=3, activation=activation, layers=[7, 8, 9])
     observation, action = normal(B, D), normal(B, 5, A, seed=1)
     critic = problem.state["params"]["critic"]
@@ -87,7 +87,7 @@ def slow_direction(x, score, y, bandwidth_min):
 
 @pytest.mark.parametrize(("fixed", "updated"), [(4, 4), (5, 3), (2, 6)])
 @pytest.mark.parametrize("bandwidth_min", [1e-3, 5.0])
-def test_direction_is_the_double_sum(fixed, updated, bandwidth_min):
+def test_the_direction_equals_the_double_sum(fixed, updated, bandwidth_min):
     x, score, y = normal(B, fixed, A), normal(B, fixed, A, seed=1), normal(B, updated, A, seed=2)
     direction, h = sql.svgd_direction(x, score, y, number(bandwidth_min))
     for b in range(B):
@@ -97,7 +97,7 @@ def test_direction_is_the_double_sum(fixed, updated, bandwidth_min):
     assert bool((h == 5.0).any()) == (bandwidth_min == 5.0)
 
 
-def test_the_kernels_gradient_is_in_its_first_argument():
+def test_the_kernels_gradient_is_with_respect_to_its_first_argument():
     x, y, step = normal(1, 3, A), normal(1, 4, A, seed=1), 1e-5
     _, gradient, h = sql.kernel(x, y, number(1e-3))
     for i in range(3):
@@ -109,7 +109,7 @@ def test_the_kernels_gradient_is_in_its_first_argument():
 
 
 @pytest.mark.parametrize("presquash", [False, True])
-def test_score_is_the_gradient_of_the_log_density(presquash):
+def test_the_score_is_the_gradient_of_the_log_density(presquash):
     u = normal(6, A)
     q = lambda a: torch.sin(3 * a).sum() + (a[..., 0] * a[..., 1]).sum()
     action = torch.tanh(u)
@@ -122,7 +122,7 @@ def test_score_is_the_gradient_of_the_log_density(presquash):
 
 
 @pytest.mark.parametrize("space", ["actions", "presquash"])
-def test_samplers_update_is_the_direction_through_the_sampler(space):
+def test_the_samplers_update_is_the_direction_propagated_through_it(space):
     """Adam's first moment after one update, against finite differences with NumPy's direction held fixed."""
     problem = Problem("sql", activation="tanh", kernel_particles=7, particles_in=space, critics=2, reward_scale=5.0)
     batch, noise, actor = problem.batch(), problem.noise(), problem.state["params"]["actor"]
@@ -201,7 +201,7 @@ class SlowCritic:
 
 
 @pytest.mark.parametrize(("tau", "n_step"), [(1.0, 1), (0.7, 3)])
-def test_critics_updates_are_numpys(tau, n_step):
+def test_updates_of_the_critic_equal_numpys(tau, n_step):
     problem = Problem("sql", tau=tau, n_step=n_step, target_period=2, critic_lr=1e-2, gamma=0.9, reward_scale=3.0)
     slow = SlowCritic(problem.state["params"]["critic"])
     for _ in range(6):
@@ -229,7 +229,7 @@ def test_the_target_is_copied_every_period():
 # -- the learner ----------------------------------------------------------------------------------------------
 
 
-def test_acting_takes_its_noise_and_evaluation_none():
+def test_acting_uses_noise_and_evaluation_does_not():
     problem = Problem("sql")
     observation, noise = normal(5, D), normal(5, A, seed=1)
     policy = problem.learner.policy(problem.state)
@@ -240,7 +240,7 @@ def test_acting_takes_its_noise_and_evaluation_none():
     torch.testing.assert_close(at_zero, rows(torch.zeros_like(noise)))
 
 
-def test_metrics_are_those_announced():
+def test_metrics_are_those_that_the_learner_declares():
     problem = Problem("sql")
     _, metrics = problem.learner.update(problem.state, problem.hyper, problem.batch(), problem.noise())
     assert set(metrics) == set(problem.learner.metrics)
@@ -248,7 +248,7 @@ def test_metrics_are_those_announced():
 
 
 @pytest.mark.parametrize("wrong", [{"kernel_update_ratio": 0.01}, {"kernel_particles": 3, "kernel_update_ratio": 0.9}])
-def test_both_kinds_of_particles_are_needed(wrong):
+def test_both_kinds_of_particles_are_required(wrong):
     with pytest.raises(ValidationError, match=r"updated and \d+ fixed"):
         SQLConfig.model_validate(wrong)
 
@@ -271,7 +271,7 @@ CHANGED = {
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("structure", [{}, {"n_step": 3, "activation": "tanh"}])
-def test_a_cohorts_member_of_any_number_is_its_single_run(structure):
+def test_a_cohorts_member_with_any_changed_number_equals_its_single_run(structure):
     assert set(CHANGED) == set(SQLConfig.per_member_fields())
     shared = {"precision": "float64", "critics": 2} | SWITCHED | structure
     mixed = {"actor_lr": 3e-3, "target_period": 4, "particles_in": "presquash", "reward_scale": 10.0}

@@ -9,13 +9,13 @@ from sac_bench.algorithms import td3
 from tests.algorithms.problem import A, D, Problem, vector
 
 
-def test_target_actions_are_smoothed_by_noise_that_is_clipped_and_stay_in_bounds():
+def test_target_actions_are_smoothed_by_clipped_noise_and_stay_in_bounds():
     hyper = {"target_noise": torch.tensor(0.5), "target_noise_clip": torch.tensor(0.3)}
     action, noise = torch.tensor([[0.0, 0.0, 0.9, -0.9]]), torch.tensor([[0.2, -4.0, 1.0, -1.0]])
     assert td3.smoothed(action, noise, hyper)[0].tolist() == pytest.approx([0.1, -0.3, 1.0, -1.0])
 
 
-def test_exploration_noise_is_the_ornstein_uhlenbeck_recursion_and_starts_from_zero():
+def test_exploration_noise_follows_ornstein_uhlenbeck_and_starts_from_zero():
     hyper = {"noise_correlation": torch.tensor(0.85), "exploration_noise": torch.tensor(0.2)}
     before, noise = torch.tensor([[1.0, -1.0], [5.0, 5.0]]), torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     after = td3.exploration(noise, before, torch.tensor([0.0, 1.0]), hyper)
@@ -24,7 +24,7 @@ def test_exploration_noise_is_the_ornstein_uhlenbeck_recursion_and_starts_from_z
 
 
 @pytest.mark.parametrize(("correlation", "spread"), [(0.0, 0.3), (0.85, 0.3 / (1 - 0.85**2) ** 0.5)])
-def test_exploration_is_the_policy_with_noise_of_the_stationary_spread_in_bounds(correlation, spread):
+def test_exploration_adds_noise_of_the_stationary_spread_within_bounds(correlation, spread):
     problem = Problem(
         "td3",
         exploration_noise=0.3,
@@ -46,12 +46,12 @@ def test_exploration_is_the_policy_with_noise_of_the_stationary_spread_in_bounds
         float(carried.clamp(-0.5, 0.5).std()), rel=0.05
     )
     assert max(action.abs().max(), sampled.abs().max()) <= 1
-    alike = np.corrcoef(noises[-1].flatten(), noises[-2].flatten())[0, 1]
-    assert alike == pytest.approx(correlation, abs=0.05)
+    measured = np.corrcoef(noises[-1].flatten(), noises[-2].flatten())[0, 1]
+    assert measured == pytest.approx(correlation, abs=0.05)
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3])
-def test_policy_and_targets_move_every_so_many_updates_and_the_critics_each(delay):
+def test_policy_and_targets_move_at_every_nth_update_and_critics_at_each(delay):
     problem = Problem("td3", policy_delay=delay)
     for number in range(6):
         before = problem.state
@@ -70,7 +70,7 @@ def test_policy_and_targets_move_every_so_many_updates_and_the_critics_each(dela
         assert (float(metrics["actor_loss"]) != 0) == (number + 1 >= delay)
 
 
-def test_the_policy_climbs_the_first_critic_alone():
+def test_the_policy_maximises_only_the_first_critic():
     problem = Problem("td3")
     params = problem.state["params"]
     changed = tuple(type(layer)(*(torch.cat([leaf[:1], 2 * leaf[1:]]) for leaf in layer)) for layer in params["critic"])
@@ -81,7 +81,7 @@ def test_the_policy_climbs_the_first_critic_alone():
     assert torch.equal(*losses)
 
 
-def test_ddpg_is_td3_with_one_critic_no_smoothing_no_delay():
+def test_ddpg_is_td3_with_one_critic_and_no_smoothing_or_delay():
     config = Problem("ddpg").config
     assert (config.critics, config.target_noise, config.policy_delay) == (1, 0.0, 1)
     same = {"critics", "target_noise", "policy_delay"}

@@ -2,7 +2,7 @@
 
     python tests/analysis/oracle_rliable.py         (needs PyPI)
 
-rliable does not import beside the versions of pandas and arch used here, so it gets an environment of its own, in a
+rliable does not work with the versions of pandas and arch used here, so it gets a separate environment, in a
 temporary folder that is removed. Writes rliable.json beside this file: the scores too, so that the test needs no
 generator to stay as it is.
 """

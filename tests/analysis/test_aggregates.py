@@ -13,7 +13,7 @@ SCALED = {
 MANIFEST = manifest_of({"reference": "sac", "variants": {"sac": {}, "one-q": {}, "new": {}}})
 
 
-def test_each_variant_that_is_everywhere_has_its_aggregates():
+def test_each_variant_with_runs_in_all_environments_has_aggregates():
     rows = aggregates(SCALED, MANIFEST).set_index("variant")
     assert list(rows.index) == ["sac", "one-q"]
     sac, one_q = rows.loc["sac"], rows.loc["one-q"]
@@ -27,7 +27,7 @@ def test_each_variant_that_is_everywhere_has_its_aggregates():
     assert one_q["mean"].low < one_q["mean"].value < one_q["mean"].high
 
 
-def test_a_program_and_a_reader_get_the_same():
+def test_tables_for_programs_and_for_readers_agree():
     estimates = aggregates(SCALED, MANIFEST)
     flat, shown = table(estimates).set_index("variant"), presented(estimates).set_index("variant")
     assert flat.loc["one-q", "mean"] == pytest.approx(1.1)

@@ -70,7 +70,7 @@ SCORES = {
 }
 
 
-def test_the_best_mean_over_the_selection_seeds_is_chosen(experiment):
+def test_the_candidate_with_the_best_mean_over_the_selection_seeds_is_chosen(experiment):
     learned, fixed = choose(experiment, selected(experiment, SCORES))
     assert (learned.options, learned.at_edge) == ({"temperature_lr": 3e-4}, ())
     assert (fixed.options, fixed.at_edge) == ({"temperature": 1.0}, ("temperature",))
@@ -78,7 +78,7 @@ def test_the_best_mean_over_the_selection_seeds_is_chosen(experiment):
 
 
 @pytest.mark.parametrize(("inner", "value", "edges"), [((2.2, 3.0), 0.1, ()), ((1.2, 2.0), 1.0, ("temperature",))])
-def test_a_candidate_within_the_grid_is_chosen_if_it_is_as_good_up_to_a_standard_error(experiment, inner, value, edges):
+def test_an_inner_candidate_is_chosen_if_it_is_within_a_standard_error_of_the_best(experiment, inner, value, edges):
     """The edge has 2.5 and 3.5. The standard error of the difference is sqrt(0.5^2 + 0.4^2) = 0.64."""
     returns = SCORES | {"fixed+temperature=0.1": list(inner), "fixed+temperature=1": [2.5, 3.5]}
     _, fixed = choose(experiment, selected(experiment, returns))
@@ -86,7 +86,7 @@ def test_a_candidate_within_the_grid_is_chosen_if_it_is_as_good_up_to_a_standard
     assert fixed.candidates[2].error == pytest.approx(0.5)
 
 
-def test_between_candidates_within_the_grid_the_best_is_chosen():
+def test_the_best_inner_candidate_is_chosen():
     scored = [Score(options={"tau": i}, mean=mean, error=2.0) for i, mean in enumerate([1.0, 2.0, 3.0, 2.9, 0.0])]
     assert chosen(scored, lambda options: ["tau"] if options["tau"] in (0, 4) else []).options == {"tau": 2}
 
@@ -105,13 +105,13 @@ def share_at_edge(means, draws=2000, seeds=3):
     return found / draws
 
 
-def test_an_option_without_effect_seldom_ends_at_an_edge_and_an_optimum_beyond_the_grid_does():
+def test_an_option_without_effect_rarely_ends_at_an_edge_but_an_outer_optimum_does():
     assert share_at_edge([0, 0, 0, 0, 0]) < 0.15  # 0.4 by the highest mean alone
     assert share_at_edge([0, 2, 4, 6, 8]) > 0.85
     assert share_at_edge([0, 5, 10, 15, 20]) > 0.99
 
 
-def test_a_variant_that_is_compared_by_sampled_actions_chooses_by_them(tmp_path):
+def test_a_variant_that_is_compared_by_sampled_actions_is_chosen_by_them(tmp_path):
     (tmp_path / "tuned.toml").write_text(FILE + '[choose.by]\nfixed = "sampled"\n')
     experiment = load(tmp_path / "tuned.toml")
     sampled = {name: [9.0 - value for value in values] for name, values in SCORES.items()}
@@ -121,7 +121,7 @@ def test_a_variant_that_is_compared_by_sampled_actions_chooses_by_them(tmp_path)
     assert [one.mean for one in fixed.candidates] == [8.0, 7.0, 6.0]
 
 
-def test_a_candidate_with_a_run_without_score_is_not_chosen(experiment):
+def test_a_candidate_with_an_unscored_run_is_not_chosen(experiment):
     _, fixed = choose(experiment, selected(experiment, SCORES, failed=["fixed+temperature=1"]))
     assert fixed.options == {"temperature": 0.1}
     assert fixed.candidates[2].mean is None
@@ -169,7 +169,7 @@ def test_a_best_value_at_the_edge_of_its_grid_gives_no_verdict():
     assert "`fixed`: **no verdict** (temperature = 1.0 of `fixed` is at the edge of its grid), -90" in sentence
 
 
-def test_a_reference_at_the_edge_of_its_grid_decides_nothing():
+def test_a_reference_at_the_edge_of_its_grid_gives_no_verdicts():
     results = compared(at_edge=True)
     manifest = results.manifest.model_copy(update={"reference": "fixed"})
     final = final_performance(

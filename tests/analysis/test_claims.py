@@ -71,44 +71,44 @@ def compared(expect, a, b, margin=0.1, **more):
         (">=", 50, "against the claim"),
     ],
 )
-def test_what_is_plain_to_see_is_said(relation, shift, outcome):
+def test_clear_differences_are_decided(relation, shift, outcome):
     (one,) = compared([f"a {relation} b"], 100 + NOISE, 100 + shift + NOISE[::-1])
     assert outcome_text(one) == outcome
     assert one.p < 0.05
 
 
 @pytest.mark.parametrize("relation", ["~", ">="])
-def test_a_difference_that_is_there_but_may_lie_within_the_margin_is_undecided(relation):
+def test_a_difference_that_may_lie_within_the_margin_is_undecided(relation):
     (one,) = compared([f"a {relation} b"], 100 + 3 * NOISE, 109 + 3 * NOISE[::-1])
     assert one.interval.high < 0
     assert one.outcome == "undecided"
 
 
-def test_seeds_would_decide_against_a_claim_too():
+def test_seeds_needed_may_be_those_that_decide_against_a_claim():
     (one,) = compared(["a >= b"], 100 + 30 * NOISE, 130 + 30 * NOISE[::-1])
     assert one.outcome == "undecided"
     assert len(NOISE) < one.seeds_needed < 30
 
 
 @pytest.mark.parametrize("relation", [">", "~", ">="])
-def test_what_noise_hides_is_undecided_with_seeds_that_would_decide(relation):
+def test_a_noisy_difference_is_undecided_with_the_seeds_that_would_decide(relation):
     (one,) = compared([f"a {relation} b"], 100 + 40 * NOISE, 95 + 40 * NOISE[::-1])
     assert one.outcome == "undecided"
     assert one.seeds_needed > len(NOISE)
 
 
-def test_where_every_seed_is_the_same_more_of_them_would_decide_nothing():
+def test_if_every_seed_is_the_same_more_seeds_would_decide_nothing():
     (one,) = compared(["a > b"], np.full(6, 4.0), np.full(6, 4.0), margin=None)
     assert (outcome_text(one), one.seeds_needed) == ("undecided (the same in every seed)", None)
 
 
-def test_four_seeds_get_no_word():
+def test_four_seeds_have_no_verdict():
     (one,) = compared(["a > b"], 100 + NOISE[:4], NOISE[:4])
     assert outcome_text(one) == "no verdict"
     assert verdict([one]) == "no verdict: fewer than 5 seeds"
 
 
-def test_a_difference_its_margin_and_its_gain():
+def test_a_comparison_has_a_difference_an_interval_a_margin_and_a_gain():
     (one,) = compared(["a > b"], 200 + NOISE, 150 + 2 * NOISE)
     expected = permuted(200 + NOISE, 150 + 2 * NOISE)
     assert one.interval == expected.interval()
@@ -125,7 +125,7 @@ def test_no_worse_is_a_one_sided_test_against_the_margin():
     assert one.p == pytest.approx(permuted(a + one.margin, b).above())
 
 
-def test_holm_is_over_all_of_a_claims_comparisons():
+def test_holm_covers_all_comparisons_of_a_claim():
     finals = {(v, e): 10 * NOISE + shift for v, shift in (("a", 20), ("b", 0)) for e in ENVS}
     expected = (expectation("a > b", "ab"),)
     both = comparisons(Claim("", "", expected), made_up(finals))
@@ -133,7 +133,7 @@ def test_holm_is_over_all_of_a_claims_comparisons():
     assert both[1].p == pytest.approx(2 * alone[0].p)
 
 
-def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
+def test_two_measures_of_one_variant_are_paired_by_run():
     of = np.array([100.0, 200.0, 300.0, 400.0, 500.0, 600.0])
     sampled = {("a", "Hopper-v5"): of - 10 + NOISE, ("b", "Hopper-v5"): of}
     (one,) = compared(["a > a:sampled"], of, of, margin=None, sampled=sampled)
@@ -142,7 +142,7 @@ def test_one_variant_measured_in_two_ways_is_paired_run_by_run():
     assert one.outcome == "as claimed"
 
 
-def test_relative_spread_is_brown_and_forsythes_in_gains_of_each_variant_itself():
+def test_relative_spread_is_brown_and_forsythes_in_units_of_each_variants_gain():
     a, b = 1000 + 10 * NOISE, 200 + 30 * NOISE
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, b)
     away = [np.abs(x - np.median(x)) / x.mean() for x in (b, a)]
@@ -150,15 +150,15 @@ def test_relative_spread_is_brown_and_forsythes_in_gains_of_each_variant_itself(
     assert one.difference.value == pytest.approx(away[0].mean() - away[1].mean())
 
 
-def test_who_learns_nothing_does_not_have_the_most_similar_seeds():
-    """In units of return b has less spread, and of what it gains, more."""
+def test_a_variant_that_learns_nothing_has_no_relative_spread():
+    """In units of return b has less spread; in units of its gain it has more."""
     a, b = 2000 + 100 * NOISE, 100 + 60 * NOISE
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, b)
     assert one.outcome == "as claimed"
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, NOISE - 1)
     assert outcome_text(one) == "no verdict (b gains nothing over a random policy)"
-    said = "`b:relative_spread > a:relative_spread` on Hopper-v5: **no verdict** (b gains nothing"
-    assert said in sentences([one])[0]
+    beginning = "`b:relative_spread > a:relative_spread` on Hopper-v5: **no verdict** (b gains nothing"
+    assert beginning in sentences([one])[0]
     assert grid([one])["a"].item() == "no values"
     (one,) = compared(["b:relative_spread > a:relative_spread"], a, b, random={})
     assert outcome_text(one).startswith("no verdict (a random policy's return is not known")
@@ -178,12 +178,12 @@ def with_curves(curves, **more):
     return replace(results, evaluations=pd.DataFrame(rows))
 
 
-def test_the_largest_fall_is_from_the_best_evaluation_so_far_to_a_later_one():
+def test_the_largest_fall_is_from_the_best_evaluation_to_a_later_one():
     results = with_curves({"a": [[10, 80, 30, 100], [50, 20, 60, 100], [0, 10, 20, 100]]})
     assert list(measured(results, Side("a", "largest_fall"), "Hopper-v5")) == pytest.approx([0.5, 0.3, 0])
 
 
-def test_a_run_that_diverged_falls_to_a_random_policys_return_and_is_weak():
+def test_a_diverged_run_falls_to_a_random_policys_return_and_is_weak():
     curves = {"a": [[0, 50, 60, 100], [0, 50, 60, 100], [0, 90, 80, 70], [0, 50, 60, 100]]}
     results = with_curves(curves, statuses={("a", 2): "diverged", ("a", 3): "failed"})
     gain = (100 + 100 + 0) / 3
@@ -192,14 +192,14 @@ def test_a_run_that_diverged_falls_to_a_random_policys_return_and_is_weak():
     assert list(measured(results, Side("a", "relative_spread"), "Hopper-v5")) == pytest.approx([0, 0, 100 / gain])
 
 
-def test_weak_seeds_gain_less_than_half_of_what_the_median_seed_gains():
+def test_weak_seeds_gain_less_than_half_of_the_median_seeds_gain():
     results = made_up({("a", "Hopper-v5"): [100, 110, 53, 54, 120, 111]}, random={"Hopper-v5": {"return_mean": 2.0}})
     assert list(measured(results, Side("a", "weak_seed"), "Hopper-v5")) == [0, 0, 1, 0, 0, 0]  # half is 51.5 above 2
     (one,) = compared(["b:weak_seed > a:weak_seed"], 100 + NOISE, [-5, -4, -3, -2, 50, 60])
     assert outcome_text(one) == "no verdict (the median seed of b gains nothing over a random policy)"
 
 
-def test_ten_seeds_without_a_weak_one_do_not_show_that_there_are_none():
+def test_ten_seeds_without_a_weak_one_do_not_prove_that_none_exist():
     strong = np.full(10, 100.0)
     (one,) = compared(["b:weak_seed > a:weak_seed"], strong, strong)
     assert one.difference.error == pytest.approx(np.sqrt(2 * (1 / 12) * (11 / 12) / 10))
@@ -217,13 +217,13 @@ def test_ten_seeds_without_a_weak_one_do_not_show_that_there_are_none():
         ("a:lost-to-mass > b:lost-to-mass", 0.1),
     ],
 )
-def test_measures_that_are_no_returns_have_their_own_margins(expect, margin):
+def test_measures_other_than_returns_have_their_own_margins(expect, margin):
     for share in (0.1, None):
         (one,) = compared([expect], 100 + NOISE, 100 + NOISE, margin=share)
         assert one.margin == margin
 
 
-def test_equal_numbers_of_goals_are_against_a_claim_of_more():
+def test_equal_numbers_of_goals_contradict_a_claim_of_more():
     counts = {"a": [2, 2, 3, 2, 2, 2, 2, 2, 2, 2], "b": [2, 2, 2, 2, 3, 2, 2, 2, 2, 2]}
     rows = [
         {"run_id": "", "variant": v, "env": "Hopper-v5", "seed": seed, "measure": "goals", "value": value}
@@ -242,7 +242,7 @@ def test_gradient_variances_are_compared_by_their_order_of_magnitude():
     assert (one.margin, one.outcome) == (0.3, "as claimed")
 
 
-def test_areas_and_runs_that_diverged():
+def test_an_area_counts_a_diverged_run_as_random_and_omits_a_failed_one():
     results = made_up({("a", "Hopper-v5"): 100 + NOISE}, statuses={("a", 2): "diverged", ("a", 3): "failed"})
     area = measured(results, Side("a", "area"), "Hopper-v5")
     assert area[0] == pytest.approx((100 + NOISE[0]) / 2)
@@ -251,7 +251,7 @@ def test_areas_and_runs_that_diverged():
     assert 2 not in measured(results, Side("a", "gradient_variance_likelihood_ratio"), "Hopper-v5").index
 
 
-def test_an_expectation_on_one_environment_is_compared_there_alone():
+def test_an_expectation_on_one_environment_is_compared_only_there():
     finals = {("a", env): 100 + NOISE for env in ("Hopper-v5", "Ant-v5")} | {
         ("b", env): NOISE for env in ("Hopper-v5", "Ant-v5")
     }
@@ -276,7 +276,7 @@ def test_a_side_that_chose_the_edge_of_its_grid_has_no_outcome():
     assert verdict(comparisons(claim, chosen)) == "no verdict: tau = 0.1 of `b` is at the edge of its grid"
 
 
-def test_a_better_start_alone_is_no_better_adaptation():
+def test_a_better_start_alone_does_not_improve_adaptation():
     finals, statuses = {("a", "Hopper-v5"): 100 + NOISE}, {("a", 2): "diverged", ("a", 3): "failed"}
     results = made_up(finals, statuses=statuses)
     adaptation = measured(results, Side("a", "adaptation"), "Hopper-v5")
@@ -289,7 +289,7 @@ def test_a_better_start_alone_is_no_better_adaptation():
     assert not len(measured(later, Side("a", "adaptation"), "Hopper-v5"))
 
 
-def test_measures_without_a_value_are_told_with_the_reason():
+def test_measures_without_a_value_are_reported_with_the_reason():
     rows = [
         {"run_id": "0", "variant": "a", "env": "Hopper-v5", "seed": seed, "measure": "lost-to-mass", **measured}
         for seed, measured in enumerate(({"value": 0.5, "reason": None}, {"value": None, "reason": "no gain"}))
@@ -336,7 +336,7 @@ def test_without_a_random_policys_return_there_is_no_margin():
         (["no word"], "no verdict"),
     ],
 )
-def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, words):
+def test_a_claims_verdict_combines_all_its_comparisons(outcomes, words):
     shifts = {"as claimed": -50, "against the claim": 50, "undecided": 0}
     decided = []
     for outcome in outcomes:
@@ -353,7 +353,7 @@ def test_a_claims_verdict_is_that_of_all_its_comparisons(outcomes, words):
 
 
 @pytest.mark.parametrize("relation", [">", ">=", "~"])
-def test_of_claims_at_the_edge_of_what_they_say_few_get_a_wrong_word(relation):
+def test_claims_at_the_boundary_of_an_outcome_rarely_get_a_wrong_one(relation):
     """Where a - b is at the boundary of the outcomes, each wrong outcome has a probability of about 5%."""
     random, count = np.random.default_rng(0), {FOR: 0, AGAINST: 0}
     edge = {">": 0.0, ">=": -10.0, "~": 10.0}[relation]
@@ -370,7 +370,7 @@ def trial(relation, a, b):
     return Trial(families(relation, 10.0), unpaired(a, b))
 
 
-def test_sides_have_their_correlation_and_their_interval_by_pairs():
+def test_comparisons_have_the_correlation_of_sides_and_a_paired_interval():
     a = np.array([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
     (one,) = compared(["a > b"], 100 + a, 90 + a + NOISE)
     assert one.correlation == pytest.approx(np.corrcoef(a, a + NOISE)[0, 1])

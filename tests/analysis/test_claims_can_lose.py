@@ -26,7 +26,7 @@ def loaded(path, quick):
 
 
 def group_of(side):
-    """Return what is made up as one: score, area and adaptation rank alike on curves that begin at 0."""
+    """Return the measure that is made up for this one: score, area and adaptation have one order on curves from 0."""
     return side.variant, "curve" if side.measure in ("score", "area", "adaptation") else side.measure
 
 
@@ -129,7 +129,7 @@ def test_a_claim_can_be_supported_and_contradicted(path, quick, true, words):
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
-def test_a_claim_says_what_would_refute_it_in_a_sentence(path):
+def test_every_claim_says_in_a_sentence_what_would_refute_it(path):
     sentence = loaded(path, False).claim.refuted_by
     assert sentence[0].isupper()
     assert sentence.endswith(".")

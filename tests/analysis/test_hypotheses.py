@@ -39,7 +39,7 @@ def test_equivalence_by_permutation_needs_both_bounds():
     assert equivalent(0.2).p_value(permuted(a, b)) > 0.5
 
 
-def test_power_is_the_textbooks():
+def test_power_equals_textbook_values():
     # Cohen 1988, tables 2.3.5 and 2.4.1 (two-sided 5%, power 80%): 394, 64, 26 and 17 a side for d = 0.2, 0.5, 0.8, 1.
     for d, n in ((0.2, 394), (0.5, 64), (0.8, 26), (1.0, 17)):
         assert BETTER.power(of(d, n=n), 0.05) >= 0.8 > BETTER.power(of(d, n=n - 1), 0.05)
@@ -52,7 +52,7 @@ def test_power_is_the_textbooks():
     assert (BETTER.power(of(1.0, 0.0), 0.05), BETTER.power(of(0.0, 0.0), 0.05)) == (1, 0)
 
 
-def test_power_is_what_simulations_have():
+def test_power_agrees_with_simulations():
     random = np.random.default_rng(0)
     draws = [unpaired(1 + random.normal(size=17), random.normal(size=17)) for _ in range(DRAWS)]
     assert abs(np.mean([BETTER.p_value(d) <= 0.05 for d in draws]) - BETTER.power(of(1.0, n=17), 0.05)) < error(0.8)
@@ -64,7 +64,7 @@ def test_power_is_what_simulations_have():
 
 
 @pytest.mark.parametrize("hypothesis", [BETTER, equivalent(1.2), below(0.9, "")])
-def test_the_chance_to_be_shown_later_is_that_of_continued_experiments(hypothesis):
+def test_the_chance_of_a_later_decision_agrees_with_continued_experiments(hypothesis):
     """True differences are drawn around an observed one, and as many seeds again are added."""
     n, observed = 40, 0.5
     before, random = of(observed, n=n), np.random.default_rng(1)
@@ -74,6 +74,6 @@ def test_the_chance_to_be_shown_later_is_that_of_continued_experiments(hypothesi
     assert abs(np.mean(shown) - hypothesis.chance_later(before, 2.0, 0.05)) < error(0.5) + 0.01
 
 
-def test_without_spread_later_is_as_now():
+def test_without_spread_more_seeds_change_nothing():
     assert BETTER.chance_later(of(1.0, 0.0), 2.0, 0.05) == 1
     assert BETTER.chance_later(of(0.0, 0.0), 2.0, 0.05) == 0

@@ -1,4 +1,4 @@
-"""Published scores: well-formed, cited, and shown only beside comparable scores."""
+"""Published scores: well-formed, cited, and shown only next to comparable scores."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_every_row_is_well_formed():
     assert not rows.duplicated(["algorithm", "env", "steps", "metric", "source"]).any()
 
 
-def test_numbers_that_are_known_by_heart():
+def test_well_known_numbers_are_correct():
     rows = published().set_index(["source", "algorithm", "env", "steps", "metric"]).sort_index()
     assert rows.loc[("simbav2", "SAC", "HalfCheetah-v4", 1_000_000, "final_eval"), "mean"].item() == 11320.94
     td3 = rows.loc[("td3_author", "TD3", "HalfCheetah-v1", 1_000_000, "max_over_curve")].squeeze()
@@ -53,11 +53,11 @@ def test_every_source_is_cited_in_full_and_every_citation_is_used():
         ("mine:HalfCheetah-v5", {"mine:HalfCheetah-v5"}),
     ],
 )
-def test_what_an_environment_may_be_compared_with(env, ids):
+def test_an_environment_is_compared_only_with_comparable_versions(env, ids):
     assert set(comparable(env)) == ids
 
 
-def test_rows_of_an_environment_and_which_are_near():
+def test_rows_of_an_environment_are_marked_if_their_steps_are_near():
     rows = for_env("HalfCheetah-v5", 1_000_000)
     assert set(rows["env"]) == {"HalfCheetah-v4", "HalfCheetah-v5"}
     assert set(rows.loc[rows["near"], "steps"]) == {1_000_000}
@@ -69,6 +69,6 @@ def test_rows_of_an_environment_and_which_are_near():
     assert set(for_env("Ant-v5", 1).source) == {"slm_lab"}  # rl_games observes something else
 
 
-def test_names():
+def test_algorithm_families_and_step_counts_have_short_names():
     assert [family(name) for name in ("SAC-v1", "SAC", "PPO")] == ["sac", "sac", "ppo"]
     assert [in_words(n) for n in (50, 20_000, 983_040, 1_000_000, 3_072_000)] == ["50", "20k", "983k", "1M", "3.072M"]

@@ -55,7 +55,7 @@ def mean_scores(results):
 LONG = {"sac": ("sac", 100, 10), "ppo": ("ppo", 500, 50)}
 
 
-def test_all_are_scored_at_the_steps_that_all_were_evaluated_at():
+def test_all_variants_are_scored_at_the_last_common_steps():
     results = experiment(LONG)
     assert equal_steps(results.manifest) == {(ENV, "sac"): 100, (ENV, "ppo"): 100}
     assert mean_scores(results) == {"sac": 102, "ppo": 102}  # PPO got 502 in the end
@@ -81,7 +81,7 @@ def test_sampled_actions_have_a_score_only_if_they_were_played_in_the_last_tenth
 
 
 @pytest.mark.parametrize(("last", "expected"), [(0.1, 10.0), (0.3, 9.0), (0.9, 6.0), (1.0, 5.5)])
-def test_a_file_says_over_which_last_share_of_the_steps_runs_are_scored(last, expected):
+def test_a_file_sets_the_last_share_of_the_steps_that_is_scored(last, expected):
     """Evaluations every 10 of 100 steps return 1, 2, ..., 10, and 0 before training."""
     row = {"run_id": "a", "variant": "a", "env": "Hopper-v5", "seed": 0}
     run = row | {"status": "finished", "steps": 100, "target_steps": 100}
@@ -92,7 +92,7 @@ def test_a_file_says_over_which_last_share_of_the_steps_runs_are_scored(last, ex
     assert f"in the last {last:.0%} of its steps" in " ".join(rules(results.manifest))
 
 
-def test_what_was_not_evaluated_there_has_no_score_and_is_named():
+def test_runs_not_evaluated_at_the_common_steps_have_no_score_and_are_named():
     results = experiment({"sac": ("sac", 30, 10), "ppo": ("ppo", 500, 50)})
     table = final_performance(results).set_index("variant")
     assert table["scored_at"].tolist() == [30, 30]
@@ -104,7 +104,7 @@ def test_what_was_not_evaluated_there_has_no_score_and_is_named():
     assert "`ppo` was trained to 500 steps and not evaluated at 30: it has no score here." in note(results.manifest)
 
 
-def test_the_note_says_which_steps_and_that_a_schedule_is_longer():
+def test_the_note_says_which_steps_are_scored_and_which_schedules_are_longer():
     manifest = experiment(LONG, ppo={"anneal_steps": 500}).manifest
     assert note(manifest) == (
         "On Hopper-v5, runs are scored at 100 steps, the last at which all variants were evaluated. Learning curves "
@@ -119,7 +119,7 @@ def test_the_note_says_which_steps_and_that_a_schedule_is_longer():
     ("status", "reached", "seeds"),
     [("diverged", 400, 5), ("failed", 300, 5), ("interrupted", 100, 5), ("failed", 50, 4)],
 )
-def test_what_became_of_a_run_after_the_steps_of_its_score_does_not_count(status, reached, seeds):
+def test_the_fate_of_a_run_after_the_scored_steps_does_not_count(status, reached, seeds):
     results = experiment(LONG, statuses={("ppo", 0): (status, reached)})
     ppo = final_performance(results).set_index("variant").loc["ppo"]
     assert ppo["seeds"] == seeds
@@ -127,7 +127,7 @@ def test_what_became_of_a_run_after_the_steps_of_its_score_does_not_count(status
     assert ppo["score"] == (102 if seeds == 5 else 102.5)
 
 
-def test_a_run_that_diverged_by_then_enters_as_random():
+def test_a_run_that_diverged_by_the_scored_steps_enters_as_random():
     results = experiment(LONG, statuses={("ppo", 0): ("diverged", 100)})
     ppo = final_performance(results).set_index("variant").loc["ppo"]
     assert ppo["diverged"] == 1
@@ -147,7 +147,7 @@ def test_sql_is_scored_by_sampled_actions_everywhere():
     plt.close(figure)
 
 
-def test_two_results_of_other_lengths_are_compared_at_equal_steps(tmp_path):
+def test_two_results_of_different_lengths_are_compared_at_equal_steps(tmp_path):
     sides = [Side(tmp_path / name, experiment({"sac": ("sac", steps, 10)})) for name, steps in (("a", 100), ("b", 300))]
     (row,) = compare(*sides).to_dict("records")
     assert (row["score_a"], row["score_b"], row["scored_at"]) == (102, 102, 100)

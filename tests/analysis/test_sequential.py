@@ -1,4 +1,4 @@
-"""Standings over several looks: by hand, and what they may not depend on."""
+"""Standings over several looks: by hand, and what they must not depend on."""
 
 import math
 from itertools import pairwise
@@ -71,7 +71,7 @@ def test_holms_levels_by_hand():
 
 
 @given(st.lists(st.floats(0, 0.1) | st.just(math.nan), max_size=8))
-def test_a_p_value_is_at_most_its_holm_level_exactly_if_it_is_rejected(p):
+def test_a_p_value_is_rejected_if_and_only_if_it_is_at_most_its_holm_level(p):
     adjusted, levels = holm(p), holm_levels(p)
     for one, level, own in zip(p, levels, adjusted, strict=True):
         if not math.isnan(one) and not math.isclose(own, 0.05):
@@ -79,7 +79,7 @@ def test_a_p_value_is_at_most_its_holm_level_exactly_if_it_is_rejected(p):
 
 
 @given(p_values, st.randoms(use_true_random=False))
-def test_holm_keeps_the_order_and_is_between_the_raw_value_and_bonferronis(p, random):
+def test_holm_keeps_the_order_and_lies_between_raw_values_and_bonferronis(p, random):
     adjusted = holm(p)
     assert (adjusted >= p).all()
     assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
@@ -88,14 +88,14 @@ def test_holm_keeps_the_order_and_is_between_the_raw_value_and_bonferronis(p, ra
     np.testing.assert_array_equal(holm(np.array(p)[mixed]), adjusted[mixed])
 
 
-def test_the_shares_of_all_looks_are_within_the_error():
+def test_the_shares_of_all_looks_sum_to_at_most_the_error():
     assert 0.99 < sum(map(share, LOOKS)) <= 1
     assert sum(share(look) for look in LOOKS if look <= 30) == pytest.approx(0.75)
     with pytest.raises(ValueError, match="not in tuple"):
         share(6)
 
 
-def test_a_p_value_counts_by_its_looks_share():
+def test_a_p_value_is_divided_by_the_share_of_its_look():
     # 0.0075 / 0.15 = 0.05
     (one,) = standings([known(0.0075, 1)], DESIGN)
     assert (one.state, one.word, one.look) == ("decided", "better", 5)
@@ -107,7 +107,7 @@ def test_a_p_value_counts_by_its_looks_share():
     assert (one.state, one.look) == ("decided", 20)
 
 
-def test_holm_is_over_the_table_and_later_decisions_help_those_that_wait():
+def test_holm_covers_the_table_and_later_decisions_help_waiting_comparisons():
     # At 5 seeds both need 0.0075 / 2. At 8 the second is decided, and then the first, by what it had at 5.
     first, second = known(0.007, 1, 1), known(1, 0.003, 1)
     waiting, _ = standings([known(0.007, ready=5), known(1, ready=5)], DESIGN, futile=0)
@@ -116,7 +116,7 @@ def test_holm_is_over_the_table_and_later_decisions_help_those_that_wait():
     assert [(one.word, one.look) for one in together] == [("better", 5), ("better", 8)]
 
 
-def test_a_late_decision_is_of_the_look_whose_p_value_decided():
+def test_a_late_decision_belongs_to_the_look_whose_p_value_decided():
     """The first has p-values 0.007, 1, and differences 3 at 5 seeds and -1 at 8. Its decision waits for the second."""
 
     def of_first(look):
@@ -133,7 +133,7 @@ def test_a_late_decision_is_of_the_look_whose_p_value_decided():
     assert [look for look, _ in late.intervals] == [5]
 
 
-def test_all_p_values_of_a_late_decision_are_of_its_look():
+def test_all_p_values_of_a_late_decision_belong_to_its_look():
     """Equivalence at 5 seeds decides, once the second is equivalent at 8. A difference at 8 is not of that look."""
 
     class Both(Known):
@@ -156,13 +156,13 @@ def test_all_p_values_of_a_late_decision_are_of_its_look():
     assert late.p_values == (1.0, pytest.approx(0.007 / share(5)))
 
 
-def test_comparisons_count_before_their_runs_have_ended():
+def test_comparisons_count_in_holm_before_their_runs_have_ended():
     one, waiting = standings([known(0.007, 1), known(1, ready=0)], DESIGN, futile=0)
     assert one.state != "decided"
     assert (waiting.state, waiting.awaits) == ("waiting", 5)
 
 
-def test_results_after_the_decision_do_not_matter():
+def test_results_after_a_decision_do_not_change_it():
     random = np.random.default_rng(0)
     a, b = random.normal(3, 1, 30), random.normal(0, 1, 60)
     (one,) = standings([of_scores(a, b)], DESIGN)
@@ -172,12 +172,12 @@ def test_results_after_the_decision_do_not_matter():
     assert (again.look, again.word, again.p_values) == (one.look, one.word, one.p_values)
 
 
-def test_who_awaits_runs_says_which():
+def test_a_waiting_comparison_says_which_look_it_awaits():
     (one,) = standings([known(0.5, 0.5, 0.5, ready=8)], DESIGN, futile=0)
     assert (one.state, one.awaits, one.look) == ("waiting", 12, 8)
 
 
-def test_a_comparison_that_the_remaining_seeds_can_hardly_decide_stops():
+def test_a_comparison_stops_if_the_remaining_seeds_can_hardly_decide_it():
     random = np.random.default_rng(2)
     a, b = random.normal(0, 1, 30), random.normal(0, 1, 60)
     (one,) = standings([of_scores(a, b)], DESIGN)
@@ -187,8 +187,8 @@ def test_a_comparison_that_the_remaining_seeds_can_hardly_decide_stops():
     assert (longer.state, longer.look) == ("open", 30)
 
 
-def test_more_seeds_are_possible_after_a_range_ended():
-    """A wider range ends as if it had been asked for at first."""
+def test_a_range_may_be_widened_after_it_ended():
+    """A wider range ends as if it had been requested at first."""
     random = np.random.default_rng(3)
     a, b = random.normal(0.6, 1, 80), random.normal(0, 1, 160)
     short, wide = Design(SeedRange(5, 30).looks), Design(SeedRange(5, 80).looks)
@@ -212,7 +212,7 @@ def test_the_order_of_a_table_does_not_matter(seed, order):
     ]
 
 
-def test_equivalent_is_said_even_if_a_difference_is_shown():
+def test_equivalence_is_reported_even_if_a_difference_is_shown():
     random = np.random.default_rng(4)
     a, b = random.normal(0.2, 0.01, 30), random.normal(0, 0.01, 60)
     (one,) = standings([of_scores(a, b, 1.0)], DESIGN)
@@ -234,7 +234,7 @@ def test_intervals_become_narrower_and_hold_for_all_looks():
     assert 0.15 * alpha < missed / tables < 0.45 * alpha + 3 * math.sqrt(0.2 * 0.8 / tables)
 
 
-def test_evidence_is_as_exact_as_its_looks_level_requires():
+def test_evidence_has_the_precision_that_its_looks_level_requires():
     levels = []
 
     class Asked(Known):
@@ -247,7 +247,7 @@ def test_evidence_is_as_exact_as_its_looks_level_requires():
     assert levels == pytest.approx([0.05 * share(look) / 2 for look in (300, 300, 500, 500)])
 
 
-def test_fixed_seeds_are_one_look_with_all_of_the_error():
+def test_fixed_seeds_are_one_look_with_the_whole_error():
     contest = Contest(lambda look: True, lambda look: Trial((different(),), Known(0.02)))
     (one,) = standings([contest], Design())
     assert (one.state, one.look, one.p_values) == ("decided", None, (pytest.approx(0.04),))

@@ -33,7 +33,7 @@ def trial(arm: np.ndarray, reference: np.ndarray, look: int) -> Trial:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("shape", ["two modes", "failures"])
-def test_tables_without_differences_name_one_no_more_often_than_the_looks_shares_of_the_error(shape):
+def test_false_differences_are_found_no_more_often_than_the_error_of_the_looks(shape):
     named = 0
     for own in scores(shape, (TABLES, 4 * LOOKS[-1] * ARMS)):
         reference, arms = own[: 2 * LOOKS[-1]], own[2 * LOOKS[-1] :][: ARMS * LOOKS[-1]].reshape(ARMS, -1)

@@ -90,7 +90,7 @@ def test_difference_interval_by_hand():
 
 
 def test_paired_interval_by_hand():
-    # The pairs' differences are -1, -2 and -3, whatever the seeds have in common.
+    # The pairs' differences are -1, -2 and -3, independent of what the seeds have in common.
     half = 4.302653 * 1.0 / math.sqrt(3)
     estimate = paired([100.0, 200.0, 300.0], [101.0, 202.0, 303.0]).interval()
     assert estimate == pytest.approx((-2.0, -2 - half, -2 + half), rel=1e-6)
@@ -101,7 +101,7 @@ def test_paired_interval_by_hand():
 
 
 @given(st.lists(numbers, min_size=2, max_size=8), st.lists(numbers, min_size=2, max_size=8))
-def test_intervals_are_scipys(a, b):
+def test_intervals_equal_scipys(a, b):
     if len(set(a)) > 1 and len(set(b)) > 1:
         theirs = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
         assert unpaired(a, b).interval(0.9)[1:] == pytest.approx((theirs.low, theirs.high), rel=1e-9, abs=1e-9)
@@ -113,7 +113,7 @@ def test_intervals_are_scipys(a, b):
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=8), st.sampled_from([unpaired, paired]), st.data())
-def test_differences_turn_with_their_sides_scale_with_their_unit_and_know_no_order(pairs, of, data):
+def test_differences_change_sign_with_sides_scale_with_units_and_ignore_order(pairs, of, data):
     a, b = np.array(pairs).T
     value, low, high = of(a, b).interval()
     assert of(b, a).interval() == pytest.approx((-value, -high, -low))
@@ -143,21 +143,21 @@ def coverage(of, n, spread=1.0, correlation=0.0):
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_paired_intervals_cover_as_often_as_they_say(n):
+def test_paired_intervals_have_their_stated_coverage(n):
     assert abs(coverage(paired, n, spread=3, correlation=0.5) - 0.95) < BINOMIAL_ERROR
 
 
 @pytest.mark.parametrize(
     "n", [3, pytest.param(5, marks=pytest.mark.thorough), pytest.param(10, marks=pytest.mark.thorough)]
 )
-def test_unpaired_intervals_cover_as_often_as_they_say(n):
+def test_unpaired_intervals_have_their_stated_coverage(n):
     assert abs(coverage(unpaired, n, spread=3) - 0.95) < BINOMIAL_ERROR
     # Welch's degrees of freedom are too few for three seeds of equal variances: it covers more, 96.6%.
     assert -BINOMIAL_ERROR < coverage(unpaired, n) - 0.95 < BINOMIAL_ERROR + (0.016 if n == 3 else 0.006)
 
 
 @pytest.mark.thorough
-def test_unpaired_intervals_of_correlated_seeds_are_too_wide_and_of_anticorrelated_ones_too_narrow():
+def test_unpaired_intervals_are_too_wide_for_correlated_seeds_and_vice_versa():
     assert coverage(unpaired, 5, correlation=0.6) > 0.95 + BINOMIAL_ERROR
     assert coverage(unpaired, 5, correlation=-0.6) < 0.95 - BINOMIAL_ERROR
 
@@ -180,12 +180,12 @@ def test_an_aggregate_needs_a_seed_in_every_environment():
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(numbers, min_size=n, max_size=n), min_size=1, max_size=4)))
-def test_with_equal_seeds_the_aggregated_iqm_is_the_trimmed_mean_of_all_runs(runs):
+def test_with_equal_seeds_the_aggregated_iqm_equals_the_iqm_of_all_runs(runs):
     assert aggregate_iqm(runs) == pytest.approx(iqm(np.ravel(runs)), abs=1e-9)
 
 
 @given(environments, st.integers(1, 20))
-def test_weights_of_resamples_are_the_seeds_drawn_again(runs, seed):
+def test_weights_of_resamples_agree_with_drawing_the_seeds_again(runs, seed):
     random = np.random.default_rng(seed)
     drawn = [random.integers(len(x), size=len(x)) for x in runs]
     weights = [np.bincount(d, minlength=len(d))[:, None] / len(d) for d in drawn]
@@ -195,7 +195,7 @@ def test_weights_of_resamples_are_the_seeds_drawn_again(runs, seed):
 
 
 @given(environments, st.randoms(use_true_random=False))
-def test_aggregates_know_no_order_and_scale(runs, random):
+def test_aggregates_ignore_order_and_scale_with_their_values(runs, random):
     mixed = [random.sample(x, len(x)) for x in random.sample(runs, len(runs))]
     for aggregate in AGGREGATES:
         assert aggregate(mixed) == pytest.approx(aggregate(runs), abs=1e-9)
@@ -205,7 +205,7 @@ def test_aggregates_know_no_order_and_scale(runs, random):
         assert min(map(min, runs)) - 1e-9 <= aggregate(runs) <= max(map(max, runs)) + 1e-9
 
 
-def test_aggregates_of_curves_are_those_of_every_point():
+def test_aggregates_of_curves_equal_those_of_every_point():
     random = np.random.default_rng(0)
     runs = [random.normal(size=(n, 2, 3)) for n in (4, 7)]
     weights = [np.full((n, 5), 1 / n) for n in (4, 7)]
@@ -216,7 +216,7 @@ def test_aggregates_of_curves_are_those_of_every_point():
         assert curve[1, 2] == pytest.approx(aggregate([x[:, 1, 2] for x in runs]))
 
 
-def test_bootstrap_interval_holds_its_estimate_and_shrinks_with_seeds():
+def test_a_bootstrap_interval_contains_its_estimate_and_shrinks_with_seeds():
     random = np.random.default_rng(0)
     few, many = random.normal(size=(5, 4)), random.normal(size=(80, 4))
     for curves in (few, many):
@@ -244,7 +244,7 @@ def test_bootstrap_of_one_seed_has_no_bounds():
     assert math.isnan(high)
 
 
-def test_bootstrap_intervals_do_not_depend_on_the_blocks_they_are_drawn_in(monkeypatch):
+def test_bootstrap_intervals_do_not_depend_on_the_block_size(monkeypatch):
     curves = np.random.default_rng(0).normal(size=(9, 6))
     whole = bootstrap_iqm(curves)
     monkeypatch.setattr(statistics, "BLOCK", 50)

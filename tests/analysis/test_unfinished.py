@@ -25,7 +25,7 @@ def training(*statuses, variants=EQUAL):
 BOTH = (("one-q", 0), ("interrupted", 50)), (("one-q", 1), ("running", 70))
 
 
-def test_all_runs_count_up_to_the_last_steps_that_every_run_in_training_has():
+def test_all_runs_count_up_to_the_last_steps_that_every_run_reached():
     results = up_to_common_steps(training(*BOTH))
     assert set(equal_steps(results.manifest).values()) == {50}
     table = scores(results)
@@ -45,7 +45,7 @@ def test_the_common_steps_are_those_at_which_all_variants_are_evaluated():
     assert results.manifest.reached == {ENV: 50}
 
 
-def test_a_run_that_has_nothing_to_compare_yet_is_left_out_and_does_not_hold_up_the_others():
+def test_a_run_without_comparable_evaluations_is_left_out():
     for waiting in ("not started", 0), ("interrupted", 5), ("failed", 20):
         results = up_to_common_steps(training(*BOTH, (("sac", 5), waiting)))
         assert results.manifest.reached == {ENV: 50}
@@ -56,14 +56,14 @@ def test_a_run_that_has_nothing_to_compare_yet_is_left_out_and_does_not_hold_up_
     assert waiting.manifest.reached == {ENV: 100}
 
 
-def test_a_run_that_diverged_by_then_enters_as_random_and_one_that_diverged_later_as_it_was():
+def test_a_run_enters_as_random_only_if_it_diverged_by_the_common_steps():
     some = training(*BOTH, (("sac", 0), ("diverged", 40)), (("sac", 1), ("diverged", 60)))
     table = scores(up_to_common_steps(some)).set_index(["variant", "seed"])
     assert table.loc[("sac", 0), "score"] == -5.0
     assert table.loc[("sac", 1), "score"] == 51.0
 
 
-def test_the_note_says_so_and_up_to_where():
+def test_the_note_says_that_training_continues_and_which_steps_count():
     assert note(up_to_common_steps(training(*BOTH)).manifest) == (
         "Training is not over, so there are no verdicts yet. On Hopper-v5, tables and figures have all runs up to 50 "
         "of 100 steps, the last that every run in training has reached."
@@ -73,7 +73,7 @@ def test_the_note_says_so_and_up_to_where():
     )
 
 
-def test_there_is_no_verdict_from_a_training_that_is_not_over():
+def test_unfinished_training_has_no_verdict():
     over = training()
     for results in (training(*BOTH), training((("sac", 5), ("not started", 0)))):
         partial = up_to_common_steps(results)
@@ -86,7 +86,7 @@ def test_there_is_no_verdict_from_a_training_that_is_not_over():
     assert [one.verdict.word for one in all_differences(over)] == ["undecided"]
 
 
-def test_a_claim_has_no_verdict_either():
+def test_a_claim_in_training_has_no_verdict():
     claim = ClaimRecord(words="", source="", expect=("sac > one-q",), margin=0.1)
     for results, outcome in ((training(), "against the claim"), (training(*BOTH), "no word")):
         results = up_to_common_steps(results)
@@ -97,11 +97,11 @@ def test_a_claim_has_no_verdict_either():
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "diverged"])
-def test_once_training_is_over_nothing_is_cut(status):
+def test_finished_training_is_not_cut_to_common_steps(status):
     results = training((("sac", 0), (status, 100 if status == "finished" else 50)))
     assert up_to_common_steps(results) is results
 
 
-def test_what_is_compared_is_not_written():
+def test_the_common_steps_are_not_written_to_the_manifest():
     manifest = up_to_common_steps(training(*BOTH)).manifest
     assert "reached" not in manifest.model_dump(mode="json")

@@ -37,7 +37,7 @@ def word(a, b, margin=None):
     return verdict.word
 
 
-def test_words_by_hand():
+def test_verdicts_by_hand():
     assert word(2 + NOISE, NOISE) == "better"
     assert word(NOISE, 2 + NOISE) == "worse"
     assert word(NOISE, NOISE[::-1]) == "undecided"
@@ -48,7 +48,7 @@ def test_words_by_hand():
 
 @given(sides, sides, st.integers(1, 400))
 @settings(max_examples=20, deadline=None)
-def test_the_other_side_round_the_word_turns(a, b, margin):
+def test_swapping_the_sides_reverses_the_verdict(a, b, margin):
     assume(np.ptp(a) > 0 and np.ptp(b) > 0)
     (ahead,), (behind,) = verdicts([contest(a, b, margin)]), verdicts([contest(b, a, margin)])
     assert behind.word == OPPOSITE[ahead.word]
@@ -57,7 +57,7 @@ def test_the_other_side_round_the_word_turns(a, b, margin):
 
 
 @pytest.mark.parametrize("margin", [None, 3.0])
-def test_a_corrected_interval_excludes_0_exactly_if_the_difference_is_shown(margin):
+def test_a_corrected_interval_excludes_0_if_and_only_if_the_difference_is_shown(margin):
     random = np.random.default_rng(0)
     words = set()
     for _ in range(12):
@@ -73,7 +73,7 @@ def test_a_corrected_interval_excludes_0_exactly_if_the_difference_is_shown(marg
     assert words >= {"better", "worse", "undecided"} if margin is None else "equivalent" in words
 
 
-def test_the_interval_of_a_difference_that_is_shown_does_not_reach_beyond_0():
+def test_the_interval_of_a_shown_difference_does_not_cross_0():
     """The tests use more labellings than intervals do, and bounds are bisected outwards."""
     standing = Standing(
         "decided", "better", ((None, Trial((different(),), Reaching())),), p_values=(0.046,), nearest=different()[:1]
@@ -91,7 +91,7 @@ class Reaching:
         return Estimate(0.3, -0.01, 0.68)
 
 
-def test_a_corrected_interval_is_that_of_one_test_if_nothing_is_corrected():
+def test_without_correction_the_corrected_interval_is_that_of_one_test():
     (alone,) = verdicts([contest(2 + NOISE, NOISE)])
     assert alone.corrected == alone.interval
     beside = verdicts([contest(2 + NOISE, NOISE), contest(0.1 + NOISE, NOISE)])[0]
@@ -142,7 +142,7 @@ def test_the_corrected_interval_of_one_comparison_is_not_corrected():
     assert first.corrected.low < better.corrected.low
 
 
-def test_a_tables_verdicts_are_after_holm_and_few_seeds_do_not_count():
+def test_verdicts_of_a_table_use_holm_without_comparisons_of_few_seeds():
     clear, less, few = contest(3 + NOISE, NOISE), contest(1.3 + NOISE, NOISE), contest(NOISE[:4], NOISE)
     alone = [verdicts([one])[0].p_values[0] for one in (clear, less)]
     table = verdicts([clear, few, less])
@@ -160,7 +160,7 @@ def test_only_comparisons_with_a_margin_are_tested_for_equivalence():
     assert loose.p_values[1] == equivalent(3.0).p_value(permuted(NOISE, NOISE[::-1]))
 
 
-def test_undecided_says_how_many_seeds_would_decide():
+def test_an_undecided_verdict_says_how_many_seeds_would_decide():
     a, b = NOISE + 0.3, NOISE[::-1]
     (alone,) = verdicts([contest(a, b)])
     spread = permuted(a, b).spread
@@ -174,7 +174,7 @@ def test_undecided_says_how_many_seeds_would_decide():
     assert Verdict("").in_words() == ""
 
 
-def test_seeds_that_would_decide_keep_the_multiple_of_the_reference():
+def test_seeds_that_would_decide_keep_the_factor_of_the_reference():
     reference = np.tile(NOISE, 4)[: 4 * len(NOISE)]
     (found,) = verdicts([contest(NOISE[::-1] + 0.4, reference)])
     planned = permuted(NOISE[::-1] + 0.4, reference).spread.grown(found.seeds_needed / len(NOISE))
@@ -184,14 +184,14 @@ def test_seeds_that_would_decide_keep_the_multiple_of_the_reference():
     assert different()[0].power(fewer, 0.05) < 0.8
 
 
-def test_seeds_that_would_decide_are_more_and_have_enough_permutations():
+def test_seeds_that_would_decide_allow_enough_permutations():
     """Nine comparisons of 5 against 5 seeds cannot be decided, however large the differences: 2 / 252 * 9 > 0.05."""
     table = verdicts([contest(1000 * (k + 1) + NOISE[:5], NOISE[:5]) for k in range(9)])
     assert {one.word for one in table} == {"undecided"}
     assert {one.seeds_needed for one in table} == {6}  # 2 / 924 * 9 < 0.05
 
 
-def test_words_of_a_range_say_at_which_look():
+def test_verdicts_of_a_range_name_their_look():
     assert in_words("better", "decided", 12, None) == "better at 12 seeds"
     assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per variant would decide)"
     assert in_words("undecided", "open", 30, 80, True) == "undecided at 30 seeds (needs 80)"
@@ -209,7 +209,7 @@ def test_the_seeds_that_a_range_needs_are_a_later_look():
     assert [look for look, _ in verdict.intervals][-1] == verdict.look
 
 
-def test_least_seeds_are_the_textbooks():
+def test_least_seeds_equal_textbook_values():
     better = different()[0]
     found = [least_seeds(of(d), lambda planned: better.power(planned, 0.05)) for d in (0.2, 0.5, 0.8, 1.0, 9.0)]
     assert found == [394, 64, 26, 17, 5]  # Cohen 1988; no verdict below five
@@ -221,7 +221,7 @@ def test_least_seeds_are_the_textbooks():
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("n", "differences"), [(5, 1), (8, 4)])
-def test_where_there_is_no_difference_one_is_named_in_at_most_5_tables_of_100(n, differences):
+def test_at_most_5_of_100_tables_without_differences_report_one(n, differences):
     """Scores have two modes, as those of runs that may fail: t tests of these are wrong more often."""
     random, hits, tables = np.random.default_rng(n), 0, 200
 
@@ -262,8 +262,8 @@ def test_a_margin_is_a_share_of_the_references_gain():
     assert judge(table, margin=0.1, random={})["Hopper-v5", "b"].verdict.word == "undecided"  # the gain is not known
 
 
-def test_several_environments_have_a_verdict_together_in_gains():
-    """What is too little to be shown in any environment can be shown in all."""
+def test_several_environments_have_a_joint_verdict_in_gains():
+    """A difference too small to be shown in one environment can be shown over all."""
     envs = {"Hopper-v5": 100.0, "Ant-v5": 1000.0, "Walker2d-v5": 10.0}
     a = {env: gain * (1 + NOISE / 10) for env, gain in envs.items()}
     b = {env: gain * (0.9 + NOISE[::-1] / 10) for env, gain in envs.items()}
@@ -279,7 +279,7 @@ def test_several_environments_have_a_verdict_together_in_gains():
 ABOUT_RANGE = {"reference": "a", "variants": {"a": {}, "b": {}}, "seed_range": "5..30", "reference_factor": 2}
 
 
-def test_in_a_range_a_variant_waits_for_its_next_look_and_the_reference_for_twice_as_many():
+def test_in_a_range_a_variant_waits_for_its_next_look_with_twice_the_reference_seeds():
     values = np.tile(NOISE, 10)
     table = scores_of(a={"Hopper-v5": values[:10]}, b={"Hopper-v5": values[:5] + 0.3}, c={"Hopper-v5": values[:5] - 90})
     rows = judge(table, seed_range="5..30", reference_factor=2, seeds=range(10))
@@ -289,7 +289,7 @@ def test_in_a_range_a_variant_waits_for_its_next_look_and_the_reference_for_twic
     assert b.cells(manifest_of(ABOUT_RANGE), 8) == {("Hopper-v5", "b"): 8, ("Hopper-v5", "a"): 16}
 
 
-def test_the_example_in_the_documents_says_what_it_gives():
+def test_the_example_in_the_documents_shows_its_real_output():
     text = (Path(__file__).parents[2] / "docs/api.md").read_text()
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "verdicts(" in block]
     setup, shown, answer = re.fullmatch(r"(.*)\n(\[.*\])\n# (.*)\n", example, re.DOTALL).groups()

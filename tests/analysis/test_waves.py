@@ -23,7 +23,7 @@ NOISE = RANDOM.normal(0, 10, 60)
 
 
 def results_of(claim=None, env=ENV, statuses=None, **variants):
-    """Results in which each variant has the scores given, and so many seeds; "a" is the reference."""
+    """Results in which each variant has the given scores, one per seed; "a" is the reference."""
     seeds = {name: {"seeds": {env: len(values)}} for name, values in variants.items()}
     finals = {(name, env): values for name, values in variants.items()}
     most = max(map(len, variants.values()))
@@ -37,7 +37,7 @@ def claim(*expect):
     return {"words": "w", "source": "s", "expect": expect, "margin": 0.1}
 
 
-def test_what_is_undecided_gets_the_next_look_and_twice_as_many_runs_of_the_reference():
+def test_an_undecided_variant_gets_the_next_look_and_twice_the_reference_runs():
     a, plain, close = 100 + NOISE[:10], 20 + NOISE[10:15], 94 + NOISE[20:25]
     results = results_of(a=a, b=plain, c=close)
     (need,) = needs(results)
@@ -48,7 +48,7 @@ def test_what_is_undecided_gets_the_next_look_and_twice_as_many_runs_of_the_refe
     assert words == ["worse at 5 seeds", "waits for 8 seeds (undecided at 5)"]
 
 
-def test_each_comparison_says_what_it_needs_in_the_order_of_the_table():
+def test_needs_of_comparisons_have_the_order_of_the_table():
     a, close = 100 + NOISE[:10], [94 + NOISE[start : start + 5] for start in (20, 25)]
     found = needs(results_of(a=a, b=close[0], c=close[1]))
     assert [(need.label, need.seeds) for need in found] == [
@@ -56,7 +56,7 @@ def test_each_comparison_says_what_it_needs_in_the_order_of_the_table():
     ]
 
 
-def test_what_would_decide_is_known_once_no_look_is_left():
+def test_the_seeds_that_would_decide_are_known_after_the_last_look():
     results = results_of(a=100 + NOISE, b=97 + np.roll(NOISE, 7)[:30])
     (one,) = compared(results)
     assert one.in_words() == "undecided at 30 seeds (needs 80)"
@@ -66,30 +66,30 @@ def test_what_would_decide_is_known_once_no_look_is_left():
     assert needs_to_decide(results_of(a=100 + NOISE[:10], b=94 + NOISE[20:25])) == []  # it waits for the next look
 
 
-def test_fixed_seeds_ask_for_nothing():
+def test_fixed_seeds_need_nothing_more():
     close = made_up({("a", ENV): 100 + NOISE[:10], ("b", ENV): 94 + NOISE[20:25]})
     assert needs(close) == []
 
 
-def test_the_last_look_is_the_end():
+def test_nothing_is_needed_after_the_last_look():
     a, close = 100 + NOISE, 96 + RANDOM.normal(0, 10, 30)
     assert needs(results_of(a=a, b=close)) == []
 
 
-def test_a_look_is_repeated_by_nobody_if_its_runs_have_not_ended():
-    """The cells have the seeds of the look already, so that they are not asked for again."""
+def test_a_look_whose_runs_have_not_ended_is_not_requested_again():
+    """The cells already have the seeds of the look, so these are not requested again."""
     a, close = 100 + NOISE[:10], 94 + NOISE[20:25]
     assert needs(results_of(a=a, b=close, statuses={("b", 3): "interrupted"})) == []
 
 
-def test_both_sides_of_a_claim_get_the_same_number():
+def test_both_sides_of_a_claim_get_the_same_number_of_seeds():
     values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28], "c": 20 + NOISE[8:16]}
     (need,) = needs(results_of(claim("b ~ a", "a > c"), **values))
     assert (need.label, need.seeds) == ("b ~ a", {(ENV, "a"): 12, (ENV, "b"): 12})
 
 
 @pytest.mark.parametrize("expected", ["b ~ c", "b > c"])
-def test_a_margin_waits_for_the_references_runs_of_its_look(expected):
+def test_a_margin_waits_for_the_references_runs_of_the_look(expected):
     """The margin is a share of the reference's gain, although the claim does not compare the reference."""
     values = {"a": 100 + NOISE[:8], "b": 94 + NOISE[20:28], "c": 94 + NOISE[8:16]}
     assert needs(results_of(claim(expected), **values))[0].seeds == {(ENV, name): 12 for name in "abc"}
@@ -123,7 +123,7 @@ def test_the_rules_of_a_claim_explain_its_looks():
     assert rules(ranged.model_copy(update={"seed_range": None})) == RULES
 
 
-def test_what_undecided_comparisons_lack_in_runs_and_seconds():
+def test_undecided_comparisons_report_missing_runs_and_seconds():
     results = results_of(a=100 + NOISE, b=97 + np.roll(NOISE, 7)[:30])
     runs = results.runs.assign(wall_seconds=80.0, cohort_size=4)
     (lack,) = lacks(compared(results), replace(results, runs=runs))
@@ -139,7 +139,7 @@ def test_what_undecided_comparisons_lack_in_runs_and_seconds():
 
 
 @pytest.mark.parametrize("seed_range", [None, "5..30"])
-def test_runs_without_spread_lack_nothing_that_more_of_them_could_give(seed_range):
+def test_runs_without_spread_need_no_more_runs(seed_range):
     results = results_of(a=np.full(10, 100.0), b=np.full(5, 100.0))
     results = replace(results, manifest=results.manifest.model_copy(update={"seed_range": seed_range}))
     (one,) = compared(results)
@@ -153,7 +153,7 @@ def test_runs_without_spread_lack_nothing_that_more_of_them_could_give(seed_rang
     assert few.in_words() == "undecided (5 seeds per variant would decide)"
 
 
-def test_seeds_that_have_ended_are_found_once_per_table(monkeypatch):
+def test_ended_seeds_are_computed_once_per_table(monkeypatch):
     found = []
     monkeypatch.setattr(differences, "ended", lambda table: found.append(table) or ended(table))
     compared(results_of(a=100 + NOISE, b=97 + NOISE[:8], c=90 + NOISE[:8]))
@@ -161,7 +161,7 @@ def test_seeds_that_have_ended_are_found_once_per_table(monkeypatch):
 
 
 @pytest.mark.parametrize("failed", [False, True])
-def test_a_run_that_failed_has_no_value_and_is_not_replaced(failed):
+def test_a_failed_run_has_no_value_and_is_not_replaced(failed):
     statuses = {("b", 0): "failed"} if failed else None
     results = results_of(claim("b ~ a"), a=100 + NOISE[:8], b=94 + NOISE[20:28], statuses=statuses)
     (one,) = comparisons(Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants), results)

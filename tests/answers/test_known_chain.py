@@ -37,7 +37,7 @@ def test_known_lemma_1_soft_evaluation_contracts_to_one_fixed_point():
 
 
 @pytest.mark.thorough
-def test_known_lemma_2_every_improvement_is_one_everywhere(iterated):
+def test_known_lemma_2_every_improvement_raises_q_everywhere(iterated):
     chain, history = iterated
     assert len(history) > 3
     x, a = np.meshgrid(chain.states, np.linspace(-0.99, 0.99, 21), indexing="ij")
@@ -55,7 +55,7 @@ def test_known_theorem_1_the_limit_does_not_depend_on_the_start(iterated):
     np.testing.assert_allclose(np.tanh(other_policy.mean), np.tanh(policy.mean), atol=1e-2)
 
 
-def test_known_theorem_1_each_improvement_is_the_best_of_its_class(iterated):
+def test_known_theorem_1_each_improvement_is_the_best_policy_of_its_class(iterated):
     chain, history = iterated
     mean, log_std = np.meshgrid(np.linspace(-3, 3, 61), np.linspace(-4, 1, 51), indexing="ij")
     for (_, v), (improved, _) in itertools.pairwise(history):
@@ -109,7 +109,7 @@ def within_5_percent(found, expected):
 @pytest.mark.parametrize(
     "value_network", [pytest.param(False, id="q-only"), pytest.param(True, id="v-network", marks=pytest.mark.soak)]
 )
-def test_known_sac_finds_what_soft_policy_iteration_finds(value_network):
+def test_known_sac_finds_the_policies_of_soft_policy_iteration(value_network):
     answers = Answers(
         register(ChainEnvironment, limit=3),
         [{"temperature": alpha, "gamma": GAMMA} for alpha in ALPHAS],

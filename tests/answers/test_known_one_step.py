@@ -85,7 +85,7 @@ def test_known_learned_temperature_brings_the_entropy_to_its_target(learned):
         assert found == pytest.approx(target, abs=0.05)
 
 
-def test_known_learned_temperature_is_the_one_whose_optimum_has_that_entropy(learned):
+def test_known_learned_temperature_gives_the_optimal_policy_the_target_entropy(learned):
     answers, member = learned
     assert answers.alpha(member("learned, its own entropy")) == pytest.approx(1.0, rel=0.05)
     mean, std = policy(answers, member("learned, its own entropy"))
@@ -123,7 +123,7 @@ def test_known_soft_value_is_the_log_integral_of_exp_q():
         assert float(v) == pytest.approx(alpha, rel=0.05)
 
 
-def test_known_at_the_optimum_every_action_has_the_same_soft_value():
+def test_known_soft_value_is_the_same_for_every_action_at_the_optimum():
     # Q - alpha log pi = alpha log Z for each action, not in the mean only: our log-density against the reward's.
     problem = Problem()
     nets = critics.Networks((1, 2), (2, 1), (1, 1), critics=2, activation="relu")

@@ -39,7 +39,7 @@ FILES = [
 
 
 @pytest.mark.thorough
-def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, tmp_path):
+def test_an_experiment_runs_from_its_file_to_its_figures(command, experiment_file, tmp_path):
     dry = command("run", experiment_file, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     title, total, runs, *_ = dry.stdout.splitlines()
@@ -110,7 +110,7 @@ def test_an_experiment_from_file_to_figures_and_back(command, experiment_file, t
 
 
 def steps_of(results: Path) -> list[int]:
-    """Where the runs of a results folder stand."""
+    """The steps of the runs of a results folder."""
     return [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]
 
 
@@ -158,7 +158,7 @@ def trained_at_once(experiment_file: Path, results: Path) -> None:
         Worker(store, cohort.id, cohort.steps, "cpu", 1).train()
 
 
-def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, tmp_path, as_workers, monkeypatch):
+def test_a_killed_and_continued_run_is_bit_identical(command, experiment_file, tmp_path, as_workers, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     killed_after_a_segment(experiment_file, tmp_path, "killed")
     assert all(0 < steps < 600 for steps in steps_of(tmp_path / "killed"))
@@ -175,7 +175,7 @@ def test_killed_and_continued_is_the_same_to_the_bit(command, experiment_file, t
 
 
 @pytest.mark.soak
-def test_kept_replays_let_finished_runs_go_on(command, experiment_file, tmp_path):
+def test_finished_runs_with_kept_replays_can_continue(command, experiment_file, tmp_path):
     short = ["--variant", "sac", "--seeds", "1"]
     assert command("run", experiment_file, *short, "--keep-replay").returncode == 0
     more = command("run", experiment_file, *short, "--steps", "600")
@@ -206,14 +206,14 @@ gymnasium.register("Line-v0", Line, max_episode_steps=20)
 
 
 @pytest.mark.soak
-def test_ones_own_environment_by_import(command, experiment_file, tmp_path):
+def test_a_user_defined_environment_can_be_imported(command, experiment_file, tmp_path):
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "False"))
     ran = command("run", experiment_file, "--env", "gymnasium:Line-v0", "--import", "mine", "--variant", "sac")
     assert ran.returncode == 0, ran.stderr + ran.stdout
 
 
 @pytest.mark.soak
-def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
+def test_a_user_defined_algorithm_can_be_imported(command, experiment_file, tmp_path):
     example = Path(__file__).parents[2] / "docs" / "examples" / "dpg.py"
     (tmp_path / "dpg.py").write_text(example.read_text())
     own = experiment_file.read_text().split("[variants.v-network]")[0] + '[variants.mine]\nalgorithm = "dpg"\n'
@@ -226,7 +226,7 @@ def test_ones_own_algorithm_by_import(command, experiment_file, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_failed_worker_is_told_counted_and_exits_with_1(command, experiment_file, tmp_path):
+def test_a_failed_worker_is_reported_and_counted_with_exit_code_1(command, experiment_file, tmp_path):
     # It fails after more steps than a check of it takes, so the input looks right.
     (tmp_path / "mine.py").write_text(MY_ENVIRONMENT.replace("FAIL", "self.steps > 15"))
     ran = command(
@@ -283,7 +283,9 @@ BAD = [
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("arguments", "words"), BAD, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
-def test_bad_input_exits_with_2_in_one_line_and_writes_nothing(arguments, words, command, experiment_file, tmp_path):
+def test_bad_input_gives_one_line_and_exit_code_2_and_writes_nothing(
+    arguments, words, command, experiment_file, tmp_path
+):
     import torch
 
     if "cuda" in arguments and torch.cuda.is_available():
@@ -333,7 +335,7 @@ def test_without_a_compiler_one_line_says_so_and_training_is_eager(experiment_fi
 
 
 @pytest.mark.thorough
-def test_damaged_results_are_told_in_one_line(command, experiment_file, tmp_path):
+def test_damaged_results_are_reported_in_one_line(command, experiment_file, tmp_path):
     folder = tmp_path / "results" / "tiny"
     folder.mkdir(parents=True)
     (folder / "experiment.json").write_text("{")

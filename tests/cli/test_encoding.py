@@ -20,7 +20,7 @@ EXPERIMENT = small("tiny", seeds=1, question=QUESTION) + "[variants.sac]\n"
 
 @pytest.fixture
 def in_ascii(tmp_path):
-    """Runs `sac-bench ...` where the locale knows ASCII alone."""
+    """Runs `sac-bench ...` in a locale that has only ASCII."""
 
     def run(*arguments):
         return subprocess.run(
@@ -35,7 +35,7 @@ def in_ascii(tmp_path):
     return run
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "x.toml"
     path.write_bytes(EXPERIMENT.encode("utf-8-sig"))
     assert read(path)["question"] == QUESTION
@@ -51,13 +51,13 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
         (b"\xef\xbb\xbf", "the file is empty"),
     ],
 )
-def test_a_file_in_another_encoding_is_refused_with_what_to_do(data, words, tmp_path):
+def test_a_file_in_another_encoding_is_refused_with_a_fix(data, words, tmp_path):
     (tmp_path / "x.toml").write_bytes(data)
     with pytest.raises(InputError, match=rf"x\.toml: {words}"):
         read(tmp_path / "x.toml")
 
 
-def test_what_no_text_can_hold_is_escaped_and_a_command_is_kept_as_typed(tmp_path, monkeypatch):
+def test_invalid_characters_are_escaped_and_a_command_is_recorded_as_typed(tmp_path, monkeypatch):
     """As Python reads arguments in such a locale."""
     as_read = "größe.toml".encode().decode("ascii", "surrogateescape")
     write_text(tmp_path / "x.md", as_read)
@@ -95,8 +95,8 @@ def test_commands_work_in_a_locale_without_utf8(in_ascii, tmp_path):
     assert (tmp_path / "é.html").exists()
 
 
-def test_every_text_file_is_opened_with_its_encoding():
-    """Ruff's PLW1514 sees some of these; what it cannot infer to be a path, it passes over."""
+def test_every_text_file_is_opened_with_an_encoding():
+    """Ruff's PLW1514 finds some of these, but skips values that it cannot infer to be paths."""
     for path in PACKAGE.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and _opens_text(call):

@@ -46,7 +46,7 @@ def test_names_work_in_any_folder(name, file, elsewhere):
     assert set(find_all(["claims"])) == set((SHIPPED / "claims").glob("[!_]*.toml"))
 
 
-def test_a_path_comes_before_a_name_and_ones_own_experiments_before_others(elsewhere):
+def test_a_path_comes_before_a_name_and_own_experiments_before_shipped_ones(elsewhere):
     (elsewhere / "ablation-quick").write_text("")
     assert find_all(["ablation-quick"]) == [Path("ablation-quick")]
     (elsewhere / "claims").mkdir()  # without experiments
@@ -58,7 +58,7 @@ def test_a_path_comes_before_a_name_and_ones_own_experiments_before_others(elsew
 
 
 @pytest.mark.parametrize(("name", "near"), [("ablaton-quick", "'ablation-quick'"), ("claims/twoqs", "'claims/two-qs'")])
-def test_an_unknown_name_is_told_with_close_ones(name, near, elsewhere):
+def test_an_unknown_name_is_refused_with_similar_names(name, near, elsewhere):
     for look_up in (find, lambda one: find_all([one])):
         with pytest.raises(InputError, match=f"no such .*did you mean {near}.*sac-bench list"):
             look_up(name)
@@ -66,21 +66,21 @@ def test_an_unknown_name_is_told_with_close_ones(name, near, elsewhere):
         find("_common")
 
 
-def test_results_have_the_name_without_its_folder(tmp_path):
+def test_results_may_have_the_name_without_its_folder(tmp_path):
     assert result_name("claims/two-qs", tmp_path) == "claims/two-qs"
     (tmp_path / "two-qs").mkdir()
     (tmp_path / "two-qs/experiment.json").write_text("{}")
     assert result_name("claims/two-qs", tmp_path) == result_name("two-qs", tmp_path) == "two-qs"
 
 
-def test_a_copy_is_a_start_of_ones_own(elsewhere):
+def test_a_copied_experiment_can_be_loaded_with_its_common_files(elsewhere):
     assert copy("hard-targets", "mine") == [
         Path("experiments/claims/mine.toml"),
         Path("experiments/claims/_common.toml"),
         Path("experiments/_sac-v1.toml"),
     ]
     assert load(find("mine")).name == "mine"
-    claims = find_all(["claims"])  # the copy is one of them, and hides none of the package's
+    claims = find_all(["claims"])  # the copy is one of them and hides none of the package's
     assert Path("experiments/claims/mine.toml") in claims
     assert {SHIPPED / "claims/hard-targets.toml", SHIPPED / "claims/two-qs.toml"} <= set(claims)
     assert [path.name for path in copy("sac-quick")] == ["sac-quick.toml", "ablation-quick.toml"]
@@ -89,7 +89,7 @@ def test_a_copy_is_a_start_of_ones_own(elsewhere):
         copy("hard-targets", "mine")
 
 
-def test_a_copy_is_renamed_however_its_name_is_written(elsewhere):
+def test_a_copy_is_renamed_in_any_notation_of_its_name(elsewhere):
     folder = Path("experiments")
     folder.mkdir()
     text = (SHIPPED / "ablation-quick.toml").read_text()
@@ -102,7 +102,7 @@ def test_a_copy_is_renamed_however_its_name_is_written(elsewhere):
 
 
 @pytest.mark.thorough
-def test_everything_listed_fits_80_columns_name_and_question_first(elsewhere):
+def test_lists_fit_80_columns_with_name_and_question_first(elsewhere):
     shown = StringIO()
     console = Console(file=shown, width=80, markup=False)
     rows = listing.experiments(None)
@@ -119,7 +119,7 @@ def test_everything_listed_fits_80_columns_name_and_question_first(elsewhere):
 
 
 @pytest.mark.thorough
-def test_json_is_for_programs(command, experiment_file):
+def test_lists_and_status_are_available_as_json(command, experiment_file):
     listed = json.loads(command("list", "experiments", "--json").stdout)["experiments"]
     (quick,) = [one for one in listed if one["name"] == "ablation-quick"]
     assert quick["envs"] == ["HalfCheetah-v5"]
@@ -130,8 +130,8 @@ def test_json_is_for_programs(command, experiment_file):
     assert command("--version").stdout == "sac-bench 0.1.0\n"
     quiet = command("run", experiment_file, "--dry-run", "-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
-    told = command("report", "ablation-quick")
-    assert "ablation-quick: not in results yet; sac-bench run ablation-quick trains it" in told.stderr
+    refused = command("report", "ablation-quick")
+    assert "ablation-quick: not in results yet; sac-bench run ablation-quick trains it" in refused.stderr
 
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -182,7 +182,7 @@ def run_installed(installed, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_wheel_knows_experiments_by_name_in_an_empty_folder(installed, run_installed, tmp_path):
+def test_a_wheel_finds_experiments_by_name_in_an_empty_folder(installed, run_installed, tmp_path):
     assert run_installed("python", "-c", "import sac_bench; print(sac_bench.__file__)").startswith(str(installed))
     for arguments in (["run", "ablation-quick"], ["run", "claims", "--quick"], ["tune", "tuning/sac-quick"]):
         assert "runs" in run_installed("sac-bench", *arguments, "--dry-run")
@@ -218,11 +218,11 @@ def test_a_wheel_trains_an_experiment_by_name_in_an_empty_folder(run_installed, 
         ("1.5k", 1500),
     ],
 )
-def test_numbers_may_be_written_as_people_do(text, number):
+def test_numbers_may_have_common_suffixes_and_separators(text, number):
     assert whole_number(text) == number
 
 
 @pytest.mark.parametrize("text", ["1.5", "x", "-1", "", "1e-3", "M", "1e999", "0x10", "1 000"])
-def test_what_is_no_whole_number_is_refused(text):
+def test_an_invalid_whole_number_is_refused(text):
     with pytest.raises(typer.BadParameter, match="must be a whole number"):
         whole_number(text)

@@ -40,19 +40,19 @@ TEAM = Workers("cpu", 2)
         ),
     ],
 )
-def test_a_first_look_fits_by_the_rule_by_which_it_is_trained(budget, first, words):
-    """A time may be a tenth more than the budget, as in Purse.require. Later looks get what is left."""
+def test_the_plan_and_training_use_the_same_rule_for_the_first_look(budget, first, words):
+    """A time may be a tenth more than the budget, as in Purse.require. Later looks get the rest."""
     purse = Purse(parse_budget(budget), lambda: 0.0)
-    said = summary.bought(purse.budget, iter([first, replace(first, amount=600)]), [(5, 8)])
-    assert words in said
-    with nullcontext() if " covers " in said else pytest.raises(OverBudget):
+    text = summary.bought(purse.budget, iter([first, replace(first, amount=600)]), [(5, 8)])
+    assert words in text
+    with nullcontext() if " covers " in text else pytest.raises(OverBudget):
         purse.require(first)
 
 
-def test_what_follows_a_choice_of_options_is_said_to_be_planned_later():
+def test_the_plan_says_that_runs_after_a_choice_are_planned_later():
     """No look of the comparison has a price before its options are chosen."""
-    said = summary.bought(parse_budget("3h"), iter([Price(1380.0, basis=Basis.MODEL)]), ())
-    assert said == (
+    text = summary.bought(parse_budget("3h"), iter([Price(1380.0, basis=Basis.MODEL)]), ())
+    assert text == (
         "--budget 3h: choosing options takes about 23 min (rough estimate); the comparison is planned after that"
     )
 
@@ -64,7 +64,7 @@ def humanoid(tmp_path):
     return make_plan(experiment, Store(tmp_path), TEAM.count, 8e9), names
 
 
-def test_a_long_plan_is_a_few_lines_that_fit_a_terminal(humanoid):
+def test_a_long_plan_is_summarised_in_lines_that_fit_a_terminal(humanoid):
     plan, names = humanoid
     lines = summary.shapes(plan, Calibration(), names)
     structures = {cohort.runs[0].structure() for cohort in plan.cohorts}
@@ -77,7 +77,7 @@ def test_a_long_plan_is_a_few_lines_that_fit_a_terminal(humanoid):
     assert total.endswith(" days (rough estimate)")
 
 
-def test_the_total_says_what_it_rests_on(humanoid):
+def test_the_total_says_what_its_estimate_is_based_on(humanoid):
     plan, _ = humanoid
     run = plan.cohorts[0].runs[0]
     one = Measurement(run, 2, 0, 100_000, 3600.0, Machine("this CPU", True))
@@ -89,7 +89,7 @@ def test_the_total_says_what_it_rests_on(humanoid):
     assert summary.total(alone, known, TEAM).endswith(f"{duration(seconds + 25)} (measured here)")
 
 
-def test_many_kinds_are_summed_up(humanoid):
+def test_many_structures_are_summarised(humanoid):
     cohort = humanoid[0].cohorts[0]
     kinds = [
         CohortPlan(f"{n:016x}", (replace(run, config=run.config.model_copy(update={"batch_size": n})),), 10**6)
@@ -101,14 +101,14 @@ def test_many_kinds_are_summed_up(humanoid):
     assert lines[-1].startswith("  11 cohorts of 11 more kinds, 11 runs, ")
 
 
-def test_what_continues_says_how_much_is_done(humanoid):
+def test_runs_that_continue_show_how_much_is_done(humanoid):
     new = humanoid[0].cohorts[0]
     cohorts = [replace(new, id=f"{n:016x}", done=done, is_new=False) for n, done in enumerate((200_000, 1_500_000))]
     (line,) = summary.shapes(Plan((), tuple(cohorts)), Calibration(), {})
     assert "2 cohorts of 2 runs, Humanoid-v5, 200k to 1.5M of 3M steps done, " in line
 
 
-def test_disk_is_for_what_runs_at_once_unless_replays_are_kept(humanoid):
+def test_disk_space_counts_concurrent_runs_unless_replays_are_kept(humanoid):
     plan, _ = humanoid
     replays = [len(one.runs) * member_bytes(one.runs[0], one.steps) for one in plan.cohorts]
     results = sum(result_bytes(run, one.steps) for one in plan.cohorts for run in one.runs)
@@ -120,7 +120,7 @@ def test_disk_is_for_what_runs_at_once_unless_replays_are_kept(humanoid):
     assert summary.resources(plan, 2, saved)[0].endswith(" and 0.0 MB of disk")
 
 
-def test_what_is_not_trained_now_is_named(humanoid):
+def test_runs_that_are_not_trained_now_are_listed(humanoid):
     runs = humanoid[0].cohorts[0].runs
     words = summary.standings(Plan(runs, (), diverged=runs, waiting=runs, raised=runs))
     assert words[:3] == ["0 new", "2 reused", "0 to be continued"]
@@ -132,7 +132,7 @@ def test_what_is_not_trained_now_is_named(humanoid):
     assert summary.total(Plan(runs, ()), Calibration(), TEAM) == "total: nothing to train"
 
 
-def test_numbers_read_well():
+def test_numbers_are_shortened_for_readers():
     numbers = (3_000_000, 1_500_000, 20_000, 2_500, 1_234, 400)
     assert [summary.in_short(n) for n in numbers] == ["3M", "1.5M", "20k", "2.5k", "1,234", "400"]
     assert summary.between([180.0, 240.0], duration) == "3 to 4 min"

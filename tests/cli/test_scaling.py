@@ -22,7 +22,7 @@ from tests.store.hosts import Clock
 @pytest.mark.parametrize(
     ("seconds", "text"), [(14_400, "4:00:00"), (13_800, "3:50:00"), (90_061, "1-01:01:01"), (599, "0:09:59")]
 )
-def test_a_time_is_written_as_slurm_reads_it(seconds, text):
+def test_a_time_is_written_in_slurms_format(seconds, text):
     assert clock_time(seconds) == text
 
 
@@ -59,10 +59,10 @@ def test_the_batch_script_is_valid_and_ends_segments_in_time():
         (143, "RUNNING", False, False),
     ],
 )
-def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, state, saves, requeued, tmp_path):
+def test_a_job_is_queued_again_only_if_its_command_can_continue(code, state, saves, requeued, tmp_path):
     """SIGTERM comes near the limit, before preemption, or when a user cancels the job.
 
-    Where no segment is saved, it would go on for ever.
+    If no segment is saved, requeueing would never end.
     """
     checkpoint = tmp_path / "r s" / "cohorts" / "0" / "checkpoint-000000000000.json"
     checkpoint.parent.mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_a_job_is_queued_again_only_when_its_command_can_go_on(code, state, save
 
 
 @pytest.mark.thorough
-def test_only_a_segment_that_is_saved_is_progress(experiment_file, tmp_path, monkeypatch):
+def test_only_a_saved_segment_counts_as_progress(experiment_file, tmp_path, monkeypatch):
     """A cohort that only resumes writes its tables, statuses and policies again."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
     store, clock = Store(tmp_path / "r s"), Clock()
@@ -99,7 +99,7 @@ def test_only_a_segment_that_is_saved_is_progress(experiment_file, tmp_path, mon
     (look,) = re.findall(r"^saved=.*?\)$", script("", "", Jobs(1, 0, 1, 14_400), store.root), re.MULTILINE | re.DOTALL)
 
     def saved_in(seconds):
-        """Return what the script finds after a job of so many seconds. Each segment takes one."""
+        """Return what the script finds after a job of this many seconds. Each segment takes one second."""
         began = tmp_path / "began"
         began.touch()
         trained = worker.Worker(store, cohort, 200, "cpu", 1, limit=TimeLimit(clock.now + seconds, clock))
@@ -122,7 +122,7 @@ def test_only_a_segment_that_is_saved_is_progress(experiment_file, tmp_path, mon
 
 
 @pytest.mark.thorough
-def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, experiment_file):
+def test_shares_of_unconnected_machines_are_merged_into_all_runs(command, experiment_file):
     arguments = ["run", experiment_file, "--workers", "1", "--steps", "200", "--variant", "sac", "--seeds", "6"]
     for share in ("1/2", "2/2"):
         ran = command(*arguments, "--shard", share, "--results", f"r{share[0]}")
@@ -138,7 +138,7 @@ def test_shares_on_machines_that_are_not_connected_are_joined_to_all(command, ex
 
 
 @pytest.mark.thorough
-def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, experiment_file):
+def test_a_command_without_time_trains_nothing_and_says_how_to_continue(command, experiment_file):
     ran = command("run", experiment_file, "--workers", "1", "--until", "0:00:05")
     assert ran.returncode == 3, ran.stderr + ran.stdout
     assert re.search(
@@ -147,7 +147,7 @@ def test_a_command_without_time_trains_nothing_and_says_how_to_go_on(command, ex
 
 
 @pytest.mark.thorough
-def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file):
+def test_a_plan_is_divided_for_the_workers_of_all_commands(command, experiment_file):
     arguments = ["run", experiment_file, "--seeds", "8", "--steps", "100000", "--dry-run"]
     alone, shared, as_many = (
         int(re.search(r"runs in (\d+) cohorts? on", command(*arguments, *more).stdout)[1])
@@ -156,13 +156,13 @@ def test_a_plan_is_cut_for_the_workers_of_all_commands(command, experiment_file)
     assert alone < shared == as_many
 
 
-def test_a_command_that_does_not_wait_says_where_later_looks_are_trained(experiment_file):
+def test_a_command_that_does_not_wait_says_how_to_train_later_looks(experiment_file):
     fixed, ranged = (ExperimentGroup((load(experiment_file, seeds=seeds),)) for seeds in (2, "5..30"))
     assert _what_follows(fixed) == ""
     assert "start this command again" in _what_follows(ranged)
 
 
-def test_impossible_options_are_refused_in_one_line(command, experiment_file):
+def test_invalid_options_are_refused_in_one_line(command, experiment_file):
     for options, words in (
         (["--until", "soon"], "--until soon: must be a positive time"),
         (["--shard", "3/2"], "--shard 3/2: must be i/n"),
@@ -191,7 +191,7 @@ def test_options_that_the_script_sets_are_refused(option):
     assert own_words("--seeds 3 --name 'a b'") == ["--seeds", "3", "--name", "a b"]
 
 
-def test_more_jobs_than_arrays_usually_have_are_said_beside_the_script(command, experiment_file):
+def test_more_jobs_than_arrays_usually_allow_give_a_warning_beside_the_script(command, experiment_file):
     printed = command("slurm", experiment_file, "--jobs", "1001")
     assert (printed.returncode, "MaxArraySize" in printed.stderr) == (0, True)
     assert printed.stdout.startswith("#!/bin/bash\n")

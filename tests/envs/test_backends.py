@@ -1,6 +1,6 @@
 """EnvPool's MuJoCo tasks against Gymnasium's. What differs is listed in docs/environments.md.
 
-Gymnasium's environment is put where EnvPool's stands, both take the same action, and what they say is compared.
+Gymnasium's environment is put into EnvPool's state, both take the same action, and the results are compared.
 EnvPool 1.2.5 is built with MuJoCo 3.6.0. Measured once with that MuJoCo under Gymnasium too: every observation of
 every step below was equal to the bit. The tolerances are what MuJoCo 4.0.0 adds to that.
 """
@@ -149,7 +149,7 @@ def test_contract_backends_share_weights_noise_and_health(task):
 # The largest relative difference of an observation: (median, 99 % of the steps). Measured with MuJoCo 4.0.0:
 # Ant-v5 (2.2e-5, 1.5e-2), its contact forces jump at impacts; Humanoid-v5 (1.0e-5, 7.2e-4).
 OBSERVATION = {"Ant-v5": (2e-4, 1e-1), "Humanoid-v5": (1e-4, 7e-3)}
-# The same of what is paid for moving and for contacts. Measured: Ant-v5 (1.4e-6, 3.7e-4), Humanoid-v5 (1.8e-5, 1.6e-4).
+# The same for the rewards of moving and of contacts. Measured: Ant-v5 (1.4e-6, 3.7e-4), Humanoid-v5 (1.8e-5, 1.6e-4).
 REWARD = {"Ant-v5": (1e-5, 4e-3), "Humanoid-v5": (2e-4, 2e-3)}
 
 
@@ -190,7 +190,7 @@ def test_contract_envpools_reward_is_the_sum_of_its_terms(task):
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "HalfCheetah-v5"])
-def test_contract_the_steps_compared_include_failures(task):
+def test_contract_the_compared_steps_include_failures(task):
     assert compared(task).terminated[0].sum() > 5
 
 
@@ -227,7 +227,7 @@ def first_episodes(env_id, seed, count=40, cap=100):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("task", TASKS)
-def test_contract_backends_pay_a_random_policy_the_same(task):
+def test_contract_backends_give_a_random_policy_the_same_returns(task):
     (ours, lengths), (theirs, their_lengths) = first_episodes(task, 1), first_episodes(f"gymnasium:{task}", 2)
     assert stats.ttest_ind(ours, theirs, equal_var=False).pvalue > LEVEL
     if task == "HalfCheetah-v5":
@@ -251,7 +251,7 @@ def last_flags(make, actions, limit):
     raise AssertionError("no episode ended")
 
 
-def test_contract_envpool_calls_a_failure_at_the_limit_a_truncation():
+def test_contract_envpool_reports_a_failure_at_the_limit_as_a_truncation():
     def ours(limit):
         return envpool.make_gymnasium("Hopper-v5", num_envs=1, seed=[7], max_episode_steps=limit)
 
@@ -271,7 +271,7 @@ def test_contract_envpool_calls_a_failure_at_the_limit_a_truncation():
 
 
 @pytest.mark.parametrize("task", FREE)
-def test_contract_gymnasiums_x_position_is_the_roots_and_envpools_is_not(task):
+def test_contract_gymnasiums_x_position_is_that_of_the_root_and_envpools_is_not(task):
     pool = whole_state_pool(task, [3])
     pool.reset()
     observation, _, _, _, info = pool.step(np.zeros((1, describe(task).action_dim)))

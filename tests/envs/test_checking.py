@@ -1,4 +1,4 @@
-"""What is found of an environment before anything is trained, and what its methods may return."""
+"""Checks of an environment before training, and what its methods may return."""
 
 import collections
 import re
@@ -106,24 +106,24 @@ def test_the_advice_on_unbounded_actions_works(registered, bound):
     assert (describe(wrapped).action_low, describe(wrapped).action_high) == ((-1, -1), (1, 1))
 
 
-def test_contract_large_bounds_that_mean_something_are_taken(registered):
+def test_contract_large_but_meaningful_bounds_are_accepted(registered):
     check(registered(action_space=spaces.Box(0, 1e9, (2,), np.float64)))
 
 
-def test_contract_nothing_to_observe_is_refused(registered):
+def test_contract_an_empty_observation_is_refused(registered):
     empty = spaces.Box(-1, 1, (0,), np.float32)
     assert "observes nothing" in refusal(registered(observation_space=empty))
 
 
 @pytest.mark.parametrize(("limit", "words"), [(10**9, "1,000,000,000; at most 100,000"), (None, "declares no max_ep")])
 def test_contract_episodes_must_end(registered, limit, words):
-    said = refusal(registered(max_episode_steps=limit))
-    assert words in said
-    assert "gymnasium.register(..., max_episode_steps=N)" in said
+    message = refusal(registered(max_episode_steps=limit))
+    assert words in message
+    assert "gymnasium.register(..., max_episode_steps=N)" in message
     check(registered(max_episode_steps=MAX_EPISODE_STEPS))
 
 
-def test_contract_a_time_limit_of_its_own_is_seen(registered):
+def test_contract_an_environments_own_time_limit_is_recognised(registered):
     own = registered(lambda: gymnasium.wrappers.TimeLimit(Point(), 7), max_episode_steps=None)
     check(own)
     assert describe(own).max_episode_steps == 7
@@ -137,7 +137,7 @@ def test_contract_a_time_limit_of_its_own_is_seen(registered):
 
 
 @pytest.mark.parametrize("form", [float, np.float32, np.float64, np.array, lambda x: np.array([x]), lambda x: [[x]]])
-def test_contract_a_reward_may_be_any_form_of_a_number(registered, form):
+def test_contract_a_reward_may_be_any_type_of_number(registered, form):
     env_id = registered(reward=form(0.25))
     check(env_id)
     pool = Pool(env_id, [0, 1])
@@ -148,7 +148,7 @@ def test_contract_a_reward_may_be_any_form_of_a_number(registered, form):
 
 @pytest.mark.parametrize("form", [bool, np.bool_, np.array, lambda x: np.array([x]), int, np.float32])
 @pytest.mark.parametrize("value", [True, False])
-def test_contract_a_flag_may_be_any_form_of_a_truth(registered, form, value):
+def test_contract_a_flag_may_be_any_type_of_boolean(registered, form, value):
     env_id = registered(terminated=form(value))
     check(env_id)
     pool = Pool(env_id, [0])
@@ -183,12 +183,12 @@ TWO = spaces.Dict({"a": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, ())})
         ),
     ],
 )
-def test_contract_what_is_not_as_declared_is_named(registered, arguments, words):
-    said = refusal(registered(**arguments))
-    assert [word for word in words if word not in said] == []
+def test_contract_values_that_differ_from_the_declaration_are_named(registered, arguments, words):
+    message = refusal(registered(**arguments))
+    assert [word for word in words if word not in message] == []
 
 
-def test_contract_a_fault_that_comes_late_is_named_as_well(registered):
+def test_contract_a_late_fault_is_named_too(registered):
     env_id = registered(observation=lambda env: np.zeros(4 if env.at < 10 else 3))
     check(env_id)
     pool = Pool(env_id, [0])
@@ -210,11 +210,11 @@ def test_contract_a_fault_that_comes_late_is_named_as_well(registered):
         {"terminated": True},  # after one step
     ],
 )
-def test_contract_what_does_no_harm_is_taken(registered, arguments):
+def test_contract_harmless_differences_are_accepted(registered, arguments):
     check(registered(**arguments))
 
 
-def test_what_gymnasium_objects_to_is_told_and_not_refused(registered):
+def test_objections_of_gymnasium_are_reported_but_not_refused(registered):
     good = registered(observation=lambda env: env.np_random.uniform(-1, 1, 4).astype(np.float32))
     other = registered(observation=lambda env: np.random.default_rng().uniform(-1, 1, 4).astype(np.float32))
     check(other)
@@ -227,7 +227,7 @@ def broken_when_made():
 
 
 class Port(Point):
-    """Of which a process can have one."""
+    """An environment that a process can have only once."""
 
     taken = False
 
@@ -272,12 +272,12 @@ class OldReset(Point):
         (OldReset, "cannot be reset: TypeError: OldReset.reset() got an unexpected keyword argument 'options'"),
     ],
 )
-def test_contract_what_it_raises_is_told_with_where(registered, entry_point, words):
+def test_contract_exceptions_of_an_environment_are_reported_with_their_place(registered, entry_point, words):
     Port.taken = False
     assert words in refusal(registered(entry_point))
 
 
-def test_nothing_is_left_open_by_a_check(registered, monkeypatch):
+def test_a_check_closes_all_its_environments(registered, monkeypatch):
     opened = []
     monkeypatch.setattr(Point, "__init__", lambda self, of=Point.__init__: (of(self), opened.append(self))[0])
     monkeypatch.setattr(Point, "close", lambda self: opened.remove(self))
@@ -291,7 +291,7 @@ def test_nothing_is_left_open_by_a_check(registered, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "expected"), [(dict, [1, 1, 2]), (collections.OrderedDict, [2, 1, 1])])
-def test_contract_a_dicts_observations_come_in_the_order_of_its_space(registered, kind, expected):
+def test_contract_dict_observations_have_the_order_of_their_space(registered, kind, expected):
     space = spaces.Dict(kind({"b": spaces.Box(-9, 9, ()), "a": spaces.Box(-9, 9, (2,))}))
     observation = {"a": np.ones(2, np.float32), "b": np.array(2, np.float32)}
     pool = Pool(registered(observation_space=space, observation=observation), [0])
@@ -299,7 +299,7 @@ def test_contract_a_dicts_observations_come_in_the_order_of_its_space(registered
     pool.close()
 
 
-def test_contract_an_envpool_dict_comes_in_the_order_that_envpool_returns():
+def test_contract_envpools_dict_observations_have_envpools_order():
     pool = Pool("CheetahRun-v1", [0])
     raw = pool._env.reset()[0]
     assert list(raw) == ["position", "velocity"]

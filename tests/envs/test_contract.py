@@ -1,6 +1,6 @@
 """What every pool promises, on both backends, against environments that are stepped one by one.
 
-A pool's environment i must be the environment that a program without this adapter would make from seed i: so the
+A pool's environment i must be the environment that a program without this adapter would make from seed i. So the
 other side of the comparison is made, scaled, stepped, reset and counted here, by a plain loop.
 """
 
@@ -121,7 +121,7 @@ def assert_is(step, k, expected):
     st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4, unique=True),
     st.integers(1, 3),
 )
-def test_contract_a_pool_is_its_environments_alone(task, backend, seeds, threads):
+def test_contract_a_pool_equals_its_environments_stepped_alone(task, backend, seeds, threads):
     env_id = named(task, backend)
     actions = random_actions(env_id, 80, len(seeds), seed=seeds[0])
     start, steps = rollout(env_id, seeds, actions, threads)
@@ -146,7 +146,7 @@ def test_contract_a_pool_is_its_environments_alone(task, backend, seeds, threads
         ("BipedalWalker-v3", 150),
     ],
 )
-def test_contract_a_pool_is_its_environments_alone_elsewhere(env_id, length):
+def test_contract_a_pool_equals_its_environments_stepped_alone_on_other_tasks(env_id, length):
     actions = random_actions(env_id, length, 2)
     start, steps = rollout(env_id, [11, 12], actions)
     for k, seed in enumerate([11, 12]):
@@ -169,7 +169,7 @@ def test_contract_replaying_an_action_log_gives_the_same_bytes(env_id):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_contract_what_a_step_returned_is_not_written_to_again(backend):
+def test_contract_arrays_that_a_step_returned_are_not_overwritten(backend):
     env_id = named("Hopper-v5", backend)
     pool = Pool(env_id, [1, 2])
     pool.reset()
@@ -187,7 +187,7 @@ def test_contract_what_a_step_returned_is_not_written_to_again(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_contract_a_seed_owns_its_environment_wherever_it_stands(backend):
+def test_contract_an_environment_depends_on_its_seed_and_not_on_its_position(backend):
     env_id = named("Hopper-v5", backend)
     actions = np.repeat(random_actions(env_id, 60, 1), 3, axis=1)
     (first, a), (second, b) = rollout(env_id, [5, 6, 7], actions), rollout(env_id, [7, 8, 5], actions)
@@ -242,7 +242,7 @@ def test_contract_episode_returns_equal_an_independent_count(backend, recorded):
         np.testing.assert_array_equal(segment.episodes.lengths.flatten(), [length for _, length in first])
 
 
-# -- an environment that tells what was done to it --------------------------------------------------------------------
+# -- an environment that reports its steps --------------------------------------------------------------------
 
 LIMIT = 4
 
@@ -269,7 +269,7 @@ gymnasium.register("tests/Diary-v0", Diary, max_episode_steps=LIMIT)
 
 
 @given(st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=3, max_size=3), max_size=16))
-def test_contract_each_environment_steps_and_restarts_by_itself(actions):
+def test_contract_each_environment_steps_and_restarts_independently(actions):
     start, steps = rollout("gymnasium:tests/Diary-v0", [0, 1, 2], np.array(actions).reshape(-1, 3, 1))
     np.testing.assert_array_equal(start, [[1, 0, 0]] * 3)
     for k in range(3):
@@ -293,7 +293,7 @@ def test_contract_each_environment_steps_and_restarts_by_itself(actions):
 
 
 @pytest.mark.parametrize("env_id", ["Humanoid-v5", "Pendulum-v1", "gymnasium:Humanoid-v5", "gymnasium:tests/Diary-v0"])
-def test_contract_actions_fill_the_environments_own_bounds_and_never_leave_them(env_id):
+def test_contract_actions_cover_the_environments_bounds_and_never_exceed_them(env_id):
     spec = describe(env_id)
     low, high = np.array(spec.action_low), np.array(spec.action_high)
     ones = np.ones(spec.action_dim, dtype=np.float32)
@@ -311,7 +311,7 @@ def test_contract_actions_fill_the_environments_own_bounds_and_never_leave_them(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_contract_the_environment_feels_its_bounds(backend):
+def test_contract_actions_are_clipped_to_the_environments_bounds(backend):
     def reward(size):
         # HalfCheetah-v5 pays 0.1 |a|^2 for actions that it does not bound itself.
         _, (step,) = rollout(named("HalfCheetah-v5", backend), [0], np.full((1, 1, 6), size))
@@ -324,7 +324,7 @@ def test_contract_the_environment_feels_its_bounds(backend):
 
 
 class Task(NamedTuple):
-    """What is known of an environment without asking it: who may go on, and how near `start` a reset is."""
+    """Known facts about an environment: which states are healthy, and how near `start` a reset is."""
 
     healthy: object
     start: tuple[float, ...]
@@ -344,7 +344,7 @@ COUNT, ROWS = 20, 1250
 
 
 def swung(observation, action, backend):
-    """What a pendulum's action leads to, by its equation of motion, and what it is paid."""
+    """The next state and reward of a pendulum's action, by its equation of motion."""
     cosine, sine, speed = observation.astype(np.float64).T
     angle, torque = np.arctan2(sine, cosine), 2 * np.clip(action[:, 0], -1, 1)
     unbounded = speed + (15 * sine + 3 * torque) * 0.05

@@ -20,7 +20,7 @@ def mass_matrix(env):
 
 
 @pytest.mark.parametrize("name", ["HalfCheetah-v5", "Humanoid-v5"])
-def test_the_bodies_part_of_the_mass_matrix_is_multiplied(name):
+def test_the_factor_multiplies_the_bodies_part_of_the_mass_matrix(name):
     plain, heavy = gymnasium.make(name), heavier(gymnasium.make(name), 1.5)
     armature = np.diag(plain.unwrapped.model.dof_armature)
     expected = 1.5 * (mass_matrix(plain) - armature) + armature
@@ -36,7 +36,7 @@ def played(env_id, **options):
     return np.array(observed)
 
 
-def test_heavy_half_cheetah_is_half_cheetah_of_twice_the_mass():
+def test_heavy_half_cheetah_is_half_cheetah_with_twice_the_mass():
     plain, heavy = describe("gymnasium:HalfCheetah-v5"), describe("gymnasium:HeavyHalfCheetah-v5")
     assert (plain.observation_dim, plain.action_low, plain.max_episode_steps) == (
         heavy.observation_dim,

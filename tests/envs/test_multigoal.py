@@ -1,4 +1,4 @@
-"""The four goals: what a step costs, where an episode ends, and whose share it is."""
+"""The four goals: the cost of a step, where an episode ends, and the share of each goal."""
 
 import gymnasium
 import numpy as np
@@ -38,7 +38,7 @@ def test_actions_and_positions_are_bounded():
     assert not any(step[2] for step in taken)
 
 
-def test_episodes_start_near_the_origin_and_are_cut_at_30_steps():
+def test_episodes_start_near_the_origin_and_are_truncated_at_30_steps():
     pool = Pool(ENV, range(400))
     start = pool.reset()
     np.testing.assert_allclose(start.mean(0), 0, atol=0.02)
@@ -49,14 +49,14 @@ def test_episodes_start_near_the_origin_and_are_cut_at_30_steps():
     assert not any(step.terminated.any() for step in steps)
 
 
-def test_shares_are_of_all_episodes_at_the_goal_they_ended_at():
+def test_goal_shares_are_shares_of_all_episodes():
     last = np.array([[4.5, 0.1], [4.2, 0], [-4.5, 0], [0, 4.9], [0, -4.1], [0, -5.9], [4.5, 0], [1, 0]])
     reached = np.array([1, 1, 1, 1, 1, 1, 0, 0], dtype=bool)
     np.testing.assert_array_equal(goal_shares(last, reached), [2 / 8, 1 / 8, 1 / 8, 2 / 8])
     np.testing.assert_array_equal(goal_shares(last, ~reached[:1].repeat(8)), np.zeros(4))
 
 
-def test_episodes_from_the_origin_start_exactly_there():
+def test_episodes_from_the_origin_start_exactly_at_the_origin():
     pool = Pool(ENV, range(20), wrapper=from_origin)
     np.testing.assert_array_equal(pool.reset(), np.zeros((20, 2)))
     pool.step(np.tile([1.0, 0.5], (20, 1)))
@@ -129,5 +129,5 @@ def optimal_actions(reward_scale, gamma=0.99, cells=29, per_axis=15, sweeps=30, 
 
 
 @pytest.mark.parametrize(("reward_scale", "count"), [(0.1, 0), (0.3, 4), (1.0, 4)])
-def test_the_optimal_policy_of_the_claim_has_four_modes_and_that_at_the_authors_temperature_none(reward_scale, count):
+def test_the_claims_optimal_policy_has_four_modes_and_none_at_the_authors_temperature(reward_scale, count):
     assert modes(optimal_actions(reward_scale)) == count

@@ -1,4 +1,4 @@
-"""What environments print is in a log, and the terminal is the command's."""
+"""Output of environments goes to a log, and only the command writes to the terminal."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def assert_only_in(log, *shown):
 
 
 @pytest.mark.thorough
-def test_a_plan_shows_nothing_that_environments_print(command, chatty, tmp_path, monkeypatch):
+def test_a_plan_hides_what_environments_print(command, chatty, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     planned = command(*chatty(), "--dry-run")
     assert planned.returncode == 0, planned.stderr
@@ -80,7 +80,7 @@ def test_a_plan_shows_nothing_that_environments_print(command, chatty, tmp_path,
 
 
 @pytest.mark.thorough
-def test_a_refusal_is_one_line_whatever_was_printed(command, chatty, tmp_path, monkeypatch):
+def test_a_refusal_is_one_line_even_if_environments_print(command, chatty, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     refused = command(*chatty(fails=True))
     assert refused.returncode == 2
@@ -92,7 +92,7 @@ def test_a_refusal_is_one_line_whatever_was_printed(command, chatty, tmp_path, m
     assert not (tmp_path / "results").exists()  # no worker was started
 
 
-def test_a_module_that_ends_the_process_is_refused(command, tmp_path):
+def test_a_module_that_exits_at_import_is_refused(command, tmp_path):
     (tmp_path / "script.py").write_text("import argparse; argparse.ArgumentParser().parse_args()")
     refused = command("list", "algorithms", "--import", "script")
     assert refused.returncode == 2
@@ -115,7 +115,7 @@ print("afterwards")
 
 
 @pytest.mark.thorough
-def test_a_random_policy_is_measured_in_silence(chatty, tmp_path):
+def test_measuring_a_random_policy_prints_nothing(chatty, tmp_path):
     chatty()
     environment = sac_bench_environment() | {"PYTHONPATH": str(Path(__file__).parents[2])}
     ran = subprocess.run(
@@ -131,7 +131,7 @@ def test_a_random_policy_is_measured_in_silence(chatty, tmp_path):
 
 
 @pytest.mark.soak
-def test_a_whole_run_shows_nothing_that_environments_print(command, chatty, tmp_path):
+def test_a_whole_run_hides_what_environments_print(command, chatty, tmp_path):
     ran = command(*chatty(), "--workers", "1")
     assert ran.returncode == 0, ran.stderr
     assert "output of environments: results/environments/log.txt" in ran.stdout
@@ -146,7 +146,7 @@ def test_a_whole_run_shows_nothing_that_environments_print(command, chatty, tmp_
         ("os.write(2, b'hidden'); os.abort()", -signal.SIGABRT, "Fatal Python error: Aborted"),
     ],
 )
-def test_environments_that_ask_or_crash_do_not_do_it_in_silence(chatty, tmp_path, harm, code, words):
+def test_environments_that_ask_for_input_or_crash_are_reported(chatty, tmp_path, harm, code, words):
     arguments = chatty()
     path = tmp_path / "chatty.py"
     path.write_text(path.read_text().replace('print("made")', harm))

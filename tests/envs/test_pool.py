@@ -1,4 +1,4 @@
-"""Which environments the adapter takes, and what it says of them; how they step is in test_env_contract.py."""
+"""Which environments the adapter accepts, and how it describes them. Steps are tested in test_contract.py."""
 
 import sys
 import tempfile
@@ -29,7 +29,7 @@ DIMENSIONS = {
 
 
 @pytest.mark.parametrize("env_id", DIMENSIONS)
-def test_contract_dimensions_of_an_environment(env_id):
+def test_contract_environments_have_the_expected_dimensions(env_id):
     spec = describe(env_id)
     assert (spec.observation_dim, spec.action_dim, spec.max_episode_steps) == DIMENSIONS[env_id]
     pool = Pool(env_id, [1, 2])
@@ -40,7 +40,7 @@ def test_contract_dimensions_of_an_environment(env_id):
     pool.close()
 
 
-def test_contract_papers_humanoid_has_21_actions_and_gymnasiums_17():
+def test_contract_the_papers_humanoid_has_21_actions_and_gymnasiums_17():
     assert (describe("HumanoidRun-v1").action_dim, describe("Humanoid-v5").action_dim) == (21, 17)
 
 
@@ -84,7 +84,7 @@ gymnasium.register("tests/Unbounded-v0", Unbounded, max_episode_steps=5)
 gymnasium.register("tests/Picture-v0", Picture, max_episode_steps=5)
 
 
-def test_contract_ones_own_environment_with_a_dictionary():
+def test_contract_a_user_defined_environment_may_have_dict_observations():
     spec = describe("gymnasium:tests/Chain-v0")
     assert (spec.observation_dim, spec.action_dim, spec.max_episode_steps) == (5, 1, 5)
     pool = Pool("gymnasium:tests/Chain-v0", [0, 1])
@@ -101,7 +101,7 @@ def test_contract_ones_own_environment_with_a_dictionary():
 @pytest.mark.parametrize(
     "env_id", ["Hopper-v5", "Pendulum-v1", "CheetahRun-v1", "gymnasium:Hopper-v5", "gymnasium:tests/Chain-v0"]
 )
-def test_environments_that_are_stepped_without_the_others_do_the_same(env_id, threads):
+def test_environments_stepped_without_the_others_give_the_same_steps(env_id, threads):
     generator, seeds = np.random.default_rng(0), list(range(5))
     alone, together = (Pool(env_id, seeds, threads) for _ in range(2))
     np.testing.assert_array_equal(alone.reset(), together.reset())
@@ -141,14 +141,14 @@ def test_environments_that_are_stepped_without_the_others_do_the_same(env_id, th
         ("Cig-v1", "vectors of numbers"),  # its process ends where it is made
     ],
 )
-def test_contract_what_cannot_be_trained_on_is_refused(env_id, words):
+def test_contract_environments_that_cannot_be_trained_on_are_refused(env_id, words):
     with pytest.raises(InputError) as refused:
         describe(env_id)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_nothing_is_said_of_how_old_a_models_file_is(tmp_path, monkeypatch, capfd):
+def test_no_warning_about_old_model_files_is_printed(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Pool("gymnasium:HalfCheetah-v5", [0, 1]).close()
     assert capfd.readouterr() == ("", "")
@@ -184,7 +184,7 @@ class Centipede(MujocoEnv):
         ("3.17.0", "", False),
     ],
 )
-def test_models_that_mujoco_4_0_0_computes_wrongly_are_refused(version, option, refused, monkeypatch):
+def test_models_that_mujoco_4_0_0_simulates_wrongly_are_refused(version, option, refused, monkeypatch):
     monkeypatch.setattr(mujoco, "mj_versionString", lambda: version)
     gymnasium.register("tests/Centipede-v0", Centipede, max_episode_steps=5, kwargs={"option": option})
     describe.cache_clear()
@@ -196,7 +196,7 @@ def test_models_that_mujoco_4_0_0_computes_wrongly_are_refused(version, option, 
     gymnasium.registry.pop("tests/Centipede-v0")
 
 
-def test_no_module_that_an_id_names_is_imported():
+def test_a_module_named_in_an_id_is_not_imported():
     for use in (describe, lambda env_id: Pool(env_id, [0])):
         with pytest.raises(InputError, match="write 'gymnasium:Pendulum-v1', and --import this"):
             use("gymnasium:this:Pendulum-v1")

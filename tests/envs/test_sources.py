@@ -1,4 +1,4 @@
-"""What a user's own environment or algorithm is made of enters the run's id, and nothing else does."""
+"""A run's id depends on the sources of a user-defined environment or algorithm, and on nothing else."""
 
 import functools
 import importlib
@@ -56,7 +56,7 @@ RUN = ["run", "reach.toml", "--import", "lab.envs", "--workers", "1"]
 
 @pytest.fixture
 def lab(tmp_path):
-    """A package with an environment, whose rewards are in a module of their own, and an experiment on it."""
+    """A package with an environment, whose rewards are in a separate module, and an experiment on it."""
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "__init__.py").write_text("")
     (tmp_path / "lab" / "scales.py").write_text("SCALE = 1.0\n")
@@ -77,21 +77,21 @@ print(json.dumps(describe("gymnasium:lab/Reach-v0").definition))
 
 
 def defined(folder, extra="", paths=()):
-    """What defines the environment, by a process of its own in that folder."""
+    """The environment's definition, read by a separate process in that folder."""
     ran = forked.python(DEFINE.replace("EXTRA", extra), paths, cwd=folder, env=os.environ, timeout=60)
     ran.check_returncode()
     return json.loads(ran.stdout)
 
 
 @pytest.mark.soak
-def test_an_edited_environment_gives_other_runs_and_the_command_says_so(lab, command):
+def test_editing_an_environment_gives_new_runs_and_the_command_reports_it(lab, command):
     assert command(*RUN).returncode == 0
     old = pd.read_csv(lab / "results" / "reach" / "runs.csv")
     (lab / "lab" / "scales.py").write_text("SCALE = 100.0\n")
     again = command(*RUN)
     assert again.returncode == 0, again.stderr
-    said = "2 runs of gymnasium:lab/Reach-v0 were trained with another version of lab/scales.py; they are kept and not used"
-    assert said in again.stdout
+    message = "2 runs of gymnasium:lab/Reach-v0 were trained with another version of lab/scales.py; they are kept and not used"
+    assert message in again.stdout
     assert "2 new, 0 reused" in again.stdout
     new = pd.read_csv(lab / "results" / "reach" / "runs.csv")
     assert not set(old["run_id"]) & set(new["run_id"])
@@ -125,12 +125,12 @@ def here(lab, monkeypatch):
 
 
 def run_id():
-    """A run's id by what is there now, as a new process finds it."""
+    """A run's id as a new process computes it from the current files."""
     describe.cache_clear()
     return RunSpec("sac", tiny(), "gymnasium:lab/Reach-v0", 0).id
 
 
-def test_runs_of_before_an_edit_are_told_and_planned_anew_and_a_worker_refuses_them(here, lab):
+def test_runs_before_an_edit_are_reported_planned_again_and_refused_by_workers(here, lab):
     store = Store(lab / "results")
     plan_of = lambda: make_plan(load(lab / "reach.toml"), store, 1, 8e9)
     write(plan_of(), store)
@@ -175,7 +175,7 @@ def edit():
 
 
 @pytest.mark.soak
-def test_a_run_that_was_planned_before_an_edit_is_not_trained_after_it(lab, command):
+def test_a_run_planned_before_an_edit_is_not_trained_after_it(lab, command):
     """The first cohort's environment edits the module that the second cohort is to import."""
     envs = ENVS.replace("return np.zeros(1, np.float32), scales", "edit(); return np.zeros(1, np.float32), scales")
     (lab / "lab" / "envs.py").write_text(EDITS_ITSELF + envs)
@@ -225,7 +225,7 @@ def die():
     assert set(pd.read_csv(lab / "results" / "reach" / "evaluations.csv")["return_mean"]) == {10.0}
 
 
-def test_only_what_defines_an_environment_counts(lab, tmp_path_factory):
+def test_a_definition_includes_only_files_that_define_the_environment(lab, tmp_path_factory):
     definition = defined(lab)
     assert set(definition["files"]) == {"lab/__init__.py", "lab/envs.py", "lab/scales.py"}
     (lab / "lab" / "unused.py").write_text("1\n")
@@ -253,7 +253,7 @@ REGISTRATIONS = {
 
 
 @pytest.mark.filterwarnings("ignore:.*Overriding environment.*")
-def test_what_is_registered_counts(here):
+def test_the_id_depends_on_the_registration(here):
     ids = {}
     for name, statement in REGISTRATIONS.items():
         exec(statement, {"gymnasium": gymnasium, "Reach": here.Reach, "np": np})
@@ -265,7 +265,7 @@ MODEL = '<mujoco><compiler meshdir="meshes"/><include file="parts/arm.xml"/></mu
 WITH_MODEL = 'gymnasium.register("lab/Reach-v0", Reach, max_episode_steps=10, kwargs={"model": MODEL})'
 
 
-def test_files_that_keyword_arguments_name_count_with_what_they_include(lab, tmp_path_factory):
+def test_files_named_by_keyword_arguments_count_with_the_files_they_include(lab, tmp_path_factory):
     for name, text in (
         ("arm.xml", MODEL),
         ("parts/arm.xml", '<mujoco><asset><mesh file="a.stl"/></asset></mujoco>'),
@@ -286,7 +286,7 @@ def test_files_that_keyword_arguments_name_count_with_what_they_include(lab, tmp
     assert defined(elsewhere, absolute) != definition
 
 
-def test_models_that_name_each_other_end_and_logs_do_not_count(here, lab):
+def test_circular_includes_of_models_end_and_logs_do_not_count(here, lab):
     (lab / "a.xml").write_text('<mujoco><include file="b.xml"/></mujoco>')
     (lab / "b.xml").write_text(f'<mujoco><include file="../{lab.name}/a.xml"/></mujoco>')
     (lab / "run.log").write_text("1")
@@ -308,7 +308,7 @@ def test_relative_imports_and_packages_are_followed(lab):
     }
 
 
-def test_an_installed_package_counts_by_its_version(lab):
+def test_an_installed_package_is_identified_by_its_version(lab):
     packages = lab / "site-packages"
     (lab / "lab").rename(lab / "moved")
     packages.mkdir()
@@ -322,7 +322,7 @@ def test_an_installed_package_counts_by_its_version(lab):
         assert (definition["files"], definition["packages"]) == ({}, {"lab-envs": version})
 
 
-def test_what_gymnasium_and_sac_bench_ship_has_no_definition_unless_it_is_registered_otherwise():
+def test_shipped_environments_have_no_definition_unless_registered_differently():
     for name in (
         "HalfCheetah-v5",
         "gymnasium:HalfCheetah-v5",
@@ -350,7 +350,7 @@ def test_the_ids_of_shipped_experiments_hash_no_source(path):
         assert set(spec.identity()) - {"start", "option_versions"} == keys
 
 
-def test_a_source_that_cannot_be_read_is_refused_where_an_id_is_needed_and_nowhere_else():
+def test_an_unreadable_source_is_refused_only_if_an_id_is_required():
     namespace = {"__name__": "notebook"}
     exec(ENVS.replace("from lab import scales", "").replace("lab/Reach", "notebook/Reach"), namespace)
     env = "gymnasium:notebook/Reach-v0"
@@ -359,7 +359,7 @@ def test_a_source_that_cannot_be_read_is_refused_where_an_id_is_needed_and_nowhe
         _ = RunSpec("sac", tiny(), env, 0).id
 
 
-def test_what_a_function_holds_counts_and_where_it_is_in_memory_does_not():
+def test_the_contents_of_a_function_count_and_its_memory_address_does_not():
     def maker(scale):
         return lambda config, observations, actions: scale
 
@@ -384,7 +384,7 @@ print(RunSpec("dpg", config, "Pendulum-v1", 0).id, RunSpec("sac", ALGORITHMS["sa
 
 
 @pytest.mark.thorough
-def test_an_edited_algorithm_gives_other_runs_and_no_other_algorithm_does(tmp_path):
+def test_editing_an_algorithm_changes_only_its_own_ids(tmp_path):
     shutil.copy(Path(__file__).parents[2] / "docs" / "examples" / "dpg.py", tmp_path)
     ids = lambda: subprocess.run(
         [sys.executable, "-c", ALGORITHM], cwd=tmp_path, check=True, capture_output=True, text=True
@@ -413,7 +413,7 @@ print(json.dumps([*map(_Reader().plain, made(2))]))
 
 
 @pytest.mark.thorough
-def test_arguments_are_told_apart_and_are_the_same_in_every_process():
+def test_arguments_are_distinguished_and_equal_in_every_process():
     outputs = []
     for seed in ("0", "1"):
         found = subprocess.run(
@@ -431,7 +431,7 @@ def test_arguments_are_told_apart_and_are_the_same_in_every_process():
     assert len(json.dumps(ones)) < 20_000
 
 
-def test_a_model_in_a_temporary_file_counts_by_its_contents(tmp_path):
+def test_a_model_in_a_temporary_file_is_identified_by_its_contents(tmp_path):
     script = """
 import sys, tempfile, json
 from sac_bench.envs.sources import _Reader

@@ -47,7 +47,7 @@ def test_a_damaged_policy_is_refused(run, tmp_path):
         {"dropout": True, "critics": 3, "target_critics": 2, "target_policy": True},
     ],
 )
-def test_a_loaded_policy_acts_as_the_run_it_comes_from(structure, tmp_path):
+def test_a_loaded_policy_acts_like_its_run(structure, tmp_path):
     config, dims = tiny(**structure), (3, 1)
     made = train(cohort([config] * 2, [0, 1], dims=dims), config, 5, dims=dims)
     run = RunDirectory(tmp_path / "runs" / ("0" * 16))
@@ -65,6 +65,6 @@ def test_a_loaded_policy_acts_as_the_run_it_comes_from(structure, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../etc", "0" * 15 + "1", ""])
-def test_an_unknown_run_is_told(run, tmp_path, name):
+def test_an_unknown_run_is_refused(run, tmp_path, name):
     with pytest.raises(InputError, match="no policy of run"):
         load_policy(name, tmp_path)

@@ -1,4 +1,4 @@
-"""Robustness: known losses of known policies, kept until the policy or the definition changes, the same to the bit."""
+"""Robustness: known losses of known policies, bit-identical, and kept until the policy or the definition changes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Acting:
 
 
 def measured(name, env, function, algorithm="sac", random=None):
-    """The value of a measure, of a policy given as a function; random: of a random policy {name: value}."""
+    """Return a measure of a policy given as a function; `random`: {name: value} of a random policy."""
     return MEASURING[name](MeasuredPolicy(Acting(env, function, algorithm), lambda of: random | {"of": of})).value
 
 
@@ -102,7 +102,7 @@ def always(*action):
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.5, -1.0])
-def test_known_loss_to_action_noise_which_is_in_units_of_the_bounds_and_clipped(mean):
+def test_known_loss_to_action_noise_in_units_of_the_bounds_and_clipped(mean):
     env, z = register(SquaredAction, LIMIT), np.linspace(-6, 6, 10001)
     density = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
     squared = 4 * np.clip(mean + 0.3 * z, -1, 1) ** 2
@@ -116,7 +116,7 @@ def test_known_loss_to_action_noise_which_is_in_units_of_the_bounds_and_clipped(
 
 
 @pytest.mark.parametrize("size", [1.0, 3.0])
-def test_observation_noise_is_a_tenth_of_the_deviation_that_a_random_policy_observes(size):
+def test_observation_noise_is_a_tenth_of_the_deviation_under_a_random_policy(size):
     env, echo = register(Echo, LIMIT), lambda observation, noise: (observation, observation)
     random = {"observation_std": [size, 0.0], "return_mean": -1.0}
     assert measured("undisturbed", env, echo) == 0
@@ -138,14 +138,14 @@ def test_all_policies_of_an_environment_get_the_same_observation_noise():
     assert first.std() == pytest.approx(0.2, rel=0.1)
 
 
-def test_a_policy_that_ignores_everything_loses_nothing_to_what_it_observes():
+def test_a_policy_that_ignores_observations_loses_nothing_to_observation_noise():
     random = {"observation_std": [0.7, 0.7, 2.0], "return_mean": -9999.0}
     assert measured("lost-to-observation-noise", "Pendulum-v1", always(0.3), random=random) == 0
     assert measured("lost-to-action-noise", "Pendulum-v1", always(0.3), random=random) != 0
 
 
 @pytest.mark.parametrize("random", [200.0, 201.0, None])
-def test_without_a_gain_no_share_of_it_is_lost_and_the_reason_is_told(random):
+def test_without_a_gain_no_lost_share_is_measured_and_the_reason_is_reported(random):
     policy = MeasuredPolicy(Acting(register(SquaredAction, LIMIT), always(0.5)), lambda env: {"return_mean": random})
     value, reason = MEASURING["lost-to-action-noise"](policy)
     assert math.isnan(value)
@@ -167,15 +167,15 @@ def test_each_disturbance_is_measured_for_sampled_actions_too():
     assert MEASURING.keys() == ROBUSTNESS.keys()
 
 
-def test_what_a_loss_to_masses_is_a_share_of_is_the_gain_in_the_environment_whose_masses_change():
-    asked = []
+def test_loss_to_mass_is_a_share_of_the_gain_in_the_environment_with_changed_masses():
+    envs = []
 
     def random(env):
-        asked.append(env)
+        envs.append(env)
         return {"return_mean": -1.0}
 
     MEASURING["lost-to-mass"](MeasuredPolicy(Acting("InvertedPendulum-v5", always(0.0)), random))
-    assert asked == ["gymnasium:InvertedPendulum-v5"]
+    assert envs == ["gymnasium:InvertedPendulum-v5"]
 
 
 def test_known_returns_of_episodes_that_end_at_different_times():
@@ -189,14 +189,14 @@ def test_known_returns_of_episodes_that_end_at_different_times():
     assert played.terminated.all()
 
 
-def test_an_algorithm_without_a_mean_action_is_examined_by_sampled_ones():
+def test_an_algorithm_without_mean_actions_is_measured_with_sampled_actions():
     env, both = register(SquaredAction, LIMIT), lambda seen, noise: (0 * noise + 1.0, 0 * noise)
     assert measured("undisturbed", env, both, algorithm="sql") == LIMIT * 4
     assert measured("undisturbed", env, both, algorithm="sac") == 0
 
 
 def to_a_side(observation, noise):
-    """On along x, from the origin to where chance leads."""
+    """Continues along x; from the origin, noise chooses the side."""
     x = np.where(observation[:, :1] == 0, noise[:, :1], observation[:, :1])
     return np.concatenate([np.sign(x), 0 * x], axis=1), math.nan * noise
 
@@ -210,7 +210,7 @@ def staying(observation, noise):
 
 
 def to_the_nearest_axis(observation, noise):
-    """Deterministic: on along the longer coordinate; from the origin, and so from no random start, along x alone."""
+    """Deterministic: continues along the longer coordinate; from the origin, always along x."""
     along_x = np.abs(observation[:, :1]) >= np.abs(observation[:, 1:])
     axis = np.concatenate([along_x, ~along_x], axis=1)
     return axis * np.where(observation < 0, -1.0, 1.0), math.nan * noise
@@ -226,11 +226,11 @@ def test_known_goals_of_sampled_actions_from_the_origin(policy, goals, in_nats):
     assert measured("goal-entropy", env, policy) == pytest.approx(in_nats, abs=0.05)
 
 
-def test_modes_are_of_actions_that_are_sampled_at_the_origin():
-    asked = []
+def test_modes_are_counted_in_actions_sampled_at_the_origin():
+    observations = []
 
     def to_four(observation, noise):
-        asked.append(observation)
+        observations.append(observation)
         x, y = noise.T
         along_x = (x + y > 0)[:, None]
         goal = np.concatenate([along_x * np.sign(x)[:, None], ~along_x * np.sign(x)[:, None]], axis=1)
@@ -238,7 +238,7 @@ def test_modes_are_of_actions_that_are_sampled_at_the_origin():
 
     assert measured("modes", "gymnasium:MultiGoal-v0", to_four) == 4
     assert measured("modes", "gymnasium:MultiGoal-v0", ahead) == 1
-    np.testing.assert_array_equal(np.concatenate(asked), np.zeros((10_000, 2)))
+    np.testing.assert_array_equal(np.concatenate(observations), np.zeros((10_000, 2)))
 
 
 def test_known_entropies():
@@ -264,7 +264,7 @@ MUJOCO = [name for name, one in ROBUSTNESS.items() if one.requires != "goals"]
 
 
 @pytest.mark.thorough
-def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
+def test_repeated_measurements_are_bit_identical(tmp_path, as_workers):
     store, run = made(tmp_path / "a", "Hopper-v5")
     first = measure(store, run.id, MUJOCO, threads=2)
     store, run = made(tmp_path / "b", "Hopper-v5")
@@ -291,13 +291,13 @@ def test_two_measurements_are_equal_to_the_bit(tmp_path, as_workers):
             np.testing.assert_equal(first[name + policy], lost if undisturbed > random else math.nan)
 
 
-def test_what_the_masses_are_compared_with_is_the_environment_undisturbed(tmp_path):
+def test_unchanged_masses_give_the_undisturbed_return(tmp_path):
     store, run = made(tmp_path, "gymnasium:Hopper-v5")
     values = measure(store, run.id, ["undisturbed", "unchanged-mass", "mass"])
     assert values["undisturbed"] == values["unchanged-mass"] != values["mass"]
 
 
-def test_a_value_is_kept_until_the_policy_or_the_definition_changes(tmp_path, monkeypatch):
+def test_a_value_is_kept_until_the_policy_or_its_definition_changes(tmp_path, monkeypatch):
     store, run = made(tmp_path, "Hopper-v5")
     names, path = ["undisturbed", "action-noise"], run.path / "robustness.json"
     first = measure(store, run.id, names)
@@ -325,13 +325,13 @@ def test_a_value_is_kept_until_the_policy_or_the_definition_changes(tmp_path, mo
     assert measure(store, run.id, names) == other
 
 
-def test_start_states_are_the_runs_own(tmp_path):
+def test_each_run_has_its_own_start_states(tmp_path):
     store, run = made(tmp_path, "Hopper-v5")
     _, other = made(tmp_path, "Hopper-v5", run_seed=1)
     assert measure(store, run.id, ["undisturbed"]) != measure(store, other.id, ["undisturbed"])
 
 
-def test_a_share_without_a_gain_is_kept_with_its_reason(tmp_path, monkeypatch):
+def test_a_missing_share_is_stored_with_its_reason(tmp_path, monkeypatch):
     store, run = made(tmp_path, "InvertedPendulum-v5")
     monkeypatch.setattr(robustness, "measured_random_policy", lambda store, env: {"return_mean": 1e6})
     first = measurements(store, run.id, ["lost-to-action-noise"])
@@ -340,7 +340,7 @@ def test_a_share_without_a_gain_is_kept_with_its_reason(tmp_path, monkeypatch):
     np.testing.assert_equal(measurements(store, run.id, ["lost-to-action-noise"]), first)
 
 
-def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_path):
+def test_a_diverged_run_has_no_values_and_an_unfinished_run_is_refused(tmp_path):
     store, run = made(tmp_path, "Hopper-v5")
     run.end("diverged", steps=200)
     assert all(map(math.isnan, measure(store, run.id, MUJOCO).values()))
@@ -371,7 +371,7 @@ def test_a_diverged_run_has_no_values_and_one_that_has_not_ended_is_refused(tmp_
         ("unchanged-mass", "HalfCheetah-v3", "'gymnasium:HalfCheetah-v3' cannot be made"),
     ],
 )
-def test_what_cannot_be_examined_is_told_in_a_line(name, env, words):
+def test_invalid_measures_are_refused_in_one_line(name, env, words):
     with pytest.raises(InputError) as error:
         check_robustness(["undisturbed", name], env)
     assert words in str(error.value)
@@ -397,7 +397,7 @@ eval_episodes = 2
 
 
 @pytest.mark.soak
-def test_runs_on_the_multi_goal_task_are_examined_as_they_were_trained(command, tmp_path):
+def test_trained_runs_on_the_multi_goal_task_can_be_measured(command, tmp_path):
     (tmp_path / "goals.toml").write_text(MULTIGOAL)
     ran = command("run", "goals.toml")
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,4 +1,4 @@
-"""Videos of policies: what is shown is what the policy does, and what cannot be rendered is told in one line."""
+"""Videos of policies: they show what the policy does, and a missing renderer is reported in one line."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def policy_of(env_id, folder):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("sample", [False, True])
-def test_a_gif_shows_what_the_policy_does(tmp_path, sample):
+def test_a_gif_shows_the_episode_of_the_policy(tmp_path, sample):
     policy = policy_of("Pendulum-v1", tmp_path)
     watched = watch(policy, tmp_path / "new" / "a.gif", episodes=2, sample=sample, seed=3)
     env, generator = envpool.make_gymnasium("Pendulum-v1", num_envs=1, seed=[3]), np.random.default_rng(3)
@@ -67,7 +67,7 @@ def test_a_gif_shows_what_the_policy_does(tmp_path, sample):
     assert os.listdir(tmp_path / "new") == ["a.gif"]
 
 
-def test_mujoco_is_drawn_where_there_is_egl(tmp_path):
+def test_mujoco_is_drawn_if_egl_is_available(tmp_path):
     find_gl()
     pool = Pool("Hopper-v5", [0], drawn=True)
     pool.reset()
@@ -82,7 +82,7 @@ def test_mujoco_is_drawn_where_there_is_egl(tmp_path):
 
 
 @pytest.mark.thorough
-def test_an_mp4_has_every_frame(tmp_path):
+def test_an_mp4_contains_every_frame(tmp_path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
     policy = policy_of("Pendulum-v1", tmp_path)
     assert watch(policy, tmp_path / "a.mp4") == watch(policy, tmp_path / "a.gif")
@@ -99,7 +99,7 @@ def test_an_mp4_has_every_frame(tmp_path):
         pytest.param("gymnasium:Hopper-v5", {"MUJOCO_GL": "glfw"}, marks=pytest.mark.soak),
     ],
 )
-def test_where_nothing_can_draw_one_line_says_what_to_install(tmp_path, env_id, without):
+def test_without_a_renderer_one_line_says_what_to_install(tmp_path, env_id, without):
     policy_of(env_id, tmp_path)
     environment = {
         k: v for k, v in sac_bench_environment().items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")
@@ -138,7 +138,7 @@ def test_runs_are_found_by_name(tmp_path):
         find_run("X/sac", tmp_path)
 
 
-def test_only_videos_are_written(tmp_path, monkeypatch):
+def test_only_video_file_names_are_accepted(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a\.avi: must end in \.mp4 or \.gif"):
         check_out(tmp_path / "a.avi")
     monkeypatch.setattr("sac_bench.evaluation.video.has_ffmpeg", lambda: False)
@@ -147,7 +147,7 @@ def test_only_videos_are_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ENVPOOL_RATES)
-def test_environments_are_shown_at_gymnasiums_speed(name):
+def test_videos_play_at_gymnasiums_speed(name):
     newest = [
         i
         for i in gymnasium.registry

@@ -1,4 +1,4 @@
-"""How budgets are written, and what they buy."""
+"""How budgets are written, and which comparisons they cover."""
 
 import re
 from types import SimpleNamespace
@@ -37,18 +37,18 @@ def test_a_budget_is_a_number_with_a_unit(text, amount, unit):
     "text",
     ["", "8", "h", "-8h", "0h", "8 hours", "90m", "5M", "8H", "1e3h", "inf h", "nan h", "8h 30min", "٣h", "8\nh!"],
 )
-def test_other_budgets_are_refused_with_what_is_allowed(text):
+def test_invalid_budgets_are_refused_with_the_accepted_forms(text):
     with pytest.raises(InputError, match=re.escape(SYNTAX)) as caught:
         parse_budget(text)
     assert str(caught.value).startswith("--budget ")
 
 
-def test_parts_of_transitions_are_refused():
+def test_fractions_of_transitions_are_refused():
     with pytest.raises(InputError, match="transitions must be a whole number"):
         parse_budget("0.5 transitions")
 
 
-def test_a_budget_in_time_is_used_up_by_the_clock_and_one_in_transitions_by_plans(plan):
+def test_the_clock_uses_up_a_budget_in_time_and_plans_one_in_transitions(plan):
     now = [100.0]
     hour, transitions, none = (
         Purse(budget, lambda: now[0]) for budget in (parse_budget("1h"), parse_budget("1000 transitions"), None)
@@ -68,7 +68,7 @@ def plan(experiment_file):
     return Plan((), (CohortPlan("0" * 16, runs, 400, done=100, is_new=False),))
 
 
-def test_the_first_look_may_take_a_tenth_more_time_than_estimated_but_no_more_transitions():
+def test_the_first_look_may_exceed_a_budget_in_time_by_a_tenth_but_not_in_transitions():
     purse = Purse(parse_budget("1h"), lambda: 0.0)
     purse.require(Price(1.09 * 3600))
     with pytest.raises(OverBudget, match=r"takes about 67 min more .measured here., with about 60 min left; raise the"):
@@ -91,7 +91,7 @@ def test_a_budget_with_fixed_seeds_is_refused(experiment_file):
         Purse.of("8h", ExperimentGroup((ranged, fixed)))
 
 
-def test_runs_that_wait_for_a_warm_start_cost_too(plan):
+def test_runs_that_wait_for_a_warm_start_count_in_the_price(plan):
     group = SimpleNamespace(runs=lambda: [(SimpleNamespace(steps={spec.env: 600}), spec) for spec in runs])
     runs = plan.cohorts[0].runs
     waiting = Plan((), plan.cohorts, waiting=runs)
@@ -102,7 +102,7 @@ def test_runs_that_wait_for_a_warm_start_cost_too(plan):
 
 
 def needed(label, runs, look=8):
-    """A comparison that needs runs, each with a cost of its number."""
+    """A comparison that needs runs, each of which costs its number."""
     return Need("tiny", label, 5, look, {("env", str(run)): look for run in runs})
 
 
@@ -135,7 +135,7 @@ def test_an_earlier_look_comes_first():
     left=st.integers(0, 150),
     more=st.integers(0, 150),
 )
-def test_what_is_taken_fits_and_a_larger_budget_takes_no_less(of, left, more):
+def test_chosen_comparisons_fit_and_a_larger_budget_chooses_no_fewer(of, left, more):
     needs = [needed(str(i), runs, look) for i, (runs, look) in enumerate(of)]
     taken = affordable(needs, union, left)
     ordered = sorted(needs, key=lambda need: need.look)
@@ -146,5 +146,5 @@ def test_what_is_taken_fits_and_a_larger_budget_takes_no_less(of, left, more):
     assert affordable(needs, union, float("inf")) == ordered
 
 
-def test_looks_fit_one_after_another():
+def test_looks_are_counted_until_one_does_not_fit():
     assert [fitting(iter([3, 4, 5]), left) for left in (2, 3, 11.9, 12, float("inf"))] == [0, 1, 2, 3, 3]

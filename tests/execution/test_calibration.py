@@ -35,7 +35,7 @@ def cohort(spec, runs=4):
     return CohortPlan("0" * 16, tuple(replace(spec, seed=seed) for seed in range(runs)), 10_000)
 
 
-def test_a_time_rests_on_the_same_structure_then_the_same_environment_then_the_model(specs):
+def test_a_time_is_based_on_the_structure_then_the_environment_then_the_model(specs):
     known = Calibration([took(specs["sac"], 3.0), took(specs["elsewhere"], 50.0)])
     of = {name: known.estimate(cohort(spec)) for name, spec in specs.items()}
     model = {name: cohort(spec).training_seconds for name, spec in specs.items()}
@@ -46,14 +46,14 @@ def test_a_time_rests_on_the_same_structure_then_the_same_environment_then_the_m
     assert (unknown.seconds, unknown.basis) == (cohort(specs["sac"]).seconds, Basis.MODEL)
 
 
-def test_of_several_widths_the_nearest_counts(specs):
+def test_the_nearest_of_several_widths_counts(specs):
     known = Calibration([took(specs["sac"], 6.0, runs=2), took(specs["sac"], 2.0, runs=20)])
     narrow, wide = (known.estimate(cohort(specs["sac"], runs)) for runs in (3, 15))
     assert narrow.seconds == pytest.approx(START_SECONDS + 6.0 * cohort(specs["sac"], 3).training_seconds)
     assert wide.seconds == pytest.approx(START_SECONDS + 2.0 * cohort(specs["sac"], 15).training_seconds)
 
 
-def test_a_stopwatch_leaves_out_the_first_updates_and_forgets_old_segments(monkeypatch):
+def test_a_stopwatch_omits_the_first_updates_and_drops_old_segments(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
     watch = Stopwatch(updates=100)  # resumed after 100 updates
@@ -82,7 +82,7 @@ def report(spec, **changes):
     return speed | {"device": HERE.device, "device_kind": "cpu", "compiled": True} | changes
 
 
-def test_a_store_gives_what_was_measured_on_this_machine_and_skips_what_cannot_be_read(experiment_file, tmp_path):
+def test_a_store_returns_times_of_this_machine_and_skips_unreadable_ones(experiment_file, tmp_path):
     store = Store(tmp_path / "results")
     write(make_plan(load(experiment_file), store, 1, 8e9), store)
     run = store.run(store.run_ids()[0]).spec()
@@ -97,7 +97,7 @@ def test_a_store_gives_what_was_measured_on_this_machine_and_skips_what_cannot_b
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"done": -1}, {"runs": 0}, {"seconds": 0.0}, {"seconds": math.nan}])
-def test_a_measurement_needs_steps_and_seconds(specs, change):
+def test_a_measurement_requires_steps_and_seconds(specs, change):
     with pytest.raises(ValueError, match="must be positive"):
         measured(report(specs["sac"], **change), specs["sac"])
 
@@ -125,7 +125,7 @@ def test_no_time_left_is_shown_before_a_rate_is_known(specs):
     assert time_left([compiling], [], 1, Calibration([took(spec, 3.0)])).basis is Basis.MEASURED
 
 
-def test_running_cohorts_count_by_their_own_rate_and_waiting_ones_by_the_calibrated_model(specs):
+def test_running_cohorts_use_their_own_rate_and_waiting_ones_the_calibrated_model(specs):
     spec = specs["sac"]
     known = working(spec, {"steps": 5000, "saved": 5000, "speed": report(spec, done=1000, steps=5000, seconds=400.0)})
     assert known.seconds_left() == pytest.approx(500.0, rel=0.2)  # a few updates are not due at the start
@@ -137,7 +137,7 @@ def test_running_cohorts_count_by_their_own_rate_and_waiting_ones_by_the_calibra
     assert time_left([known], [cohort(spec)], 2, Calibration([known.measured])).seconds == pytest.approx(waiting)
 
 
-def test_a_running_cohort_is_not_started_again_in_its_time_left(specs):
+def test_the_time_left_of_a_running_cohort_excludes_its_start(specs):
     compiled = working(specs["sac"], {"steps": 9_900})
     left = time_left([compiled], [], 1, Calibration([took(specs["sac"], 1.0)])).seconds
     assert left < START_SECONDS

@@ -47,7 +47,7 @@ def assert_same(one, other):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("members", "num_envs"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_envs, tmp_path):
+def test_a_checkpoint_restores_the_moment_when_it_was_saved(members, num_envs, tmp_path):
     directory, runs = directories(tmp_path, members)
     original = trainer(members, num_envs)
     saved_to(400, original, directory, runs)
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_where_it_was_saved_whatever_came_after(members, num_env
 
 
 @pytest.mark.thorough
-def test_what_a_checkpoint_holds_does_not_change_as_training_goes_on():
+def test_the_contents_of_a_checkpoint_do_not_change_as_training_continues():
     trained = trainer(2, 1)
     while trained.steps < 400:
         trained.train()
@@ -111,7 +111,7 @@ def copied(original, tmp_path):
 @pytest.mark.thorough
 @pytest.mark.parametrize("harm", [cut, flip, Path.unlink], ids=["cut", "one bit", "missing"])
 @pytest.mark.parametrize("name", [*NEWEST, "evaluations.csv"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, original, copied):
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one(name, harm, original, copied):
     directory, runs = copied
     expected = [run.path.joinpath("evaluations.csv").read_bytes() for run in runs]
     if name == "evaluations.csv":  # the part of the previous checkpoint must be intact
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name, harm, orig
     restored.close()
 
 
-def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied):
+def test_rows_of_an_unfinished_checkpoint_are_dropped(copied):
     directory, runs = copied
     half = directory.path / "rows-000000000600-000000000800.safetensors"
     half.write_bytes(b"half")
@@ -157,7 +157,7 @@ def test_rows_that_were_being_written_go_with_the_checkpoint_that_was_not(copied
     assert not half.exists()
 
 
-def test_where_no_checkpoint_is_whole_all_that_is_amiss_is_said_with_the_way_out(copied):
+def test_without_an_intact_checkpoint_all_damage_is_reported_with_a_fix(copied):
     directory, runs = copied
     assert directory.problems(runs) == []
     flip(directory.path / "rows-000000000000-000000000200.safetensors")  # both need it
@@ -168,7 +168,7 @@ def test_where_no_checkpoint_is_whole_all_that_is_amiss_is_said_with_the_way_out
 
 
 @pytest.mark.thorough
-def test_two_generations_are_kept_and_the_rows_that_they_need(tmp_path):
+def test_two_checkpoints_are_kept_with_the_rows_that_they_need(tmp_path):
     directory, runs = directories(tmp_path, 1)
     trained = trainer(1, replay_capacity=200, pool_episodes=1)  # 200 steps fill the replay and use up a pool
     saved_to(800, trained, directory, runs)
@@ -185,7 +185,7 @@ def test_two_generations_are_kept_and_the_rows_that_they_need(tmp_path):
     assert list(directory.path.iterdir()) == []
 
 
-def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_version_is_refused_with_a_fix(tmp_path, monkeypatch):
     directory, runs = directories(tmp_path, 1)
     original = trainer(1)
     original.train()
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_way_out(tmp_path, m
     assert list(directory.path.iterdir()) == []
 
 
-def test_files_are_named_within_the_folder(copied):
+def test_a_checkpoint_cannot_name_files_outside_its_folder(copied):
     directory, runs = copied
     for path in directory.path.glob("checkpoint-*"):
         commit = read_json(path)

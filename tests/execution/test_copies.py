@@ -89,7 +89,7 @@ def standings(store):
 
 
 @pytest.mark.thorough
-def test_what_is_trained_elsewhere_is_the_same_to_the_byte(planned, tmp_path):
+def test_training_elsewhere_gives_identical_bytes(planned, tmp_path):
     here, store = planned("here"), planned()
     expected = train_here(here)
     train_elsewhere(store, tmp_path / "there")
@@ -102,7 +102,7 @@ def test_what_is_trained_elsewhere_is_the_same_to_the_byte(planned, tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("most", [1, 2, 3, 4])
-def test_a_lost_machine_loses_what_was_not_copied_and_another_one_continues(most, planned, tmp_path):
+def test_a_lost_machine_loses_only_uncopied_work_and_another_continues(most, planned, tmp_path):
     expected, store = train_here(planned("here")), planned()
     with pytest.raises(Killed):
         train_elsewhere(store, tmp_path / "lost", most=most)
@@ -115,7 +115,7 @@ def test_a_lost_machine_loses_what_was_not_copied_and_another_one_continues(most
 
 
 @pytest.mark.thorough
-def test_a_command_that_dies_at_any_write_is_continued_and_nothing_differs(planned, tmp_path, monkeypatch):
+def test_a_command_killed_at_any_write_continues_with_identical_results(planned, tmp_path, monkeypatch):
     expected = train_here(planned("here"))
     written = [0]
 
@@ -149,7 +149,7 @@ def test_a_command_that_dies_at_any_write_is_continued_and_nothing_differs(plann
 
 
 @pytest.mark.thorough
-def test_an_intact_older_checkpoint_is_continued_elsewhere_and_that_is_told(planned, tmp_path):
+def test_an_intact_older_checkpoint_is_continued_elsewhere_and_reported(planned, tmp_path):
     expected, store = train_here(planned("here")), planned()
     with pytest.raises(Killed):
         train_elsewhere(store, tmp_path / "lost", most=4)
@@ -196,7 +196,7 @@ def test_a_command_that_was_taken_over_writes_nothing_more(planned, tmp_path):
 
 
 @pytest.mark.thorough
-def test_why_a_cohort_cannot_be_continued_comes_back(planned, tmp_path):
+def test_the_reason_why_a_cohort_cannot_be_continued_is_reported(planned, tmp_path):
     store = planned()
     with pytest.raises(Killed):
         train_elsewhere(store, tmp_path / "lost", most=4)

@@ -11,7 +11,7 @@ from tests.conftest import tiny
 @pytest.mark.parametrize("every", [0, 1, 3])
 @pytest.mark.parametrize("algorithm", ["sac", "sql"])
 @pytest.mark.parametrize(("done", "steps"), [(0, 1000), (0, 250), (500, 1000), (550, 950), (1000, 1000)])
-def test_evaluation_steps_are_those_of_the_episodes_that_are_due(algorithm, every, done, steps):
+def test_evaluation_steps_count_the_episodes_that_are_due(algorithm, every, done, steps):
     """Pendulum's episodes have 200 steps."""
     spec = RunSpec(algorithm, tiny(algorithm, eval_every=100, eval_sampled_every=every), "Pendulum-v1", 0)
     stops = range(done + (done > 0), steps + 1)
@@ -22,6 +22,6 @@ def test_evaluation_steps_are_those_of_the_episodes_that_are_due(algorithm, ever
     assert 0 <= found.evaluation_seconds <= found.seconds == training_seconds(spec, 3, done, steps, "cpu")
 
 
-def test_shares_are_of_all_cohorts_together():
+def test_evaluation_shares_cover_all_cohorts():
     assert evaluation_share([Cost(100, 8.0, 40, 1.0), Cost(300, 2.0, 60, 1.0)]) == (0.25, 0.2)
     assert evaluation_share([]) == (0, 0)

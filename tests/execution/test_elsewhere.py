@@ -84,7 +84,7 @@ def engine_of(store, plan, launcher):
 
 
 @pytest.mark.thorough
-def test_a_worker_elsewhere_that_is_lost_is_replaced_and_nothing_differs(experiment_file, folder):
+def test_a_lost_worker_elsewhere_is_replaced_with_identical_results(experiment_file, folder):
     here, plan = planned(experiment_file, folder / "here")
     engine_of(here, plan, Workers("cpu", 1).launcher)[0].run()
     store, plan = planned(experiment_file, folder / "results")
@@ -109,7 +109,7 @@ def test_a_machine_with_other_versions_is_refused_and_its_cohort_is_untouched(ex
 
 
 @pytest.mark.thorough
-def test_what_an_environment_elsewhere_raises_comes_back(experiment_file, folder, monkeypatch):
+def test_an_exception_of_an_environment_elsewhere_is_reported(experiment_file, folder, monkeypatch):
     """The worker cannot import the module: it fails as a worker here does, and its log comes back."""
     store, plan = planned(experiment_file, folder / "results")
     engine, said = engine_of(store, plan, Elsewhere(Direct(), Direct()))
@@ -136,7 +136,7 @@ def test_a_folder_of_a_killed_process_is_deleted_by_the_next_place(folder):
     assert not living._folder.exists()
 
 
-def test_modules_of_the_user_travel_along(folder, monkeypatch):
+def test_modules_of_the_user_are_sent_to_workers(folder, monkeypatch):
     (folder / "mine").mkdir()
     for name in ("mine/__init__.py", "mine/env.py"):
         (folder / name).write_text("x = 1")
@@ -149,7 +149,7 @@ def test_modules_of_the_user_travel_along(folder, monkeypatch):
     assert not any(name.startswith(("wave", "sac_bench/", "torch/")) for name in found)
 
 
-def test_ray_that_is_not_installed_is_told(monkeypatch):
+def test_missing_ray_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "sac_bench.execution.on_ray", raising=False)
     with pytest.raises(InputError, match=r"Ray is not installed: pip install 'sac_bench\[ray\]'"):

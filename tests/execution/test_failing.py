@@ -22,7 +22,7 @@ EXPERIMENT = small("frail", "gymnasium:Frail-v0", seeds=3, steps=300, utd=0.2) +
 
 
 class Frail(gymnasium.Env):
-    """Walks on a line. `harm` may do anything at its steps and resets."""
+    """Walks on a line; calls `harm` at its steps and resets."""
 
     observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -56,7 +56,7 @@ EVALUATION = {steps: derived_seeds(MEMBER, "evaluation environments", steps, 1)[
 
 @pytest.fixture(autouse=True)
 def harm(monkeypatch):
-    """A function that sets what the environments of this test do."""
+    """Return a function that sets `harm` for the environments of this test."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
     check("gymnasium:Frail-v0")  # once, before it does harm
     return lambda function: monkeypatch.setattr(Frail, "harm", staticmethod(function))
@@ -116,14 +116,14 @@ WHERE = {
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("where", WHERE)
-def test_an_exception_ends_its_run_alone(where, harm, tmp_path, undisturbed):
-    seed, method, steps, told, rows = WHERE[where]
+def test_an_exception_ends_only_its_run(where, harm, tmp_path, undisturbed):
+    seed, method, steps, place, rows = WHERE[where]
     harm(lambda env, at: boom(env, at) if (env.seed, at, env.steps) == (seed, method, steps) else None)
     runs = train(tmp_path)
     assert_others_are_untouched(runs, undisturbed)
     status = runs[MEMBER].status()
     assert (status["status"], status["steps"]) == ("failed", max(rows, default=0))
-    assert status["reason"] == f"ValueError: the motor is [hot] (environment's {told})"
+    assert status["reason"] == f"ValueError: the motor is [hot] (environment's {place})"
     table = runs[MEMBER].table("evaluations")
     assert sorted(set(table["step"] if len(table) else [])) == rows
     log = (runs[MEMBER].path / "log.txt").read_text()
@@ -132,7 +132,7 @@ def test_an_exception_ends_its_run_alone(where, harm, tmp_path, undisturbed):
 
 
 @pytest.mark.thorough
-def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbed):
+def test_an_environment_that_cannot_be_recreated_ends_only_its_run(harm, tmp_path, undisturbed):
     made = []
 
     def fails(env, method):
@@ -151,7 +151,7 @@ def test_what_cannot_be_made_again_ends_its_run_alone(harm, tmp_path, undisturbe
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("killed_at", [130, 190, 210])
-def test_a_cohort_with_a_failed_run_goes_on_after_a_kill(killed_at, harm, tmp_path, undisturbed):
+def test_a_cohort_with_a_failed_run_continues_after_a_kill(killed_at, harm, tmp_path, undisturbed):
     """The environment raises only once, so a repetition that differs would be noticed."""
     raised, seed = [], derived_seeds(0, "training environments", killed_at // 160, 1)[0]
 
@@ -173,7 +173,7 @@ def test_a_cohort_with_a_failed_run_goes_on_after_a_kill(killed_at, harm, tmp_pa
 
 
 @pytest.mark.thorough
-def test_a_run_that_failed_is_trained_again_only_when_asked(harm, tmp_path, undisturbed):
+def test_a_failed_run_is_retrained_only_on_request(harm, tmp_path, undisturbed):
     harm(lambda env, method: boom(env, method) if env.seed == TRAINING[0] and env.steps == 120 else None)
     runs = train(tmp_path)
     before = {path: path.read_bytes() for path in runs[MEMBER].path.iterdir()}
@@ -191,7 +191,7 @@ def test_a_run_that_failed_is_trained_again_only_when_asked(harm, tmp_path, undi
 
 
 @pytest.mark.thorough
-def test_a_run_that_failed_can_be_trained_again_while_its_cohort_goes_on(harm, tmp_path, undisturbed):
+def test_a_failed_run_can_be_retrained_while_its_cohort_continues(harm, tmp_path, undisturbed):
     harm(lambda env, method: boom(env, method) if env.seed == TRAINING[0] and env.steps == 120 else None)
     runs = train(tmp_path, steps=200)
     harm(lambda env, method: None)
@@ -204,7 +204,7 @@ def test_a_run_that_failed_can_be_trained_again_while_its_cohort_goes_on(harm, t
 
 
 @pytest.mark.parametrize("steps", [0, 120])
-def test_a_cohort_of_which_all_failed_ends(steps, harm, tmp_path):
+def test_a_cohort_whose_runs_have_all_failed_ends(steps, harm, tmp_path):
     harm(lambda env, method: boom(env, method) if env.steps >= steps and env.seed is not None else None)
     runs = train(tmp_path)
     reasons = {run.status()["reason"] for run in runs.values()}
@@ -216,7 +216,7 @@ def test_a_cohort_of_which_all_failed_ends(steps, harm, tmp_path):
     assert not CohortDirectory(store.cohort(cohort)).saved()  # the checkpoints are freed
 
 
-def test_what_a_backend_raises_for_all_environments_fails_all(monkeypatch, tmp_path):
+def test_an_exception_of_a_backend_for_all_environments_fails_all_runs(monkeypatch, tmp_path):
     """EnvPool steps all environments at once, so its exceptions belong to none of them."""
 
     class Backend(pool._InTurn):
@@ -241,31 +241,31 @@ class Mute(Exception):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("error", [SystemExit(3), AssertionError(), KeyError("joint"), Mute(), OSError("a\0\udcff")])
-def test_every_kind_of_exception_has_its_name(error, harm, tmp_path):
+def test_every_kind_of_exception_is_reported_by_name(error, harm, tmp_path):
     def fails(env, method):
         if env.seed == TRAINING[0] and env.steps == 20 and method == "step":
             raise error
 
     harm(fails)
     reason = train(tmp_path, steps=100)[MEMBER].status()["reason"]
-    said = {
+    messages = {
         "SystemExit": "SystemExit: 3",
         "AssertionError": "AssertionError",
         "KeyError": "KeyError: 'joint'",
         "Mute": "Mute: (its message cannot be read)",
         "OSError": "OSError: a\\x00\\udcff",
     }
-    assert reason == f"{said[type(error).__name__]} (environment's step(), training, step 20)"
+    assert reason == f"{messages[type(error).__name__]} (environment's step(), training, step 20)"
 
 
-def test_an_environment_that_does_not_close_changes_nothing(monkeypatch, tmp_path, undisturbed):
+def test_an_environment_that_fails_to_close_changes_nothing(monkeypatch, tmp_path, undisturbed):
     monkeypatch.setattr(Frail, "close", boom, raising=False)
     monkeypatch.setattr(Frail, "close", lambda self: boom(self, "close"))
     runs = train(tmp_path)
     assert {seed: comparable(run) for seed, run in runs.items()} == undisturbed
 
 
-def test_memory_that_is_short_is_the_process_and_not_the_environment(harm, tmp_path):
+def test_a_memory_error_ends_the_process_and_not_only_the_run(harm, tmp_path):
     def fails(env, method):
         if env.seed == TRAINING[0] and env.steps == 20:
             raise MemoryError("32 GB")
@@ -285,9 +285,9 @@ BAD = {
 @pytest.mark.thorough
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(
-    ("at", "told"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]
+    ("at", "place"), [(33, "step 33: {}"), (140, "step 140: {}"), (200, "step 200: {} in evaluation")]
 )
-def test_what_the_environment_gives_that_is_not_finite_is_named(at, told, bad, harm, tmp_path, undisturbed):
+def test_nonfinite_values_of_an_environment_are_named(at, place, bad, harm, tmp_path, undisturbed):
     name, value, called = BAD[bad]
     seed, steps = (EVALUATION[200], 7) if at == 200 else (TRAINING[0], at)
 
@@ -300,12 +300,12 @@ def test_what_the_environment_gives_that_is_not_finite_is_named(at, told, bad, h
     assert_others_are_untouched(runs, undisturbed)
     status = runs[MEMBER].status()
     assert (status["status"], status["steps"]) == ("diverged", at)
-    assert status["reason"] == "NaN or infinity at " + told.format(called)
+    assert status["reason"] == "NaN or infinity at " + place.format(called)
     _, planned = plan(tmp_path)
     assert [spec.seed for spec in planned.diverged] == [MEMBER]
 
 
-def test_what_no_transition_uses_may_be_anything(harm, tmp_path):
+def test_values_that_no_transition_uses_may_be_nonfinite(harm, tmp_path):
     """A terminated episode does not bootstrap, so nothing is learned from its last observation."""
 
     class Ends(Frail):
@@ -322,7 +322,7 @@ def test_what_no_transition_uses_may_be_anything(harm, tmp_path):
     assert {run.status()["status"] for run in runs.values()} == {"finished"}
 
 
-def test_the_exception_that_a_log_ends_with():
+def test_the_last_exception_of_a_log_is_found():
     log = [
         "starting",
         "Traceback (most recent call last):",

@@ -120,7 +120,7 @@ DIE = """
 
 
 @pytest.mark.soak
-def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_path, reference):
+def test_a_killed_worker_is_restarted_and_the_results_are_identical(command, tmp_path, reference):
     prepare(tmp_path, DIE.replace("TIMES", "2"))
     ran = command(*RUN)
     assert ran.returncode == 0, ran.stderr + ran.stdout
@@ -131,7 +131,7 @@ def test_a_worker_that_dies_is_started_again_and_nothing_differs(command, tmp_pa
 
 
 @pytest.mark.soak
-def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goes_on(command, tmp_path, reference):
+def test_a_worker_killed_three_times_fails_its_runs_and_the_command_can_be_repeated(command, tmp_path, reference):
     prepare(tmp_path, DIE.replace("TIMES", "3"))
     ran = command(*RUN)
     assert ran.returncode == 1
@@ -148,7 +148,7 @@ def test_a_worker_that_dies_a_third_time_fails_its_runs_and_the_same_command_goe
 
 
 @pytest.mark.soak
-def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(command, tmp_path):
+def test_an_exception_that_a_worker_raises_twice_is_reported_and_not_retried(command, tmp_path):
     prepare(tmp_path, r"if self.steps == 250 and self.place == 1: raise MemoryError('no room\nfor more')")
     ran = command(*RUN)
     assert ran.returncode == 1
@@ -157,7 +157,7 @@ def test_what_a_worker_raises_twice_is_not_tried_a_third_time_and_has_its_name(c
 
 
 @pytest.mark.thorough
-def test_an_environment_that_raises_is_told_and_not_tried_again_unasked(command, tmp_path, reference):
+def test_an_exception_of_an_environment_is_reported_and_not_retried(command, tmp_path, reference):
     prepare(tmp_path, r"if self.steps == 250 and self.place == 2: raise ValueError('the arm\nbroke')")
     ran = command(*RUN)
     assert ran.returncode == 1, ran.stderr + ran.stdout
@@ -187,7 +187,7 @@ TWO_SCALES = EXPERIMENT + "[variants.line]\n[variants.other]\nreward_scale = OTH
 
 
 @pytest.mark.thorough
-def test_a_member_that_diverges_ends_there_and_leaves_its_cohort_untouched(command, tmp_path):
+def test_a_member_that_diverges_ends_and_does_not_affect_its_cohort(command, tmp_path):
     both = {}
     for other in ("2.0", "1e6"):  # (1e15 * 1e6)^2 is more than float32 holds
         prepare(tmp_path, scale="1e15", experiment=TWO_SCALES.replace("OTHER", other))
@@ -225,7 +225,7 @@ THE_COMMAND = "psutil.Process().parents()[1].pid"  # between them is the worker'
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.soak),
     ],
 )
-def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, code, command, tmp_path, reference):
+def test_a_signal_stops_the_command_shows_the_status_and_loses_no_segment(number, code, command, tmp_path, reference):
     # The environment itself asks for the end, in the middle of the third segment.
     prepare(tmp_path, f"if self.steps == 250 and self.place == 1: os.kill({THE_COMMAND}, {int(number)})")
     process = start(tmp_path, *RUN)
@@ -242,7 +242,7 @@ def test_a_signal_stops_says_where_things_stand_and_loses_no_segment(number, cod
 
 
 @pytest.mark.soak
-def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(command, tmp_path, reference):
+def test_an_environment_that_changes_its_working_folder_changes_no_result(command, tmp_path, reference):
     (tmp_path / "elsewhere").mkdir()
     prepare(tmp_path, f"os.chdir({str(tmp_path / 'elsewhere')!r})")
     ran = command(*RUN)
@@ -252,7 +252,7 @@ def test_an_environment_that_changes_the_folder_it_is_in_changes_nothing_else(co
 
 
 @pytest.mark.soak
-def test_a_process_that_an_environment_forked_holds_nothing_up(command, tmp_path, reference):
+def test_a_process_forked_by_an_environment_delays_nothing(command, tmp_path, reference):
     """It holds the worker's lock and the pipe that the command reads."""
     fork = "if self.steps == 1 and self.place == 1 and os.fork() == 0: signal.pause()\n"
     prepare(tmp_path, fork + textwrap.dedent(DIE.replace("TIMES", "1")))
@@ -286,7 +286,7 @@ ENDS = {
 @pytest.mark.parametrize(
     "end", [e if e.startswith("the command") else pytest.param(e, marks=pytest.mark.soak) for e in ENDS]
 )
-def test_what_environments_start_ends_with_their_worker(end, tmp_path):
+def test_processes_started_by_environments_end_with_their_worker(end, tmp_path):
     harm, code = ENDS[end]
     prepare(tmp_path, CHILDREN.replace("END", harm))
     process = start(tmp_path, *RUN)
@@ -328,7 +328,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 
 
 @pytest.mark.soak
-def test_workers_end_once_nobody_listens(tmp_path):
+def test_workers_end_after_their_command_is_killed(tmp_path):
     prepare(tmp_path)
     process = start(tmp_path, *RUN, "--steps", "200000")
     wait_for(process, lambda: list(tmp_path.glob("results/cohorts/*/checkpoint-*100.json")))
@@ -352,7 +352,7 @@ def disk(tmp_path):
 
 
 @pytest.mark.soak
-def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(command, tmp_path, disk, reference):
+def test_a_full_disk_is_reported_and_the_command_continues_after_space_is_freed(command, tmp_path, disk, reference):
     folder, remount = disk
     prepare(tmp_path)
     full = command(*RUN, "--results", folder)
@@ -368,7 +368,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(com
 
 
 @pytest.mark.soak
-def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
+def test_a_read_only_disk_is_refused_for_training_but_can_be_read(command, tmp_path, disk):
     folder, remount = disk
     prepare(tmp_path)
     remount("size=64m")
@@ -384,14 +384,14 @@ def test_a_read_only_disk_is_refused_and_still_read(command, tmp_path, disk):
 
 
 @pytest.mark.soak
-def test_commands_that_share_runs_train_each_once(tmp_path, command):
+def test_commands_that_share_runs_train_each_run_once(tmp_path, command):
     prepare(tmp_path)
     (tmp_path / "other.toml").write_text(EXPERIMENT.replace('"line"', '"other"').replace("seeds = 2", "seeds = [1, 2]"))
     first = start(tmp_path, *RUN)
     other = start(tmp_path, "run", "other.toml", *RUN[2:])
     for process in (first, other):
-        told, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors + told
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors + output
     for name in ("line", "other"):
         assert set(sac_bench.load_results(name, tmp_path / "results").runs["status"]) == {"finished"}
     logs = [path.read_text() for path in tmp_path.glob("results/runs/*/log.txt")]
@@ -401,7 +401,7 @@ def test_commands_that_share_runs_train_each_once(tmp_path, command):
 
 
 @pytest.mark.soak
-def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
+def test_runs_of_a_dead_owner_are_taken_over(tmp_path, reference):
     hang = "if self.steps == 250 and not os.path.exists('hung'): open('hung', 'w').close(); signal.pause()"
     prepare(tmp_path, hang)
     first = start(tmp_path, *RUN)
@@ -411,14 +411,14 @@ def test_a_dead_owners_runs_are_taken_over(tmp_path, reference):
     worker = int(subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()[0])
     os.kill(first.pid, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
-    told, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors + told
+    output, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors + output
     assert comparable(tmp_path / "results") == reference
     first.communicate()
 
 
 @pytest.mark.soak
-def test_a_lost_replay_is_told_and_not_trained_again_unasked(command, tmp_path, reference):
+def test_a_lost_replay_is_reported_and_runs_are_retrained_only_on_request(command, tmp_path, reference):
     prepare(tmp_path)
     assert command(*RUN, "--steps", "200", "--keep-replay").returncode == 0
     for path in tmp_path.glob("results/cohorts/*/rows-*"):

@@ -1,4 +1,4 @@
-"""What gc frees, and what it must keep."""
+"""What gc frees, and what it keeps."""
 
 import json
 
@@ -35,11 +35,11 @@ def found(store):
     return {(str(item.path.relative_to(store.root)), item.why) for item in gc.find(store)}
 
 
-def test_what_is_needed_to_go_on_is_not_garbage(store):
+def test_files_needed_to_continue_are_not_garbage(store):
     assert found(store) == set()
 
 
-def test_what_crashes_left_is(store):
+def test_leftovers_of_crashes_are_garbage(store):
     cohort = store.cohort(store.cohort_ids()[0])
     run = store.run(CohortDirectory(cohort).plan()["runs"][0]).path
     for path in (cohort / f"{BESIDE}1-state", run / f"{BESIDE}1-status.json", cohort / "checkpoint.safetensors"):
@@ -55,7 +55,7 @@ def test_what_crashes_left_is(store):
     assert found(store) == set()
 
 
-def test_a_replay_that_outlived_its_finished_runs_is_unless_it_is_to_be_kept(store):
+def test_replays_of_finished_runs_are_garbage_unless_they_should_be_kept(store):
     for run_id in store.run_ids():
         store.run(run_id).update(status="finished", steps=400)
     assert {why for _, why in found(store)} == {"replays of finished runs"}
@@ -72,7 +72,7 @@ def test_a_replay_that_outlived_its_finished_runs_is_unless_it_is_to_be_kept(sto
     assert found(store) == set()
 
 
-def test_a_cohort_whose_runs_were_trained_again_elsewhere_is(store):
+def test_a_cohort_whose_runs_were_retrained_elsewhere_is_garbage(store):
     cohort = store.cohort_ids()[0]
     for run_id in CohortDirectory(store.cohort(cohort)).plan()["runs"]:
         store.run(run_id).update(cohort="0" * 16)
@@ -82,7 +82,7 @@ def test_a_cohort_whose_runs_were_trained_again_elsewhere_is(store):
 
 
 @pytest.mark.thorough
-def test_runs_of_deleted_experiments_are_told_and_freed_only_when_asked(store, command):
+def test_runs_of_deleted_experiments_are_listed_and_freed_only_on_request(store, command):
     for path in (store.root / "tiny").glob("*.csv"):
         path.unlink()
     assert {why for _, why in found(store)} == {gc.UNLISTED}
@@ -90,8 +90,8 @@ def test_runs_of_deleted_experiments_are_told_and_freed_only_when_asked(store, c
     assert "kept; --runs frees them" in kept.stdout
     assert "nothing to free" in kept.stdout
     assert len(store.run_ids()) == 6
-    unasked = command("gc", "--runs")
-    assert "nothing freed; --yes frees" in unasked.stdout
+    unconfirmed = command("gc", "--runs")
+    assert "nothing freed; --yes frees" in unconfirmed.stdout
     assert len(store.run_ids()) == 6
     freed = command("gc", "--runs", "--yes")
     assert freed.returncode == 0, freed.stderr
@@ -99,7 +99,7 @@ def test_runs_of_deleted_experiments_are_told_and_freed_only_when_asked(store, c
     assert store.run_ids() == []
 
 
-def test_a_run_that_a_listed_one_continues_with_is_kept(store):
+def test_a_run_that_a_listed_run_requires_to_continue_is_kept(store):
     table = pd.read_csv(store.root / "tiny" / "runs.csv", dtype=str)
     kept = CohortDirectory(store.cohort(store.cohort_ids()[0])).plan()["runs"]
     table[table["run_id"] == kept[0]].to_csv(store.root / "tiny" / "runs.csv", index=False)
@@ -108,7 +108,7 @@ def test_a_run_that_a_listed_one_continues_with_is_kept(store):
 
 
 @pytest.mark.thorough
-def test_where_an_experiments_list_cannot_be_read_nothing_is_judged(store, command):
+def test_if_an_experiments_list_cannot_be_read_nothing_is_freed(store, command):
     (store.root / "tiny" / "runs.csv").write_text("not,what\nit,was\n")
     refused = command("gc", "--runs", "--yes")
     assert refused.returncode == 2

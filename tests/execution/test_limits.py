@@ -1,4 +1,4 @@
-"""Time limits and GPUs: which cohorts start where, and when no segment starts any more."""
+"""Time limits and GPUs: which cohorts start on which device, and when no more segments start."""
 
 import math
 import os
@@ -37,7 +37,7 @@ from tests.store.hosts import Clock, machine
         ("100:00:00", 36e4),
     ],
 )
-def test_a_limit_is_a_time_from_now_on(text, seconds):
+def test_a_time_limit_counts_from_now(text, seconds):
     clock = Clock()
     clock.now = 50.0
     limit = TimeLimit.parse(text, clock)
@@ -47,12 +47,12 @@ def test_a_limit_is_a_time_from_now_on(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0:00:00", "-1:00:00", "3:50", "5M transitions", "0h", "1:2:3"])
-def test_what_is_no_limit_is_refused(text):
+def test_an_invalid_time_limit_is_refused(text):
     with pytest.raises(InputError, match=r"--until .*: must be a positive time"):
         TimeLimit.parse(text)
 
 
-def test_gpus_are_chosen_by_their_places_among_those_that_are_visible():
+def test_gpus_are_chosen_by_their_position_among_visible_ones():
     assert choose_gpus("all", ["3", "GPU-x"]) == ("3", "GPU-x")
     assert choose_gpus("1, 0", ["3", "GPU-x"]) == ("GPU-x", "3")
     for text, words in (("2", "there is no 2"), ("0,0", "0 is duplicated"), ("", "must be all"), ("a", "must be all")):
@@ -70,14 +70,14 @@ def test_a_team_has_one_worker_per_gpu(monkeypatch):
     assert Workers.on(count=4, gpus="0,2").memory == 45.0
 
 
-def test_the_memory_of_a_worker_is_that_of_the_fullest_gpu_that_is_used(monkeypatch):
+def test_the_memory_of_a_worker_is_that_of_the_fullest_gpu_in_use(monkeypatch):
     monkeypatch.setattr("sac_bench.execution.machine.visible_gpus", lambda: ["5", "GPU-x", "7"])
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda index: ([10, 300, 200][index], 1000))
     assert Workers("cuda", 2, gpus=("GPU-x", "7")).memory == 180.0
     assert available_memory("cuda") == 10
 
 
-def test_structures_are_cut_into_at_least_as_many_cohorts_as_workers():
+def test_structures_are_divided_into_at_least_as_many_cohorts_as_workers():
     long, short = Divisible(8, 1, 8, lambda runs: 10.0 * runs), Divisible(4, 1, 2, float)
     assert at_least([long, short], [1, 1], 2) == [1, 1]
     assert at_least([long, short], [1, 1], 4) == [3, 1]
@@ -102,7 +102,7 @@ def test_a_plan_for_gpus_has_a_cohort_for_each(store, experiment_file):
     assert [len(cohort.runs) for cohort in plan.cohorts] == [2] * 8
 
 
-def test_a_plan_for_all_workers_tells_the_memory_of_its_own(store, experiment_file, monkeypatch):
+def test_a_plan_for_all_workers_uses_the_memory_of_its_own_workers(store, experiment_file, monkeypatch):
     group = ExperimentGroup((load(experiment_file, variants=["sac"], seeds=16, steps=100_000),))
     own = Workers("cpu", 2)
     alone, for_all = (len(make_plan_of(group, store, one).cohorts) for one in (own, replace(own, of_all=8)))
@@ -113,7 +113,7 @@ def test_a_plan_for_all_workers_tells_the_memory_of_its_own(store, experiment_fi
 
 
 class Started:
-    """Replaces a worker's process: it notes its environment and ends at once."""
+    """Replaces a worker's process: it records its environment and ends at once."""
 
     def __init__(self, environments, code):
         self.environments, self.code = environments, code
@@ -133,9 +133,9 @@ class Started:
 
 
 def engine_of(plan, store, show=lambda *_: None, **more):
-    said = []
-    display = SimpleNamespace(show=show, say=said.append, finish=lambda _: None, close=lambda: None)
-    return Engine(plan, store, device="cpu", display=display, **more), said
+    messages = []
+    display = SimpleNamespace(show=show, say=messages.append, finish=lambda _: None, close=lambda: None)
+    return Engine(plan, store, device="cpu", display=display, **more), messages
 
 
 def test_each_worker_sees_one_gpu_and_all_are_used(store, experiment_file, monkeypatch):
@@ -160,12 +160,12 @@ def test_a_worker_inherits_the_cohorts_lock_and_knows_its_lease(store, experimen
     lock = store.cohort_lock(cohort)
     assert started.inherited == [str(lock), f"{lock}.range"]
     assert store.lease_of(cohort, started.command[started.command.index("--lease") + 1]).renew()
-    assert store.is_trained(cohort)  # also by its lease alone
+    assert store.is_trained(cohort)  # also by only its lease
     engine.run()
     assert not store.is_trained(cohort)
 
 
-def test_a_cohort_without_time_for_its_next_segment_is_left_for_later(store, experiment_file, monkeypatch):
+def test_a_cohort_without_time_for_its_next_segment_is_postponed(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file)
     environments, clock = [], Clock()
     monkeypatch.setattr(subprocess, "Popen", Started(environments, 0))
@@ -178,29 +178,29 @@ def test_a_cohort_without_time_for_its_next_segment_is_left_for_later(store, exp
     assert len(environments) == len(plan.cohorts)
 
 
-def test_a_worker_that_has_no_time_left_is_neither_failed_nor_started_again(store, experiment_file, monkeypatch):
+def test_a_worker_without_time_left_is_neither_failed_nor_restarted(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file, variants=["sac"])
     environments = []
     monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))
-    engine, said = engine_of(plan, store, workers=1, limit=TimeLimit(1e6, Clock()))
+    engine, messages = engine_of(plan, store, workers=1, limit=TimeLimit(1e6, Clock()))
     with pytest.raises(OutOfTime):
         engine.run()
     assert len(environments) == len(plan.cohorts) == 1
     assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} == {"planned"}
-    assert "no time for another segment" in said[0]
+    assert "no time for another segment" in messages[0]
 
 
 def test_a_cohort_that_was_taken_over_waits_for_its_new_owner(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file, variants=["sac"])
     codes = iter([engines.TAKEN_OVER, 0])
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: Started([], next(codes))(*a, **k))
-    engine, said = engine_of(plan, store, workers=1)
+    engine, messages = engine_of(plan, store, workers=1)
     engine.run()
-    assert not any("failed" in line or "restarted" in line for line in said)
+    assert not any("failed" in line or "restarted" in line for line in messages)
     assert next(codes, None) is None
 
 
-def test_a_command_that_does_not_wait_leaves_what_others_train(store, experiment_file, monkeypatch):
+def test_a_command_that_does_not_wait_skips_runs_that_others_train(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file)
     first, *others = plan.cohorts
     assert others
@@ -208,27 +208,27 @@ def test_a_command_that_does_not_wait_leaves_what_others_train(store, experiment
     monkeypatch.setattr(subprocess, "Popen", Started(environments, 0))
     monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
     limit, show = TimeLimit(clock=clock), lambda *_: clock.pause(10)
-    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
+    engine, messages = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
     with store.take_cohort(first.id), pytest.raises(LeftToOthers):
         engine.run()
     assert len(environments) == len(others)
-    assert not any("waiting" in line for line in said)
+    assert not any("waiting" in line for line in messages)
 
 
-def test_a_command_that_does_not_wait_says_that_it_postponed_what_nobody_trains(store, experiment_file, monkeypatch):
+def test_a_command_that_does_not_wait_reports_runs_it_postponed(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file)
     first, *others = plan.cohorts
     clock = Clock()
     monkeypatch.setattr(subprocess, "Popen", Started([], engines.OUT_OF_TIME))
     monkeypatch.setattr(engines, "EVENT_SECONDS", 0.0)
     limit, show = TimeLimit(1e6, clock), lambda *_: clock.pause(10)
-    engine, said = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
+    engine, messages = engine_of(plan, store, show, workers=1, waits=False, limit=limit)
     with store.take_cohort(first.id), pytest.raises(OutOfTime):
         engine.run()
-    assert sum("no time for another segment" in line for line in said) == len(others) > 0
+    assert sum("no time for another segment" in line for line in messages) == len(others) > 0
 
 
-def test_a_command_that_does_not_wait_trains_what_a_lost_machine_held(store, experiment_file, monkeypatch):
+def test_a_command_that_does_not_wait_trains_runs_held_by_a_lost_machine(store, experiment_file, monkeypatch):
     """The lease of a lost machine looks alive at first, also to `status`, which may hold a lock for a moment."""
     plan = planned(store, experiment_file)
     for cohort in plan.cohorts:
@@ -243,7 +243,7 @@ def test_a_command_that_does_not_wait_trains_what_a_lost_machine_held(store, exp
     assert len(environments) == len(plan.cohorts)
 
 
-def test_a_worker_that_cannot_be_started_leaves_its_lock(store, experiment_file, monkeypatch):
+def test_a_worker_that_cannot_be_started_releases_its_lock(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file, variants=["sac"])
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("no memory")))
     engine, _ = engine_of(plan, store, workers=1)
@@ -253,10 +253,8 @@ def test_a_worker_that_cannot_be_started_leaves_its_lock(store, experiment_file,
 
 
 @pytest.mark.parametrize("basis", Basis)
-def test_a_segment_that_no_limit_of_this_length_is_enough_for_is_tried_or_refused(
-    basis, store, experiment_file, monkeypatch
-):
-    """Otherwise a job would be queued again for ever."""
+def test_a_segment_longer_than_the_whole_limit_is_tried_or_refused(basis, store, experiment_file, monkeypatch):
+    """Otherwise a job would be requeued forever."""
     plan = planned(store, experiment_file, variants=["sac"])
     environments = []
     monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))
@@ -268,7 +266,7 @@ def test_a_segment_that_no_limit_of_this_length_is_enough_for_is_tried_or_refuse
     assert len(environments) == (not is_known)
 
 
-def test_nothing_starts_once_the_limit_is_over(store, experiment_file, monkeypatch):
+def test_nothing_starts_after_the_limit(store, experiment_file, monkeypatch):
     plan = planned(store, experiment_file)
     environments, clock = [], Clock()
     monkeypatch.setattr(subprocess, "Popen", Started(environments, engines.OUT_OF_TIME))
@@ -293,7 +291,7 @@ def test_a_segment_that_fits_into_the_next_job_waits_for_it(store, experiment_fi
 
 
 @pytest.mark.thorough
-def test_no_segment_starts_that_would_not_end_in_time(store, experiment_file):
+def test_a_segment_that_would_not_end_in_time_is_not_started(store, experiment_file):
     planned(store, experiment_file, variants=["sac"], steps=500, settings=["eval_every=100", "eval_episodes=1"])
     (cohort,) = store.cohort_ids()
     clock = Clock()

@@ -18,12 +18,12 @@ def as_before():
     torch.set_float32_matmul_precision(before)
 
 
-def test_products_called_float32_have_its_error():
+def test_products_labelled_float32_have_the_error_of_float32():
     machine.fastest_float32_products("cpu")
     assert machine.float32_product_error() < 1e-6
 
 
-def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
+def test_products_that_are_not_float32_are_not_labelled_float32(monkeypatch):
     # A CPU with AMX uses bfloat16 internally with "medium".
     def rounded(a, b):
         if a.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium":
@@ -51,7 +51,7 @@ def test_products_that_are_not_float32_are_not_called_so(monkeypatch):
         (None, {}, math.inf),
     ],
 )
-def test_the_memory_of_a_job_is_that_of_its_control_groups(groups, files, limit, tmp_path, monkeypatch):
+def test_the_memory_limit_of_a_job_is_that_of_its_control_groups(groups, files, limit, tmp_path, monkeypatch):
     if groups is not None:
         (tmp_path / "groups").write_text(groups)
     for name, text in files.items():
@@ -81,7 +81,7 @@ print(made - before, memory() - made)
 
 
 @pytest.mark.thorough
-def test_memory_grows_with_what_is_filled():
+def test_memory_of_a_replay_grows_as_it_is_filled():
     """A million Humanoid-v5 transitions take 1.37 GiB; 20,000 of them take 28 MiB."""
     out = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout
     made, filled = map(float, out.split())
@@ -89,7 +89,7 @@ def test_memory_grows_with_what_is_filled():
     assert 25 < filled < 60
 
 
-def test_a_million_humanoid_transitions_take_at_most_what_was_promised():
+def test_a_million_humanoid_transitions_require_at_most_the_documented_memory():
     replay = Replay(1, 1, 348, 17, 1_000_000)
     assert sum(part.nbytes for part in replay.memory().values()) <= 1.6 * 2**30
 

@@ -169,7 +169,7 @@ def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
 
 
 @pytest.mark.thorough
-def test_a_node_that_is_lost_is_replaced_by_one_that_joins(fleet, reference):
+def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
     fleet.open_until(250)
     results = fleet.folder / "lost"
     process = fleet.start(*RUN, "--results", "lost")

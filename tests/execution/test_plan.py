@@ -51,7 +51,7 @@ def test_big_networks_train_a_few_at_a_time_on_a_cpu_and_small_ones_together(exp
     assert big.seconds(2) < big.seconds(1)
 
 
-def test_a_cohort_is_not_wider_than_what_can_be_continued_within_a_minute(experiment_file, tmp_path):
+def test_a_cohort_is_no_wider_than_can_be_resumed_within_a_minute(experiment_file, tmp_path):
     widths = {}
     for env in ("HalfCheetah-v5", "Humanoid-v5"):
         for steps in (20_000, 1_000_000):
@@ -71,14 +71,14 @@ def test_a_cohort_is_not_wider_than_what_can_be_continued_within_a_minute(experi
     assert widths["Humanoid-v5", 1_000_000] == 2
 
 
-def test_memory_bounds_a_cohort(experiment_file, tmp_path):
+def test_memory_limits_the_width_of_a_cohort(experiment_file, tmp_path):
     experiment = load(experiment_file, variants=["sac"], seeds=8, envs=["Humanoid-v5"], steps=1_000_000)
     tight = make_plan(experiment, Store(tmp_path), 1, 4 * GIGABYTE)
     assert max(len(c.runs) for c in tight.cohorts) <= 3
     assert all(c.memory_bytes < 4 * GIGABYTE for c in tight.cohorts)
 
 
-def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_path):
+def test_a_run_that_does_not_fit_into_memory_is_refused_with_the_numbers(experiment_file, tmp_path):
     experiment = load(experiment_file, variants=["sac"], seeds=2, envs=["Humanoid-v5"], steps=1_000_000)
     refusal = r"needs 3\.5 GB, 2\.9 GB of it for 1,000,000 transitions each, and each of 2 workers may use 2\.2 GB; "
     with pytest.raises(InputError, match=refusal + "use --workers 1 or lower replay_capacity"):
@@ -96,7 +96,7 @@ def test_a_run_that_cannot_fit_is_refused_with_the_numbers(experiment_file, tmp_
     assert make_plan(smaller, Store(tmp_path), 2, 1.2 * GIGABYTE).cohorts
 
 
-def test_a_gpu_takes_as_many_runs_into_one_program_as_its_memory_holds(experiment_file, tmp_path):
+def test_a_gpu_trains_as_many_runs_in_one_program_as_its_memory_holds(experiment_file, tmp_path):
     experiment = load(experiment_file, variants=["sac"], seeds=100, steps=1_000_000)
     (roomy,) = make_plan(experiment, Store(tmp_path), 1, 40 * GIGABYTE, "cuda").cohorts
     assert len(roomy.runs) == 100
@@ -146,7 +146,7 @@ def test_more_steps_without_a_replay_are_refused_with_the_cost(experiment_file, 
     assert all(c.is_new for c in again.cohorts)
 
 
-def test_enough_steps_are_enough_whatever_came_after(experiment_file, tmp_path):
+def test_a_run_with_enough_steps_is_reused_even_if_it_failed_later(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
     finish(store, plan, 400, saved=True)
@@ -158,7 +158,7 @@ def test_enough_steps_are_enough_whatever_came_after(experiment_file, tmp_path):
         assert plan_of(experiment_file, store, steps=600).cohorts
 
 
-def test_fewer_steps_end_an_interrupted_cohort_sooner_and_keep_it_going_on(experiment_file, tmp_path):
+def test_fewer_steps_end_an_interrupted_cohort_sooner_and_let_it_continue_later(experiment_file, tmp_path):
     store = Store(tmp_path)
     finish(store, plan_of(experiment_file, store, steps=1000), 200, saved=True)
     shorter = plan_of(experiment_file, store, steps=400)
@@ -167,7 +167,7 @@ def test_fewer_steps_end_an_interrupted_cohort_sooner_and_keep_it_going_on(exper
     assert CohortDirectory(store.cohort(shorter.cohorts[0].id)).plan()["furthest"] == 1000
 
 
-def test_retrain_starts_anew_what_has_no_whole_checkpoint(experiment_file, tmp_path):
+def test_retrain_restarts_runs_without_an_intact_checkpoint(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
     finish(store, plan, 200, saved=True)
@@ -178,7 +178,7 @@ def test_retrain_starts_anew_what_has_no_whole_checkpoint(experiment_file, tmp_p
     assert all(c.is_new for c in plan_of(experiment_file, store, retrain=True).cohorts)
 
 
-def test_a_damaged_run_is_told_with_its_file_and_trained_again_only_when_asked(experiment_file, tmp_path):
+def test_a_damaged_run_is_reported_with_its_file_and_retrained_only_on_request(experiment_file, tmp_path):
     store = Store(tmp_path)
     finish(store, plan_of(experiment_file, store), 400)
     run = store.run(store.run_ids()[0])
@@ -191,7 +191,7 @@ def test_a_damaged_run_is_told_with_its_file_and_trained_again_only_when_asked(e
     assert [spec.id for cohort in again.cohorts for spec in cohort.runs] == [run.id]
 
 
-def test_the_checkpoints_of_an_older_layout_are_not_read_and_not_forgotten_unasked(experiment_file, tmp_path):
+def test_checkpoints_of_an_older_layout_are_not_read_and_dropped_only_on_request(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
     write(plan, store)
@@ -218,7 +218,7 @@ def test_runs_of_another_version_are_counted(experiment_file, tmp_path):
     assert len(plan_of(experiment_file, store).reused) == 4
 
 
-def test_a_cohort_named_in_a_file_never_leads_out_of_the_folder(experiment_file, tmp_path):
+def test_the_name_of_a_cohort_in_a_file_cannot_lead_out_of_the_folder(experiment_file, tmp_path):
     store = Store(tmp_path / "results")
     finish(store, plan_of(experiment_file, store), 200)
     (tmp_path / "elsewhere").mkdir()
@@ -228,7 +228,7 @@ def test_a_cohort_named_in_a_file_never_leads_out_of_the_folder(experiment_file,
         plan_of(experiment_file, store)
 
 
-def test_what_a_living_process_plans_is_joined_and_what_a_dead_one_planned_is_not(experiment_file, tmp_path):
+def test_plans_of_a_live_process_are_joined_and_those_of_a_dead_one_are_not(experiment_file, tmp_path):
     store = Store(tmp_path)
     with store.planner() as alive:
         first = plan_of(experiment_file, store, workers=1)
@@ -243,10 +243,10 @@ def test_what_a_living_process_plans_is_joined_and_what_a_dead_one_planned_is_no
             assert plan["furthest"] == 600
     again = plan_of(experiment_file, store, workers=6, variants=["sac"])
     assert all(c.is_new for c in again.cohorts)
-    assert [len(c.runs) for c in again.cohorts] == [2]  # alone, each would train beside a copy
+    assert [len(c.runs) for c in again.cohorts] == [2]  # a run alone would train with a copy
 
 
-def test_a_run_that_ended_and_dropped_its_replay_is_not_joined_while_its_command_still_lives(experiment_file, tmp_path):
+def test_an_ended_run_without_replay_is_not_joined_while_its_command_is_alive(experiment_file, tmp_path):
     store = Store(tmp_path)
     with store.planner() as alive:
         plan = plan_of(experiment_file, store)
@@ -257,7 +257,7 @@ def test_a_run_that_ended_and_dropped_its_replay_is_not_joined_while_its_command
             plan_of(experiment_file, store, steps=600)
 
 
-def test_a_damaged_run_of_a_cohort_that_is_trained_now_is_not_trained_beside_it(experiment_file, tmp_path):
+def test_a_damaged_run_of_a_cohort_in_training_is_not_trained_separately(experiment_file, tmp_path):
     store = Store(tmp_path)
     with store.planner() as alive:
         finish(store, plan_of(experiment_file, store), 200, saved=True)
@@ -270,7 +270,7 @@ def test_a_damaged_run_of_a_cohort_that_is_trained_now_is_not_trained_beside_it(
     assert plan_of(experiment_file, store, retrain=True).cohorts
 
 
-def test_a_run_that_was_killed_before_it_ended_is_ended(experiment_file, tmp_path):
+def test_a_run_killed_before_it_was_marked_as_ended_is_ended(experiment_file, tmp_path):
     store = Store(tmp_path)
     plan = plan_of(experiment_file, store)
     finish(store, plan, 400, saved=True)
@@ -311,7 +311,7 @@ def test_the_plan_is_on_disk_before_training(experiment_file, tmp_path):
             assert store.run(spec.id).status()["cohort"] == cohort.id
 
 
-def test_durations_read_well():
+def test_durations_are_written_in_suitable_units():
     seconds = (45, 720, 12600, 47.9 * 3600, 48 * 3600, 421.9 * 3600, 341 * 86_400)
     assert [duration(s) for s in seconds] == ["45 s", "12 min", "3.5 h", "47.9 h", "2.0 days", "17.6 days", "341 days"]
 
@@ -326,7 +326,7 @@ def trained_on(store, plan, kinds):
     return [spec.id for spec in specs]
 
 
-def test_runs_of_another_kind_of_device_are_refused_with_the_ways_out(experiment_file, tmp_path):
+def test_runs_of_another_kind_of_device_are_refused_with_the_alternatives(experiment_file, tmp_path):
     store = Store(tmp_path)
     ids = trained_on(store, plan_of(experiment_file, store), ["cuda"] * 4 + ["cpu"] * 2)
     found = (
@@ -343,7 +343,7 @@ def test_runs_of_another_kind_of_device_are_refused_with_the_ways_out(experiment
     assert len(accepted.reused) == 6
 
 
-def test_a_run_that_changed_its_device_is_of_both_kinds(experiment_file, tmp_path):
+def test_a_run_that_changed_its_device_counts_as_both_kinds(experiment_file, tmp_path):
     store = Store(tmp_path)
     trained_on(store, plan_of(experiment_file, store), ["cpu cuda"])
     refusal = "1 of 6 runs .* were trained on cpu and cuda, .*: use another --results"
@@ -352,7 +352,7 @@ def test_a_run_that_changed_its_device_is_of_both_kinds(experiment_file, tmp_pat
             make_plan(load(experiment_file), store, 2, 8 * GIGABYTE, device)
 
 
-def test_only_requested_runs_that_have_started_say_where_they_were_trained(experiment_file, tmp_path):
+def test_only_requested_runs_that_have_started_are_checked_for_their_device(experiment_file, tmp_path):
     store = Store(tmp_path)
     trained_on(store, plan_of(experiment_file, store, variants=["v-network"]), ["cuda"] * 2)
     assert plan_of(experiment_file, store, variants=["sac"]).cohorts
@@ -360,7 +360,7 @@ def test_only_requested_runs_that_have_started_say_where_they_were_trained(exper
     assert plan_of(experiment_file, store).cohorts
 
 
-def test_a_run_that_another_process_trains_elsewhere_is_not_trained_again_beside_it(experiment_file, tmp_path):
+def test_a_run_in_training_on_another_kind_of_device_is_not_trained_again(experiment_file, tmp_path):
     store = Store(tmp_path)
     with store.planner() as alive:
         plan = plan_of(experiment_file, store)
@@ -372,7 +372,7 @@ def test_a_run_that_another_process_trains_elsewhere_is_not_trained_again_beside
             plan_of(experiment_file, store, retrain=True)
 
 
-def test_the_kind_of_a_device_is_read_from_what_earlier_versions_recorded():
+def test_the_kind_of_a_device_is_read_from_records_of_earlier_versions():
     assert device_kinds({"conditions": [{"device": "AMD EPYC 9B14"}]}) == {"cpu"}
     assert device_kinds({"conditions": [{"device": "NVIDIA H200"}]}) == {"cuda"}
     assert device_kinds({"device": "Tesla V100-SXM2-16GB"}) == {"cuda"}

@@ -1,4 +1,4 @@
-"""Progress: what is counted from where cohorts stand, and how it looks in a terminal, a file and a notebook."""
+"""Progress: what is counted from the states of cohorts, and how it looks in a terminal, a file and a notebook."""
 
 import io
 import itertools
@@ -40,7 +40,7 @@ def now(states=STATES, elapsed=120.0, left=None):
     return progress(states, NAMES, RETURNS, elapsed, left)
 
 
-def test_variants_are_counted_by_name_whichever_cohorts_have_their_runs():
+def test_variants_are_counted_by_name_across_cohorts():
     whole = now()
     assert [row.name for row in whole.rows] == ["sac", "one-q", "td3"]
     assert [dict(row.phases) for row in whole.rows] == [{"training": 1, "finished": 1}] * 2 + [{"compiling": 1}]
@@ -50,7 +50,7 @@ def test_variants_are_counted_by_name_whichever_cohorts_have_their_runs():
     assert whole.compiling == 5.0
 
 
-def test_shares_are_of_the_transitions_that_are_to_be_made():
+def test_progress_is_a_share_of_the_transitions_to_be_made():
     whole = now()
     assert whole.share == pytest.approx((2 * 600 + 2 * 1200 + 0) / (5 * 1200))
     assert [row.share for row in whole.rows] == pytest.approx([0.75, 0.75, 0.0])
@@ -59,7 +59,7 @@ def test_shares_are_of_the_transitions_that_are_to_be_made():
     assert now((early,)).share == 1.0
 
 
-def test_a_curve_has_the_mean_return_of_each_part_of_the_steps_and_holds_it_where_there_is_none():
+def test_a_curve_has_the_mean_return_per_part_of_the_steps_and_fills_gaps():
     sac, one_q, td3 = now().rows
     assert sac.curve == (15.0, 15.0, 15.0, 15.0, 15.0, 50.0)  # 600 of 1200 and 1200 of 2400 are one part
     assert sac.last == 50.0
@@ -69,7 +69,7 @@ def test_a_curve_has_the_mean_return_of_each_part_of_the_steps_and_holds_it_wher
     assert resumed.curve == (None, None, 1.0)
 
 
-def test_runs_that_failed_are_no_finished_ones():
+def test_failed_runs_do_not_count_as_finished():
     some = State(cohort("a0", "a1"), "finished", 1200, failed=frozenset({"a1"}))
     (row,) = now((some,)).rows
     assert dict(row.phases) == {"failed": 1, "finished": 1}
@@ -81,7 +81,7 @@ def test_a_sparkline_has_the_levels_of_its_scale():
     assert sparkline([5.0], 5.0, 5.0, ASCII) == "_".ljust(PARTS)
 
 
-def test_compiling_says_what_it_is_and_then_how_long_it_has_taken():
+def test_compiling_shows_its_usual_time_and_then_its_elapsed_time():
     assert compiling(3.0) == "compiling, about 25 s, once per structure"
     assert compiling(START_SECONDS + 75) == "compiling for 2 min (about 25 s, once per structure)"
 
@@ -96,13 +96,13 @@ compiling, about 25 s, once per structure
   td3        0 of 1                      compiling"""
 
 
-def test_the_block_of_a_terminal():
+def test_the_block_of_a_terminal_has_a_line_per_variant():
     lines = block(now(), 80, Signs())
     assert "\n".join(lines) == BLOCK
     assert max(map(len, lines)) == 80
 
 
-def test_time_left_is_shown_with_what_it_rests_on():
+def test_the_time_left_is_shown_with_its_basis():
     line = block(now(left=Estimate(1500.0, Basis.SIMILAR)), 80, ASCII)[0]
     assert line == "############---------  60%  2 min elapsed, about 25 min left (from similar runs)"
 
@@ -115,7 +115,7 @@ def test_the_report_in_a_file_names_the_variants_in_training():
     assert ended == ["100% of the steps; 2 min elapsed", "1 of 1 run finished"]
 
 
-def test_many_variants_fit_into_a_block_the_active_ones_first():
+def test_many_variants_fit_into_a_block_with_active_ones_first():
     names = {f"{i}": f"a-variant-with-a-name-that-is-quite-long={i}" for i in range(40)}
     states = [State(cohort(run), "finished" if int(run) < 30 else "training", 1200) for run in names]
     lines = block(progress(states, names, {}, 1.0, None), 80, Signs())
@@ -126,7 +126,7 @@ def test_many_variants_fit_into_a_block_the_active_ones_first():
     assert all(f"=3{i}" in line for i, line in enumerate(lines[3:-1]))  # both ends of a name are kept
 
 
-def test_a_file_gets_lines_less_and_less_often_and_no_control_codes():
+def test_a_file_gets_lines_at_growing_intervals_and_no_control_codes():
     file = io.StringIO()
     console = Console(file=file, width=80, markup=False)
     shown = Display(console)
@@ -149,7 +149,7 @@ def terminal(**more):
     return file, Console(file=file, force_terminal=True, width=80, height=30, markup=False, **more)
 
 
-def test_a_terminal_has_one_block_and_lines_that_stay_above_it():
+def test_a_terminal_has_one_block_and_permanent_lines_above_it():
     file, console = terminal()
     shown = Display(console)
     assert isinstance(shown._place, Block)
@@ -178,7 +178,7 @@ def test_progress_is_computed_only_when_it_is_shown():
         computed.clear()
 
 
-def test_without_colours_no_code_sets_any(monkeypatch):
+def test_no_color_suppresses_all_codes_of_colours(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     file, console = terminal()
     shown = Display(console)
@@ -188,7 +188,7 @@ def test_without_colours_no_code_sets_any(monkeypatch):
     assert "\x1b[3" not in file.getvalue()
 
 
-def test_a_quiet_console_prints_nothing_at_all():
+def test_a_quiet_console_prints_nothing():
     file, console = terminal(quiet=True)
     shown = Display(console)
     shown.show(1e6, now)
@@ -197,13 +197,13 @@ def test_a_quiet_console_prints_nothing_at_all():
     assert file.getvalue() == ""
 
 
-def test_signs_are_those_that_the_encoding_has():
+def test_signs_are_limited_to_the_encoding():
     assert signs_of(Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"))) is ASCII
     assert signs_of(Console(file=io.TextIOWrapper(io.BytesIO(), "utf-8"))) == Signs()
     assert "".join(block(now(), 80, ASCII)).isascii()
 
 
-def test_a_notebook_has_one_text_that_is_replaced(monkeypatch):
+def test_a_notebook_has_one_output_that_is_replaced(monkeypatch):
     shown = []
     handle = SimpleNamespace(update=lambda data, raw: shown.append(("update", data["text/plain"], raw)))
 
@@ -223,7 +223,7 @@ def test_a_notebook_has_one_text_that_is_replaced(monkeypatch):
     assert "1 of 2  ▃▃▃▃▃█" in shown[0][1]
 
 
-def test_what_stays_in_a_notebook_is_the_state_at_the_end(monkeypatch):
+def test_a_notebook_keeps_the_final_state(monkeypatch):
     shown = []
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
     handle = SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))

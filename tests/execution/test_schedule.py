@@ -1,4 +1,4 @@
-"""Into how many cohorts runs are divided, so that no worker idles at the end."""
+"""The number of cohorts is chosen so that no worker idles at the end."""
 
 import math
 from collections import defaultdict
@@ -39,7 +39,7 @@ def shapes(name, workers):
 
 @pytest.mark.parametrize("workers", [1, 2, 8, 64])
 @pytest.mark.parametrize("name", ["ablation-quick", "ablation-humanoid", "comparison-quick"])
-def test_no_plan_ends_later_than_one_by_shares_of_the_arithmetic(name, workers):
+def test_no_plan_ends_later_than_one_divided_by_shares_of_the_arithmetic(name, workers):
     groups, by_share = shapes(name, workers)
     assert end(groups, balanced(groups, workers), workers) <= end(groups, by_share, workers) * (1 + GAIN)
 
@@ -61,14 +61,14 @@ def test_few_workers_idle_at_the_end(name, workers, idle):
     assert sum(max(ends) - one for one in ends) <= idle * workers * max(ends)
 
 
-def test_a_wide_cohort_is_divided_while_another_worker_would_idle_behind_it():
+def test_a_wide_cohort_is_divided_if_another_worker_would_idle():
     groups = [linear(20, 20, start=0.0), linear(5, 20, start=0.0)]
     assert balanced(groups, 1) == [1, 1]
     assert end(groups, [1, 1], 2) == 110.0  # the other worker idles after 35
     assert end(groups, balanced(groups, 2), 2) == 85.0
 
 
-def test_runs_that_gain_nothing_from_a_division_stay_together():
+def test_runs_that_would_gain_nothing_are_not_divided():
     fixed = linear(8, 8, start=1000.0, each=0.1)
     assert balanced([fixed], 4) == [1]
     assert balanced([], 4) == []
@@ -78,7 +78,7 @@ def test_cohorts_that_end_last_together_are_divided_together():
     assert balanced([linear(8, 8, start=0.0)] * 2, 4) == [2, 2]
 
 
-def test_cohorts_that_continue_count_but_are_not_divided():
+def test_continued_cohorts_count_but_are_not_divided():
     group = linear(8, 8, start=0.0, shared=1.0)
     assert balanced([group], 2) == [2]
     assert balanced([group, indivisible(1000.0)], 2) == [1, 1]

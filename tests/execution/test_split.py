@@ -58,7 +58,7 @@ def eager(monkeypatch, as_workers):
 @pytest.mark.parametrize(
     "survivors", [[0, 2, 3], *(pytest.param(some, marks=pytest.mark.soak) for some in ([3], [1, 2]))]
 )
-def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(survivors, tmp_path, eager):
+def test_survivors_end_with_the_same_bytes_as_in_the_whole_cohort(survivors, tmp_path, eager):
     whole, _, runs = planned(tmp_path, "whole", 400)
     train(whole, tmp_path, 800)
     store, cohort, same = planned(tmp_path, "narrowed", 400)
@@ -84,7 +84,7 @@ def test_survivors_end_in_the_bytes_they_would_have_had_in_the_whole_cohort(surv
 
 
 @pytest.mark.thorough
-def test_a_cohort_that_another_process_wants_stays_whole(tmp_path, eager):
+def test_a_cohort_that_another_process_requested_is_not_split(tmp_path, eager):
     store, cohort, runs = planned(tmp_path, "results", 200)
     with store.planner() as other:
         directory = CohortDirectory(store.cohort(cohort))
@@ -103,7 +103,7 @@ def test_cohorts_on_cuda_keep_their_width(tmp_path, eager):
         assert len(split_cohort(store, runs[:2], "me", "cpu")) == 1
 
 
-def test_rows_keep_the_true_last_observations_of_their_own_members():
+def test_selected_rows_keep_the_last_observations_of_their_members():
     truncated = torch.zeros(3, 4, 2, dtype=torch.bool)
     truncated[0, 1, 0] = truncated[1, 0, 1] = truncated[2, 3, 1] = truncated[2, 3, 0] = True
     final = torch.arange(4.0)[:, None]  # in the order of members, then time, then environments
@@ -113,7 +113,7 @@ def test_rows_keep_the_true_last_observations_of_their_own_members():
 
 
 @pytest.mark.thorough
-def test_a_cohort_that_cannot_be_continued_is_left_to_the_plan(tmp_path, eager):
+def test_a_cohort_that_cannot_be_continued_is_not_split(tmp_path, eager):
     store, cohort, runs = planned(tmp_path, "damaged", 200)
     for path in store.cohort(cohort).glob("state-*"):
         path.write_bytes(b"")

@@ -101,7 +101,7 @@ def test_two_machines_do_not_train_a_cohort_at_once(planned):
 @pytest.mark.thorough
 @pytest.mark.parametrize("other_goes_to", [100, 200, 300])
 @pytest.mark.parametrize("moment", ["save", "write_tables", "check_owner"])
-def test_a_paused_worker_whose_lease_was_taken_commits_nothing(moment, other_goes_to, planned, undisturbed):
+def test_a_paused_worker_whose_lease_was_taken_over_commits_nothing(moment, other_goes_to, planned, undisturbed):
     """It is paused before or after its commit at 200 steps; the other one is before, at or after that when it wakes."""
     store = planned()
     paused = Machine(store, "a")
@@ -140,7 +140,7 @@ def test_a_paused_worker_whose_lease_was_taken_commits_nothing(moment, other_goe
 
 
 @pytest.mark.thorough
-def test_of_two_that_save_the_same_steps_one_stops_and_says_whether_the_bytes_differ(planned, undisturbed):
+def test_if_two_workers_save_the_same_steps_one_stops_and_compares_the_bytes(planned, undisturbed):
     """Neither has a lease, so only the exclusive commit is left."""
     store = planned()
     (cohort,) = store.cohort_ids()
@@ -184,7 +184,7 @@ def test_a_kill_between_a_commit_and_its_tables_changes_nothing(steps, planned, 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["start", "drop_later", "write_tables", "cut_back", "publish_again"])
-def test_a_worker_that_is_paused_while_it_resumes_drops_nothing_of_its_successor(moment, planned, undisturbed):
+def test_a_worker_paused_while_resuming_drops_nothing_of_its_successor(moment, planned, undisturbed):
     store = planned()
     killed = Machine(store, "a")
     held = killed.take()
@@ -203,7 +203,7 @@ def test_a_worker_that_is_paused_while_it_resumes_drops_nothing_of_its_successor
 
 
 @pytest.mark.thorough
-def test_a_worker_that_is_paused_before_it_starts_deletes_no_tables(planned, undisturbed):
+def test_a_worker_paused_before_its_start_deletes_no_tables(planned, undisturbed):
     store = planned()
     paused = Machine(store, "a")
     assert paused.take()
@@ -217,8 +217,8 @@ def test_a_worker_that_is_paused_before_it_starts_deletes_no_tables(planned, und
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["drop_later", "cut_back"])
-def test_a_worker_whose_checkpoint_is_withdrawn_stops_and_the_next_one_goes_on(moment, planned, undisturbed):
-    """The owner before it has saved a checkpoint, and finds that it no longer is the owner."""
+def test_a_worker_whose_checkpoint_is_withdrawn_stops_and_the_next_continues(moment, planned, undisturbed):
+    """The previous owner has saved a checkpoint, then finds that it is no longer the owner."""
     store = planned()
     killed = Machine(store, "a")
     held = killed.take()
@@ -268,7 +268,7 @@ def test_a_paused_worker_drops_no_files_that_its_successor_is_about_to_commit(pl
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("failed", [False, True])
-def test_a_run_that_diverged_is_ended_by_the_next_worker_if_the_first_one_died_after_its_commit(failed, planned):
+def test_the_next_worker_ends_a_diverged_run_if_the_first_died_after_its_commit(failed, planned):
     store = planned()
     killed = Machine(store, "a")
     held = killed.take()
@@ -297,9 +297,7 @@ def test_a_run_that_diverged_is_ended_by_the_next_worker_if_the_first_one_died_a
     assert (second["status"], second["steps"]) == ("finished", STEPS)
 
 
-def test_a_command_that_was_paused_while_it_planned_resets_nothing_that_another_one_trained(
-    experiment_file, tmp_path, monkeypatch
-):
+def test_a_command_paused_while_planning_resets_nothing_that_another_trained(experiment_file, tmp_path, monkeypatch):
     experiment = load(experiment_file, variants=["sac"], steps=STEPS)
     clock = Clock()
     paused, other = (Store(tmp_path / "shared", machine(name, clock)) for name in "ab")

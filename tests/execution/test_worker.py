@@ -34,7 +34,7 @@ def train(store, steps):
 
 
 @pytest.mark.thorough
-def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
+def test_a_replay_is_kept_if_more_steps_were_requested_meanwhile(planned):
     store = planned
     assert train(store, 200).saved()  # the plan on disk has 300
     assert {store.run(run_id).status()["steps"] for run_id in store.run_ids()} == {200}
@@ -45,7 +45,7 @@ def test_a_replay_is_kept_for_whoever_asked_for_more_meanwhile(planned):
 
 
 @pytest.mark.thorough
-def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
+def test_a_run_trained_in_another_cohort_is_not_changed(planned):
     store = planned
     train(store, 200)
     own, others = (store.run(run_id) for run_id in store.run_ids())
@@ -57,7 +57,7 @@ def test_a_run_that_is_trained_in_another_cohort_is_left_alone(planned):
 
 
 @pytest.mark.thorough
-def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_way(planned, monkeypatch):
+def test_the_conditions_of_training_and_their_changes_are_recorded(planned, monkeypatch):
     store = planned
     train(store, 200)
     train(store, 200)
@@ -72,7 +72,7 @@ def test_under_what_a_run_was_trained_is_written_down_and_what_changed_on_the_wa
 
 
 @pytest.mark.thorough
-def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
+def test_a_damaged_checkpoint_is_reported_in_the_log_of_its_runs(planned):
     store = planned
     directory = train(store, 200)
     (directory.path / "state-000000000200.safetensors").write_bytes(b"")
@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_told_in_the_log_of_its_runs(planned):
 
 
 @pytest.mark.thorough
-def test_what_was_trained_is_not_started_anew_unasked(planned):
+def test_trained_runs_are_not_restarted_without_a_request(planned):
     store = planned
     directory = train(store, 200)
     directory.drop_replay()
@@ -95,7 +95,7 @@ def test_what_was_trained_is_not_started_anew_unasked(planned):
 
 
 @pytest.mark.thorough
-def test_a_kill_while_going_on_harms_nothing_that_had_ended(planned, monkeypatch):
+def test_a_kill_while_resuming_does_not_harm_ended_runs(planned, monkeypatch):
     store = planned
     directory = train(store, 200)
     (directory.path / "state-000000000200.safetensors").write_bytes(b"")  # it falls back to step 100 and is killed
@@ -110,7 +110,7 @@ def test_a_kill_while_going_on_harms_nothing_that_had_ended(planned, monkeypatch
 
 
 @pytest.mark.thorough
-def test_sigterm_waits_for_what_is_begun():
+def test_sigterm_waits_until_the_current_operation_is_done():
     program = """
 import os, signal
 from sac_bench.execution.worker import termination
@@ -125,7 +125,7 @@ print("and went on", flush=True)
 
 
 @pytest.mark.thorough
-def test_how_long_the_last_segments_took_is_kept_and_reported_beside_the_results(planned):
+def test_the_time_of_the_last_segments_is_stored_and_reported(planned):
     progress, store = io.StringIO(), planned
     (cohort,) = store.cohort_ids()
     steps = 400

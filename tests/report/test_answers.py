@@ -87,11 +87,11 @@ def test_no_answer_says_that_there_is_no_difference(of):
     assert ("better" in words, "worse" in words) == (of["verdict"] == "better", of["verdict"] == "worse")
 
 
-def test_a_lone_comparison_is_among_no_others():
+def test_a_single_comparison_does_not_mention_others():
     assert finding(row("undecided", MORE, seeds_needed=10), ".0f", 1).startswith("**no difference shown**, 628")
 
 
-def test_several_environments_are_answered_together_and_each():
+def test_several_environments_are_answered_together_and_separately():
     each = [row("worse", LESS), row("undecided", env=OTHER), row("", env="Cheetah-v5", no_verdict="3 seeds")]
     pooled = row("worse", (-0.2, -0.3, -0.1), env=TOGETHER)
     assert finding_over([*each, pooled], ".0f", 8) == (
@@ -151,7 +151,7 @@ def tables(manifest):
 WORSE = "**worse**, -1093 [-1462, -650] with 5 seeds"
 
 
-def test_there_is_a_sentence_per_axis_and_a_sweep_is_one():
+def test_each_axis_has_one_sentence_and_a_sweep_is_one_axis():
     manifest = experiment()
     assert axes(manifest) == [["one-q"], ["fixed"], ["tau=0.5", "tau=1"], ["fixed+scale=9"]]
     found = answer(*tables(manifest), manifest)
@@ -169,7 +169,7 @@ def test_there_is_a_sentence_per_axis_and_a_sweep_is_one():
     assert answer(tables(manifest)[0][:1], tables(manifest)[1][:0], lone()).lead == "There is nothing to compare."
 
 
-def test_a_sweeps_label_is_its_option_in_words():
+def test_a_sweeps_label_replaces_its_option():
     manifest = experiment(fixed="fixed temperature")
     for name, label in {"tau=0.5": "target smoothing", "tau=1": "target smoothing", "fixed+scale=9": "scale"}.items():
         object.__setattr__(manifest.variants[name], "sweep_label", label)
@@ -192,18 +192,18 @@ def lone():
     return manifest_of({"name": "lone", "envs": [ENV], "reference": "sac", "variants": {"sac": {}}})
 
 
-def test_a_label_is_the_variants_name_in_words():
+def test_a_label_replaces_the_variants_name():
     manifest = experiment(one_q="one Q instead of two")
     assert (manifest.label("one-q"), manifest.label("fixed")) == ("one Q instead of two", "fixed")
     assert answer(*tables(manifest), manifest).sentences[0] == f"One Q instead of two: {WORSE}."
 
 
-def test_during_training_no_variant_was_trained_further_than_the_steps_compared():
+def test_during_training_names_do_not_mention_longer_training():
     manifest = experiment().model_copy(update={"reached": dict.fromkeys(experiment().envs, 5000)})
     assert titled(manifest, "one-q") == "one-q"
 
 
-def test_steps_stand_next_to_the_name_where_they_differ():
+def test_steps_are_shown_next_to_the_name_if_they_differ():
     assert titled(experiment(), "sac") == "sac (reference)"
     manifest = experiment(steps={"one-q": 500_000})
     assert titled(manifest, "one-q") == "one-q (trained to 500k steps)"
@@ -217,14 +217,14 @@ def test_steps_stand_next_to_the_name_where_they_differ():
     assert shown["variant"].tolist()[:2] == ["sac (reference)", "one-q (trained to 500k steps)"]
 
 
-def test_comparisons_that_wait_share_the_error_too():
+def test_waiting_comparisons_count_as_tested():
     states = pd.DataFrame(
         {"verdict": ["worse", "", "", "undecided"], "state": ["decided", "waiting", "untested", "open"]}
     )
     assert count_tested(states) == 3
 
 
-def test_a_small_setting_says_so():
+def test_the_setting_is_described_in_words():
     assert setting(experiment()) == "Quick setting: 2x64 networks, 20k steps, one task (Hopper-v5)."
     different = experiment((ENV, OTHER), {"one-q": 500_000})
     assert setting(different) == "Quick setting: 2x64 networks, 20k to 500k steps, 2 tasks."

@@ -88,7 +88,7 @@ def cells(shown, column):
     return dict(zip(shown["variant"], shown[column], strict=True))
 
 
-def test_our_cells_say_score_interval_seeds_and_steps():
+def test_our_cells_show_score_interval_seeds_and_steps():
     results = made_up(about_of(), {("v1", 0): "failed", ("ppo", 1): "diverged"})
     shown = presented_comparison(table_of(results), results.manifest)
     hopper = cells(shown, "Hopper-v5")
@@ -104,7 +104,7 @@ def test_our_cells_say_score_interval_seeds_and_steps():
     assert cells(presented_comparison(table_of(one), one.manifest), "Hopper-v5")["v1 (sac)"].endswith("] (3)")
 
 
-def test_published_rows_stand_where_task_algorithm_and_steps_agree():
+def test_published_rows_are_shown_if_task_algorithm_and_steps_match():
     results = made_up(about_of())
     table = table_of(results)
     shown = presented_comparison(table, results.manifest)
@@ -153,7 +153,7 @@ def of_both(results):
     return [comparison_curves(results, of(results.manifest)) for of in (at_equal_steps, whole_trainings)]
 
 
-def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
+def test_curves_are_means_with_bands_from_the_lowest_to_the_highest_seed():
     results = made_up(about_of(), {("v1", 0): "failed"})
     _, figure = of_both(results)
     axis = figure.axes[1]
@@ -171,7 +171,7 @@ def test_lines_are_means_in_bands_from_lowest_to_highest_seed():
     plt.close("all")
 
 
-def test_algorithms_are_compared_to_equal_steps_and_the_caption_says_who_trains_longer():
+def test_algorithms_are_compared_at_equal_steps_and_the_caption_names_longer_ones():
     results = made_up(about_of(), {("v1", 0): "failed"})
     figure, _ = of_both(results)
     until = at_equal_steps(results.manifest)
@@ -184,7 +184,7 @@ def test_algorithms_are_compared_to_equal_steps_and_the_caption_says_who_trains_
     plt.close("all")
 
 
-def test_with_five_seeds_curves_have_the_iqm_and_its_bootstrap_interval():
+def test_with_five_seeds_curves_show_the_iqm_and_its_bootstrap_interval():
     few = made_up(about_of())
     more = [few.evaluations, few.evaluations.assign(seed=few.evaluations["seed"] + 3)]
     runs = [few.runs, few.runs.assign(seed=few.runs["seed"] + 3)]
@@ -197,11 +197,11 @@ def test_with_five_seeds_curves_have_the_iqm_and_its_bootstrap_interval():
     plt.close("all")
 
 
-def test_markers_only_of_comparable_tasks_within_the_panel():
+def test_only_comparable_tasks_within_the_panel_have_markers():
     equal, whole = of_both(made_up(about_of()))
     cheetah, hopper = whole.axes
     assert markers(hopper) == {}
-    # Far above all curves, a score stands at the edge of the axis, with its value.
+    # Far above all curves, a score is drawn at the edge of the axis, with its value.
     assert {text.get_text() for text in cheetah.texts} == {
         f"{x} ↑" for x in ("8,593", "11,321", "14,298", "3,517", "5,012")
     }
@@ -225,7 +225,7 @@ def test_a_published_score_near_the_curves_is_drawn_with_its_spread():
     plt.close("all")
 
 
-def test_a_variant_has_one_colour_and_an_algorithm_its_dashes():
+def test_each_variant_has_its_colour_and_each_algorithm_its_dashes():
     styles = variant_styles(manifest_of(about_of()))
     assert list(styles) == ["sac", "v1", "ppo", "tau=1"]
     assert len({str(style["color"]) for style in styles.values()}) == 4
@@ -239,12 +239,12 @@ def write(folder, results):
 
 
 @pytest.mark.thorough
-def test_the_report_compares_and_cites(tmp_path):
+def test_the_report_has_a_comparison_and_cites_its_sources(tmp_path):
     report = write(tmp_path / "made-up", made_up(about_of()))
     assert report.index("## Final performance") < report.index("## Learning curves") < report.index("## Comparison")
     assert "| 11321 ± 1108 (10)" in report
     assert "- simbav2: SimbaV2 (Lee et al. 2025, arXiv 2502.15280)" in report
-    assert "tianshou" not in report  # only what is shown is cited
+    assert "tianshou" not in report  # only shown sources are cited
     figures = [line.rpartition("/")[2] for line in report.splitlines() if line.startswith("![")]
     assert figures[:4] == [
         "differences.png)",
@@ -267,13 +267,13 @@ def test_one_algorithm_has_no_comparison(tmp_path):
     assert "curves-variants" in report
 
 
-def test_without_sweeps_the_curves_are_the_comparisons_alone(tmp_path):
+def test_without_sweeps_only_the_curves_of_the_comparison_are_drawn(tmp_path):
     results = made_up(about_of(["Hopper-v5"], variants=("sac", "ppo")))
     drawn = write_figures(results, final_performance(results), tmp_path)
     assert [picture.path.stem for picture in drawn["curves"]] == ["comparison", "comparison-whole"]
 
 
-def test_what_has_not_begun_leaves_an_empty_panel_and_a_cell_without_a_score():
+def test_runs_that_have_not_begun_leave_an_empty_panel_and_an_unscored_cell():
     results = made_up(about_of(), {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
     evaluations = results.evaluations[results.evaluations["env"] == ENVS[0]]
     results = replace(results, evaluations=evaluations)

@@ -71,7 +71,7 @@ def problems(one: Browser, page: Path, width: int, scheme: str = "light") -> lis
 @pytest.mark.skipif(
     executable() is None, reason=f"no browser: none of {', '.join(NAMES)} is on the path (apt: chromium)"
 )
-def test_pages_in_a_browser(harmed: tuple[Path, Page, str]) -> None:  # noqa: F811
+def test_pages_have_no_problems_in_a_browser(harmed: tuple[Path, Page, str]) -> None:  # noqa: F811
     folder, page, _ = harmed
     write_index({"harmed": page}, folder.parent)
     bad = folder / "bad.html"  # checks the check: all problems are reported

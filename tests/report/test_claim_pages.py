@@ -1,4 +1,4 @@
-"""What a report and the index say of claims: what would refute one, and which claims share runs of a reference."""
+"""What a report and the index say about claims: what would refute one, and which share runs of a reference."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def test_the_claims_table_has_both_settings_sorted_by_verdict_with_links(tmp_pat
     assert "Quick setting: tiny." in html
 
 
-def test_an_index_reaches_other_folders_by_their_index_or_document(tmp_path):
+def test_an_index_links_to_the_index_or_document_of_other_folders(tmp_path):
     for name, document, content in (
         ("claims", "index.md", "# Experiments\n\n6 reports; 6 claims.\n\n## x"),
         ("soak", "README.md", "# Soak: 62 kills\n\nmore"),
@@ -107,7 +107,7 @@ def summary(runs, reference="sac"):
     return ClaimSummary("", "undecided", reference, frozenset(runs))
 
 
-def test_groups_of_shared_runs_are_counted_by_run():
+def test_claims_are_grouped_by_the_reference_runs_they_share():
     claims = {"A": summary("12"), "B": summary("12"), "C": summary("1234"), "D": summary("34", "v1"), "E": summary("5")}
     first, second = shared_references(claims)
     assert first.startswith("3 of these 5 claims share the same 2 runs of their reference, `sac`: A, B, C. Their")
@@ -119,7 +119,7 @@ def test_groups_of_shared_runs_are_counted_by_run():
 @pytest.mark.parametrize(
     ("claims", "words"), [("AB", "Both claims share one run of"), ("ABC", "All 3 claims share one")]
 )
-def test_a_run_that_every_claim_shares_is_said_of_all_without_their_names(claims, words):
+def test_a_run_shared_by_every_claim_is_reported_without_their_names(claims, words):
     (sentence,) = shared_references({name: summary("1") for name in claims})
     assert sentence.startswith(words)
     assert "reference, `sac`. Their" in sentence

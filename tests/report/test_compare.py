@@ -48,7 +48,7 @@ def side(more=(), ids="", name="a", about=ABOUT):
     return Side(Path(name), results_of(about | {"name": name, "seeds": [0, 1, 2, 3, 4]}, runs, evaluations))
 
 
-def test_differences_are_b_less_a_and_holm_is_over_what_is_not_the_same():
+def test_differences_are_b_minus_a_and_holm_skips_identical_variants():
     shift = [1e3, 0, 2e3, 0, 1e3]
     a, b = side(), side({"one-q": shift, "tau=1": 30.0}, ids="b")
     b.results.runs.loc[b.results.runs["variant"] == "sac", "run_id"] = [f"sac{seed}" for seed in range(5)]
@@ -101,7 +101,7 @@ def only(results, variant):
     )
 
 
-def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
+def test_equal_ids_with_different_numbers_are_reported_with_the_first_step():
     a, b = side(), side()
     rows = b.results.evaluations
     rows.loc[(rows["variant"] == "one-q") & (rows["seed"] == 1) & (rows["step"] == 100), "return_mean"] += 1e-9
@@ -123,7 +123,7 @@ def test_the_same_id_with_other_numbers_is_told_with_its_first_step():
     assert f"On {ENV}, bitwise identical in both: `sac`." in text
 
 
-def test_on_a_console_of_80_columns_tables_are_split_after_their_first_column():
+def test_tables_are_split_after_the_first_column_on_a_console_of_80_columns():
     page = write_page(side(), side({"sac": 12345.0}, ids="b"), None)
     text = in_text(page, width=80)
     assert max(map(len, text.splitlines())) <= 80
@@ -136,7 +136,7 @@ def test_on_a_console_of_80_columns_tables_are_split_after_their_first_column():
     assert "1,246,500" in text  # (120 + 12345) * 100, with separators as everywhere
 
 
-def test_what_else_differs():
+def test_all_other_differences_are_listed():
     about = copy.deepcopy(ABOUT)
     about["config"]["one-q"][ENV]["tau"] = 0.01
     for variant in about["config"].values():
@@ -164,7 +164,7 @@ def test_what_else_differs():
 
 
 @pytest.mark.soak
-def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
+def test_a_record_compared_with_itself_is_reported_as_identical(tmp_path, command):
     one = RECORD / "ablation-quick"
     other = tmp_path / "results" / "again"
     other.mkdir(parents=True)
@@ -194,7 +194,7 @@ def test_a_record_is_itself_and_a_page_says_so(tmp_path, command):
 
 
 @pytest.mark.thorough
-def test_what_is_no_result_is_told(command, tmp_path):
+def test_a_missing_result_is_reported(command, tmp_path):
     for name, folder in (("precison", RECORD), (str(tmp_path), RECORD), ("a", tmp_path / "none")):
         with pytest.raises(InputError, match="neither a folder of results nor a name in") as refused_name:
             load_side(name, folder)

@@ -1,4 +1,4 @@
-"""Runs of different kinds of devices are compared only if that was asked for."""
+"""Runs of different kinds of devices are compared only on request."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def verdicts(results):
 
 
 @pytest.mark.parametrize("kinds", [("cpu", "cuda"), ("cpu; then cuda",), ("cuda", "cpu; then cuda")])
-def test_runs_of_two_kinds_have_no_verdicts_unless_asked(kinds):
+def test_runs_on_two_kinds_of_devices_have_no_verdicts_unless_accepted(kinds):
     assert verdicts(made_up()) == {"sac": "", "one-q": "worse"}
     assert verdicts(made_up(kinds)) == {"sac": "", "one-q": ""}
     assert verdicts(made_up(kinds, accepted=True)) == {"sac": "", "one-q": "worse"}
@@ -49,7 +49,7 @@ def test_runs_of_two_kinds_have_no_verdicts_unless_asked(kinds):
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_a_report_says_what_is_mixed(tmp_path):
+def test_a_report_says_which_devices_are_mixed(tmp_path):
     assert mixed(made_up()) == ""
     text = report_of(made_up(("cpu", "cuda")), tmp_path)
     assert "**Runs were trained on different kinds of devices (6 on cpu, 4 on cuda), which are compared only" in text
@@ -61,14 +61,14 @@ def test_a_report_says_what_is_mixed(tmp_path):
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_a_claim_has_no_verdict_either(tmp_path):
+def test_a_claim_on_mixed_devices_has_no_verdict(tmp_path):
     assert "`one-q`: **no verdict** (mixed devices)" in report_of(made_up(("cpu", "cuda"), claim=CLAIM), tmp_path)
     assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()
     report_of(made_up(claim=CLAIM), tmp_path / "one")
     assert (tmp_path / "one" / "made-up" / "tables" / "claim.csv").exists()
 
 
-def test_results_of_earlier_versions_are_of_the_kind_that_their_devices_names_say(tmp_path):
+def test_results_of_earlier_versions_get_the_kind_from_the_devices_name(tmp_path):
     results = made_up()
     runs = results.runs.drop(columns=["device_kind", "exploded"])
     runs["device"] = ["AMD EPYC 9B14"] * 5 + ["NVIDIA H200"] * 5

@@ -21,7 +21,7 @@ def panels(results):
     return dict(zip(measured(results, env, variants), figure.axes, strict=False))
 
 
-def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
+def test_estimators_share_their_limits_and_a_bias_axis_includes_zero():
     by_path, by_score = ESTIMATORS
     axes = panels(
         with_training(
@@ -41,13 +41,13 @@ def test_estimators_stand_on_equal_axes_and_a_bias_on_one_with_zero():
     plt.close("all")
 
 
-def test_results_without_what_is_measured_now_have_their_panels():
+def test_results_without_newer_metrics_have_their_panels():
     assert list(panels(with_training(q=1.0, temperature=0.2))) == ["temperature", "q"]
     assert list(panels(with_training(q=1.0, q_bias=-40.0, monte_carlo=70.0))) == ["q"]
     plt.close("all")
 
 
-def test_a_metric_that_no_algorithm_declares_comes_last_under_its_name():
+def test_an_undeclared_metric_comes_last_under_its_own_name():
     axes = panels(with_training(wobble=3.0, bandwidth=1.0, q_target=1.0, q=1.0))
     assert {name: axis.get_title().partition("(")[0].strip() for name, axis in axes.items()} == {
         "q": "Q of replayed pairs",

@@ -73,21 +73,21 @@ def spans(axis, y):
     return [tuple(one.get_xdata()) for one in sorted(lines, key=lambda one: one.get_linewidth())]
 
 
-def test_a_forest_is_sorted_by_the_difference_and_has_both_intervals():
+def test_a_forest_plot_is_sorted_by_difference_and_has_both_intervals():
     axis = forest(THREE, ["Hopper-v5"], ["a", "b", "c"], "sac").axes[0]
     assert labels(axis) == ["b", "c", "a"]
     assert spans(axis, 0) == [(-1.0, 7.0), (1.0, 5.0)]
     assert spans(axis, 2) == [(-7.0, -3.0), (-6.0, -4.0)]
 
 
-def test_a_forests_only_row_has_its_whole_interval():
+def test_the_only_row_of_a_forest_plot_shows_its_whole_interval():
     axis = forest(table(("a", -1.0, 13.0, 13.0, "undecided")), ["Hopper-v5"], ["a"], "sac").axes[0]
     low, high = axis.get_xlim()
     assert low < -14
     assert high > 12
 
 
-def test_one_wide_interval_of_many_is_cut_and_says_so():
+def test_one_wide_interval_among_many_is_cut_and_marked():
     wide = pd.concat([THREE, table(("d", 0.0, 500.0, 500.0, "undecided"))])
     axis = forest(wide, ["Hopper-v5"], ["a", "b", "c", "d"], "sac").axes[0]
     assert axis.get_xlim()[1] < 50
@@ -101,7 +101,7 @@ def test_groups_have_headings_in_the_order_of_the_file():
     assert [tick.get_fontweight() == "bold" for tick in axis.get_yticklabels()] == [True, False, False, True, False]
 
 
-def test_rows_have_one_order_in_all_environments():
+def test_rows_have_the_same_order_in_all_environments():
     other = THREE.assign(env="Ant-v5", difference=[10.0, 30.0, 20.0])
     figure = forest(pd.concat([THREE, other]), ["Hopper-v5", "Ant-v5"], ["a", "b", "c"], "sac")
     assert [labels(axis) for axis in figure.axes] == [["b", "c", "a"]] * 2
@@ -133,7 +133,7 @@ def test_a_variant_has_the_same_colour_in_all_figures():
     assert all(same_color(line.get_color(), colors["one-q"]) for line in rows.lines if set(line.get_ydata()) == {0})
 
 
-def test_all_panels_share_one_legend_with_labels_that_stands_outside():
+def test_all_panels_share_one_legend_outside_with_labels():
     about = ABOUT | {"variants": ABOUT["variants"] | {"one-q": ABOUT["variants"]["one-q"] | {"label": "One Q"}}}
     results = made_up(about=about)
     found = [Panel(title, "Hopper-v5", tuple(v)) for title, v in panels(results.manifest).values()]
@@ -148,7 +148,7 @@ def test_all_panels_share_one_legend_with_labels_that_stands_outside():
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 @pytest.mark.parametrize("long", [False, True])
-def test_nothing_is_cut_at_the_edges(style, long):
+def test_nothing_is_cut_off_at_the_edges_of_a_figure(style, long):
     house_style(style)
     name = "fixed-temperature+reward_scale=100" if long else "a"
     names = {"a": (name, ""), "b": ("b", ""), "c": ("c", "")}
@@ -183,7 +183,7 @@ def test_a_width_is_exact_and_text_is_legible():
     house_style()
 
 
-def test_several_tasks_stand_in_a_row():
+def test_several_tasks_are_drawn_side_by_side():
     envs = [f"Task{i}-v5" for i in range(6)]
     results = made_up()
     manifest = manifest_of(
@@ -203,7 +203,7 @@ def test_panels_fill_rows_about_equally():
     assert even_grid(4, 0) == (1, 4)
 
 
-def test_a_line_of_one_point_is_a_marker():
+def test_a_line_with_one_point_is_drawn_as_a_marker():
     results = with_training()
     early = results.training[results.training["step"] == 100]
     (line, *_) = diagnostics(replace(results, training=early), "Hopper-v5", ["sac"]).axes[0].lines
@@ -212,7 +212,7 @@ def test_a_line_of_one_point_is_a_marker():
 
 
 @pytest.mark.thorough
-def test_one_environment_has_no_profile_and_what_earlier_results_left_is_deleted(tmp_path):
+def test_one_environment_has_no_profile_and_stale_figures_are_deleted(tmp_path):
     for name in ("profile.png", "comparison-iqm.svg", "mine.png", "profile.txt"):
         (tmp_path / name).touch()
     final = final_performance(made_up()).assign(corrected_ci_low=-1.0)

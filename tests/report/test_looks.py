@@ -1,4 +1,4 @@
-"""Training in looks: what a range of seeds trains next is a function of the results alone."""
+"""Training in looks: what a range of seeds trains next depends only on the results."""
 
 import os
 import signal
@@ -81,7 +81,7 @@ def train(files, store, **options):
     return running.train_and_collect(group, how)
 
 
-def test_each_look_trains_what_the_results_ask_for_and_nothing_twice(ranged, tmp_path, monkeypatch, pretend):
+def test_each_look_trains_the_requested_runs_and_nothing_twice(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "diverged", "steps": 400})
     monkeypatch.setattr(running, "needs", asks({"tau=1": 8, "sac": 16}, {"tau=1": 12}))
     shown = []
@@ -94,15 +94,15 @@ def test_each_look_trains_what_the_results_ask_for_and_nothing_twice(ranged, tmp
     assert [len(group.runs()) for group in shown] == [25, 34, 38]
 
 
-def test_a_run_that_failed_is_not_tried_again_at_later_looks(ranged, tmp_path, monkeypatch, pretend):
+def test_a_failed_run_is_not_retried_at_later_looks(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "failed", "reason": "broken", "steps": 0})
     monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))
     train([ranged], Store(tmp_path / "results"), retrain=True)
     assert [len(plan) for plan in plans] == [20, 3]
 
 
-def test_training_ends_with_the_look_before_one_that_cannot_be_planned(ranged, tmp_path, monkeypatch, pretend):
-    """The first look leaves too little memory for another. What is reported then are the runs that there are."""
+def test_training_ends_before_a_look_that_cannot_be_planned(ranged, tmp_path, monkeypatch, pretend):
+    """The first look leaves too little memory for another. The report then has the existing runs."""
     plans = pretend({"status": "diverged", "steps": 400})
     monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))
     memory, carry_out = [1e12], training.carry_out
@@ -125,19 +125,19 @@ def test_training_ends_with_the_look_before_one_that_cannot_be_planned(ranged, t
         plans.clear()
 
 
-def test_experiments_of_one_command_are_raised_together(ranged, tmp_path, monkeypatch, pretend):
+def test_experiments_of_one_command_get_more_seeds_together(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "diverged", "steps": 400})
     other, fixed = tmp_path / "other.toml", tmp_path / "fixed.toml"
     other.write_text(ranged.read_text().replace('"tiny"', '"other"'))
     fixed.write_text(EXPERIMENT.replace('"tiny"', '"fixed"'))
-    asked = {"tiny": asks({"tau=1": 8}), "other": asks({"v-network": 8}, {"v-network": 12})}
-    monkeypatch.setattr(running, "needs", lambda results: asked[results.manifest.name](results))
+    needs_of = {"tiny": asks({"tau=1": 8}), "other": asks({"v-network": 8}, {"v-network": 12})}
+    monkeypatch.setattr(running, "needs", lambda results: needs_of[results.manifest.name](results))
     group = train([ranged, other, fixed], Store(tmp_path / "results"))
     assert [len(plan) for plan in plans] == [20, 3 + 3, 4]
     assert [len(one.runs()) for one in group.experiments] == [28, 32, 8]
 
 
-def test_a_run_that_a_longer_variant_may_need_later_is_trained_that_far_at_once(ranged, tmp_path, monkeypatch, pretend):
+def test_a_run_that_a_longer_variant_may_need_is_trained_for_its_steps_at_once(ranged, tmp_path, monkeypatch, pretend):
     pretend({"status": "diverged", "steps": 400})
     longer = tmp_path / "longer.toml"
     longer.write_text(
@@ -146,8 +146,8 @@ def test_a_run_that_a_longer_variant_may_need_later_is_trained_that_far_at_once(
         .replace("steps = 400", "steps = 600")
         .replace('reference = "sac"', 'reference = "v-network"')
     )
-    asked = {"tiny": asks({"sac": 16}), "longer": asks()}
-    monkeypatch.setattr(running, "needs", lambda results: asked[results.manifest.name](results))
+    needs_of = {"tiny": asks({"sac": 16}), "longer": asks()}
+    monkeypatch.setattr(running, "needs", lambda results: needs_of[results.manifest.name](results))
     steps = {}
 
     def noted(group, plan):
@@ -159,7 +159,7 @@ def test_a_run_that_a_longer_variant_may_need_later_is_trained_that_far_at_once(
     assert steps == {seed: 600 if seed < 12 else 400 for seed in range(16)}
 
 
-def test_a_command_that_begins_again_leaves_the_tables_of_a_later_look(ranged, tmp_path):
+def test_a_repeated_command_keeps_the_tables_of_a_later_look(ranged, tmp_path):
     store, experiment = Store(tmp_path / "results"), load(ranged)
     raised = experiment.with_seeds({(ENV, "tau=1"): 8})
     list_runs(store, experiment)
@@ -192,7 +192,7 @@ def test_results_say_how_many_seeds_each_variant_has(ranged, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_dry_run_says_how_many_seeds_there_may_be(command, ranged):
+def test_a_dry_run_shows_the_first_and_largest_numbers_of_seeds(command, ranged):
     ran = command("run", ranged, "--dry-run")
     assert ran.returncode == 0, ran.stderr
     words = "tiny: 5 seeds per variant at first (reference: 10); at most 12 seeds (reference: 24) and 60 runs in total"
@@ -227,14 +227,14 @@ RUN = ["run", "tiny.toml", "--import", "asks", "--workers", "1"]
 
 @pytest.fixture
 def prepared(ranged, tmp_path):
-    """A folder with an experiment of seconds, and a module that asks for more seeds by the returns."""
+    """A folder with an experiment that takes seconds, and a module that requests more seeds by the returns."""
     (tmp_path / "asks.py").write_text(textwrap.dedent(ASKS).replace("ENV", repr(ENV)))
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The results of one command that nothing disturbs."""
+    """The results of one undisturbed command."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "tiny.toml").write_text(EXPERIMENT.replace("seeds = 2", 'seeds = "5..12"'))
     (folder / "asks.py").write_text(textwrap.dedent(ASKS).replace("ENV", repr(ENV)))
@@ -298,7 +298,7 @@ def test_two_commands_at_once_end_with_the_same_runs_and_verdicts(prepared, undi
 
 
 @pytest.mark.thorough
-def test_from_python_a_range_is_a_text_and_finished_looks_are_reused(experiment_file, tmp_path, monkeypatch):
+def test_from_python_a_range_is_a_string_and_finished_looks_are_reused(experiment_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     monkeypatch.setattr(running, "needs", asks({"sac": 16}))
     options = {"variants": ["sac"], "seeds": "5..8", "device": "cpu", "workers": 1, "results": tmp_path / "results"}

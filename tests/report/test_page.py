@@ -34,7 +34,7 @@ from tests.report.test_tables import ABOUT, MANIFEST, made_up
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
-def test_a_missing_cell_is_empty_whatever_stands_for_it():
+def test_every_kind_of_missing_value_is_an_empty_cell():
     columns = {"a": ["x", None], "b": [1.5, float("nan")], "c": [None, None], "d": [True, pd.NA], "e": [[1, 2], None]}
     table = pd.DataFrame(columns)
     assert Grid(table).rows == [["x", "1.5", "", "True", "[1, 2]"], [""] * 5]
@@ -43,7 +43,7 @@ def test_a_missing_cell_is_empty_whatever_stands_for_it():
     assert "none" not in markdown(table).lower()
 
 
-def test_a_table_shows_seven_columns_and_folds_the_others_each_time_with_the_first():
+def test_a_table_shows_seven_columns_and_folds_others_repeating_the_first():
     table = pd.DataFrame({f"c{i}": [f"{i}.5", ""] for i in range(16)})
     assert [list(part.table.columns) for part in Grid(table).parts] == [
         [f"c{i}" for i in range(7)],
@@ -77,7 +77,7 @@ def test_a_table_shows_seven_columns_and_folds_the_others_each_time_with_the_fir
         (["", ""], False),
     ],
 )
-def test_columns_of_numbers_are_aligned_at_the_right(column, right):
+def test_columns_of_numbers_are_right_aligned(column, right):
     assert are_numbers(column) == right
     page = render(Page("a", "", Answer(), "", sections(("b", [Grid(pd.DataFrame({"n": "x", "c": column}))]))), ".html")
     assert ('<th scope="col" class="number">c</th>' in page) == right
@@ -97,7 +97,7 @@ def test_verdicts_have_colours_and_cells_may_be_links():
     assert "[worse at 8 seeds](a/report.md)" in render(page, ".md")
 
 
-def test_what_is_folded_has_its_heading_and_stays_in_the_page():
+def test_a_folded_section_keeps_its_heading_and_content():
     shown = sections(("Settings", [text("x")]), ("Scores", [text("y")]), folded=("Settings",))
     html = render(Page("a", "", Answer(), "", shown), ".html")
     assert "<summary><h2>Settings</h2></summary>\n<p>x</p>\n</details>" in html
@@ -105,7 +105,7 @@ def test_what_is_folded_has_its_heading_and_stays_in_the_page():
     assert html.count("<details") == 1
 
 
-def test_a_page_says_its_setting_before_its_answer():
+def test_a_page_shows_its_setting_before_its_answer():
     page = Page("a", "why?", Answer("because"), "", (), setting="Quick setting: tiny.", is_quick=True)
     for suffix in (".md", ".html"):
         words = render(page, suffix)
@@ -181,7 +181,7 @@ def test_a_page_is_one_file_that_loads_nothing(harmed):
     assert {link for link in parsed.links if link.startswith("#")} == {f"#{name}" for name in ids}
 
 
-def test_a_page_says_question_answer_and_what_went_wrong(harmed):
+def test_a_page_shows_question_answer_and_problems(harmed):
     words = Parsed(harmed[2]).words
     assert words.index(NASTY.replace("`", "")) < words.index("Against sac (110 [85, 135] with 3 seeds) on Hopper-v5:")
     for phrase in (
@@ -198,7 +198,7 @@ def test_a_page_says_question_answer_and_what_went_wrong(harmed):
     assert "Runs that did not finish" not in finished
 
 
-def test_what_users_write_is_escaped_in_both(harmed):
+def test_text_of_users_is_escaped_in_markdown_and_html(harmed):
     folder, _, page = harmed
     assert "&lt;img src=x onerror=alert(1)&gt; &amp;" in (folder / "report.md").read_text()
     for written in (page, (folder / "report.md").read_text()):
@@ -209,7 +209,7 @@ def test_what_users_write_is_escaped_in_both(harmed):
     assert "<b>one-q</b>" in Parsed(page).words
 
 
-def test_both_say_the_same(harmed):
+def test_markdown_and_html_have_the_same_content(harmed):
     folder, page, html = harmed
     markdown = (folder / "report.md").read_text()
     for section in page.sections:
@@ -225,21 +225,21 @@ def test_both_say_the_same(harmed):
         assert sentence.split(": ")[-1] in markdown.replace("**", "").replace("&lt;", "<").replace("&gt;", ">")
 
 
-def test_links_to_pages_have_the_suffix_of_the_page_they_stand_on():
+def test_links_to_pages_have_the_suffix_of_the_linking_page():
     page = Page("a", "", Answer(), "", sections(("b", [text("see ", Link("c", "../c/report", to_page=True), " & d")])))
     assert "see [c](../c/report.md) &amp; d" in render(page, ".md")
     assert 'see <a href="../c/report.html">c</a> &amp; d' in render(page, ".html")
     assert sections(("empty", []), ("full", [Grid(pd.DataFrame({"a": [1]}))]))[0].title == "full"
 
 
-def test_a_drawing_is_rounded_but_for_its_scales(tmp_path):
+def test_numbers_of_a_drawing_are_rounded_except_its_scales(tmp_path):
     glyph = '<use xlink:href="#a" transform="translate(1.23456 -0.5001) scale(0.015625)"/>'
     (tmp_path / "a.svg").write_text(f'<svg width="72pt" height="36pt">{glyph}</svg>')
     source = unquote(drawing(Picture(tmp_path / "a.png", "A")).source)
     assert "translate(1.23 -0.5) scale(0.015625)" in source
 
 
-def test_a_drawing_keeps_its_size_and_none_without_one_is_taken(tmp_path):
+def test_a_drawing_keeps_its_size_and_is_refused_without_one(tmp_path):
     (tmp_path / "a.svg").write_text(
         '<?xml version="1.0"?>\n<!-- x --><svg width="72pt"\n height="36.0pt">\n <g/>\n</svg>'
     )
@@ -307,7 +307,7 @@ STUDY = {
 BEATS = "trial-0000 beats the default on held-out seeds: +0.5, 95% interval [+0.1, +0.9]."
 
 
-def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
+def test_a_study_has_a_page_and_an_entry_in_the_index(harmed, tmp_path, monkeypatch):
     folder = tmp_path / "made-up-study"
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps(STUDY))
@@ -333,14 +333,14 @@ def test_a_studys_page_and_an_index_of_all(harmed, tmp_path, monkeypatch):
     assert "(made-up-study/report.md)" in (tmp_path / "index.md").read_text()
 
 
-def test_a_study_that_is_not_checked_yet_says_so():
+def test_a_study_without_held_out_runs_says_so():
     page = of_study.page(StudyRecord.model_validate(STUDY | {"verdict": None, "trials": []}), pd.DataFrame(), [])
     words = Parsed(render(page, ".html")).words
     assert "No trial was checked on held-out seeds yet" in words
     assert "none yet" in words
 
 
-def test_nothing_trained_yet_has_a_page_too(tmp_path):
+def test_an_experiment_without_trained_runs_has_a_page(tmp_path):
     everyone = {(variant, seed): "not started" for variant in ABOUT["variants"] for seed in range(3)}
     runs = made_up(everyone).runs.assign(wall_seconds=float("nan"), cohort_size=float("nan"), device=None)
     write(tmp_path / "none", results_of(MANIFEST, runs.to_dict("records")))

@@ -32,12 +32,12 @@ def test_widths_have_units(text, inches):
 
 
 @pytest.mark.parametrize("text", ["3", "wide", "-3in", "3 feet", "1in", "200in", ""])
-def test_a_width_that_is_none_says_what_one_is(text):
+def test_an_invalid_width_is_refused_with_the_accepted_forms(text):
     with pytest.raises(InputError, match=rf"--width {text}: must be (a length with its unit|between 2in and 20in)"):
         inches_of(text)
 
 
-def test_formats():
+def test_formats_are_parsed_and_unsupported_ones_refused():
     assert formats_of("pdf") == ["pdf"]
     assert formats_of("PDF, .png,pdf") == ["pdf", "png"]
     with pytest.raises(InputError, match="--format eps: 'eps' is unknown; must be pdf, png, svg"):
@@ -70,7 +70,7 @@ def test_figures_have_the_width_and_fonts_that_publishers_accept(drawn):
 
 
 @pytest.mark.thorough
-def test_captions_stand_in_a_file_to_include(drawn):
+def test_captions_are_written_to_a_file_to_include(drawn):
     text = (drawn / "figures.tex").read_text()
     stems = {path.stem for path in drawn.glob("*.pdf")}
     assert set(re.findall(r"\\includegraphics\[width=3.25in\]\{\\detokenize\{(.*?)\}\}", text)) == stems
@@ -96,7 +96,7 @@ def of_store(table):
     return table.assign(run_id=[digest(run_id) for run_id in table["run_id"]])
 
 
-def test_during_training_a_paper_gets_no_verdicts(tmp_path):
+def test_tables_for_a_paper_have_no_verdicts_during_training(tmp_path):
     for name, status, words in ("ended", "finished", True), ("running", "running", False):
         results = training((("one-q", 0), (status, 100 if status == "finished" else 50)))
         ids = {f.name: of_store(table) for f in fields(results) if "run_id" in (table := getattr(results, f.name))}
@@ -115,11 +115,11 @@ def test_during_training_a_paper_gets_no_verdicts(tmp_path):
         ({"to": "made-up/runs.csv"}, "runs.csv: is a file; give a folder"),
     ],
 )
-def test_what_is_wrong_is_one_line(results, changes, words, capsys):
-    asked = {"name": "made-up", "formats": "pdf", "width": None, "style": "paper", "to": None} | changes
-    asked["to"] = asked["to"] and results / asked["to"]
+def test_errors_are_reported_in_one_line(results, changes, words, capsys):
+    arguments = {"name": "made-up", "formats": "pdf", "width": None, "style": "paper", "to": None} | changes
+    arguments["to"] = arguments["to"] and results / arguments["to"]
     with pytest.raises(typer.Exit):
-        figures(**asked, results=results)
+        figures(**arguments, results=results)
     assert words in capsys.readouterr().err
 
 
@@ -189,12 +189,12 @@ def test_a_table_has_a_caption_a_label_rules_and_aligned_numbers():
     assert rows_of(text)[1][:4] == ["one-q", "3", "80", rows_of(text)[1][3]]
 
 
-def test_verdicts_are_short():
+def test_verdicts_in_tables_are_abbreviated():
     text = latex.final_table(made(verdict=["", "equivalent", "undecided"]), MANIFEST, ())
     assert [row[6] for row in rows_of(text)] == ["", "equiv.", "undec."]
 
 
-def test_text_in_a_column_of_numbers_stands_in_braces():
+def test_text_in_a_column_of_numbers_is_put_in_braces():
     column = latex.numbers("x", [1.5, None, -20.25], ".2f")
     assert column.alignment == "S[table-format=-2.2]"
     assert column.shown == ["1.50", "{}", "-20.25"]
@@ -205,7 +205,7 @@ def test_text_in_a_column_of_numbers_stands_in_braces():
     )
 
 
-def test_labels_stand_in_tables_with_all_that_latex_treats_specially_escaped():
+def test_special_characters_of_latex_are_escaped_in_labels_of_tables():
     about = copy.deepcopy(ABOUT)
     about["variants"]["one-q"]["label"] = r"50% of [a_b] & \c{d}~$^#"
     results = made_up(about=about)

@@ -34,7 +34,7 @@ actor_lr = [1e-4, 3e-4, 1e-3]
 
 
 @pytest.mark.thorough
-def test_run_trains_the_candidates_then_the_chosen_on_other_seeds(experiment_file, tmp_path, monkeypatch):
+def test_run_trains_the_candidates_and_then_the_chosen_on_other_seeds(experiment_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     experiment_file.write_text(experiment_file.read_text() + CHOOSE)
     options = {"variants": ["sac"], "seeds": 1, "device": "cpu", "workers": 1, "results": tmp_path / "results"}

@@ -78,7 +78,7 @@ def row_of(table, variant):
     return table[table["variant"] == variant].iloc[0]
 
 
-def test_a_variant_without_a_mean_action_is_scored_by_sampled_ones():
+def test_a_variant_without_mean_actions_is_scored_by_sampled_actions():
     about = copy.deepcopy(ABOUT)
     about["variants"]["one-q"]["scored_by"] = "sample"  # half the return, in made_up
     table, ours = final_performance(made_up(about=about)), row_of(final_performance(made_up()), "one-q")
@@ -88,7 +88,7 @@ def test_a_variant_without_a_mean_action_is_scored_by_sampled_ones():
     assert (curves[0] / 2).equals(curves[1])
 
 
-def test_final_performance_and_the_difference_from_the_reference():
+def test_the_table_has_final_scores_and_differences_from_the_reference():
     table = final_performance(made_up())
     one_q = row_of(table, "one-q")
     assert one_q["score"] == 80
@@ -98,7 +98,7 @@ def test_final_performance_and_the_difference_from_the_reference():
     assert pd.isna(row_of(table, "sac")["difference"])
 
 
-def test_diverged_enters_as_random_failed_is_counted_missing():
+def test_diverged_runs_enter_as_random_and_failed_runs_count_as_missing():
     results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed", ("tau=1", 2): "running"})
     table = final_performance(results)
     assert row_of(table, "one-q")["score"] == pytest.approx((18 + 80 + 70) / 3)
@@ -113,7 +113,7 @@ def test_diverged_enters_as_random_failed_is_counted_missing():
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_exploded_keeps_its_score_and_is_counted(tmp_path):
+def test_exploded_runs_keep_their_scores_and_are_counted(tmp_path):
     healthy, results = made_up(), made_up()
     marked = results.runs["run_id"].isin(["one-q0", "one-q2", "tau=11"])
     runs = results.runs.assign(exploded=[50 if mark else None for mark in marked])
@@ -125,8 +125,8 @@ def test_exploded_keeps_its_score_and_is_counted(tmp_path):
     pd.testing.assert_frame_equal(table.drop(columns="exploded"), final_performance(healthy).drop(columns="exploded"))
     assert row_of(presented(table, MANIFEST), "one-q")["seeds"] == "3 of 3, 2 exploded"
     assert row_of(presented(table, MANIFEST), "tau=1")["seeds"] == "3 of 3"
-    said = answer(table, table_of(all_differences(results)), MANIFEST).sentences
-    assert said[0] == "`one-q`: **no verdict** (3 seeds), -30 [-53, -7], 2 exploded."
+    sentences = answer(table, table_of(all_differences(results)), MANIFEST).sentences
+    assert sentences[0] == "`one-q`: **no verdict** (3 seeds), -30 [-53, -7], 2 exploded."
     write_results(tmp_path / "made-up", results)
     write_report(tmp_path / "made-up")
     report = (tmp_path / "made-up" / "report.md").read_text()
@@ -134,7 +134,7 @@ def test_exploded_keeps_its_score_and_is_counted(tmp_path):
     assert "## Runs that exploded" in report
 
 
-def test_share_of_successful_episodes_and_the_worst():
+def test_the_table_has_the_share_of_successful_episodes_and_the_worst():
     results = made_up(about=ABOUT | {"success_return": 110.0})
     table = final_performance(results)
     sac = row_of(table, "sac")
@@ -144,7 +144,7 @@ def test_share_of_successful_episodes_and_the_worst():
     assert row_of(shown, "sac (reference)")["episodes above 110"] == "50%"
 
 
-def test_swept_values_have_a_panel_of_their_own_with_the_reference():
+def test_swept_values_have_their_own_panel_with_the_reference():
     assert sweeps(MANIFEST) == {"tau": ("tau", "sac", {"tau=1": 1.0, "sac": 0.005}, "tau", "tau")}
     assert panels(MANIFEST) == {"variants": ("variants", ["sac", "one-q"]), "tau": ("tau", ["sac", "tau=1"])}
 
@@ -159,7 +159,7 @@ def five_seeds(**scores):
     return pd.DataFrame(rows)
 
 
-def test_differences_have_the_verdicts_of_one_table():
+def test_verdicts_of_differences_are_corrected_over_the_table():
     table = five_seeds(
         **{"sac": [100, 102, 101, 99, 98], "one-q": [90, 91, 92, 89, 88], "tau=1": [99, 104, 99, 101, 100]}
     )
@@ -172,7 +172,7 @@ def test_differences_have_the_verdicts_of_one_table():
     assert rows.loc["tau=1", "seeds_needed"] > 5
 
 
-def test_below_five_seeds_a_difference_gets_no_word():
+def test_below_five_seeds_a_difference_has_no_verdict():
     table = five_seeds(**{"sac": [100, 102, 101, 99, 98], "one-q": [1, 2, 3, 4, None], "tau=1": [1, 2, 3, 4, 5]})
     rows = differences(table, MANIFEST).set_index("variant")
     assert rows["verdict"].to_dict() == {"one-q": "", "tau=1": "worse"}
@@ -180,7 +180,7 @@ def test_below_five_seeds_a_difference_gets_no_word():
     assert rows.loc["one-q", "difference"] == -97.5
 
 
-def test_a_report_says_what_undecided_comparisons_lack_and_what_a_fixed_design_takes():
+def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require():
     noise = np.random.default_rng(0).normal(0, 10, 60)
     values = {"sac": 100 + noise, "one-q": 97 + np.roll(noise, 7)[:30], "tau=1": 20 + noise[:30]}
     runs = [
@@ -213,18 +213,18 @@ def test_a_report_says_what_undecided_comparisons_lack_and_what_a_fixed_design_t
     missing = 3 * needed - 90  # of one-q, and twice as many of the reference
     assert (row["comparison"], row["missing runs"]) == ("one-q", str(missing))
     assert row["time"] == f"{missing * 240 / 3600:.1f} h"
-    (said,) = sections["Seeds until decided"]
-    assert "Here it would be 80 runs; this experiment has 120." in "".join(map(str, said.parts))
+    (paragraph,) = sections["Seeds until decided"]
+    assert "Here it would be 80 runs; this experiment has 120." in "".join(map(str, paragraph.parts))
 
 
-def test_infinite_bounds_are_unknown():
+def test_infinite_bounds_are_shown_as_unknown():
     assert interval(80, 55, 105, spec=".0f") == "80 [55, 105]"
     assert interval(80, -math.inf, math.inf, spec=".0f") == "80 [unknown]"
     assert interval(80, 55, math.inf, spec=".0f") == "80 [55, unknown]"
     assert interval(80, 80, 80, spec=".0f") == "80 [80, 80]"
 
 
-def test_a_fixed_design_of_the_same_power_is_the_recorded_simulations():
+def test_the_fixed_design_of_the_same_power_agrees_with_recorded_simulations():
     power = pd.read_csv(Path(__file__).parents[2] / "results/record/sequential/power.csv")
     rows = power[power["distribution"] == "normal"].set_index("scheme")
     looks, fixed = (
@@ -238,7 +238,7 @@ def test_a_fixed_design_of_the_same_power_is_the_recorded_simulations():
         assert abs(looks["power 0.8"] - rows.loc[other, "power 0.8"]) > 0.2
 
 
-def test_figures_and_report_from_the_csv_files_alone(tmp_path):
+def test_figures_and_report_require_only_the_csv_files(tmp_path):
     folder = tmp_path / "made-up"
     write_results(folder, made_up({("one-q", 0): "failed"}))
     write_report(folder)
@@ -261,7 +261,7 @@ def test_figures_and_report_from_the_csv_files_alone(tmp_path):
 
 
 @pytest.mark.thorough
-def test_nothing_finished_still_gives_a_table(tmp_path):
+def test_a_table_is_made_even_if_no_run_finished(tmp_path):
     everyone = {(variant, seed): "failed" for variant in FINAL for seed in range(3)}
     table = final_performance(made_up(everyone))
     assert (table["seeds"] == 0).all()
@@ -281,7 +281,7 @@ def test_nothing_finished_still_gives_a_table(tmp_path):
     assert not any(write_figures(empty, final_performance(empty), tmp_path / "none").values())
 
 
-def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
+def test_a_curve_continues_as_random_after_its_run_diverged():
     results = made_up({("one-q", 0): "diverged", ("tau=1", 1): "failed"})
     runs, evaluations = results.runs, results.evaluations
     runs.loc[(runs["variant"] == "one-q") & (runs["seed"] == 0), "steps"] = 70
@@ -295,7 +295,7 @@ def test_a_curve_goes_on_as_random_from_where_its_run_diverged():
 
 
 @pytest.mark.thorough
-def test_what_users_write_is_escaped_in_reports(tmp_path):
+def test_text_of_users_is_escaped_in_reports(tmp_path):
     folder = tmp_path / "x"
     about = ABOUT | {"question": "Is <script>alert(1)</script> & run?", "command": "sac-bench run '<b>.toml'"}
     results = made_up({("one-q", 1): "failed"}, about)
@@ -308,7 +308,7 @@ def test_what_users_write_is_escaped_in_reports(tmp_path):
 
 
 @pytest.mark.thorough
-def test_environments_whose_ids_look_alike_have_figures_of_their_own(tmp_path):
+def test_environments_with_similar_ids_have_separate_figures(tmp_path):
     envs = ["gymnasium:lab/Reach-v0", "gymnasium:lab_Reach-v0", "gymnasium:lab_reach-v0"]
     about = json.loads(json.dumps(ABOUT).replace('"Hopper-v5": ', '"gymnasium:lab/Reach-v0": ')) | {"envs": envs}
     for place in (*(v["steps"] for v in about["variants"].values()), *about["config"].values(), about["random"]):

@@ -1,4 +1,4 @@
-"""Training within a budget: which looks are trained, what is left undecided, and what it would cost."""
+"""Training within a budget: which looks are trained, what remains undecided, and what deciding it would cost."""
 
 import pytest
 from rich.console import Console
@@ -19,14 +19,14 @@ ONE = Workers("cpu", 1)
 
 
 def both(results):
-    """Return what two comparisons need that go on to the last look, 12 seeds."""
+    """Return the needs of two comparisons that continue to the last look, 12 seeds."""
     had = seeds_of(results.manifest)
     return [need("tiny", name, {name: {5: 8, 8: 12}[had[name]]}) for name in ("v-network", "tau=1") if had[name] < 12]
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still but for carried-out plans, which take as long as their estimate."""
+    """A clock that advances only when a plan is carried out, by the plan's estimate."""
     now, carry_out = [0.0], training.carry_out
 
     def takes_time(plan, store, workers, console, projected):
@@ -65,13 +65,13 @@ def unlimited(ranged, plans, clock, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("budget", ["2d", "14k transitions", f"{34 * 400} transitions"])
-def test_a_budget_that_suffices_changes_nothing(budget, unlimited, ranged, plans, clock, tmp_path):  # noqa: F811
+def test_a_sufficient_budget_changes_nothing(budget, unlimited, ranged, plans, clock, tmp_path):  # noqa: F811
     seeds, lines = within(ranged, Store(tmp_path / "results"), budget, clock)
     assert plans == unlimited
     assert (seeds, lines) == ({"sac": 10, "v-network": 12, "tau=0.005": 5, "tau=1": 12}, [])
 
 
-def test_what_does_not_fit_together_is_taken_in_order_and_the_rest_is_named(
+def test_comparisons_that_fit_are_taken_in_order_and_the_rest_are_named(
     unlimited,
     ranged,  # noqa: F811
     plans,
@@ -90,7 +90,7 @@ def test_what_does_not_fit_together_is_taken_in_order_and_the_rest_is_named(
     ]
 
 
-def test_time_that_is_used_up_counts(unlimited, ranged, plans, clock, tmp_path):  # noqa: F811
+def test_elapsed_time_counts_against_the_budget(unlimited, ranged, plans, clock, tmp_path):  # noqa: F811
     group = ExperimentGroup((load(ranged),))
     store = Store(tmp_path / "results")
     first = price_of(group, store, ONE, "seconds").amount
@@ -114,7 +114,7 @@ def test_a_repeated_command_has_its_whole_budget_again(unlimited, ranged, plans,
     assert {run for plan in plans for run in plan} == {run for plan in unlimited for run in plan}
 
 
-def test_a_first_look_of_too_many_transitions_is_refused_before_it_begins(ranged, plans, clock, tmp_path):  # noqa: F811
+def test_a_first_look_over_the_budget_of_transitions_is_refused_at_the_start(ranged, plans, clock, tmp_path):  # noqa: F811
     store = Store(tmp_path / "results")
     with pytest.raises(OverBudget, match="the first look takes 8,000 transitions more, with 7,999 transitions left"):
         within(ranged, store, "7999 transitions", clock)
@@ -122,7 +122,7 @@ def test_a_first_look_of_too_many_transitions_is_refused_before_it_begins(ranged
     assert store.run_ids() == []
 
 
-def test_undecided_comparisons_name_what_would_decide_them(
+def test_undecided_comparisons_say_what_would_decide_them(
     ranged,  # noqa: F811
     plans,
     clock,
@@ -136,7 +136,7 @@ def test_undecided_comparisons_name_what_would_decide_them(
     assert lines[1:] == ["  tau=1: needs 20 seeds, 18,000 transitions more"]  # 15 and 30 runs
 
 
-def test_where_a_comparison_stands():
+def test_the_state_of_a_comparison_is_described_in_words():
     from sac_bench.analysis.verdicts import NOTHING, Verdict
 
     def words(**of):
@@ -151,7 +151,7 @@ def test_where_a_comparison_stands():
 
 
 @pytest.mark.thorough
-def test_a_real_experiment_within_transitions(experiment_file, tmp_path, monkeypatch, capsys):
+def test_a_real_experiment_stays_within_its_budget_of_transitions(experiment_file, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     monkeypatch.setattr(running, "needs", asks({"sac": 16}))
     options = {"variants": ["sac"], "seeds": "5..8", "device": "cpu", "workers": 1, "results": tmp_path / "results"}
@@ -165,7 +165,7 @@ def test_a_real_experiment_within_transitions(experiment_file, tmp_path, monkeyp
 
 
 @pytest.mark.thorough
-def test_a_first_look_that_measures_too_slow_is_stopped(command, ranged):  # noqa: F811
+def test_a_first_look_that_is_measured_as_too_slow_is_stopped(command, ranged):  # noqa: F811
     run = ["run", ranged, "--steps", "20000", "--budget", "0.01min", "--workers", "1"]
     stopped = command(*run)
     assert stopped.returncode == 2, stopped.stderr

@@ -1,4 +1,4 @@
-"""Committed results: one id stands for one run's numbers, and what older versions trained says so."""
+"""Committed results: an id has the same numbers everywhere, and results of older versions are labelled."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ def records():
 
 
 def shared(records):
-    """Of {name: results}: how many pairs of them share a run, over all runs, and the ids of the runs that differ."""
+    """Return how many pairs of {name: results} share a run, over all runs, and the ids of runs that differ."""
     rows = [
         results.evaluations[["run_id", "step", "policy", "return_mean", "return_std", "length_mean"]]
         .drop_duplicates()  # variants may share a run
@@ -46,8 +46,8 @@ def test_records_are_small_enough_to_clone():
     assert sum(path.stat().st_size for path in committed) <= 16e6
 
 
-def test_one_id_has_one_result_in_all_records(records):
-    """Among runs of this version of their algorithms; that older ones differ is known, by the label of their records."""
+def test_an_id_has_the_same_result_in_all_records(records):
+    """Only runs of this version of their algorithms count. Records of older versions differ and are labelled."""
     pairs, differing = shared(records)
     current = {run_id for run_id in differing if _is_current(run_id, records)}
     print(f"{pairs} pairs of records share a run; {len(differing - current)} superseded runs differ between records")
@@ -64,14 +64,14 @@ def _is_current(run_id, records):
     raise AssertionError(run_id)
 
 
-def test_every_record_says_which_versions_trained_it():
+def test_every_record_states_the_versions_that_trained_it():
     for folder in RESULTS:
         assert all(variant.version >= 1 for variant in load_manifest(folder).variants.values())
         study = folder / "study.json"
         assert not study.exists() or read_json(study)["version"] >= 1
 
 
-def test_a_pair_that_disagrees_is_found(records):
+def test_records_that_disagree_are_detected(records):
     results = next(iter(records.values()))
     altered = results.evaluations.assign(return_mean=results.evaluations["return_mean"] + 1)
     pairs, differing = shared({"a": results, "b": replace(results, evaluations=altered)})
@@ -87,7 +87,7 @@ def test_a_pair_that_disagrees_is_found(records):
         (None, "superseded: trained by an unrecorded version of sac (this is version {now})"),
     ],
 )
-def test_what_another_version_trained_is_labelled(version, words, monkeypatch):
+def test_results_of_another_version_are_labelled(version, words, monkeypatch):
     known = ALGORITHMS["sac"].version
     missing = {"algorithm": "of-a-module-that-is-not-there", "version": 7}
     variants = {"a": {"version": None if version is None else known}, "own": missing}
@@ -96,7 +96,7 @@ def test_what_another_version_trained_is_labelled(version, words, monkeypatch):
     assert superseded(recorded) == words.format(known=known, now=known + (version or 0))
 
 
-def test_an_older_version_of_an_option_is_labelled(monkeypatch):
+def test_results_of_an_older_version_of_an_option_are_labelled(monkeypatch):
     variant = {"version": ALGORITHMS["sac"].version, "configs": {"Hopper-v5": {"gamma": 0.9}}}
     current = variant | {"option_versions": {"gamma": 2}}
     invalid = variant | {"configs": {"Hopper-v5": {"gone": 1}}}
@@ -122,7 +122,7 @@ def old_record(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_record_without_its_store_stands_as_recorded(command, old_record):
+def test_a_record_without_its_store_keeps_its_recorded_status(command, old_record):
     found = command("status", "old", "--results", "results/record")
     assert found.returncode == 0, found.stderr
     assert "5 finished" in found.stdout
@@ -136,7 +136,7 @@ def test_a_record_without_its_store_stands_as_recorded(command, old_record):
     assert label in found.stdout
 
 
-def test_a_result_is_named_by_its_folder_too_and_listed(old_record, tmp_path, capsys, monkeypatch):
+def test_a_result_can_be_named_by_its_folder_and_is_listed(old_record, tmp_path, capsys, monkeypatch):
     for module in (common, inspect):
         monkeypatch.setattr(module, "console", Console(width=200))
     inspect.status(str(old_record), results=tmp_path / "elsewhere", import_=[])
@@ -148,7 +148,7 @@ def test_a_result_is_named_by_its_folder_too_and_listed(old_record, tmp_path, ca
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_a_record_that_is_superseded_says_so_on_its_page_and_in_the_index(old_record):
+def test_a_superseded_record_is_labelled_on_its_page_and_in_the_index(old_record):
     report(results=old_record.parent)
     version = ALGORITHMS["sac"].version
     label = f"uperseded: trained by version {version - 1} of sac (this is version {version})"

@@ -1,4 +1,4 @@
-"""A command with --set does not replace results that have other settings, unless it is told to."""
+"""A command with --set does not replace results that have other settings, unless another name is given."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 
 
-def test_other_settings_need_another_name(experiment_file, tmp_path):
+def test_other_settings_require_another_name(experiment_file, tmp_path):
     store = Store(tmp_path / "results")
     plain, other = load(experiment_file), load(experiment_file, settings=["gamma=0.9"])
     check_not_replaced(other, store)  # nothing is there yet
@@ -27,7 +27,7 @@ def test_other_settings_need_another_name(experiment_file, tmp_path):
 
 
 @pytest.mark.thorough
-def test_the_command_asks_for_a_name_and_takes_it(command, experiment_file, tmp_path):
+def test_the_command_requires_another_name_and_accepts_it(command, experiment_file, tmp_path):
     list_runs(Store(tmp_path / "results"), load(experiment_file), "sac-bench run tiny.toml")
     arguments = ["run", experiment_file, "--dry-run", "--set", "layers=16,16"]
     refused = command(*arguments)

@@ -1,4 +1,4 @@
-"""An experiment's tables: what is gathered, and what is told when they are not what was written."""
+"""An experiment's tables: what is collected, and how damage is reported."""
 
 import math
 import re
@@ -44,13 +44,13 @@ def gathered(experiment_file, tmp_path):
     return store, experiment
 
 
-def test_rows_that_are_not_saved_yet_do_not_count(gathered):
+def test_rows_after_the_last_saved_step_do_not_count(gathered):
     store, experiment = gathered
     assert set(collect(store, experiment).evaluations["step"]) == {0, 200}
     assert set(load_results("tiny", store.root).runs["status"]) == {"interrupted"}
 
 
-def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
+def test_an_evaluation_at_the_end_of_an_earlier_command_does_not_count(gathered):
     store, experiment = gathered
     for run_id in store.run_ids():
         store.run(run_id).append("evaluations", [evaluation(500)])
@@ -66,7 +66,7 @@ def test_an_evaluation_where_an_earlier_command_ended_does_not_count(gathered):
 
 
 def test_sampled_actions_that_only_an_earlier_command_played_do_not_count(gathered):
-    """They are played at 0 and where training ends, which was 200 and is 400."""
+    """They are played at 0 and at the last step, which was 200 and is 400."""
     store, experiment = gathered
     for run_id in store.run_ids():
         for step in (0, 200, 400):
@@ -76,7 +76,7 @@ def test_sampled_actions_that_only_an_earlier_command_played_do_not_count(gather
     assert rows.groupby("policy")["step"].unique().map(list).to_dict() == {"mean": [0, 200, 400], "sample": [0, 400]}
 
 
-def test_runs_to_be_trained_again_show_nothing_of_before(gathered):
+def test_runs_planned_again_show_no_earlier_rows(gathered):
     store, experiment = gathered
     for run_id in store.run_ids():
         store.run(run_id).plan(store.run(run_id).spec(), "0" * 16)
@@ -85,7 +85,7 @@ def test_runs_to_be_trained_again_show_nothing_of_before(gathered):
     assert set(results.runs["status"]) == {"not started"}
 
 
-def test_tables_that_are_not_what_was_written_are_told(gathered):
+def test_damaged_tables_are_reported(gathered):
     store, experiment = gathered
     collect(store, experiment)
     path = store.root / "tiny" / "evaluations.csv"
@@ -96,7 +96,7 @@ def test_tables_that_are_not_what_was_written_are_told(gathered):
     assert len(load_results("tiny", store.root).evaluations) == 4
 
 
-def test_conditions_that_changed_on_the_way_are_all_told():
+def test_all_conditions_that_changed_during_training_are_reported():
     one = {"since": 0, "device": "a", "compiled": True, "threads": 1, "products": "p", "commit": "c"}
     one["versions"] = "torch 2.13.0+cpu, numpy 2.4.6"
     assert conditions({"conditions": [one]})["device"] == "a"
@@ -132,7 +132,7 @@ for _name, _reward in ALIKE.items():
     gymnasium.register(_name, Constant, max_episode_steps=1, kwargs={"reward": _reward})
 
 
-def test_environments_whose_ids_look_alike_have_a_random_policy_each(tmp_path):
+def test_environments_with_similar_ids_have_separate_random_policies(tmp_path):
     store, envs = Store(tmp_path / "results"), [f"gymnasium:{name}" for name in ALIKE]
     assert measure_random_policies(store, envs) == []
     for env, reward in zip(envs, ALIKE.values(), strict=True):
@@ -159,7 +159,7 @@ def test_published_results_are_readable(name, tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RECORD.glob("claims/*/experiment.json")))
-def test_published_claims_come_out_as_recorded(name, tmp_path):
+def test_published_claims_give_the_recorded_verdicts(name, tmp_path):
     (tmp_path / "tables").mkdir()
     results = load_results(name, RECORD / "claims")
     write_claim(results, tmp_path / "tables")
@@ -174,7 +174,7 @@ def test_published_claims_come_out_as_recorded(name, tmp_path):
 
 
 class Unpaid(gymnasium.Env):
-    """Its rewards are no numbers."""
+    """Its rewards are NaN."""
 
     observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -190,7 +190,7 @@ gymnasium.register("Unpaid-v0", Unpaid, max_episode_steps=5)
 
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:.*NaN")
-def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_path):
+def test_a_nonfinite_return_of_a_random_policy_is_reported_and_not_stored(tmp_path):
     env, store = "gymnasium:Unpaid-v0", Store(tmp_path)
     assert measure_random_policies(store, [env]) == [f"no random policy's return for {env}: its rewards are not finite"]
     assert measure_random_policies(store, [env]) == []  # once
@@ -209,7 +209,7 @@ def test_a_random_policys_return_that_is_not_finite_is_told_and_no_number(tmp_pa
     assert not re.search(r"\bnan\b", report)
 
 
-def test_tables_are_refreshed_during_training_and_as_if_they_had_been_collected_now(gathered):
+def test_tables_refreshed_during_training_equal_tables_collected_now(gathered):
     store, experiment = gathered
     collect(store, experiment, "sac-bench run tiny.toml")
     folder = store.experiment("tiny")
@@ -228,7 +228,7 @@ def test_tables_are_refreshed_during_training_and_as_if_they_had_been_collected_
     assert {path.name: path.read_bytes() for path in (*folder.glob("*.csv"), folder / "experiment.json")} == refreshed
 
 
-def test_runs_that_the_store_does_not_have_keep_their_rows(gathered):
+def test_runs_missing_from_the_store_keep_their_rows(gathered):
     store, experiment = gathered
     for run_id in store.run_ids():
         store.run(run_id).update(steps=400)
@@ -249,7 +249,7 @@ def test_runs_that_the_store_does_not_have_keep_their_rows(gathered):
 
 
 @pytest.mark.thorough
-def test_a_report_during_training_says_up_to_where_it_goes(gathered):
+def test_a_report_during_training_says_which_steps_it_covers(gathered):
     store, experiment = gathered
     collect(store, experiment)
     first, *_ = store.run_ids()

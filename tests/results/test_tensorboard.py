@@ -8,7 +8,7 @@ from sac_bench.results.load import load_results
 from tests.report.test_compare import RECORD
 
 
-def test_events_are_the_rows_of_the_tables_and_are_written_once(tmp_path):
+def test_events_equal_the_rows_of_the_tables_and_are_written_once(tmp_path):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = tmp_path / "precision"
     folder.mkdir()

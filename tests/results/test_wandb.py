@@ -1,4 +1,4 @@
-"""Runs for Weights & Biases, with a module in its place that notes what it is given."""
+"""Runs for Weights & Biases, with a replacement module that records its arguments."""
 
 import sys
 from types import SimpleNamespace
@@ -47,7 +47,7 @@ def started(monkeypatch):
     return runs
 
 
-def test_each_run_is_one_of_wandb_with_its_config_and_its_numbers(folder, started):
+def test_each_run_becomes_a_wandb_run_with_its_config_and_numbers(folder, started):
     assert wandb.write_events(folder) == folder / "wandb"
     results = load_results("precision", folder.parent)
     assert [run["id"] for run in started] == list(dict.fromkeys(results.runs["run_id"]))
@@ -63,7 +63,7 @@ def test_each_run_is_one_of_wandb_with_its_config_and_its_numbers(folder, starte
     assert any("training/critic_loss" in of for _, of in run["rows"])
 
 
-def test_it_is_offline_unless_the_user_says_otherwise(folder, started, monkeypatch):
+def test_wandb_is_offline_unless_the_user_sets_a_mode(folder, started, monkeypatch):
     wandb.write_events(folder)
     assert {(run["mode"], run["project"], run["group"]) for run in started} == {("offline", "sac_bench", "precision")}
     started.clear()
@@ -73,7 +73,7 @@ def test_it_is_offline_unless_the_user_says_otherwise(folder, started, monkeypat
     assert {(run["mode"], run["project"]) for run in started} == {("online", "mine")}
 
 
-def test_variants_that_share_a_run_have_one_in_wandb(folder, started):
+def test_variants_that_share_a_run_share_it_in_wandb(folder, started):
     runs = load_results("precision", folder.parent).runs
     wandb.write_events(folder)
     assert len(started) == runs["run_id"].nunique()

@@ -46,7 +46,7 @@ def edges_of(experiment, variant, options, missing=()):
     return experiment.choose.at_edge(variant, options, [one for one in candidates if one not in missing])
 
 
-def test_every_candidate_is_trained_on_selection_seeds_alone(write):
+def test_every_candidate_is_trained_only_on_selection_seeds(write):
     selection = write(FILE).selection()
     assert selection.name == "tuned-choice"
     assert list(selection.variants) == [
@@ -59,7 +59,7 @@ def test_every_candidate_is_trained_on_selection_seeds_alone(write):
     assert selection.variants["fixed+temperature=0.01"].configs["Hopper-v5"].temperature == 0.01
 
 
-def test_the_comparison_has_the_chosen_options_of_each_environment_and_its_own_seeds(write):
+def test_the_comparison_uses_the_options_chosen_per_environment_and_its_own_seeds(write):
     tuned = write(FILE).with_choices(
         [
             chosen("learned", "Hopper-v5", temperature_lr=1e-3),
@@ -79,7 +79,7 @@ def test_the_comparison_has_the_chosen_options_of_each_environment_and_its_own_s
     assert tuned.variants["fixed"].overrides["on"]["HalfCheetah-v5"] == {"temperature": 0.01}
 
 
-def test_a_chosen_value_replaces_that_of_the_environment_in_the_settings(write):
+def test_a_chosen_value_replaces_the_value_set_for_its_environment(write):
     text = FILE.replace("learn_temperature = false\n", "learn_temperature = false\non.Hopper-v5.temperature = 0.5\n")
     envs = ("Hopper-v5", "HalfCheetah-v5")
     choices = [chosen("learned", env, temperature_lr=1e-3) for env in envs]
@@ -90,7 +90,7 @@ def test_a_chosen_value_replaces_that_of_the_environment_in_the_settings(write):
     }
 
 
-def test_before_the_choice_there_are_no_runs(write):
+def test_runs_require_the_choice_first(write):
     with pytest.raises(AssertionError, match="not chosen yet"):
         write(FILE).runs()
 
@@ -129,7 +129,7 @@ def test_a_grid_ends_at_the_last_value_with_a_score(write, missing, edges):
     assert edges_of(write(FILE), "fixed", {"temperature": 0.1}, missing=[{"temperature": missing}]) == edges
 
 
-def test_a_grid_of_two_options_ends_where_the_neighbour_in_one_of_them_has_no_score(write):
+def test_a_grid_of_two_options_ends_before_a_neighbour_without_a_score(write):
     taus = "\ntau = [0.01, 0.05, 0.1]"
     text = FILE.replace("[0.01, 0.1, 1.0]", "[0.01, 0.1, 1.0]" + taus).replace("1e-3]", "1e-3]" + taus)
     best, beyond = {"temperature": 0.1, "tau": 0.05}, {"temperature": 1.0, "tau": 0.05}
@@ -137,14 +137,14 @@ def test_a_grid_of_two_options_ends_where_the_neighbour_in_one_of_them_has_no_sc
     assert edges_of(write(text), "fixed", best, missing=[beyond]) == ("temperature",)
 
 
-def test_a_value_with_none_beyond_it_is_no_edge(write):
+def test_a_limit_of_an_option_is_not_an_edge_of_the_grid(write):
     text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "tau = [0.01, 0.1, 1.0]")
     experiment = write(text)
     assert edges_of(experiment, "fixed", {"tau": 1.0}) == ()
     assert edges_of(experiment, "fixed", {"tau": 0.01}) == ("tau",)
 
 
-def test_switches_have_no_edge(write):
+def test_switches_have_no_edges(write):
     text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "entropy_in_backup = [true, false]").replace(
         "temperature_lr = [1e-4, 3e-4, 1e-3]", "value_network = [true, false]"
     )
@@ -184,7 +184,7 @@ def test_bad_input_names_the_key(write, old, new, words):
     assert words in str(raised.value)
 
 
-def test_a_study_does_not_begin_from_options_that_are_yet_to_be_chosen(write, tmp_path):
+def test_a_study_of_an_experiment_with_choose_is_refused(write, tmp_path):
     write(FILE)
     study = tmp_path / "study.toml"
     study.write_text('name = "s"\nexperiment = "tuned.toml"\nsteps = 20000\ntrials = 4\n[space]\ntau = [0.001, 0.1]\n')

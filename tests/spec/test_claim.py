@@ -1,4 +1,4 @@
-"""What claims expect, read from text; and experiment files that share a common part and have a quick setting."""
+"""Expectations of claims, read from text; and experiment files with a common part and a quick setting."""
 
 import pytest
 
@@ -12,14 +12,14 @@ from sac_bench.spec.load import load
 VARIANTS = ("sac", "one-q", "tau=0.1")
 
 
-def test_an_expectation_is_two_sides_and_a_relation():
+def test_an_expectation_has_two_sides_and_a_relation():
     one = expectation("sac:area ~ tau=0.1:sampled", VARIANTS)
     assert (one.a, one.relation, one.b) == (Side("sac", "area"), "~", Side("tau=0.1", "sampled"))
     assert str(one) == "sac:area ~ tau=0.1:sampled"
 
 
 @pytest.mark.parametrize(("less", "more"), [("one-q < sac", "sac > one-q"), ("one-q <= sac", "sac >= one-q")])
-def test_less_is_more_the_other_way_round(less, more):
+def test_less_than_is_read_as_greater_than_with_sides_swapped(less, more):
     assert str(expectation(less, VARIANTS)) == more
 
 
@@ -33,7 +33,7 @@ def test_less_is_more_the_other_way_round(less, more):
         ("sac > sac:score", "both sides are the same"),
     ],
 )
-def test_bad_input_what_is_no_expectation_is_refused(text, words):
+def test_bad_input_an_invalid_expectation_is_refused(text, words):
     with pytest.raises(InputError, match=words.replace("?", r"\?")):
         expectation(text, VARIANTS)
 
@@ -83,7 +83,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
+def test_a_file_overrides_its_common_part_and_quick_overrides_both(folder):
     full, quick = (load(folder / "qs.toml", quick=quick) for quick in (False, True))
     assert (full.name, full.envs, full.steps, len(full.seeds)) == ("qs", ("Hopper-v5", "Ant-v5"), 100000, 10)
     assert (quick.name, quick.envs, quick.steps, len(quick.seeds)) == (
@@ -100,7 +100,7 @@ def test_a_file_lies_over_its_common_part_and_quick_over_both(folder):
     assert full.claim.margin == 0.2  # its own, not the common one
 
 
-def test_of_several_common_files_later_ones_take_precedence_and_variants_keep_the_files_order(folder):
+def test_later_common_files_override_earlier_ones_and_variants_keep_their_order(folder):
     (folder / "_more.toml").write_text("[variants.more]\ncritics = 3\n[base]\ngamma = 0.97\n")
     (folder / "qs.toml").write_text(CLAIM.replace('"_common.toml"', '["_common.toml", "_more.toml"]'))
     loaded = load(folder / "qs.toml")
@@ -109,7 +109,7 @@ def test_of_several_common_files_later_ones_take_precedence_and_variants_keep_th
     assert loaded.variants["sac"].configs["Hopper-v5"].gamma == 0.97
 
 
-def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(folder):
+def test_the_common_part_may_set_options_for_an_environment(folder):
     with open(folder / "_common.toml", "a", encoding="utf-8") as file:
         file.write("[on.Ant-v5]\ntau = 0.03\n")
     assert load(folder / "qs.toml").variants["one-q"].configs["Ant-v5"].tau == 0.03
@@ -120,13 +120,13 @@ def test_options_on_an_environment_may_stand_in_the_common_part_whoever_uses_it(
         load(folder / "qs.toml")
 
 
-def test_a_claim_outlives_its_file(folder):
+def test_a_claim_can_be_read_back_without_its_file(folder):
     claim = load(folder / "qs.toml").claim
     assert Claim.from_plain(claim.as_plain(), VARIANTS) == claim
     assert claim.as_plain()["refuted_by"] == "One is as good."
 
 
-def test_a_claim_that_was_recorded_without_what_would_refute_it_is_read(folder):
+def test_a_recorded_claim_without_refuted_by_can_be_read(folder):
     recorded = load(folder / "qs.toml").claim.as_plain()
     del recorded["refuted_by"]
     assert ClaimRecord.model_validate(recorded).refuted_by == ""
@@ -134,18 +134,18 @@ def test_a_claim_that_was_recorded_without_what_would_refute_it_is_read(folder):
 
 
 @pytest.mark.parametrize("relation", [">", ">=", "~"])
-def test_measures_with_a_margin_of_their_own_can_be_equal(folder, relation):
+def test_measures_with_their_own_margin_require_no_margin_in_the_file(folder, relation):
     text = CLAIM.replace("sac >= one-q:sampled", f"sac:largest_fall {relation} one-q:largest_fall")
     (folder / "qs.toml").write_text(text.replace("margin = 0.2\n", ""))
     assert load(folder / "qs.toml").claim.expect[1].relation == relation
 
 
-def test_a_claim_is_dropped_where_not_all_its_variants_are_asked_for(folder):
+def test_a_claim_is_dropped_unless_all_its_variants_are_requested(folder):
     assert load(folder / "qs.toml", variants=["sac", "one-q"]).claim
     assert load(folder / "qs.toml", variants=["sac"]).claim is None
 
 
-def test_growth_is_dropped_where_not_both_its_environments_are_asked_for(folder):
+def test_growth_is_dropped_unless_both_its_environments_are_requested(folder):
     assert load(folder / "qs.toml", envs=["Ant-v5", "Hopper-v5"]).claim.grows
     assert load(folder / "qs.toml", envs=["Ant-v5"]).claim.grows is None
 
@@ -160,20 +160,20 @@ def test_an_expectation_may_be_about_one_environment(folder):
     assert load(folder / "qs.toml", envs=["Hopper-v5"]).claim is None
 
 
-def test_bad_input_a_common_part_with_another(folder):
+def test_bad_input_a_common_part_that_includes_another(folder):
     (folder / "_common.toml").write_text('common = "other.toml"\n' + COMMON)
     with pytest.raises(InputError, match=r"_common.toml: common: an included file cannot include another"):
         load(folder / "qs.toml")
 
 
-def test_a_folder_stands_for_the_experiments_in_it(folder):
+def test_a_folder_means_all_experiments_in_it(folder):
     assert files([folder, folder / "qs.toml"]) == [folder / "qs.toml"]
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no experiment files in this folder"):
         files([folder / "empty"])
 
 
-def test_what_several_experiments_share_is_one_run(folder):
+def test_several_experiments_share_identical_runs(folder):
     (folder / "other.toml").write_text(CLAIM.replace('"qs"', '"other"').replace("critics = 1", "critics = 3"))
     both = ExperimentGroup(tuple(load(path) for path in files([folder])))
     ids = [spec.id for _, spec in both.runs()]
@@ -210,21 +210,21 @@ def test_bad_input_in_claims_is_one_line_with_the_key(folder, old, new, words):
     assert words in str(error.value)
 
 
-def test_bad_input_no_worse_in_returns_without_a_margin(folder):
+def test_bad_input_no_worse_in_returns_requires_a_margin(folder):
     (folder / "_common.toml").write_text(COMMON.replace("margin = 0.1\n", ""))
     (folder / "qs.toml").write_text(CLAIM.replace("margin = 0.2\n", ""))
     with pytest.raises(InputError, match="margin is required with '>='"):
         load(folder / "qs.toml")
 
 
-def test_bad_input_what_would_refute_without_a_claim(folder):
+def test_bad_input_refuted_by_requires_a_claim(folder):
     lines = [line for line in CLAIM.splitlines() if not line.startswith(("claim", "expect", "grows", "source"))]
     (folder / "qs.toml").write_text("\n".join(lines))
     with pytest.raises(InputError, match="claim: is required with refuted_by"):
         load(folder / "qs.toml")
 
 
-def test_bad_input_quick_where_there_is_none(tmp_path):
+def test_bad_input_quick_requires_a_quick_table(tmp_path):
     path = tmp_path / "plain.toml"
     path.write_text('name = "plain"\nenvs = ["Hopper-v5"]\nsteps = 20000\n')
     with pytest.raises(InputError, match=r"--quick requires a \[quick\] table"):
@@ -232,7 +232,7 @@ def test_bad_input_quick_where_there_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("set_to", ["", "eval_sampled_every = 0", "eval_sampled_every = 2"])
-def test_bad_input_a_claim_about_sampled_actions_that_some_evaluations_do_not_play(folder, set_to):
+def test_bad_input_a_claim_about_sampled_actions_requires_them_in_every_evaluation(folder, set_to):
     (folder / "qs.toml").write_text(CLAIM.replace(PLAYED, set_to))
     with pytest.raises(InputError, match=r"expect: one-q:sampled: requires .* set eval_sampled_every = 1 for one-q"):
         load(folder / "qs.toml")
@@ -240,6 +240,6 @@ def test_bad_input_a_claim_about_sampled_actions_that_some_evaluations_do_not_pl
         load(folder / "qs.toml", settings=["eval_sampled_every=3"])
 
 
-def test_an_algorithm_that_sampled_actions_score_always_plays_them(folder):
+def test_an_algorithm_scored_by_sampled_actions_always_plays_them(folder):
     (folder / "qs.toml").write_text(CLAIM.replace(PLAYED, 'algorithm = "sql"'))
     assert load(folder / "qs.toml").claim

@@ -56,7 +56,7 @@ SHIPPED = files([Path(__file__).parents[2] / "experiments"])
 CLAIMS = files([Path(__file__).parents[2] / "experiments" / "claims"])
 
 
-def test_an_experiment_becomes_runs(experiment_file):
+def test_an_experiment_is_loaded_into_variants_and_runs(experiment_file):
     e = load(experiment_file)
     assert list(e.variants) == ["sac", "v-network", "tau=0.005", "tau=1"]
     assert e.variants["v-network"].configs["InvertedPendulum-v5"].value_network
@@ -85,7 +85,7 @@ def test_a_sweep_may_be_of_another_variant(tmp_path):
     assert variants["tau=1"].sweep_of is None
 
 
-def test_a_label_and_a_group_change_what_is_shown_and_no_run(tmp_path):
+def test_a_label_and_a_group_change_only_what_is_shown(tmp_path):
     path = tmp_path / "a.toml"
     text = EXPERIMENT + "\n[sweep.v-network]\ntau = [0.5]\n"
     path.write_text(text)
@@ -132,7 +132,7 @@ def test_a_sweep_may_have_a_label_and_a_group(tmp_path):
         ("[0.1]\n[sweep.v-network]\ngamma = 3", "[sweep.v-network.gamma]: values: input should be a valid list, not 3"),
     ],
 )
-def test_a_wrong_sweep_says_what_is_wrong(tmp_path, sweep, words):
+def test_an_invalid_sweep_is_refused_with_the_reason(tmp_path, sweep, words):
     path = tmp_path / "a.toml"
     path.write_text(EXPERIMENT.replace("tau = [0.005, 1.0]", f"tau = {sweep}"))
     with pytest.raises(InputError, match=re.escape(words)):
@@ -149,21 +149,21 @@ def test_a_wrong_sweep_says_what_is_wrong(tmp_path, sweep, words):
         ('label = "sac"', r"label: 'sac' is used for two variants"),
     ],
 )
-def test_labels_and_groups_are_single_lines_and_labels_differ(line, words, tmp_path):
+def test_labels_and_groups_must_be_single_lines_and_labels_must_differ(line, words, tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(EXPERIMENT.replace("[variants.v-network]", f"[variants.v-network]\n{line}"))
     with pytest.raises(InputError, match=words):
         load(path)
 
 
-def test_a_label_is_no_later_variants_name(tmp_path):
+def test_a_label_must_not_be_another_variants_name(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(EXPERIMENT.replace("[variants.sac]", '[variants.sac]\nlabel = "v-network"'))
     with pytest.raises(InputError, match="'v-network' is used for two variants"):
         load(path)
 
 
-def test_a_label_belongs_to_one_variant(tmp_path):
+def test_a_label_in_base_is_refused(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(EXPERIMENT.replace("[base]", '[base]\nlabel = "all"'))
     with pytest.raises(InputError, match=r"\[base\] label: belongs in \[variants.NAME\]"):
@@ -185,7 +185,7 @@ def test_the_command_line_overrides_the_file(experiment_file):
     assert bare.layers == (8, 8)
 
 
-def test_a_file_without_variants_is_its_base(tmp_path):
+def test_a_file_without_variants_has_one_variant_from_base(tmp_path):
     path = tmp_path / "e.toml"
     path.write_text(EXPERIMENT.split("[variants.sac]")[0].replace('reference = "sac"\n', ""))
     (variant,) = load(path).variants.values()
@@ -199,7 +199,7 @@ def test_a_variant_may_set_its_own_steps(tmp_path):
     assert all(v.steps == {"InvertedPendulum-v5": 600} for v in load(path, steps=600).variants.values())
 
 
-def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_path):
+def test_the_id_depends_only_on_what_the_numbers_depend_on(experiment_file, tmp_path):
     renamed = tmp_path / "other.toml"
     renamed.write_text(
         EXPERIMENT.replace('"tiny"', '"other"')
@@ -221,7 +221,7 @@ def test_id_depends_on_what_the_numbers_depend_on_alone(experiment_file, tmp_pat
     assert RunSpec.from_dict(base.as_dict()) == base
 
 
-def test_id_is_of_what_differs_from_the_defaults():
+def test_the_id_hashes_only_options_that_differ_from_the_defaults():
     # A new option leaves stored results valid. A changed default does not, and requires a new `semantics`.
     identity = RunSpec("sac", SACConfig(tau=0.01, layers=(256, 256)), "HalfCheetah-v5", 0).identity()
     assert identity.pop("backend").startswith("envpool ")
@@ -232,7 +232,7 @@ def test_id_is_of_what_differs_from_the_defaults():
     assert defaults.items() >= DEFAULTS.items()
 
 
-def test_a_run_whose_evaluations_had_other_rows_is_another_run_and_says_so(monkeypatch):
+def test_another_version_of_evaluations_gives_another_id_and_is_reported(monkeypatch):
     now = RunSpec("sac", tiny(), "Hopper-v5", 0)
     before = {key: value for key, value in now.as_dict().items() if key != "evaluation"}
     assert now.differences_from(now.as_dict()) == []
@@ -243,7 +243,7 @@ def test_a_run_whose_evaluations_had_other_rows_is_another_run_and_says_so(monke
 
 
 @pytest.mark.parametrize(("algorithm", "scoring", "other"), [("sac", "mean", "sample"), ("sql", "sample", "mean")])
-def test_the_actions_that_score_a_run_are_played_in_every_evaluation_and_the_others_in_some(algorithm, scoring, other):
+def test_every_evaluation_plays_the_scoring_actions_and_some_play_the_others(algorithm, scoring, other):
     steps = np.arange(0, 1051, 50)
 
     def due(policy, every):
@@ -259,7 +259,7 @@ def test_the_actions_that_score_a_run_are_played_in_every_evaluation_and_the_oth
     assert due(other, 0) == []
 
 
-def test_an_options_version_is_in_the_ids_of_the_runs_that_use_it_only(monkeypatch):
+def test_an_options_version_changes_only_ids_of_runs_that_use_it(monkeypatch):
     runs = [RunSpec("sac", tiny(gamma=gamma), "Hopper-v5", 0) for gamma in (0.99, 0.9)]
     before = [(spec.id, spec.as_dict()) for spec in map(replace, runs)]
     versions = property(lambda config: {"gamma": 2} if config.gamma == 0.9 else {})
@@ -273,7 +273,7 @@ def test_an_options_version_is_in_the_ids_of_the_runs_that_use_it_only(monkeypat
     assert used.differences_from(before[1][1]) == ["version 1 of option gamma (now 2)"]
 
 
-def test_numbers_may_differ_in_a_cohort_and_structure_may_not():
+def test_runs_of_a_cohort_may_differ_in_numbers_but_not_in_structure():
     same = [tiny(), tiny(tau=1.0, learn_temperature=False, temperature=0.0, pessimism=0.0, actor_objective="first")]
     assert len({RunSpec("sac", c, "Hopper-v5", s).structure() for s, c in enumerate(same)}) == 1
     for other in (tiny(critics=1), tiny(value_network=True), tiny(batch_size=8), tiny(layers=[9]), tiny(utd=2.0)):
@@ -298,7 +298,7 @@ def test_shipped_experiments_are_valid(path):
 
 
 def test_reward_scale_is_swept_with_a_fixed_temperature():
-    # A learned temperature adapts to the scale: such a sweep would be one of the initial temperature.
+    # A learned temperature adapts to the scale, so such a sweep would change only the initial temperature.
     swept = [
         variant
         for path in [*SHIPPED, *CLAIMS]
@@ -342,7 +342,7 @@ def test_no_two_arms_of_a_shipped_experiment_are_the_same_run():
     assert checked > 200
 
 
-def test_a_tuned_arm_of_a_claim_chooses_by_the_measure_that_is_compared():
+def test_a_tuned_arm_of_a_claim_is_chosen_by_the_compared_measure():
     tuned = [e for e in every_setting() if e.claim and e.choose]
     for e in tuned:
         for side in (side for one in e.claim.expect for side in (one.a, one.b)):
@@ -352,7 +352,7 @@ def test_a_tuned_arm_of_a_claim_chooses_by_the_measure_that_is_compared():
     assert len(tuned) == 3
 
 
-def test_a_temperature_that_is_fixed_and_not_published_is_tuned():
+def test_fixed_temperatures_without_a_published_value_are_tuned():
     for name in ("bipedal-walker", "humanoid-21"):
         (path,) = [p for p in SHIPPED if p.stem == name]
         e = load(path)
@@ -360,7 +360,7 @@ def test_a_temperature_that_is_fixed_and_not_published_is_tuned():
         assert all(e.choose and "temperature" in e.choose.candidates[arm][0].options for arm in fixed), name
 
 
-def test_retuned_asks_whether_the_quick_ablation_depends_on_its_rates():
+def test_retuned_differs_from_the_quick_ablation_only_in_learning_rates():
     ablation, retuned = (load(path) for path in SHIPPED if path.stem in ("ablation-quick", "retuned"))
     for name in retuned.variants:
         own = retuned.variants[name].configs["HalfCheetah-v5"]
@@ -373,7 +373,7 @@ def test_retuned_asks_whether_the_quick_ablation_depends_on_its_rates():
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_all_arms_of_several_modes_learn_from_random_steps_that_have_reached_every_goal(quick):
+def test_all_arms_of_several_modes_start_with_random_steps_that_reach_every_goal(quick):
     (path,) = [path for path in CLAIMS if path.stem == "several-modes"]
     e = load(path, quick=quick)
     (env,) = e.envs
@@ -385,7 +385,7 @@ def test_all_arms_of_several_modes_learn_from_random_steps_that_have_reached_eve
 
 
 def goals_reached(random, steps):
-    """How many goals uniformly random actions reach in so many steps of MultiGoal."""
+    """Return how many goals uniformly random actions reach in this many steps of MultiGoal."""
     env, reached, at = MultiGoal(), set(), 0
     position, _ = env.reset(seed=int(random.integers(2**31)))
     for action in random.uniform(-1, 1, (steps, 2)):
@@ -399,7 +399,7 @@ def goals_reached(random, steps):
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_from_scratch_differs_from_a_warm_start_in_its_weights_alone(quick):
+def test_from_scratch_differs_from_a_warm_start_only_in_its_weights(quick):
     (path,) = [path for path in CLAIMS if path.stem == "starting-points"]
     e = load(path, quick=quick)
     scratch, warm = e.variants["from-scratch"], e.variants["from-sac"]
@@ -504,7 +504,7 @@ def test_bad_input_is_one_line_with_file_and_key(case, tmp_path):
     assert "\n" not in message
 
 
-def test_bad_input_files_that_are_none(tmp_path):
+def test_bad_input_files_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
     (tmp_path / "folder.toml").mkdir()
     for name, words in [
@@ -588,7 +588,7 @@ def several(tmp_path):
     return written
 
 
-def test_variants_may_have_algorithms_and_environments_options_of_their_own(several):
+def test_variants_may_set_options_per_algorithm_and_environment(several):
     variants = load(several()).variants
     assert {name: v.algorithm for name, v in variants.items()} == {
         "sac": "sac",
@@ -610,18 +610,18 @@ def test_variants_may_have_algorithms_and_environments_options_of_their_own(seve
     assert {spec.algorithm for _, spec in load(several()).runs()} == {"sac", "td3"}
 
 
-def test_a_swept_value_is_the_last_word_wherever_the_reference_says_another(several):
+def test_a_swept_value_overrides_every_value_of_the_reference(several):
     file = several(("[variants.sac]", "[variants.sac.on.Humanoid-v5]\ntau = 0.3"), ("tau = [0.1]", "tau = [0.1, 0.2]"))
     found = {name: v.configs["Humanoid-v5"].tau for name, v in load(file).variants.items() if name != "td3"}
     assert found == {"sac": 0.3, "v1": 0.005, "tau=0.1": 0.1, "tau=0.2": 0.2}
 
 
-def test_steps_may_stand_with_an_algorithms_options(several):
+def test_steps_may_be_set_among_an_algorithms_options(several):
     variants = load(several(("policy_delay = 4", "steps = 400000"), ("steps = 200000", "tau = 0.1"))).variants
     assert variants["td3"].steps == {"HalfCheetah-v5": 400000, "Humanoid-v5": 300000}
 
 
-def test_a_rate_that_is_annealed_away_before_the_end_is_refused(several):
+def test_annealing_that_ends_before_training_is_refused(several):
     file = several(('algorithm = "td3"', 'algorithm = "ppo"\nanneal_steps = 200000'))
     load(file)
     with pytest.raises(InputError, match="variant 'ppo': steps = 204800 is more than anneal_steps = 200000") as refused:
@@ -634,13 +634,13 @@ def test_a_rate_that_is_annealed_away_before_the_end_is_refused(several):
     assert "anneal_steps = 200000" in str(refused.value)
 
 
-def test_a_replay_algorithms_rate_that_is_annealed_away_before_the_end_is_refused(several):
+def test_annealing_that_ends_before_training_is_refused_for_replay_algorithms(several):
     load(several(('algorithm = "td3"', 'algorithm = "td3"\nanneal_steps = 200000')))
     with pytest.raises(InputError, match="'td3': steps = 200000 is more than anneal_steps = 199999"):
         load(several(('algorithm = "td3"', 'algorithm = "td3"\nanneal_steps = 199999')))
 
 
-def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(several):
+def test_an_option_set_on_the_command_line_applies_to_every_algorithm_that_has_it(several):
     variants = load(several(), settings=["policy_delay=1", "gamma=0.5"]).variants
     assert variants["td3"].configs["HalfCheetah-v5"].policy_delay == 1
     assert variants["sac"].configs["HalfCheetah-v5"].gamma == 0.5
@@ -688,7 +688,7 @@ def test_what_is_set_on_the_command_line_is_for_every_algorithm_that_has_it(seve
         (("tau = [0.1]", "policy_delay = [1]"), "[sweep] policy_delay: sac has no such option"),
     ],
 )
-def test_combinations_that_do_not_exist_are_refused_by_name(several, change, words):
+def test_invalid_combinations_are_refused_in_one_line(several, change, words):
     with pytest.raises(InputError) as refused:
         load(several(change))
     assert words in str(refused.value)

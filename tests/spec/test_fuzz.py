@@ -181,7 +181,7 @@ def mutated(place, value):
 @pytest.mark.thorough
 @FUZZ
 @given(st.sampled_from(KNOWN), VALUES)
-def test_a_key_of_another_value(place, value):
+def test_any_value_of_a_key_is_accepted_or_refused_with_a_clear_error(place, value):
     # A replaced table may be valid in itself and lack what other tables need.
     words = () if len(place) == 1 and isinstance(value, dict) else place[-1:]
     check(*sac_bench("run", "--dry-run", "odd.toml", odd=mutated(place, value)), "odd.toml:", *words)
@@ -190,7 +190,7 @@ def test_a_key_of_another_value(place, value):
 @pytest.mark.thorough
 @FUZZ
 @given(st.sampled_from(TABLES), TEXT, VALUES)
-def test_another_key(table, key, value):
+def test_any_additional_key_is_accepted_or_refused_with_a_clear_error(table, key, value):
     check(*sac_bench("run", "--dry-run", "odd.toml", odd=mutated((*table, key), value)), "odd.toml:", one_line(key))
 
 
@@ -247,7 +247,7 @@ NOISE = st.one_of(
 @pytest.mark.thorough
 @FUZZ
 @given(PLACES, PLACES, NOISE)
-def test_noise_in_place_of_a_part(start, end, noise):
+def test_random_bytes_in_a_file_are_accepted_or_refused_with_a_clear_error(start, end, noise):
     content = EXPERIMENT.encode()
     spliced = content[:start] + noise + content[end:]
     check(*sac_bench("run", "--dry-run", "odd.toml", odd=spliced), "odd.toml:")
@@ -324,21 +324,21 @@ WORD = st.tuples(WORDS)
 @pytest.mark.thorough
 @FUZZ
 @given(ONE_OF_RUN)
-def test_an_option_of_any_value(option):
+def test_any_value_of_an_option_is_accepted_or_refused_with_a_clear_error(option):
     check(*sac_bench("run", "--dry-run", "tiny.toml", *option), option[0].removeprefix("--"))
 
 
 @pytest.mark.thorough
 @FUZZ
 @given(SETTINGS)
-def test_a_setting_of_any_value(setting):
+def test_any_value_of_a_setting_is_accepted_or_refused_with_a_clear_error(setting):
     check(*sac_bench("run", "--dry-run", "tiny.toml", "--set", "=".join(setting)), "tiny.toml:", setting[0])
 
 
 @pytest.mark.thorough
 @FUZZ
 @given(st.lists(ONE_OF_RUN | SETTINGS.map(lambda setting: ("--set", "=".join(setting))) | WORD, max_size=6))
-def test_many_options(options):
+def test_any_combination_of_options_is_accepted_or_refused_with_a_clear_error(options):
     # --dry-run comes first, where no option can swallow it.
     check(*sac_bench("run", "--dry-run", "tiny.toml", *chain(*options)))
 
@@ -349,5 +349,5 @@ def test_many_options(options):
     st.lists(st.sampled_from(["list", "status", "report", "gc"]), max_size=1),
     st.lists(ONE_OF_OTHERS | WORD, max_size=3),
 )
-def test_the_other_commands(command, options):
+def test_any_options_of_other_commands_are_accepted_or_refused_with_a_clear_error(command, options):
     check(*sac_bench(*command, *chain(*options)))

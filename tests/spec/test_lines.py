@@ -69,7 +69,7 @@ def refused(path, **options):
     return error.value.parts
 
 
-def test_all_errors_of_a_file_are_reported_in_its_order_with_their_lines(tmp_path):
+def test_all_errors_of_a_file_are_reported_in_order_with_their_lines(tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text(WRONG)
     parts = refused(path)
@@ -79,7 +79,7 @@ def test_all_errors_of_a_file_are_reported_in_its_order_with_their_lines(tmp_pat
         assert part.shown == f"{line:>5} | {text}"
 
 
-def test_an_error_in_an_included_file_or_in_quick_is_told_there(tmp_path):
+def test_errors_in_included_files_and_in_quick_are_reported_at_their_lines(tmp_path):
     (tmp_path / "_common.toml").write_text("# shared\n[base]\nlayers = [8]\ngama = 0.9\n")
     path = tmp_path / "mine.toml"
     text = EXPERIMENT.replace("[base]", '\ncommon = "_common.toml"\n[base]\ngamma = -1\n', 1)
@@ -91,7 +91,7 @@ def test_an_error_in_an_included_file_or_in_quick_is_told_there(tmp_path):
     assert refused(path, quick=True)[1].shown.endswith(" | gamma = -2")
 
 
-def test_what_the_command_line_gives_is_not_told_to_be_in_the_file(experiment_file):
+def test_errors_of_command_line_options_are_reported_without_a_line(experiment_file):
     (error,) = refused(experiment_file, seeds="0..9")
     assert str(error).startswith(f"{experiment_file}: seeds: ")
     first, second = refused(experiment_file, settings=["tau=3", "gamma=7"])
@@ -99,7 +99,7 @@ def test_what_the_command_line_gives_is_not_told_to_be_in_the_file(experiment_fi
     assert str(second).startswith(f"{experiment_file}: --set: ")
 
 
-def test_what_is_not_toml_is_told_with_its_line(tmp_path):
+def test_invalid_toml_is_reported_with_its_line(tmp_path):
     path = tmp_path / "x.toml"
     path.write_text('name = "x"\nsteps = 1 2\n')
     with pytest.raises(InputError, match=r"x\.toml:2: not valid TOML: ") as error:
@@ -107,7 +107,7 @@ def test_what_is_not_toml_is_told_with_its_line(tmp_path):
     assert error.value.shown == "    2 | steps = 1 2"
 
 
-def test_a_study_and_an_experiment_name_each_others_command(experiment_file):
+def test_a_study_loaded_as_an_experiment_or_vice_versa_names_the_right_command(experiment_file):
     with pytest.raises(InputError, match="this is an experiment; run it with sac-bench run "):
         studies.load(experiment_file)
     with pytest.raises(InputError, match="this is a study; run it with sac-bench tune "):
@@ -122,7 +122,7 @@ def keys(table, above=()):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.toml")), ids=lambda path: path.stem)
-def test_every_line_of_a_key_has_this_key(path):
+def test_the_line_of_each_key_contains_the_key(path):
     text = path.read_text()
     known, lines = key_lines(text), text.splitlines()
     found = [key for key in keys(tomllib.loads(text)) if ".".join(key) in known]

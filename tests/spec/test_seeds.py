@@ -56,7 +56,7 @@ def test_in_a_claim_all_variants_have_the_same_number_of_seeds(write):
     assert {name: len(seeds) for name, seeds in counts(alone).items()} == {"sac": 10, "tau=1": 5}
 
 
-def test_a_range_overrides_fixed_seeds_and_the_other_way_round(write, tmp_path):
+def test_a_range_overrides_fixed_seeds_and_vice_versa(write, tmp_path):
     quick = EXPERIMENT + '[quick]\nseeds = "8..20"\n'
     assert write(quick).seed_range is None
     assert str(write(quick, quick=True).seed_range) == "8..20"
@@ -69,20 +69,20 @@ def test_a_range_overrides_fixed_seeds_and_the_other_way_round(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "seeds"), [("5", 5), ("0,1,2", [0, 1, 2]), ("3, 7", [3, 7]), ("4,", [4]), ("5..30", "5..30"), ("x", "x")]
 )
-def test_a_command_line_states_seeds_as_files_do(text, seeds, write):
+def test_the_command_line_accepts_the_same_seeds_as_files(text, seeds, write):
     assert typed(text) == seeds
     if isinstance(seeds, list):
         assert write(EXPERIMENT, seeds=seeds).seeds == tuple(seeds)
 
 
-def test_what_may_mean_single_seeds_is_refused_with_what_to_write(write):
+def test_a_range_that_may_mean_single_seeds_is_refused_with_a_fix(write):
     with pytest.raises(InputError, match=r"'0\.\.9': a range is of the number of seeds .* use 10 for so many seeds"):
         write(EXPERIMENT, seeds="0..9")
     with pytest.raises(InputError, match=r"or a list for single ones, such as 1,4"):
         write(EXPERIMENT, seeds="1..4")
 
 
-def test_raised_variants_keep_the_runs_they_have_and_others_stay(write):
+def test_variants_with_more_seeds_keep_their_runs_and_others_do_not_change(write):
     experiment = write(RANGE)
     raised = experiment.with_seeds({(ENV, "tau=1"): 8, (ENV, "sac"): 16})
     assert {name: len(seeds) for name, seeds in counts(raised).items()} == {
@@ -99,7 +99,7 @@ def test_raised_variants_keep_the_runs_they_have_and_others_stay(write):
 
 
 @pytest.mark.parametrize(("cell", "seeds"), [("tau=1", 4), ("tau=1", 13), ("sac", 25)])
-def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
+def test_seeds_cannot_be_removed_or_exceed_the_range(write, cell, seeds):
     experiment = write(RANGE)
     with pytest.raises(ValueError, match=f"{cell} on {ENV}: {seeds} seeds"):
         experiment.with_seeds({(ENV, cell): seeds})
@@ -118,21 +118,21 @@ def test_seeds_are_never_taken_back_nor_beyond_the_range(write, cell, seeds):
         ("5.." + "9" * 5000, "seeds: '5..9999"),
     ],
 )
-def test_what_is_no_range_is_refused(write, seeds, words):
+def test_an_invalid_range_is_refused(write, seeds, words):
     with pytest.raises(InputError) as raised:
         write(EXPERIMENT.replace("seeds = 2", f'seeds = "{seeds}"'))
     assert "seeds.toml:5: seeds: " in str(raised.value)
     assert words in str(raised.value)
 
 
-def test_the_limit_of_runs_is_that_of_the_largest_case(write):
+def test_the_limit_of_runs_counts_the_largest_case_of_a_range(write):
     many = RANGE.replace("[0.005, 1.0]", str([0.001 * i for i in range(1, 39)]))
     assert len(write(many, seeds="5..200").runs()) == 41 * 5  # up to 41 * 200 = 8,200
     with pytest.raises(InputError, match="make up to 12,300 runs; the maximum is 10,000"):
         write(many, seeds="5..300")
 
 
-def test_selection_seeds_are_not_those_that_a_range_may_reach(write):
+def test_selection_seeds_must_not_overlap_a_range(write):
     ranged = CHOOSE.replace("seeds = 5", 'seeds = "5..12"')
     selection = write(ranged.replace("seeds = 2", "seeds = [24, 25]")).selection()
     assert selection.seed_range is None
@@ -144,7 +144,7 @@ def test_selection_seeds_are_not_those_that_a_range_may_reach(write):
 
 
 @pytest.mark.parametrize("where", ["seeds", "[held_out]\nseeds"])
-def test_a_study_has_no_range(tmp_path, where):
+def test_a_study_refuses_a_range_of_seeds(tmp_path, where):
     text = 'name = "s"\nenvs = ["Hopper-v5"]\nsteps = 20000\ntrials = 4\npruner = "none"\n'
     space = "[space]\ntau = [0.001, 0.1]\n"
     text = text + f'{where} = "5..8"\n' + space if where == "seeds" else text + space + f'{where} = "5..8"\n'
@@ -153,11 +153,11 @@ def test_a_study_has_no_range(tmp_path, where):
         studies.load(tmp_path / "study.toml")
 
 
-def test_seeds_of_a_command_line():
+def test_seeds_of_the_command_line_are_parsed():
     assert [typed(text) for text in ("5", "-1", "5..8", "x", "")] == [5, -1, "5..8", "x", ""]
 
 
-def test_a_reference_factor_gives_the_reference_more_seeds_also_of_a_fixed_number(write):
+def test_a_reference_factor_multiplies_the_references_seeds_fixed_or_ranged(write):
     fixed = write(EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100"))
     assert counts(fixed) == {
         "sac": list(range(100, 108)),
@@ -178,22 +178,22 @@ def test_a_reference_factor_gives_the_reference_more_seeds_also_of_a_fixed_numbe
         ("first_seed = 5\nseeds = [1, 2]", "first_seed: requires a number or a range of seeds, not a list"),
     ],
 )
-def test_a_list_of_seeds_is_for_all_variants(write, seeds, words):
+def test_a_list_of_seeds_refuses_reference_factor_and_first_seed(write, seeds, words):
     with pytest.raises(InputError, match=words):
         write(EXPERIMENT.replace("seeds = 2", seeds))
 
 
-def test_a_list_of_the_command_line_is_for_all_variants_whatever_the_file_says(write):
+def test_a_list_of_seeds_on_the_command_line_applies_to_all_variants(write):
     text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4\nfirst_seed = 100")
     assert set(map(tuple, counts(write(text, seeds=[3, 7])).values())) == {(3, 7)}
 
 
-def test_a_claim_has_no_reference_factor(write):
+def test_a_claim_refuses_a_reference_factor(write):
     with pytest.raises(InputError, match="reference_factor: must be 1, because a claim compares any two variants"):
         write(RANGE.replace("seeds = ", "reference_factor = 3\nseeds = ").replace("[base]", CLAIM + "[base]"))
 
 
-def test_a_variant_alone_or_without_the_files_reference_has_no_multiple_of_seeds(write):
+def test_a_reference_factor_requires_the_files_reference_and_another_variant(write):
     text = EXPERIMENT.replace("seeds = 2", "seeds = 2\nreference_factor = 4")
     assert counts(write(text, variants=["tau=1"])) == {"tau=1": [0, 1]}
     assert counts(write(text, variants=["sac"], seeds=3)) == {"sac": [0, 1, 2]}
@@ -201,7 +201,7 @@ def test_a_variant_alone_or_without_the_files_reference_has_no_multiple_of_seeds
     assert counts(write(text, variants=["sac", "tau=1"])) == {"sac": list(range(8)), "tau=1": [0, 1]}
 
 
-def test_a_range_from_before_files_stated_a_factor_has_twice_the_seeds_of_its_reference():
+def test_older_manifests_with_a_range_have_a_reference_factor_of_2():
     older = {"name": "x", "question": "", "envs": ["E"], "seeds": [0], "reference": "a", "variants": {}}
     assert Manifest.model_validate(older).reference_factor == 1
     assert Manifest.model_validate(older | {"seed_range": "5..8"}).reference_factor == 2

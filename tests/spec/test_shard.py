@@ -20,7 +20,7 @@ def shares(group, count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_every_run_is_in_one_share(count, group):
+def test_every_run_is_in_exactly_one_share(count, group):
     every, own = shares(group, count)
     assert sum(map(len, own)) == len(every)
     assert set().union(*own) == every
@@ -34,7 +34,7 @@ def test_a_run_stays_in_its_share_when_others_are_added(group, experiment_file):
     assert any(few)
 
 
-def test_a_run_that_starts_from_another_is_in_its_share(tmp_path):
+def test_a_run_is_in_the_same_share_as_the_run_it_starts_from(tmp_path):
     path = tmp_path / "warm.toml"
     start = '[variants.sac]\n[variants.warm]\nstart = { variant = "sac", env = "InvertedPendulum-v5" }\n'
     path.write_text(small("warm", seeds=12) + start)
@@ -51,12 +51,12 @@ def test_a_run_that_starts_from_another_is_in_its_share(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b", "1.5/2", "1/10001"])
-def test_what_is_no_share_is_refused(text):
+def test_an_invalid_share_is_refused(text):
     with pytest.raises(InputError, match=r"--shard .*: must be i/n"):
         Shard.parse(text)
 
 
-def test_seeds_that_results_choose_cannot_be_shared(experiment_file):
+def test_a_range_of_seeds_cannot_be_split_into_shares(experiment_file):
     with pytest.raises(InputError, match="tiny chooses seeds by the results of all shares, and no share has them all"):
         Shard.parse("1/2").check(load(experiment_file, seeds="5..30"))
     Shard.parse(" 2/2 ").check(load(experiment_file))

@@ -82,7 +82,7 @@ def variants_of(plan, path):
 # -- files -----------------------------------------------------------------------------------------
 
 
-def test_a_start_is_in_the_id_of_a_run_and_no_other_id_changes(file):
+def test_the_start_is_part_of_a_runs_id_and_changes_no_other_id(file):
     runs = load(file()).runs()
     sac, tuned = ([spec for variant, spec in runs if variant.name == name] for name in ("sac", "tuned"))
     assert [(spec.start.run, spec.start.steps) for spec in tuned] == [(spec.id, 200) for spec in sac]
@@ -96,7 +96,7 @@ def test_a_start_is_in_the_id_of_a_run_and_no_other_id_changes(file):
     assert longer[2][1].id != tuned[0].id
 
 
-def test_the_start_may_be_on_an_environment_that_is_not_asked_for(file):
+def test_the_start_may_be_on_an_environment_that_is_not_requested(file):
     path = file(('v5" }', 'v4" }'), ("[variants.tuned]", "[on.InvertedPendulum-v4]\ntau = 0.1\n[variants.tuned]"))
     loaded = load(path, variants=["tuned"])
     tuned = loaded.variants["tuned"]
@@ -108,7 +108,7 @@ def test_the_start_may_be_on_an_environment_that_is_not_asked_for(file):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_no_chain_is_longer_than_a_plan_bears(file, order):
+def test_a_chain_of_more_than_10_starts_is_refused(file, order):
     tables = [
         f"[variants.t{i}]\nstart = {{ variant = '{f't{i - 1}' if i else 'sac'}', env = 'InvertedPendulum-v5' }}\n"
         for i in range(1200)
@@ -146,7 +146,7 @@ def test_no_chain_is_longer_than_a_plan_bears(file, order):
         (("gamma = 0.9", 'algorithm = "td3"'), "'sac' uses sac and 'tuned' uses td3; a warm start requires the same"),
     ],
 )
-def test_starts_that_cannot_be_are_refused_by_name(file, change, words):
+def test_invalid_starts_are_refused_with_the_file_name(file, change, words):
     with pytest.raises(InputError) as refused:
         load(file(change))
     assert words in str(refused.value)
@@ -184,7 +184,7 @@ def with_temperatures(file, parent, child, start):
         ("fixed", "fixed 0", "", 0.0),
     ],
 )
-def test_the_temperature_at_step_0_is_the_one_that_the_start_says(file, parent, child, start, alpha):
+def test_the_temperature_at_step_0_is_the_one_set_by_the_start(file, parent, child, start, alpha):
     runs = {variant.name: spec for variant, spec in load(with_temperatures(file, parent, child, start), seeds=1).runs()}
     made = {name: Trainer([spec], 200, compiled=False) for name, spec in runs.items()}
     made["sac"].cohort.state["params"]["temperature"].fill_(math.log(0.03))  # its final one, where it is learned
@@ -194,7 +194,7 @@ def test_the_temperature_at_step_0_is_the_one_that_the_start_says(file, parent, 
     assert RunSpec.from_dict(runs["tuned"].as_dict()) == runs["tuned"]
 
 
-def test_another_initial_temperature_is_another_run_and_the_parents_learned_one_is_not(file):
+def test_a_changed_initial_temperature_changes_the_id_unless_it_is_the_parents(file):
     ids = {start: load(with_temperatures(file, "learned", "learned", start)).runs()[2][1].id for start in STARTS}
     assert ids[""] == ids['"keep"']
     assert len(set(ids.values())) == 3
@@ -217,14 +217,14 @@ STARTS = ("", '"keep"', '"own"', "0.5")
         ("learned", "learned", '"kept"', "not 'kept'"),
     ],
 )
-def test_temperatures_that_cannot_be_are_refused_with_what_to_write(file, parent, child, start, words):
+def test_invalid_temperatures_of_a_start_are_refused_with_a_fix(file, parent, child, start, words):
     with pytest.raises(InputError) as refused:
         load(with_temperatures(file, parent, child, start))
     assert words in str(refused.value)
     assert "[variants.tuned] start: " in str(refused.value)
 
 
-def test_algorithms_without_a_temperature_refuse_the_key(file):
+def test_algorithms_without_a_temperature_refuse_the_key_in_a_start(file):
     with pytest.raises(InputError, match=r"start: temperature: td3 has no temperature; remove this key"):
         load(file(("seeds = 2", 'seeds = 2\nalgorithm = "td3"'), ('v5" }', 'v5", temperature = "keep" }')))
 
@@ -236,7 +236,7 @@ def test_a_start_in_the_middle_of_a_chain_is_checked_on_its_own_environment(file
         load(path)
 
 
-def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp_path):
+def test_a_study_of_a_variant_with_a_warm_start_is_refused(file, tmp_path):
     file()
     path = tmp_path / "study.toml"
     path.write_text(
@@ -251,7 +251,7 @@ def test_a_study_does_not_begin_from_a_variant_that_starts_from_others(file, tmp
 
 
 @pytest.mark.thorough
-def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file, store):
+def test_each_run_starts_from_the_final_weights_of_the_run_with_its_seed(file, store):
     path = file()
     first = planned(path, store, variants=["tuned"])  # the parent is trained though it is not requested
     assert variants_of(first, path) == [["sac", "sac"]]
@@ -283,7 +283,7 @@ def test_each_run_begins_with_the_weights_that_its_own_seeds_run_ended_with(file
 
 
 @pytest.mark.thorough
-def test_a_run_goes_on_from_its_checkpoint_and_does_not_ask_for_its_start_again(file, store):
+def test_a_run_continues_from_its_checkpoint_without_loading_its_start_again(file, store):
     path = file()
     parents = planned(path, store)
     carry_out(parents, store)
@@ -301,7 +301,7 @@ def test_a_run_goes_on_from_its_checkpoint_and_does_not_ask_for_its_start_again(
     assert {run.id: (run.policy.read_bytes(), run.weights.read_bytes()) for run in straight.runs} == expected
 
 
-def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_failed(file, store):
+def test_starts_may_be_chained_and_runs_that_start_from_a_diverged_run_fail(file, store):
     path = file(
         (
             "[variants.tuned]",
@@ -329,7 +329,7 @@ def test_starts_may_be_chained_and_what_hangs_on_one_that_diverged_is_told_as_fa
     ]
 
 
-def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
+def test_missing_weights_are_reported_with_a_fix(file, store):
     path = file()
     carry_out(planned(path, store, variants=["sac"]), store)
     runs = [store.run(spec.id) for variant, spec in load(path).runs() if variant.name == "sac"]
@@ -348,7 +348,7 @@ def test_weights_that_are_not_there_are_told_with_the_way_out(file, store):
     assert "weights.safetensors: damaged: cut to 0" in store.run(runs[0].id).status()["reason"]
 
 
-def test_a_run_that_went_on_is_no_start_at_its_former_end(file, store):
+def test_a_run_that_trained_further_is_refused_as_a_start_at_its_former_end(file, store):
     path = file()
     carry_out(planned(path, store, variants=["sac"], steps=300), store)
     with pytest.raises(InputError, match="at 200 steps, has the weights of step 300 only"):
@@ -356,7 +356,7 @@ def test_a_run_that_went_on_is_no_start_at_its_former_end(file, store):
     assert not planned(path, store, variants=["sac"]).cohorts
 
 
-def test_gc_keeps_what_listed_runs_start_from(file, store):
+def test_gc_keeps_the_runs_that_listed_runs_start_from(file, store):
     path = file(('v5" }', 'v4" }'))
     experiment = load(path, variants=["tuned"])
     carry_out(planned(path, store, variants=["tuned"]), store)
@@ -372,7 +372,7 @@ HARM = DIE.replace("TIMES", "TIMES and len(list(pathlib.Path('results/runs').glo
 
 
 @pytest.mark.soak
-def test_one_command_trains_both_and_a_child_killed_midway_is_the_same_to_the_bit(command, tmp_path, file):
+def test_one_command_trains_parent_and_child_and_a_killed_child_is_bit_identical(command, tmp_path, file):
     path = file(("InvertedPendulum-v5", "gymnasium:Line-v0"), ("steps = 200", "steps = 300"))
     found = []
     for deaths in (0, 1):

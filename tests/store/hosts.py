@@ -1,4 +1,4 @@
-"""Pretended machines: locks in one process that believe that they are on other machines, and clocks that tests move."""
+"""Pretended machines: locks in one process that act as if on other machines, and clocks that tests move."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sac_bench.store.process import Process
 
 
 class Clock:
-    """A clock that advances when it is told to, or when somebody pauses."""
+    """A clock that advances when a test sets it, or during a pause."""
 
     def __init__(self) -> None:
         self.now = 0.0

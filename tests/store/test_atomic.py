@@ -28,7 +28,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
-def test_a_fingerprint_tells_every_change(tmp_path):
+def test_a_fingerprint_detects_every_change(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"step,return\n0,1\n")
     was = fingerprint(path)
@@ -50,13 +50,13 @@ def test_a_fingerprint_tells_every_change(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "\x00", "[" * 100_000])
-def test_what_is_not_a_json_object_is_damaged(text, tmp_path):
+def test_a_file_that_is_not_a_json_object_is_damaged(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=r"x\.json: damaged"):
         read_json(tmp_path / "x.json")
 
 
-def test_json_comes_back(tmp_path):
+def test_json_is_read_back_unchanged(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"a": [1, 0.1, None], "b": {"2": float("1e300")}})
     assert read_json(path) == {"a": [1, 0.1, None], "b": {"2": 1e300}}
@@ -96,7 +96,7 @@ NAMES = (
 )
 
 
-def test_every_text_has_a_file_name_of_its_own(tmp_path):
+def test_every_text_has_its_own_file_name(tmp_path):
     names = [file_name(text) for text in NAMES]
     assert len({name.casefold() for name in names}) == len(NAMES)
     for name in names:
@@ -106,11 +106,11 @@ def test_every_text_has_a_file_name_of_its_own(tmp_path):
 
 
 @given(st.lists(st.text("aA/_:.~-é", max_size=6), unique=True, max_size=8))
-def test_names_are_told_apart_whatever_they_are_made_of(texts):
+def test_any_different_names_have_different_file_names(texts):
     assert len({file_name(text, texts).casefold() for text in texts}) == len(texts)
 
 
-def test_what_needs_no_escaping_is_called_as_it_always_was():
+def test_names_without_special_characters_are_unchanged():
     plain = {env for env in envpool_ids() if "/" not in env}
     assert {file_name(env) for env in plain} == plain
     assert file_name("gymnasium:MultiGoal-v0") == "gymnasium_MultiGoal-v0"
@@ -118,7 +118,7 @@ def test_what_needs_no_escaping_is_called_as_it_always_was():
     assert file_name("Reach-v0", ["Reach-v0", "Hopper-v5"]) == "Reach-v0" != file_name("Reach-v0", ["reach-v0"])
 
 
-def test_what_is_not_finite_is_null(tmp_path):
+def test_nonfinite_numbers_are_written_as_null(tmp_path):
     write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))], "c": {"d": 0.5}})
     text = (tmp_path / "x.json").read_text()
     assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
@@ -126,7 +126,7 @@ def test_what_is_not_finite_is_null(tmp_path):
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP])
-def test_a_file_is_created_once_without_hard_links_too(code, tmp_path, monkeypatch):
+def test_a_file_is_created_once_even_without_hard_links(code, tmp_path, monkeypatch):
     def link(*_):
         raise OSError(code, "no hard links here")
 

@@ -22,7 +22,7 @@ def test_a_local_folder_passes(tmp_path):
     assert not list((tmp_path / "results").iterdir())
 
 
-def test_locks_that_do_nothing_are_found(tmp_path):
+def test_locks_that_do_nothing_are_detected(tmp_path):
     findings = examine(tmp_path, {"flock": lambda *_: True, "byte range": lock_range})
     of = {one.what: one.verdict for one in findings}
     assert (of["lock (flock)"], of["lock (byte range)"]) == (Verdict.WARNING, Verdict.GOOD)
@@ -53,7 +53,7 @@ def after_deleting(path, data):
         (lambda path, data: path.exists() or path.write_bytes(data), "does not have its new content"),
     ],
 )
-def test_a_folder_where_files_are_not_replaced_at_once_is_refused(write, words, tmp_path, monkeypatch):
+def test_a_folder_without_atomic_replacement_is_refused(write, words, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "write_atomically", write)
     verdict, text = verdict_on("atomic replacement", tmp_path)
     assert (verdict, words in text) == (Verdict.REFUSED, True), text
@@ -68,14 +68,14 @@ def test_a_folder_where_files_are_not_replaced_at_once_is_refused(write, words, 
         ("import time; time.sleep(60)", "has not created its files"),
     ],
 )
-def test_a_folder_where_two_processes_create_one_file_is_refused(program, words, tmp_path, monkeypatch):
+def test_a_folder_without_exclusive_creation_is_refused(program, words, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_CREATE", program)
     monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.5 if "sleep" in program else 60.0)
     verdict, text = verdict_on("exclusive creation", tmp_path)
     assert (verdict, words in text) == (Verdict.REFUSED, True), text
 
 
-def test_a_process_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+def test_a_process_that_does_not_answer_is_reported_after_a_timeout(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "_HOLD", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "_one_creates", lambda _: (Verdict.GOOD, ""))
     monkeypatch.setattr(doctor, "ANSWER_SECONDS", 0.1)
@@ -87,7 +87,7 @@ def test_a_process_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch)
     ("folder", "kind"),
     [("/home", "ext4"), ("/shared/a/b", "nfs4"), ("/shared/in part/c", "lustre"), ("/shared", "nfs4")],
 )
-def test_a_folder_lies_on_the_nearest_mount(folder, kind):
+def test_a_folder_belongs_to_the_nearest_mount(folder, kind):
     mount = mount_of(Path(folder), mounts(MOUNTINFO))
     assert mount
     assert mount.type == kind
@@ -109,7 +109,7 @@ def test_a_folder_lies_on_the_nearest_mount(folder, kind):
         ("fuse.unheard-of", "rw", Verdict.WARNING, "nothing is known"),
     ],
 )
-def test_what_is_known_of_a_mount_is_told_by_name(kind, options, verdict, word):
+def test_known_properties_of_a_mount_are_reported_with_its_type(kind, options, verdict, word):
     finding = judge(Mount(Path("/shared"), kind, tuple(options.split(","))))
     assert finding.verdict is verdict
     assert kind in finding.text

@@ -27,7 +27,7 @@ def holder(path):
     return process, process.stdout.readline().strip() == "True"
 
 
-def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+def test_a_lock_is_released_however_its_process_ends(tmp_path):
     path = tmp_path / "a" / "lock"
     assert not locks.is_taken(path)
     process, has_it = holder(path)
@@ -55,7 +55,7 @@ def test_a_child_that_inherits_a_lock_holds_it(tmp_path):
     assert not locks.is_taken(path)
 
 
-def test_who_waits_gets_it(tmp_path):
+def test_a_waiter_gets_the_lock_after_its_release(tmp_path):
     path = tmp_path / "lock"
     process, _ = holder(path)
     process.stdin.close()  # it ends by itself
@@ -66,7 +66,7 @@ def test_who_waits_gets_it(tmp_path):
     process.wait()
 
 
-def test_of_two_machines_one_has_the_lock_where_flock_does_nothing(tmp_path):
+def test_only_one_of_two_machines_has_the_lock_if_flock_does_nothing(tmp_path):
     path = tmp_path / "lock"
     ours, theirs = machine("a"), machine("b")
     held = ours.take(path)
@@ -79,7 +79,7 @@ def test_of_two_machines_one_has_the_lock_where_flock_does_nothing(tmp_path):
         assert ours.take(path) is None
 
 
-def test_a_lease_that_is_renewed_is_not_taken_however_long_it_lasts(tmp_path):
+def test_a_renewed_lease_is_never_taken_over(tmp_path):
     path, ours, clock = tmp_path / "lock", machine("a"), Clock()
     theirs = machine("b", clock)
     ours.take(path)
@@ -90,7 +90,7 @@ def test_a_lease_that_is_renewed_is_not_taken_however_long_it_lasts(tmp_path):
     assert theirs.take(path) is None
 
 
-def test_a_lease_that_is_not_renewed_for_its_length_is_taken_over_once(tmp_path):
+def test_an_expired_lease_is_taken_over_once(tmp_path):
     path, clocks = tmp_path / "lock", [Clock(), Clock()]
     ours, theirs, others = machine("a"), machine("b", clocks[0]), machine("c", clocks[1])
     clocks[0].now, clocks[1].now = 1e6, -1e6  # clocks of different machines are never compared
@@ -104,12 +104,12 @@ def test_a_lease_that_is_not_renewed_for_its_length_is_taken_over_once(tmp_path)
     assert taken
     assert others.take(path) is None
     assert not held.lease.renew()
-    held.close()  # gives nothing back that is not its own
+    held.close()  # releases only its own lease
     assert others.take(path) is None
     assert taken.lease.renew()
 
 
-def test_a_lease_is_not_renewed_after_all_later_ones_are_gone(tmp_path):
+def test_a_lost_lease_is_not_renewed_even_after_all_later_ones_are_gone(tmp_path):
     clock = Clock()
     ours, theirs = machine("a"), machine("b", clock)
     held = ours.take(tmp_path / "lock")
@@ -119,7 +119,7 @@ def test_a_lease_is_not_renewed_after_all_later_ones_are_gone(tmp_path):
     assert not held.lease.renew()
 
 
-def test_who_creates_a_number_late_finds_that_there_are_later_ones(tmp_path):
+def test_a_machine_that_creates_a_number_late_detects_later_ones(tmp_path):
     """It was paused between reading that a lease had ended and taking it."""
     path = tmp_path / "lock"
     held = machine("a").take(path)
@@ -133,8 +133,8 @@ def test_who_creates_a_number_late_finds_that_there_are_later_ones(tmp_path):
     assert held.lease.renew()
 
 
-def test_a_lease_that_was_given_back_cannot_be_won_again_by_an_owner_that_was_paused(tmp_path, monkeypatch):
-    """It was paused in a renewal, after it had read the newest number; all later ones were given back meanwhile."""
+def test_an_owner_paused_in_a_renewal_cannot_regain_a_lease_released_meanwhile(tmp_path, monkeypatch):
+    """It was paused in a renewal, after reading the newest number. All later leases were released meanwhile."""
     path, clock = tmp_path / "lock", Clock()
     held = machine("a").take(path)
     usual = leases.newest
@@ -153,7 +153,7 @@ def test_a_lease_that_was_given_back_cannot_be_won_again_by_an_owner_that_was_pa
     assert not machine("c").is_taken(path)
 
 
-def test_a_lease_that_is_given_back_while_it_is_renewed_is_free(tmp_path, monkeypatch):
+def test_a_lease_released_during_its_renewal_is_free(tmp_path, monkeypatch):
     path, ours = tmp_path / "lock", machine("a")
     held = ours.take(path)
     usual = leases.newest
@@ -169,8 +169,8 @@ def test_a_lease_that_is_given_back_while_it_is_renewed_is_free(tmp_path, monkey
     assert machine("b").take(path)
 
 
-def test_what_is_given_back_is_not_renewed_by_a_beat_that_has_begun(tmp_path, monkeypatch):
-    """Otherwise the folder of a lock that is removed would come back."""
+def test_a_released_lease_is_not_renewed_by_a_beat_already_under_way(tmp_path, monkeypatch):
+    """Otherwise the folder of a removed lock would reappear."""
     path, ours = tmp_path / "lock", machine("a")
     first, second = ours.take(path), ours.take(tmp_path / "other")
     renewed = []
@@ -186,7 +186,7 @@ def test_what_is_given_back_is_not_renewed_by_a_beat_that_has_begun(tmp_path, mo
     assert renewed == [first.lease]
 
 
-def test_an_exception_right_after_a_lease_was_taken_gives_it_back(tmp_path, monkeypatch):
+def test_an_exception_right_after_taking_a_lease_releases_it(tmp_path, monkeypatch):
     path, ours = tmp_path / "lock", machine("a")
     usual = leases.create
 
@@ -203,8 +203,8 @@ def test_an_exception_right_after_a_lease_was_taken_gives_it_back(tmp_path, monk
         assert ours._leases == []
 
 
-def test_a_lease_that_nobody_renews_ends_although_its_process_lives(tmp_path):
-    """The disk was full when it was given back, or, without /proc, another process has its id."""
+def test_a_lease_without_renewal_expires_although_its_process_lives(tmp_path):
+    """The disk was full at its release, or, without /proc, another process has its id."""
     path, clock, process = tmp_path / "lock", Clock(), Process.here()
     locks.Locks(lambda: process, kernel=(nothing, nothing), beats=False).take(path)
     ours = locks.Locks(lambda: process, clock, clock.pause, (nothing, nothing), beats=False)
@@ -213,7 +213,7 @@ def test_a_lease_that_nobody_renews_ends_although_its_process_lives(tmp_path):
     assert ours.take(path)
 
 
-def test_a_new_process_sees_that_a_lease_of_another_machine_is_old(tmp_path):
+def test_a_new_process_recognises_an_old_lease_of_another_machine(tmp_path):
     path = tmp_path / "lock"
     machine("a").take(path)
     (lease,) = leases.leases_of(path).iterdir()
@@ -224,7 +224,7 @@ def test_a_new_process_sees_that_a_lease_of_another_machine_is_old(tmp_path):
     assert [file.name for file in leases.leases_of(path).iterdir()] == [lease.name]
 
 
-def test_a_forked_process_renews_none_of_its_parents_leases(tmp_path):
+def test_a_forked_process_does_not_renew_its_parents_leases(tmp_path):
     ours = machine("a")
     ours.take(tmp_path / "lock")
     ours._mutex.acquire()  # its thread was renewing when the process was forked
@@ -243,7 +243,7 @@ def test_a_lease_ends_with_its_process_on_the_same_machine(tmp_path):
     assert locks.Locks(kernel=(nothing, nothing), beats=False).take(path)
 
 
-def test_a_live_process_keeps_its_lease_where_flock_does_nothing(tmp_path):
+def test_a_live_process_keeps_its_lease_if_flock_does_nothing(tmp_path):
     path = tmp_path / "lock"
     process, _ = holder(path)
     elsewhere = locks.Locks(kernel=(nothing, nothing), beats=False)
@@ -253,7 +253,7 @@ def test_a_live_process_keeps_its_lease_where_flock_does_nothing(tmp_path):
     process.wait()
 
 
-def test_who_waits_for_a_machine_that_is_gone_gets_the_lock_after_the_leases_length(tmp_path):
+def test_a_waiter_takes_the_lock_after_the_lease_of_a_lost_machine_expires(tmp_path):
     clock = Clock()
     machine("a").take(tmp_path / "lock")
     with machine("b", clock).locked(tmp_path / "lock"):
@@ -261,7 +261,7 @@ def test_who_waits_for_a_machine_that_is_gone_gets_the_lock_after_the_leases_len
 
 
 def test_a_lock_on_a_byte_range_is_a_second_kernel_lock(tmp_path):
-    """It holds where flock does not, as on a mount with local_lock=flock."""
+    """It works where flock does not, such as on a mount with local_lock=flock."""
     path = tmp_path / "lock"
     ours = machine("a", kernel=(nothing, lock_range))
     theirs = machine("a", kernel=(nothing, lock_range))
@@ -273,7 +273,7 @@ def test_a_lock_on_a_byte_range_is_a_second_kernel_lock(tmp_path):
     assert theirs.take(path)
 
 
-def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path):
+def test_an_unreadable_lease_is_waited_for(tmp_path):
     path, clock = tmp_path / "lock", Clock()
     leases.leases_of(path).mkdir()
     (leases.leases_of(path) / "4").write_bytes(b"{")
@@ -283,7 +283,7 @@ def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path):
     assert ours.take(path)
 
 
-def test_a_thread_renews_what_is_held(tmp_path):
+def test_a_thread_renews_held_leases(tmp_path):
     own = locks.Locks(length=0.04)
     with own.take(tmp_path / "lock"):
         while max(leases.numbers(leases.leases_of(tmp_path / "lock"))) < 3:
@@ -308,7 +308,7 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_on_a_full_disk_a_lock_that_is_waited_for_is_the_kernels(tmp_path, monkeypatch):
+def test_on_a_full_disk_a_waiter_gets_the_kernel_lock_without_a_lease(tmp_path, monkeypatch):
     """sac-bench gc frees space there."""
     monkeypatch.setattr(leases, "create", full)
     with locks.locked(tmp_path / "lock") as lease:
@@ -325,7 +325,7 @@ def test_on_a_full_disk_the_lease_of_another_machine_is_waited_for(tmp_path, mon
     assert clock.now >= LEASE_SECONDS
 
 
-def test_a_lease_that_was_taken_although_the_server_says_no_is_given_back(tmp_path, monkeypatch):
+def test_a_lease_created_despite_a_refusal_by_the_server_is_released(tmp_path, monkeypatch):
     path, create = tmp_path / "lock", leases.create
     monkeypatch.setattr(leases, "create", lambda *arguments, **more: create(*arguments, **more) and False)
     assert locks.HERE.take(path) is None

@@ -54,12 +54,12 @@ def test_runs_are_copied_once_and_are_intact(folder):
     assert not list(into.root.rglob(".tmp-*"))
 
 
-def test_equal_runs_may_differ_in_time_only(folder):
+def test_equal_runs_may_differ_only_in_time(folder):
     merged = merge(folder("one", {0: 1.0}, seconds=5.0), folder("into", {0: 1.0}, seconds=7.0))
     assert (len(merged.equal), merged.different) == (1, {})
 
 
-def test_other_bytes_are_reported_and_nothing_is_overwritten(folder):
+def test_different_bytes_are_reported_and_nothing_is_overwritten(folder):
     one, into = folder("one", {0: 1.0, 1: 2.0}), folder("into", {0: 1.5})
     (run_id,) = into.run_ids()
     one.run(run_id).policy.write_bytes(b"other")
@@ -71,7 +71,7 @@ def test_other_bytes_are_reported_and_nothing_is_overwritten(folder):
     assert contents(into).items() >= before.items()
 
 
-def test_what_has_not_ended_or_is_damaged_stays_where_it_is(folder):
+def test_unended_and_damaged_runs_are_not_copied(folder):
     one = folder("one", {0: 1.0})
     unended = folder("unended", {1: 1.0}, ended=False)
     into = folder("into", {0: 1.0}, ended=False)
@@ -99,7 +99,7 @@ def test_a_folder_is_not_merged_into_itself_and_must_have_runs(folder, tmp_path)
 
 
 @pytest.mark.parametrize("status", ["planned", "failed"])
-def test_a_run_that_is_only_planned_is_replaced_unless_it_may_be_trained(status, folder):
+def test_a_planned_run_is_replaced_unless_it_may_be_in_training(status, folder):
     one, into = folder("one", {0: 1.0}), Store(folder("into", {}).root)
     (run_id,) = one.run_ids()
     into.run(run_id).plan(one.run(run_id).spec(), "1" * 16)
@@ -116,7 +116,7 @@ def test_a_run_that_is_only_planned_is_replaced_unless_it_may_be_trained(status,
 
 @pytest.fixture
 def meanwhile(monkeypatch):
-    """A function that takes what another process does before the first file of a run is copied."""
+    """Return a function that sets what another process does before the first file of a run is copied."""
 
     def wait_for(act):
         usual, acts = shutil.copyfile, [act]
@@ -132,7 +132,7 @@ def meanwhile(monkeypatch):
 
 
 def test_others_can_plan_while_runs_are_copied(folder, meanwhile, monkeypatch):
-    """What they plan meanwhile is seen before a copy is put into place."""
+    """Their plans are read before a copy is put into place."""
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
 
@@ -148,7 +148,7 @@ def test_others_can_plan_while_runs_are_copied(folder, meanwhile, monkeypatch):
     assert into.run(run_id).status()["status"] == "started"
 
 
-def test_a_run_that_another_command_has_ended_meanwhile_is_compared(folder, meanwhile):
+def test_a_run_ended_by_another_command_meanwhile_is_compared(folder, meanwhile):
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
     meanwhile(lambda: folder("into", {0: 1.5}))
@@ -156,7 +156,7 @@ def test_a_run_that_another_command_has_ended_meanwhile_is_compared(folder, mean
     assert (merged.different, merged.kept) == ({run_id: ["evaluations.csv"]}, {})
 
 
-def test_a_run_that_goes_on_while_it_is_copied_is_not_put_into_place(folder, meanwhile):
+def test_a_run_that_continues_while_it_is_copied_is_left_out(folder, meanwhile):
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
     meanwhile(lambda: one.run(run_id).update(status="started", steps=100))
@@ -165,7 +165,7 @@ def test_a_run_that_goes_on_while_it_is_copied_is_not_put_into_place(folder, mea
     assert into.run_ids() == []
 
 
-def test_only_the_run_that_a_folder_is_named_after_is_copied(folder):
+def test_a_folder_whose_name_differs_from_its_runs_id_is_not_copied(folder):
     one, into = folder("one", {0: 1.0, 1: 1.0, 2: 1.0}), folder("into", {})
     first, second, third = map(one.run, one.run_ids())
     (first.path / "spec.json").unlink()
@@ -176,7 +176,7 @@ def test_only_the_run_that_a_folder_is_named_after_is_copied(folder):
     assert merged.left[second.id] == f"damaged: spec.json is that of run {third.id}"
 
 
-def test_copies_are_no_garbage_while_runs_are_copied(folder, meanwhile):
+def test_unfinished_copies_are_not_garbage_during_a_merge(folder, meanwhile):
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run_id,) = one.run_ids()
 
@@ -188,7 +188,7 @@ def test_copies_are_no_garbage_while_runs_are_copied(folder, meanwhile):
     assert merge(one, into).copied == [run_id]
 
 
-def test_a_read_only_archive_gives_copies_that_can_be_written_to(folder):
+def test_copies_of_a_read_only_archive_are_writable(folder):
     one, into = folder("one", {0: 1.0}), folder("into", {})
     (run,) = map(one.run, one.run_ids())
     (run.path / "more" / "inside").mkdir(parents=True)
@@ -207,7 +207,7 @@ def test_a_read_only_archive_gives_copies_that_can_be_written_to(folder):
 
 
 @pytest.mark.thorough
-def test_the_exit_code_tells_whether_ended_runs_were_left_out(folder, command):
+def test_the_exit_code_shows_whether_ended_runs_were_left_out(folder, command):
     one, started, planned = folder("one", {0: 1.0}), folder("started", {0: 1.0}, ended=False), folder("planned", {})
     (run_id,) = one.run_ids()
     planned.run(run_id).plan(one.run(run_id).spec(), "1" * 16)

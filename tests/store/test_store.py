@@ -17,7 +17,7 @@ def rows(*steps):
     return [{"step": step, "return_mean": step / 10} for step in steps]
 
 
-def test_tables_are_cut_back_to_what_they_were(tmp_path):
+def test_tables_are_cut_back_to_their_fingerprints(tmp_path):
     run = RunDirectory(tmp_path)
     run.append("evaluations", rows(0, 100))
     was = run.fingerprints()
@@ -36,7 +36,7 @@ def test_tables_are_cut_back_to_what_they_were(tmp_path):
     assert run.fingerprints() == {}
 
 
-def test_a_table_that_another_process_has_cut_is_neither_extended_nor_filled(tmp_path):
+def test_a_table_cut_by_another_process_is_not_extended_or_filled(tmp_path):
     run = RunDirectory(tmp_path)
     run.append("evaluations", rows(0, 100))
     was = run.fingerprints()
@@ -49,7 +49,7 @@ def test_a_table_that_another_process_has_cut_is_neither_extended_nor_filled(tmp
         assert (tmp_path / "evaluations.csv").read_bytes() == content
 
 
-def test_a_run_ends_only_with_the_tables_that_were_committed(tmp_path):
+def test_a_run_ends_only_with_its_committed_tables(tmp_path):
     run = RunDirectory(tmp_path)
     run.append("evaluations", rows(0, 100))
     was = run.fingerprints()
@@ -62,7 +62,7 @@ def test_a_run_ends_only_with_the_tables_that_were_committed(tmp_path):
     assert run.status()["status"] == "finished"
 
 
-def test_a_run_that_another_process_has_ended_stays_ended(tmp_path):
+def test_a_run_ended_by_another_process_stays_ended(tmp_path):
     paused, other = RunDirectory(tmp_path), RunDirectory(tmp_path)
     paused.update(status="started", steps=100)
     other.update(status="started", steps=200)
@@ -72,7 +72,7 @@ def test_a_run_that_another_process_has_ended_stays_ended(tmp_path):
     with pytest.raises(InputError, match="another process has ended this run"):
         paused.end("diverged")
     assert (other.status()["status"], other.status()["steps"]) == ("finished", 200)
-    other.update(status="started", steps=200)  # it goes on with the run
+    other.update(status="started", steps=200)  # it continues the run
     RunDirectory(tmp_path).update(steps=300)
 
 
@@ -92,7 +92,7 @@ def ended(tmp_path, status="finished"):
 
 
 @pytest.mark.parametrize("status", ["finished", "diverged"])
-def test_a_run_that_has_ended_is_damaged_once_its_tables_change(status, tmp_path):
+def test_an_ended_run_is_damaged_once_its_tables_change(status, tmp_path):
     run = ended(tmp_path, status)
     assert run.status()["status"] == status
     whole = (tmp_path / "evaluations.csv").read_bytes()
@@ -107,7 +107,7 @@ def test_a_run_that_has_ended_is_damaged_once_its_tables_change(status, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "finished"}', '{"status": 3, "steps": 1}', None])
-def test_a_status_that_cannot_be_read_is_damage_not_a_new_run(text, tmp_path):
+def test_an_unreadable_status_means_a_damaged_run_and_not_a_new_one(text, tmp_path):
     run = ended(tmp_path)
     if text is None:
         (tmp_path / "status.json").unlink()
@@ -117,7 +117,7 @@ def test_a_status_that_cannot_be_read_is_damage_not_a_new_run(text, tmp_path):
     assert str(tmp_path / "status.json") in run.status()["reason"]
 
 
-def test_its_owner_knows_a_runs_status_whatever_befalls_the_file(tmp_path):
+def test_the_owner_restores_a_damaged_status_file(tmp_path):
     run = ended(tmp_path)
     run.update(status="started", cohort="0" * 16)
     (tmp_path / "status.json").write_text("")
@@ -143,28 +143,28 @@ def test_its_owner_knows_a_runs_status_whatever_befalls_the_file(tmp_path):
         ("damaged", 0, "damaged"),
     ],
 )
-def test_where_a_run_stands_for_who_wants_100_steps(status, steps, standing):
+def test_the_standing_of_a_run_depends_on_its_status_and_steps(status, steps, standing):
     assert standing_at({"status": status, "steps": steps}, 100) == standing
 
 
 @pytest.mark.parametrize(
     "identifier", ["../x", "a/b", "", "..", "0" * 15, "0" * 17, "G" * 16, 7, None, "0" * 16 + "\n"]
 )
-def test_ids_never_lead_out_of_the_folder(identifier, tmp_path):
+def test_ids_cannot_lead_out_of_the_folder(identifier, tmp_path):
     store = Store(tmp_path)
     for place in (store.run, store.cohort, store.cohort_lock):
         with pytest.raises(InputError, match="not an id"):
             place(identifier)
 
 
-def test_a_damaged_spec_is_told_by_its_file(tmp_path):
+def test_a_damaged_spec_is_reported_with_its_file(tmp_path):
     for text in ("{", "{}", '{"algorithm": "nope", "config": {}}'):
         (tmp_path / "spec.json").write_text(text)
         with pytest.raises(InputError, match=r"spec\.json: damaged"):
             RunDirectory(tmp_path).spec()
 
 
-def test_a_folder_of_a_newer_layout_is_refused_and_an_older_one_is_brought_up(tmp_path):
+def test_a_folder_of_a_newer_layout_is_refused_and_an_older_one_is_upgraded(tmp_path):
     store = Store(tmp_path)
     with store.planning():
         pass
@@ -198,18 +198,18 @@ def test_a_variant_may_be_called_null(tmp_path):
     assert runs["wall_seconds"].isna().all()
 
 
-def test_a_run_never_started_is_new(tmp_path):
+def test_a_run_that_never_started_is_new(tmp_path):
     assert Store(tmp_path).run("0" * 16).status() == {"status": "new", "steps": 0}
     assert Store(tmp_path).run("0" * 16).table("evaluations").empty
 
 
-def test_unknown_results_name_the_nearest(tmp_path):
+def test_unknown_results_are_refused_with_the_nearest_name(tmp_path):
     write_atomically(tmp_path / "ablation-quick" / "experiment.json", b"{}")
     with pytest.raises(InputError, match="did you mean 'ablation-quick'"):
         load_results("ablation-qick", tmp_path)
 
 
-def test_a_table_that_was_begun_with_fewer_columns_keeps_them(tmp_path):
+def test_a_table_keeps_the_columns_it_was_created_with(tmp_path):
     run = RunDirectory(tmp_path)
     run.append("training", [{"step": 0, "q": 1.5}])
     run.append("training", [{"step": 100, "q_bias": 2.0, "q": 2.5}, {"step": 200, "q_bias": 3.0, "q": 3.5}])
@@ -217,7 +217,7 @@ def test_a_table_that_was_begun_with_fewer_columns_keeps_them(tmp_path):
     assert (tmp_path / "training.csv").read_text() == "step,q\n0,1.5\n100,2.5\n200,3.5\n300,\n"
 
 
-def test_a_planner_of_a_lost_machine_is_forgotten_by_a_command_that_lasts(tmp_path):
+def test_a_long_command_forgets_a_planner_of_a_lost_machine(tmp_path):
     clock = Clock()
     lost, ours = Store(tmp_path, machine("a")), Store(tmp_path, machine("b", clock))
     name = stranded(lost)
@@ -234,7 +234,7 @@ def stranded(store):
     return planner.__enter__()
 
 
-def test_a_run_whose_owner_has_changed_keeps_its_status(tmp_path):
+def test_a_former_owner_cannot_change_the_status_of_a_run(tmp_path):
     owned = True
 
     def check():
@@ -249,7 +249,7 @@ def test_a_run_whose_owner_has_changed_keeps_its_status(tmp_path):
     assert run.status()["steps"] == 1
 
 
-def test_an_older_layout_is_raised_only_when_no_older_command_runs(tmp_path):
+def test_an_older_layout_is_upgraded_only_if_no_older_command_is_running(tmp_path):
     store, older = Store(tmp_path), {"layout": LAYOUT - 1}
     with store.planner():
         write_json(tmp_path / "store.json", older)

@@ -44,7 +44,7 @@ def train(
     poison: int | None = None,
     dims: tuple[int, int] = (D, A),
 ) -> Cohort:
-    """Make that many updates; the rewards of member `poison` are NaN."""
+    """Make this many updates; the rewards of member `poison` are NaN."""
     for number in range(updates):
         update(trained, config, number, poison, dims)
     return trained

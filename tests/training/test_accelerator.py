@@ -1,4 +1,4 @@
-"""Cohorts on a pretended accelerator: no tensor of another device, and no wait for the device but for what is asked.
+"""Cohorts on a pretended accelerator: no tensor is on another device, and only requested values wait for the device.
 
 Tensors are fake: they have shapes and devices and no values. Operations between devices raise, and so does reading a
 value. This proves nothing about CUDA graphs or numbers.
@@ -53,7 +53,7 @@ def device():
 
 @pytest.fixture
 def fake(device, monkeypatch):
-    """Fake tensors for the test's duration. What only kernels can do is imitated: numbers from the host, and to it."""
+    """Fake tensors for the test's duration. Copies from and to the host, which require kernels, are imitated."""
     from_numbers = torch.tensor
 
     def tensor(data, *, device=None, **options):
@@ -124,7 +124,7 @@ def test_cohorts_of_all_experiments_stay_on_their_device(request):
         assert lives(config, device) == [], config
 
 
-def test_a_copy_to_the_host_and_a_mixture_of_devices_are_noticed(fake):
+def test_a_copy_to_the_host_and_a_mixture_of_devices_are_detected(fake):
     value = torch.ones(3, device=fake)
     with Copies() as copies:
         value.cpu()

@@ -1,6 +1,6 @@
-"""What is sent to the environments is what the policy of that run says of what they showed, with the run's own noise.
+"""Environments get the action of their run's policy on their observation, with the run's own noise.
 
-SAC learns from any actions, and so would hide a policy that never acted.
+SAC learns from any actions, so its scores would hide a policy that is not used for acting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def made(precision="float32", **overrides):
     return trainer.Trainer([RunSpec("sac", config, "Hopper-v5", seed) for seed in SEEDS], 200, compiled=False)
 
 
-def said(trained, params, member, observation, noise):
+def actions_of(trained, params, member, observation, noise):
     """Sampled and mean actions of one member's policy, by its own mathematics."""
     nets = trained.cohort.learner.update.args[0]
     hyper = {name: values[member] for name, values in trained.cohort.hyper.items()}
@@ -44,7 +44,7 @@ def draw(trained, seed, purpose, shape, step):
     [("float32", {}), ("float64", {}), ("float32", {"random_steps": 0}), ("float32", {"random_steps": 160})],
     ids=["float32", "float64", "never random", "random while it learns"],
 )
-def test_training_acts_as_its_policies_say(recorded, precision, overrides):
+def test_training_sends_the_actions_of_its_policies(recorded, precision, overrides):
     trained, policies = made(precision, **overrides), []
     assert trained.cohort.state["params"]["actor"][0].weight.dtype == trained.config.dtype
     actions = trained._actions
@@ -61,12 +61,12 @@ def test_training_acts_as_its_policies_say(recorded, precision, overrides):
                 expected = 2 * draw(trained, seed, "warmup", (N, 3), row).uniform("warmup")[0].numpy() - 1
             else:
                 noise = draw(trained, seed, "explore", (N, 3), row).normal("explore")[0]
-                expected, _ = said(trained, params, m, shown[own], noise)
+                expected, _ = actions_of(trained, params, m, shown[own], noise)
             np.testing.assert_allclose(sent[own], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.thorough
-def test_training_explores_with_noise_of_each_member_environment_and_step(recorded):
+def test_training_draws_exploration_noise_per_member_environment_and_step(recorded):
     trained = made()
     while trained.steps < 200:
         trained.train()
@@ -75,7 +75,7 @@ def test_training_explores_with_noise_of_each_member_environment_and_step(record
     assert len({tuple(action) for row in sent for action in row}) == sent.shape[0] * sent.shape[1]
 
 
-def test_evaluation_acts_as_its_policies_say(recorded):
+def test_evaluation_sends_the_actions_of_its_policies(recorded):
     trained, steps, episodes = made(), 400, 3
     evaluate.evaluate(trained.cohort, trained.env, list(SEEDS), steps, episodes, threads=1)
     _, (pool,) = recorded
@@ -88,13 +88,15 @@ def test_evaluation_acts_as_its_policies_say(recorded):
             by_mean, by_sample = np.split(sent[m * 2 * episodes : (m + 1) * 2 * episodes], 2)
             noise = draw(trained, seed, purpose, (episodes, 3), t).normal(purpose)[0]
             noises |= {tuple(row) for row in noise.tolist()}
-            np.testing.assert_allclose(by_mean, said(trained, params, m, halves[0], noise)[1], rtol=0, atol=1e-6)
-            np.testing.assert_allclose(by_sample, said(trained, params, m, halves[1], noise)[0], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(by_mean, actions_of(trained, params, m, halves[0], noise)[1], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(
+                by_sample, actions_of(trained, params, m, halves[1], noise)[0], rtol=0, atol=1e-6
+            )
     assert len(noises) == len(pool.sent) * len(SEEDS) * episodes
 
 
 @pytest.mark.thorough
-def test_noise_that_remembers_starts_anew_with_every_episode(recorded, monkeypatch):
+def test_correlated_noise_restarts_with_every_episode(recorded, monkeypatch):
     """Hopper falls within tens of steps, and a pool is recreated every 25 vector steps."""
     config = tiny("td3", num_envs=N, noise_correlation=0.9, exploration_noise=0.2)
     trained = trainer.Trainer([RunSpec("td3", config, "Hopper-v5", seed) for seed in SEEDS], 400, compiled=False)

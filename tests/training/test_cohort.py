@@ -47,7 +47,7 @@ SEEDS = [0, 1, 2, 2, 7, 7, 3, 4]
         ({"algorithm": "ddpg", "layers": [8, 4]}, 20),
     ],
 )
-def test_cohort_members_are_single_runs(structure, updates):
+def test_cohort_members_equal_single_runs(structure, updates):
     own = OVERRIDES[structure.get("algorithm", "sac")]
     configs = [tiny(precision="float64", **structure, **overrides) for overrides in own]
     seeds = SEEDS[: len(configs)]
@@ -121,7 +121,7 @@ WITHOUT_EFFECT = {
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("structure", [{}, {"value_network": True, "dropout": True}, {"algorithm": "td3"}])
-def test_cohort_member_of_any_other_number_is_its_single_run(structure):
+def test_cohort_member_with_any_changed_number_equals_its_single_run(structure):
     algorithm = structure.get("algorithm", "sac")
     changed = CHANGED[algorithm]
     assert set(changed) == set(ALGORITHMS[algorithm].config.per_member_fields())
@@ -141,7 +141,7 @@ def test_cohort_member_of_any_other_number_is_its_single_run(structure):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("structure", [{}, {"value_network": True}, {"critics": 1}])
-def test_cohort_of_every_width_is_equal_to_the_bit(structure):
+def test_cohort_results_are_bit_identical_at_every_width(structure):
     config, dims, states = tiny(layers=[64, 64], batch_size=64, **structure), (17, 6), {}
     for width in (1, 2, 4, 8):
         seeds = [100 + m for m in range(width - 1)] + [5]
@@ -158,7 +158,7 @@ def test_cohort_members_differ_by_their_numbers_and_seeds():
     assert not torch.equal(critic[0], critic[2])
 
 
-def test_cohort_metrics_are_means_since_they_were_last_asked_for():
+def test_cohort_metrics_are_means_since_the_last_request():
     config = tiny()
     one, other = (cohort([config] * 2, [0, 1]) for _ in range(2))
     assert one.pop_metrics()[1].tolist() == [0, 0]
@@ -179,13 +179,13 @@ def test_cohort_metrics_are_means_since_they_were_last_asked_for():
     assert all(value.isnan().all() for value in means.values())
 
 
-def test_cohort_notices_a_temperature_that_is_not_finite():
+def test_cohort_detects_a_nonfinite_temperature():
     made = cohort([tiny()] * 2, [0, 1])
     made.state["params"]["temperature"][1] = float("nan")
     assert made.finite().tolist() == [True, False]
 
 
-def test_cohort_drops_units_anew_for_every_update_pass_critic_layer_and_member():
+def test_cohort_draws_a_dropout_mask_per_update_pass_critic_layer_and_member():
     configs = [tiny(layers=[64, 32], batch_size=32, dropout=True, dropout_rate=rate) for rate in (0.3, 0.01)]
     made = cohort(configs, [0, 1])
     seen = []
@@ -204,19 +204,19 @@ def test_cohort_drops_units_anew_for_every_update_pass_critic_layer_and_member()
     assert len(seen) == len(set(seen)) == 2 * 3 * 2 * 2 * 2
 
 
-def test_cohort_asks_critics_drawn_anew_for_every_update_and_member():
-    made, asked = cohort([tiny(critics=10, target_critics=2)] * 2, [0, 1]), []
+def test_cohort_draws_target_critics_per_update_and_member():
+    made, picked = cohort([tiny(critics=10, target_critics=2)] * 2, [0, 1]), []
     nets, numbered = made.learner.update.args[0], torch.arange(10)
     for update in range(200):
         drawn = made._update_draws.at(made.seeds, update).uniform("update/target_critics")
-        asked += [sac.drawn_critics(nets, numbered, {"target_critics": one}).tolist() for one in drawn]
-    assert all(first != second for first, second in asked)
-    counts = torch.bincount(torch.tensor(asked).flatten(), minlength=10)
-    assert ((counts - 80).abs() < 4 * math.sqrt(400 * 0.2 * 0.8)).all()  # each is asked in a fifth of the 400 draws
-    assert asked[::2] != asked[1::2]
+        picked += [sac.drawn_critics(nets, numbered, {"target_critics": one}).tolist() for one in drawn]
+    assert all(first != second for first, second in picked)
+    counts = torch.bincount(torch.tensor(picked).flatten(), minlength=10)
+    assert ((counts - 80).abs() < 4 * math.sqrt(400 * 0.2 * 0.8)).all()  # each is in a fifth of the 400 draws
+    assert picked[::2] != picked[1::2]
 
 
-def test_cohort_updates_draw_their_own_noise():
+def test_cohort_draws_separate_noise_per_update_and_member():
     # Same data, weights and numbers for both members and both updates: what differs is each one's noise.
     config = tiny(actor_lr=1e-12, critic_lr=1e-12, temperature_lr=1e-12)
     trained, same = cohort([config] * 2, [0, 0]), batch(config, (D, A), 0, 0)
@@ -230,7 +230,7 @@ def test_cohort_updates_draw_their_own_noise():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_cohort_updates_drop_units_of_their_own(rate):
+def test_cohort_applies_separate_dropout_masks_per_update_and_member(rate):
     # The critics' values of given actions: masks alone can tell one member and update from another.
     config = tiny(actor_lr=1e-12, critic_lr=1e-12, dropout=True, dropout_rate=rate, precision="float64")
     trained, same, values = cohort([config] * 2, [0, 0]), batch(config, (D, A), 0, 0), []
@@ -241,13 +241,13 @@ def test_cohort_updates_drop_units_of_their_own(rate):
     assert len(set(values)) == (4 if rate else 1)
 
 
-def test_cohort_noise_of_the_policy_and_of_the_target_are_two_draws():
+def test_cohort_draws_separate_noise_for_the_policy_and_the_target():
     made = cohort([tiny()], [0])
     moment = made._update_draws.at(made.seeds, 0)
     assert not torch.equal(moment.normal("update/policy"), moment.normal("update/next_policy"))
 
 
-def test_cohort_member_that_turns_nan_leaves_the_others_untouched():
+def test_cohort_member_that_turns_nan_does_not_affect_the_others():
     config, seeds = tiny(), [0, 1, 2]
     poisoned = train(cohort([config] * 3, seeds), config, 20, poison=1)
     clean = train(cohort([config] * 3, seeds), config, 20)
@@ -256,7 +256,7 @@ def test_cohort_member_that_turns_nan_leaves_the_others_untouched():
         assert torch.equal(ours[[0, 2]], expected[[0, 2]])
 
 
-def test_cohort_initialisation_has_its_fan_in_in_every_slice():
+def test_cohort_initialisation_uses_the_fan_in_of_the_layer_in_every_slice():
     config, seeds = tiny(layers=[50, 40], critics=3, value_network=True), [0, 1, 2, 3]
     made = cohort([config] * 4, seeds)
     nets, params = made.learner.update.args[0], made.state["params"]
@@ -276,7 +276,7 @@ def test_cohort_initialisation_has_its_fan_in_in_every_slice():
     assert len(set(slices)) == len(slices) == 3 * 4 * (1 + 3 + 1)
 
 
-def test_cohort_same_seed_shares_initial_weights_across_variants():
+def test_cohort_variants_with_the_same_seed_share_initial_weights():
     one, other = cohort([tiny()], [3]), cohort([tiny(value_network=True, critics=1)], [3])
     for layer, same in zip(one.state["params"]["actor"], other.state["params"]["actor"], strict=True):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(layer, same, strict=True))
@@ -302,7 +302,7 @@ def test_cohort_operations_per_update_do_not_depend_on_its_width():
     assert abs(operations(1) - operations(2)) < 0.05 * operations(2)
 
 
-def test_cohort_figures_are_of_the_updates_before_a_member_diverged():
+def test_cohort_metrics_cover_only_updates_before_a_member_diverged():
     config, seeds = tiny(), [0, 1]
     made = cohort([config] * 2, seeds)
     healthy = train(cohort([config] * 2, seeds), config, 5).pop_metrics()[0]
@@ -311,13 +311,13 @@ def test_cohort_figures_are_of_the_updates_before_a_member_diverged():
     means, counts = made.pop_metrics()
     assert counts.tolist() == [8, 5]
     assert all(torch.equal(means[name][1], value[1]) for name, value in healthy.items())
-    train(made, config, 2)  # whatever comes after
+    train(made, config, 2)  # later updates do not matter
     means, counts = made.pop_metrics()
     assert counts.tolist() == [2, 0]
     assert made.finite().tolist() == [True, False]
 
 
-def test_cohort_an_infinite_loss_is_divergence_though_parameters_are_finite():
+def test_cohort_infinite_loss_is_divergence_even_if_parameters_are_finite():
     config = tiny(critic_lr=1e-8)
     made = cohort([config] * 2, [0, 1])
     rows = [batch(config, (D, A), seed, 0) for seed in (0, 1)]

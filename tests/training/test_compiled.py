@@ -1,4 +1,4 @@
-"""Compiled against eager: some structures, and in a soak every structural option that an experiment of ours sets."""
+"""Compiled against eager: some structures, and in a soak every structural option that a shipped experiment sets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ DROPOUT = {"dropout": True, "critics": 4, "target_critics": 2, "actor_delay": 2,
     "structure",
     [{}, *(pytest.param(more, marks=pytest.mark.soak) for more in (V_NETWORK, MIXTURE, DROPOUT, OPTIMIZED))],
 )
-def test_cohort_compiled_is_eager(structure):
+def test_cohort_compiled_equals_eager(structure):
     configs = [tiny(**structure), tiny(tau=0.1, critic_lr=3e-3, temperature_objective="alpha", **structure)]
     assert_compiled_is_eager(configs, (D, A), updates=10)
 
@@ -94,12 +94,12 @@ def test_cohorts_of_two_structures_take_turns_in_one_process():
 
 @pytest.mark.soak
 @pytest.mark.parametrize("algorithm", ["td3", "sql"])
-def test_cohort_of_another_algorithm_compiled_is_eager(algorithm):
+def test_cohort_of_another_algorithm_compiled_equals_eager(algorithm):
     assert_compiled_is_eager([tiny(algorithm), tiny(algorithm, critic_lr=3e-3)], (D, A), updates=10)
 
 
 @pytest.mark.soak
-def test_compiled_training_is_eager_training_and_one_program_serves_every_capacity(tmp_path, monkeypatch):
+def test_compiled_training_equals_eager_and_one_program_serves_every_capacity(tmp_path, monkeypatch):
     """From environments to targets, while the ring wraps and the side ring grows (an episode is cut every 10 steps)."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
@@ -158,7 +158,7 @@ def shipped() -> dict[str, RunSpec]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_cohort_compiled_is_eager_for_every_option_shipped():
+def test_cohort_compiled_equals_eager_for_every_shipped_option():
     for name, spec in shipped().items():
         print(name)
         env = describe(spec.env)

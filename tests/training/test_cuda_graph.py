@@ -1,4 +1,4 @@
-"""When a function is recorded and when it is replayed; CUDA itself is a stand-in here."""
+"""When a function is recorded and when it is replayed; CUDA itself is replaced here."""
 
 from contextlib import contextmanager
 
@@ -48,7 +48,7 @@ def add_one(runs):
     return function
 
 
-def test_graphed_has_the_functions_effect_on_every_call(cuda):
+def test_a_graphed_function_has_the_same_effect_on_every_call(cuda):
     runs, state = [], {"x": torch.zeros(3)}
     graphed = CudaGraphFunction(add_one(runs))
     for count in range(1, 9):
@@ -57,7 +57,7 @@ def test_graphed_has_the_functions_effect_on_every_call(cuda):
     assert len(runs) == CudaGraphFunction.WARM_UP
 
 
-def test_graphed_records_anew_when_a_buffer_moved(cuda):
+def test_a_graphed_function_is_recorded_again_when_a_buffer_moves(cuda):
     runs, state = [], {"x": torch.zeros(3)}
     graphed = CudaGraphFunction(add_one(runs))
     for _ in range(6):

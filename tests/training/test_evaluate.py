@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes, both policies from the same states, and no memory left behind."""
+"""Evaluation: whole episodes, both policies from the same states, and no memory leak."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def evaluated(trained, steps=0, seeds=(0, 1), episodes=3, **more):
     return evaluate(trained.cohort, trained.env, list(seeds), steps, episodes, threads=1, **more)
 
 
-def test_evaluation_is_a_function_of_policy_seed_and_steps():
+def test_evaluation_depends_only_on_policy_seed_and_steps():
     trained = trainer("Hopper-v5")
     first, again, later = evaluated(trained), evaluated(trained), evaluated(trained, steps=200)
     np.testing.assert_array_equal(first.returns, again.returns)
@@ -44,7 +44,7 @@ def test_evaluation_counts_whole_episodes_once():
 
 @pytest.mark.parametrize("env", ["Hopper-v5", "gymnasium:Hopper-v5"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
-def test_episodes_are_as_where_all_environments_are_stepped_until_the_last_has_finished(env, seeds, monkeypatch):
+def test_skipping_finished_environments_does_not_change_the_episodes(env, seeds, monkeypatch):
     trained, width = trainer(env, seeds, gamma=0.9), len(seeds)
     found = evaluated(trained, seeds=seeds)
     monkeypatch.setattr(Pool, "play", lambda pool, action, running: masked(pool.step(action), running))
@@ -73,7 +73,7 @@ def test_a_finished_environment_is_not_stepped_again(recorded):
 
 
 @pytest.mark.parametrize(("algorithm", "policy"), [("sac", "mean"), ("sac", "sample"), ("td3", "mean")])
-def test_a_policys_episodes_do_not_depend_on_whether_the_other_is_played(algorithm, policy, recorded):
+def test_a_policys_episodes_do_not_depend_on_playing_the_other_policy(algorithm, policy, recorded):
     trained = Trainer(
         [RunSpec(algorithm, tiny(algorithm, gamma=0.9), "Hopper-v5", s) for s in (0, 1)], 400, compiled=False
     )
@@ -119,7 +119,7 @@ class Counting(gymnasium.Env):
         return np.array([1000 + self.at, 0.1], np.float32)
 
 
-def test_known_deviation_of_what_a_random_policy_observes():
+def test_known_deviation_of_the_observations_of_a_random_policy():
     played = random_episodes(describe(register(Counting, 50)), episodes=30)
     observed = np.concatenate([np.arange(length) for length in played.returns])
     np.testing.assert_allclose(played.deviation, [observed.std(), 0.0], rtol=1e-12)

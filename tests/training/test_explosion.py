@@ -1,4 +1,4 @@
-"""When |Q| exceeds what rewards allow, and that the mark outlives whatever happens to its process."""
+"""When |Q| exceeds what rewards allow, and that the mark survives interruptions of the process."""
 
 import math
 
@@ -52,12 +52,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("algorithm", "overrides", "metrics", "reward", "expected"), CASES)
-def test_the_bound_of_q_is_that_of_its_rewards_and_entropies(algorithm, overrides, metrics, reward, expected):
+def test_the_bound_of_q_follows_from_rewards_and_entropies(algorithm, overrides, metrics, reward, expected):
     assert bound(algorithm, reward, metrics=metrics, **overrides) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_no_chain_of_such_rewards_and_entropies_has_more(n):
+def test_no_chain_exceeds_the_bound_of_its_rewards_and_entropies(n):
     """Soft values of random chains, by iterating their own n-step targets."""
     generator, gamma = np.random.default_rng(0), 0.8
     for _ in range(20):
@@ -84,7 +84,7 @@ def checked(watched, steps, *q, running=(True, True)):
     return watched.check(steps, metrics, np.array(running))["q_bound"].tolist()
 
 
-def test_a_run_explodes_once_q_of_either_sign_is_beyond_its_bound():
+def test_a_run_explodes_once_q_of_either_sign_exceeds_its_bound():
     watched = Explosions(cohort_of(gamma=0.5), 2)
     watched.add(np.array([1.0, -2.0]))
     assert checked(watched, 100, 2.1, 4.1) == [2.0, 4.0]  # beyond, but within what an estimate may err
@@ -94,7 +94,7 @@ def test_a_run_explodes_once_q_of_either_sign_is_beyond_its_bound():
     assert (watched.at(0), watched.at(1)) == (200, 200)
 
 
-def test_a_bound_never_falls_and_starts_at_what_untrained_networks_return():
+def test_a_bound_never_falls_and_starts_at_the_value_of_untrained_networks():
     watched = Explosions(cohort_of("sac", gamma=0.5), 2)
     nothing = torch.tensor([math.nan] * 2)
     before = dict.fromkeys(("q", "temperature", "entropy"), nothing)
@@ -113,7 +113,7 @@ def test_a_run_that_stopped_does_not_explode():
     assert (watched.at(0), watched.at(1)) == (100, None)
 
 
-def test_what_was_seen_is_saved_and_goes_with_a_member_to_another_cohort():
+def test_the_bound_and_mark_of_a_member_are_saved_and_move_to_another_cohort():
     watched = Explosions(cohort_of(gamma=0.5), 2)
     watched.add(np.array([3.0, 5.0]))
     checked(watched, 100, 0.0, 99.0)
@@ -128,7 +128,7 @@ def test_what_was_seen_is_saved_and_goes_with_a_member_to_another_cohort():
     assert unknown.at(0) is None
 
 
-def test_a_mark_counts_from_its_step_on():
+def test_a_run_counts_as_exploded_from_its_marked_step():
     assert exploded_at({"exploded": 300}, 400) == 300
     assert exploded_at({"exploded": 300}, 200) is None
     assert exploded_at({"exploded": None}, 400) is None

@@ -1,4 +1,4 @@
-"""Learners that begin with another's weights: what they take over, and what is theirs."""
+"""Learners that start with another's weights: what they take over, and what they do not."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("algorithm", "options", "targets"), FORMS)
-def test_a_learner_begins_with_anothers_weights_and_with_nothing_else_of_it(algorithm, options, targets):
+def test_a_warm_start_takes_only_the_weights_of_another_learner(algorithm, options, targets):
     config = config_of(algorithm, **options)
     parent, child, fresh = trained(config), cohort([config] * 2, [5, 6]), cohort([config] * 2, [5, 6])
     child.start(1, parent.weights(0))
@@ -66,12 +66,12 @@ def test_a_learner_begins_with_anothers_weights_and_with_nothing_else_of_it(algo
             assert torch.equal(leaf[1], before[name][1]), name
     moved = [name for name in handed_on if not torch.equal(theirs[name][0], before[name][1])]
     assert len(moved) >= 4
-    train(child, config, 2) if algorithm != "ppo" else None  # and goes on
+    train(child, config, 2) if algorithm != "ppo" else None  # training continues
     assert child.finite().all()
 
 
 @pytest.mark.parametrize(("learned", "given"), [(True, None), (True, 0.7), (False, None)])
-def test_a_learned_temperature_starts_at_that_of_the_weights_or_at_the_given_one(learned, given):
+def test_a_learned_temperature_starts_at_the_parents_or_at_the_given_value(learned, given):
     config = lambda learned, first: tiny(learn_temperature=learned, temperature=first, temperature_lr=0.1)
     parent, child = trained(config(True, 0.3)), cohort([config(learned, 0.5)], [5])
     child.start(0, parent.weights(1), given)
@@ -81,7 +81,7 @@ def test_a_learned_temperature_starts_at_that_of_the_weights_or_at_the_given_one
     assert of_parent != torch.tensor(0.3).log()
 
 
-def test_what_a_target_was_follows_the_parameters_and_is_not_one_with_them():
+def test_a_warm_start_copies_the_parameters_into_separate_targets():
     config = tiny()
     child = cohort([config], [5])
     child.start(0, trained(config).weights(0))

@@ -37,7 +37,7 @@ def test_metrics_are_drawn_in_a_fixed_order():
 
 
 @pytest.mark.parametrize("name", algorithms.SHIPPED)
-def test_what_a_learner_reports_is_what_its_algorithm_declares(name):
+def test_a_learner_reports_only_metrics_that_its_algorithm_declares(name):
     algorithm = ALGORITHMS[name]
     learner = algorithm.learner(algorithm.config(), 3, 1)
     diagnosed = learner.diagnosis.names if learner.diagnosis else ()
@@ -45,7 +45,7 @@ def test_what_a_learner_reports_is_what_its_algorithm_declares(name):
     assert all(metric.topic in TOPICS for metric in algorithm.metrics)
 
 
-def test_a_claims_measures_of_the_gradient_are_the_metrics():
+def test_gradient_measures_of_claims_equal_the_metrics():
     measures = {name for name in MEASURES if name.startswith("gradient_")}
     assert measures == set(names(gradients.VARIANCES))
 
@@ -56,12 +56,12 @@ def test_a_value_network_adds_its_metrics():
     assert [*algorithm.learner(algorithm.config(value_network=True), 3, 1).metrics] == [*OF_SAC, "value_loss", "v"]
 
 
-def test_algorithms_that_report_the_same_name_mean_the_same():
+def test_metrics_of_the_same_name_mean_the_same_in_all_algorithms():
     declared = [metric for algorithm in algorithms.SHIPPED.values() for metric in algorithm.metrics]
     assert len({*declared, *q_bias.METRICS, explosion.Q_BOUND}) == len(metrics())
 
 
-def test_a_user_defined_algorithm_declares_its_metrics_where_it_is_registered(monkeypatch):
+def test_a_user_defined_algorithm_declares_its_metrics_at_registration(monkeypatch):
     own = (Metric("wobble", "wobble\n(degrees)"), Metric("q", "another Q"))
     registered = Algorithm("own", TD3Config, ALGORITHMS["td3"].learner, version=1, metrics=own)
     monkeypatch.setitem(algorithms.ALGORITHMS, "own", registered)

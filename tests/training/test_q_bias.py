@@ -1,4 +1,4 @@
-"""What Q is compared with: returns of the evaluation's own episodes, summed one by one."""
+"""Q is compared with returns of the evaluation's own episodes, summed one by one."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def evaluated(algorithm, env, episodes=2, **overrides):
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_returns_and_bonuses_are_their_sums(n):
+def test_returns_and_bonuses_equal_explicit_sums(n):
     generator, gamma = np.random.default_rng(0), np.array([[0.9], [0.5]])
     lengths = np.array([[12, 5], [1, 9]])
     reward, bonus = generator.normal(size=(2, 12, 2, 2))
@@ -38,7 +38,7 @@ def test_returns_and_bonuses_are_their_sums(n):
         assert counted[t, m, e] == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_discount_leaves_one_percent_after_its_horizon():
+def test_a_discount_falls_to_one_percent_at_its_horizon():
     gamma = np.array([0.0, 0.005, 0.2, 0.9, 0.99, 1.0])
     assert horizon(gamma).tolist() == [1, 1, 3, 44, 459, np.inf]
     k = horizon(gamma[1:-1])
@@ -52,7 +52,7 @@ def times(lengths, terminated, gamma, limit, steps=12):
     return [np.flatnonzero(episode).tolist() for episode in counts[:, 0].T]
 
 
-def test_the_same_times_count_however_an_episode_ends():
+def test_counted_times_do_not_depend_on_how_an_episode_ends():
     early, late, truncated = times([4, 9, 10], [True, True, False], 0.2, 10)  # 0.2^3 = 0.008
     assert early == [0, 1, 2, 3]
     assert late == truncated == [0, 1, 2, 3, 4, 5, 6]
@@ -64,7 +64,7 @@ def test_no_state_counts_if_the_limit_is_within_the_horizon():
     assert times([4, 10], [True, False], 1.0, 10) == [[], []]
 
 
-def test_what_an_environment_cuts_before_its_limit_counts_up_to_its_own_horizon():
+def test_an_episode_cut_before_the_limit_counts_up_to_its_own_horizon():
     assert times([5], [False], 0.2, 10) == [[0, 1]]
 
 
@@ -78,8 +78,8 @@ def test_a_bias_is_a_share_of_the_mean_return():
     assert np.isnan(compared(q, np.array([-1.0, 0.0, 1.0]))[:2]).all()
 
 
-def test_td3_is_compared_with_its_mean_actions():
-    """InvertedPendulum pays 1 a step, and nothing for the one in which it falls."""
+def test_q_of_td3_is_compared_with_returns_of_mean_actions():
+    """InvertedPendulum gives reward 1 per step, and 0 in the step in which it falls."""
     _, found = evaluated("td3", "InvertedPendulum-v5", gamma=0.8, reward_scale=3.0)
     for m, lengths in enumerate(found.lengths[:, 0]):
         assert lengths.max() < 1000
@@ -87,7 +87,7 @@ def test_td3_is_compared_with_its_mean_actions():
         assert float(found.bias["monte_carlo_return"][m]) == pytest.approx(np.mean(expected), rel=1e-6)
 
 
-def test_a_time_limit_hides_what_comes_after():
+def test_no_bias_is_measured_if_the_time_limit_is_within_the_horizon():
     assert evaluated("sac", "Pendulum-v1")[1].bias["normalized_q_bias"].isnan().all()  # 200 steps, gamma 0.99
     assert evaluated("sac", "Pendulum-v1", gamma=0.9)[1].bias["normalized_q_bias"].isfinite().all()
     fixed = {"learn_temperature": False, "temperature": 0.0}
@@ -103,7 +103,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("overrides", SETTINGS)
-def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
+def test_q_of_sac_is_compared_with_returns_of_sampled_actions(recorded, overrides):
     episodes = 3
     trained, found = evaluated("sac", "Hopper-v5", episodes, gamma=0.9, **overrides)
     (pool,), config = recorded[1], trained.config
@@ -141,7 +141,7 @@ def test_sac_is_compared_with_what_its_sampled_actions_get(recorded, overrides):
         assert mean == pytest.approx(np.mean(all_paid), rel=1e-6)
 
 
-def test_q_of_td3_is_that_of_its_policy():
+def test_q_of_td3_is_the_value_of_its_policys_action():
     trained, _ = evaluated("td3", "Pendulum-v1", episodes=1, pessimism=0.5)
     learner, observation = trained.cohort.learner, torch.randn(2, 5, 3, dtype=torch.float64)
     q, bonus = trained.cohort.value(observation, torch.zeros(2, 5, 1, dtype=torch.float64))

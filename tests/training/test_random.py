@@ -18,7 +18,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("counter", "key", "result"), KNOWN)
-def test_threefry_published_answers(counter, key, result):
+def test_threefry_agrees_with_published_answers(counter, key, result):
     pair = lambda words: tuple(torch.tensor(word).to(torch.int32) for word in words)
     assert tuple(int(word) % 2**32 for word in threefry2x32(pair(key), pair(counter))) == result
 
@@ -39,7 +39,7 @@ def test_threefry_draws_do_not_depend_on_neighbours(seeds, step):
 @given(
     st.integers(1, 3), st.integers(1, 60_000), st.lists(st.integers(0, 2**33), min_size=1, max_size=6), st.booleans()
 )
-def test_threefry_words_ahead_are_those_of_each_step(members, size, steps, in_turn):
+def test_threefry_words_computed_ahead_equal_those_of_each_step(members, size, steps, in_turn):
     steps = [steps[0] + t for t in range(len(steps))] if in_turn else steps
     draws, seeds = Draws({"a": (size,), "b": (3,)}), torch.arange(members)
     ahead = WordsAhead(draws, seeds)
@@ -49,7 +49,7 @@ def test_threefry_words_ahead_are_those_of_each_step(members, size, steps, in_tu
         assert torch.equal(first, draws.words(seeds, step)[0])
 
 
-def test_threefry_longer_draw_begins_with_shorter():
+def test_threefry_a_longer_draw_begins_with_the_shorter_one():
     assert torch.equal(draws_of([5], {"a": (9,)}).normal("a")[0, :4], draws_of([5], {"a": (4,)}).normal("a")[0])
 
 
@@ -61,7 +61,7 @@ def test_threefry_draws_differ_by_seed_purpose_and_step():
         assert abs(np.corrcoef(base.normal("a")[0], other[0])[0, 1]) < 0.5
 
 
-def test_threefry_distributions():
+def test_threefry_draws_have_the_stated_distributions():
     moment = draws_of([11], {"x": (100_000,)}, dtype=torch.float64)
     assert stats.kstest(moment.normal("x")[0].numpy(), "norm").pvalue > 1e-3
     assert stats.kstest(moment.uniform("x")[0].numpy(), "uniform").pvalue > 1e-3
@@ -71,15 +71,15 @@ def test_threefry_distributions():
     assert 0 <= moment.uniform("x").min() <= moment.uniform("x").max() < 1
 
 
-def test_threefry_float32_normals_are_finite_at_the_ends():
+def test_threefry_float32_normals_are_always_finite():
     assert draws_of(list(range(64)), {"x": (20_000,)}).normal("x").isfinite().all()
 
 
-def test_derived_seeds_of_neighbouring_runs_share_none():
+def test_neighbouring_runs_share_no_derived_seed():
     seeds = [s for run in range(50) for s in derived_seeds(run, "environments", 0, 8)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**31 for s in seeds)
 
 
-def test_initial_uniforms_are_the_same_whatever_asks():
+def test_initial_uniforms_do_not_depend_on_their_number():
     assert torch.equal(uniform(3, "init/w", (6,), torch.float32)[:4], uniform(3, "init/w", (4,), torch.float32))

@@ -118,7 +118,7 @@ def test_saved_rows_restore_the_same_samples(rows, capacity, chunk):
             assert torch.equal(one[name][where], other[name][where]), name
 
 
-def test_every_step_truncated_grows_the_side_ring_only_to_what_can_be_sampled():
+def test_truncating_every_step_grows_the_side_ring_only_to_what_can_be_sampled():
     replay, _ = filled(500, 40, ends=0.0)
     assert replay.final.shape[1] == 16
     stream, replay = Stream(0, 0.0), Replay(M, N, D, A, 40)
@@ -130,7 +130,7 @@ def test_every_step_truncated_grows_the_side_ring_only_to_what_can_be_sampled():
 
 
 @given(rows=st.integers(0, 60), capacity=st.sampled_from([10, 40]), seed=st.integers(0, 100))
-def test_an_episode_starts_at_first_and_where_one_ended(rows, capacity, seed):
+def test_an_episode_starts_at_the_first_row_and_after_each_end(rows, capacity, seed):
     stream, replay = Stream(seed, 0.3), Replay(M, N, D, A, capacity)
     replay.start(stream.observation)
     started = np.ones(M * N, dtype=bool)
@@ -142,7 +142,7 @@ def test_an_episode_starts_at_first_and_where_one_ended(rows, capacity, seed):
 
 
 @pytest.mark.parametrize("capacity", [4, 10])
-def test_a_full_ring_forgets_the_oldest(capacity):
+def test_a_full_ring_overwrites_the_oldest_rows(capacity):
     replay, history = filled(30, capacity, ends=0.0)
     batch = transitions(replay.memory(), torch.zeros(M, 1, dtype=torch.int64), 1)
     np.testing.assert_array_equal(batch["observation"][0, 0].numpy(), history[30 - capacity // N][0][0])

@@ -65,7 +65,7 @@ def train(trained: Cohort, rollouts: int) -> Cohort:
     return trained
 
 
-def test_whole_is_the_newest_transitions_in_order_after_the_ring_has_wrapped():
+def test_a_rollout_has_the_newest_transitions_in_order_after_the_ring_wraps():
     seeds, rows = [1, 2], 30
     memory, everything = filled(seeds, rows, capacity=80), filled(seeds, rows, capacity=400)
     found, kept = whole(memory.memory(), 64), everything.slice(rows - 16, rows)
@@ -80,7 +80,7 @@ def test_whole_is_the_newest_transitions_in_order_after_the_ring_has_wrapped():
     assert torch.equal(found["next_observation"][truncated], kept["final"])
 
 
-def test_minibatches_take_every_sample_once_an_epoch():
+def test_minibatches_use_every_sample_once_per_epoch():
     made, ids = cohort([config()] * 3, [0, 1, 1]), torch.arange(64).expand(3, 64)
     orders = []
     for rollout in range(2):
@@ -96,7 +96,7 @@ def test_minibatches_take_every_sample_once_an_epoch():
         assert torch.equal(epochs.sort(dim=-1).values, torch.arange(64).expand(3, 2, 64))
         assert not torch.equal(epochs[:, 0], epochs[:, 1])
         assert not torch.equal(epochs[0], epochs[1])
-        assert torch.equal(epochs[1], epochs[2])  # the seed alone decides
+        assert torch.equal(epochs[1], epochs[2])  # only the seed matters
     assert not torch.equal(*orders)
 
 
@@ -120,7 +120,7 @@ CHANGED = {
 
 
 @pytest.mark.thorough
-def test_cohort_member_of_any_other_number_is_its_single_run():
+def test_cohort_member_with_any_changed_number_equals_its_single_run():
     assert set(CHANGED) == set(PPOConfig.per_member_fields())
     shared = {"precision": "float64", "learning_rate": 3e-3}
     configs = [config(**shared), *(config(**(shared | {name: value})) for name, value in CHANGED.items())]
@@ -142,7 +142,7 @@ def test_cohort_member_of_any_other_number_is_its_single_run():
     assert together.finite().all()
 
 
-def test_cohort_with_a_member_that_stops_early_leaves_the_others_untouched():
+def test_cohort_member_that_stops_early_does_not_affect_the_others():
     shared = {"learning_rate": 3e-3}
     stops = train(cohort([config(**shared, target_kl=1e-7), config(**shared)], [0, 1]), 2)
     goes_on = train(cohort([config(**shared), config(**shared)], [0, 1]), 2)
@@ -152,7 +152,7 @@ def test_cohort_with_a_member_that_stops_early_leaves_the_others_untouched():
 
 
 @pytest.mark.soak
-def test_cohort_compiled_is_eager():
+def test_cohort_compiled_equals_eager():
     torch.compiler.reset()
     configs = [config(), config(target_kl=1e-7, clip_value=0.1, max_grad_norm=0.0, learning_rate=1e-3)]
     compiled, eager = (train(cohort(configs, [0, 1], flag), 2) for flag in (True, False))
@@ -162,7 +162,7 @@ def test_cohort_compiled_is_eager():
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])
-def test_updates_are_made_when_a_rollout_is_whole(num_envs):
+def test_updates_are_made_when_a_rollout_is_complete(num_envs):
     spec = RunSpec("ppo", config(num_envs=num_envs, eval_every=80), "InvertedPendulum-v5", 0)
     trained, updates = Trainer([spec], 160, compiled=False), []
     while trained.steps < 160:

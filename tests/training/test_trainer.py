@@ -1,4 +1,4 @@
-"""The loop: what is counted, and that a restored trainer goes on to the same bytes."""
+"""The loop: what is counted, and that a restored trainer continues to the same bytes."""
 
 import math
 from dataclasses import replace
@@ -46,7 +46,7 @@ def test_updates_per_transition_do_not_change_with_the_number_of_environments(nu
 @pytest.mark.thorough
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize(("algorithm", "option"), [("td3", "policy_delay"), ("sac", "actor_delay")])
-def test_every_so_many_updates_move_the_policy(algorithm, option, delay):
+def test_the_policy_moves_only_at_every_nth_update(algorithm, option, delay):
     trained = trainer(specs(algorithm=algorithm, learning_starts=200, **{option: delay}), 240)
     run_to(trained, 240)
     trained.close()
@@ -59,34 +59,34 @@ def test_every_so_many_updates_move_the_policy(algorithm, option, delay):
 
 
 @pytest.mark.thorough
-def test_every_update_samples_transitions_of_its_own(monkeypatch):
-    asked, taken = [], replay.transitions
+def test_every_update_samples_its_own_transitions(monkeypatch):
+    samples, taken = [], replay.transitions
     monkeypatch.setattr(
         replay,
         "transitions",
-        lambda memory, indices, n: asked.append((indices, trained.steps)) or taken(memory, indices, n),
+        lambda memory, indices, n: samples.append((indices, trained.steps)) or taken(memory, indices, n),
     )
     trained = trainer(specs(num_envs=2, utd=2.0, learning_starts=200), 400)
     trained.cohort.learner = replace(trained.cohort.learner, diagnosis=None)
     run_to(trained, 400)
     trained.close()
-    assert len(asked) == 400
-    assert len({tuple(row.tolist()) for indices, _ in asked for row in indices}) == 2 * 400  # members, too
-    for indices, steps in asked:
+    assert len(samples) == 400
+    assert len({tuple(row.tolist()) for indices, _ in samples for row in indices}) == 2 * 400  # members, too
+    for indices, steps in samples:
         assert ((indices >= 0) & (indices < steps)).all()
     # The newest transition can be drawn as soon as it is there.
-    assert any((indices == steps - 1).any() for indices, steps in asked)
+    assert any((indices == steps - 1).any() for indices, steps in samples)
 
 
 @pytest.mark.thorough
-def test_segments_end_where_evaluations_are_due_and_at_the_end():
+def test_segments_end_at_evaluations_and_at_the_last_step():
     trained = trainer(specs(), 500)
     assert [segment.steps for segment in run_to(trained, 500)] == [0, 200, 400, 500]
     trained.close()
 
 
 @pytest.mark.thorough
-def test_a_run_does_not_depend_on_who_shares_its_cohort():
+def test_a_run_does_not_depend_on_the_other_runs_of_its_cohort():
     overrides = {"learning_starts": 160, "layers": [64, 64], "batch_size": 64}
     one, other = trainer(specs(seeds=(0, 5), **overrides), 200), trainer(specs(seeds=(5, 7, 9), **overrides), 200)
     run_to(one, 200)
@@ -114,8 +114,8 @@ def test_a_run_does_not_depend_on_who_shares_its_cohort():
     ],
     ids=["sac", "ppo", "td3"],
 )
-def test_a_lone_run_leaves_the_same_beside_a_copy_of_itself(env, algorithm, overrides, monkeypatch):
-    """Compiled for a CPU a lone run trains beside a copy; eagerly, as here, both ways are possible and equal."""
+def test_a_run_trained_beside_its_copy_equals_the_run_trained_alone(env, algorithm, overrides, monkeypatch):
+    """Compiled for a CPU, a lone run trains with a copy. Eagerly, as here, both ways are possible and equal."""
 
     def left(width, stops):
         monkeypatch.setattr("sac_bench.training.trainer.training_width", lambda members, device, compiled: width)
@@ -155,7 +155,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         pytest.param("Hopper-v5", {}, marks=pytest.mark.soak),
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True, "utd": 1.0}),
         pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.soak),
-        # One full episode of 200 steps a pool: it is made anew at vector steps 200 and 400.
+        # Each pool has one full episode of 200 steps, so it is recreated at vector steps 200 and 400.
         pytest.param("Pendulum-v1", {"pool_episodes": 1, "eval_every": 150}, marks=pytest.mark.soak),
         # Draws random numbers while it steps.
         pytest.param("LunarLanderContinuous-v3", {}, marks=pytest.mark.soak),
@@ -169,7 +169,7 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("Pendulum-v1", {"algorithm": "sql", "target_period": 7, "kernel_particles": 4, "value_particles": 4}),
     ],
 )
-def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(env, overrides):
     if "rollout" in overrides:
         runs = [RunSpec("ppo", PPOConfig.model_validate(overrides), env, seed) for seed in (0, 1)]
     else:
@@ -204,7 +204,7 @@ def test_resumed_is_uninterrupted_to_the_bit(env, overrides):
 
 
 @pytest.mark.thorough
-def test_more_steps_continue_a_run_as_if_asked_for_at_once():
+def test_more_steps_continue_a_run_as_if_requested_at_first():
     straight = trainer(specs(utd=0.2), 800)
     run_to(straight, 800)
     first = trainer(specs(utd=0.2), 400)
@@ -220,7 +220,7 @@ def test_more_steps_continue_a_run_as_if_asked_for_at_once():
 
 
 @pytest.mark.thorough
-def test_a_pool_made_anew_truncates_and_bootstraps():
+def test_recreating_a_pool_truncates_episodes_and_targets_bootstrap():
     trained = trainer(specs("Pendulum-v1", seeds=(0,), eval_every=460), 460)
     trained.train()
     trained._pool_rows = 250  # in the middle of an episode: Pendulum's own limit is 200
@@ -240,7 +240,7 @@ def test_a_pool_made_anew_truncates_and_bootstraps():
 
 
 @pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.thorough), 4])
-def test_every_observation_has_the_same_weight_in_the_statistics(num_envs):
+def test_every_observation_has_equal_weight_in_the_statistics(num_envs):
     trained = trainer(
         specs(
             "Pendulum-v1",
@@ -284,7 +284,7 @@ def test_statistics_of_observations_continue_at_a_warm_start():
     child.close()
 
 
-def test_restoring_checks_that_the_environment_replayed():
+def test_restoring_checks_that_the_environment_repeats_its_observations():
     first = trainer(specs(utd=0.1), 400)
     run_to(first, 200)
     tensors, rows, progress = first.checkpoint()
@@ -296,7 +296,7 @@ def test_restoring_checks_that_the_environment_replayed():
 
 
 @pytest.mark.thorough
-def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite():
+def test_a_member_diverges_at_the_step_of_its_first_nonfinite_metrics():
     trained = trainer(specs("Pendulum-v1", num_envs=2, utd=0.5, eval_every=200), 400)
     trained.train()
     assert trained.train().stops == {}
@@ -318,7 +318,7 @@ def test_a_member_diverges_at_the_step_of_its_first_figures_that_are_not_finite(
 
 
 @pytest.mark.thorough
-def test_parameters_that_turn_bad_after_the_last_metrics_are_named():
+def test_parameters_that_become_nonfinite_after_the_last_metrics_are_named():
     trained = trainer(specs(learning_starts=200), 400)
     run_to(trained, 200)
     update = trained.cohort.update
@@ -340,7 +340,7 @@ MEASURED = (*names(q_bias.METRICS), "gradient_variance_reparameterised", "gradie
 
 
 @pytest.mark.thorough
-def test_what_is_measured_changes_nothing_of_a_training():
+def test_measurements_do_not_change_training():
     watched, alone = (trainer(specs(gamma=0.9, utd=0.2), 400) for _ in range(2))
     alone.cohort.learner = replace(alone.cohort.learner, value=None, diagnosis=None)
     expected, found = run_to(alone, 400), run_to(watched, 400)
@@ -351,7 +351,7 @@ def test_what_is_measured_changes_nothing_of_a_training():
             np.testing.assert_array_equal(ours.metrics[name], values)
     for ours, theirs in zip(tree_leaves(watched.cohort.state), tree_leaves(alone.cohort.state), strict=True):
         assert torch.equal(ours, theirs)
-    # Nothing is in the replay at first; then every evaluation draws anew, and members are their own.
+    # The replay is empty at first. Later, evaluations and members have separate draws.
     assert found[0].metrics["gradient_variance_likelihood_ratio"].isnan().all()
     assert len({float(x) for s in found[1:] for name in MEASURED for x in s.metrics[name]}) == 2 * 2 * len(MEASURED)
     watched.close()

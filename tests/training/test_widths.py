@@ -1,4 +1,4 @@
-"""A run's bytes do not depend on its cohort's width, its place there or its neighbours, at any size."""
+"""A run's bytes do not depend on its cohort's width, its position or its neighbours, at any size."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_compiled_width_changes_no_byte(name, as_workers):
 
 @pytest.mark.thorough
 def test_compiled_gradient_of_one_output_does_not_depend_on_the_width(as_workers):
-    """The gradient of the output's weights is a sum over the batch, that of the units is none."""
+    """The gradient of the output's weights sums over the batch, that of the units does not."""
 
     def squared_error(network, x, target):
         return ((mlp(network, x, "relu").squeeze(-1) - target) ** 2).mean()
@@ -50,7 +50,7 @@ def test_compiled_gradient_of_one_output_does_not_depend_on_the_width(as_workers
         assert torch.equal(two, three[:2])
 
 
-def test_products_do_not_depend_on_how_many_are_made_nor_where_they_stand(as_workers):
+def test_products_do_not_depend_on_their_number_or_position(as_workers):
     draw = torch.Generator().manual_seed(0)
     for rows, inner, columns in [
         (64, 64, 1),
@@ -81,7 +81,7 @@ REFERENCE = {
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_elementwise_functions_are_torchs_and_do_not_depend_on_the_place(name):
+def test_elementwise_functions_equal_torchs_and_do_not_depend_on_position(name):
     function = ACTIVATIONS.get(name, log_slope)
     x = torch.cat([torch.linspace(-9, 9, 4000), torch.zeros(1)]).requires_grad_()
     (whole,) = torch.autograd.grad(function(x).sum(), x)

@@ -3,7 +3,7 @@
     python -m tests.training.widths [--updates 2000] [--cases 2x64 odd 2x256] [--widths 1 2 3 5 8 16 20 32] [--eager]
     python -m tests.training.widths --cases others --widths 1 3 20 --updates 60
 
-Each width trains the seeds 0, 1, 2, ... in an order of its own, so a seed stands in many places of many programs.
+Each width trains the seeds 0, 1, 2, ... in another order, so a seed has many positions in many programs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def seeds(width: int) -> list[int]:
 
 
 def trained(algorithm: str, env: str, options: dict, width: int, updates: int, compiled: bool = True) -> dict[int, str]:
-    """{seed: digest of all that its training left}: state, transitions, evaluations, what was measured."""
+    """Return {seed: digest of its training's results}: state, transitions, evaluations, measurements."""
     torch.compiler.reset()  # a worker process compiles one structure; torch refuses a ninth in the same process
     kind = ALGORITHMS[algorithm].config
     common = {"learning_starts": STARTS, "eval_every": STARTS + updates, "eval_episodes": 1}

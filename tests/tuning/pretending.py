@@ -16,7 +16,7 @@ from tests.tuning.conftest import Pretended
 
 
 class Slow(Pretended):
-    """Takes long enough for other processes to interfere."""
+    """Simulates training that takes long enough for other processes to interfere."""
 
     def train(self, cohort):
         time.sleep(0.2)

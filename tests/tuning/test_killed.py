@@ -54,7 +54,7 @@ def steps_of(tmp_path):
 
 
 @pytest.mark.soak
-def test_worker_and_tuner_killed_and_the_same_command_ends_with_the_same_trials(study_file, tmp_path):
+def test_after_kills_of_worker_and_tuner_the_command_ends_with_the_same_trials(study_file, tmp_path):
     text = STUDY
     for old, new in SETTINGS.items():
         assert old in text

@@ -1,4 +1,4 @@
-"""Values of trials, with numbers that can be checked by hand."""
+"""Scores of trials, with numbers that can be checked by hand."""
 
 import math
 
@@ -14,7 +14,7 @@ from sac_bench.tuning.trials import Trial
 ENV = "InvertedPendulum-v5"
 
 
-def test_a_final_score_is_of_the_last_tenth_and_an_area_of_all_steps():
+def test_a_final_score_covers_the_last_tenth_and_an_area_all_steps():
     steps, returns = [0, 50, 95, 100], [0.0, 10.0, 20.0, 40.0]
     assert run_value(steps, returns, 100, "final") == 30
     # Trapezia: 50 * 5 + 45 * 15 + 5 * 30 = 250 + 675 + 150, over 100 steps.
@@ -22,7 +22,7 @@ def test_a_final_score_is_of_the_last_tenth_and_an_area_of_all_steps():
     assert run_value(steps[::-1], returns[::-1], 100, "area") == pytest.approx(10.75)
 
 
-def test_diverged_runs_have_no_score_of_their_own():
+def test_scores_of_diverged_runs_are_marked_as_diverged():
     assert scored([0, 10], [1.0, 2.0], 10, "final", diverged=False) == RunScore(2.0)
     assert scored([0, 10], [5.0, 2.0], 20, "final", diverged=True) == RunScore(2.0, diverged=True)
     assert scored([0, 10], [5.0, math.nan], 10, "final", diverged=False) == RunScore(5.0, diverged=True)
@@ -31,7 +31,7 @@ def test_diverged_runs_have_no_score_of_their_own():
     assert math.isnan(nothing.value)
 
 
-def test_diverged_runs_enter_with_the_worst_seen():
+def test_diverged_runs_enter_with_the_worst_score_seen():
     trials = [
         {"a": [RunScore(10.0), RunScore(4.0)], "b": [RunScore(-3.0), RunScore(7.0, diverged=True)]},
         {"a": [RunScore(1.0, diverged=True), RunScore(8.0)], "b": [RunScore(5.0), RunScore(6.0)]},
@@ -50,21 +50,21 @@ def test_a_diverged_run_is_never_worth_more_than_a_random_policy():
     assert worst_seen([{"a": [RunScore(math.nan, diverged=True)]}], {"a": -9.0}) == {"a": -9.0}
 
 
-def test_few_runs_are_averaged_and_several_environments_are_put_on_one_scale():
+def test_few_runs_are_averaged_and_several_environments_are_normalised():
     assert objective_value({"a": [RunScore(1.0), RunScore(2.0)]}, {}, {}, "iqm", 0.25) == 1.5
     scores = {"a": [RunScore(50.0)], "b": [RunScore(-5.0)]}
     assert objective_value(scores, {}, {"a": (0.0, 100.0), "b": (-10.0, 0.0)}, "iqm", 0.25) == 0.5
 
 
-def test_the_best_share_goes_on_and_the_best_always():
+def test_the_best_share_of_trials_continues_and_the_best_trial_always_does():
     values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
     assert [continues(v, values, 3) for v in values] == [False] * 5 + [True] * 2
     assert continues(1.0, [1.0], 3)
     assert [continues(v, [1.0, 2.0], 3) for v in (1.0, 2.0)] == [False, True]
-    assert continues(2.0, [2.0, 2.0, 2.0], 3)  # equal ones are not told apart
+    assert continues(2.0, [2.0, 2.0, 2.0], 3)  # equal ones all continue
 
 
-def test_hyperband_spreads_trials_over_its_brackets_by_their_shares():
+def test_hyperband_assigns_trials_to_brackets_by_their_shares():
     assert {bracket(n, "none", 2, 3) for n in range(50)} == {2}
     assert {bracket(n, "successive-halving", 2, 3) for n in range(50)} == {0}
     # Shares: ceil(3 * 9 / 3), ceil(3 * 3 / 2), 3 * 1 of 17.
@@ -95,7 +95,7 @@ def table_differences(study, winner, default=(10.0, 12.0, 14.0), searched=(30.0,
     return verdict(study, [trial(7, value)], in_search, held_out, {ENV: 0.0}, {ENV: 0.0})
 
 
-def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(study_file):
+def test_the_verdict_has_welchs_interval_on_held_out_seeds_and_search_seeds(study_file):
     study = load(study_file)
     found = table_differences(study, (20.0, 22.0, 24.0))
     assert (found.gain, found.winner.difference.value, found.winner.searched_difference.value) == (20.0, 10.0, 20.0)
@@ -120,7 +120,7 @@ def test_the_verdict_is_welchs_interval_on_held_out_seeds_and_in_the_search(stud
         ({"winner": (20.0, 22.0, 24.0), "searched": (12.0001, 12.0, 12.0)}, "+3.33e-05"),
     ],
 )
-def test_there_is_no_share_unless_both_differences_are_shown_to_be_above_0(case, words, study_file):
+def test_the_share_requires_that_both_differences_are_shown_to_be_above_0(case, words, study_file):
     found = table_differences(load(study_file), **case)
     assert words in found.answer()
     assert math.isnan(found.share)
@@ -133,7 +133,7 @@ def test_a_search_may_find_nothing(study_file):
     assert "The search found nothing above the default (-1 on its own seeds)" in nothing.answer()
 
 
-def test_what_earlier_versions_wrote_of_a_verdict_is_read(study_file):
+def test_verdicts_of_earlier_versions_can_be_read(study_file):
     known = table_differences(load(study_file), (20.0, 22.0, 24.0)).as_dict()
     for one in known["contenders"]:
         del one["searched_difference"]
@@ -141,7 +141,7 @@ def test_what_earlier_versions_wrote_of_a_verdict_is_read(study_file):
     assert Verdict.from_dict(known).answer().endswith("by which it was chosen: +20.0, without an interval.")
 
 
-def test_what_diverges_on_held_out_seeds_counts_there_too(study_file):
+def test_runs_that_diverge_on_held_out_seeds_count_there_too(study_file):
     study = load(study_file)
     scores = {"default": runs(10.0, 12.0), "trial-0001": runs(20.0, None)}
     searched = {"default": runs(11.0), "trial-0001": runs(30.0)}

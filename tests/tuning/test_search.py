@@ -71,10 +71,10 @@ def test_a_study_from_file_to_winner(study_file, carry_out, in_process, by_rate,
     assert len(in_store) == len({spec.id for _, spec in best.runs()})
     held_out = load_results("tiny-study-held-out", store.root).runs
     assert {(run.seed, run.status) for run in held_out.itertuples()} == {(1000, "finished"), (1001, "finished")}
-    told = (folder / "report.md").read_text()
-    assert "| default " in told
-    assert f"{winner.name} (the winner)" in told
-    assert "95% interval" in told
+    report_text = (folder / "report.md").read_text()
+    assert "| default " in report_text
+    assert f"{winner.name} (the winner)" in report_text
+    assert "95% interval" in report_text
     assert not [name for name in FIGURES if not (folder / "figures" / f"{name}.svg").stat().st_size]
     about = json.loads((folder / "study.json").read_text())
     assert about["verdict"]["contenders"][1]["name"] == winner.name
@@ -102,7 +102,7 @@ class Killed(BaseException):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("at", range(1, 26, 3))
-def test_a_tuner_that_dies_at_any_write_is_continued_and_nothing_is_counted_twice(
+def test_a_tuner_killed_at_any_write_continues_without_counting_twice(
     at, study_file, carry_out, pretended, tmp_path, monkeypatch
 ):
     study_file.write_text(STUDY.replace("trials = 4", "trials = 3"))
@@ -134,7 +134,7 @@ def test_a_tuner_that_dies_at_any_write_is_continued_and_nothing_is_counted_twic
     assert len(set(pretended.trained)) == len(pretended.trained)  # a run's steps are trained once
 
 
-def test_trials_of_equal_settings_are_trained_once_and_judged_alike(study_file, carry_out, pretended, tmp_path):
+def test_trials_with_equal_settings_are_trained_once_and_get_equal_results(study_file, carry_out, pretended, tmp_path):
     text = STUDY[: STUDY.index("[space]")] + '[space]\nactor_lr = {type = "categorical", choices = [0.1, 0.2]}\n'
     study_file.write_text(text.replace("trials = 4", "trials = 6"))
     assert carry_out(study_file)
@@ -142,11 +142,13 @@ def test_trials_of_equal_settings_are_trained_once_and_judged_alike(study_file, 
     assert len(trials) == 6
     assert len(set(pretended.trained)) == len(pretended.trained)
     for setting in (0.1, 0.2):
-        alike = [trial for trial in trials if trial.params["actor_lr"] == setting]
-        assert {v for trial in alike for v in trial.values.items()} <= {(n, 1e6 * setting + n) for n in (100, 200, 300)}
+        equal_trials = [trial for trial in trials if trial.params["actor_lr"] == setting]
+        assert {v for trial in equal_trials for v in trial.values.items()} <= {
+            (n, 1e6 * setting + n) for n in (100, 200, 300)
+        }
 
 
-def test_runs_that_failed_are_told_left_and_tried_again(study_file, carry_out, pretended, tmp_path):
+def test_failed_runs_are_reported_and_retried_by_the_next_command(study_file, carry_out, pretended, tmp_path):
     study = load(study_file)
     store = Store(tmp_path / "results")
     with store.planner() as planner:
@@ -185,40 +187,40 @@ class Everything:
         return True
 
 
-def test_a_study_whose_trials_all_fail_says_so(study_file, carry_out, in_process, tmp_path, monkeypatch):
+def test_a_study_whose_trials_all_fail_reports_it(study_file, carry_out, in_process, tmp_path, monkeypatch):
     monkeypatch.setattr(in_process, "fails", Everything())
     assert not carry_out(study_file)  # exit code 1
     folder = tmp_path / "results" / "tiny-study"
-    told = (folder / "report.md").read_text(encoding="utf-8")
+    report_text = (folder / "report.md").read_text(encoding="utf-8")
     assert (
         "Every trial failed (2 of 2), so nothing was checked on held-out seeds. Run the same command to try again."
-        in told
+        in report_text
     )
-    assert "default, trial-0000, trial-0001 (3 runs): asked to" in told
-    assert "nan" not in told
-    assert "None" not in told
-    assert report.write_report(folder).answer.lead in told
+    assert "default, trial-0000, trial-0001 (3 runs): asked to" in report_text
+    assert "nan" not in report_text
+    assert "None" not in report_text
+    assert report.write_report(folder).answer.lead in report_text
 
 
 def test_a_study_whose_runs_all_diverge_finds_nothing(study_file, carry_out, pretended, tmp_path, monkeypatch):
     monkeypatch.setattr(pretended, "diverge", Everything())
     assert carry_out(study_file)  # to diverge is to end
-    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
-    assert "The search found nothing above the default (+0 on its own seeds)." in told
-    assert "nan" not in told
+    report_text = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "The search found nothing above the default (+0 on its own seeds)." in report_text
+    assert "nan" not in report_text
 
 
-def test_held_out_runs_that_fail_are_named(study_file, carry_out, pretended, tmp_path):
+def test_failed_held_out_runs_are_named(study_file, carry_out, pretended, tmp_path):
     study = load(study_file)
     (spec,) = (RunSpec("sac", config, "InvertedPendulum-v5", 1001) for config in study.default.configs.values())
     pretended.fails.append(spec.id)
     assert not carry_out(study_file)
-    told = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
-    assert "Runs of the default, or of the best trials on held-out seeds, failed" in told
-    assert re.search(r"default.*\(\d+ runs?\): asked to", told)
+    report_text = (tmp_path / "results" / "tiny-study" / "report.md").read_text(encoding="utf-8")
+    assert "Runs of the default, or of the best trials on held-out seeds, failed" in report_text
+    assert re.search(r"default.*\(\d+ runs?\): asked to", report_text)
 
 
-def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretended, tmp_path):
+def test_a_diverged_run_gets_the_worst_score_seen(study_file, carry_out, pretended, tmp_path):
     study_file.write_text(
         STUDY.replace("seeds = 1\nsteps", "seeds = 2\nsteps")
         .replace("rungs = [100, 200]\n", "")
@@ -242,7 +244,7 @@ def test_a_diverged_run_scores_as_the_worst_seen(study_file, carry_out, pretende
 
 
 @pytest.mark.thorough
-def test_trials_that_share_structure_train_as_one_cohort_and_go_on_in_a_narrower_one(
+def test_trials_with_one_structure_share_a_cohort_that_narrows_as_trials_end(
     study_file, carry_out, in_process, by_rate, tmp_path, monkeypatch
 ):
     text = STUDY.replace("layers = [8]", "layers = [64, 64]").replace("batch_size = 4", "batch_size = 64")
@@ -270,7 +272,7 @@ def variant_of(study_file, trial):
     return load(study_file).variant("t", trial.params, 300)
 
 
-def test_a_trial_of_the_defaults_own_settings_may_be_pruned(study_file, carry_out, pretended, tmp_path):
+def test_a_trial_with_the_default_settings_may_be_pruned(study_file, carry_out, pretended, tmp_path):
     text = STUDY[: STUDY.index("[space]")] + '[space]\nactor_lr = {type = "categorical", choices = [3e-4, 0.1, 0.2]}\n'
     study_file.write_text(text.replace("trials = 4", "trials = 8"))
     assert carry_out(study_file)
@@ -279,9 +281,7 @@ def test_a_trial_of_the_defaults_own_settings_may_be_pruned(study_file, carry_ou
     assert (tmp_path / "results" / "tiny-study" / "best.toml").exists()
 
 
-def test_settings_that_the_config_refuses_are_closed_and_others_asked(
-    study_file, carry_out, pretended, tmp_path, monkeypatch
-):
+def test_trials_with_refused_settings_are_closed_and_replaced(study_file, carry_out, pretended, tmp_path, monkeypatch):
     drawn = Study.variant
 
     def picky(self, name, params, steps):
@@ -306,8 +306,10 @@ def test_settings_that_the_config_refuses_are_closed_and_others_asked(
     assert study.trials == 12
 
 
-def test_a_tuner_that_lost_its_trial_leaves_it_to_who_took_it(study_file, carry_out, pretended, tmp_path, monkeypatch):
-    """As after a laptop's sleep: another tuner took the trial over and ended it while this one trained."""
+def test_a_tuner_leaves_a_lost_trial_to_the_tuner_that_took_it_over(
+    study_file, carry_out, pretended, tmp_path, monkeypatch
+):
+    """As after a laptop's sleep: another tuner took over and ended the trial while this one trained."""
     train, store = pretended.train, Store(tmp_path / "results")
 
     def slow(self, cohort):
@@ -330,7 +332,7 @@ def test_a_tuner_that_lost_its_trial_leaves_it_to_who_took_it(study_file, carry_
     assert store.run_ids()
 
 
-def test_another_definition_under_the_same_name_is_refused(study_file, carry_out, pretended):
+def test_a_study_with_the_same_name_but_another_definition_is_refused(study_file, carry_out, pretended):
     assert carry_out(study_file, trials=1)
     study_file.write_text(STUDY.replace("high = 1e-2", "high = 2e-2"))
     with pytest.raises(ValueError, match="has a study 'tiny-study' with another space"):
@@ -338,7 +340,7 @@ def test_another_definition_under_the_same_name_is_refused(study_file, carry_out
 
 
 @pytest.mark.parametrize("sampler", ["random", "cma-es"])
-def test_every_sampler_and_pruner(sampler, study_file, carry_out, pretended, tmp_path):
+def test_every_sampler_and_pruner_completes_a_study(sampler, study_file, carry_out, pretended, tmp_path):
     if sampler == "cma-es":
         pytest.importorskip("cmaes")
     pruner = {"random": "none", "cma-es": "hyperband"}[sampler]

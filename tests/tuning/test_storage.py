@@ -30,7 +30,7 @@ def tuner(study_file, results, *url, fail=False):
     return subprocess.Popen(command, cwd=ROOT, env=sac_bench_environment(), stderr=subprocess.PIPE, text=True)
 
 
-def test_a_command_that_is_recorded_has_no_password():
+def test_a_recorded_command_contains_no_password():
     for url in (
         "postgresql://h/db?user=u&password=s3cret",
         "mysql+pymysql://u@h/db?passwd=s3cret",
@@ -39,9 +39,9 @@ def test_a_command_that_is_recorded_has_no_password():
         "nonsense:s3cret",
     ):
         for command in (shlex.join(["tune", "s.toml", "--storage", url]), f"tune s.toml --storage={url}"):
-            told = hidden_in(command, url)
-            assert "cret" not in told
-            assert told.startswith("tune s.toml --storage")
+            recorded = hidden_in(command, url)
+            assert "cret" not in recorded
+            assert recorded.startswith("tune s.toml --storage")
 
 
 def assert_shared(processes, trials, total):
@@ -63,7 +63,7 @@ def test_two_processes_share_a_journal(study_file, tmp_path):
     assert len({trial.owner["pid"] for trial in trials.all()}) == 2
 
 
-def test_a_line_that_a_killed_process_left_half_is_cut_off(study_file, tmp_path):
+def test_an_incomplete_line_of_a_killed_process_is_removed(study_file, tmp_path):
     store = Store(tmp_path / "results")
     with store.planner() as planner:
         Trials(load(study_file), store, planner).request(1)
@@ -76,35 +76,35 @@ def test_a_line_that_a_killed_process_left_half_is_cut_off(study_file, tmp_path)
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
-def test_a_living_tuners_trials_are_left_alone_and_a_dead_ones_taken_over_once(study_file, tmp_path):
+def test_trials_of_a_dead_tuner_are_taken_over_once_and_those_of_a_live_one_never(study_file, tmp_path):
     store, study = Store(tmp_path / "results"), load(study_file)
     with store.planner() as dead:
-        asked = Trials(study, store, dead).request(2)
+        requested = Trials(study, store, dead).request(2)
         with store.planner() as other:
             assert Trials(study, store, other).take_over() == []
     with store.planner() as one, store.planner() as two:
         first, second = Trials(study, store, one), Trials(study, store, two)
-        assert first.take_over() == asked
+        assert first.take_over() == requested
         assert second.take_over() == []
         assert {trial.owner["planner"] for trial in second.all()} == {one}
 
 
 @pytest.mark.thorough
-def test_by_a_database_a_silent_owner_of_another_folder_is_dead(study_file, tmp_path, monkeypatch):
+def test_a_silent_owner_in_another_folder_is_taken_for_dead_by_the_database(study_file, tmp_path, monkeypatch):
     url, study = f"sqlite:///{tmp_path}/study.db", load(study_file)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
     with there.planner() as planner:
-        asked = Trials(study, there, planner, url).request(1)
+        requested = Trials(study, there, planner, url).request(1)
     with here.planner() as planner:
         trials = Trials(study, here, planner, url)
         assert trials.take_over() == []  # it may live: no lock tells here
         monkeypatch.setattr(trials.storage, "grace_period", 1)
         while not trials._silent():
             pass
-        assert trials.take_over() == asked
+        assert trials.take_over() == requested
 
 
-def test_trials_beyond_the_number_that_several_folders_asked_for_are_closed_unused(study_file, tmp_path, monkeypatch):
+def test_surplus_trials_requested_from_several_folders_are_closed_unused(study_file, tmp_path, monkeypatch):
     url, study = f"sqlite:///{tmp_path}/study.db", load(study_file, trials=2)
     stores = [Store(tmp_path / name) for name in ("here", "there")]
     with stores[0].planner() as one, stores[1].planner() as two:
@@ -130,7 +130,7 @@ def test_two_tuners_whose_trials_failed_do_not_wait_for_each_other(study_file, t
         assert process.returncode == 1
 
 
-def test_a_study_of_another_maker_is_left_alone(study_file, tmp_path):
+def test_a_study_made_by_another_program_is_refused(study_file, tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     optuna.create_study(study_name="tiny-study", storage=url).optimize(lambda trial: 0.0, n_trials=1)
     store = Store(tmp_path / "results")
@@ -160,7 +160,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_storage_that_cannot_be_used_says_so_with_its_host_and_never_its_password(case, tmp_path):
+def test_an_unusable_storage_is_reported_with_its_host_but_not_its_password(case, tmp_path):
     url, words = BAD[case]
     if "psycopg" in url:
         pytest.importorskip("psycopg")
@@ -170,14 +170,14 @@ def test_a_storage_that_cannot_be_used_says_so_with_its_host_and_never_its_passw
     secret = "s3cr%40t"
     with pytest.raises(InputError) as refused:
         open_storage(url.format(secret=secret, port=port), tmp_path)
-    told = str(refused.value)
-    assert words in told
-    assert "\n" not in told
-    assert "s3cr" not in told
+    message = str(refused.value)
+    assert words in message
+    assert "\n" not in message
+    assert "s3cr" not in message
 
 
 @pytest.mark.thorough
-def test_the_command_says_it_in_one_line(command, study_file, tmp_path):
+def test_the_command_reports_an_unusable_storage_in_one_line(command, study_file, tmp_path):
     refused = command("tune", study_file, "--storage", "mysql+nodriver://me:s3cret@db.example/x")
     assert refused.returncode == 2
     (line,) = refused.stderr.strip().splitlines()

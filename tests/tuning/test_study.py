@@ -19,7 +19,7 @@ from tests.tuning.conftest import STUDY
 SHIPPED = sorted((Path(__file__).parents[2] / "experiments" / "tuning").glob("*.toml"))
 
 
-def test_a_file_becomes_a_study(study_file):
+def test_a_file_is_loaded_into_a_study(study_file):
     study = load(study_file)
     assert study.space == (
         FloatRange("actor_lr", 1e-4, 1e-2, log=True),
@@ -61,7 +61,7 @@ def test_a_study_may_start_from_a_variant_of_an_experiment(tmp_path):
     assert study.default.steps == {env: 400}
 
 
-def test_a_sweeps_point_is_started_from_as_it_is(tmp_path):
+def test_a_study_may_start_from_a_point_of_a_sweep(tmp_path):
     text = EXPERIMENT.partition("[sweep]")[0] + "\n[sweep]\ntau = [0.02]\n"
     text = text.replace("[variants.sac]", "[variants.sac]\non.InvertedPendulum-v5.tau = 0.3")
     (tmp_path / "e.toml").write_text(text)
@@ -244,7 +244,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_studies_give_one_line_with_file_and_key(case, tmp_path):
+def test_invalid_studies_are_refused_in_one_line_with_file_and_key(case, tmp_path):
     old, new, words = BAD[case]
     assert old in STUDY
     path = tmp_path / "bad.toml"
@@ -257,7 +257,7 @@ def test_bad_studies_give_one_line_with_file_and_key(case, tmp_path):
 
 
 @pytest.mark.thorough
-def test_the_command_refuses_before_anything_is_written(command, study_file, tmp_path):
+def test_the_command_refuses_an_invalid_study_before_writing_anything(command, study_file, tmp_path):
     study_file.write_text(STUDY.replace("low = 1e-4", "low = 0.0"))
     before = sorted(tmp_path.rglob("*"))
     refused = command("tune", study_file)
@@ -282,7 +282,7 @@ FLOATS = st.tuples(st.floats(1e-6, 0.4), st.floats(0.5, 1), st.booleans())
 
 @settings(derandomize=True)
 @given(FLOATS, st.integers(1, 5), st.integers(6, 50), st.lists(st.sampled_from([1, 2, 3, 4]), min_size=2, unique=True))
-def test_what_a_space_offers_the_config_takes_and_the_ends_are_offered(tau, low, high, critics):
+def test_the_config_accepts_all_values_of_a_space_including_its_ends(tau, low, high, critics):
     space = [
         parse("tau", {"type": "float", "low": tau[0], "high": tau[1], "log": tau[2]}, "f"),
         parse("target_period", {"type": "int", "low": low, "high": high}, "f"),
@@ -312,11 +312,11 @@ TABLES = st.recursive(
 
 @settings(derandomize=True)
 @given(st.dictionaries(TEXT, TABLES, max_size=4))
-def test_tables_written_as_toml_are_read_as_they_were(tables):
+def test_tables_written_as_toml_are_read_back_unchanged(tables):
     assert tomllib.loads(tomli_w.dumps(tables)) == tables
 
 
-def test_an_experiment_file_is_no_study_and_a_study_no_experiment(study_file, experiment_file):
+def test_an_experiment_is_refused_as_a_study_and_vice_versa(study_file, experiment_file):
     with pytest.raises(InputError, match="this is an experiment; run it with sac-bench run "):
         load(experiment_file)
     with pytest.raises(InputError, match="this is a study; run it with sac-bench tune"):
