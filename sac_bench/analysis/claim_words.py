@@ -35,11 +35,11 @@ RULES = (
 
 
 CORRECTED = (
-    "Thick: 95%. Thin, with marked ends: the interval of the test that decided, or else of the test for the claim, at "
-    "the level at which Holm's correction tested this comparison. If it is as claimed, the thin interval is above 0 "
-    "(a > b), above minus the margin (a >= b), or within the margin (a ~ b). For the last two, the test is one-sided, "
-    "and the thin interval may be narrower than the thick one. The thin intervals do not hold for all comparisons at "
-    "once."
+    "Thick: 95%. Thin, with marked ends: the interval of the test that decided, at the level at which Holm's "
+    "correction tested this comparison; if no test decided, the smallest interval that shows nothing at these levels. "
+    "If it is as claimed, the thin interval is above 0 (a > b), above minus the margin (a >= b), or within the margin "
+    "(a ~ b). For the last two, the test is one-sided, and the thin interval may be narrower than the thick one. The "
+    "thin intervals do not hold for all comparisons at once."
 )
 
 

@@ -120,6 +120,16 @@ class Standing:
         last = self.intervals(design, 2 * self.levels[family] / hypothesis.sides)[-1]
         return hypothesis.containing(last) if self.p_values[family] <= alpha else hypothesis.missing(last)
 
+    def undecided(self, design: Design) -> Estimate:
+        """Return the difference at `look` with the smallest interval that shows no hypothesis at its family's level."""
+        trial = self.path[-1][1]
+        intervals = [
+            hypothesis.missing(self.intervals(design, 2 * level / hypothesis.sides)[-1])
+            for family, level in zip(trial.families, self.levels, strict=True)
+            for hypothesis in family
+        ]
+        return Estimate(intervals[0].value, min(one.low for one in intervals), max(one.high for one in intervals))
+
     def intervals(self, design: Design, alpha: float = ALPHA) -> list[Estimate]:
         """Return the difference and its interval at every look: all looks hold the true value with 1 - alpha.
 

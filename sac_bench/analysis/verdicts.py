@@ -143,7 +143,9 @@ def verdict(standing: Standing, design: Design, alpha: float = ALPHA) -> Verdict
         standing.word or "undecided",
         standing.p_values,
         tuple(zip(looks, intervals, strict=True)),
-        standing.corrected(design, 0 if is_about_zero else standing.family, alpha),
+        standing.corrected(design, 0 if is_about_zero else standing.family, alpha)
+        if standing.word or is_about_zero
+        else standing.undecided(design),
         standing.state,
         standing.awaits,
         None if standing.word else seeds_to_decide(standing, design),

@@ -49,7 +49,7 @@ class Copy:
         self._root, self._cohort = root, root / "cohorts" / cohort
         self._known: dict[str, str] = {}  # digests of files that are replaced
         self._sizes: dict[Path, int] = {}  # of logs
-        self._names: set[str] = set()  # of files of checkpoints
+        self._names = {path.name for path in self._cohort.glob("*")}  # of files of checkpoints
         self.changes(False)
 
     def changes(self, started: bool) -> Changes:

@@ -16,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -28,11 +29,14 @@ import sac_bench
 from sac_bench.errors import InputError, one_line
 from sac_bench.execution.checkpoint import TakenOver
 from sac_bench.execution.copies import Changes, Copy, Original
-from sac_bench.execution.launch import NO_RESTART, TAKEN_OVER, Job, LocalProcess, Order, run_worker
+from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, TAKEN_OVER, Job, LocalProcess, Order, run_worker
 from sac_bench.store.atomic import STORAGE_FAULTS
 
 LOST = 1
 """Exit code of a worker whose place is lost."""
+ROOM_SECONDS = 5.0
+"""Time to wait for room before the time limit is looked at again."""
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 OURS = ("torch", "envpool", "gymnasium", "mujoco", "numpy")
 """Packages besides this one whose versions must be equal: results depend on them."""
 
@@ -112,12 +116,16 @@ class Place:
 class Connection(Protocol):
     """A way to a place."""
 
+    def has_room(self, seconds: float) -> bool:
+        """Wait up to so many seconds for room for the place, and return whether it is there."""
+        ...
+
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the place and return what it returns. Raises Lost, and what the method raises."""
+        """Call a method of the place and return what it returns. Raises Lost, also for faults there."""
         ...
 
     def tell(self, method: str) -> None:
-        """Call a method without waiting for it. A place that is lost is none of its concern."""
+        """Call a method without waiting for it. Nothing happens if the place is lost."""
         ...
 
     def end(self) -> None:
@@ -147,6 +155,11 @@ class DistantProcess:
             self._ended.set()
 
     def _train(self) -> Iterator[dict[str, Any]]:
+        limit = self._job.limit
+        while not self._place.has_room(min(max(0.0, limit.left), ROOM_SECONDS)):
+            if limit.left <= 0:
+                self._code = OUT_OF_TIME
+                return
         host, theirs = self._place.call("about")
         if theirs != versions():
             self._code = NO_RESTART
@@ -158,7 +171,7 @@ class DistantProcess:
             self._place.call("put", f"modules/{name}", data)
         for name, data in original.belongings():
             self._place.call("put", f"results/{name}", data)
-        seconds, imports = self._job.limit.left, tuple(self._job.imports)
+        seconds, imports = limit.left, tuple(self._job.imports)
         order = Order(cohort.id, cohort.steps, self._job.device, self._threads, seconds, imports, ("--receipts",))
         self._place.call("start", order)
         self._runs, code = True, None
@@ -195,7 +208,7 @@ class DistantProcess:
         self._ended.wait(1.0)
 
     def _log(self, line: str) -> None:
-        with open(self._job.log, "a", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(self._job.log, "a", encoding="utf-8") as file:
             print(line, file=file)
 
 
@@ -226,8 +239,13 @@ def user_modules() -> dict[str, bytes]:
     for name, module in list(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "")
         top = name.partition(".")[0]
-        installed = {"site-packages", "dist-packages"} & set(file.parts) or top in ("sac_bench", "__main__")
-        if file.suffix == ".py" and not installed and top not in sys.stdlib_module_names and file.exists():
+        installed = bool({"site-packages", "dist-packages"} & set(file.parts)) or top in (
+            "sac_bench",
+            "__main__",
+            "__mp_main__",
+        )
+        installed |= top in sys.stdlib_module_names or file.is_relative_to(STANDARD_LIBRARY)
+        if file.suffix == ".py" and not installed and file.exists():
             path = name.replace(".", "/")
             found[f"{path}/__init__.py" if file.name == "__init__.py" else f"{path}.py"] = file.read_bytes()
     return found

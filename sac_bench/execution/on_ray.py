@@ -11,12 +11,12 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from sac_bench.errors import InputError, one_line
 from sac_bench.execution.calibration import Machine
@@ -87,7 +87,6 @@ class Cluster:
     memory: float
     """Bytes that a worker may take: on a CPU of the machine's memory, else of the GPU's."""
     kind: Machine
-    _modules: Mapping[str, bytes] = field(default_factory=user_modules)
     _seen: tuple[float, int] = (-math.inf, 0)
     """When the cluster's machines were looked at, and how many places they had."""
 
@@ -99,7 +98,7 @@ class Cluster:
         device = choose_device(device, cluster)
         able = [node for node in cluster if node.places(device)]
         if not able:
-            raise InputError(f"--address {address}: no machine of the cluster has a free place to train on {device}")
+            raise InputError(f"--address {address}: no machine of the cluster has room for a worker on {device}")
         if device == "cuda":
             cpus = min(int(node.cpus // node.gpus) for node in able)
             kind, memory = ray.get(ray.remote(num_gpus=1, max_retries=0)(_look_at_gpu).remote())
@@ -128,7 +127,7 @@ class Cluster:
             max_task_retries=0,
             max_concurrency=THREADS_OF_A_PLACE,
         )
-        return DistantProcess(job, self.cpus, Actor(actor.remote()), self._modules)
+        return DistantProcess(job, self.cpus, Actor(actor.remote()), user_modules())
 
 
 class Actor:
@@ -141,10 +140,13 @@ class Actor:
         """See Connection."""
         try:
             return ray.get(getattr(self._handle, method).remote(*arguments))
-        except RayTaskError as error:
-            raise (error.cause or error) from None
         except (RayError, ConnectionError) as error:
-            raise Lost(one_line(f"{type(error).__name__}: {error}", 300)) from None
+            cause = getattr(error, "cause", None) or error  # of a fault there, such as a full disk
+            raise Lost(one_line(f"{type(cause).__name__}: {cause}", 300)) from None
+
+    def has_room(self, seconds: float) -> bool:
+        """See Connection."""
+        return bool(ray.wait([self._handle.about.remote()], timeout=seconds)[0])
 
     def tell(self, method: str) -> None:
         """See Connection."""

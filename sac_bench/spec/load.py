@@ -34,7 +34,7 @@ MAX_RUNS = 10_000
 class _Sweep(Shown):
     """The values of an option, and how figures show them."""
 
-    values: list[Any]
+    values: Annotated[list[Any], Field(min_length=1)]
 
 
 class _File(BaseModel):

@@ -56,6 +56,8 @@ class Verdict:
     def from_dict(known: Mapping[str, Any]) -> Verdict:
         """Return the verdict from the result of `as_dict`; `searched_difference` may be missing."""
         contenders: list[dict[str, Any]] = known["contenders"]
+        if len(contenders) < 2:
+            raise ValueError("contenders: the default and a trial are required")
         estimates = [{name: _estimate(one[name]) for name in ESTIMATES if name in one} for one in contenders]
         return Verdict(tuple(Contender(**(one | own)) for one, own in zip(contenders, estimates, strict=True)))
 
@@ -109,7 +111,7 @@ ESTIMATES = ("mean", "difference", "searched_difference")
 
 
 def _estimate(known: Sequence[float | None]) -> Estimate:
-    return Estimate(*(math.nan if value is None else value for value in known))
+    return Estimate(*(math.nan if value is None else float(value) for value in known))
 
 
 def _in_words(gap: Estimate) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer, ValidationError
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
@@ -51,8 +51,7 @@ class TrialRecord(_Record):
 
     number: int
     name: str
-    state: str
-    """RUNNING, PRUNED, COMPLETE or FAILED."""
+    state: Annotated[str, Field(pattern="^(RUNNING|PRUNED|COMPLETE|FAILED)$")]
     params: Params
     value: float | None
     values: dict[int, float]
@@ -86,7 +85,7 @@ class StudyRecord(_Record):
     envs: list[str]
     seeds: list[int]
     held_out_seeds: list[int]
-    stages: list[int]
+    stages: Annotated[list[int], Field(min_length=1)]
     """Numbers of steps of each run, ascending: the rungs and the end."""
     layers: list[list[int]] = []
     wanted: int

@@ -116,20 +116,19 @@ def test_the_corrected_interval_of_a_claim_shows_its_outcome(relation, margin):
         ("~", "against the claim"): lambda low, high: low >= margin or high <= -margin,
     }
     words = set()
-    for shifts in [(-4.0, -2.0, -0.3, 0.1), (0.0, 1.0, 2.0, 4.0), (0.0, 0.0, 0.0, 0.0)]:
+    first = [(-4.0, -2.0, -0.3, 0.1), (0.0, 1.0, 2.0, 4.0), (0.0, 0.0, 0.0, 0.0)]
+    clear = 3.0 if relation != "~" else 0.0
+    for shifts in [*first, *((clear, clear, clear, last) for last in (-1.9, -1.6, -1.3, -2.5, 2.5, 3.0))]:
         for one in of_claim(*shifts, relation=relation, margin=margin):
             value, low, high = one.corrected
             assert low <= value <= high
             words.add(one.word)
             if one.word == "undecided":
-                assert not (low > of_bound(relation, margin) and (relation != "~" or high < margin))
+                shown = [true(low, high) for (of, _), true in of_outcome.items() if of == relation]
+                assert not any(shown), (low, high)
             else:
                 assert of_outcome[relation, one.word](low, high), (one.word, low, high)
     assert len(words) > 1
-
-
-def of_bound(relation, margin):
-    return 0.0 if relation == ">" else -margin
 
 
 def test_the_corrected_interval_of_one_comparison_is_not_corrected():

@@ -9,10 +9,11 @@ import pytest
 from sac_bench.cli.common import team_of
 from sac_bench.errors import InputError
 from sac_bench.execution import elsewhere
+from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import Machine
 from sac_bench.execution.elsewhere import DistantProcess, Lost, Place, user_modules
 from sac_bench.execution.engine import Engine
-from sac_bench.execution.launch import Refused
+from sac_bench.execution.launch import OUT_OF_TIME, Refused
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.train import Workers
 from sac_bench.spec.load import load
@@ -34,6 +35,9 @@ class Direct:
             self.end()
             raise Lost("the cable")
         return getattr(self.place, method)(*arguments)
+
+    def has_room(self, seconds):
+        return True
 
     def tell(self, method):
         getattr(self.place, method)()
@@ -79,7 +83,7 @@ def planned(experiment_file, root):
 
 def engine_of(store, plan, launcher):
     said = []
-    display = SimpleNamespace(show=lambda *_: None, say=said.append, close=lambda: None)
+    display = SimpleNamespace(show=lambda *_: None, say=said.append, finish=lambda *_: None, close=lambda: None)
     return Engine(plan, store, device="cpu", workers=1, display=display, launcher=launcher), said
 
 
@@ -118,6 +122,22 @@ def test_an_exception_of_an_environment_elsewhere_is_reported(experiment_file, f
     assert "No module named 'no_such_module'" in said[-1]
     assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} == {"failed"}
     assert "Traceback" in (store.cohort(plan.cohorts[0].id) / "log.txt").read_text()
+
+
+def test_a_worker_without_a_place_waits_no_longer_than_its_time_limit(folder):
+    class Full(Direct):
+        def has_room(self, seconds):
+            waits.append(seconds)
+            clock.now += seconds
+            return False
+
+    clock, waits, place = SimpleNamespace(now=0.0), [], Full()
+    job = SimpleNamespace(limit=TimeLimit(12.0, lambda: clock.now, 12.0), log=folder / "log.txt")
+    process = DistantProcess(job, 1, place, {})
+    assert list(process.reports()) == []
+    assert process.wait() == OUT_OF_TIME
+    assert waits == [5.0, 5.0, 2.0]
+    assert place.calls == []
 
 
 def test_a_folder_of_a_killed_process_is_deleted_by_the_next_place(folder):

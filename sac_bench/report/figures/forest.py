@@ -207,15 +207,15 @@ def _draw(
     if pd.isna(interval.value):
         return
     low, high = limits
-    widest = corrected if np.isfinite(corrected.value) and not np.isnan(corrected.low) else interval
-    if widest is corrected:
+    if np.isfinite(corrected.value) and not np.isnan(corrected.low):
         axis.plot(np.clip(corrected[1:], low, high), [y, y], color=color, linewidth=0.9, solid_capstyle="butt")
         for end in corrected[1:]:
             if low < end < high:
                 axis.plot(end, y, "|", color=color, markersize=5, markeredgewidth=0.9)
     axis.plot(np.clip(interval[1:], low, high), [y, y], color=color, linewidth=2.4, solid_capstyle="butt")
-    for end, beyond, arrow in ((low, widest.low < low, "<"), (high, widest.high > high, ">")):
-        if beyond:
+    least, most = np.fmin(interval.low, corrected.low), np.fmax(interval.high, corrected.high)
+    for end, is_beyond, arrow in ((low, least < low, "<"), (high, most > high, ">")):
+        if is_beyond:
             axis.plot(end, y, arrow, color=color, markersize=4.5, clip_on=False)
     axis.plot(interval.value, y, marker, color=color, markerfacecolor=color if marker != "o" else "white", markersize=6)
 
