@@ -168,7 +168,7 @@ def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
     assert names(fleet.folder / "there") == names(reference)
 
 
-@pytest.mark.thorough
+@pytest.mark.soak
 def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
     fleet.open_until(250)
     results = fleet.folder / "lost"
@@ -185,7 +185,7 @@ def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
     assert [[log.count(f"step {step}:") for step in (0, 100, 200, 300)] for log in logs] == [[1, 1, 1, 1]] * 6
 
 
-@pytest.mark.thorough
+@pytest.mark.soak
 def test_a_command_that_is_killed_or_stopped_is_continued_by_the_same_command(fleet, reference):
     results = fleet.folder / "killed"
     fleet.open_until(150)
