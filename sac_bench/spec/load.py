@@ -278,10 +278,11 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
 
     The values of an option are a list, or a table that also has a label or group.
     """
+    options = {name for of in ALGORITHMS.values() for name in of.config.model_fields} - file.variants.keys()
     tables: dict[str, dict[str, Any]] = {
         key: table
         for key, table in file.sweep.items()
-        if isinstance(table, dict) and table.keys().isdisjoint(_Sweep.model_fields)
+        if isinstance(table, dict) and key not in options and table.keys().isdisjoint(_Sweep.model_fields)
     }
     own = {key: given for key, given in file.sweep.items() if key not in tables}
     found = []

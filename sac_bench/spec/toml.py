@@ -165,6 +165,9 @@ def _error(key: str, error: Mapping[str, Any], where: str, model: type[Any]) -> 
         return InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}")
     if error["type"] == "missing":
         return InputError(f"{where}: {key}: is required")
+    if error["type"] == "too_short":
+        least = error["ctx"]["min_length"]
+        return InputError(f"{where}: {key}: must {'not be empty' if least == 1 else f'have at least {least} items'}")
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = f", not {error['input']!r}" if key and error["type"] != "value_error" else ""

@@ -126,6 +126,9 @@ def test_a_sweep_may_have_a_label_and_a_group(tmp_path):
     [
         ("3", "sweep.tau: input should be a valid list, not 3"),
         ("{ label = 'smoothing' }", "[sweep.tau]: values: is required"),
+        ("{ value = [0.1], label = 'smoothing' }", "[sweep.tau]: value: unknown key; did you mean 'values'?"),
+        ("{ value = [0.1] }", "[sweep.tau]: value: unknown key; did you mean 'values'?"),
+        ("[]", "[sweep.tau]: values: must not be empty"),
         ("{ values = 3 }", "[sweep.tau]: values: input should be a valid list, not 3"),
         ("{ values = [0.1], label = 3 }", "[sweep.tau]: label: input should be a valid string, not 3"),
         ("{ values = [0.1], title = 'smoothing' }", "[sweep.tau]: title: unknown key"),
