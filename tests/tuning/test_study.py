@@ -213,7 +213,7 @@ BAD = {
     "no type": ('type = "float", ', "", "[space] actor_lr: type: is required"),
     "no table": (SPACE, "activation = 3", "[space] activation: must be a table"),
     "unknown key of a range": ("log = true", "logg = true", "[space] actor_lr: logg: unknown key; did you mean 'log'?"),
-    "one choice": ('["relu", "tanh"]', '["relu"]', "[space] activation: choices: list should have at least 2 items"),
+    "one choice": ('["relu", "tanh"]', '["relu"]', "[space] activation: choices: must have at least 2 items"),
     "a choice twice": ('["relu", "tanh"]', '["relu", "relu"]', "[space] activation: choices: a choice is duplicated"),
     "a choice the config refuses": (
         '["relu", "tanh"]',
