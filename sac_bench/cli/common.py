@@ -44,8 +44,8 @@ def _hush(quiet: bool) -> bool:
     return quiet
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         console.print(f"sac-bench {version('sac_bench')}", highlight=False)
         raise typer.Exit()
 

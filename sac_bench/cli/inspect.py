@@ -59,7 +59,7 @@ def list_(
         known = (*KINDS, *ALGORITHMS)
         if what not in (*known, "all"):
             raise InputError(f"list {what}: must be one of {', '.join(known)}{nearest(what, known)}")
-        asked: dict[str, tuple[Callable[[], Any], Callable[[Any], Iterable[RenderableType]]]] = {
+        chosen: dict[str, tuple[Callable[[], Any], Callable[[Any], Iterable[RenderableType]]]] = {
             "experiments": (lambda: listing.experiments(folder), listing.experiment_tables),
             "algorithms": (listing.algorithms, lambda rows: [listing.algorithms_table(rows)]),
             "environments": (
@@ -68,16 +68,16 @@ def list_(
             ),
         }
         if what == "results":
-            asked = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}
+            chosen = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}
         elif what in ALGORITHMS:
-            asked = {what: (lambda: listing.algorithm_options(what), lambda rows: [listing.options_table(what, rows)])}
+            chosen = {what: (lambda: listing.algorithm_options(what), lambda rows: [listing.options_table(what, rows)])}
         elif what != "all":
-            asked = {what: asked[what]}
-        found = {kind: (made(), shown) for kind, (made, shown) in asked.items()}
+            chosen = {what: chosen[what]}
+        listings = {kind: (made(), shown) for kind, (made, shown) in chosen.items()}
         if as_json:
-            say_json({kind: rows for kind, (rows, _) in found.items()})
+            say_json({kind: rows for kind, (rows, _) in listings.items()})
             return
-        for rows, shown in found.values():
+        for rows, shown in listings.values():
             console.print(*shown(rows), highlight=False)
 
 
@@ -123,8 +123,8 @@ def status(
         if (Path(name) / FILE).exists():  # a result's folder
             results, name = Path(name).parent, Path(name).name
         name = result_name(name, results)
-        asked = _asked(name, results)
-        runs, notes, store = asked.runs, asked.notes, Store(results)
+        status = _status_of(name, results)
+        runs, notes, store = status.runs, status.notes, Store(results)
         states = [_state(run, store) for run in runs]
         if recorded := sum(state.is_recorded for state in states):
             notes.insert(
@@ -134,9 +134,9 @@ def status(
             )
         if as_json:
             rows = [run._asdict() | state._asdict() for run, state in zip(runs, states, strict=True)]
-            say_json({"name": asked.name, "seed_range": asked.seed_range, "runs": rows, "notes": notes})
+            say_json({"name": status.name, "seed_range": status.seed_range, "runs": rows, "notes": notes})
             return
-        console.print(_table(asked.title, runs, states), highlight=False)
+        console.print(_table(status.title, runs, states), highlight=False)
         console.print(_counts(states), highlight=False)
         for note in notes:
             say(note)
@@ -176,7 +176,7 @@ def _counts(states: Sequence[_State]) -> str:
     return in_words((state.status for state in states), sum(state.exploded for state in states))
 
 
-class _Asked(NamedTuple):
+class _Status(NamedTuple):
     name: str
     seed_range: str | None
     runs: list[_Run]
@@ -188,7 +188,7 @@ class _Asked(NamedTuple):
         return f"{self.name}: seeds {self.seed_range}" if self.seed_range else self.name
 
 
-def _asked(name: str, results: Path) -> _Asked:
+def _status_of(name: str, results: Path) -> _Status:
     """Return what an experiment asks for as it was last run, or as its file says if it never was."""
     from sac_bench.results.manifest import FILE
     from sac_bench.spec.load import load
@@ -205,10 +205,10 @@ def _asked(name: str, results: Path) -> _Asked:
         if loaded.manifest.seed_range:
             notes += [f"{one.label}: {one.in_words()}" for one in compared(loaded)]
         runs = [_Run(*row) for row in columns.itertuples(index=False, name=None)]
-        return _Asked(name, loaded.manifest.seed_range, runs, notes)
+        return _Status(name, loaded.manifest.seed_range, runs, notes)
     known = [path.parent.name for path in results.glob(f"*/{FILE}")]
     file = load(find(name, results, known))
     experiment = file.selection() or file
     runs = [_Run(v.name, s.env, s.seed, s.id, v.steps[s.env]) for v, s in experiment.runs()]
     seed_range = str(experiment.seed_range) if experiment.seed_range else None
-    return _Asked(experiment.name, seed_range, runs, [])
+    return _Status(experiment.name, seed_range, runs, [])

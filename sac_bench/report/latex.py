@@ -30,7 +30,7 @@ SPECIAL = {
 } | {character: f"\\{character}" for character in "&%$#_{}"}
 VERDICTS = {"better": "better", "worse": "worse", "equivalent": "equiv.", "undecided": "undec.", "": "--"}
 """Verdicts that fit a narrow column."""
-LONG = 24
+LONG_CELL = 24
 """Characters of a cell that make its column one of lines."""
 LINES = r">{\raggedright\arraybackslash}p{11em}"
 """Such a column. siunitx loads the package array, which it needs."""
@@ -60,7 +60,7 @@ def escaped(text: str) -> str:
 
 def words(heading: str, cells: Sequence[str]) -> Column:
     """Return a column of text, in which long cells have several lines."""
-    alignment = LINES if max(map(len, cells), default=0) > LONG else "l"
+    alignment = LINES if max(map(len, cells), default=0) > LONG_CELL else "l"
     return Column(heading, alignment, tuple(escaped(cell).replace(" = ", "~=~") for cell in cells))
 
 

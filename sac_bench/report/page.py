@@ -24,7 +24,7 @@ POINTS = 4 / 3
 """CSS pixels per point, matplotlib's unit."""
 SMALLEST = 0.62
 """Figures shrink to this scale at most and then scroll, so that their text is legible on a phone."""
-LONG = 40
+LONG_CELL = 40
 """Cells of a table may wrap if they have more characters than this."""
 MOST_COLUMNS = 7
 """Columns of a table that are shown at once; the others are folded."""
@@ -122,7 +122,7 @@ class Grid:
 
     def _classes(self, column: str, words: str, align: str) -> str:
         tone = f"verdict {tone_of(words)}" if column in self.verdicts and words else ""
-        return " ".join(filter(None, (align, "long" if len(words) > LONG else "", tone)))
+        return " ".join(filter(None, (align, "long" if len(words) > LONG_CELL else "", tone)))
 
 
 @dataclass(frozen=True)

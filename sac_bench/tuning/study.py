@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec import load as experiments
 from sac_bench.spec.experiment import Experiment
+from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
 from sac_bench.spec.load import check_envs, check_name
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
@@ -288,7 +289,7 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
         source = path.parent / file.experiment
         with located(f"{where}: experiment"):
             experiment = experiments.load(source)
-            table = dict(read(source))
+            table, _ = tables(source, quick=False)
         if experiment.choose:
             raise InputError(f"{where}: experiment: {file.experiment} has [choose], which a study does not support")
         name = file.variant or experiment.reference

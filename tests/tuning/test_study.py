@@ -61,6 +61,22 @@ def test_a_study_may_start_from_a_variant_of_an_experiment(tmp_path):
     assert study.default.steps == {env: 400}
 
 
+def test_a_study_has_what_its_experiment_includes(tmp_path):
+    (tmp_path / "common.toml").write_text("base.gamma = 0.9\n[on.InvertedPendulum-v5]\ntau = 0.1\n")
+    (tmp_path / "e.toml").write_text(f"common = 'common.toml'\n{EXPERIMENT}")
+    (tmp_path / "s.toml").write_text("""
+        name = "s"
+        experiment = "e.toml"
+        steps = 400
+        trials = 2
+        space.critic_lr = {type = "float", low = 0.001, high = 0.01}
+    """)
+    study = load(tmp_path / "s.toml")
+    (env,) = study.envs
+    assert study.default.configs[env] == load_experiment(tmp_path / "e.toml").variants["sac"].configs[env]
+    assert (study.default.configs[env].gamma, study.default.configs[env].tau) == (0.9, 0.1)
+
+
 def test_a_study_may_start_from_a_point_of_a_sweep(tmp_path):
     text = EXPERIMENT.partition("[sweep]")[0] + "\n[sweep]\ntau = [0.02]\n"
     text = text.replace("[variants.sac]", "[variants.sac]\non.InvertedPendulum-v5.tau = 0.3")

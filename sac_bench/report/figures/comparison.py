@@ -17,7 +17,7 @@ from sac_bench.report.figures.style import MARKERS, PAGE, Style, shared_legend, 
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
-NEAR = 0.5
+AXIS_MARGIN = 0.5
 """Published scores widen an axis of returns by at most this share of it; scores beyond stand at its edge."""
 
 
@@ -83,7 +83,7 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
     The curves decide the axis of returns: a score far outside stands at its edge, with its value.
     """
     low, high = values_shown(axis)
-    room = NEAR * (high - low)
+    room = AXIS_MARGIN * (high - low)
     for name in marks["name"].unique():
         rows = marks[marks["name"] == name]
         color = colors.get(family(rows["algorithm"].iloc[0]), "0.3")

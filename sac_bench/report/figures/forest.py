@@ -29,7 +29,7 @@ LOOKS = {
     "no word": ("0.35", "o"),
 }
 """Colour and marker of each verdict and outcome. Markers distinguish them without colours."""
-ROOM = 1.3
+AXIS_MARGIN = 1.3
 """Intervals may extend beyond the values by this multiple of the values' span, or of the median interval's half."""
 ROW = 2.6
 """The height of a row in units of the text's size."""
@@ -229,7 +229,7 @@ def _ends(intervals: np.ndarray, others: Sequence[float] = ()) -> tuple[float, f
     shown = np.append(values, 0.0)
     halves = np.abs(intervals[:, 1:] - intervals[:, :1])
     halves = halves[np.isfinite(halves)]
-    room = ROOM * max(float(np.ptp(shown)), float(np.median(halves)) if len(halves) else 0.0) or 1.0
+    room = AXIS_MARGIN * max(float(np.ptp(shown)), float(np.median(halves)) if len(halves) else 0.0) or 1.0
     places = np.concatenate([intervals[:, 1:].ravel(), np.asarray(others, dtype=float), shown])
     places = places[~np.isnan(places)]
     low = max(float(places.min()), float(shown.min()) - room)

@@ -29,12 +29,12 @@ PALETTE = sns.color_palette("colorblind")
 COLORS = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 9, 6, 8)]
 """Colours of variants, in their order. The palette's seventh is the gray of the random policy's line."""
 DPI = 120
-COLOURS = 256
+PNG_COLORS = 256
 REFERENCE = {"color": "black", "linewidth": 1.8}
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 2, 1, 1, 1, 1)))
 """Line styles of an experiment's algorithms or, if it has one, of its variants, in their order."""
 MARKERS = "osD^vph<>*"
-FEW = 5
+SEEDS_FOR_IQM = 5
 """With fewer seeds, curves are means in bands from the lowest to the highest seed."""
 
 
@@ -53,7 +53,7 @@ SUMMARIES: dict[str, tuple[Summary, str]] = {
 def statistic_of(manifest: Manifest) -> str:
     """Return the summary of an experiment's curves. With few seeds, the mean and range, as the IQM is hardly other."""
     most = max(len(manifest.seeds_of(env, variant)) for env in manifest.envs for variant in manifest.variants)
-    return "iqm" if most >= FEW else "range"
+    return "iqm" if most >= SEEDS_FOR_IQM else "range"
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def of_width(style: Style, inches: float) -> Style:
 def _with_palette(png: io.BytesIO, dpi: float) -> io.BytesIO:
     """Return the PNG with a palette of 256 colours, which makes it a third of the size."""
     small = io.BytesIO()
-    picture = Image.open(png).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    picture = Image.open(png).convert("RGB").quantize(PNG_COLORS, dither=Image.Dither.NONE)
     picture.save(small, "PNG", optimize=True, dpi=(dpi, dpi))
     return small
 
