@@ -163,6 +163,7 @@ def _render_error(env_id: str, error: Exception) -> InputError:
 
 
 def _write_gif(frames: Iterator[Frame], rate: float, path: Path) -> None:
+    """Write a GIF by Pillow, frame by frame: a long episode at full size would not fit into memory."""
     images = map(_small, frames)
     first = next(images)
     first.save(path, "GIF", save_all=True, append_images=images, duration=1000 / rate, loop=0)

@@ -190,7 +190,7 @@ def _answer(
 
 
 def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | None:
-    """Return what the index says of a claim; None without a claim or comparisons."""
+    """Return a claim's row in the index; None without a claim or comparisons."""
     manifest, runs = results.manifest, results.runs
     comparable = are_comparable(results)
     if not manifest.claim or (comparable and not comparisons):

@@ -191,7 +191,7 @@ class Page:
     is_quick: bool = False
     """Whether the setting is smaller than that of the papers."""
     claim: ClaimSummary | None = None
-    """For a claim's page: what the index says of it."""
+    """For a claim's page: its row in the index."""
     superseded: str = ""
     """Which other versions of algorithms trained its runs (results/versions.py)."""
     devices: str = ""

@@ -107,7 +107,7 @@ class RunSpec:
         for what, definition in self._definitions().items():
             differences += sources.differences(written.get(f"{what}_definition", {}), definition)
         current = {"semantics": ALGORITHMS[self.algorithm].version, "backend": describe(self.env).backend}
-        for key, name in (("semantics", f"semantics {{}} of {self.algorithm}"), ("backend", "{}")):
+        for key, name in (("semantics", f"version {{}} of {self.algorithm}"), ("backend", "{}")):
             if written.get(key) != current[key]:
                 differences.append(f"{name.format(written.get(key))} (now {current[key]})")
         if (version := written.get("evaluation", 1)) != EVALUATION_VERSION:

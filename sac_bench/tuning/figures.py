@@ -1,4 +1,7 @@
-"""Draws the figures of a study from its record, as SVG and PNG."""
+"""Draws the figures of a study from its record, as SVG and PNG.
+
+Optuna's own plots need its storage, which a report does without, and do not know rungs or the default.
+"""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_runs_of_another_version_are_counted(experiment_file, tmp_path):
         store.run(run_id).path.rename(store.run(f"{int(run_id, 16) ^ 1:016x}").path)
     (((env, words), count),) = superseded(experiment, store).items()
     assert (env, count) == ("InvertedPendulum-v5", 2)
-    assert words == f"semantics 1 of sac (now {ALGORITHMS['sac'].version})"
+    assert words == f"version 1 of sac (now {ALGORITHMS['sac'].version})"
     assert len(plan_of(experiment_file, store).reused) == 4
 
 
