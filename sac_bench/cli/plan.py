@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 from sac_bench.errors import counted
 from sac_bench.execution.budget import Budget, Price, fitting
@@ -16,6 +16,8 @@ from sac_bench.execution.train import Workers
 COLUMNS = 80
 SHAPES = 20
 """The most lines for kinds of cohorts; the rest is summed up in one."""
+
+Number = TypeVar("Number", int, float)
 
 
 def total(plan: Plan, calibration: Calibration, workers: Workers) -> str:
@@ -131,7 +133,7 @@ def resources(plan: Plan, workers: int, on_disk: Mapping[str, int], keep_replay:
     ]
 
 
-def between(values: Sequence[int] | Sequence[float], words: Callable[[Any], str]) -> str:
+def between(values: Sequence[Number], words: Callable[[Number], str]) -> str:
     """Return the least and the largest value in words: "3 to 4 min", "50 s to 2 min", or one if they read the same."""
     low, high = words(min(values)), words(max(values))
     if low == high:
