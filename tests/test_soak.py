@@ -5,7 +5,7 @@ import pytest
 from tests.soak import soak
 
 
-@pytest.mark.thorough
+@pytest.mark.soak
 def test_a_short_soak_loses_nothing(tmp_path):
     counts = soak(tmp_path, kills=3, steps=1600, seeds=1, damage_every=2, pause=0.3, small_disk=False)
     assert counts["kills"] >= 3
