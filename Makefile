@@ -31,7 +31,7 @@ help:
 	@echo "make pages                 the same, then check the pages in a headless Chromium, if installed"
 	@echo "make parity, parity-td3    train SAC (TD3, DDPG) here and in Stable-Baselines3 with the same settings"
 	@echo "make precision             compare SAC with float32 and with bfloat16 products"
-	@echo "make soak                  kill, corrupt and fill the disk for ten minutes, then compare with an undisturbed run"
+	@echo "make soak                  kill, corrupt and fill the disk for ten minutes; then the longest tests: two hours"
 	@echo "make soak-tune             the same for tuners that share a study (ARGS=--postgresql: in a database)"
 	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
@@ -98,7 +98,7 @@ RAY := $(VENV)-ray
 $(RAY)/.ready: $(READY) tests/ray.lock
 	$(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/python -m pip install --quiet --requirement tests/ray.lock
-	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path("purelib")!r})")' \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> $$($(RAY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-sac-bench.pth
 	touch $@
 

@@ -60,7 +60,7 @@ class Repeated:
     """Calls a compiled program whose inputs keep their kinds and shapes, except for dimensions marked as dynamic.
 
     Before each call, torch.compile checks whether the program fits its inputs. For the tensors of an update of small
-    networks this takes a tenth of the time. Here only the first calls check.
+    networks this takes a twentieth of the time. Here only the first calls check.
     """
 
     def __init__(self, program: Callable[..., Any]) -> None:
