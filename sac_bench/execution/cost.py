@@ -16,10 +16,13 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import training_width
 from sac_bench.training.replay import row_width
 
-# One core, measured on an AMD EPYC of the Zen 4 generation (results/record/benchmark).
-UPDATE_OVERHEAD_SECONDS = 1.1e-3
+# One core, fitted to 22 points measured on an AMD EPYC of the Zen 4 generation (results/record/benchmark/growth.csv):
+# typical error 8%. Cores without AVX-512 take up to three times as long.
+UPDATE_OVERHEAD_SECONDS = 1.15e-3
 """Cost of a step and its update besides arithmetic, shared by a cohort's members."""
-FLOPS_PER_SECOND = 1e11
+FLOPS_PER_SECOND = 9e10
+ACTIVATIONS_PER_SECOND = 2e9
+"""Hidden units of a batch that pass the activation, its gradient and the loss. They dominate in small networks."""
 START_SECONDS = 25.0
 """Time until a cohort's first update: imports, the first evaluation, and compiling if nothing is cached."""
 PROCESS_BYTES = 600e6
@@ -54,7 +57,7 @@ def cost(spec: RunSpec, runs: int, done: int, steps: int, device: str) -> Cost:
     config = spec.config
     updates = config.updates_due(steps) - config.updates_due(done)
     width = training_width(runs, device, compiled=True)
-    per_update = UPDATE_OVERHEAD_SECONDS + width * update_flops(spec) / FLOPS_PER_SECOND
+    per_update = UPDATE_OVERHEAD_SECONDS + width * update_seconds(spec)
     evaluation = runs * episodes_of_evaluations(config, done, steps) * describe(spec.env).max_episode_steps
     total = runs * (steps - done) + evaluation
     per_step = env_step_seconds(spec.env)
@@ -91,6 +94,12 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
     return sum(leaf.numel() for leaf in tree_leaves(state["params"])), sum(
         leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)
     )
+
+
+def update_seconds(spec: RunSpec) -> float:
+    """Return the rough time of one run's update on one core, without the overhead that a cohort's runs share."""
+    activations = spec.config.batch_size * spec.config.passes * spec.config.hidden_units
+    return update_flops(spec) / FLOPS_PER_SECOND + activations / ACTIVATIONS_PER_SECOND
 
 
 def update_flops(spec: RunSpec) -> float:

@@ -20,7 +20,6 @@ from sac_bench.errors import InputError
 from sac_bench.execution import warm_start
 from sac_bench.execution.checkpoint import CohortDirectory
 from sac_bench.execution.cost import (
-    FLOPS_PER_SECOND,
     PROCESS_BYTES,
     START_SECONDS,
     UPDATE_OVERHEAD_SECONDS,
@@ -32,7 +31,7 @@ from sac_bench.execution.cost import (
     member_bytes,
     replay_bytes,
     training_seconds,
-    update_flops,
+    update_seconds,
 )
 from sac_bench.execution.schedule import Divisible, at_least, balanced, indivisible, makespan
 from sac_bench.spec.experiment import Plannable
@@ -434,12 +433,12 @@ def check_fits(runs: int, spec: RunSpec, steps: int, memory: float, workers: int
 def _widest(spec: RunSpec, steps: int, device: str) -> int:
     """Return the largest useful width of a cohort.
 
-    On a CPU, a wider program gains little where arithmetic takes 20 times the overhead, and a cohort must be able to
+    On a CPU, a wider program gains little where its updates take 30 times the overhead, and a cohort must be able to
     resume within REPLAY_SECONDS.
     """
     if device != "cpu":
         return 256  # memory is the limit; wider evaluations would run thousands of environments at once
-    useful = 20 * FLOPS_PER_SECOND * UPDATE_OVERHEAD_SECONDS / update_flops(spec)
+    useful = 30 * UPDATE_OVERHEAD_SECONDS / update_seconds(spec)
     pool_steps = spec.config.pool_episodes * describe(spec.env).max_episode_steps * spec.config.num_envs
     resumable = REPLAY_SECONDS / (min(pool_steps, steps) * env_step_seconds(spec.env))
     return max(training_width(1, device, compiled=True), int(min(32, useful, resumable)))
