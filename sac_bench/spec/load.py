@@ -292,6 +292,11 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
             with problems.noted():
                 swept = given if isinstance(given, dict) else {"values": given}
                 found.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
+    titles = [(base, swept.label or key) for base, key, swept in found]
+    for i, (base, key, _) in enumerate(found):
+        if titles[i] in titles[:i]:
+            place = ".".join(filter(None, ("sweep", base if base in tables else "", key)))
+            problems.errors.append(InputError(f"{where}: [{place}] label: {titles[i][1]!r} is used for two sweeps"))
     return found
 
 

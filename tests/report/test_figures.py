@@ -229,6 +229,8 @@ def test_labels_break_at_spaces_and_plus_signs():
     assert wrapped("fixed-temperature+reward_scale=100", 20) == "fixed-temperature+\nreward_scale=100"
     assert wrapped("a+b and c", 20) == "a+b and c"
     assert wrapped("short", 20) == "short"
+    assert wrapped(r"target of $a + b = c$ here", 10) == "target of\n$a + b = c$\nhere"
+    assert wrapped(r"5 \$ or 6 \$ more", 10) == "5 \\$ or 6\n\\$ more"
 
 
 def test_the_reference_is_black():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -263,11 +264,16 @@ def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Seque
 def wrapped(label: str, width: int) -> str:
     """Return a variant's label on lines of at most `width` characters if it has spaces or "+" to break at.
 
-    It does not break beside "=".
+    It does not break beside "=", or within a formula.
     """
     kept = label.replace("+", "+ ").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    kept = FORMULA.sub(lambda formula: formula[0].replace(" ", "\N{NO-BREAK SPACE}"), kept)
     lines = textwrap.wrap(kept, width, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace("+ ", "+")
+    return FORMULA.sub(lambda formula: formula[0].replace("\N{NO-BREAK SPACE}", " "), "\n".join(lines)).replace("+ ", "+")
+
+
+FORMULA = re.compile(r"(?<!\\)\$.*?(?<!\\)\$")
+"""Mathematical text of matplotlib."""
 
 
 def ticks(most: int) -> matplotlib.ticker.Locator:
