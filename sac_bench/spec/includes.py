@@ -63,7 +63,9 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
 
 def _over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
     """Return tables merged over others. A sweep's list of values keeps the label and group of the sweep below."""
-    return merged(lower, {key: _values(lower.get(key), part) if key == "sweep" else part for key, part in upper.items()})
+    return merged(
+        lower, {key: _values(lower.get(key), part) if key == "sweep" else part for key, part in upper.items()}
+    )
 
 
 def _values(lower: Any, upper: Any) -> Any:

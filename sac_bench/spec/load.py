@@ -405,9 +405,16 @@ def _choose(
             if not NAME.fullmatch(name):
                 raise InputError(f"{where}: {own}: {name!r} is not a plain name")
             variant = one.resolved(overrides, name, options, own)
-            made.append(Candidate(replace(variant, swept=None, sweep_of=None), options))
+            made.append(Candidate(replace(variant, swept=None, sweep_of=None, shown=_shown(one, options)), options))
         candidates[one.name] = tuple(made)
     return Choose(chosen_by, candidates, table.by)
+
+
+def _shown(recipe: _Recipe, options: Options) -> Shown:
+    """Return how a candidate of a variant is shown: below the variant, and with its options if that has a label."""
+    named = [recipe.shown.label, *(f"{key} = {_label(value)}" for key, value in options.items())]
+    label = ", ".join(named) if recipe.shown.label else ""
+    return Shown.model_construct(label=label, group=recipe.shown.label or recipe.name)
 
 
 def _label(value: Any) -> str:

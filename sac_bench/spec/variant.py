@@ -29,7 +29,9 @@ def _check_formulas(text: str) -> None:
     from matplotlib.mathtext import MathTextParser  # takes a while
 
     if text.replace(r"\$", "").count("$") % 2:
-        raise ValueError(f"has a $ without a second one, in {text!r}; write formulas as $...$, and a dollar sign as \\$")
+        raise ValueError(
+            f"has a $ without a second one, in {text!r}; write formulas as $...$, and a dollar sign as \\$"
+        )
     try:
         MathTextParser("path").parse(text)
     except ValueError as error:

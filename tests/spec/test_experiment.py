@@ -150,7 +150,10 @@ def test_an_invalid_sweep_is_refused_with_the_reason(tmp_path, sweep, words):
         (r'group = "a\nb"', r"\[variants.v-network\]: group: must be one line"),
         ("label = 3", r"label: input should be a valid string, not 3"),
         ('label = "sac"', r"label: 'sac' is used for two variants"),
-        (r"label = '$\foo$'", r"a\.toml:\d+: .*label: has a formula that figures cannot draw, in .*: Unknown symbol: \\foo"),
+        (
+            r"label = '$\foo$'",
+            r"a\.toml:\d+: .*label: has a formula that figures cannot draw, in .*: Unknown symbol: \\foo",
+        ),
         ("group = '5 $'", r"a\.toml:\d+: .*group: has a \$ without a second one, in '5 \$'; write formulas as"),
     ],
 )

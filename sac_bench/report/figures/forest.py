@@ -33,6 +33,8 @@ AXIS_MARGIN = 1.3
 """Intervals may extend beyond the values by this multiple of the values' span, or of the median interval's half."""
 ROW = 2.6
 """The height of a row in units of the text's size."""
+LEAST = 0.85
+"""The least share of a row's height, at which two lines still fit."""
 Colors = Mapping[str, Any]
 """{variant: its colour}. Others have that of their verdict."""
 
@@ -117,7 +119,12 @@ def _rows(
     width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
     height = sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * height), squeeze=False, sharey=True, layout="constrained"
+        rows,
+        columns,
+        figsize=(width, style.squeezed(rows * height, LEAST)),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
     for axis in axes.flat[panels:]:
         axis.set_visible(False)
