@@ -218,6 +218,8 @@ def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require():
 
 
 def test_infinite_bounds_are_shown_as_unknown():
+    assert interval(-0.4, -0.004, -math.inf, spec=".0f") == "0 [0, unknown]"
+    assert interval(-0.004, -0.5, 0.5, spec="+.2f") == "+0.00 [-0.50, +0.50]"
     assert interval(80, 55, 105, spec=".0f") == "80 [55, 105]"
     assert interval(80, -math.inf, math.inf, spec=".0f") == "80 [unknown]"
     assert interval(80, 55, math.inf, spec=".0f") == "80 [55, unknown]"
