@@ -24,7 +24,8 @@ def interval(value: float, low: float, high: float, *, spec: str) -> str:
     if pd.isna(low):
         return _rounded(value, spec)
     bounds = [_rounded(bound, spec) if math.isfinite(bound) else "unknown" for bound in (low, high)]
-    return f"{_rounded(value, spec)} [{', '.join(dict.fromkeys(bounds)) if bounds[0] == 'unknown' else ', '.join(bounds)}]"
+    shown = dict.fromkeys(bounds) if bounds[0] == "unknown" else bounds
+    return f"{_rounded(value, spec)} [{', '.join(shown)}]"
 
 
 def _rounded(value: float, spec: str) -> str:
