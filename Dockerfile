@@ -4,7 +4,8 @@
 # The same image serves both: torch's wheel for Linux brings its CUDA libraries.
 FROM python:3.11-slim
 
-# g++ compiles updates; EGL and OpenGL render videos without a display.
+# g++ compiles updates; EGL and OpenGL render videos without a display. Debian deletes old versions, so none is pinned.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ libegl1 libgl1 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/*

@@ -1151,8 +1151,8 @@ BUGS = [
     Bug(
         "common part overrides the file",
         "spec/includes.py",
-        "table = merged(table, part)",
-        "table = merged(part, table)",
+        "table = _over(table, part)",
+        "table = _over(part, table)",
         CLAIMED,
     ),
     Bug(

@@ -59,7 +59,7 @@ def outcome_text(one: Comparison) -> str:
 
 
 def short_outcome(one: Comparison) -> str:
-    """Return the outcome for a table or figure: "undecided (23 seeds)"."""
+    """Return the outcome for a table or figure: "undecided (needs 23 seeds)"."""
     return _with_notes(one, short=True)
 
 

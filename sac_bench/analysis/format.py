@@ -14,7 +14,7 @@ def score_format(largest: float) -> str:
 
 def number(value: float | None, spec: str) -> str:
     """Return a number in a format such as ".1f"; "" for NaN or None."""
-    return "" if value is None or pd.isna(value) else format(value, spec)
+    return "" if value is None or pd.isna(value) else _rounded(value, spec)
 
 
 def interval(value: float, low: float, high: float, *, spec: str) -> str:
@@ -22,6 +22,13 @@ def interval(value: float, low: float, high: float, *, spec: str) -> str:
     if pd.isna(value):
         return ""
     if pd.isna(low):
-        return format(value, spec)
-    bounds = [f"{bound:{spec}}" if math.isfinite(bound) else "unknown" for bound in (low, high)]
-    return f"{value:{spec}} [{', '.join(dict.fromkeys(bounds)) if bounds[0] == 'unknown' else ', '.join(bounds)}]"
+        return _rounded(value, spec)
+    bounds = [_rounded(bound, spec) if math.isfinite(bound) else "unknown" for bound in (low, high)]
+    shown = dict.fromkeys(bounds) if bounds[0] == "unknown" else bounds
+    return f"{_rounded(value, spec)} [{', '.join(shown)}]"
+
+
+def _rounded(value: float, spec: str) -> str:
+    """Return a number in a format such as ".1f" or "+.2f", without the sign of what is rounded to 0: "0", not "-0"."""
+    sign = spec[:1] if spec[:1] in "+-" else ""
+    return format(float(value), f"{sign}z{spec.removeprefix(sign)}")

@@ -70,7 +70,7 @@ class Verdict:
         return self.interval.low == self.interval.high
 
     def in_words(self, short: bool = False) -> str:
-        """Return "better", "undecided (9 seeds per variant would decide)", short "undecided (9 seeds)"; "" if none."""
+        """Return "better", "undecided (9 seeds per variant would decide)", short "undecided (needs 9 seeds)"."""
         return in_words(self.word, self.state, self.look, self.seeds_needed, short, self.is_constant)
 
 
@@ -96,8 +96,8 @@ def in_words(
         needed = CONSTANT
     elif not short:
         needed = f"{needed} per variant would decide"
-    elif at:
-        needed = f"needs {needed.removesuffix(' seeds')}"
+    else:
+        needed = f"needs {needed.removesuffix(' seeds') if at else needed}"
     return f"undecided{', stopped' if state == 'futile' else ''}{at} ({needed})"
 
 

@@ -55,7 +55,7 @@ class Display:
             self._place.show(progress())
 
     def finish(self, progress: Callable[[], Progress]) -> None:
-        """Show the progress at the end of training, where it stays."""
+        """Show the progress when training has ended or was stopped, where it stays."""
         if self._place.stays:
             self._place.show(progress())
 

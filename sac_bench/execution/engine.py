@@ -106,7 +106,6 @@ class Engine:
                 self._project()
                 with contextlib.suppress(queue.Empty):
                     self._handle(*self._events.get(timeout=EVENT_SECONDS))
-            self._display.finish(self._progress)
             if self._postponed and all(cohort.id in self._hopeless for cohort in self._postponed):
                 raise InputError(next(iter(self._hopeless.values())))
             if self._postponed:
@@ -129,8 +128,18 @@ class Engine:
             for work in self._active:
                 work.process.close()
                 work.lock.close()
+            self._leave()
             with contextlib.suppress(OSError):
+                self._display.finish(self._progress)
                 self._display.close()
+
+    def _leave(self) -> None:
+        """Note that cohorts that have not ended are left for later."""
+        for work in self._active:
+            self._ended[work.cohort.id] = replace(work.state(), phase="left for later", rate=None)
+        for cohort in self._waiting:
+            self._end(cohort, "left for later")
+        self._active, self._waiting = [], []
 
     def _progress(self) -> Progress:
         """Return where all cohorts stand."""

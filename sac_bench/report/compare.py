@@ -11,7 +11,6 @@ from textwrap import fill
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from sac_bench.analysis.differences import CORRECTED, CORRECTED_BOUNDS, TRAINING, WORDS, Cell, Scores
 from sac_bench.analysis.format import interval, number, score_format
@@ -28,7 +27,8 @@ from sac_bench.report.answers import count_tested, finding
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.labels import is_quick, marked, setting
-from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, are_numbers, render, sections, text
+from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, render, sections, text
+from sac_bench.report.plain import fitted
 from sac_bench.report.tables import GAP, performance, scoring, verdict_of
 from sac_bench.results import standings
 from sac_bench.results.devices import mixed
@@ -383,35 +383,9 @@ def in_text(page: Page, width: int) -> str:
     for section in page.sections:
         for block in section.blocks:
             if isinstance(block, Grid):
-                parts += _tables(block.table, width)
+                parts += fitted(block.table, width)
             elif isinstance(block, Points):
                 parts.append("\n".join(fill(item, width) for item in block.items))
             elif isinstance(block, Text) and not block.small:
                 parts.append(fill("".join(str(part) for part in block.parts), width))
     return "\n\n".join(parts)
-
-
-def _tables(table: pd.DataFrame, width: int) -> list[str]:
-    """Return a table as texts that fit a width: one, or several with some of its columns each, and all with the first.
-
-    Columns of numbers are right-aligned. A column that does not fit beside the first one is wider than `width`.
-    """
-    first, *others = table.columns
-    rows = [[str(cell) for cell in row] for row in table.itertuples(index=False)]
-    cells = {name: [row[i] for row in rows] for i, name in enumerate(table.columns)}
-    wide = {name: max(map(len, [str(name), *column])) for name, column in cells.items()}
-    groups: list[list[str]] = [[]]
-    for name in others:
-        if groups[-1] and sum(wide[one] + 2 for one in (first, *groups[-1], name)) > width + 2:
-            groups.append([])
-        groups[-1].append(name)
-    return [
-        tabulate(
-            {name: cells[name] for name in (first, *group)},
-            headers="keys",
-            tablefmt="simple",
-            disable_numparse=True,
-            colalign=["right" if are_numbers(cells[name]) else "left" for name in (first, *group)],
-        )
-        for group in groups
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from sac_bench.algorithms import ALGORITHMS
@@ -13,6 +14,9 @@ QUICK = "-quick"
 """The end of the names of experiments with a quick setting."""
 FEW_STEPS = 100_000
 """Fewer steps are a quick setting."""
+
+FORMULA = re.compile(r"(?<!\\)\$.*?(?<!\\)\$")
+"""Mathematical text in a label, for matplotlib and LaTeX."""
 
 
 def marked(manifest: Manifest, variant: str) -> str:

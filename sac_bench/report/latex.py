@@ -7,11 +7,13 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from sac_bench.analysis.format import score_format
+from sac_bench.report.labels import FORMULA
 from sac_bench.report.page import Picture, as_text
 from sac_bench.results.manifest import Manifest
 
@@ -54,8 +56,10 @@ class Column:
 
 
 def escaped(text: str) -> str:
-    """Return text with all that LaTeX treats specially escaped."""
-    return "".join(SPECIAL.get(character, character) for character in text)
+    """Return text with all that LaTeX treats specially escaped. Formulas stay, and so does an escaped dollar sign."""
+    parts = re.split(rf"({FORMULA.pattern}|\\\$)", text)
+    plain = ["".join(SPECIAL.get(character, character) for character in part) for part in parts[::2]]
+    return "".join(chain.from_iterable(zip(plain, [*parts[1::2], ""], strict=True)))
 
 
 def words(heading: str, cells: Sequence[str]) -> Column:

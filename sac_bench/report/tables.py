@@ -27,12 +27,15 @@ from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.labels import titled
 from sac_bench.report.latex import final_table
 from sac_bench.report.page import markdown
+from sac_bench.report.plain import fitted
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
 FIRST = ("variant", "environment", "seeds", "score [95% CI]", "difference [95% CI]", "verdict", "did not finish")
 """The columns of the final table that are shown at once."""
+TERMINAL = 80
+"""The width of tables as text, in characters."""
 GAP = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
@@ -201,7 +204,8 @@ def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[Tab
     write_text(folder / "scores.csv", scores(results).to_csv(index=False))
     write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
     write_text(folder / "final.tex", final_table(table, results.manifest, rules(results.manifest)))
-    plain = str(shown.to_markdown(index=False, tablefmt="simple", disable_numparse=True))
-    plain = "\n\n".join([plain, *(textwrap.fill(note, 118) for note in rules(results.manifest))])
+    of_one = shown.drop(columns="environment") if len(results.manifest.envs) == 1 else shown
+    notes = [textwrap.fill(note, TERMINAL) for note in rules(results.manifest)]
+    plain = "\n\n".join([*fitted(of_one, TERMINAL), *notes])
     write_text(folder / "final.txt", plain + "\n")
     return table, compared

@@ -46,7 +46,7 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
     included = [_included(path, name) for name in _common(path, own.pop("common", []))]
     table: dict[str, Any] = {}
     for part in (*included, own):
-        table = merged(table, part)
+        table = _over(table, part)
     known = [env for part in (*included, own) for env in _envs(part)]
     if isinstance(variants := own.get("variants"), dict):  # in this file's order
         table["variants"] = {name: table["variants"][name] for name in (*variants, *table["variants"])}
@@ -55,10 +55,24 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
         return table, known
     if not isinstance(fast, dict):
         raise InputError(f"{path}: --quick requires a [quick] table")
-    table = merged(table, fast)
+    table = _over(table, fast)
     if isinstance(table.get("name"), str):
         table["name"] += "-quick"
     return table, known + _envs(fast)
+
+
+def _over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """Return tables merged over others. A sweep's list of values keeps the label and group of the sweep below."""
+    return merged(
+        lower, {key: _values(lower.get(key), part) if key == "sweep" else part for key, part in upper.items()}
+    )
+
+
+def _values(lower: Any, upper: Any) -> Any:
+    """Return sweeps with {"values": list} for every list that replaces a table."""
+    if isinstance(lower, dict) and isinstance(upper, dict):
+        return {key: _values(lower.get(key), part) for key, part in upper.items()}
+    return {"values": upper} if isinstance(lower, dict) and isinstance(upper, list) else upper
 
 
 def _common(path: Path, common: Any) -> list[str]:

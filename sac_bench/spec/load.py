@@ -292,6 +292,11 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
             with problems.noted():
                 swept = given if isinstance(given, dict) else {"values": given}
                 found.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
+    titles = [(base, swept.label or key) for base, key, swept in found]
+    for i, (base, key, _) in enumerate(found):
+        if titles[i] in titles[:i]:
+            place = ".".join(filter(None, ("sweep", base if base in tables else "", key)))
+            problems.errors.append(InputError(f"{where}: [{place}] label: {titles[i][1]!r} is used for two sweeps"))
     return found
 
 
@@ -400,9 +405,16 @@ def _choose(
             if not NAME.fullmatch(name):
                 raise InputError(f"{where}: {own}: {name!r} is not a plain name")
             variant = one.resolved(overrides, name, options, own)
-            made.append(Candidate(replace(variant, swept=None, sweep_of=None), options))
+            made.append(Candidate(replace(variant, swept=None, sweep_of=None, shown=_shown(one, options)), options))
         candidates[one.name] = tuple(made)
     return Choose(chosen_by, candidates, table.by)
+
+
+def _shown(recipe: _Recipe, options: Options) -> Shown:
+    """Return how a candidate of a variant is shown: below the variant, and with its options if that has a label."""
+    named = [recipe.shown.label, *(f"{key} = {_label(value)}" for key, value in options.items())]
+    label = ", ".join(named) if recipe.shown.label else ""
+    return Shown.model_construct(label=label, group=recipe.shown.label or recipe.name)
 
 
 def _label(value: Any) -> str:

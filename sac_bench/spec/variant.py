@@ -16,10 +16,27 @@ LONGEST = 60
 
 
 def _line(text: str) -> str:
-    """Return a text that is one line. Raises ValueError for others."""
+    """Return a text that is one line, with formulas that figures can draw. Raises ValueError for others."""
     if not text or len(text) > LONGEST or not text.isprintable() or text != text.strip():
         raise ValueError(f"must be one line of 1 to {LONGEST} characters without space around it, not {text!r}")
+    if "$" in text:
+        _check_formulas(text)
     return text
+
+
+def _check_formulas(text: str) -> None:
+    """Raise ValueError unless every $ of a text has a partner, and matplotlib can draw what is between them."""
+    from matplotlib.mathtext import MathTextParser  # takes a while
+
+    if text.replace(r"\$", "").count("$") % 2:
+        raise ValueError(
+            f"has a $ without a second one, in {text!r}; write formulas as $...$, and a dollar sign as \\$"
+        )
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[-1].partition(": ")[2]
+        raise ValueError(f"has a formula that figures cannot draw, in {text!r}: {reason}") from None
 
 
 Line = Annotated[str, AfterValidator(_line)]

@@ -169,7 +169,7 @@ def test_an_undecided_verdict_says_how_many_seeds_would_decide():
     assert verdicts([contest(a, b)] * 3)[0].seeds_needed > expected  # Holm's strictest step
     (never,) = verdicts([contest(NOISE, NOISE[::-1])])
     assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per variant would decide)"
-    assert never.in_words(short=True) == f"undecided (more than {MOST_SEEDS} seeds)"
+    assert never.in_words(short=True) == f"undecided (needs more than {MOST_SEEDS} seeds)"
     assert Verdict("").in_words() == ""
 
 
@@ -193,6 +193,7 @@ def test_seeds_that_would_decide_allow_enough_permutations():
 def test_verdicts_of_a_range_name_their_look():
     assert in_words("better", "decided", 12, None) == "better at 12 seeds"
     assert in_words("undecided", "open", 30, 80) == "undecided at 30 seeds (80 seeds per variant would decide)"
+    assert in_words("undecided", "open", None, 9, True) == "undecided (needs 9 seeds)"
     assert in_words("undecided", "open", 30, 80, True) == "undecided at 30 seeds (needs 80)"
     stopped = "undecided, stopped at 8 seeds (needs more than 800)"  # the last look there is
     assert in_words("undecided", "futile", 8, None, True) == stopped

@@ -17,6 +17,7 @@ from sac_bench.execution.cost import START_SECONDS
 from sac_bench.execution.engine import Engine
 from sac_bench.execution.machine import available_memory, choose_gpus
 from sac_bench.execution.plan import make_plan, write
+from sac_bench.execution.progress import Signs, block
 from sac_bench.execution.schedule import Divisible, at_least, indivisible
 from sac_bench.execution.train import Workers
 from sac_bench.execution.train import plan as make_plan_of
@@ -132,9 +133,9 @@ class Started:
         )
 
 
-def engine_of(plan, store, show=lambda *_: None, **more):
+def engine_of(plan, store, show=lambda *_: None, finish=lambda _: None, **more):
     messages = []
-    display = SimpleNamespace(show=show, say=messages.append, finish=lambda _: None, close=lambda: None)
+    display = SimpleNamespace(show=show, say=messages.append, finish=finish, close=lambda: None)
     return Engine(plan, store, device="cpu", display=display, **more), messages
 
 
@@ -163,6 +164,22 @@ def test_a_worker_inherits_the_cohorts_lock_and_knows_its_lease(store, experimen
     assert store.is_trained(cohort)  # also by only its lease
     engine.run()
     assert not store.is_trained(cohort)
+
+
+def test_what_is_shown_last_after_ctrl_c_has_no_time_left(store, experiment_file, monkeypatch):
+    plan = planned(store, experiment_file, workers=4, seeds=8)
+    monkeypatch.setattr(subprocess, "Popen", Started([], 0))
+    last = []
+    engine, _ = engine_of(plan, store, interrupt, lambda progress: last.append(progress()), workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    (shown,) = last
+    assert shown.phases == {"left for later": sum(len(cohort.runs) for cohort in plan.cohorts)}
+    assert " left" not in block(shown, 80, Signs())[0]
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def test_a_cohort_without_time_for_its_next_segment_is_postponed(store, experiment_file, monkeypatch):

@@ -10,6 +10,7 @@ from matplotlib.colors import same_color
 
 from sac_bench.analysis.scores import scores
 from sac_bench.report.figures.all import write_figures
+from sac_bench.report.figures.comparison import compared_panels
 from sac_bench.report.figures.curves import Panel, learning_curves
 from sac_bench.report.figures.diagnostics import diagnostics
 from sac_bench.report.figures.forest import forest
@@ -198,6 +199,55 @@ def test_several_tasks_are_drawn_side_by_side():
         assert [axis.get_title() for axis in figure.axes] == envs
 
 
+PAGE_OF_A_PAPER = 9.0
+"""Inches of text on a page."""
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_figures_of_a_column_fit_a_page(count):
+    style, results, long = of_width(PAPER, 3.25), made_up(), [f"variant-{i}-of-a-long-name" for i in range(9)]
+    house_style(style)
+    envs = [f"Task{i}-v5" for i in range(count)]
+    variants = {name: {"steps": dict.fromkeys(envs, 100)} for name in ("sac", *long)}
+    about = ABOUT | {"envs": envs, "random": {}, "config": {}, "variants": variants}
+    own = results.evaluations[results.evaluations["variant"] == "sac"]
+    runs = results.runs[results.runs["variant"] == "sac"]
+    copies = [(name, env) for name in variants for env in envs]
+    several = replace(
+        results,
+        manifest=manifest_of(about),
+        evaluations=pd.concat([own.assign(env=env, variant=name) for name, env in copies]),
+        runs=pd.concat([runs.assign(env=env, variant=name) for name, env in copies]),
+    )
+    for figure in (
+        learning_curves(several, [Panel(env, env, tuple(variants)) for env in envs], style),
+        final_scores(scores(several), several.manifest, style),
+    ):
+        width, height = figure.get_size_inches()
+        assert width == 3.25
+        assert height <= PAGE_OF_A_PAPER
+        figure.draw_without_rendering()
+        assert min(axis.get_window_extent().height for axis in figure.axes) > 0.6 * figure.dpi
+    house_style()
+
+
+def grouped(count):
+    """Return a manifest of variants in two groups."""
+    variants = {f"v{i}": ABOUT["variants"]["sac"] | {"group": "ab"[i % 2]} for i in range(count)}
+    return manifest_of(ABOUT | {"reference": "v0", "variants": variants})
+
+
+def test_variants_are_drawn_by_group_where_colours_would_repeat():
+    few, many = panels(grouped(9)), panels(grouped(30))
+    assert [(key, len(group.variants)) for key, group in few.items()] == [("variants", 9)]
+    assert [(key, group.title, len(group.variants)) for key, group in many.items()] == [
+        ("variants a", "a", 15),
+        ("variants b", "b", 16),  # with the reference
+    ]
+    assert [panel.title for panel in compared_panels(grouped(30))] == ["a", "b"]
+    assert [panel.title for panel in compared_panels(grouped(9))] == ["Hopper-v5"]
+
+
 def test_panels_fill_rows_about_equally():
     assert [even_grid(n, 3) for n in (1, 2, 3, 4, 5, 6, 7)] == [(1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (3, 2), (3, 3)]
     assert even_grid(4, 0) == (1, 4)
@@ -229,6 +279,8 @@ def test_labels_break_at_spaces_and_plus_signs():
     assert wrapped("fixed-temperature+reward_scale=100", 20) == "fixed-temperature+\nreward_scale=100"
     assert wrapped("a+b and c", 20) == "a+b and c"
     assert wrapped("short", 20) == "short"
+    assert wrapped(r"target of $a + b = c$ here", 10) == "target of\n$a + b = c$\nhere"
+    assert wrapped(r"5 \$ or 6 \$ more", 10) == "5 \\$ or 6\n\\$ more"
 
 
 def test_the_reference_is_black():

@@ -84,7 +84,15 @@ def test_columns_of_numbers_are_right_aligned(column, right):
 
 
 def test_verdicts_have_colours_and_cells_may_be_links():
-    words = ["better", "worse at 8 seeds", "equivalent", "supported in part", "supported", "undecided (9 seeds)", ""]
+    words = [
+        "better",
+        "worse at 8 seeds",
+        "equivalent",
+        "supported in part",
+        "supported",
+        "undecided (needs 9 seeds)",
+        "",
+    ]
     table = pd.DataFrame({"claim": "x", "verdict": [Link(word, "a/report", to_page=True) for word in words]})
     page = Page("a", "", Answer("**worse**, by `much`:", ("**no difference found**",)), "", ())
     page = replace(page, sections=sections(("b", [Grid(table, verdicts=("verdict",))])))

@@ -213,6 +213,11 @@ def test_special_characters_of_latex_are_escaped_in_labels_of_tables():
     assert r"50\% of {[}a\_b{]} \& \textbackslash{}c\{d\}\textasciitilde{}\$\textasciicircum{}\#" in text
 
 
+def test_formulas_in_labels_remain_formulas_in_latex():
+    assert latex.escaped(r"$\alpha_0$ of a_b at 5 \$, $x$") == r"$\alpha_0$ of a\_b at 5 \$, $x$"
+    assert latex.escaped("5 $ of a_b") == r"5 \$ of a\_b"
+
+
 def test_a_column_of_long_words_has_lines():
     assert latex.words("x", ["fixed temperature, reward scale = 1", "sac"]).alignment == latex.LINES
     assert latex.words("x", ["one Q instead of two"]).alignment == "l"

@@ -20,7 +20,7 @@ from sac_bench.report.experiment import SAME_POWER, page, write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.curves import curves_of
 from sac_bench.report.figures.style import panels, sweeps
-from sac_bench.report.tables import all_differences, final_performance, presented
+from sac_bench.report.tables import all_differences, final_performance, presented, write_tables
 from tests.made_up import manifest_of, results_of, write_results
 
 ABOUT = {
@@ -218,6 +218,8 @@ def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require():
 
 
 def test_infinite_bounds_are_shown_as_unknown():
+    assert interval(-0.4, -0.004, -math.inf, spec=".0f") == "0 [0, unknown]"
+    assert interval(-0.004, -0.5, 0.5, spec="+.2f") == "+0.00 [-0.50, +0.50]"
     assert interval(80, 55, 105, spec=".0f") == "80 [55, 105]"
     assert interval(80, -math.inf, math.inf, spec=".0f") == "80 [unknown]"
     assert interval(80, 55, math.inf, spec=".0f") == "80 [55, unknown]"
@@ -320,3 +322,11 @@ def test_environments_with_similar_ids_have_separate_figures(tmp_path):
     paths = [picture.path.name.casefold() for section in pictures.values() for picture in section]
     assert len(set(paths)) == len(paths)
     assert sum(name.startswith("curves-") for name in paths) == len(panels(results.manifest))
+
+
+def test_the_table_for_a_terminal_fits_80_columns(tmp_path):
+    write_tables(made_up(), tmp_path)
+    text = (tmp_path / "final.txt").read_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("sac (reference)") == 2  # once in each part
+    assert "environment" not in text.split("Score of a run")[0]  # there is one

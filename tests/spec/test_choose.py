@@ -59,6 +59,15 @@ def test_every_candidate_is_trained_only_on_selection_seeds(write):
     assert selection.variants["fixed+temperature=0.01"].configs["Hopper-v5"].temperature == 0.01
 
 
+def test_candidates_are_shown_below_their_variant_with_its_label(write):
+    shown = write(FILE.replace("[variants.fixed]", '[variants.fixed]\nlabel = "Fixed"', 1)).selection().variants
+    assert [one.shown.group for one in shown.values()] == ["learned"] * 3 + ["Fixed"] * 3
+    assert [one.shown.label for one in shown.values()][2:] == [
+        "",
+        *(f"Fixed, temperature = {alpha}" for alpha in ("0.01", "0.1", "1")),
+    ]
+
+
 def test_the_comparison_uses_the_options_chosen_per_environment_and_its_own_seeds(write):
     tuned = write(FILE).with_choices(
         [

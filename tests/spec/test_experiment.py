@@ -150,6 +150,11 @@ def test_an_invalid_sweep_is_refused_with_the_reason(tmp_path, sweep, words):
         (r'group = "a\nb"', r"\[variants.v-network\]: group: must be one line"),
         ("label = 3", r"label: input should be a valid string, not 3"),
         ('label = "sac"', r"label: 'sac' is used for two variants"),
+        (
+            r"label = '$\foo$'",
+            r"a\.toml:\d+: .*label: has a formula that figures cannot draw, in .*: Unknown symbol: \\foo",
+        ),
+        ("group = '5 $'", r"a\.toml:\d+: .*group: has a \$ without a second one, in '5 \$'; write formulas as"),
     ],
 )
 def test_labels_and_groups_must_be_single_lines_and_labels_must_differ(line, words, tmp_path):
@@ -164,6 +169,51 @@ def test_a_label_must_not_be_another_variants_name(tmp_path):
     path.write_text(EXPERIMENT.replace("[variants.sac]", '[variants.sac]\nlabel = "v-network"'))
     with pytest.raises(InputError, match="'v-network' is used for two variants"):
         load(path)
+
+
+@pytest.mark.parametrize("label", [r"$\tau$ of $Q_{target}$", r"5 \$", r"5 \$ for $\alpha$"])
+def test_a_label_may_have_formulas_and_dollar_signs(tmp_path, label):
+    path = tmp_path / "a.toml"
+    path.write_text(EXPERIMENT.replace("[variants.v-network]", f"[variants.v-network]\nlabel = '{label}'"))
+    assert load(path).variants["v-network"].shown.label == label
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "words"),
+    [
+        ('gamma = { values = [0.9], label = "tau" }', "[sweep.gamma] label: 'tau' is used for two sweeps"),
+        (
+            '[sweep.v-network]\ntau = { values = [0.1], label = "x" }\ngamma = { values = [0.9], label = "x" }',
+            "[sweep.v-network.gamma] label: 'x' is used for two sweeps",
+        ),
+    ],
+)
+def test_two_sweeps_of_a_variant_must_not_have_one_label(tmp_path, sweeps, words):
+    path = tmp_path / "a.toml"
+    path.write_text(EXPERIMENT.replace("tau = [0.005, 1.0]", f"tau = [0.005, 1.0]\n{sweeps}"))
+    line = path.read_text().split("\n").index(sweeps.split("\n")[-1]) + 1
+    with pytest.raises(InputError, match=re.escape(f"{path}:{line}: {words}")):
+        load(path)
+
+
+def test_sweeps_of_different_variants_may_have_one_label(tmp_path):
+    path = tmp_path / "a.toml"
+    of_both = 'tau = { values = [0.1], label = "x" }\n[sweep.v-network]\ntau = { values = [0.1], label = "x" }'
+    path.write_text(EXPERIMENT.replace("tau = [0.005, 1.0]", of_both))
+    assert load(path).variants["v-network+tau=0.1"].shown.label == "v-network, x = 0.1"
+
+
+def test_a_list_in_quick_keeps_the_label_of_a_sweep(tmp_path):
+    path = tmp_path / "a.toml"
+    labelled = '{ values = [0.005, 1.0], label = "smoothing", group = "targets" }'
+    path.write_text(
+        EXPERIMENT.replace("tau = [0.005, 1.0]", f"tau = {labelled}\n[sweep.v-network]\ntau = {labelled}")
+        + "\n[quick.sweep]\ntau = [0.5]\n[quick.sweep.v-network]\ntau = [0.25]\n"
+    )
+    variants = load(path, quick=True).variants
+    assert [name for name in variants if "tau" in name] == ["tau=0.5", "v-network+tau=0.25"]
+    assert variants["tau=0.5"].shown == Shown(label="smoothing = 0.5", group="targets")
+    assert variants["v-network+tau=0.25"].shown == Shown(label="v-network, smoothing = 0.25", group="targets")
 
 
 def test_a_label_in_base_is_refused(tmp_path):

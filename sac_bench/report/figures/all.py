@@ -27,7 +27,7 @@ from sac_bench.report.figures.forest import claim_forest, forest
 from sac_bench.report.figures.looks import Progress, looks
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity
-from sac_bench.report.figures.style import Sheet, house_style, panels, sweeps, variant_styles
+from sac_bench.report.figures.style import Sheet, house_style, named_groups, panels, sweeps, variant_styles
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -143,10 +143,10 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
     if not len(results.evaluations):
         return []
     manifest = results.manifest
-    groups, several = panels(manifest), len(manifest.algorithms) > 1
+    several = len(manifest.algorithms) > 1
     pictures = _comparison(results, sheet) if several else []
-    if several:
-        groups.pop("variants", None)  # the comparison shows the same
+    compared = named_groups(manifest) if several else ()
+    groups = {key: group for key, group in panels(manifest).items() if key not in compared}
     evaluated = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
     if len(evaluated) == 1:
         found = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.values()]

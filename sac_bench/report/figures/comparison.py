@@ -13,7 +13,15 @@ from sac_bench.analysis.published import family
 from sac_bench.analysis.scores import equal_steps
 from sac_bench.report.baselines import beside
 from sac_bench.report.figures.curves import Panel, names_of, values_shown, without_legend
-from sac_bench.report.figures.style import MARKERS, PAGE, Style, shared_legend, statistic_of, variant_styles
+from sac_bench.report.figures.style import (
+    MARKERS,
+    PAGE,
+    Style,
+    named_groups,
+    shared_legend,
+    statistic_of,
+    variant_styles,
+)
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
@@ -22,9 +30,12 @@ AXIS_MARGIN = 0.5
 
 
 def compared_panels(manifest: Manifest) -> list[Panel]:
-    """Return a panel per environment with all variants but sweeps."""
-    named = tuple(name for name, variant in manifest.variants.items() if not variant.swept)
-    return [Panel(env, env, named) for env in manifest.envs]
+    """Return a panel per environment with all variants but sweeps; a panel per group if these are many."""
+    groups = named_groups(manifest).values()
+    if len(groups) == 1:
+        return [Panel(env, env, tuple(names)) for env in manifest.envs for _, names in groups]
+    place = " on {}" if len(manifest.envs) > 1 else ""
+    return [Panel(title + place.format(env), env, tuple(names)) for env in manifest.envs for title, names in groups]
 
 
 def at_equal_steps(manifest: Manifest) -> dict[str, int]:
@@ -43,8 +54,8 @@ def comparison_curves(results: Results, until: Mapping[str, int], style: Style =
     shown = compared_panels(manifest)
     figure = without_legend(results, shown, style, until)
     shapes, colors = published_shapes(manifest, until), _colors_of_algorithms(manifest)
-    for axis, env in zip(figure.axes, manifest.envs, strict=False):
-        _published_scores(axis, published_marks(manifest, env, until[env]), colors, shapes)
+    for axis, panel in zip(figure.axes, shown, strict=False):
+        _published_scores(axis, published_marks(manifest, panel.env, until[panel.env]), colors, shapes)
     shared_legend(figure, style, names_of(manifest, shown) | {name: name for name in shapes})
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,10 @@ AXIS_MARGIN = 1.3
 """Intervals may extend beyond the values by this multiple of the values' span, or of the median interval's half."""
 ROW = 2.6
 """The height of a row in units of the text's size."""
+NARROW = 16
+"""Characters of a line to the right of a row, if there is little room."""
+LEAST = 0.85
+"""The least share of a row's height, at which two lines still fit."""
 Colors = Mapping[str, Any]
 """{variant: its colour}. Others have that of their verdict."""
 
@@ -54,7 +59,7 @@ def forest(
     named = {name: (name, "") for name in variants} | dict(shown or {})
     lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
     labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
-    width = 12 if style.is_exact or len(envs) > 1 else 36
+    width = NARROW if style.is_exact or len(envs) > 1 else 36
     texts = {env: _texts(final[final["env"] == env], variants, width) for env in envs}
     figure, axes = _rows(labels, [list(of_env.values()) for of_env in texts.values()], len(envs), style)
     for axis, env in zip(axes.flat, envs, strict=False):
@@ -117,7 +122,12 @@ def _rows(
     width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
     height = sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * height), squeeze=False, sharey=True, layout="constrained"
+        rows,
+        columns,
+        figsize=(width, style.squeezed(rows * height, LEAST)),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
     for axis in axes.flat[panels:]:
         axis.set_visible(False)
@@ -163,7 +173,7 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            text = textwrap.fill(_unbroken(short_outcome(one)), 12 if style.is_exact else 40)
+            text = textwrap.fill(_unbroken(short_outcome(one)), NARROW if style.is_exact else 40)
             _draw(axis, y, one.normalised, corrected[y], limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
@@ -245,8 +255,8 @@ def _texts(of_env: pd.DataFrame, variants: Sequence[str], width: int) -> dict[st
 
 
 def _unbroken(text: str) -> str:
-    """Return a text that does not break within "(10 seeds)"."""
-    return text.replace(" seeds)", "\N{NO-BREAK SPACE}seeds)")
+    """Return a text that does not break within "(needs 10 seeds)"."""
+    return re.sub(r"\(needs \d+ seeds\)", lambda needs: needs[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _row_text(row: Mapping[Any, Any]) -> str:

@@ -14,7 +14,7 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import TableDifference
 from sac_bench.analysis.verdicts import Verdict
 from sac_bench.report.figures.forest import LOOKS as STYLES
-from sac_bench.report.figures.style import PAGE, Style, panel_grid
+from sac_bench.report.figures.style import PAGE, Style, panel_grid, wrapped
 from sac_bench.results.manifest import Manifest
 
 LEAST = 0.75
@@ -83,7 +83,7 @@ def looks(progress: Sequence[Progress], style: Style = PAGE) -> Figure:
         axis.set_xlim(0.8 * seeds[0], 1.25 * seeds[-1])
         axis.set_ylim(*ends)
         width = int(1.6 * axis.get_window_extent().width / figure.dpi * 72 / style.small)
-        axis.set_title(textwrap.fill(one.label, width) + f"\n{textwrap.fill(one.words, width)}", fontsize=style.small)
+        axis.set_title(wrapped(one.label, width) + f"\n{textwrap.fill(one.words, width)}", fontsize=style.small)
     figure.supxlabel("seeds per variant", fontsize=style.small)
     figure.supylabel("difference, 95% interval for all looks", fontsize=style.small)
     return figure

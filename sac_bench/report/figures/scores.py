@@ -27,6 +27,9 @@ from sac_bench.report.figures.style import (
 )
 from sac_bench.results.manifest import Manifest
 
+LEAST = 0.6
+"""The least share of a row's height, at which its label still fits."""
+
 
 def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -> Figure:
     """Draw each variant's mean score with its 95% t interval, and each seed as a dot: one panel per environment."""
@@ -37,7 +40,12 @@ def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -
     width = style.width if style.is_exact else min(style.width, 3.4 * columns + beside)
     height = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72 + 4.5 * style.text / 72
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * height), sharey=True, squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(width, style.squeezed(rows * height, LEAST)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis in axes.flat[len(envs) :]:
         axis.set_visible(False)

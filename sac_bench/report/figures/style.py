@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sac_bench.analysis.statistics import bootstrap_iqm
+from sac_bench.report.labels import FORMULA
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_atomically
 
@@ -73,11 +74,21 @@ class Style:
     """Characters of a row's label in a line."""
     has_titles: bool
     """Whether a panel that stands alone has a title. Panels that stand side by side always have."""
+    tallest: float
+    """The height in inches, without legends, up to which panels and rows have their usual heights."""
+
+    def squeezed(self, height: float, least: float) -> float:
+        """Return a figure's height, reduced to the tallest but to no less than a share of it."""
+        return min(height, max(self.tallest, least * height))
 
 
-PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True)
-PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False)
+PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True, np.inf)
+PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False, 5.5)
 STYLES = {style.name: style for style in (PAGE, PAPER)}
+LOWEST = 1.2
+"""The least height of a panel."""
+LEGIBLE = 1.35
+"""The height of a panel down to which a page with many is filled."""
 WIDEST = 4.6
 """A panel, if the width of figures is a maximum."""
 
@@ -188,7 +199,7 @@ def panels(manifest: Manifest) -> dict[str, Group]:
     """Return {name for files: group}: one of the named variants and one per sweep, each with the reference."""
     swept = sweeps(manifest)
     named = [name for name, v in manifest.variants.items() if not v.swept]
-    groups = {"variants": Group("variants", named)} if len(named) > 1 or not swept else {}
+    groups = named_groups(manifest) if len(named) > 1 or not swept else {}
     for key, sweep in swept.items():
         others = sorted((name for name in sweep.values if name != sweep.base), key=sweep.values.__getitem__)
         groups[key] = Group(sweep.title, [sweep.base, *others])
@@ -196,6 +207,16 @@ def panels(manifest: Manifest) -> dict[str, Group]:
         key: Group(title, [manifest.reference, *(name for name in names if name != manifest.reference)])
         for key, (title, names) in groups.items()
     }
+
+
+def named_groups(manifest: Manifest) -> dict[str, Group]:
+    """Return {name for files: group} of the variants that are not swept: by their groups if colours would repeat."""
+    named = [name for name, variant in manifest.variants.items() if not variant.swept]
+    headings = dict.fromkeys(manifest.variants[name].group for name in named)
+    if len(named) <= len(COLORS) or len(headings) == 1:
+        return {"variants": Group("variants", named)}
+    of_heading = {one: [name for name in named if manifest.variants[name].group == one] for one in headings}
+    return {f"variants {one or 'others'}": Group(one or "others", names) for one, names in of_heading.items()}
 
 
 def panel_grid(
@@ -207,7 +228,7 @@ def panel_grid(
     """
     columns, rows = even_grid(count, int(style.width / (least or style.panel) + 1e-9))
     width = style.width if style.is_exact else min(style.width, columns * WIDEST + 0.4)
-    height = max(1.2, ratio * width / columns)
+    height = max(LOWEST, min(ratio * width / columns, max(LEGIBLE, style.tallest / rows)))
     figure, axes = plt.subplots(
         rows, columns, figsize=(width, rows * height), squeeze=False, layout="constrained", **options
     )
@@ -263,11 +284,14 @@ def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Seque
 def wrapped(label: str, width: int) -> str:
     """Return a variant's label on lines of at most `width` characters if it has spaces or "+" to break at.
 
-    It does not break beside "=".
+    It does not break beside "=", or within a formula.
     """
     kept = label.replace("+", "+ ").replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    kept = FORMULA.sub(lambda formula: formula[0].replace(" ", "\N{NO-BREAK SPACE}"), kept)
     lines = textwrap.wrap(kept, width, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace("+ ", "+")
+    return FORMULA.sub(lambda formula: formula[0].replace("\N{NO-BREAK SPACE}", " "), "\n".join(lines)).replace(
+        "+ ", "+"
+    )
 
 
 def ticks(most: int) -> matplotlib.ticker.Locator:
