@@ -62,7 +62,7 @@ SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
 EXAMINATIONS, HEAVY, MULTIGOAL = "evaluation/robustness.py", "envs/heavy.py", "envs/multigoal.py"
 EXAMINED = "tests/evaluation/test_robustness.py"
 EXPLOSION, EXPLODED = "training/explosion.py", "tests/training/test_explosion.py"
-LOOKS = "tests/report/test_looks.py"
+LOOKS = "tests/workflow/test_looks.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [

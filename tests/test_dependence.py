@@ -17,6 +17,7 @@ ORDER = [
     {"analysis"},
     {"report"},
     {"tuning"},
+    {"workflow"},
     {"cli"},
 ]
 PLACES = {package: place for place, packages in enumerate(ORDER) for package in packages}

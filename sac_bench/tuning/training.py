@@ -15,7 +15,8 @@ from sac_bench.analysis.scores import curve_to, policy_rows
 from sac_bench.execution import plan as planning
 from sac_bench.execution.plan import Plan, make_plan
 from sac_bench.execution.split import split_cohort, widths_are_equal
-from sac_bench.execution.train import Workers, carry_out
+from sac_bench.execution.train import carry_out
+from sac_bench.execution.worker_options import Workers
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located
