@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -25,9 +25,17 @@ Planned = Callable[[ExperimentGroup, Plan], None]
 
 
 def plan(
-    experiments: ExperimentGroup, store: Store, workers: Workers, retrain: bool = False, skip: Sequence[str] = ()
+    experiments: Experiment | ExperimentGroup,
+    store: Store,
+    workers: Workers,
+    retrain: bool = False,
+    skip: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan the runs that experiments lack, but those with ids in `skip`. Raises InputError for what cannot be done."""
+    """Plan the runs that experiments lack, but those with ids in `skip`. Raises InputError for what cannot be done.
+
+    labels: {run id: label}; new runs with different labels do not share a cohort.
+    """
     with located(experiments.source):
         return planning.make_plan(
             experiments,
@@ -36,8 +44,9 @@ def plan(
             workers.memory,
             workers.device,
             retrain,
-            skip=frozenset(skip),
-            of_all=workers.of_all,
+            labels,
+            frozenset(skip),
+            workers.of_all,
         )
 
 
