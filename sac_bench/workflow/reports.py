@@ -13,8 +13,6 @@ from sac_bench.results.collect import refresh
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.store.store import Store
-from sac_bench.tuning.record import is_study
-from sac_bench.tuning.report import write_report as write_study_report
 
 Pages = dict[str, Page | str]
 """{experiment: its page, or why it could not be written}."""
@@ -47,6 +45,9 @@ def write_reports(
 
     `wrote` is called with the path of each file. Return {name: its page, or why it could not be written}.
     """
+    from sac_bench.tuning.record import is_study  # imports Optuna
+    from sac_bench.tuning.report import write_report as write_study_report
+
     pages: Pages = {}
     for name in names:
         folder = results / name
