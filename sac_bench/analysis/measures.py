@@ -11,6 +11,7 @@ from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, scored
 from sac_bench.analysis.statistics import area_score, largest_fall, run_score
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
+from sac_bench.spec.measures import MEASURES
 
 
 def measured(results: Results, side: Side, env: str) -> pd.Series:
@@ -27,7 +28,7 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         return _early(results, side, env)
     if side.measure == "adaptation":
         return _adaptation(results, side, env)
-    if side.measure.startswith("gradient_variance"):
+    if MEASURES[side.measure].is_log_of_metric:
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.robustness, side, env)
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
