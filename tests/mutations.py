@@ -677,7 +677,13 @@ BUGS = [
     Bug("ended run is joined and trained again", PLAN, "(directory.saved() or untouched)", "True", STORED),
     Bug("a trained run is started again", WORKER, '(*ENDED, "damaged") or status["steps"]:', '("no",):', SAVED),
     Bug("a run that was not ended is never ended", PLAN, "and not _must_be_ended(store, status)", "", STORED),
-    Bug("a curve ends where its run diverged", FIGURES, "= random", "= np.nan", "tests/analysis"),
+    Bug(
+        "a curve ends where its run diverged",
+        "analysis/scores.py",
+        "= random",
+        "= np.nan",
+        "tests/report/test_tables.py",
+    ),
     Bug(
         "gc frees what is being trained",
         GARBAGE,

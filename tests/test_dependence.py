@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sac_bench"
 ORDER = [
-    {"errors"},
+    {"errors", "evaluations"},
     {"envs"},
     {"algorithms"},
     {"spec"},

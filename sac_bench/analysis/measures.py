@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, scored_by, scores
+from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, return_after, scored_by, scores
 from sac_bench.analysis.statistics import area_score, largest_fall, run_score
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
@@ -78,7 +78,7 @@ def _relative_fall(results: Results, side: Side, env: str) -> pd.Series:
     for run in _of(scores(results), side, env).dropna(subset=["score"]).to_dict("records"):
         at, returns = curve_to(by_seed.get(run["seed"], evaluations[:0]), steps)
         order = np.argsort(at)
-        end = [results.manifest.random_return(env)] if run["status"] == "diverged" else []
+        end = return_after(run["status"], results.manifest, env)
         falls[run["seed"]] = largest_fall([*returns[order], *end])
     return pd.Series(falls, dtype=float) / mean_gain(results, side.variant, env)
 

@@ -90,7 +90,7 @@ class Training:
             steps = variant.steps[spec.env]
             table = self.store.run(spec.id).table("evaluations")
             if len(table):
-                table = table[spec.config.is_evaluated(table["step"], steps)]
+                table = table[spec.evaluated_by(table["policy"], table["step"], steps)]
             curve = curve_to(policy_rows(table, ALGORITHMS[spec.algorithm].scored_by), steps)
             status = self.store.run(spec.id).status()
             score = scored(*curve, steps, objective, standing_at(status, steps) == "diverged")
