@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sac_bench.evaluation.policy import Policy, load_policy
-    from sac_bench.report.run import run, write_report
     from sac_bench.results.load import Results, load_results
+    from sac_bench.workflow.reports import write_report
+    from sac_bench.workflow.run import run
 
 _MODULES = {
     "Policy": "sac_bench.evaluation.policy",
     "Results": "sac_bench.results.load",
     "load_policy": "sac_bench.evaluation.policy",
     "load_results": "sac_bench.results.load",
-    "run": "sac_bench.report.run",
-    "write_report": "sac_bench.report.run",
+    "run": "sac_bench.workflow.run",
+    "write_report": "sac_bench.workflow.reports",
 }
 __all__ = ["Policy", "Results", "load_policy", "load_results", "run", "write_report"]
 

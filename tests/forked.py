@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 
-LATE = ("envpool", "sac_bench.report.run", "sac_bench.report.figures.all", "sac_bench.tuning.report")
+LATE = ("envpool", "sac_bench.workflow.run", "sac_bench.report.figures.all", "sac_bench.tuning.report")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__, "sac_bench.cli.main", *LATE])
 

@@ -62,7 +62,7 @@ SCORE, PRUNING, SEARCH, HELD_OUT, TRIALS, TUNE = (
 EXAMINATIONS, HEAVY, MULTIGOAL = "evaluation/robustness.py", "envs/heavy.py", "envs/multigoal.py"
 EXAMINED = "tests/evaluation/test_robustness.py"
 EXPLOSION, EXPLODED = "training/explosion.py", "tests/training/test_explosion.py"
-LOOKS = "tests/report/test_looks.py"
+LOOKS = "tests/workflow/test_looks.py"
 OF_TUNING = "tests/tuning/test_score.py tests/tuning/test_search.py tests/tuning/test_storage.py"
 
 BUGS = [
@@ -677,7 +677,13 @@ BUGS = [
     Bug("ended run is joined and trained again", PLAN, "(directory.saved() or untouched)", "True", STORED),
     Bug("a trained run is started again", WORKER, '(*ENDED, "damaged") or status["steps"]:', '("no",):', SAVED),
     Bug("a run that was not ended is never ended", PLAN, "and not _must_be_ended(store, status)", "", STORED),
-    Bug("a curve ends where its run diverged", FIGURES, "= random", "= np.nan", "tests/analysis"),
+    Bug(
+        "a curve ends where its run diverged",
+        "analysis/scores.py",
+        "= random",
+        "= np.nan",
+        "tests/report/test_tables.py",
+    ),
     Bug(
         "gc frees what is being trained",
         GARBAGE,

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sac_bench"
 ORDER = [
-    {"errors"},
+    {"errors", "evaluations"},
     {"envs"},
     {"algorithms"},
     {"spec"},
@@ -17,6 +17,7 @@ ORDER = [
     {"analysis"},
     {"report"},
     {"tuning"},
+    {"workflow"},
     {"cli"},
 ]
 PLACES = {package: place for place, packages in enumerate(ORDER) for package in packages}

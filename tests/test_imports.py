@@ -13,6 +13,7 @@ SIMULATION = ("torch", "gymnasium", "mujoco", "envpool")
     [
         ("import sac_bench", ("pandas", "torch")),
         ("from sac_bench import load_results", SIMULATION),
+        pytest.param("import sac_bench; sac_bench.run", ("optuna", "torch._dynamo"), marks=pytest.mark.thorough),
         pytest.param(
             "import sac_bench.execution.train", ("torch._dynamo", "torch._inductor"), marks=pytest.mark.thorough
         ),

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from sac_bench.evaluations import is_evaluated
+
 T = TypeVar("T")
 _PER_MEMBER = "per member"
 PerMember = Annotated[T, _PER_MEMBER]
@@ -155,7 +157,7 @@ class TrainingConfig(BaseModel):
         """
         apart = np.where(scores, 1, self.eval_sampled_every)
         every = self.eval_every * np.maximum(apart, 1)
-        return (apart > 0) & ((steps % every == 0) | (steps == last))
+        return (apart > 0) & is_evaluated(steps, last, every)
 
     def describe_start(self) -> str:
         """Return the options that determine when the first update is made, and how a user can change that."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, scored_by, scores
+from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, return_after, scored_by, scores
 from sac_bench.analysis.statistics import area_score, largest_fall, run_score
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
+from sac_bench.spec.measures import MEASURES
 
 
 def measured(results: Results, side: Side, env: str) -> pd.Series:
@@ -27,7 +28,7 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         return _early(results, side, env)
     if side.measure == "adaptation":
         return _adaptation(results, side, env)
-    if side.measure.startswith("gradient_variance"):
+    if MEASURES[side.measure].is_log_of_metric:
         return np.log10(_late_metric(results, side, env))
     rows = _of(results.robustness, side, env)
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
@@ -77,7 +78,7 @@ def _relative_fall(results: Results, side: Side, env: str) -> pd.Series:
     for run in _of(scores(results), side, env).dropna(subset=["score"]).to_dict("records"):
         at, returns = curve_to(by_seed.get(run["seed"], evaluations[:0]), steps)
         order = np.argsort(at)
-        end = [results.manifest.random_return(env)] if run["status"] == "diverged" else []
+        end = return_after(run["status"], results.manifest, env)
         falls[run["seed"]] = largest_fall([*returns[order], *end])
     return pd.Series(falls, dtype=float) / mean_gain(results, side.variant, env)
 

@@ -2,8 +2,10 @@
 
 A run is scored at the steps `equal_steps` names, by the policy that its algorithm names (`scored_by`), over the
 evaluations in the last tenth of these steps, or another share that its file gives (`score_last`). A diverged run gets
-the return of a random policy, if that is known. A run that failed, is damaged or unfinished has no score. Reports of a
-training that is not over score all runs at the last steps that they have in common (`up_to_common_steps`).
+the return of a random policy, if that is known. In curves it gets it from where it diverged (`curves_of`,
+`return_after`). Where successes are counted, it is a failure (`last_episodes`). A run that failed, is damaged or
+unfinished has no score. Reports of a training that is not over score all runs at the last steps that they have in
+common (`up_to_common_steps`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.statistics import area_score, is_late, run_score
+from sac_bench.evaluations import evaluation_steps
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.status import ENDED, UNENDED, standing_at
@@ -93,11 +96,70 @@ def curve_to(evaluations: pd.DataFrame, steps: int) -> tuple[np.ndarray, np.ndar
     return at[at <= steps], returns[at <= steps]
 
 
+def return_after(status: str, manifest: Manifest, env: str) -> list[float]:
+    """Return what follows the evaluations of a run that ended so: a random policy's return if it diverged."""
+    return [manifest.random_return(env)] if status == "diverged" else []
+
+
+def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
+    """Return the returns [seeds, steps] of a variant's runs that count, or of all runs if none counts yet.
+
+    From where it diverged, a run has a random policy's return.
+    """
+    if not len(results.evaluations):
+        return pd.DataFrame(dtype=float)
+    evaluations, runs = (
+        rows_of(table, env, variant) for table in (results.evaluations, results.runs.set_index("seed"))
+    )
+    rows = policy_rows(evaluations, scored_by(results.manifest, variant))
+    curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
+    random = results.manifest.random_return(env)
+    diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
+    if len(diverged):
+        all_steps = results.evaluations.loc[results.evaluations["env"] == env, "step"].unique()
+        curves = curves.reindex(
+            columns=sorted(s for s in all_steps if s <= results.manifest.variants[variant].steps[env])
+        )
+    for seed in diverged:
+        curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
+    if results.manifest.reached:  # only runs that count have rows
+        return curves.dropna(axis=1)
+    ended = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
+    return (curves.loc[ended] if len(ended) else curves).dropna(axis=1)
+
+
+def last_episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, float]:
+    """Return the minimum and the share of successes over the episodes of the last evaluation at the scored steps.
+
+    `runs`: those of one variant in one environment, as `scores` returns them. A diverged run counts as a failure.
+    Empty if the experiment has no success_return.
+    """
+    threshold = results.manifest.success_return
+    if threshold is None or not len(results.episodes) or not len(runs):
+        return {}
+    env, variant = runs[["env", "variant"]].iloc[0]
+    seeds = runs.loc[runs["status"] == "finished", "seed"]
+    e = policy_rows(results.episodes, scored_by(results.manifest, variant))
+    e = rows_of(e, env, variant)
+    own = e[e["seed"].isin(seeds) & (e["step"] <= steps)]
+    last = own[own["step"] == own.groupby("seed")["step"].transform("max")]
+    if not len(last):
+        return {"worst_episode": float("nan"), "success_share": float("nan")}
+    diverged = int((runs["status"] == "diverged").sum())
+    shares = [*(last["return"] > threshold).groupby(last["seed"]).mean(), *([0.0] * diverged)]
+    return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
+
+
+def rows_of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:
+    """Return the rows of a variant in an environment."""
+    return table[(table["env"] == env) & (table["variant"] == variant)]
+
+
 def evaluated_at(manifest: Manifest, env: str, variant: str) -> set[int]:
     """Return the steps above 0 at which a variant's runs are evaluated, up to those that are compared."""
     end = manifest.variants[variant].steps[env]
     every = manifest.option(variant, env, "eval_every", end)
-    return {steps for steps in (*range(every, end, every), end) if steps <= manifest.reached.get(env, math.inf)}
+    return {steps for steps in evaluation_steps(end, every) if 0 < steps <= manifest.reached.get(env, math.inf)}
 
 
 def common(evaluated: Iterable[set[int]]) -> int:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 from rich import box
@@ -24,10 +24,6 @@ from rich.table import Table
 from sac_bench.envs import output
 from sac_bench.errors import InputError, one_line, redacted
 from sac_bench.spec import names
-
-if TYPE_CHECKING:
-    from sac_bench.execution.budget import TimeLimit
-    from sac_bench.execution.train import Workers
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -199,33 +195,6 @@ def trackers(names: Sequence[str], tensorboard: bool) -> list[Callable[[Path], P
             raise InputError(f"--track {name}: must be tensorboard or wandb")
         known[name].check_installed()
     return [known[name].write_events for name in chosen]
-
-
-def team_of(
-    engine: str,
-    address: str | None,
-    device: str,
-    count: int | None,
-    runs: int | None,
-    imports: Sequence[str],
-    gpus: str | None,
-    limit: TimeLimit | None,
-) -> Workers:
-    """Return the workers that the options of a command ask for. Raises InputError as `Workers` does.
-
-    count: --workers; runs: the most that are useful; limit: --until.
-    """
-    from sac_bench.execution.train import Workers
-
-    if engine not in ("local", "ray"):
-        raise InputError(f"--engine {one_line(engine, 60)}: must be local or ray")
-    if engine == "local":
-        if address is not None:
-            raise InputError(f"--address {address}: is that of a Ray cluster; add --engine ray, or leave out --address")
-        return Workers.on(device, count, runs, imports, gpus, limit)
-    if gpus is not None:
-        raise InputError(f"--gpus {gpus}: Ray assigns the GPUs; leave out --gpus, or --engine ray")
-    return Workers.on_ray(address or "auto", device, count, runs, imports, limit)
 
 
 def command_line() -> str:

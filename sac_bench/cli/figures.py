@@ -39,8 +39,8 @@ def figures(
         chosen, inches = formats_of(formats), None if width is None else inches_of(width)
         from sac_bench.report.figures.style import STYLES, of_width
         from sac_bench.report.paper import write_figures
-        from sac_bench.report.run import reported
         from sac_bench.tuning.record import is_study
+        from sac_bench.workflow.reports import reported
 
         if style not in STYLES:
             raise InputError(f"--style {style}: must be {' or '.join(reversed(STYLES))}{nearest(style, STYLES)}")

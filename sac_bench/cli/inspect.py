@@ -34,13 +34,22 @@ if TYPE_CHECKING:
 KINDS = ("experiments", "algorithms", "environments", "results")
 
 
+def _complete_listed(incomplete: str) -> list[str]:
+    """Return the kinds that begin with what was typed, or else the algorithms: to import these takes seconds."""
+    if kinds := [kind for kind in KINDS if kind.startswith(incomplete)]:
+        return kinds
+    from sac_bench.algorithms import ALGORITHMS
+
+    return [name for name in ALGORITHMS if name.startswith(incomplete)]
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[
         str,
         typer.Argument(
             help="experiments, algorithms, environments, results, or an algorithm, such as sac, to see its options.",
-            autocompletion=lambda: [*KINDS, "sac", "td3", "ddpg", "ppo", "sql"],
+            autocompletion=_complete_listed,
         ),
     ] = "all",
     folder: Annotated[

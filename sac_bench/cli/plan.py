@@ -11,7 +11,7 @@ from sac_bench.execution.budget import Budget, Price, fitting
 from sac_bench.execution.calibration import Calibration
 from sac_bench.execution.cost import duration, member_bytes, result_bytes, size
 from sac_bench.execution.plan import CohortPlan, Plan
-from sac_bench.execution.train import Workers
+from sac_bench.execution.worker_options import Workers
 
 COLUMNS = 80
 SHAPES = 20

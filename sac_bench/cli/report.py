@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -21,9 +21,6 @@ from sac_bench.cli.common import (
     user_errors,
 )
 from sac_bench.errors import InputError
-
-if TYPE_CHECKING:
-    from sac_bench.report.run import Pages
 
 
 @app.command()
@@ -43,7 +40,7 @@ def report(
     During training, they show the steps so far that the runs have in common.
     """
     with user_errors():
-        from sac_bench.report.run import index, reported
+        from sac_bench.workflow.reports import index, reported, write_reports
 
         writers = trackers(track, tensorboard)
         if names and all_:
@@ -54,7 +51,7 @@ def report(
                 raise no_results(name, results, known)
         if not known:
             raise InputError(f"{results}: has no results yet; sac-bench run writes them")
-        pages = write_reports(results, names or known, writers)
+        pages = write_reports(results, names or known, say, writers)
         if not names:
             say(index(results, pages))
         if broken := [page for page in pages.values() if isinstance(page, str)]:
@@ -69,25 +66,6 @@ def no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
         return InputError(f"{name}: is a group of experiments; give the name of one, as sac-bench list shows them")
     find(name, results, known)
     return InputError(f"{name}: not in {results} yet; sac-bench run {name} trains it")
-
-
-def write_reports(results: Path, names: Sequence[str], trackers: Sequence[Callable[[Path], Path]] = ()) -> Pages:
-    """Write reports, and what `trackers` write; return {name: its page, or why it could not be written}."""
-    from sac_bench.report.run import refreshed
-    from sac_bench.tuning.record import is_study
-    from sac_bench.tuning.report import write_report
-
-    pages: Pages = {}
-    for name in names:
-        try:
-            study = is_study(results / name)
-            pages[name] = (write_report if study else refreshed)(results / name)
-            say(results / name / "report.html")
-            for write in () if study else trackers:
-                say(write(results / name))
-        except InputError as error:
-            pages[name] = str(error)
-    return pages
 
 
 @app.command()

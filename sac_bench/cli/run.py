@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -31,23 +32,23 @@ from sac_bench.cli.common import (
     console,
     import_modules,
     say,
-    team_of,
     trackers,
     user_errors,
     whole_number,
 )
 from sac_bench.envs import output
-from sac_bench.errors import InputError, counted, one_line, redacted
+from sac_bench.errors import counted, one_line, redacted
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sac_bench.execution.budget import Budget
     from sac_bench.execution.plan import Plan
-    from sac_bench.execution.train import Workers
+    from sac_bench.execution.train import Planned
     from sac_bench.report.page import Page
+    from sac_bench.results.load import Results
     from sac_bench.spec.experiment import Experiment, ExperimentGroup
-    from sac_bench.store.store import Store
+    from sac_bench.workflow.training import Reported, Training
 
 
 @app.command()
@@ -120,116 +121,81 @@ def run(
     """
     with user_errors():
         import_modules(import_)
-        from sac_bench.execution import train as training
-        from sac_bench.execution.budget import LeftToOthers, OutOfTime, Purse, TimeLimit
-        from sac_bench.report import run as running
-        from sac_bench.results.collect import runs_of
-        from sac_bench.results.replaced import check_not_replaced
-        from sac_bench.spec.experiment import ExperimentGroup
+        from sac_bench.execution.budget import TimeLimit
+        from sac_bench.execution.worker_options import WorkerOptions
         from sac_bench.spec.includes import files as experiment_files
-        from sac_bench.spec.load import load
+        from sac_bench.spec.load import Changes
         from sac_bench.spec.names import find_all
         from sac_bench.spec.seeds import typed
-        from sac_bench.spec.shard import Shard
         from sac_bench.store.status import ENDED
         from sac_bench.store.store import Store
+        from sac_bench.workflow.prepare import prepare
+        from sac_bench.workflow.run import train_and_report
 
-        limit = None if until is None else TimeLimit.parse(until)
-        share = None if shard is None else Shard.parse(shard)
+        limit = TimeLimit() if until is None else TimeLimit.parse(until)
         writers = trackers(track, tensorboard)
-        files = experiment_files(find_all(experiments))
-        if name is not None and len(files) > 1:
-            raise InputError(f"--name {name}: requires one experiment, not {len(files)}")
-        group = ExperimentGroup(
-            tuple(
-                load(
-                    file,
-                    seeds=seeds if seeds is None else typed(seeds),
-                    steps=steps,
-                    envs=env,
-                    variants=variant,
-                    settings=set_,
-                    name=name,
-                    quick=quick,
-                    mix_devices=mix_devices,
-                )
-                for file in files
-            )
+        changes: Changes = {
+            "seeds": None if seeds is None else typed(seeds),
+            "steps": steps,
+            "envs": env,
+            "variants": variant,
+            "settings": set_,
+            "name": name,
+            "quick": quick,
+            "mix_devices": mix_devices,
+        }
+        group, training = prepare(
+            experiment_files(find_all(experiments)),
+            changes,
+            Store(results),
+            WorkerOptions(device, workers, gpus, engine, address, import_, limit, not no_wait, plan_for),
+            console,
+            redacted(command_line()),
+            budget=budget,
+            shard=shard,
+            keep_replay=keep_replay,
+            retrain=retrain,
         )
-        purse = Purse.of(budget, group)
-        if share:
-            for one in group.experiments:
-                share.check(one)
-        selection = group.selection()
-        folders = [one.name for one in (*group.experiments, *(selection.experiments if selection else ()))]
-        if repeated := [n for n, times in Counter(folders).items() if times > 1]:
-            raise InputError(f"{repeated[0]}: the name is duplicated in these files, which would share a folder")
-        trained = selection or group
-        skip = share.left_out(trained) if share else frozenset[str]()
-        own = {spec.id for _, spec in trained.runs()} - skip
-        team = team_of(engine, address, device, workers, max(1, len(own)), import_, gpus, limit)
-        team = replace(team, waits=not no_wait, of_all=plan_for)
-        store = Store(results)
-        store.check_layout()
-        for folder in folders:
-            store.check_writable(folder)
-        for one in group.experiments if name is None else ():
-            check_not_replaced(one, store)
         if dry_run:
-            _print_plan(trained, training.plan(trained, store, team, retrain, tuple(skip)), store, team, keep_replay)
-            for one in group.experiments:
-                if one.seed_range:
-                    say(_most(one))
-            if purse.budget:
-                say(_bought(trained, store, team, purse.budget, retrain))
-            elif selection:
-                say("These runs choose options; the comparison is planned after that")
+            _print_dry_run(group, training)
             return
-        output.keep_in(store.environment_log)
-        command = redacted(command_line())
-
-        def planned(experiments: ExperimentGroup, plan: Plan) -> None:
-            nonlocal trained
-            trained = experiments
-            _print_plan(experiments, plan, store, team, keep_replay, training=True)
-
-        how = running.Training(store, team, console, command, keep_replay, retrain, planned, purse, share)
-        try:
-            group = running.train_and_collect(running.with_choices(group, how), how)
-            pages: running.Pages = {}
-            for one in group.experiments:
-                try:
-                    pages[one.name] = _report(one, store, command, alone=len(files) == 1)
-                except InputError as error:
-                    if len(files) == 1:
-                        raise
-                    pages[one.name] = str(error)
-            if len(files) > 1:
-                from sac_bench.cli.report import write_reports
-
-                others = [other for other in running.reported(store.root) if other not in pages]
-                say(running.index(store.root, pages | write_reports(store.root, others)))
-            for line in running.outlook(group, how):
-                say(line)
-            for write in writers:
-                for one in group.experiments:
-                    say(f"events: {write(store.experiment(one.name))}")
-        except KeyboardInterrupt:
-            print(f"sac-bench: {_count(runs_of(store, trained))}; continue with: {command}", file=sys.stderr)
-            raise
-        except OutOfTime:
-            left = _count(runs_of(store, trained))
-            reached = f"the limit --until {until} has been reached"
-            print(f"sac-bench: {reached}: {left}; continue with: {command}", file=sys.stderr)
-            raise typer.Exit(OUT_OF_TIME) from None
-        except LeftToOthers:
-            left = _count(runs_of(store, trained))
-            print(f"sac-bench: {left}; other commands train the rest{_what_follows(group)}", file=sys.stderr)
-            raise typer.Exit(LEFT_TO_OTHERS) from None
-        running.failures(pages)
-        runs = runs_of(store, group)
-        if not set(runs.loc[~runs["run_id"].isin(skip), "status"]) <= set(ENDED):
+        output.keep_in(training.store.environment_log)
+        with _how_to_continue(group, training, until) as planned:
+            told = replace(training, planned=planned, reported=_printer(group, training), trackers=writers)
+            group = train_and_report(group, told)
+        if not set(training.own_runs(group)["status"]) <= set(ENDED):
             raise typer.Exit(1)
+
+
+@contextmanager
+def _how_to_continue(group: ExperimentGroup, training: Training, until: str | None) -> Iterator[Planned]:
+    """Say what is left if training stops before its end, and how to continue; yield what prints each plan."""
+    from sac_bench.execution.budget import LeftToOthers, OutOfTime
+    from sac_bench.results.collect import runs_of
+    from sac_bench.workflow.prepare import trained_first
+
+    trained = trained_first(group)
+
+    def planned(experiments: ExperimentGroup, plan: Plan) -> None:
+        nonlocal trained
+        trained = experiments
+        _print_plan(experiments, plan, training, starts=True)
+
+    def left() -> str:
+        return _count(runs_of(training.store, trained))
+
+    try:
+        yield planned
+    except KeyboardInterrupt:
+        print(f"sac-bench: {left()}; continue with: {training.command}", file=sys.stderr)
+        raise
+    except OutOfTime:
+        reached = f"the limit --until {until} has been reached"
+        print(f"sac-bench: {reached}: {left()}; continue with: {training.command}", file=sys.stderr)
+        raise typer.Exit(OUT_OF_TIME) from None
+    except LeftToOthers:
+        print(f"sac-bench: {left()}; other commands train the rest{_what_follows(group)}", file=sys.stderr)
+        raise typer.Exit(LEFT_TO_OTHERS) from None
 
 
 def _what_follows(group: ExperimentGroup) -> str:
@@ -254,21 +220,22 @@ def _count(runs: pd.DataFrame) -> str:
     return ", ".join(words) + (f"; {exploded} exploded" if exploded else "")
 
 
-def _report(experiment: Experiment, store: Store, command: str, alone: bool) -> Page:
-    """Write and print an experiment's report; in a few lines unless it is alone."""
-    from sac_bench.report.run import report_one
+def _printer(group: ExperimentGroup, training: Training) -> Reported:
+    """Return what prints an experiment's report; in a few lines unless it is alone."""
+    alone = len(group.experiments) == 1
 
-    results, page = report_one(experiment, store, console, command)
-    folder = store.experiment(experiment.name)
-    if alone:
-        say((folder / "tables" / "final.txt").read_text(encoding="utf-8"))
-    else:
-        say(f"\n{experiment.name}: {page.question}")
-    if experiment.claim or not alone:
-        say("\n".join(page.answer.paragraphs))
-    console.print(_count(results.runs), highlight=False)
-    say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")
-    return page
+    def reported(experiment: Experiment, results: Results, page: Page) -> None:
+        folder = training.store.experiment(experiment.name)
+        if alone:
+            say((folder / "tables" / "final.txt").read_text(encoding="utf-8"))
+        else:
+            say(f"\n{experiment.name}: {page.question}")
+        if experiment.claim or not alone:
+            say("\n".join(page.answer.paragraphs))
+        console.print(_count(results.runs), highlight=False)
+        say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")
+
+    return reported
 
 
 def _most(experiment: Experiment) -> str:
@@ -286,21 +253,39 @@ def _most(experiment: Experiment) -> str:
     )
 
 
-def _bought(experiments: ExperimentGroup, store: Store, workers: Workers, budget: Budget, retrain: bool) -> str:
+def _print_dry_run(group: ExperimentGroup, training: Training) -> None:
+    """Print what would be trained first, and what may follow."""
+    from sac_bench.execution.train import plan
+    from sac_bench.workflow.prepare import trained_first
+
+    first, budget = trained_first(group), training.purse.budget
+    skip = tuple(training.left_out(first))
+    _print_plan(first, plan(first, training.store, training.workers, training.retrain, skip), training)
+    for one in group.experiments:
+        if one.seed_range:
+            say(_most(one))
+    if budget:
+        say(_bought(first, training, budget))
+    elif first is not group:
+        say("These runs choose options; the comparison is planned after that")
+
+
+def _bought(experiments: ExperimentGroup, training: Training, budget: Budget) -> str:
     """Return what a budget buys of experiments, or of the candidates of [choose]."""
     from sac_bench.cli.plan import bought
     from sac_bench.execution.train import price_of, prices_of_looks
 
-    looks = [one.seed_range.looks for one in experiments.experiments if one.seed_range]
-    if looks:
-        return bought(budget, prices_of_looks(experiments, store, workers, budget.unit, retrain), looks)
-    return bought(budget, iter([price_of(experiments, store, workers, budget.unit, retrain)]), ())
+    how = (experiments, training.store, training.workers, budget.unit, training.retrain)
+    if looks := [one.seed_range.looks for one in experiments.experiments if one.seed_range]:
+        return bought(budget, prices_of_looks(*how), looks)
+    return bought(budget, iter([price_of(*how)]), ())
 
 
-def _print_plan(
-    group: ExperimentGroup, plan: Plan, store: Store, workers: Workers, keep_replay: bool, training: bool = False
-) -> None:
-    """Print what is trained, reused and left for later, how long it takes and what it needs."""
+def _print_plan(group: ExperimentGroup, plan: Plan, training: Training, starts: bool = False) -> None:
+    """Print what is trained, reused and left for later, how long it takes and what it needs.
+
+    starts: whether training follows.
+    """
     from sac_bench.cli import plan as summary
     from sac_bench.envs.checking import objection
     from sac_bench.execution.calibration import Calibration, measurements
@@ -309,6 +294,7 @@ def _print_plan(
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
 
+    store, workers = training.store, training.workers
     envs = list(dict.fromkeys(cohort.runs[0].env for cohort in plan.cohorts))
     calibration = Calibration(measurements(store, envs, workers.launcher.machine(workers.device)).values())
     titles = [one_line(f"{one.name}: {one.question}" if one.question else one.name) for one in group.experiments]
@@ -325,9 +311,9 @@ def _print_plan(
             say(one_line(f"{env}: is used, although Gymnasium's check_env warns: {objected}"))
     on_disk = {one.id: CohortDirectory(store.cohort(one.id)).size() for one in plan.cohorts if not one.is_new}
     lines = summary.shapes(plan, calibration, {spec.id: variant.name for variant, spec in reversed(group.runs())})
-    for line in [*lines, *summary.resources(plan, workers.count, on_disk, keep_replay)]:
+    for line in [*lines, *summary.resources(plan, workers.count, on_disk, training.keep_replay)]:
         say(line)
     of_steps, of_time = evaluation_share(c.cost for c in plan.cohorts)
     say(f"evaluations: up to {of_steps:.0%} of the environment steps, roughly {of_time:.0%} of the time")
-    if training and (reason := cannot_compile()):
+    if starts and (reason := cannot_compile()):
         say(reason)

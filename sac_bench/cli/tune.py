@@ -28,7 +28,6 @@ from sac_bench.cli.common import (
     console,
     import_modules,
     say,
-    team_of,
     user_errors,
     whole_number,
 )
@@ -81,12 +80,13 @@ def tune(
         import_modules(import_)
         from sac_bench.execution.budget import OutOfTime, TimeLimit
         from sac_bench.execution.machine import cannot_compile
+        from sac_bench.execution.worker_options import WorkerOptions
         from sac_bench.spec.names import find_all
         from sac_bench.store.store import Store
         from sac_bench.tuning import study as studies
 
-        limit = None if until is None else TimeLimit.parse(until)
-        team = team_of(engine, address, device, workers, None, import_, gpus, limit)
+        limit = TimeLimit() if until is None else TimeLimit.parse(until)
+        team = WorkerOptions(device, workers, gpus, engine, address, import_, limit).choose()
         loaded = replace(studies.load(find_all([study])[0], trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()

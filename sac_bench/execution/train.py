@@ -2,117 +2,40 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
 from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
-from sac_bench.execution.budget import Price, Purse, TimeLimit, Unit, affordable, price
+from sac_bench.execution.budget import Price, Purse, Unit, affordable, price
 from sac_bench.execution.calibration import Basis, Calibration, measurements
 from sac_bench.execution.display import Display
 from sac_bench.execution.engine import Engine, Projected
-from sac_bench.execution.launch import HERE, Launcher
-from sac_bench.execution.machine import available_memory, choose_gpus, cores, resolve_device, visible_gpus
 from sac_bench.execution.plan import Plan
 from sac_bench.execution.warm_start import settle
+from sac_bench.execution.worker_options import Workers
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
 from sac_bench.spec.toml import located
 from sac_bench.store.store import Store
 
-MAX_WORKERS = 1024
 Planned = Callable[[ExperimentGroup, Plan], None]
 """What is done with each plan, and the experiments it is for."""
 
 
-@dataclass(frozen=True)
-class Workers:
-    """The processes that train: their device ("cpu", "cuda"), how many there are, and the modules they import."""
-
-    device: str
-    count: int
-    imports: Sequence[str] = ()
-    gpus: Sequence[str] = ()
-    """GPUs as CUDA_VISIBLE_DEVICES names them. Each worker sees one of them."""
-    limit: TimeLimit = field(default_factory=TimeLimit)
-    waits: bool = True
-    """Whether to wait for cohorts that other processes train."""
-    of_all: int = 0
-    """The workers of all commands that share the folder, if they are more: a plan has cohorts for all of them."""
-    launcher: Launcher = HERE
-    """What starts them."""
-
-    @staticmethod
-    def on(
-        device: str = "auto",
-        count: int | None = None,
-        runs: int | None = None,
-        imports: Sequence[str] = (),
-        gpus: str | None = None,
-        limit: TimeLimit | None = None,
-    ) -> Workers:
-        """Choose the device and, if `count` is None, one worker per core or GPU, at most `runs`.
-
-        gpus: "all", the default, or places such as "0,1". Raises InputError unless the device and the GPUs exist and
-        the count is between 1 and 1024.
-        """
-        _check_count(count)
-        chosen = resolve_device(device)
-        if gpus is not None and chosen == "cpu":
-            raise InputError(f"--gpus {gpus}: this command trains on the CPU; use --device cuda, or leave out --gpus")
-        seen = choose_gpus(gpus or "all", visible_gpus()) if chosen == "cuda" else ()
-        places = len(seen) if chosen == "cuda" else cores()
-        return Workers(chosen, count or min(places, runs or places), tuple(imports), seen, limit or TimeLimit())
-
-    @staticmethod
-    def on_ray(
-        address: str = "auto",
-        device: str = "auto",
-        count: int | None = None,
-        runs: int | None = None,
-        imports: Sequence[str] = (),
-        limit: TimeLimit | None = None,
-    ) -> Workers:
-        """Connect to a Ray cluster and choose the device and, if `count` is None, a worker per place, at most `runs`.
-
-        Raises InputError if Ray is not installed, there is no cluster, or it has no place for a worker.
-        """
-        _check_count(count)
-        try:
-            from sac_bench.execution.on_ray import Cluster
-        except ImportError as error:
-            if error.name != "ray":
-                raise
-            raise InputError("--engine ray: Ray is not installed: pip install 'sac_bench[ray]'") from None
-        cluster = Cluster.at(address, device, count)
-        places = cluster.places() or 1
-        return Workers(
-            cluster.device,
-            count or min(places, runs or places),
-            tuple(imports),
-            limit=limit or TimeLimit(),
-            launcher=cluster,
-        )
-
-    @property
-    def memory(self) -> float:
-        """The bytes that each worker may take."""
-        if (elsewhere := self.launcher.memory) is not None:
-            return elsewhere
-        return 0.9 * available_memory(self.device, self.gpus) / math.ceil(self.count / max(1, len(self.gpus)))
-
-
-def _check_count(count: int | None) -> None:
-    if count is not None and not 1 <= count <= MAX_WORKERS:
-        raise InputError(f"workers: must be between 1 and {MAX_WORKERS}, not {count}")
-
-
 def plan(
-    experiments: ExperimentGroup, store: Store, workers: Workers, retrain: bool = False, skip: Sequence[str] = ()
+    experiments: Experiment | ExperimentGroup,
+    store: Store,
+    workers: Workers,
+    retrain: bool = False,
+    skip: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan the runs that experiments lack, but those with ids in `skip`. Raises InputError for what cannot be done."""
+    """Plan the runs that experiments lack, but those with ids in `skip`. Raises InputError for what cannot be done.
+
+    labels: {run id: label}; new runs with different labels do not share a cohort.
+    """
     with located(experiments.source):
         return planning.make_plan(
             experiments,
@@ -121,8 +44,9 @@ def plan(
             workers.memory,
             workers.device,
             retrain,
-            skip=frozenset(skip),
-            of_all=workers.of_all,
+            labels,
+            frozenset(skip),
+            workers.of_all,
         )
 
 

@@ -22,7 +22,7 @@ from sac_bench.analysis.differences import (
     words_of,
 )
 from sac_bench.analysis.format import interval, number, score_format
-from sac_bench.analysis.scores import Steps, entered, equal_steps, note, policy_rows, scored_by, scores
+from sac_bench.analysis.scores import Steps, entered, equal_steps, last_episodes, note, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.labels import titled
 from sac_bench.report.latex import final_table
@@ -91,7 +91,7 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
                 "area": float(runs["area"].mean()),
                 "sampled_score": float(np.mean(of_sampled)) if len(of_sampled) else float("nan"),
             }
-            rows.append(row | _episodes(results, runs, at[env, variant]))
+            rows.append(row | last_episodes(results, runs, at[env, variant]))
     return pd.DataFrame(rows)
 
 
@@ -117,27 +117,6 @@ def _ended_otherwise(runs: pd.DataFrame) -> str:
         if standing != "finished" or out:
             words.append(f"{count} {standing} ({'left out' if out else 'as random'})")
     return ", ".join(words)
-
-
-def _episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str, float]:
-    """Return the minimum and the share of successes over the episodes of the last evaluation at the scored steps.
-
-    `runs`: those of one variant in one environment, as `scores` returns them. Empty if the experiment has no
-    success_return.
-    """
-    threshold = results.manifest.success_return
-    if threshold is None or not len(results.episodes) or not len(runs):
-        return {}
-    env, variant = runs[["env", "variant"]].iloc[0]
-    seeds = runs.loc[runs["status"] == "finished", "seed"]
-    e = policy_rows(results.episodes, scored_by(results.manifest, variant))
-    own = e[(e["env"] == env) & (e["variant"] == variant) & e["seed"].isin(seeds) & (e["step"] <= steps)]
-    last = own[own["step"] == own.groupby("seed")["step"].transform("max")]
-    if not len(last):
-        return {"worst_episode": float("nan"), "success_share": float("nan")}
-    diverged = int((runs["status"] == "diverged").sum())
-    shares = [*(last["return"] > threshold).groupby(last["seed"]).mean(), *([0.0] * diverged)]
-    return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
 
 
 def verdict_of(row: Mapping[Any, Any]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,6 +64,19 @@ class _File(BaseModel):
     margin: Annotated[float, Field(gt=0)] | None = None
     score_last: Annotated[float, Field(gt=0, le=1)] = LAST_SHARE
     grows: tuple[str, str] | None = Field(None, strict=False)
+
+
+class Changes(TypedDict, total=False):
+    """What a command changes in experiments: the arguments of `load`."""
+
+    seeds: Seeds | None
+    steps: int | None
+    envs: Sequence[str]
+    variants: Sequence[str]
+    settings: Sequence[str]
+    name: str | None
+    quick: bool
+    mix_devices: bool
 
 
 def load(

@@ -20,6 +20,8 @@ class Measure:
     margin: float | None = None
     """The smallest difference that matters, in the measure's unit. None: for returns it is the claim's margin times the
     reference's gain, and other measures have none."""
+    is_log_of_metric: bool = False
+    """Whether it is the log10 of a metric's mean over the last share of the steps. The metric has its name."""
 
     @property
     def in_returns(self) -> bool:
@@ -120,9 +122,11 @@ MEASURES = {
         "largest fall of a seed's curve from an evaluation to a later one, in gains of the variant itself", GAINS, 0.1
     ),
     "weak_seed": Measure("share of seeds that gain less than half of the variant's median gain", SHARE, 0.2),
-    "gradient_variance_reparameterised": Measure("log10 variance of the reparameterised gradient", LOG_VARIANCE, 0.3),
+    "gradient_variance_reparameterised": Measure(
+        "log10 variance of the reparameterised gradient", LOG_VARIANCE, 0.3, is_log_of_metric=True
+    ),
     "gradient_variance_likelihood_ratio": Measure(
-        "log10 variance of the likelihood ratio's gradient", LOG_VARIANCE, 0.3
+        "log10 variance of the likelihood ratio's gradient", LOG_VARIANCE, 0.3, is_log_of_metric=True
     ),
     **{name: Measure(one.label, one.unit, MARGINS.get(one.unit)) for name, one in ROBUSTNESS.items()},
 }

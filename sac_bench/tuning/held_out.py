@@ -17,7 +17,7 @@ import numpy as np
 import tomli_w
 
 from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval
-from sac_bench.tuning.score import Scores, normalised, objective_value
+from sac_bench.tuning.score import Scores, objective_value, values_of
 from sac_bench.tuning.space import Params
 from sac_bench.tuning.study import DEFAULT, Study
 from sac_bench.tuning.trials import Trial, as_json
@@ -172,11 +172,7 @@ def verdict(
 
 def seed_values(study: Study, scores: Scores, worst: Mapping[str, float]) -> np.ndarray:
     """Return one value per seed [S]: the mean over environments, on the study's scale."""
-    per_env = [
-        [normalised(worst[env] if run.diverged else run.value, env, study.scale) for run in runs]
-        for env, runs in scores.items()
-    ]
-    return np.mean(np.array(per_env), axis=0)
+    return np.mean(np.array([*values_of(scores, worst, study.scale).values()]), axis=0)
 
 
 def best_file(study: Study, winner: Contender) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,6 +68,16 @@ def normalised(value: float, env: str, scale: Mapping[str, tuple[float, float]])
     return (value - low) / (high - low)
 
 
+def values_of(
+    scores: Scores, worst: Mapping[str, float], scale: Mapping[str, tuple[float, float]]
+) -> dict[str, list[float]]:
+    """Return {env: runs' values on the study's scale}; diverged runs count as `worst`."""
+    return {
+        env: [normalised(worst[env] if run.diverged else run.value, env, scale) for run in runs]
+        for env, runs in scores.items()
+    }
+
+
 def objective_value(
     scores: Scores,
     worst: Mapping[str, float],
@@ -79,9 +90,5 @@ def objective_value(
     aggregate: "iqm" for the interquartile mean (the mean of fewer than four runs), or else the quantile. Diverged runs
     count as `worst`.
     """
-    values = [
-        normalised(worst[env] if run.diverged else run.value, env, scale)
-        for env, runs in scores.items()
-        for run in runs
-    ]
+    values = [*chain.from_iterable(values_of(scores, worst, scale).values())]
     return float(iqm(values)) if aggregate == "iqm" else float(np.quantile(values, quantile))

@@ -13,9 +13,11 @@ from rich.console import Console
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.scores import curve_to, policy_rows
 from sac_bench.execution import plan as planning
-from sac_bench.execution.plan import Plan, make_plan
+from sac_bench.execution.plan import Plan
 from sac_bench.execution.split import split_cohort, widths_are_equal
-from sac_bench.execution.train import Workers, carry_out
+from sac_bench.execution.train import carry_out
+from sac_bench.execution.train import plan as make_plan
+from sac_bench.execution.worker_options import Workers
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located
@@ -48,15 +50,8 @@ class Training:
             planning.check_devices(experiment, self.store, self.workers.device, self.retrain)
             started = [run_id for run_id in run_ids if self._has_started(run_id)]
             split_cohort(self.store, started, self.planner, self.workers.device)
-            plan = make_plan(
-                experiment,
-                self.store,
-                self.workers.count,
-                self.workers.memory,
-                self.workers.device,
-                self.retrain,
-                self._labels(experiment) if splits else {},
-            )
+            labels = self._labels(experiment) if splits else {}
+            plan = make_plan(experiment, self.store, self.workers, self.retrain, labels=labels)
             for last in (False, True):
                 cohorts = tuple(cohort for cohort in plan.cohorts if (cohort.steps >= last_steps) == last)
                 planning.write(Plan((), cohorts), self.store, self.planner, keep_replay=not last)
@@ -95,7 +90,7 @@ class Training:
             steps = variant.steps[spec.env]
             table = self.store.run(spec.id).table("evaluations")
             if len(table):
-                table = table[spec.config.is_evaluated(table["step"], steps)]
+                table = table[spec.evaluated_by(table["policy"], table["step"], steps)]
             curve = curve_to(policy_rows(table, ALGORITHMS[spec.algorithm].scored_by), steps)
             status = self.store.run(spec.id).status()
             score = scored(*curve, steps, objective, standing_at(status, steps) == "diverged")

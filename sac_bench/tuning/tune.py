@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sac_bench.execution.train import Workers
+from sac_bench.execution.worker_options import Workers
 from sac_bench.report.experiment import write_report as write_experiment_report
 from sac_bench.results.collect import collect
 from sac_bench.results.load import load_results

@@ -16,6 +16,7 @@ from sac_bench.analysis.statistics import unpaired
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.spec.choose import Choice
 from sac_bench.spec.claim import Claim, Side, expectation
+from sac_bench.spec.measures import MEASURES, Measure
 from tests.made_up import results_of
 
 NOISE = np.array([-1.0, 0.5, -0.5, 1.0, 0.0, 0.25])
@@ -240,6 +241,11 @@ def test_gradient_variances_are_compared_by_their_order_of_magnitude():
     (one,) = compared(["a:gradient_variance_likelihood_ratio > a:gradient_variance_reparameterised"], NOISE, NOISE)
     assert one.difference.value == pytest.approx(2)
     assert (one.margin, one.outcome) == (0.3, "as claimed")
+
+
+def test_a_metric_is_compared_if_the_table_of_measures_says_so(monkeypatch):
+    monkeypatch.setitem(MEASURES, "step", Measure("log10 of steps", "log10 steps", is_log_of_metric=True))
+    assert measured(made_up({("a", "Hopper-v5"): NOISE}), Side("a", "step"), "Hopper-v5").tolist() == [2.0] * 6
 
 
 def test_an_area_counts_a_diverged_run_as_random_and_omits_a_failed_one():

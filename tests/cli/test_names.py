@@ -13,9 +13,11 @@ import pytest
 import typer
 from rich.console import Console
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.cli import listing
 from sac_bench.cli.common import result_name, whole_number
 from sac_bench.cli.init import copy
+from sac_bench.cli.inspect import _complete_listed
 from sac_bench.errors import InputError
 from sac_bench.spec.load import load
 from sac_bench.spec.names import SHIPPED, find, find_all, known
@@ -226,3 +228,9 @@ def test_numbers_may_have_common_suffixes_and_separators(text, number):
 def test_an_invalid_whole_number_is_refused(text):
     with pytest.raises(typer.BadParameter, match="must be a whole number"):
         whole_number(text)
+
+
+def test_list_completes_kinds_and_every_registered_algorithm(monkeypatch):
+    assert _complete_listed("al") == ["algorithms"]
+    monkeypatch.setitem(ALGORITHMS, "sacred", ALGORITHMS["sac"])
+    assert _complete_listed("sac") == ["sac", "sacred"]

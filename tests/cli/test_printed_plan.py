@@ -11,7 +11,7 @@ from sac_bench.execution.budget import OverBudget, Price, Purse, parse_budget
 from sac_bench.execution.calibration import Basis, Calibration, Machine, Measurement
 from sac_bench.execution.cost import duration, member_bytes, result_bytes, size
 from sac_bench.execution.plan import CohortPlan, Plan, make_plan
-from sac_bench.execution.train import Workers
+from sac_bench.execution.worker_options import Workers
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 

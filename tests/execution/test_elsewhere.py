@@ -6,7 +6,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sac_bench.cli.common import team_of
 from sac_bench.errors import InputError
 from sac_bench.execution import elsewhere
 from sac_bench.execution.budget import TimeLimit
@@ -15,7 +14,7 @@ from sac_bench.execution.elsewhere import DistantProcess, Lost, Place, user_modu
 from sac_bench.execution.engine import Engine
 from sac_bench.execution.launch import OUT_OF_TIME, Refused
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.execution.train import Workers
+from sac_bench.execution.worker_options import WorkerOptions, Workers
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 from tests.execution.test_faults import comparable
@@ -173,9 +172,9 @@ def test_missing_ray_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "sac_bench.execution.on_ray", raising=False)
     with pytest.raises(InputError, match=r"Ray is not installed: pip install 'sac_bench\[ray\]'"):
-        Workers.on_ray()
+        WorkerOptions(engine="ray").choose()
     with pytest.raises(InputError, match="workers: must be between 1 and 1024, not 0"):
-        Workers.on_ray(count=0)
+        WorkerOptions(engine="ray", count=0).choose()
 
 
 @pytest.mark.parametrize(
@@ -188,4 +187,4 @@ def test_missing_ray_is_reported(monkeypatch):
 )
 def test_options_that_do_not_fit_an_engine_are_refused(engine, address, gpus, words):
     with pytest.raises(InputError, match=words):
-        team_of(engine, address, "auto", None, None, [], gpus, None)
+        WorkerOptions(engine=engine, address=address, gpus=gpus).choose()

@@ -19,8 +19,8 @@ from sac_bench.execution.machine import available_memory, choose_gpus
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.progress import Signs, block
 from sac_bench.execution.schedule import Divisible, at_least, indivisible
-from sac_bench.execution.train import Workers
 from sac_bench.execution.train import plan as make_plan_of
+from sac_bench.execution.worker_options import WorkerOptions, Workers
 from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
@@ -62,13 +62,14 @@ def test_gpus_are_chosen_by_their_position_among_visible_ones():
 
 
 def test_a_team_has_one_worker_per_gpu(monkeypatch):
-    monkeypatch.setattr("sac_bench.execution.train.resolve_device", lambda device: "cuda")
-    monkeypatch.setattr("sac_bench.execution.train.visible_gpus", lambda: ["0", "1", "2"])
-    monkeypatch.setattr("sac_bench.execution.train.available_memory", lambda *_: 100)
-    assert (Workers.on().count, Workers.on().gpus, Workers.on().memory) == (3, ("0", "1", "2"), 90.0)
-    assert Workers.on(runs=2).count == 2
-    assert Workers.on(gpus="0,2").count == 2
-    assert Workers.on(count=4, gpus="0,2").memory == 45.0
+    monkeypatch.setattr("sac_bench.execution.worker_options.resolve_device", lambda device: "cuda")
+    monkeypatch.setattr("sac_bench.execution.worker_options.visible_gpus", lambda: ["0", "1", "2"])
+    monkeypatch.setattr("sac_bench.execution.worker_options.available_memory", lambda *_: 100)
+    every = WorkerOptions().choose()
+    assert (every.count, every.gpus, every.memory) == (3, ("0", "1", "2"), 90.0)
+    assert WorkerOptions().choose(runs=2).count == 2
+    assert WorkerOptions(gpus="0,2").choose().count == 2
+    assert WorkerOptions(count=4, gpus="0,2").choose().memory == 45.0
 
 
 def test_the_memory_of_a_worker_is_that_of_the_fullest_gpu_in_use(monkeypatch):
@@ -108,7 +109,7 @@ def test_a_plan_for_all_workers_uses_the_memory_of_its_own_workers(store, experi
     own = Workers("cpu", 2)
     alone, for_all = (len(make_plan_of(group, store, one).cohorts) for one in (own, replace(own, of_all=8)))
     assert alone < for_all == len(make_plan_of(group, store, Workers("cpu", 8)).cohorts)
-    monkeypatch.setattr("sac_bench.execution.train.available_memory", lambda *_: 100_000_000)
+    monkeypatch.setattr("sac_bench.execution.worker_options.available_memory", lambda *_: 100_000_000)
     with pytest.raises(InputError, match=r"each of 2 workers may use 0\.0 GB"):
         make_plan_of(group, store, replace(own, of_all=8))
 

@@ -14,11 +14,10 @@ import pytest
 
 from sac_bench.analysis.differences import differences, table_of
 from sac_bench.analysis.format import interval
-from sac_bench.analysis.scores import scores
+from sac_bench.analysis.scores import curves_of, scores
 from sac_bench.report.answers import answer
 from sac_bench.report.experiment import SAME_POWER, page, write_report
 from sac_bench.report.figures.all import write_figures
-from sac_bench.report.figures.curves import curves_of
 from sac_bench.report.figures.style import panels, sweeps
 from sac_bench.report.tables import all_differences, final_performance, presented, write_tables
 from tests.made_up import manifest_of, results_of, write_results

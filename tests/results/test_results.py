@@ -15,7 +15,6 @@ from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.report.experiment import write_claim, write_report
-from sac_bench.report.run import write_report as write_report_from_python
 from sac_bench.results.collect import collect, conditions, refresh
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import RandomPolicy, load_manifest, write_manifest
@@ -24,6 +23,7 @@ from sac_bench.spec.load import load
 from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
 from sac_bench.tuning.training import random_returns
+from sac_bench.workflow.reports import write_report as write_report_from_python
 from tests.report.test_tables import made_up
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sac_bench.algorithms.sac import SACConfig
 from sac_bench.cli import main as cli
 from sac_bench.errors import one_line
-from sac_bench.report import run
+from sac_bench.workflow import run as workflow
 from tests.conftest import EXPERIMENT
 
 CASES = os.environ.get("SAC_BENCH_FUZZ")
@@ -41,7 +41,7 @@ def sac_bench(*arguments, **files):
         for name, content in files.items():
             Path(folder, name).write_bytes(content)
         patch.chdir(folder)
-        patch.setattr(run, "train_and_collect", None)  # fails where anything would be trained
+        patch.setattr(workflow, "train_and_report", None)  # fails where anything would be trained
         patch.setattr(faulthandler, "is_enabled", lambda: False)  # it cannot write to the standard error of below
         patch.setattr(sys, "argv", ["sac-bench", *arguments])
         patch.setattr(sys, "path", sys.path[:])  # --import changes it

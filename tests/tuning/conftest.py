@@ -11,8 +11,8 @@ from rich.console import Console
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.execution import train
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.execution.train import Workers
 from sac_bench.execution.worker import Worker
+from sac_bench.execution.worker_options import Workers
 from sac_bench.store.atomic import write_json
 from sac_bench.store.store import Store
 from sac_bench.tuning import report

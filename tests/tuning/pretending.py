@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sac_bench.execution import train
-from sac_bench.execution.train import Workers
+from sac_bench.execution.worker_options import Workers
 from sac_bench.store.store import Store
 from sac_bench.tuning import report
 from sac_bench.tuning import tune as tuning

@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from sac_bench.execution.train import Workers
+from sac_bench.execution.worker_options import Workers
 from sac_bench.store.store import Store
 from sac_bench.tuning.search import Search
 from sac_bench.tuning.study import Study, load

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import matplotlib.ticker
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sac_bench.analysis.scores import at_words, equal_steps, policy_rows, scored_by
+from sac_bench.analysis.scores import at_words, curves_of, equal_steps, rows_of, scored_by
 from sac_bench.report.figures.style import (
     PAGE,
     SUMMARIES,
@@ -25,7 +24,6 @@ from sac_bench.report.figures.style import (
 )
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.status import ENDED
 
 SCORED_HERE = "scored here"
 
@@ -149,37 +147,11 @@ def acting(manifest: Manifest, variants: Collection[str]) -> str:
     return "mean action" + (f" ({', '.join(map(manifest.label, by))}: sampled actions)" if by else "")
 
 
-def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
-    """Return the returns [seeds, steps] of a variant's runs that count, or of all runs if none counts yet."""
-    if not len(results.evaluations):
-        return pd.DataFrame(dtype=float)
-    evaluations, runs = (_of(table, env, variant) for table in (results.evaluations, results.runs.set_index("seed")))
-    rows = policy_rows(evaluations, scored_by(results.manifest, variant))
-    curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
-    random = results.manifest.random_return(env)
-    diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
-    if len(diverged):
-        all_steps = results.evaluations.loc[results.evaluations["env"] == env, "step"].unique()
-        curves = curves.reindex(
-            columns=sorted(s for s in all_steps if s <= results.manifest.variants[variant].steps[env])
-        )
-    for seed in diverged:
-        curves.loc[seed, curves.columns > runs.loc[seed, "steps"]] = random
-    if results.manifest.reached:  # only runs that count have rows
-        return curves.dropna(axis=1)
-    entered = curves.index[runs.loc[curves.index, "status"].isin(ENDED)]
-    return (curves.loc[entered] if len(entered) else curves).dropna(axis=1)
-
-
 def marks(results: Results, env: str, variant: str) -> list[str]:
     """Return how many of a variant's runs in an environment diverged and exploded: ["1 diverged"]; [] if none."""
-    runs = _of(results.runs, env, variant)
+    runs = rows_of(results.runs, env, variant)
     counts = {"diverged": (runs["status"] == "diverged").sum(), "exploded": runs["exploded"].notna().sum()}
     return [f"{count} {mark}" for mark, count in counts.items() if count]
-
-
-def _of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:
-    return table[(table["env"] == env) & (table["variant"] == variant)]
 
 
 def values_shown(axis: Axes) -> tuple[float, float]:

@@ -1,8 +1,12 @@
 """`sac_bench.run`: the use case from Python."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 import sac_bench
+from sac_bench.errors import InputError
 from sac_bench.execution import train
 
 
@@ -53,3 +57,35 @@ def test_run_trains_the_candidates_and_then_the_chosen_on_other_seeds(experiment
 
     monkeypatch.setattr(train, "Engine", None)  # fails if anything would be trained
     assert sac_bench.run(experiment_file, **options).runs.equals(results.runs)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": "dask"}, "--engine dask: must be local or ray"),
+        ({"address": "auto"}, "--address auto: is that of a Ray cluster"),
+        ({"engine": "ray", "gpus": "all"}, "--gpus all: Ray assigns the GPUs"),
+        ({"device": "cpu", "gpus": "0"}, "--gpus 0: this command trains on the CPU"),
+    ],
+)
+def test_run_refuses_options_that_do_not_fit_an_engine_and_writes_nothing(options, words, experiment_file, tmp_path):
+    with pytest.raises(InputError, match=words):
+        sac_bench.run(experiment_file, results=tmp_path / "results", **options)
+    assert not (tmp_path / "results").exists()
+
+
+def test_run_connects_to_the_cluster_of_its_address(experiment_file, tmp_path, monkeypatch):
+    def at(*arguments):
+        raise InputError(f"no cluster: {arguments}")
+
+    cluster = SimpleNamespace(Cluster=SimpleNamespace(at=at))
+    monkeypatch.setitem(sys.modules, "sac_bench.execution.on_ray", cluster)
+    with pytest.raises(InputError, match=r"no cluster: \('ray://head:10001', 'cpu', 3\)"):
+        sac_bench.run(
+            experiment_file,
+            engine="ray",
+            address="ray://head:10001",
+            device="cpu",
+            workers=3,
+            results=tmp_path / "results",
+        )

@@ -8,12 +8,13 @@ from sac_bench.analysis.waves import Compared
 from sac_bench.analysis.waves import needs as needs_of
 from sac_bench.execution import train as training
 from sac_bench.execution.budget import OverBudget, Purse, parse_budget
-from sac_bench.execution.train import Workers, price_of
-from sac_bench.report import run as running
+from sac_bench.execution.train import price_of
+from sac_bench.execution.worker_options import Workers
 from sac_bench.spec.experiment import ExperimentGroup
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
-from tests.report.test_looks import ENV, asks, need, pretend, ranged, seeds_of  # noqa: F401 - fixtures
+from sac_bench.workflow import training as running
+from tests.workflow.test_looks import ENV, asks, need, pretend, ranged, seeds_of  # noqa: F401 - fixtures
 
 ONE = Workers("cpu", 1)
 

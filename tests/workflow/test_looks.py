@@ -12,8 +12,7 @@ from rich.console import Console
 import sac_bench
 from sac_bench.execution import train as training
 from sac_bench.execution.budget import Purse
-from sac_bench.execution.train import Workers
-from sac_bench.report import run as running
+from sac_bench.execution.worker_options import Workers
 from sac_bench.report.tables import final_performance, presented
 from sac_bench.results.collect import collect, list_runs
 from sac_bench.results.load import load_results
@@ -21,6 +20,7 @@ from sac_bench.spec.experiment import ExperimentGroup, Need
 from sac_bench.spec.load import load
 from sac_bench.store.atomic import read_json
 from sac_bench.store.store import Store
+from sac_bench.workflow import training as running
 from tests.conftest import EXPERIMENT
 from tests.execution.test_faults import comparable, start, wait_for
 
@@ -111,7 +111,7 @@ def test_training_ends_before_a_look_that_cannot_be_planned(ranged, tmp_path, mo
         carry_out(*arguments)
         memory[0] = 1e3
 
-    monkeypatch.setattr(training, "available_memory", lambda *_: memory[0])
+    monkeypatch.setattr("sac_bench.execution.worker_options.available_memory", lambda *_: memory[0])
     monkeypatch.setattr(training, "carry_out", takes_all_memory)
     for budget in (None, "1M transitions"):
         memory[0], store, console = 1e12, Store(tmp_path / f"results-{budget}"), Console(record=True, width=200)
@@ -206,7 +206,7 @@ def test_a_dry_run_shows_the_first_and_largest_numbers_of_seeds(command, ranged)
 
 
 ASKS = """
-import sac_bench.report.run as running
+import sac_bench.workflow.training as running
 from sac_bench.spec.experiment import Need
 
 def needs(results):  # the variant with the lowest returns gets 8 seeds, and the lowest of the new ones 12

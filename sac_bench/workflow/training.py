@@ -1,0 +1,167 @@
+"""Trains experiments look by look, and chooses their options before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from sac_bench.analysis.choice import choose
+from sac_bench.analysis.waves import needs, needs_to_decide
+from sac_bench.errors import InputError
+from sac_bench.evaluation.random_policy import measure_random_policies
+from sac_bench.execution.budget import Purse
+from sac_bench.execution.plan import Plan
+from sac_bench.execution.train import Planned, price_of, train
+from sac_bench.execution.worker_options import Workers
+from sac_bench.report.experiment import write_report
+from sac_bench.report.page import Page
+from sac_bench.results.collect import collect, gather, list_runs, runs_of
+from sac_bench.results.load import Results
+from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
+from sac_bench.spec.shard import Shard
+from sac_bench.store.store import Store
+
+Reported = Callable[[Experiment, Results, Page], None]
+"""What is done with each report once it is written."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where and how experiments are trained and reported, and what is told about it.
+
+    command: what a report names; shard: the share of the runs to train; trackers: what write an experiment's numbers
+    for other programs, given its folder.
+    """
+
+    store: Store
+    workers: Workers
+    console: Console
+    command: str
+    keep_replay: bool = False
+    retrain: bool = False
+    planned: Planned = lambda *_: None
+    purse: Purse = field(default_factory=Purse)
+    shard: Shard | None = None
+    reported: Reported = lambda *_: None
+    trackers: Sequence[Callable[[Path], Path]] = ()
+
+    def left_out(self, experiments: ExperimentGroup) -> frozenset[str]:
+        """Return the ids of the runs that other shares train."""
+        return self.shard.left_out(experiments) if self.shard else frozenset()
+
+    def own_runs(self, experiments: ExperimentGroup) -> pd.DataFrame:
+        """Return the runs of experiments, one row each, without those that other shares train."""
+        runs = runs_of(self.store, experiments)
+        return runs[~runs["run_id"].isin(self.left_out(experiments))]
+
+    def say(self, text: object) -> None:
+        """Print a line as it is, without wrapping."""
+        self.console.print(str(text), highlight=False, soft_wrap=True)
+
+
+def with_choices(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Train and report the candidates of experiments with [choose]; return the experiments with the best ones.
+
+    Raises InputError if nothing can be chosen.
+    """
+    if selections := experiments.selection():
+        train_and_collect(selections, training)
+    chosen = []
+    for one in experiments.experiments:
+        if selection := one.selection():
+            results, _ = collect_and_report(selection, training)
+            one = one.with_choices(choose(one, results))
+        chosen.append(one)
+    return ExperimentGroup(tuple(chosen))
+
+
+def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Train what experiments lack, and with a range of seeds what undecided comparisons need, look by look.
+
+    Their folders list their runs from the start, so that nothing frees them. Every command begins at the first look:
+    what follows depends on results alone. Return the experiments with the seeds that they have in the end.
+    """
+
+    def listed(planned: ExperimentGroup, plan: Plan) -> None:
+        training.planned(planned, plan)
+        if plan.cohorts:
+            for experiment in planned.experiments:
+                list_runs(training.store, experiment, training.command)
+
+    return train(
+        experiments,
+        training.store,
+        training.workers,
+        training.console,
+        keep_replay=training.keep_replay,
+        retrain=training.retrain,
+        planned=listed,
+        needs=lambda trained: _needs(trained, training),
+        purse=training.purse,
+        skip=training.left_out(experiments),
+    )
+
+
+def _needs(experiments: ExperimentGroup, training: Training) -> list[Need]:
+    """Return what the comparisons of experiments with a range of seeds need for their next looks, in order."""
+    found = []
+    for one in experiments.experiments:
+        if one.seed_range:
+            _measure_random_policies(one, training)
+            found += needs(gather(training.store, one))
+    return found
+
+
+def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
+    """Return lines on what is undecided once training has ended, and what would decide it; none if seeds are fixed.
+
+    The first ones are comparisons that lack budget for their next look. Then come those that are undecided at the most
+    seeds or stopped. Each price is that of one comparison by itself.
+    """
+    tried = [spec.id for _, spec in experiments.runs()]
+    budget, lacking, undecided = training.purse.budget, [], []
+    for one in experiments.experiments:
+        if one.seed_range is None:
+            continue
+        _measure_random_policies(one, training)
+        results = gather(training.store, one)
+        name = f"{one.name}: " if len(experiments.experiments) > 1 else ""
+        for need in needs(results) if budget else []:
+            seeds = f"{need.had} -> {need.look}" if need.had else f"to {need.look}"
+            lacking.append(f"  {name}{need.label}: {_price(need, one, tried, training)} more ({seeds} seeds)")
+        for need in needs_to_decide(results):
+            price = _price(need, one, tried, training)
+            undecided.append(f"  {name}{need.label}: needs {need.look} seeds, {price} more")
+    if budget and lacking:
+        lacking.insert(0, f"undecided for lack of budget ({budget.text}):")
+    if undecided:
+        undecided.insert(0, "undecided; for 80% power, if the observed difference is the true one:")
+    return [*lacking, *undecided]
+
+
+def _price(need: Need, experiment: Experiment, tried: Sequence[str], training: Training) -> str:
+    """Return what the runs take that a comparison needs, but those that were tried."""
+    group = ExperimentGroup((experiment.up_to(need.look),)).with_needs([need])
+    try:
+        return str(price_of(group, training.store, training.workers, training.purse.unit, skip=tried))
+    except InputError:  # existing runs with these seeds are damaged, or of another kind of device
+        return "an unknown time"
+
+
+def collect_and_report(experiment: Experiment, training: Training) -> tuple[Results, Page]:
+    """Collect an experiment's tables and write its report; return both."""
+    _measure_random_policies(experiment, training)
+    results = collect(training.store, experiment, training.command)
+    return results, write_report(training.store.experiment(experiment.name))
+
+
+def _measure_random_policies(experiment: Experiment, training: Training) -> None:
+    """Measure a random policy in every environment in which a run has started, once per store."""
+    store = training.store
+    started = {spec.env for _, spec in experiment.runs() if store.run(spec.id).status()["steps"]}
+    for failure in measure_random_policies(store, sorted(started)):
+        training.say(failure)
