@@ -21,9 +21,11 @@ from ray.exceptions import RayError
 from sac_bench.errors import InputError, one_line
 from sac_bench.execution.calibration import Machine
 from sac_bench.execution.cost import PROCESS_BYTES
-from sac_bench.execution.elsewhere import DistantProcess, Lost, Place, user_modules
+from sac_bench.execution.elsewhere import DistantProcess, Lost
 from sac_bench.execution.launch import Job, WorkerProcess
 from sac_bench.execution.machine import available_memory
+from sac_bench.execution.place import Place
+from sac_bench.execution.user_code import user_modules
 
 PLACE = ray.remote(Place)
 THREADS_OF_A_PLACE = 2

@@ -8,14 +8,17 @@ import pytest
 
 from sac_bench.cli.common import team_of
 from sac_bench.errors import InputError
-from sac_bench.execution import elsewhere
+from sac_bench.execution import scratch
 from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import Machine
-from sac_bench.execution.elsewhere import DistantProcess, Lost, Place, user_modules
+from sac_bench.execution.elsewhere import DistantProcess, Lost
 from sac_bench.execution.engine import Engine
 from sac_bench.execution.launch import OUT_OF_TIME, Refused
+from sac_bench.execution.place import Place
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.train import Workers
+from sac_bench.execution.user_code import user_modules
+from sac_bench.execution.versions import versions
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
 from tests.execution.test_faults import comparable
@@ -69,7 +72,7 @@ class Elsewhere:
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setattr(elsewhere.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
@@ -103,7 +106,7 @@ def test_a_lost_worker_elsewhere_is_replaced_with_identical_results(experiment_f
 @pytest.mark.thorough
 def test_a_machine_with_other_versions_is_refused_and_its_cohort_is_untouched(experiment_file, folder):
     store, plan = planned(experiment_file, folder / "results")
-    there = elsewhere.versions() | {"torch": "1.0", "envpool": "2.0"}
+    there = versions() | {"torch": "1.0", "envpool": "2.0"}
     place = Direct(about=("far", there))
     engine, _ = engine_of(store, plan, Elsewhere(place))
     with pytest.raises(Refused, match=r"machine far has torch 1\.0, envpool 2\.0, and this command has torch 2\."):
@@ -141,7 +144,7 @@ def test_a_worker_without_a_place_waits_no_longer_than_its_time_limit(folder):
 
 
 def test_a_folder_of_a_killed_process_is_deleted_by_the_next_place(folder):
-    program = f"import tempfile; tempfile.tempdir = {str(folder)!r}; from sac_bench.execution.elsewhere import Place\n"
+    program = f"import tempfile; tempfile.tempdir = {str(folder)!r}; from sac_bench.execution.place import Place\n"
     program += "import os; print(Place()._folder, flush=True); os._exit(9)"
     killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip()
     living = Place()
