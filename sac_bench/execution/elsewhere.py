@@ -13,21 +13,30 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from sac_bench.errors import InputError, one_line
-from sac_bench.execution.checkpoint import TakenOver
+from sac_bench.execution.checkpoint import Damaged, TakenOver
 from sac_bench.execution.copies import Original
-from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, TAKEN_OVER, Job, Order
+from sac_bench.execution.launch import LOST, NO_RESTART, OUT_OF_TIME, STOPPED, TAKEN_OVER, Job, Order
 from sac_bench.execution.place import News
 from sac_bench.execution.versions import different, versions
+from sac_bench.execution.work import has_ended
 from sac_bench.store.atomic import STORAGE_FAULTS
 
-LOST = 1
-"""Exit code of a worker whose place is lost."""
+CRASHED = 1
+"""Exit code of a worker that failed."""
 ROOM_SECONDS = 5.0
 """Time to wait for room before the time limit is looked at again."""
 
 
 class Lost(Exception):
-    """A place does not answer any more, and never will."""
+    """A place does not answer any more, and never will. The text is for the log."""
+
+
+class Fault(Exception):
+    """A method of a place has raised `cause`."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause = cause
 
 
 class Connection(Protocol):
@@ -38,7 +47,7 @@ class Connection(Protocol):
         ...
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the place and return what it returns. Raises Lost, also for faults there."""
+        """Call a method of the place and return what it returns. Raises Lost and Fault."""
         ...
 
     def tell(self, method: str) -> None:
@@ -56,20 +65,37 @@ class DistantProcess:
     def __init__(self, job: Job, threads: int, place: Connection, modules: Mapping[str, bytes]) -> None:
         self._job, self._threads, self._place, self._modules = job, threads, place, modules
         self._ended, self._runs, self._code = threading.Event(), False, LOST
+        self._is_asked_to_stop = False
+        self._machine = "a machine"  # until its name is known
+        self._original: Original | None = None
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """See WorkerProcess."""
         try:
             self._job.log.touch()
-            yield from self._train()
-        except Lost as error:
-            self._log(f"lost, with its machine or its process there: {error}")
+            yield from self._train_until_lost()
         except Exception as error:
             self._code, reason = _gave_up(error)
             yield {"error": reason}
         finally:
             self._place.end()
             self._ended.set()
+
+    def _train_until_lost(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._train()
+        except Lost as error:
+            self._log(f"lost: {error}")
+            if not self._has_ended():
+                yield self._lost(f"{self._machine} was lost, or its worker's process there")
+        except Damaged as error:
+            self._log(f"lost: {error}")
+            yield self._lost(f"{self._machine} has sent a damaged segment")
+        except Fault as error:
+            self._log(f"lost: {error}")
+            if not (isinstance(error.cause, OSError) and error.cause.errno in STORAGE_FAULTS):
+                raise
+            yield self._lost(f"{self._machine} cannot hold the worker's files: {error.cause.strerror}")
 
     def _train(self) -> Iterator[dict[str, Any]]:
         limit = self._job.limit
@@ -78,19 +104,20 @@ class DistantProcess:
                 self._code = OUT_OF_TIME
                 return
         host, theirs = self._place.call("about")
+        self._machine = f"machine {host}"
         if theirs != versions():
             self._code = NO_RESTART
             yield {"refused": different(host, theirs)}
             return
         cohort = self._job.cohort
-        original = Original(self._job.store, cohort.id, self._job.lock.lease.token)
+        original = self._original = Original(self._job.store, cohort.id, self._job.lock.lease.token)
         for name, data in self._modules.items():
-            self._place.call("put", f"modules/{name}", data)
+            self._place.call("put", f"code/{name}", data)
         for name, data in original.belongings():
             self._place.call("put", f"results/{name}", data)
         seconds, imports = limit.left, tuple(self._job.imports)
         order = Order(cohort.id, cohort.steps, self._job.device, self._threads, seconds, imports, ("--receipts",))
-        self._place.call("start", order)
+        folder = self._place.call("start", order)
         self._runs, code = True, None
         while code is None:
             news: News = self._place.call("news")
@@ -98,10 +125,33 @@ class DistantProcess:
                 original.take(news.changes)
             if (code := news.code) == 0:
                 original.finish(cohort.steps)
-            yield from news.reports
+            yield from (self._in_our_words(report, folder) for report in news.reports)
         self._code = code
-        with contextlib.suppress(Lost):
+        if code == STOPPED and not self._is_asked_to_stop:
+            yield self._lost(f"{self._machine} has stopped the worker")
+        with contextlib.suppress(Lost, Fault):
             self._place.call("close")
+
+    def _in_our_words(self, report: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Return a report whose paths are not those of the place's folder."""
+        if "error" not in report:
+            return report
+        text = report["error"].replace(f"{folder}/results", str(self._job.store.root)).replace(f"{folder}/code/", "")
+        return report | {"error": text}
+
+    def _lost(self, why: str) -> dict[str, Any]:
+        """Note that the machine is lost, and return the report of it."""
+        self._code = LOST
+        return {"error": why}
+
+    def _has_ended(self) -> bool:
+        """Return whether all runs had ended before the place was lost. Then the cohort is finished here."""
+        cohort = self._job.cohort
+        if self._original is None or not self._runs or not has_ended(cohort, self._job.store):
+            return False
+        self._original.finish(cohort.steps)
+        self._code = 0
+        return True
 
     def wait(self, timeout: float | None = None) -> int:
         """See WorkerProcess."""
@@ -111,6 +161,7 @@ class DistantProcess:
 
     def stop(self) -> None:
         """See WorkerProcess."""
+        self._is_asked_to_stop = True
         if self._runs:
             self._place.tell("stop")
         else:
@@ -137,4 +188,4 @@ def _gave_up(error: Exception) -> tuple[int, str]:
         return NO_RESTART, str(error)
     if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
         return NO_RESTART, f"{error.filename}: {error.strerror}"
-    return LOST, one_line(f"{type(error).__name__}: {error}")
+    return CRASHED, one_line(str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}")

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import queue
 import shutil
-import socket
 import subprocess
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sac_bench.execution.copies import Changes, Copy
 from sac_bench.execution.launch import LocalProcess, Order, run_worker
 from sac_bench.execution.scratch import temporary_folder
-from sac_bench.execution.versions import versions
 
 
 @dataclass(frozen=True)
@@ -34,28 +31,34 @@ class Place:
 
     def __init__(self) -> None:
         self._folder, self._lock = temporary_folder()
-        self._results, self._modules = self._folder / "results", self._folder / "modules"
+        self._results = self._folder / "results"
         self._reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._is_started = False
 
-    def about(self) -> tuple[str, Mapping[str, str]]:
-        """Return the name of the machine, and its versions."""
-        return socket.gethostname(), versions()
-
     def put(self, path: str, data: bytes) -> None:
-        """Write a file of the results folder, or of modules to import."""
+        """Write a file of the results folder, or of the user's code."""
         file = self._folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
 
-    def start(self, order: Order) -> None:
-        """Start the worker."""
+    def start(self, order: Order) -> str:
+        """Start the worker, and return the folder in which it works."""
         cohort = self._results / "cohorts" / order.cohort
         self._copy = Copy(self._results, order.cohort)
+        code, temporary = self._folder / "code", self._folder / "temporary"
+        for folder in (code, temporary):
+            folder.mkdir(exist_ok=True)
         self._process = run_worker(
-            self._results, order, cohort / "log.txt", stdin=subprocess.PIPE, modules=[str(self._modules)]
+            self._results,
+            order,
+            cohort / "log.txt",
+            stdin=subprocess.PIPE,
+            inherited=[self._lock.fileno()],
+            code=code,
+            temporary=temporary,
         )
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        return str(self._folder)
 
     def news(self) -> News:
         """Wait for reports. Return them up to the first that follows a save, with what was saved."""
