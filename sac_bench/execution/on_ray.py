@@ -26,7 +26,7 @@ from sac_bench.execution.elsewhere import DistantProcess, Fault, Lost
 from sac_bench.execution.host import BY_VALUE, Host
 from sac_bench.execution.launch import Job, WorkerProcess
 from sac_bench.execution.machine import available_memory
-from sac_bench.execution.user_code import user_modules
+from sac_bench.execution.user_code import user_code
 
 for module in BY_VALUE:
     ray.cloudpickle.register_pickle_by_value(module)
@@ -115,6 +115,7 @@ class Cluster:
 
     def start(self, job: Job) -> WorkerProcess:
         """See Launcher. If no machine has room, the worker waits for one."""
+        code = user_code(job.cohort.runs)
         memory = PLACE_BYTES + job.cohort.memory_bytes if self.device == "cpu" else self.need.memory
         actor = PLACE.options(
             num_cpus=self.need.cpus,
@@ -124,7 +125,7 @@ class Cluster:
             max_task_retries=0,
             max_concurrency=THREADS_OF_A_PLACE,
         )
-        return DistantProcess(job, self.need.cpus, Actor(actor.remote()), user_modules())
+        return DistantProcess(job, self.need.cpus, Actor(actor.remote()), code)
 
 
 class Actor:

@@ -1,6 +1,7 @@
 """Workers that do not share the results folder, without a cluster: their places are in this process."""
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from sac_bench.cli.common import team_of
 from sac_bench.errors import InputError
 from sac_bench.execution import place as places
 from sac_bench.execution import scratch
+from sac_bench.execution import user_code as users
 from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import Machine
 from sac_bench.execution.elsewhere import DistantProcess, Fault, Lost
@@ -373,6 +375,21 @@ def test_modules_of_the_user_are_sent_to_workers(folder, monkeypatch):
     found = user_modules()
     assert found["mine/__init__.py"] == found["mine/env.py"] == b"x = 1"
     assert not any(name.startswith(("wave", "sac_bench/", "torch/")) for name in found)
+
+
+def test_modules_that_are_imported_late_are_sent_and_other_files_are_refused(folder, monkeypatch):
+    (folder / "lateenv.py").write_text("def made():\n    import latemodel\n")
+    (folder / "latemodel.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(folder)
+    importlib.import_module("lateenv")
+    run = SimpleNamespace(env="gymnasium:Late-v0", algorithm="sac")
+    definition = {"files": {"lateenv.py": "", "latemodel.py": "", "temporary.xml": ""}}
+    monkeypatch.setattr(users, "describe", lambda env: SimpleNamespace(definition=definition))
+    assert users.user_code([run])["latemodel.py"] == b"x = 1"
+    definition["files"]["walker.xml"] = ""
+    with pytest.raises(Refused, match=r"gymnasium:Late-v0 reads walker\.xml, and only modules are sent"):
+        users.user_code([run])
+    monkeypatch.delitem(sys.modules, "lateenv")
 
 
 def test_missing_ray_is_reported(monkeypatch):
