@@ -25,7 +25,7 @@ import re
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions, version
@@ -237,7 +237,6 @@ def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str
 
     Sources: {file: SHA-256}, of what the modules `roots` reach by imports. Packages: {name: version}, among the roots.
     """
-    sources: dict[str, str] = {}
     packages: dict[str, str] = {}
     missing = []
     for root in sorted(set(roots)):
@@ -249,6 +248,16 @@ def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str
             missing.append(root)
         elif spec.origin and _is_installed(Path(spec.origin)):
             packages |= {name: version(name) for name in sorted(_distributions().get(top, ()))}
+    digests = {name: _of_file(path) for name, path in local_files(roots).items()}
+    return dict(sorted(digests.items())), packages, missing
+
+
+def local_files(roots: Iterable[str]) -> dict[str, Path]:
+    """Return the files that modules reach by import statements, also by those in functions, except installed ones.
+
+    The names have the folders of the packages: {"lab/envs.py": ...}.
+    """
+    found: dict[str, Path] = {}
     waiting, seen = list(roots), set[str]()
     while waiting:
         name = waiting.pop()
@@ -260,10 +269,10 @@ def _closure(roots: list[str]) -> tuple[dict[str, str], dict[str, str], list[str
         if (spec := _find(name)) is None or (path := _local_file(spec)) is None:
             continue
         package = spec.submodule_search_locations is not None
-        sources[name.replace(".", "/") + (f"/{path.name}" if package else path.suffix)] = _of_file(path)
+        found[name.replace(".", "/") + (f"/{path.name}" if package else path.suffix)] = path
         if path.suffix == ".py":
             waiting += _imports(name, path.read_bytes(), package)
-    return dict(sorted(sources.items())), packages, missing
+    return found
 
 
 def _find(name: str) -> ModuleSpec | None:

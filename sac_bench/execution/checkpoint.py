@@ -17,8 +17,8 @@ previous one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
+import os.path
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from sac_bench.store.atomic import (
     check,
     create,
     create_json,
+    fingerprint_of,
     parse_json,
     read_json,
     write_atomically,
@@ -49,6 +50,10 @@ GENERATIONS = 2
 
 class TakenOver(Exception):
     """Another process has taken the cohort over."""
+
+
+class Damaged(InputError):
+    """Files that were sent are not those that were saved."""
 
 
 class Record(TypedDict):
@@ -190,7 +195,7 @@ class CohortDirectory:
         try:
             trainer.restore(load_file(self.path / state), chunks, checkpoint["progress"])
         except InputError as error:
-            write_json(self._unusable, {"reason": f"{path}: {error}"})
+            write_json(self._unusable, {"reason": f"{path.name}: {error}"})  # another machine may have written it
             raise InputError(f"{path}: {error}; --retrain trains its runs again") from error
         self._last = path, checkpoint
         return problems
@@ -207,14 +212,28 @@ class CohortDirectory:
     def adopt(self, name: str, content: bytes, tensors: Mapping[str, bytes]) -> None:
         """Commit a checkpoint that was saved elsewhere, with those of its files that are not here yet: {name: bytes}.
 
-        Raises TakenOver as `save` does. Call `write_tables` afterwards.
+        Raises TakenOver as `save` does, and Damaged, before it writes, if a file is not as the checkpoint has it. Call
+        `write_tables` afterwards.
         """
-        for file, data in tensors.items():
-            (self._renamed[file],) = self._write(Path(file).stem, data)
-        commit = parse_json(content, self.path / name)
+        commit = self._verified(name, content, tensors)
+        for file in commit["files"].keys() & tensors.keys():
+            (self._renamed[file],) = self._write(Path(file).stem, tensors[file])
         files = {self._renamed.get(file, file): known for file, known in commit["files"].items()}
         self._commit(self.path / name, commit | {"files": files})
         self._drop_unneeded()
+
+    def _verified(self, name: str, content: bytes, tensors: Mapping[str, bytes]) -> dict[str, Any]:
+        """Return the checkpoint that was sent; Damaged unless its files are sent with it, or are here."""
+        try:
+            commit = parse_json(content, Path(name))
+        except InputError as error:
+            raise Damaged(str(error)) from None
+        known = self._rows()
+        for file, expected in commit["files"].items():
+            found = fingerprint_of(tensors[file]) if file in tensors else known.get(self._renamed.get(file, file))
+            if found != expected:
+                raise Damaged(f"{name}: {file} is {'missing' if found is None else 'not the file that was saved'}")
+        return commit
 
     def _newest(self, runs: Sequence[RunDirectory]) -> tuple[Path, dict[str, Any], list[str]]:
         """Return the newest intact checkpoint, and what is wrong with newer ones; InputError if none is intact."""
@@ -285,7 +304,7 @@ class CohortDirectory:
     def problems(self, runs: Sequence[RunDirectory]) -> list[str]:
         """Return why the cohort cannot be continued: what is wrong with each checkpoint. Empty if one is intact."""
         if self._unusable.exists():
-            return [str(read_json(self._unusable).get("reason"))]
+            return [os.path.join(self.path, str(read_json(self._unusable).get("reason")))]
         problems = []
         for path in reversed(self._checkpoints()):
             try:
@@ -352,7 +371,7 @@ class CohortDirectory:
 
     def _write(self, stem: str, data: bytes) -> dict[str, Fingerprint]:
         """Write a file of tensors, under another name if one with other content exists; return {name: fingerprint}."""
-        known: Fingerprint = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        known = fingerprint_of(data)
         for name in (f"{stem}.safetensors", f"{stem}-{known['sha256'][:8]}.safetensors"):
             if create(self.path / name, data) or _is(self.path / name, known):
                 return {name: known}

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sac_bench.errors import InputError
-from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.store.atomic import json_bytes, read_json, write_atomically
+from sac_bench.execution.checkpoint import CohortDirectory, Damaged
+from sac_bench.store.atomic import fingerprint_of, json_bytes, parse_json, read_json, write_atomically
 from sac_bench.store.run import TABLES, RunDirectory
+from sac_bench.store.status import ENDED
 from sac_bench.store.store import LAYOUT, Store
 
 OF_COHORT = ("speed.json", "unusable.json")
@@ -130,7 +131,8 @@ class Original:
                 yield str(path.relative_to(self._store.root)), path.read_bytes()
 
     def take(self, changes: Changes) -> None:
-        """Write to the results folder what the worker has written."""
+        """Write to the results folder what the worker has written. Raises Damaged if it is not what it has saved."""
+        self._verify(changes.replaced)
         if changes.started and not self._is_started:
             self._start()
         for name, content in changes.checkpoints.items():
@@ -141,6 +143,26 @@ class Original:
         for path, text in changes.logs.items():
             with open(self._path(path, (LOG,), (LOG,)), "ab") as file:
                 file.write(text)
+
+    def _verify(self, replaced: Mapping[str, bytes]) -> None:
+        """Raise Damaged unless JSON files have their own digest, and ended runs the policy and weights of their status.
+
+        Tensors and tables are verified with their checkpoint.
+        """
+        for path, content in replaced.items():
+            if not path.endswith(".json"):
+                continue
+            try:
+                written = parse_json(content, Path(path))
+            except InputError as error:
+                raise Damaged(str(error)) from None
+            if not path.endswith("/status.json") or written.get("status") not in ENDED:
+                continue
+            for name in ("policy", "weights"):
+                file = path.replace("status.json", f"{name}.safetensors")
+                sent = replaced.get(file)
+                if sent is not None and written.get(name) not in (None, fingerprint_of(sent)):
+                    raise Damaged(f"{file} is not the file that was saved")
 
     def finish(self, steps: int) -> None:
         """Drop the replay of a cohort that has ended, unless its plan needs it."""

@@ -1,116 +1,42 @@
-"""Workers on machines that do not share the results folder: what runs there, and the command's view of it.
+"""The command's view of a worker on a machine without the results folder.
 
-A `Place` makes a results folder of its own in a temporary folder, and runs the same worker process there. A
-`DistantProcess` sends it what the cohort needs, and writes what comes back to the results folder before it passes on
-the report. How calls reach the place is up to a `Connection` (execution/on_ray.py).
+A `DistantProcess` sends a place (execution/place.py) what the cohort needs, and writes what comes back to the results
+folder before it passes on the report. How calls reach the place is up to a `Connection` (execution/on_ray.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import os
-import queue
-import shutil
-import socket
 import subprocess
-import sys
-import sysconfig
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-import sac_bench
 from sac_bench.errors import InputError, one_line
-from sac_bench.execution.checkpoint import TakenOver
-from sac_bench.execution.copies import Changes, Copy, Original
-from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, TAKEN_OVER, Job, LocalProcess, Order, run_worker
+from sac_bench.execution.checkpoint import Damaged, TakenOver
+from sac_bench.execution.copies import Original
+from sac_bench.execution.launch import LOST, NO_RESTART, OUT_OF_TIME, STOPPED, TAKEN_OVER, Job, Order
+from sac_bench.execution.place import News
+from sac_bench.execution.versions import different, versions
+from sac_bench.execution.work import has_ended
 from sac_bench.store.atomic import STORAGE_FAULTS
 
-LOST = 1
-"""Exit code of a worker whose place is lost."""
+CRASHED = 1
+"""Exit code of a worker that failed."""
 ROOM_SECONDS = 5.0
 """Time to wait for room before the time limit is looked at again."""
-STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-OURS = ("torch", "envpool", "gymnasium", "mujoco", "numpy")
-"""Packages besides this one whose versions must be equal: results depend on them."""
 
 
 class Lost(Exception):
-    """A place does not answer any more, and never will."""
+    """A place does not answer any more, and never will. The text is for the log."""
 
 
-@dataclass(frozen=True)
-class News:
-    """What a place has to tell: reports, then files. The exit code is None while the worker runs."""
+class Fault(Exception):
+    """A method of a place has raised `cause`."""
 
-    reports: tuple[dict[str, Any], ...]
-    changes: Changes | None
-    code: int | None
-
-
-class Place:
-    """A results folder of its own, and the worker that trains a cohort there. Lives in a process of its own."""
-
-    def __init__(self) -> None:
-        self._folder, self._lock = _temporary_folder()
-        self._results, self._modules = self._folder / "results", self._folder / "modules"
-        self._reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._is_started = False
-
-    def about(self) -> tuple[str, Mapping[str, str]]:
-        """Return the name of the machine, and its versions."""
-        return socket.gethostname(), versions()
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write a file of the results folder, or of modules to import."""
-        file = self._folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-
-    def start(self, order: Order) -> None:
-        """Start the worker."""
-        cohort = self._results / "cohorts" / order.cohort
-        self._copy = Copy(self._results, order.cohort)
-        self._process = run_worker(
-            self._results, order, cohort / "log.txt", stdin=subprocess.PIPE, modules=[str(self._modules)]
-        )
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-
-    def news(self) -> News:
-        """Wait for reports. Return them up to the first that follows a save, with what was saved."""
-        reports: list[dict[str, Any]] = []
-        while not reports or not self._reports.empty():
-            report = self._reports.get()
-            if report is None:
-                code = self._process.wait()
-                return News(tuple(reports), self._copy.changes(self._is_started), code)
-            reports.append(report)
-            is_first = not self._is_started and "error" not in report
-            if is_first or "saved" in report:
-                self._is_started = True
-                changes = self._copy.changes(True)
-                self._process.acknowledge()
-                return News(tuple(reports), changes, None)
-        return News(tuple(reports), None, None)
-
-    def stop(self) -> None:
-        """Ask the worker to end."""
-        self._process.stop()
-
-    def close(self) -> None:
-        """Delete the temporary folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _listen(self, process: LocalProcess) -> None:
-        for report in process.reports():
-            self._reports.put(report)
-        self._reports.put(None)
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause = cause
 
 
 class Connection(Protocol):
@@ -121,7 +47,7 @@ class Connection(Protocol):
         ...
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the place and return what it returns. Raises Lost, also for faults there."""
+        """Call a method of the place and return what it returns. Raises Lost and Fault."""
         ...
 
     def tell(self, method: str) -> None:
@@ -139,20 +65,37 @@ class DistantProcess:
     def __init__(self, job: Job, threads: int, place: Connection, modules: Mapping[str, bytes]) -> None:
         self._job, self._threads, self._place, self._modules = job, threads, place, modules
         self._ended, self._runs, self._code = threading.Event(), False, LOST
+        self._is_asked_to_stop = False
+        self._machine = "a machine"  # until its name is known
+        self._original: Original | None = None
 
     def reports(self) -> Iterator[dict[str, Any]]:
         """See WorkerProcess."""
         try:
             self._job.log.touch()
-            yield from self._train()
-        except Lost as error:
-            self._log(f"lost, with its machine or its process there: {error}")
+            yield from self._train_until_lost()
         except Exception as error:
             self._code, reason = _gave_up(error)
             yield {"error": reason}
         finally:
             self._place.end()
             self._ended.set()
+
+    def _train_until_lost(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._train()
+        except Lost as error:
+            self._log(f"lost: {error}")
+            if not self._has_ended():
+                yield self._lost(f"{self._machine} was lost, or its worker's process there")
+        except Damaged as error:
+            self._log(f"lost: {error}")
+            yield self._lost(f"{self._machine} has sent a damaged segment")
+        except Fault as error:
+            self._log(f"lost: {error}")
+            if not (isinstance(error.cause, OSError) and error.cause.errno in STORAGE_FAULTS):
+                raise
+            yield self._lost(f"{self._machine} cannot hold the worker's files: {error.cause.strerror}")
 
     def _train(self) -> Iterator[dict[str, Any]]:
         limit = self._job.limit
@@ -161,19 +104,20 @@ class DistantProcess:
                 self._code = OUT_OF_TIME
                 return
         host, theirs = self._place.call("about")
+        self._machine = f"machine {host}"
         if theirs != versions():
             self._code = NO_RESTART
             yield {"refused": different(host, theirs)}
             return
         cohort = self._job.cohort
-        original = Original(self._job.store, cohort.id, self._job.lock.lease.token)
+        original = self._original = Original(self._job.store, cohort.id, self._job.lock.lease.token)
         for name, data in self._modules.items():
-            self._place.call("put", f"modules/{name}", data)
+            self._place.call("put", f"code/{name}", data)
         for name, data in original.belongings():
             self._place.call("put", f"results/{name}", data)
         seconds, imports = limit.left, tuple(self._job.imports)
         order = Order(cohort.id, cohort.steps, self._job.device, self._threads, seconds, imports, ("--receipts",))
-        self._place.call("start", order)
+        folder = self._place.call("start", order)
         self._runs, code = True, None
         while code is None:
             news: News = self._place.call("news")
@@ -181,10 +125,33 @@ class DistantProcess:
                 original.take(news.changes)
             if (code := news.code) == 0:
                 original.finish(cohort.steps)
-            yield from news.reports
+            yield from (self._in_our_words(report, folder) for report in news.reports)
         self._code = code
-        with contextlib.suppress(Lost):
+        if code == STOPPED and not self._is_asked_to_stop:
+            yield self._lost(f"{self._machine} has stopped the worker")
+        with contextlib.suppress(Lost, Fault):
             self._place.call("close")
+
+    def _in_our_words(self, report: dict[str, Any], folder: str) -> dict[str, Any]:
+        """Return a report whose paths are not those of the place's folder."""
+        if "error" not in report:
+            return report
+        text = report["error"].replace(f"{folder}/results", str(self._job.store.root)).replace(f"{folder}/code/", "")
+        return report | {"error": text}
+
+    def _lost(self, why: str) -> dict[str, Any]:
+        """Note that the machine is lost, and return the report of it."""
+        self._code = LOST
+        return {"error": why}
+
+    def _has_ended(self) -> bool:
+        """Return whether all runs had ended before the place was lost. Then the cohort is finished here."""
+        cohort = self._job.cohort
+        if self._original is None or not self._runs or not has_ended(cohort, self._job.store):
+            return False
+        self._original.finish(cohort.steps)
+        self._code = 0
+        return True
 
     def wait(self, timeout: float | None = None) -> int:
         """See WorkerProcess."""
@@ -194,6 +161,7 @@ class DistantProcess:
 
     def stop(self) -> None:
         """See WorkerProcess."""
+        self._is_asked_to_stop = True
         if self._runs:
             self._place.tell("stop")
         else:
@@ -212,45 +180,6 @@ class DistantProcess:
             print(line, file=file)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what a run's bytes depend on; of this package, also a digest of its sources."""
-    root = Path(sac_bench.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    own = f"{version('sac_bench')} (sources {digest.hexdigest()[:8]})"
-    return {"sac_bench": own, **{name: version(name) for name in OURS}}
-
-
-def different(host: str, theirs: Mapping[str, str]) -> str:
-    """Return why a machine with other versions is not used."""
-    own = versions()
-    names = [name for name in own if theirs.get(name) != own[name]]
-    there, here = (", ".join(f"{name} {of.get(name, 'not installed')}" for name in names) for of in (theirs, own))
-    return f"machine {host} has {there}, and this command has {here}: install the same versions on all machines"
-
-
-def user_modules() -> dict[str, bytes]:
-    """Return the sources of imported modules that are neither installed nor part of this package: {path: content}.
-
-    Workers elsewhere cannot import them otherwise.
-    """
-    found = {}
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "")
-        top = name.partition(".")[0]
-        installed = bool({"site-packages", "dist-packages"} & set(file.parts)) or top in (
-            "sac_bench",
-            "__main__",
-            "__mp_main__",
-        )
-        installed |= top in sys.stdlib_module_names or file.is_relative_to(STANDARD_LIBRARY)
-        if file.suffix == ".py" and not installed and file.exists():
-            path = name.replace(".", "/")
-            found[f"{path}/__init__.py" if file.name == "__init__.py" else f"{path}.py"] = file.read_bytes()
-    return found
-
-
 def _gave_up(error: Exception) -> tuple[int, str]:
     """Return the exit code and the reason of a worker whose reports could not be written here, as worker.py does."""
     if isinstance(error, TakenOver):
@@ -259,20 +188,4 @@ def _gave_up(error: Exception) -> tuple[int, str]:
         return NO_RESTART, str(error)
     if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
         return NO_RESTART, f"{error.filename}: {error.strerror}"
-    return LOST, one_line(f"{type(error).__name__}: {error}")
-
-
-def _temporary_folder() -> tuple[Path, IO[str]]:
-    """Make a folder, and delete those of processes that were killed. A process locks its folder until it ends."""
-    above = Path(tempfile.gettempdir()) / f"sac-bench-{os.getuid()}"
-    above.mkdir(mode=0o700, exist_ok=True)
-    with open(above / "lock", "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for held in above.glob("*/held"):
-            with open(held, "a", encoding="utf-8") as other, contextlib.suppress(BlockingIOError):
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(held.parent, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(dir=above))
-        own = open(folder / "held", "a", encoding="utf-8")  # noqa: SIM115 - it is held until the process ends
-        fcntl.flock(own, fcntl.LOCK_EX)
-    return folder, own
+    return CRASHED, one_line(str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}")

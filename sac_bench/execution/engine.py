@@ -21,15 +21,17 @@ from sac_bench.execution.calibration import Basis, Calibration, Estimate, measur
 from sac_bench.execution.cost import duration
 from sac_bench.execution.display import Display
 from sac_bench.execution.guardian import GRACE_SECONDS
-from sac_bench.execution.launch import HERE, NO_RESTART, OUT_OF_TIME, TAKEN_OVER, Job, Launcher, Refused
+from sac_bench.execution.launch import HERE, LOST, NO_RESTART, OUT_OF_TIME, TAKEN_OVER, Job, Launcher, Refused
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.progress import Progress, progress, time_left
-from sac_bench.execution.work import State, Work
+from sac_bench.execution.work import State, Work, has_ended
 from sac_bench.store import locks
 from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
 from sac_bench.store.store import Store
 
 RESTARTS = 2
+LOSSES = 20
+"""The most machines in a row that may be lost before a cohort saves a segment."""
 Projected = Callable[[Estimate], None]
 """What is done with the time until all cohorts end, once every running cohort has a measured rate."""
 NO_LIMIT = TimeLimit()
@@ -48,10 +50,12 @@ class Engine:
 
     A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
     dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
-    raises the same exception twice at one segment is not restarted again. `projected` is called at most once; it may
-    raise OverBudget to stop the training. The launcher starts the workers. Each worker sees one of `gpus`, if there are
-    any. Once `limit` leaves no time for a cohort's next segment, the cohort is postponed. Unless it `waits`, it ends
-    once it is certain that other processes train all that is left.
+    raises the same exception twice at one segment is not restarted again. A worker whose machine is lost does not count
+    as dead: its cohort continues elsewhere, up to LOSSES times in a row without saving a segment.
+
+    `projected` is called at most once; it may raise OverBudget to stop the training. The launcher starts the workers.
+    Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time for a cohort's next segment, the
+    cohort is postponed. Unless it `waits`, it ends once it is certain that other processes train all that is left.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Engine:
         self._held_since: float | None = None  # since when other processes have held all that is left
         self._active: list[Work] = []
         self._deaths: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
         self._errors: dict[str, str] = {}  # by cohort: what its worker raised last
         self._waiting_reported = False
         self._projected: Projected | None = projected
@@ -187,7 +192,7 @@ class Engine:
             self._waiting.remove(cohort)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(lock)
-                if self._has_ended(cohort):
+                if has_ended(cohort, self._store):
                     self._end(cohort, "finished")
                     self._display.say(f"trained by another process: {self._names(cohort)}")
                 else:
@@ -230,12 +235,6 @@ class Engine:
         )
         return False
 
-    def _has_ended(self, cohort: CohortPlan) -> bool:
-        """Return whether all runs of a cohort have ended, except those that were trained again in another cohort."""
-        statuses = [self._store.run(spec.id).status() for spec in cohort.runs]
-        own = [status for status in statuses if status.get("cohort") == cohort.id and not has_raised(status)]
-        return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
-
     def _start(self, cohort: CohortPlan, lock: locks.Held) -> None:
         gpu = min(self._gpus, key=[work.gpu for work in self._active].count, default=None)
         log = self._log(cohort)
@@ -261,7 +260,7 @@ class Engine:
         code = work.process.wait()
         work.lock.close()
         if work.saved is not None:
-            self._deaths[work.cohort.id] = 0
+            self._deaths[work.cohort.id] = self._losses[work.cohort.id] = 0
             self._errors.pop(work.cohort.id, None)
         if code == 0:
             self._report_trained(work)
@@ -271,6 +270,8 @@ class Engine:
         elif code == TAKEN_OVER:
             self._waiting.append(work.cohort)
             self._display.say(f"{self._names(work.cohort)}: {self._reason_and_log(work)[0]}")
+        elif code == LOST:
+            self._replace(work)
         elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raised_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
@@ -280,6 +281,23 @@ class Engine:
             )
         else:
             self._fail(work)
+
+    def _replace(self, work: Work) -> None:
+        """Continue a cohort whose machine is lost; fail it after LOSSES in a row."""
+        self._losses[work.cohort.id] += 1
+        if (lost := self._losses[work.cohort.id]) > LOSSES:
+            work.error = (
+                f"{lost} machines in a row were lost before a segment was saved, the last: {work.error}; choose a "
+                "shorter eval_every, or machines that last longer"
+            )
+            self._fail(work)
+            return
+        self._waiting.insert(0, work.cohort)
+        again = f" ({lost} in a row)" if lost > 1 else ""
+        self._display.say(
+            f"{self._names(work.cohort)}: {work.error}{again}; continues from its last segment where there is room "
+            "(not counted as a crash)"
+        )
 
     def _raised_again(self, work: Work) -> bool:
         """Return whether a worker raised what the worker before it had raised at the same segment."""

@@ -25,8 +25,9 @@ from sac_bench.execution.plan import CohortPlan
 from sac_bench.store.locks import Held
 from sac_bench.store.store import Store
 
-NO_RESTART, TAKEN_OVER, OUT_OF_TIME = 2, 3, 4
-"""Exit codes of a worker: a restart would not help; another process has the cohort; there is no time left."""
+NO_RESTART, TAKEN_OVER, OUT_OF_TIME, LOST, STOPPED = 2, 3, 4, 5, 128 + signal.SIGTERM
+"""Exit codes of a worker: a restart would not help; another process has the cohort; there is no time left; its machine
+is lost; SIGTERM has ended it."""
 KILL_SECONDS = 5.0
 """Time that a guardian has to kill its worker before it is killed itself."""
 
@@ -177,23 +178,27 @@ def run_worker(
     *,
     stdin: int = subprocess.DEVNULL,
     inherited: Sequence[int] = (),
-    modules: Sequence[str] = (),
+    code: Path | None = None,
+    temporary: Path | None = None,
     gpu: str | None = None,
 ) -> LocalProcess:
     """Start a worker's process on this machine.
 
-    inherited: open files that it keeps; modules: folders to import from before all others.
+    inherited: open files that it keeps; code: its working folder, from which it imports before all others; temporary:
+    its folder of temporary files.
     """
     environment = os.environ | {
         "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
         "OMP_NUM_THREADS": str(order.threads),
         "MKL_NUM_THREADS": str(order.threads),
-        "PYTHONPATH": os.pathsep.join([*modules, os.getcwd(), *(p for p in sys.path if p)]),  # for --import
+        "PYTHONPATH": os.pathsep.join([*([str(code)] if code else []), os.getcwd(), *(p for p in sys.path if p)]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
     }
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
+    if temporary is not None:
+        environment["TMPDIR"] = str(temporary)
     command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), *order.arguments(results)]
     with open(log, "a", encoding="utf-8") as file:
         process = subprocess.Popen(
@@ -202,6 +207,7 @@ def run_worker(
             stderr=file,
             stdin=stdin,
             env=environment,
+            cwd=code,
             encoding="utf-8",
             start_new_session=True,
             pass_fds=inherited,

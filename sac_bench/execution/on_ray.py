@@ -11,40 +11,32 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from sac_bench.errors import InputError, one_line
 from sac_bench.execution.calibration import Machine
-from sac_bench.execution.cost import PROCESS_BYTES
-from sac_bench.execution.elsewhere import DistantProcess, Lost, Place, user_modules
+from sac_bench.execution.cluster import PLACE_BYTES, Need, Node, choose_device, need_on
+from sac_bench.execution.elsewhere import DistantProcess, Fault, Lost
+from sac_bench.execution.host import BY_VALUE, Host
 from sac_bench.execution.launch import Job, WorkerProcess
 from sac_bench.execution.machine import available_memory
+from sac_bench.execution.user_code import user_code
 
-PLACE = ray.remote(Place)
+for module in BY_VALUE:
+    ray.cloudpickle.register_pickle_by_value(module)
+PLACE = ray.remote(Host)
 THREADS_OF_A_PLACE = 2
 """One waits for reports, one takes the request to stop."""
-PLACE_BYTES = 0.4e9
-"""Memory of the actor's process itself, beside the worker's."""
+KIND = "accelerator_type:"
+"""Prefix of the resource by which Ray names the kind of a machine's GPUs."""
 LOOK_SECONDS = 1.0
 """Time for which a look at the cluster's machines counts."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """What a machine of the cluster declares. Its memory is in bytes."""
-
-    cpus: float
-    gpus: float
-    memory: float
-
-    def places(self, device: str) -> int:
-        """Return how many workers it has room for: one per GPU with at least one CPU each, or one per CPU."""
-        return int(min(self.gpus, self.cpus) if device == "cuda" else self.cpus)
 
 
 def connect(address: str) -> None:
@@ -65,25 +57,22 @@ def connect(address: str) -> None:
 
 def nodes() -> list[Node]:
     """Return the machines of the cluster that are alive."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(*(float(of.get(name, 0)) for name in ("CPU", "GPU", "memory"))) for of in alive]
+    return [node_of(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
-def choose_device(device: str, cluster: Sequence[Node]) -> str:
-    """Return the device that workers train on, for "auto", "cpu" or "cuda"; InputError for any other."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {device}: must be auto, cpu or cuda")
-    return device if device != "auto" else "cuda" if any(node.places("cuda") for node in cluster) else "cpu"
+def node_of(resources: Mapping[str, float]) -> Node:
+    """Return a machine from the resources that Ray reports of it."""
+    cpus, gpus, memory = (float(resources.get(name, 0)) for name in ("CPU", "GPU", "memory"))
+    kinds = [name.removeprefix(KIND) for name in resources if name.startswith(KIND)]
+    return Node(cpus, gpus, memory, kinds[0] if kinds else "")
 
 
 @dataclass
 class Cluster:
     """Starts workers on a cluster (Launcher). `count` is their number if it is fixed; else each place has one."""
 
-    device: str
+    need: Need
     count: int | None
-    cpus: int
-    """CPUs of a worker."""
     memory: float
     """Bytes that a worker may take: on a CPU of the machine's memory, else of the GPU's."""
     kind: Machine
@@ -95,21 +84,29 @@ class Cluster:
         """Connect to a cluster and look at its machines. Raises InputError if it has no place for a worker."""
         connect(address)
         cluster = nodes()
-        device = choose_device(device, cluster)
-        able = [node for node in cluster if node.places(device)]
-        if not able:
-            raise InputError(f"--address {address}: no machine of the cluster has room for a worker on {device}")
-        if device == "cuda":
-            cpus = min(int(node.cpus // node.gpus) for node in able)
-            kind, memory = ray.get(ray.remote(num_gpus=1, max_retries=0)(_look_at_gpu).remote())
-            return Cluster(device, count, max(1, cpus), 0.9 * memory, kind)
-        memory = min(node.memory / node.places(device) for node in able) - PLACE_BYTES
-        return Cluster(device, count, 1, memory, Machine.here("cpu"))
+        need = need_on(choose_device(device, cluster), cluster)
+        places = Counter[str]()
+        for node in cluster:
+            places[node.gpu] += need.places(node)
+        if not places.total():
+            raise InputError(
+                f"--address {address}: no machine of the cluster has room for a worker on {need.device}: it takes "
+                f"{need.cpus} CPU and {need.memory / 1e9:.1f} GB{' and a GPU' if need.device == 'cuda' else ''}"
+            )
+        if need.device == "cpu":
+            return Cluster(need, count, need.memory - PLACE_BYTES, Machine.here("cpu"))
+        seen = [ray.get(_looking_at(kind).remote()) for kind, number in places.most_common() if number]
+        return Cluster(need, count, 0.9 * min(memory for _, memory in seen), seen[0][0])
+
+    @property
+    def device(self) -> str:
+        """The device on which workers train."""
+        return self.need.device
 
     def places(self) -> int | None:
         """See Launcher. Machines that join are used, unless the number of workers is fixed."""
         if self.count is None and time.monotonic() - self._seen[0] > LOOK_SECONDS:
-            self._seen = time.monotonic(), sum(node.places(self.device) for node in nodes())
+            self._seen = time.monotonic(), sum(map(self.need.places, nodes()))
         return self.count or self._seen[1]
 
     def machine(self, device: str) -> Machine:
@@ -118,16 +115,17 @@ class Cluster:
 
     def start(self, job: Job) -> WorkerProcess:
         """See Launcher. If no machine has room, the worker waits for one."""
-        memory = PLACE_BYTES + (job.cohort.memory_bytes if self.device == "cpu" else PROCESS_BYTES)
+        code = user_code(job.cohort.runs)
+        memory = PLACE_BYTES + job.cohort.memory_bytes if self.device == "cpu" else self.need.memory
         actor = PLACE.options(
-            num_cpus=self.cpus,
+            num_cpus=self.need.cpus,
             num_gpus=1 if self.device == "cuda" else 0,
             memory=math.ceil(memory),
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=THREADS_OF_A_PLACE,
         )
-        return DistantProcess(job, self.cpus, Actor(actor.remote()), user_modules())
+        return DistantProcess(job, self.need.cpus, Actor(actor.remote()), code)
 
 
 class Actor:
@@ -139,10 +137,17 @@ class Actor:
     def call(self, method: str, *arguments: Any) -> Any:
         """See Connection."""
         try:
-            return ray.get(getattr(self._handle, method).remote(*arguments))
+            return ray.get(self._request(method, *arguments))
+        except RayTaskError as error:
+            raise Fault(error.cause) from None
+        except OutOfMemoryError:
+            raise Fault(MemoryError("Ray ended the worker, because its machine was out of memory")) from None
         except (RayError, ConnectionError) as error:
-            cause = getattr(error, "cause", None) or error  # of a fault there, such as a full disk
-            raise Lost(one_line(f"{type(cause).__name__}: {cause}", 300)) from None
+            raise Lost(f"{type(error).__name__}: {error}") from None
+
+    def _request(self, method: str, *arguments: Any) -> Any:
+        handle = self._handle
+        return handle.about.remote() if method == "about" else handle.call.remote(method, *arguments)
 
     def has_room(self, seconds: float) -> bool:
         """See Connection."""
@@ -151,12 +156,17 @@ class Actor:
     def tell(self, method: str) -> None:
         """See Connection."""
         with contextlib.suppress(Exception):  # the cluster may be gone
-            getattr(self._handle, method).remote()
+            self._request(method)
 
     def end(self) -> None:
         """See Connection."""
         with contextlib.suppress(Exception):  # the cluster may be gone
             ray.kill(self._handle)
+
+
+def _looking_at(kind: str) -> Any:
+    """Return the task that looks at a GPU of this kind; of any kind if it is not known."""
+    return ray.remote(num_gpus=1, max_retries=0, resources={KIND + kind: 0.001} if kind else None)(_look_at_gpu)
 
 
 def _look_at_gpu() -> tuple[Machine, int]:

@@ -10,6 +10,8 @@ from sac_bench.execution.calibration import Measurement, measured
 from sac_bench.execution.launch import WorkerProcess
 from sac_bench.execution.plan import CohortPlan
 from sac_bench.store.locks import Held
+from sac_bench.store.status import ENDED, has_raised, standing_at
+from sac_bench.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class State:
     def phase_of(self, run_id: str) -> str:
         """Return the phase of one of its runs."""
         return "failed" if run_id in self.failed else self.phase
+
+
+def has_ended(cohort: CohortPlan, store: Store) -> bool:
+    """Return whether all runs of a cohort have ended, except those that were trained again in another cohort."""
+    statuses = [store.run(spec.id).status() for spec in cohort.runs]
+    own = [status for status in statuses if status.get("cohort") == cohort.id and not has_raised(status)]
+    return all(status["status"] in ENDED and standing_at(status, cohort.steps) in ENDED for status in own)
 
 
 @dataclass

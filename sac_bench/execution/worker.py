@@ -34,7 +34,7 @@ from sac_bench.execution import warm_start
 from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import SEGMENTS, Stopwatch
 from sac_bench.execution.checkpoint import CohortDirectory, TakenOver
-from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, TAKEN_OVER
+from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, STOPPED, TAKEN_OVER
 from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
@@ -44,8 +44,6 @@ from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
 from sac_bench.training.trainer import Segment, Trainer
-
-STOPPED = 128 + signal.SIGTERM
 
 
 class Termination:

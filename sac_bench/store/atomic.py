@@ -181,6 +181,11 @@ def fingerprint(path: Path) -> Fingerprint:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
+def fingerprint_of(data: bytes) -> Fingerprint:
+    """Return the fingerprint of a file with this content."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def check(path: Path, expected: Fingerprint, grown: bool = False) -> None:
     """Raise InputError unless the file has this fingerprint, or with `grown` starts with content that has it."""
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sac_bench.execution import copies, worker
-from sac_bench.execution.checkpoint import CohortDirectory, TakenOver
+from sac_bench.execution.checkpoint import CohortDirectory, Damaged, TakenOver
 from sac_bench.execution.copies import Changes, Copy, Original
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.spec.load import load
@@ -208,9 +208,32 @@ def test_the_reason_why_a_cohort_cannot_be_continued_is_reported(planned, tmp_pa
         dict(original.belongings())
         copy = Copy(there, cohort)
         (there / "cohorts" / cohort).mkdir(parents=True)
-        atomic.write_json(there / "cohorts" / cohort / "unusable.json", {"reason": "another world"})
+        atomic.write_json(there / "cohorts" / cohort / "unusable.json", {"reason": "state: another world"})
         original.take(copy.changes(False))
-    assert directory.problems([store.run(run_id) for run_id in store.run_ids()]) == ["another world"]
+    why = f"{store.cohort(cohort)}/state: another world"
+    assert directory.problems([store.run(run_id) for run_id in store.run_ids()]) == [why]
+
+
+def test_files_that_are_not_those_that_were_saved_are_not_written(planned):
+    store = planned()
+    (cohort,) = store.cohort_ids()
+    run = store.run_ids()[0]
+    known = atomic.fingerprint_of(b"policy")
+    commit = atomic.json_bytes({"files": {"state-000000000000.safetensors": known}})
+    ended = atomic.json_bytes({"status": "finished", "steps": 300, "cohort": cohort, "policy": known, "weights": None})
+    missing = Changes(True, {"checkpoint-000000000000.json": commit}, {}, {}, {})
+    other = Changes(True, missing.checkpoints, {"state-000000000000.safetensors": b"polish"}, {}, {})
+    cut = Changes(True, {"checkpoint-000000000000.json": commit[:-9]}, {}, {}, {})
+    policy = {f"runs/{run}/policy.safetensors": b"polish", f"runs/{run}/status.json": ended}
+    status = {f"runs/{run}/status.json": ended.replace(b"300", b"400")}
+    before = files(store)
+    with store.take_cohort(cohort) as held:
+        original = Original(store, cohort, held.lease.token)
+        for changes in (missing, other, cut, Changes(True, {}, {}, policy, {}), Changes(True, {}, {}, status, {})):
+            with pytest.raises(Damaged):
+                original.take(changes)
+    assert files(store) == before
+    assert {status["status"] for status in standings(store).values()} == {"planned"}
 
 
 @pytest.mark.parametrize("path", ["runs/../../etc/passwd", "cohorts/x/plan.json", "runs/0123456789abcdef/status.json"])

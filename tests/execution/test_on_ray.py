@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import sac_bench
+from sac_bench.execution.cluster import Node
 from sac_bench.store.atomic import write_text
 from tests.conftest import sac_bench_environment, small
 from tests.execution.test_faults import comparable, listen
@@ -146,17 +147,12 @@ def reference(fleet):
     return fleet.folder / "here"
 
 
-def test_a_machine_has_a_place_per_cpu_or_per_gpu():
-    from sac_bench.execution.on_ray import Node, choose_device
+def test_ray_names_what_a_machine_has():
+    from sac_bench.execution.on_ray import node_of
 
-    nodes = [Node(8.0, 2.0, 1e9), Node(1.0, 4.0, 1e9), Node(2.5, 0.0, 1e9)]
-    assert [node.places("cpu") for node in nodes] == [8, 1, 2]
-    assert [node.places("cuda") for node in nodes] == [2, 1, 0]
-    assert [choose_device("auto", nodes), choose_device("auto", nodes[2:]), choose_device("cpu", nodes)] == [
-        "cuda",
-        "cpu",
-        "cpu",
-    ]
+    about = {"CPU": 8.0, "GPU": 2.0, "memory": 1e9, "accelerator_type:H100": 1.0, "node:10.0.0.1": 1.0}
+    assert node_of(about) == Node(8.0, 2.0, 1e9, "H100")
+    assert node_of({"memory": 1e9}) == Node(0.0, 0.0, 1e9)
 
 
 @pytest.mark.thorough
@@ -179,7 +175,7 @@ def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
     fleet.open_until(OPEN)
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, output + errors
-    assert output.count("restarted from its last segment (1 of 2 times)") == 1
+    assert output.count("continues from its last segment where there is room (not counted as a crash)") == 1
     assert comparable(results) == comparable(reference)
     logs = [path.read_text() for path in results.glob("runs/*/log.txt")]
     assert [[log.count(f"step {step}:") for step in (0, 100, 200, 300)] for log in logs] == [[1, 1, 1, 1]] * 6
