@@ -89,10 +89,12 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
 
     @property
     def passes(self) -> int:
+        """One pass forward and a backward one, which costs as much as two: a batch has no targets to compute."""
         return 3
 
     @property
     def learns_until(self) -> int | None:
+        """Transitions after which the learning rate is 0, or None if it is constant."""
         return self.anneal_steps or None
 
 

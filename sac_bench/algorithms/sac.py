@@ -195,7 +195,10 @@ class SACConfig(QLearningConfig):
 
     @property
     def option_versions(self) -> dict[str, int]:
-        # Version 1 of the score-function estimate had the mean cost of the batch's other states as baseline.
+        """The options with version 2.
+
+        Version 1 of the score-function estimate had the mean cost of the batch's other states as baseline.
+        """
         own = {
             "gradient_estimator": self.gradient_estimator == "score-function",
             "mixture": self.mixture > 1,
@@ -206,6 +209,7 @@ class SACConfig(QLearningConfig):
 
     @property
     def initial_temperature(self) -> Temperature:
+        """The temperature at the start, multiplied by `reward_scale` if `scale_temperature`."""
         scale = self.reward_scale if self.scale_temperature else 1.0
         return Temperature(self.temperature * scale, self.learn_temperature)
 
@@ -228,7 +232,8 @@ class SACConfig(QLearningConfig):
 
     @property
     def networks(self) -> int:
-        return 2 + self.critics  # and the policy and V, or the policy's target
+        """The critics, the policy, and V or the policy's target."""
+        return 2 + self.critics
 
     @property
     def actions_per_state(self) -> int:
@@ -238,12 +243,14 @@ class SACConfig(QLearningConfig):
 
     @property
     def rows(self) -> int:
+        """Pairs of a batch's states and the actions that the policy's loss samples in them."""
         return self.batch_size * self.actions_per_state
 
     @property
     def scratch_bytes(self) -> int:
+        """Memory of the dropout masks and their random words, in bytes; 0 without dropout."""
         units = (2 + self.actions_per_state) * self.batch_size * sum(self.critic_sizes) if self.dropout else 0
-        return self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
+        return self.critics * units * (16 + 2 * self.dtype.itemsize)
 
     @model_validator(mode="before")
     @classmethod

@@ -154,6 +154,7 @@ class MeasuredPolicy:
         return self._played[conditions]
 
     def mean_return(self, conditions: Conditions) -> float:
+        """Return the mean return of the episodes under some conditions."""
         return float(self.played(conditions).returns.mean())
 
     def random_return(self, conditions: Conditions) -> float:
@@ -165,6 +166,7 @@ class MeasuredPolicy:
 
 
 def mean_return(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Return the mean return of the episodes under some conditions."""
     return Measured(policy.mean_return(conditions))
 
 
@@ -178,11 +180,13 @@ def lost_share(calm: Conditions, disturbed: Conditions, policy: MeasuredPolicy) 
 
 
 def goals(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Count the multigoal environment's goals that at least a tenth of the episodes (`SHARE_OF_A_GOAL`) reach."""
     played = policy.played(conditions)
     return Measured(float((multigoal.goal_shares(played.last, played.terminated) >= SHARE_OF_A_GOAL).sum()))
 
 
 def goal_entropy(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Return the entropy, in nats, of the goals that episodes reach, among those that reach one."""
     played = policy.played(conditions)
     return Measured(entropy(multigoal.goal_shares(played.last, played.terminated)))
 

@@ -65,16 +65,20 @@ class Side:
 
     @property
     def manifest(self) -> Manifest:
+        """What the result says of its variants and settings."""
         return self.results.manifest
 
     @property
     def runs(self) -> pd.DataFrame:
+        """The table of runs (results/schema.py)."""
         return self.results.runs
 
     def contents(self) -> str:
+        """Return a sentence that names the variants and environments, for errors."""
         return f"{self.folder} has {', '.join(self.manifest.variants)} on {', '.join(self.manifest.envs)}"
 
     def in_words(self) -> str:
+        """Return the folder and, in brackets, how far its runs are and what limits their use."""
         training = f"{TRAINING}: no verdicts yet" if self.manifest.reached else ""
         notes = [note for note in (training, superseded(self.manifest), mixed(self.results)) if note]
         return f"{self.folder} ({'; '.join([standings.of_runs(self.runs), *notes])})"

@@ -94,6 +94,7 @@ class Grid:
 
     @property
     def rows(self) -> list[list[str]]:
+        """The text of every cell, row by row, without the header."""
         return [list(row) for row in as_text(self.table).itertuples(index=False, name=None)]
 
     @property
@@ -139,6 +140,8 @@ Block = Text | Points | Grid | Picture
 
 @dataclass(frozen=True)
 class Section:
+    """A part of a page under a heading, which a link can replace."""
+
     title: str | Link
     blocks: tuple[Block, ...]
     folded: bool = False

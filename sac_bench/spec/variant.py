@@ -112,6 +112,7 @@ class Parent:
 
     @property
     def steps(self) -> int:
+        """Transitions that the parent trains before the warm start."""
         return self.variant.steps[self.env]
 
     def run(self, seed: int) -> RunSpec:

@@ -67,6 +67,7 @@ class Repeated:
         self._program, self._calls = program, 0
 
     def __call__(self, *arguments: Any) -> Any:
+        """Return the program's result, checking the arguments' kinds and shapes in the first calls only."""
         if self._calls < CHECKED_CALLS:
             self._calls += 1
             return self._program(*arguments)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.toml import validate
@@ -71,12 +72,15 @@ class FloatRange(Dimension):
     step: float | None = None
 
     @property
+    @override
     def distribution(self) -> FloatDistribution:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    @override
     def ends(self) -> list[Any]:
         return [self.low, self.distribution.high]
 
+    @override
     def draw(self, generator: random.Random) -> float:
         over, back = (math.log, math.exp) if self.log else (float, float)
         value = back(generator.uniform(over(self.low), over(self.high)))
@@ -84,6 +88,7 @@ class FloatRange(Dimension):
             value = self.low + self.step * math.floor((value - self.low) / self.step)
         return min(max(value, self.low), self.distribution.high)
 
+    @override
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_float(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
 
@@ -98,19 +103,24 @@ class IntRange(Dimension):
     step: int = 1
 
     @property
+    @override
     def distribution(self) -> IntDistribution:
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    @override
     def ends(self) -> list[Any]:
         return [self.low, self.distribution.high]
 
+    @override
     def probes(self) -> list[Any]:
         values = range(self.low, self.high + 1, self.step)
         return list(values) if len(values) <= MAX_GRID_VALUES else self.ends()
 
+    @override
     def draw(self, generator: random.Random) -> int:
         return generator.randrange(self.low, self.high + 1, self.step)
 
+    @override
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_int(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
 
@@ -126,18 +136,23 @@ class Choice(Dimension):
         return [json.dumps(choice) if isinstance(choice, list) else choice for choice in self.choices]
 
     @property
+    @override
     def distribution(self) -> CategoricalDistribution:
         return CategoricalDistribution(self._stored)
 
+    @override
     def ends(self) -> list[Any]:
         return list(self.choices)
 
+    @override
     def value(self, stored: Any) -> Any:
         return self.choices[self._stored.index(stored)]
 
+    @override
     def draw(self, generator: random.Random) -> Any:
         return generator.choice(self.choices)
 
+    @override
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_categorical(self.name, self._stored)
 
