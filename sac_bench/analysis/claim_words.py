@@ -83,10 +83,10 @@ def headline(decided: Sequence[Comparison]) -> str:
 
 def sentences(decided: Sequence[Comparison]) -> list[str]:
     """Return a sentence per expectation with its outcome in each environment, and the numbers."""
-    found: dict[str, list[Comparison]] = {}
+    by_expectation: dict[str, list[Comparison]] = {}
     for one in decided:
-        found.setdefault(one.expected, []).append(one)
-    return [f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in found.items()]
+        by_expectation.setdefault(one.expected, []).append(one)
+    return [f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in by_expectation.items()]
 
 
 def _finding(one: Comparison) -> str:

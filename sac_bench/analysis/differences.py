@@ -199,11 +199,11 @@ def table_differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str =
     if len(manifest.envs) > 1:
         groups.append(manifest.envs)
     places = [(envs, name) for envs in groups for name in variants]
-    found = [_difference(of, envs, name, no_verdict) for envs, name in places]
-    testable = [one for one in found if not one.no_verdict]
+    gaps = [_difference(of, envs, name, no_verdict) for envs, name in places]
+    testable = [one for one in gaps if not one.no_verdict]
     contests = [_contest(of, one.envs, one.variant) for one in testable]
     decided = dict(zip(map(id, testable), verdicts(contests, design_of(manifest)), strict=True))
-    return [replace(one, verdict=decided.get(id(one), one.verdict)) for one in found]
+    return [replace(one, verdict=decided.get(id(one), one.verdict)) for one in gaps]
 
 
 def design_of(manifest: Manifest) -> Design:

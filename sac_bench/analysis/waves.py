@@ -46,8 +46,8 @@ def compared(results: Results) -> list[Compared]:
     if not manifest.claim:
         return of_differences(table_differences(scores(results), manifest, no_verdict), manifest)
     claim = Claim.from_plain(manifest.claim.model_dump(), manifest.variants)
-    found = of_comparisons(comparisons(claim, results), manifest)
-    return found if not no_verdict else [replace(one, verdict=UNTESTED) for one in found]
+    of_claim = of_comparisons(comparisons(claim, results), manifest)
+    return of_claim if not no_verdict else [replace(one, verdict=UNTESTED) for one in of_claim]
 
 
 def of_differences(differences: Sequence[TableDifference], manifest: Manifest) -> list[Compared]:
@@ -91,11 +91,11 @@ class Lack:
         return f"none would: {CONSTANT}" if self.is_constant else "more than are suggested"
 
 
-def lacks(found: Sequence[Compared], results: Results) -> list[Lack]:
+def lacks(comparisons: Sequence[Compared], results: Results) -> list[Lack]:
     """Return what the undecided ones among some comparisons lack. Each counts by itself: they may share runs."""
     seconds, manifest = seconds_per_run(results.runs), results.manifest
     lacking = []
-    for one in found:
+    for one in comparisons:
         if one.verdict.word != "undecided":
             continue
         if (needed := one.verdict.seeds_needed) is None:

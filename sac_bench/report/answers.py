@@ -118,10 +118,10 @@ def _lead(final: pd.DataFrame, manifest: Manifest, spec: str) -> str:
 
 def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested: int, manifest: Manifest) -> str:
     """Return the sentence of an axis in one environment: of one variant, or of the values of a sweep."""
-    found = {name: finding(rows[name], spec, tested, manifest.margin) for name in variants}
+    findings = {name: finding(rows[name], spec, tested, manifest.margin) for name in variants}
     swept = [manifest.variants[name].swept for name in variants]
     if not all(swept):
-        return f"{_named(manifest, variants[0])}: {found[variants[0]]}."
+        return f"{_named(manifest, variants[0])}: {findings[variants[0]]}."
     option = swept[0][0] if swept[0] else ""
     base = manifest.variants[variants[0]].sweep_of or manifest.reference
     own = manifest.option(base, manifest.envs[0], option)
@@ -129,7 +129,7 @@ def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested
     where = f" in {marked(manifest, base)}"
     of_base = "" if base == manifest.reference else where
     beside = f" ({own:g}{' there' if of_base else where})" if is_number else ""
-    values = [f"at {of[1]:g} {found[name]}" for name, of in zip(variants, swept, strict=True) if of]
+    values = [f"at {of[1]:g} {findings[name]}" for name, of in zip(variants, swept, strict=True) if of]
     label = manifest.variants[variants[0]].sweep_label
     named = label[:1].upper() + label[1:] if label else f"`{option}`"
     return f"{named}{of_base}{beside}: {'; '.join(values)}."

@@ -281,12 +281,12 @@ def _answer(table: pd.DataFrame, manifest: Manifest) -> Answer:
     count = count_tested(tested)
     sentences = []
     for variant, rows in tested.groupby("variant", sort=False):
-        found = [
+        findings = [
             (f"on {row['env']} " if len(envs) > 1 else "")
             + finding(row | {"seeds": _seeds(row["seeds_a"], row["seeds_b"])}, spec, count)
             for row in rows.to_dict("records")
         ]
-        sentences.append(f"{marked(manifest, str(variant))}: {'; '.join(found)}.")
+        sentences.append(f"{marked(manifest, str(variant))}: {'; '.join(findings)}.")
     where = f" on {envs[0]}" if len(envs) == 1 else ""
     return Answer(f"B against A{where}:", tuple(sentences), (*_notes(table), NUMBERS))
 

@@ -183,10 +183,10 @@ def _answer(
 ) -> Answer:
     """Return what the report answers, and what a reader must know if variants were trained to different steps."""
     if comparisons:
-        found = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
+        base = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
     else:
-        found = answer(final, table_of(gaps), manifest)
-    return replace(found, notes=tuple(filter(None, (note(manifest), *found.notes))))
+        base = answer(final, table_of(gaps), manifest)
+    return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))
 
 
 def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | None:
@@ -242,8 +242,8 @@ def _claimed(results: Results, comparisons: list[Comparison]) -> list[Block]:
 def _lacking(results: Results, gaps: list[TableDifference], comparisons: list[Comparison]) -> list[Block]:
     """Return a table of the undecided comparisons, with the runs that would decide them and their time."""
     manifest = results.manifest
-    found = waves.of_comparisons(comparisons, manifest) if manifest.claim else waves.of_differences(gaps, manifest)
-    lacking = waves.lacks(found, results)
+    compared = waves.of_comparisons(comparisons, manifest) if manifest.claim else waves.of_differences(gaps, manifest)
+    lacking = waves.lacks(compared, results)
     rows = {
         "comparison": [one.label for one in lacking],
         "stands": [one.stands for one in lacking],

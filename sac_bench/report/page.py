@@ -339,7 +339,7 @@ def _without_ballast(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
     svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
-    return re.sub(r"scale\([^)]*\)|-?\d+\.\d{3,}", lambda found: _rounded(found[0]), svg)
+    return re.sub(r"scale\([^)]*\)|-?\d+\.\d{3,}", lambda match: _rounded(match[0]), svg)
 
 
 def _rounded(text: str) -> str:

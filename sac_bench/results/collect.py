@@ -108,14 +108,14 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
     `measured`: also measure the robustness of its trained policies, if a claim needs that.
     """
     runs = runs_of(store, experiment)
-    found = []
+    tables_of_runs = []
     for i, (row, (_, spec)) in enumerate(zip(runs.to_dict("records"), experiment.runs(), strict=True)):
         tables, reason = _tables_of(store, row, spec.evaluated_by)
-        found.append(tables)
+        tables_of_runs.append(tables)
         if reason:
             runs.loc[i, "reason"] = reason
     robustness = _robustness(store, experiment, runs) if measured else pd.DataFrame()
-    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(found))
+    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(tables_of_runs))
 
 
 def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tuple[dict[str, pd.DataFrame], str]:
@@ -171,7 +171,7 @@ def _may_have_changed(results: Results, store: Store) -> bool:
 
 def _refreshed(before: Results, store: Store) -> Results:
     """Return results with the present rows of the runs that the store has."""
-    manifest, rows, found = before.manifest, [], []
+    manifest, rows, tables_of_runs = before.manifest, [], []
     old = {name: _by_run(getattr(before, name)) for name in RUN_TABLES}
     for of_run in before.runs.to_dict("records"):
         row: dict[str, Any] = {str(name): value for name, value in of_run.items()}
@@ -183,10 +183,10 @@ def _refreshed(before: Results, store: Store) -> Results:
         else:
             tables = {name: by_run[key] for name, by_run in old.items() if key in by_run}
         rows.append(row)
-        found.append(tables)
+        tables_of_runs.append(tables)
     random = {env: RandomPolicy.model_validate(of) for env in manifest.envs if (of := random_policy(store, env))}
     manifest = manifest.model_copy(update={"random": manifest.random | random})
-    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(found))
+    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(tables_of_runs))
 
 
 def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:

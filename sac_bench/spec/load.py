@@ -285,14 +285,14 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
         if isinstance(table, dict) and key not in options and table.keys().isdisjoint(_Sweep.model_fields)
     }
     own = {key: given for key, given in file.sweep.items() if key not in tables}
-    found = []
+    sweeps = []
     for base, table in {"": own, **tables}.items():
         for key, given in table.items():
             place = ".".join(filter(None, ("sweep", base, key)))
             with problems.noted():
                 swept = given if isinstance(given, dict) else {"values": given}
-                found.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
-    return found
+                sweeps.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
+    return sweeps
 
 
 @dataclass(frozen=True)

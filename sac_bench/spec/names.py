@@ -19,8 +19,8 @@ def folders() -> list[Path]:
 
 def named(folder: Path) -> dict[str, Path]:
     """Return {name: file} of a folder: "claims/two-qs" for claims/two-qs.toml, without files that others include."""
-    found = sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    files = sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
 def known() -> dict[str, Path]:
@@ -53,10 +53,10 @@ def find_all(given: Iterable[str | Path]) -> list[Path]:
 
     Raises InputError for what is neither.
     """
-    return [found for one in given for found in _found(Path(one))]
+    return [path for one in given for path in _paths(Path(one))]
 
 
-def _found(path: Path) -> list[Path]:
+def _paths(path: Path) -> list[Path]:
     if path.exists() and not (path.is_dir() and not any(path.glob("*.toml"))):
         return [path]
     if file := _lookup(path):

@@ -80,15 +80,15 @@ _KNOWN: Mapping[str, str] = {
 
 def mounts(mountinfo: str) -> list[Mount]:
     """Return the mounts in the text of /proc/self/mountinfo, in its order."""
-    found = []
+    mounted = []
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         fields, of_system = left.split(), right.split()
         if len(fields) >= 6 and len(of_system) >= 2:
             point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
             options = [*fields[5].split(","), *(of_system[2].split(",") if len(of_system) > 2 else ())]
-            found.append(Mount(Path(point), of_system[0], tuple(options)))
-    return found
+            mounted.append(Mount(Path(point), of_system[0], tuple(options)))
+    return mounted
 
 
 def mount_of(folder: Path, among: list[Mount]) -> Mount | None:

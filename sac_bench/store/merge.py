@@ -93,9 +93,9 @@ def _has_ended(run: RunDirectory, merged: Merged) -> bool:
         merged.left[run.id] = _in_words(status)
         return False
     try:
-        if (found := run.spec().id) == run.id:
+        if (stored_id := run.spec().id) == run.id:
             return True
-        merged.left[run.id] = f"damaged: spec.json is that of run {found}"
+        merged.left[run.id] = f"damaged: spec.json is that of run {stored_id}"
     except InputError as error:
         merged.left[run.id] = f"damaged: {error}"
     return False
@@ -117,8 +117,8 @@ def _is_kept(run: RunDirectory, target: RunDirectory, into: Store, merged: Merge
         merged.kept[run.id] = _in_words(own)
     elif own["steps"] != status["steps"]:
         merged.different[run.id] = [f"{status['steps']} steps there, {own['steps']} here"]
-    elif found := differences(run, target):
-        merged.different[run.id] = found
+    elif different := differences(run, target):
+        merged.different[run.id] = different
     else:
         merged.equal.append(run.id)
     return True
