@@ -566,15 +566,15 @@ def diagnose(
         def gradient(z: Tensor, loss: Callable[..., Any] = loss, v: Tensor | None = v) -> Any:
             return loss(params["critic"], observation, z, alpha, hyper, (), v)[0]
 
-        together = max(1, ROWS // sampled_by.shape[1])
+        together = max(1, ROWS_AT_ONCE // sampled_by.shape[1])
         variance, squared_norm = gradients.gradient_spread(gradient, sampled_by, together)
         results[metric.name] = sampled * variance
     return results | {gradients.SQUARED_NORM.name: sampled * squared_norm}
 
 
-GRADIENTS = 32  # gradients whose variance is measured
-ROWS = 8192  # inputs that are passed through the networks at once for them
-MOST_ROWS = 32 * ROWS  # inputs in total: larger batches have fewer gradients
+MEASURED_GRADIENTS = 32  # gradients whose variance is measured
+ROWS_AT_ONCE = 8192  # inputs that are passed through the networks at once for them
+MAX_MEASURED_ROWS = 32 * ROWS_AT_ONCE  # inputs in total: larger batches have fewer gradients
 
 
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
@@ -598,7 +598,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     )
     extra_noise = int(config.mixture > 1)
     programs = {moves: partial(update, nets, moves) for moves in MOVES}
-    draws = min(GRADIENTS, max(2, MOST_ROWS // b))
+    draws = min(MEASURED_GRADIENTS, max(2, MAX_MEASURED_ROWS // b))
     diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
     if not config.value_network:
         diagnosis_noise["others"] = (draws, (config.score_samples - 1) * b, a + extra_noise)

@@ -27,7 +27,7 @@ from sac_bench.spec.seeds import LOOKS
 ALPHA = 0.05
 EQUAL_LOOKS = 5
 """The first looks, 5 to 30 seeds, share 3/4 of the error equally. Each later look has half of what is left."""
-FUTILE = 0.05
+MIN_CHANCE = 0.05
 """A comparison stops if its chance to be decided at any look that remains is less."""
 
 
@@ -171,7 +171,7 @@ def holm_levels(p_values: ArrayLike, alpha: float = ALPHA) -> Array:
 
 
 def standings(
-    contests: Sequence[Contest], design: Design, alpha: float = ALPHA, futile: float = FUTILE
+    contests: Sequence[Contest], design: Design, alpha: float = ALPHA, futile: float = MIN_CHANCE
 ) -> list[Standing]:
     """Return where each comparison of a table stands, look by look until it is decided or futile.
 

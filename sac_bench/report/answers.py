@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from sac_bench.analysis.differences import TOGETHER
+from sac_bench.analysis.differences import ALL_ENVIRONMENTS
 from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.scores import at_words
-from sac_bench.analysis.verdicts import CONSTANT, MIN_SEEDS, seeds_text
+from sac_bench.analysis.verdicts import MIN_SEEDS, NO_SPREAD, seeds_text
 from sac_bench.report.labels import axes, marked, steps_note
 from sac_bench.report.page import Answer
 from sac_bench.results.manifest import Manifest
@@ -63,7 +63,7 @@ def by_variant(final: pd.DataFrame, table: pd.DataFrame, manifest: Manifest) -> 
     counted = final.set_index(["env", "variant"])[["seeds", "exploded", "ended_otherwise"]]
     rows: dict[str, list[Row]] = {name: [] for name in manifest.variants if name != manifest.reference}
     for row in table.to_dict("records"):
-        if row["env"] == TOGETHER:
+        if row["env"] == ALL_ENVIRONMENTS:
             seeds = [int(counted.loc[(env, row["variant"]), "seeds"]) for env in manifest.envs]
             rows[row["variant"]].append(row | {"seeds": min(seeds)})
         else:
@@ -94,7 +94,10 @@ def finding_over(rows: Sequence[Row], spec: str, tested: int, margin: float | No
 
     Without a verdict on all together: of each environment, with its numbers.
     """
-    each, pooled = [row for row in rows if row["env"] != TOGETHER], [row for row in rows if row["env"] == TOGETHER]
+    each, pooled = (
+        [row for row in rows if row["env"] != ALL_ENVIRONMENTS],
+        [row for row in rows if row["env"] == ALL_ENVIRONMENTS],
+    )
     if not pooled or not pooled[0]["verdict"]:
         return "; ".join(f"on {row['env']} {finding(row, spec, tested, margin)}" for row in each)
     groups: dict[str, list[str]] = {}
@@ -160,7 +163,7 @@ def _undecided(row: Row) -> list[str]:
     look, needed = _whole(row["look"]), _whole(row["seeds_needed"])
     stopped = {"futile": ["stopped there"], "waiting": ["not all runs of the next look have ended"]}
     if needed is None and row["difference_ci_low"] == row["difference_ci_high"]:
-        return [*stopped.get(row["state"], []), CONSTANT]
+        return [*stopped.get(row["state"], []), NO_SPREAD]
     return [*stopped.get(row["state"], []), f"{seeds_text(needed, look)} would decide"]
 
 

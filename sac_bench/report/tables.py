@@ -13,8 +13,8 @@ import pandas as pd
 
 from sac_bench.analysis import differences as analysis
 from sac_bench.analysis.differences import (
+    ALL_ENVIRONMENTS,
     CORRELATION,
-    TOGETHER,
     TableDifference,
     table_differences,
     table_of,
@@ -31,9 +31,17 @@ from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
-FIRST = ("variant", "environment", "seeds", "score [95% CI]", "difference [95% CI]", "verdict", "did not finish")
+SHOWN_COLUMNS = (
+    "variant",
+    "environment",
+    "seeds",
+    "score [95% CI]",
+    "difference [95% CI]",
+    "verdict",
+    "did not finish",
+)
 """The columns of the final table that are shown at once."""
-GAP = ("difference", "difference_ci_low", "difference_ci_high")
+DIFFERENCE_COLUMNS = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
     "evaluations in the last {last:.0%} of its steps (if there are none, the last evaluation before). Whole curve: the "
@@ -103,7 +111,9 @@ def final_performance(results: Results, differences: Sequence[TableDifference] |
     `differences`: all of them, if they are known already.
     """
     gaps = table_of(all_differences(results) if differences is None else differences)
-    table = performance(results).merge(gaps[gaps["env"] != TOGETHER], "left", ["env", "variant"], validate="1:1")
+    table = performance(results).merge(
+        gaps[gaps["env"] != ALL_ENVIRONMENTS], "left", ["env", "variant"], validate="1:1"
+    )
     return table.fillna({"verdict": "", "no_verdict": "", "state": ""})
 
 
@@ -157,7 +167,9 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             "score [95% CI]": [
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],
-            "difference [95% CI]": [interval(*t, spec=spec) for t in table[list(GAP)].itertuples(index=False)],
+            "difference [95% CI]": [
+                interval(*t, spec=spec) for t in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)
+            ],
             "verdict": [verdict_of(row) for row in table.to_dict("records")],
             "r": [number(r, "+.2f") for r in table["seed_correlation"]],
             "sampled actions": [number(x, spec) for x in table["sampled_score"]],
@@ -176,15 +188,17 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
 
 def together(differences: Sequence[TableDifference]) -> pd.DataFrame:
     """Return the differences over all environments together, for a reader; none if there is one environment."""
-    rows = [one.row() for one in differences if one.env == TOGETHER]
+    rows = [one.row() for one in differences if one.env == ALL_ENVIRONMENTS]
     return pd.DataFrame(
         {
             "variant": [row["variant"] for row in rows],
-            "difference in gains [95% CI]": [interval(*(row[c] for c in GAP), spec="+.2f") for row in rows],
+            "difference in gains [95% CI]": [
+                interval(*(row[c] for c in DIFFERENCE_COLUMNS), spec="+.2f") for row in rows
+            ],
             "verdict": [
                 one.verdict.in_words() or f"no verdict: {one.row()['no_verdict']}"
                 for one in differences
-                if one.env == TOGETHER
+                if one.env == ALL_ENVIRONMENTS
             ],
         }
     )

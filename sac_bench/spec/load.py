@@ -26,7 +26,7 @@ from sac_bench.spec.variant import Shown, Variant, check_steps, shown_of
 from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
-RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
+RESERVED_NAMES = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
 MAX_SEED = 2**32 - 1
 MAX_RUNS = 10_000
 
@@ -208,7 +208,7 @@ def check_name(name: str, where: str) -> None:
     """Raise InputError unless a name may be that of a folder of results."""
     if not NAME.fullmatch(name):
         raise InputError(f"{where}: name: {name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if name.lower() in RESERVED:  # some file systems ignore case
+    if name.lower() in RESERVED_NAMES:  # some file systems ignore case
         raise InputError(f"{where}: name: {name!r} is reserved for a folder of the store; choose another")
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sac_bench.errors import InputError, nearest
 
-SHIPPED = (Path(__file__).resolve().parents[1] / "experiments").resolve()
+SHIPPED_FOLDER = (Path(__file__).resolve().parents[1] / "experiments").resolve()
 """The experiments of this package. In a clone, sac_bench/experiments is a link to experiments/."""
-LOCAL = Path("experiments")
+LOCAL_FOLDER = Path("experiments")
 
 
 def folders() -> list[Path]:
     """Return the folders that names are looked up in, without duplicates: the working folder's comes first."""
-    return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]
+    return [LOCAL_FOLDER, *([] if LOCAL_FOLDER.resolve() == SHIPPED_FOLDER else [SHIPPED_FOLDER])]
 
 
 def named(folder: Path) -> dict[str, Path]:
@@ -71,7 +71,7 @@ def _paths(path: Path) -> list[Path]:
 def _lookup(path: Path) -> Path | None:
     """Return the file with this name, which may lack its folders."""
     name = path.with_suffix("") if path.suffix == ".toml" else path
-    wanted = name.as_posix().removeprefix(f"{LOCAL}/")
+    wanted = name.as_posix().removeprefix(f"{LOCAL_FOLDER}/")
     files = known()
     if wanted in files:
         return files[wanted]
@@ -83,7 +83,7 @@ def _lookup(path: Path) -> Path | None:
 
 def _group(path: Path) -> list[Path]:
     """Return the files of the folders with this name, if any; those of the working folder replace the package's."""
-    wanted = path.as_posix().removeprefix(f"{LOCAL}/")
+    wanted = path.as_posix().removeprefix(f"{LOCAL_FOLDER}/")
     return [file for name, file in known().items() if name.rpartition("/")[0] == wanted]
 
 

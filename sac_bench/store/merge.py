@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import InputError
-from sac_bench.store.atomic import BESIDE, create, read_json, sync_folder
+from sac_bench.store.atomic import TEMPORARY_PREFIX, create, read_json, sync_folder
 from sac_bench.store.run import TABLES, RunDirectory
 from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
@@ -54,7 +54,7 @@ def merge(source: Store, into: Store) -> Merged:
         raise InputError(f"{source.root}: is the folder to merge into")
     merged = Merged(source.root)
     into.root.mkdir(parents=True, exist_ok=True)
-    with into.planner(), tempfile.TemporaryDirectory(prefix=BESIDE, dir=into.root) as name:
+    with into.planner(), tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=into.root) as name:
         copies = []
         for run in map(source.run, source.run_ids()):
             if _has_ended(run, merged) and not _is_kept(run, into.run(run.id), into, merged):
@@ -139,7 +139,7 @@ def _copy(folder: Path, to: Path) -> None:
         target = to / Path(path).relative_to(folder)
         target.mkdir()
         for name in names:
-            if name.startswith(BESIDE):
+            if name.startswith(TEMPORARY_PREFIX):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(Path(path) / name, target / name)
