@@ -42,8 +42,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sac_bench.analysis.hypotheses import different
-from sac_bench.analysis.permutation import DRAWS, TOLERANCE, Permuted, labels, unpacked
-from sac_bench.analysis.sequential import ALPHA, FUTILE, Contest, Design, Trial, share, standings
+from sac_bench.analysis.permutation import MIN_TEST_DRAWS, TIE_TOLERANCE, Permuted, labels, unpacked
+from sac_bench.analysis.sequential import ALPHA, MIN_CHANCE, Contest, Design, Trial, share, standings
 from sac_bench.analysis.statistics import Difference, area_score, run_score, shares, unpaired
 from sac_bench.spec.seeds import REFERENCE_FACTOR
 
@@ -135,7 +135,7 @@ def groups(random: Random, size: int) -> Array:
 # Permutation tests of many comparisons at once
 
 
-def p_values(a: Array, b: Array, exact: float, draws: int = DRAWS, of_means: bool = False) -> Array:
+def p_values(a: Array, b: Array, exact: float, draws: int = MIN_TEST_DRAWS, of_means: bool = False) -> Array:
     """Return the p-values [2, M] of a above and below b, for scores a [n, M] and b [m, M].
 
     They equal `Permuted.by_permutation`, except that those above `exact` are estimates that are above it too.
@@ -178,7 +178,11 @@ def at_least(pooled: Array, n: int, rows: Array, kind: type, of_means: bool) -> 
     u, w = 1 / (n * (n - 1)) - 1 / (m * (m - 1)), squares.sum(axis=0) / (m * (m - 1))
     weights = np.full_like(squares, 1 / n) if of_means else u * squares + w / n
     scale = weights.astype(kind)
-    scores, first, tolerance = pooled.astype(kind), rows.astype(kind), kind(1e-4 if kind is np.float32 else TOLERANCE)
+    scores, first, tolerance = (
+        pooled.astype(kind),
+        rows.astype(kind),
+        kind(1e-4 if kind is np.float32 else TIE_TOLERANCE),
+    )
     sums = pooled[:n].sum(axis=0)
     observed = (sums * np.abs(sums) / np.maximum(weights[:n].sum(axis=0), 1e-300)).astype(kind)
     counts = np.empty((2, pooled.shape[1]))
@@ -447,7 +451,7 @@ class Scheme:
 
     name: str
     shares: tuple[float, ...] = (0.15,) * 5
-    futile: float = FUTILE
+    futile: float = MIN_CHANCE
     looks: tuple[int, ...] = LOOKS
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest, write_manifest
-from sac_bench.results.schema import OPTIONAL, TABLES, columns
+from sac_bench.results.schema import OPTIONAL_TABLES, TABLES, columns
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -64,6 +64,6 @@ def write_results(folder: Path, results: Results) -> None:
     folder.mkdir(parents=True)
     for name in TABLES:
         table = getattr(results, name)
-        if len(table) or name not in OPTIONAL:
+        if len(table) or name not in OPTIONAL_TABLES:
             _filled(name, table).to_csv(folder / f"{name}.csv", index=False)
     write_manifest(folder, results.manifest)

@@ -90,7 +90,7 @@ BUGS = [
     Bug(
         "no cohort is divided, so workers idle",
         "execution/schedule.py",
-        "while best > (1 + GAIN) * bound and",
+        "while best > (1 + MIN_GAIN) * bound and",
         "while False and",
         "tests/execution/test_schedule.py",
     ),
@@ -125,7 +125,7 @@ BUGS = [
     Bug(
         "unfinished training gets verdicts",
         "analysis/differences.py",
-        "return TRAINING if results.manifest.reached else",
+        "return TRAINING_NOT_OVER if results.manifest.reached else",
         'return "" if results.manifest.reached else',
         "tests/analysis/test_unfinished.py",
     ),
@@ -554,7 +554,7 @@ BUGS = [
         "pass",
         SAVED,
     ),
-    Bug("previous checkpoint is not kept", CHECKPOINT, "GENERATIONS = 2", "GENERATIONS = 1", SAVED),
+    Bug("previous checkpoint is not kept", CHECKPOINT, "KEPT_CHECKPOINTS = 2", "KEPT_CHECKPOINTS = 1", SAVED),
     Bug("rows beyond the checkpoint are kept", CHECKPOINT, "self.cut_back(runs)", "pass", SAVED),
     Bug(
         "rows that are still sampled are dropped", CHECKPOINT, "if _stop(name) > needed}", "if _stop(name) > at}", SAVED
@@ -636,7 +636,7 @@ BUGS = [
     Bug("files of a successor are deleted", CHECKPOINT, "if _step(path) <= latest:", "if True:", OWNERS),
     Bug("a paused command resets runs", "store/store.py", "not self._planning.is_held()", "False", OWNERS),
     Bug("nobody renews leases", LOCKS, "self._heart.start()", "pass", HELD),
-    Bug("a full disk cannot be freed", LOCKS, "error.errno not in FULL", "True", HELD),
+    Bug("a full disk cannot be freed", LOCKS, "error.errno not in FULL_DISK_ERRORS", "True", HELD),
     Bug(
         "a checkpoint replaces a rival's",
         CHECKPOINT,
@@ -1036,8 +1036,8 @@ BUGS = [
     Bug(
         "`no worse` is tested without the margin",
         CLAIMS,
-        "(above(-margin, FOR),)",
-        "(above(0.0, FOR),)",
+        "(above(-margin, AS_CLAIMED),)",
+        "(above(0.0, AS_CLAIMED),)",
         CLAIMED,
     ),
     Bug(
@@ -1050,8 +1050,8 @@ BUGS = [
     Bug(
         "any nonzero difference counts against a claim",
         CLAIMS,
-        "(above(margin, AGAINST, sides=2), below(-margin, AGAINST, sides=2))",
-        "(above(0.0, AGAINST, sides=2), below(0.0, AGAINST, sides=2))",
+        "(above(margin, AGAINST_CLAIM, sides=2), below(-margin, AGAINST_CLAIM, sides=2))",
+        "(above(0.0, AGAINST_CLAIM, sides=2), below(0.0, AGAINST_CLAIM, sides=2))",
         CLAIMED,
     ),
     Bug("growth in units of return", CLAIMS, "tuple(v / one.gain**2 for", "tuple(v for", CLAIMED),
@@ -1172,8 +1172,8 @@ BUGS = [
     Bug(
         "a user's experiment does not come before the package's of the same name",
         "spec/names.py",
-        "return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]",
-        "return [SHIPPED, LOCAL]",
+        "return [LOCAL_FOLDER, *([] if LOCAL_FOLDER.resolve() == SHIPPED_FOLDER else [SHIPPED_FOLDER])]",
+        "return [SHIPPED_FOLDER, LOCAL_FOLDER]",
         "tests/cli/test_names.py",
     ),
     Bug(
@@ -1202,7 +1202,7 @@ BUGS = [
     Bug(
         "a first look that is too long is trained to its end",
         BUDGET,
-        "TOLERANCE if self.unit",
+        "FIRST_LOOK_TOLERANCE if self.unit",
         "1e9 if self.unit",
         BOUGHT,
     ),

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import override
 
 from sac_bench.evaluations import is_evaluated
 
@@ -165,6 +166,7 @@ class TrainingConfig(BaseModel):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of the state and the losses; bfloat16 is used inside hidden layers only."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
     @classmethod
@@ -228,12 +230,13 @@ class ReplayConfig(TrainingConfig):
 
     @property
     def option_versions(self) -> dict[str, int]:
-        # Version 1 made updates on copies of fewer transitions than a batch has.
+        """min_replay has version 2 if updates wait for a batch; version 1 used copies of fewer transitions."""
         waits_for_a_batch = self.min_replay is None and self.updates_start > self.learning_starts
         return {"min_replay": 2} if waits_for_a_batch else {}
 
     @property
     def warmup_steps(self) -> int:
+        """Transitions at the start with uniformly random actions: `random_steps`, or `learning_starts` if unset."""
         return self.learning_starts if self.random_steps is None else self.random_steps
 
     @property
@@ -246,6 +249,7 @@ class ReplayConfig(TrainingConfig):
         return max(self.learning_starts, _rounded_up(least, self.num_envs) - self.num_envs)
 
     @property
+    @override
     def capacity(self) -> int:
         return self.replay_capacity
 
@@ -253,6 +257,7 @@ class ReplayConfig(TrainingConfig):
         """Return floor(utd * (steps - updates_start))."""
         return max(0, int(Fraction(str(self.utd)) * (steps - self.updates_start)))
 
+    @override
     def describe_start(self) -> str:
         if self.updates_start == self.learning_starts:
             name, value = "learning_starts", str(self.learning_starts)
@@ -261,6 +266,7 @@ class ReplayConfig(TrainingConfig):
             value += f" (by default batch_size = {self.batch_size})" * (self.min_replay is None)
         return f"{name} = {value}, utd = {self.utd:g}; increase steps or lower {name} (--set {name}=N)"
 
+    @override
     def steps_of_update(self, number: int) -> int:
         return _rounded_up(self.updates_start + math.ceil(number / Fraction(str(self.utd))), self.num_envs)
 
@@ -289,15 +295,18 @@ class RolloutConfig(TrainingConfig):
 
     @property
     def capacity(self) -> int:
-        return max(self.rollout, self.eval_every)  # a segment's rows are saved together
+        """Transitions of a rollout, or of a segment if it is longer: a segment's rows are saved together."""
+        return max(self.rollout, self.eval_every)
 
     @property
     def rows(self) -> int:
+        """All transitions of a rollout: their values are computed at once."""
         return self.rollout
 
     @property
     def scratch_bytes(self) -> int:
-        return 48 * self.epochs * self.rollout  # drawing the order of the minibatches
+        """Memory for drawing the order of the minibatches of all epochs, in bytes."""
+        return 48 * self.epochs * self.rollout
 
     @property
     def updates_per_rollout(self) -> int:
@@ -308,9 +317,11 @@ class RolloutConfig(TrainingConfig):
         """Return the number of minibatches in all complete rollouts."""
         return steps // self.rollout * self.updates_per_rollout
 
+    @override
     def describe_start(self) -> str:
         return f"rollout = {self.rollout}; increase steps or shorten the rollout (--set rollout=N)"
 
+    @override
     def steps_of_update(self, number: int) -> int:
         return math.ceil(number / self.updates_per_rollout) * self.rollout
 
@@ -410,6 +421,7 @@ class QLearningConfig(ActorCriticConfig, ReplayConfig):
 
     @property
     def learns_until(self) -> int | None:
+        """Transitions after which all learning rates are 0, or None if they are constant."""
         return self.anneal_steps or None
 
     @model_validator(mode="after")

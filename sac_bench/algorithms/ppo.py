@@ -26,7 +26,7 @@ from sac_bench.algorithms.config import Activation, ActorCriticConfig, Layers, P
 from sac_bench.algorithms.metric import ENTROPY, VALUE_LOSS, Metric, names
 from sac_bench.algorithms.networks import Draw, Network, Sizes, gaussian_log_prob, init_mlp, mlp
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State
-from sac_bench.algorithms.running_stats import LIMIT, deviation, empty_statistics, merged, standardized
+from sac_bench.algorithms.running_stats import MAX_STANDARDISED, deviation, empty_statistics, merged, standardized
 
 VERSION = 2
 """Part of every run's id: raise it whenever the results of a config change, for example with a default."""
@@ -89,10 +89,12 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
 
     @property
     def passes(self) -> int:
+        """One pass forward and a backward one, which costs as much as two: a batch has no targets to compute."""
         return 3
 
     @property
     def learns_until(self) -> int | None:
+        """Transitions after which the learning rate is 0, or None if it is constant."""
         return self.anneal_steps or None
 
 
@@ -277,7 +279,7 @@ def prepare(structure: Structure, state: State, hyper: Hyperparameters, transiti
     done = torch.maximum(terminated, truncated)
     returns, running = running_returns(raw, done, normalizer["running_return"], hyper["gamma"])
     of_returns = merged(normalizer["return"], returns.flatten())
-    scaled = (raw / deviation(of_returns)).clamp(-LIMIT, LIMIT)
+    scaled = (raw / deviation(of_returns)).clamp(-MAX_STANDARDISED, MAX_STANDARDISED)
     reward = torch.where(hyper["normalize_rewards"] > 0, scaled, raw)
 
     final = terminated + (1 - hyper["bootstrap_truncated"]) * truncated

@@ -8,7 +8,7 @@ from torch import Tensor
 Statistics = dict[str, Tensor]
 """mean and var [...], count []."""
 VARIANCE_EPSILON = 1e-8  # added to running variances, as Gymnasium and Stable-Baselines3 do
-LIMIT = 10.0  # bound of standardised values, as in both
+MAX_STANDARDISED = 10.0  # bound of standardised values, as in both
 
 
 def empty_statistics(like: Tensor, *shape: int) -> Statistics:
@@ -35,5 +35,5 @@ def deviation(statistics: Statistics) -> Tensor:
 
 
 def standardized(x: Tensor, statistics: Statistics) -> Tensor:
-    """Standardise x [..., D] by mean and deviation, clipped to LIMIT."""
-    return ((x - statistics["mean"]) / deviation(statistics)).clamp(-LIMIT, LIMIT)
+    """Standardise x [..., D] by mean and deviation, clipped to MAX_STANDARDISED."""
+    return ((x - statistics["mean"]) / deviation(statistics)).clamp(-MAX_STANDARDISED, MAX_STANDARDISED)

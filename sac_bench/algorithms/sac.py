@@ -195,7 +195,10 @@ class SACConfig(QLearningConfig):
 
     @property
     def option_versions(self) -> dict[str, int]:
-        # Version 1 of the score-function estimate had the mean cost of the batch's other states as baseline.
+        """The options with version 2.
+
+        Version 1 of the score-function estimate had the mean cost of the batch's other states as baseline.
+        """
         own = {
             "gradient_estimator": self.gradient_estimator == "score-function",
             "mixture": self.mixture > 1,
@@ -206,6 +209,7 @@ class SACConfig(QLearningConfig):
 
     @property
     def initial_temperature(self) -> Temperature:
+        """The temperature at the start, multiplied by `reward_scale` if `scale_temperature`."""
         scale = self.reward_scale if self.scale_temperature else 1.0
         return Temperature(self.temperature * scale, self.learn_temperature)
 
@@ -228,7 +232,8 @@ class SACConfig(QLearningConfig):
 
     @property
     def networks(self) -> int:
-        return 2 + self.critics  # and the policy and V, or the policy's target
+        """The critics, the policy, and V or the policy's target."""
+        return 2 + self.critics
 
     @property
     def actions_per_state(self) -> int:
@@ -238,12 +243,14 @@ class SACConfig(QLearningConfig):
 
     @property
     def rows(self) -> int:
+        """Pairs of a batch's states and the actions that the policy's loss samples in them."""
         return self.batch_size * self.actions_per_state
 
     @property
     def scratch_bytes(self) -> int:
+        """Memory of the dropout masks and their random words, in bytes; 0 without dropout."""
         units = (2 + self.actions_per_state) * self.batch_size * sum(self.critic_sizes) if self.dropout else 0
-        return self.critics * units * (16 + 2 * self.dtype.itemsize)  # the masks and their random words
+        return self.critics * units * (16 + 2 * self.dtype.itemsize)
 
     @model_validator(mode="before")
     @classmethod
@@ -559,15 +566,15 @@ def diagnose(
         def gradient(z: Tensor, loss: Callable[..., Any] = loss, v: Tensor | None = v) -> Any:
             return loss(params["critic"], observation, z, alpha, hyper, (), v)[0]
 
-        together = max(1, ROWS // sampled_by.shape[1])
+        together = max(1, ROWS_AT_ONCE // sampled_by.shape[1])
         variance, squared_norm = gradients.gradient_spread(gradient, sampled_by, together)
         results[metric.name] = sampled * variance
     return results | {gradients.SQUARED_NORM.name: sampled * squared_norm}
 
 
-GRADIENTS = 32  # gradients whose variance is measured
-ROWS = 8192  # inputs that are passed through the networks at once for them
-MOST_ROWS = 32 * ROWS  # inputs in total: larger batches have fewer gradients
+MEASURED_GRADIENTS = 32  # gradients whose variance is measured
+ROWS_AT_ONCE = 8192  # inputs that are passed through the networks at once for them
+MAX_MEASURED_ROWS = 32 * ROWS_AT_ONCE  # inputs in total: larger batches have fewer gradients
 
 
 def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner:
@@ -591,7 +598,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     )
     extra_noise = int(config.mixture > 1)
     programs = {moves: partial(update, nets, moves) for moves in MOVES}
-    draws = min(GRADIENTS, max(2, MOST_ROWS // b))
+    draws = min(MEASURED_GRADIENTS, max(2, MAX_MEASURED_ROWS // b))
     diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
     if not config.value_network:
         diagnosis_noise["others"] = (draws, (config.score_samples - 1) * b, a + extra_noise)

@@ -103,15 +103,20 @@ class SQLConfig(QLearningConfig):
 
     @property
     def networks(self) -> int:
-        return 2 + self.critics  # and the sampler, with fixed and updated particles
+        """The critics, and the sampler twice: with fixed and with updated particles."""
+        return 2 + self.critics
 
     @property
     def passes(self) -> int:
-        # Critic: V's particles, 3 for its loss, fixed particles forward and backward. Sampler: all, updated backward.
+        """Half the sum of the critic's and the sampler's passes.
+
+        Critic: V's particles, 3 for its loss, fixed particles forward and backward. Sampler: all, updated backward.
+        """
         return (self.value_particles + 3 + 3 * self.kernel_particles) // 2
 
     @property
     def rows(self) -> int:
+        """Pairs of a batch's states and particles: V's, or the kernel's if there are more."""
         return self.batch_size * max(self.value_particles, self.kernel_particles)
 
     @model_validator(mode="after")

@@ -91,7 +91,8 @@ class TD3Config(QLearningConfig):
 
     @property
     def networks(self) -> int:
-        return 2 + self.critics  # and the policy and its target
+        """The critics, the policy and its target."""
+        return 2 + self.critics
 
 
 class DDPGConfig(TD3Config):

@@ -1,0 +1,1 @@
+"""Computes scores, statistics, verdicts and the outcomes of claims."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.claims import FOR, Comparison, Mean, Outcome, verdict
+from sac_bench.analysis.claims import AS_CLAIMED, Comparison, Mean, Outcome, verdict
 from sac_bench.analysis.differences import looks_in_words
 from sac_bench.analysis.format import interval, number
 from sac_bench.analysis.hypotheses import equivalent
 from sac_bench.analysis.sequential import ALPHA
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, in_words
+from sac_bench.analysis.verdicts import MIN_SEEDS, RUNS_MISSING, in_words
 from sac_bench.results.manifest import Manifest
 
 RULES = (
@@ -66,9 +66,9 @@ def short_outcome(one: Comparison) -> str:
 def _with_notes(one: Comparison, short: bool) -> str:
     name = outcome_name(one.outcome)
     if one.outcome == "no word":
-        reason = one.reason or MISSING * one.lacks_runs
+        reason = one.reason or RUNS_MISSING * one.lacks_runs
         return f"{name} ({reason})" if reason else name
-    if one.outcome == FOR and one.relation == ">" and one.margin and one.verdict.look is None:
+    if one.outcome == AS_CLAIMED and one.relation == ">" and one.margin and one.verdict.look is None:
         is_small = equivalent(one.margin).p_value(one.evidence) <= ALPHA
         name += ", within the margin" * is_small
     return in_words(name, one.verdict.state, one.verdict.look, one.seeds_needed, short, one.verdict.is_constant)
@@ -83,10 +83,10 @@ def headline(decided: Sequence[Comparison]) -> str:
 
 def sentences(decided: Sequence[Comparison]) -> list[str]:
     """Return a sentence per expectation with its outcome in each environment, and the numbers."""
-    found: dict[str, list[Comparison]] = {}
+    by_expectation: dict[str, list[Comparison]] = {}
     for one in decided:
-        found.setdefault(one.expected, []).append(one)
-    return [f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in found.items()]
+        by_expectation.setdefault(one.expected, []).append(one)
+    return [f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in by_expectation.items()]
 
 
 def _finding(one: Comparison) -> str:

@@ -17,24 +17,23 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.choice import edge
-from sac_bench.analysis.differences import TRAINING, Cell, design_of
+from sac_bench.analysis.differences import TRAINING_NOT_OVER, Cell, design_of
 from sac_bench.analysis.hypotheses import Evidence, Family, above, below, equivalent
 from sac_bench.analysis.measures import mean_gain, measured, why_no_values
 from sac_bench.analysis.permutation import Flipped, permuted
 from sac_bench.analysis.scores import entered, scores
 from sac_bench.analysis.sequential import Contest, Trial
-from sac_bench.analysis.statistics import Difference, Estimate, paired, seed_correlation, shares, unpaired
-from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, UNTESTED, Verdict, verdicts
+from sac_bench.analysis.statistics import NO_ESTIMATE, Difference, Estimate, paired, seed_correlation, shares, unpaired
+from sac_bench.analysis.verdicts import MIN_SEEDS, RUNS_MISSING, UNTESTED_VERDICT, Verdict, verdicts
 from sac_bench.results.load import Results, ended, have_ended
 from sac_bench.spec.claim import Claim, Expectation, Relation, Side
 from sac_bench.spec.measures import MEASURES, SHARE, Measure
 
 Outcome = Literal["as claimed", "against the claim", "undecided", "no word"]
-FOR: Outcome = "as claimed"
-AGAINST: Outcome = "against the claim"
+AS_CLAIMED: Outcome = "as claimed"
+AGAINST_CLAIM: Outcome = "against the claim"
 
 NO_GAIN = "the gain is not known"
-NO_INTERVAL = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 class Mean(NamedTuple):
@@ -64,7 +63,7 @@ class Comparison:
     margin: float | None
     correlation: float = float("nan")
     """Pearson's correlation over the seeds that both sides have."""
-    by_pairs: Estimate = NO_INTERVAL
+    by_pairs: Estimate = NO_ESTIMATE
     """The difference with the paired interval, over the same seeds."""
     cells: tuple[Cell, ...] = ()
     """The runs that it compares."""
@@ -72,7 +71,7 @@ class Comparison:
     """The reference's runs, if a margin or gains depend on their scores."""
     lacks_runs: bool = False
     """Whether some of its runs have not ended."""
-    verdict: Verdict = UNTESTED
+    verdict: Verdict = UNTESTED_VERDICT
     reason: str = ""
     """Why there is no outcome although runs have scores: no values, no margin, or a choice at its edge; else ""."""
     is_excluded: bool = False
@@ -100,7 +99,7 @@ class Comparison:
         if not self.verdict.p_values:
             return float("nan")
         against, speaking_for = self.verdict.p_values
-        return against if self.outcome == AGAINST else speaking_for
+        return against if self.outcome == AGAINST_CLAIM else speaking_for
 
     @property
     def seeds_needed(self) -> int | None:
@@ -141,14 +140,14 @@ def comparisons(claim: Claim, results: Results) -> list[Comparison]:
     by_look = {look: all_at(look) for look in at}
     last = by_look[max(at, key=lambda look: look or 0)]
     if results.manifest.reached:
-        return [replace(one, reason=TRAINING) for one in last]
+        return [replace(one, reason=TRAINING_NOT_OVER) for one in last]
     tested = [i for i, one in enumerate(last) if not one.is_excluded]
     contests = [_contest(i, by_look, at) for i in tested]
     decided = dict(zip(tested, verdicts(contests, design_of(results.manifest)), strict=True))
     return [
         replace(
             by_look[decided[i].look][i] if i in decided and decided[i].intervals else one,
-            verdict=decided.get(i, UNTESTED),
+            verdict=decided.get(i, UNTESTED_VERDICT),
             lacks_runs=one.lacks_runs if None in at else i in decided and decided[i].state == "waiting",
         )
         for i, one in enumerate(last)
@@ -191,19 +190,22 @@ def families(relation: Relation, margin: float | None) -> tuple[Family, Family]:
     """
     if relation == ">":
         # Without a margin nothing is equivalent: no difference is within 0.
-        return (below(0.0, AGAINST, sides=2), equivalent(margin or 0.0, AGAINST)), (above(0.0, FOR, sides=2),)
+        against = (below(0.0, AGAINST_CLAIM, sides=2), equivalent(margin or 0.0, AGAINST_CLAIM))
+        return against, (above(0.0, AS_CLAIMED, sides=2),)
     assert margin
     if relation == ">=":
-        return (below(-margin, AGAINST),), (above(-margin, FOR),)
-    outside = (above(margin, AGAINST, sides=2), below(-margin, AGAINST, sides=2))
-    return outside, (equivalent(margin, FOR),)
+        return (below(-margin, AGAINST_CLAIM),), (above(-margin, AS_CLAIMED),)
+    outside = (above(margin, AGAINST_CLAIM, sides=2), below(-margin, AGAINST_CLAIM, sides=2))
+    return outside, (equivalent(margin, AS_CLAIMED),)
 
 
 def verdict(decided: Sequence[Comparison]) -> str:
     """Return a claim's verdict in a few words."""
     count = Counter(one.outcome for one in decided)
     if count["no word"] == len(decided):
-        reasons = {one.reason or (MISSING if one.lacks_runs else f"fewer than {MIN_SEEDS} seeds") for one in decided}
+        reasons = {
+            one.reason or (RUNS_MISSING if one.lacks_runs else f"fewer than {MIN_SEEDS} seeds") for one in decided
+        }
         return f"no verdict: {reasons.pop()}" if len(reasons) == 1 else "no verdict"
     if count["as claimed"] == len(decided):
         return "supported"

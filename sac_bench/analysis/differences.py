@@ -17,12 +17,11 @@ from sac_bench.analysis.choice import edge
 from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import Permuted
 from sac_bench.analysis.sequential import Contest, Design, Trial
-from sac_bench.analysis.statistics import Estimate, difference_interval, seed_correlation
+from sac_bench.analysis.statistics import NO_ESTIMATE, Estimate, difference_interval, seed_correlation
 from sac_bench.analysis.verdicts import (
     MIN_SEEDS,
-    MISSING,
-    NOTHING,
-    UNTESTED,
+    RUNS_MISSING,
+    UNTESTED_VERDICT,
     Verdict,
     in_words,
     verdicts,
@@ -31,20 +30,20 @@ from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Ended, Results, ended, have_ended
 from sac_bench.results.manifest import Manifest
 
-WORDS = (
+VERDICT_RULES = (
     "Verdicts: better or worse if the difference is shown at 5% (by a permutation test and by Student's t, Holm's "
     "correction over the whole table), equivalent if it is shown to be within the margin, otherwise undecided, with "
     "the number of seeds per variant that would decide at 80% power if the observed difference and spread were the "
     f"true ones. There is no verdict below {MIN_SEEDS} seeds per variant."
 )
-LOOKS = (
+LOOKS_RULES = (
     "Seeds were added until a comparison was decided, could hardly be decided any more (stopped), or reached the most "
     "seeds, {most}. The 5% hold over all looks at the results together, and so does the confidence of the intervals. "
     '"At 8 seeds": per variant, at the look that the verdict, its p-value, the difference and the interval are of. It '
     "is the one whose p-value decided, or the last one of an undecided comparison, whose p-value is the least of all "
     "looks"
 )
-MORE = "; the reference has {factor} times as many"
+MORE_REFERENCE_SEEDS = "; the reference has {factor} times as many"
 CORRELATION = (
     "r: Pearson's correlation with the reference over shared seeds. If it is positive, these intervals are too wide; "
     "if negative, too narrow."
@@ -54,11 +53,11 @@ CORRECTED = (
     "exactly if the difference is shown, but the thin intervals do not hold for all differences at once."
 )
 CORRECTED_BOUNDS = ("corrected_ci_low", "corrected_ci_high")
-MIXED = "mixed devices"
+MIXED_DEVICES = "mixed devices"
 """Why there is no verdict if the runs must not be compared (results/devices.py)."""
-TRAINING = "training is not over"
+TRAINING_NOT_OVER = "training is not over"
 """Why there is no verdict if runs have not ended (`up_to_common_steps`)."""
-TOGETHER = "all environments"
+ALL_ENVIRONMENTS = "all environments"
 """The environment of the differences over all environments together, in gains of the reference."""
 COLUMNS = (
     "difference",
@@ -137,12 +136,12 @@ class TableDifference:
     """The difference of all scores with Welch's interval, shown if there is no verdict."""
     seed_correlation: float
     no_verdict: str
-    verdict: Verdict = UNTESTED
+    verdict: Verdict = UNTESTED_VERDICT
 
     @property
     def env(self) -> str:
-        """The environment's name, or TOGETHER."""
-        return self.envs[0] if len(self.envs) == 1 else TOGETHER
+        """The environment's name, or ALL_ENVIRONMENTS."""
+        return self.envs[0] if len(self.envs) == 1 else ALL_ENVIRONMENTS
 
     def cells(self, manifest: Manifest, seeds: int) -> dict[Cell, int]:
         """Return how many seeds its cells have with so many per variant: the reference may have more."""
@@ -152,7 +151,7 @@ class TableDifference:
     def row(self) -> dict[str, Any]:
         """Return the row of the table, with COLUMNS."""
         verdict = self.verdict
-        missing = MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
+        missing = RUNS_MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
         return {
             "env": self.env,
             "variant": self.variant,
@@ -172,7 +171,7 @@ class TableDifference:
 
 def why_no_verdict(results: Results) -> str:
     """Return why no comparison of some results gets a verdict, or ""."""
-    return TRAINING if results.manifest.reached else "" if are_comparable(results) else MIXED
+    return TRAINING_NOT_OVER if results.manifest.reached else "" if are_comparable(results) else MIXED_DEVICES
 
 
 def differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> pd.DataFrame:
@@ -199,11 +198,11 @@ def table_differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str =
     if len(manifest.envs) > 1:
         groups.append(manifest.envs)
     places = [(envs, name) for envs in groups for name in variants]
-    found = [_difference(of, envs, name, no_verdict) for envs, name in places]
-    testable = [one for one in found if not one.no_verdict]
+    gaps = [_difference(of, envs, name, no_verdict) for envs, name in places]
+    testable = [one for one in gaps if not one.no_verdict]
     contests = [_contest(of, one.envs, one.variant) for one in testable]
     decided = dict(zip(map(id, testable), verdicts(contests, design_of(manifest)), strict=True))
-    return [replace(one, verdict=decided.get(id(one), one.verdict)) for one in found]
+    return [replace(one, verdict=decided.get(id(one), one.verdict)) for one in gaps]
 
 
 def design_of(manifest: Manifest) -> Design:
@@ -218,7 +217,7 @@ def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str
         known = all(np.isfinite(of.gain(env)) for env in envs)
         reasons = [no_verdict, "" if known or manifest.seed_range else "the gain is not known"]
         reasons += [edge(manifest, env, variant, manifest.reference) for env in envs]
-        return TableDifference(envs, variant, NOTHING, float("nan"), next(filter(None, reasons), ""))
+        return TableDifference(envs, variant, NO_ESTIMATE, float("nan"), next(filter(None, reasons), ""))
     own, reference = of.of((envs[0], variant)), of.of((envs[0], manifest.reference))
     both = own.index.intersection(reference.index)
     few = min(len(own), len(reference))
@@ -270,16 +269,16 @@ def words_of(row: Mapping[Any, Any], short: bool = False) -> str:
 def rules(manifest: Manifest) -> str:
     """Return how the verdicts come about."""
     if not manifest.looks:
-        return WORDS
-    return f"{WORDS} {looks_in_words(manifest)}"
+        return VERDICT_RULES
+    return f"{VERDICT_RULES} {looks_in_words(manifest)}"
 
 
 def looks_in_words(manifest: Manifest) -> str:
     """Return how looks come about in a range of seeds; "" if seeds are fixed."""
     if not manifest.looks:
         return ""
-    more = MORE.format(factor=manifest.reference_factor) if manifest.reference_factor > 1 else ""
-    return f"{LOOKS.format(most=manifest.looks[-1])}{more}."
+    more = MORE_REFERENCE_SEEDS.format(factor=manifest.reference_factor) if manifest.reference_factor > 1 else ""
+    return f"{LOOKS_RULES.format(most=manifest.looks[-1])}{more}."
 
 
 def _seeds_needed(row: Mapping[Any, Any]) -> int | None:

@@ -35,24 +35,24 @@ Sizes = tuple[tuple[int, int], ...]
 Bits = NDArray[np.uint8]
 """Rows of N zeros and ones [B, ceil(N / 8)], eight in a byte."""
 
-DRAWS = 40_000
+MIN_TEST_DRAWS = 40_000
 """The fewest draws of a test."""
-SPARE = 2
+DRAWS_FACTOR = 2
 """A test at a low level has this many times the draws without which it could not reject anything."""
-TABLES = 2**28
+MAX_LABELLING_BYTES = 2**28
 """The most bytes of a test's labellings, and of all that are kept."""
-CHUNK = 2**20
+LABELS_AT_ONCE = 2**20
 """Labels that are unpacked at once."""
-SCREEN = 1_000
-"""Draws of a first, cheap estimate. A p-value is refined with all DRAWS only if this estimate is below SCREENED."""
-SCREENED = 0.1
-COARSE = 10_000
+SCREENING_DRAWS = 1_000
+"""Draws of a first, cheap estimate of a p-value. It is refined with all draws only if it is below MAX_REFINED_P."""
+MAX_REFINED_P = 0.1
+MIN_INTERVAL_DRAWS = 10_000
 """The fewest draws of an interval."""
-WIDEST = 1e3
+MAX_BOUND_DISTANCE = 1e3
 """Standard errors. An interval's bound farther away is infinite."""
-PRECISION = 0.02
+BOUND_PRECISION = 0.02
 """Standard errors to which an interval's bound is computed."""
-TOLERANCE = 1e-9
+TIE_TOLERANCE = 1e-9
 """Relative. Labellings whose statistic differs from the observed by less count as equal to it."""
 
 
@@ -65,7 +65,7 @@ class Permuted:
 
     a: tuple[Array, ...]
     b: tuple[Array, ...]
-    draws: int = DRAWS
+    draws: int = MIN_TEST_DRAWS
 
     @property
     def value(self) -> float:
@@ -106,8 +106,8 @@ class Permuted:
         return max(self.by_permutation(shift, -1), self.spread.below(shift))
 
     def interval(self, level: float = 0.95) -> Estimate:
-        """Return the differences that the tests do not reject at this level, from at least COARSE draws."""
-        draws = min(self.draws, max(COARSE, draws_for(1 - level, self.sizes)))
+        """Return the differences that the tests do not reject at this level, from at least MIN_INTERVAL_DRAWS draws."""
+        draws = min(self.draws, max(MIN_INTERVAL_DRAWS, draws_for(1 - level, self.sizes)))
         labelled, spread = Labelled.of(self.a, self.b, draws), self.spread
         return inverted(
             lambda shift: max(labelled.p_value(shift, 1), spread.above(shift)),
@@ -118,9 +118,9 @@ class Permuted:
 
     def by_permutation(self, shift: float, sign: int) -> float:
         """Return the share of labellings with a difference at least as large (sign 1) or small (-1) as observed."""
-        if _every(self.sizes) > SCREEN:
-            screened = Labelled.of(self.a, self.b, SCREEN).p_value(shift, sign)
-            if screened > SCREENED:
+        if _every(self.sizes) > SCREENING_DRAWS:
+            screened = Labelled.of(self.a, self.b, SCREENING_DRAWS).p_value(shift, sign)
+            if screened > MAX_REFINED_P:
                 return screened
         return Labelled.of(self.a, self.b, self.draws).p_value(shift, sign)
 
@@ -203,7 +203,7 @@ class Flipped:
     """
 
     pairs: Array
-    draws: int = DRAWS
+    draws: int = MIN_TEST_DRAWS
 
     @property
     def value(self) -> float:
@@ -265,9 +265,9 @@ def _distance(is_inside: Callable[[float], bool], start: float, error: float) ->
     near, far = 0.0, start
     while is_inside(far):
         near, far = far, 1.5 * far
-        if far > WIDEST * error:
+        if far > MAX_BOUND_DISTANCE * error:
             return float("inf")
-    while far - near > PRECISION * error:
+    while far - near > BOUND_PRECISION * error:
         middle = (near + far) / 2
         near, far = (middle, far) if is_inside(middle) else (near, middle)
     return far
@@ -278,7 +278,7 @@ def _share(statistics: Array, observed: float, every: int) -> float:
 
     `every`: how many labellings there are. If `statistics` are a sample of them, the observed one counts as a draw.
     """
-    tolerance = TOLERANCE * max(1.0, abs(observed)) if math.isfinite(observed) else 0.0
+    tolerance = TIE_TOLERANCE * max(1.0, abs(observed)) if math.isfinite(observed) else 0.0
     at_least = int(np.count_nonzero(statistics >= observed - tolerance))
     if len(statistics) == every:
         return at_least / every
@@ -296,14 +296,14 @@ def _every(sizes: Sizes) -> int:
 
 
 def draws_for(alpha: float, sizes: Sizes) -> int:
-    """Return the draws of a two-sided test at level alpha: SPARE times the fewest, if there is memory for them."""
+    """Return the draws of a two-sided test at level alpha: DRAWS_FACTOR times the fewest, if memory allows."""
     most = most_draws(map(sum, sizes))
-    return min(most, math.ceil(2 * SPARE / alpha)) if alpha > 0 else most
+    return min(most, math.ceil(2 * DRAWS_FACTOR / alpha)) if alpha > 0 else most
 
 
 def most_draws(seeds: Iterable[int]) -> int:
-    """Return how many labellings of so many seeds per environment fit into TABLES."""
-    return TABLES // sum(-(-n // 8) for n in seeds)
+    """Return how many labellings of so many seeds per environment fit into MAX_LABELLING_BYTES."""
+    return MAX_LABELLING_BYTES // sum(-(-n // 8) for n in seeds)
 
 
 _kept: OrderedDict[tuple[Sizes, int], tuple[Bits, ...]] = OrderedDict()
@@ -323,9 +323,9 @@ def signs(n: int, draws: int) -> Bits:
 
 
 def _cached(key: tuple[Sizes, int], make: Callable[[], tuple[Bits, ...]]) -> tuple[Bits, ...]:
-    """Return tables that were made before, or make them. The least recently used are dropped beyond TABLES."""
+    """Return tables that were made before, or make them. Beyond MAX_LABELLING_BYTES, drop the least recently used."""
     _kept[key] = tables = _kept.pop(key, None) or make()
-    while len(_kept) > 1 and sum(one.nbytes for kept in _kept.values() for one in kept) > TABLES:
+    while len(_kept) > 1 and sum(one.nbytes for kept in _kept.values() for one in kept) > MAX_LABELLING_BYTES:
         _kept.popitem(last=False)
     return tables
 
@@ -366,4 +366,4 @@ def unpacked(bits: Bits, n: int) -> Iterator[Array]:
 
 def _rows(n: int) -> int:
     """Return how many rows of n labels are unpacked at once."""
-    return max(1, CHUNK // n)
+    return max(1, LABELS_AT_ONCE // n)

@@ -13,7 +13,7 @@ METRICS = {
     "training_return": "training return",
     "curve_reading": "read off a graph",
 }
-UNCHANGED = ("HalfCheetah", "Swimmer")
+UNCHANGED_TASKS = ("HalfCheetah", "Swimmer")
 """Tasks that are the same in v4 and v5; Gymnasium's version history lists changes to the others."""
 STEPS_TOLERANCE = 0.02
 """The largest relative difference in steps at which a published score counts as one at an experiment's steps."""
@@ -40,7 +40,7 @@ def comparable(env: str) -> tuple[str, ...]:
     """Return the ids whose published scores are comparable: the environment's and, if v4 and v5 are the same, both."""
     own = env.removeprefix("gymnasium:")
     task, _, version = own.rpartition("-v")
-    if task in UNCHANGED and version in ("4", "5"):
+    if task in UNCHANGED_TASKS and version in ("4", "5"):
         return own, f"{task}-v{9 - int(version)}"
     return (own,)
 

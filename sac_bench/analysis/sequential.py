@@ -27,7 +27,7 @@ from sac_bench.spec.seeds import LOOKS
 ALPHA = 0.05
 EQUAL_LOOKS = 5
 """The first looks, 5 to 30 seeds, share 3/4 of the error equally. Each later look has half of what is left."""
-FUTILE = 0.05
+MIN_CHANCE = 0.05
 """A comparison stops if its chance to be decided at any look that remains is less."""
 
 
@@ -171,7 +171,7 @@ def holm_levels(p_values: ArrayLike, alpha: float = ALPHA) -> Array:
 
 
 def standings(
-    contests: Sequence[Contest], design: Design, alpha: float = ALPHA, futile: float = FUTILE
+    contests: Sequence[Contest], design: Design, alpha: float = ALPHA, futile: float = MIN_CHANCE
 ) -> list[Standing]:
     """Return where each comparison of a table stands, look by look until it is decided or futile.
 
@@ -179,17 +179,17 @@ def standings(
     that stopped is still decided once enough others are, because Holm's correction then becomes weaker. In a range,
     comparisons count in this correction before they are tested.
     """
-    found = [_Found(contest) for contest in contests]
+    comparisons = [_Progress(contest) for contest in contests]
     for look in design.looks:
-        for one in found:
+        for one in comparisons:
             if one.state == "open":
-                one.see(look, design.share(look), alpha / len(found))
-        _decide(found, alpha, untested=float("nan") if look is None else 1.0)
-        for one in found:
+                one.see(look, design.share(look), alpha / len(comparisons))
+        _decide(comparisons, alpha, untested=float("nan") if look is None else 1.0)
+        for one in comparisons:
             later = design.after(look)
             if one.state == "open" and one.path and later and one.chance(look, later, design) < futile:
                 one.state = "futile"
-    for one in found:
+    for one in comparisons:
         if one.state == "open" and not one.path:
             one.state = "untested"
     return [
@@ -204,11 +204,11 @@ def standings(
             tuple(map(one.nearest, range(one.families))),
             one.families - 1 if one.shown is None else one.shown,
         )
-        for one in found
+        for one in comparisons
     ]
 
 
-class _Found:
+class _Progress:
     """A comparison while `standings` looks at it."""
 
     def __init__(self, contest: Contest) -> None:
@@ -229,8 +229,8 @@ class _Found:
             self.state, self.awaits = "waiting", look
         elif self.contest.is_hopeless(look):
             self.state = "untested"
-        elif found := self.contest.trial(look):
-            trial = replace(found, evidence=found.evidence.for_level(alpha * share))
+        elif trial := self.contest.trial(look):
+            trial = replace(trial, evidence=trial.evidence.for_level(alpha * share))
             self.path.append((look, trial))
             self.tested.append(
                 [[min(1.0, one.p_value(trial.evidence) / share) for one in family] for family in trial.families]
@@ -271,15 +271,15 @@ class _Found:
         )
 
 
-def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
+def _decide(comparisons: Sequence[_Progress], alpha: float, untested: float) -> None:
     """Decide comparisons by Holm's correction over the table. If two families are shown, the last one counts.
 
     `untested`: the p-value of comparisons that no look has tested; NaN if they do not count.
     """
-    count = max((one.families for one in found), default=0)
-    p_values = [[one.family(i, untested) for one in found] for i in range(count)]
+    count = max((one.families for one in comparisons), default=0)
+    p_values = [[one.family(i, untested) for one in comparisons] for i in range(count)]
     adjusted = [holm(of_family) for of_family in p_values]
-    for at, one in enumerate(found):
+    for at, one in enumerate(comparisons):
         if one.state == "decided":
             continue
         shown = [i for i in range(one.families) if adjusted[i][at] <= alpha]
@@ -288,7 +288,7 @@ def _decide(found: Sequence[_Found], alpha: float, untested: float) -> None:
         own = [_with(p_values[i], at, one.family(i, untested)) for i in range(one.families)]
         one.p_values = tuple(float(holm(of_family)[at]) for of_family in own)
         one.levels = tuple(float(holm_levels(of_family, alpha)[at]) for of_family in own)
-    undecided = [one for one in found if one.path and one.state != "decided"]
+    undecided = [one for one in comparisons if one.path and one.state != "decided"]
     for one in undecided:
         one.level = alpha / len(undecided)
 

@@ -10,6 +10,7 @@ Student's t (sac_bench/analysis/verdicts.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from scipy import stats
 from sac_bench.spec.measures import LAST_SHARE
 
 RESAMPLES = 2000
-BLOCK = 2**15
+NUMBERS_PER_BLOCK = 2**15
 """Numbers in a block of resampled statistics, which must fit a core's cache."""
 
 Array = NDArray[np.float64]
@@ -39,6 +40,9 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+
+NO_ESTIMATE = Estimate(math.nan, math.nan, math.nan)
 
 
 class Band(NamedTuple):
@@ -320,7 +324,7 @@ def bootstrap(runs: Runs, aggregate: Aggregate, resamples: int = RESAMPLES, leve
 def _resampled(runs: list[Array], resamples: int, size: int, seed: int) -> Iterator[Weights]:
     """Yield the weights of the resamples, in blocks for statistics of `size` numbers."""
     random = np.random.default_rng(seed)
-    most = max(1, min(BLOCK // size, 100 * BLOCK // sum(map(len, runs))))
+    most = max(1, min(NUMBERS_PER_BLOCK // size, 100 * NUMBERS_PER_BLOCK // sum(map(len, runs))))
     for first in range(0, resamples, most):
         b = min(most, resamples - first)
         weights = []

@@ -21,17 +21,16 @@ from numpy.typing import ArrayLike
 from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import ALPHA, Contest, Design, Standing, State, Trial, standings
-from sac_bench.analysis.statistics import Difference, Estimate
+from sac_bench.analysis.statistics import NO_ESTIMATE, Difference, Estimate
 from sac_bench.spec.seeds import LOOKS
 
 MIN_SEEDS = 5
 """There is no verdict with fewer seeds on a side."""
-MISSING = "runs are missing"
+RUNS_MISSING = "runs are missing"
 """Why there is no verdict if runs have not ended."""
-MOST_SEEDS = 1000
+MAX_SUGGESTED_SEEDS = 1000
 """The most seeds per variant that are ever suggested. In a range, it is the last of LOOKS."""
 POWER = 0.8
-NOTHING = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Verdict:
     """Of each family (that there is a difference; that there is none beyond the margin), after Holm's correction."""
     intervals: tuple[tuple[int | None, Estimate], ...] = ()
     """(look, difference with its interval) of every look up to the one that decided: 95% for all together."""
-    corrected: Estimate = NOTHING
+    corrected: Estimate = NO_ESTIMATE
     """The difference at `look` with the interval of its own test at its level in Holm's correction
     (`Standing.corrected`): that there is a difference, if the first family is; of others, the family that was shown,
     else the last one."""
@@ -62,7 +61,7 @@ class Verdict:
     @property
     def interval(self) -> Estimate:
         """The difference with its interval at `look`."""
-        return self.intervals[-1][1] if self.intervals else NOTHING
+        return self.intervals[-1][1] if self.intervals else NO_ESTIMATE
 
     @property
     def is_constant(self) -> bool:
@@ -74,10 +73,10 @@ class Verdict:
         return in_words(self.word, self.state, self.look, self.seeds_needed, short, self.is_constant)
 
 
-UNTESTED = Verdict("")
+UNTESTED_VERDICT = Verdict("")
 
 
-CONSTANT = "the same in every seed"
+NO_SPREAD = "the same in every seed"
 """Why no number of seeds would decide a comparison whose runs have no spread."""
 
 
@@ -93,7 +92,7 @@ def in_words(
         return word + at
     needed = seeds_text(seeds_needed, look)
     if is_constant and seeds_needed is None:
-        needed = CONSTANT
+        needed = NO_SPREAD
     elif not short:
         needed = f"{needed} per variant would decide"
     else:
@@ -103,7 +102,7 @@ def in_words(
 
 def seeds_text(seeds: int | None, look: int | None = None) -> str:
     """Return "23 seeds"; for None, more than the most that are ever suggested: in a range, those of the last look."""
-    return f"{seeds or f'more than {MOST_SEEDS if look is None else LOOKS[-1]}'} seeds"
+    return f"{seeds or f'more than {MAX_SUGGESTED_SEEDS if look is None else LOOKS[-1]}'} seeds"
 
 
 def contest(a: ArrayLike, b: ArrayLike, margin: float | None = None) -> Contest:
@@ -178,7 +177,7 @@ def least_seeds(
     difference: Difference,
     power_of: Callable[[Difference], float],
     power: float = POWER,
-    most: int = MOST_SEEDS,
+    most: int = MAX_SUGGESTED_SEEDS,
     least: int = MIN_SEEDS,
 ) -> int | None:
     """Return the fewest seeds per variant, at least `least`, at which a test has this power; None above `most`.

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from sac_bench.analysis.claims import Comparison, comparisons
-from sac_bench.analysis.differences import TOGETHER, Cell, TableDifference, table_differences, why_no_verdict
+from sac_bench.analysis.differences import ALL_ENVIRONMENTS, Cell, TableDifference, table_differences, why_no_verdict
 from sac_bench.analysis.scores import scores
-from sac_bench.analysis.verdicts import CONSTANT, UNTESTED, Verdict
+from sac_bench.analysis.verdicts import NO_SPREAD, UNTESTED_VERDICT, Verdict
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.claim import Claim
@@ -46,8 +46,8 @@ def compared(results: Results) -> list[Compared]:
     if not manifest.claim:
         return of_differences(table_differences(scores(results), manifest, no_verdict), manifest)
     claim = Claim.from_plain(manifest.claim.model_dump(), manifest.variants)
-    found = of_comparisons(comparisons(claim, results), manifest)
-    return found if not no_verdict else [replace(one, verdict=UNTESTED) for one in found]
+    of_claim = of_comparisons(comparisons(claim, results), manifest)
+    return of_claim if not no_verdict else [replace(one, verdict=UNTESTED_VERDICT) for one in of_claim]
 
 
 def of_differences(differences: Sequence[TableDifference], manifest: Manifest) -> list[Compared]:
@@ -88,14 +88,14 @@ class Lack:
         """Return how many runs would decide it: "30", or why no number is given."""
         if self.runs is not None:
             return str(self.runs)
-        return f"none would: {CONSTANT}" if self.is_constant else "more than are suggested"
+        return f"none would: {NO_SPREAD}" if self.is_constant else "more than are suggested"
 
 
-def lacks(found: Sequence[Compared], results: Results) -> list[Lack]:
+def lacks(comparisons: Sequence[Compared], results: Results) -> list[Lack]:
     """Return what the undecided ones among some comparisons lack. Each counts by itself: they may share runs."""
     seconds, manifest = seconds_per_run(results.runs), results.manifest
     lacking = []
-    for one in found:
+    for one in comparisons:
         if one.verdict.word != "undecided":
             continue
         if (needed := one.verdict.seeds_needed) is None:
@@ -149,4 +149,4 @@ def _need(one: Compared, look: int, manifest: Manifest) -> Need:
 def _label(what: str, env: str, envs: tuple[str, ...]) -> str:
     if len(envs) == 1:
         return what
-    return f"{what} in {env}" if env == TOGETHER else f"{what} on {env}"
+    return f"{what} in {env}" if env == ALL_ENVIRONMENTS else f"{what} on {env}"

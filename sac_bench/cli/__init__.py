@@ -1,0 +1,1 @@
+"""Parses commands and prints."""

@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
 )
-MOST_ERRORS = 30
+MAX_ERRORS = 30
 """The most errors of a file that are shown at once."""
 console = Console(markup=False, emoji=False)  # what users write is shown as it is
 
@@ -163,12 +163,12 @@ def user_errors() -> Iterator[None]:
         with output.logged():
             yield
     except InputError as error:
-        for part in error.parts[:MOST_ERRORS]:
+        for part in error.parts[:MAX_ERRORS]:
             print(f"sac-bench: {redacted(str(part))}", file=sys.stderr)
             if part.shown:
                 print(redacted(part.shown), file=sys.stderr)
         if len(error.parts) > 1:
-            shown = "" if len(error.parts) <= MOST_ERRORS else f", of which {MOST_ERRORS} are shown"
+            shown = "" if len(error.parts) <= MAX_ERRORS else f", of which {MAX_ERRORS} are shown"
             print(f"sac-bench: {len(error.parts)} errors{shown}", file=sys.stderr)
         raise typer.Exit(2) from None
     except BrokenPipeError:  # `sac-bench list | head`

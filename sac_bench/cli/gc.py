@@ -34,21 +34,21 @@ def gc(
             return item.why == garbage.UNLISTED and not runs
 
         with store.planning():
-            found = garbage.find(store)
+            items = garbage.find(store)
         table = Table("what", "how many", "size")
-        for why in dict.fromkeys(item.why for item in found):
-            alike = [item for item in found if item.why == why]
+        for why in dict.fromkeys(item.why for item in items):
+            alike = [item for item in items if item.why == why]
             note = " (kept; --runs frees them)" if is_kept(alike[0]) else ""
             table.add_row(why + note, str(len(alike)), f"{sum(item.bytes for item in alike) / 1e6:,.1f} MB")
-        if found:
+        if items:
             console.print(table)
-        found = [item for item in found if not is_kept(item)]
-        size = f"{sum(item.bytes for item in found) / 1e6:,.1f} MB"
-        if not found:
+        freed = [item for item in items if not is_kept(item)]
+        size = f"{sum(item.bytes for item in freed) / 1e6:,.1f} MB"
+        if not freed:
             console.print("nothing to free")
         elif yes or (sys.stdin.isatty() and typer.confirm(f"free {size}?")):
             with store.planning():  # again: only what was listed, if it is still not needed
-                garbage.free(store, [item for item in garbage.find(store) if item in found])
+                garbage.free(store, [item for item in garbage.find(store) if item in freed])
             console.print(f"freed {size}")
         else:
             console.print(f"nothing freed; --yes frees {size}")

@@ -35,18 +35,23 @@ def copy(name: str, new: str | None = None) -> list[Path]:
     """
     from sac_bench.spec.includes import needed
     from sac_bench.spec.load import NAME
-    from sac_bench.spec.names import LOCAL, SHIPPED, find
+    from sac_bench.spec.names import LOCAL_FOLDER, SHIPPED_FOLDER, find
     from sac_bench.store.atomic import write_text
 
     if new is not None and not NAME.fullmatch(new):
         raise InputError(f"{new}: is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
     source = find(name)
     root = next(
-        (folder.resolve() for folder in (LOCAL, SHIPPED) if source.resolve().is_relative_to(folder.resolve())), None
+        (
+            folder.resolve()
+            for folder in (LOCAL_FOLDER, SHIPPED_FOLDER)
+            if source.resolve().is_relative_to(folder.resolve())
+        ),
+        None,
     )
     if root is None:
         raise InputError(f"{source}: is a file of yours; init copies experiments that sac-bench list shows")
-    target = LOCAL / source.resolve().relative_to(root)
+    target = LOCAL_FOLDER / source.resolve().relative_to(root)
     if new is not None:
         target = target.with_stem(new)
     if target.exists():
@@ -60,7 +65,7 @@ def copy(name: str, new: str | None = None) -> list[Path]:
     for path in needed(source):
         if not path.resolve().is_relative_to(root):
             raise InputError(f"{source}: includes {path}, which is outside {root}; copy both by hand")
-        others[LOCAL / path.resolve().relative_to(root)] = path
+        others[LOCAL_FOLDER / path.resolve().relative_to(root)] = path
     copies = {target: text} | {at: path.read_text(encoding="utf-8") for at, path in others.items() if not at.exists()}
     for at, content in copies.items():
         at.parent.mkdir(parents=True, exist_ok=True)

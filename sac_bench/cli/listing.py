@@ -45,8 +45,8 @@ def experiments(folder: Path | None) -> list[Row]:
     """Return a row per experiment and study that has a name, or in a folder; of one that is not valid, why."""
     if folder is not None and not folder.is_dir():
         raise InputError(f"--folder {folder}: no such folder")
-    found = names.known() if folder is None else names.named(folder)
-    ordered = sorted(found.items(), key=lambda one: (one[0].rpartition("/")[0], one[0]))
+    files = names.known() if folder is None else names.named(folder)
+    ordered = sorted(files.items(), key=lambda one: (one[0].rpartition("/")[0], one[0]))
     return [{"name": name, "file": str(path)} | _contents(path) for name, path in ordered]
 
 

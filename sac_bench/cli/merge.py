@@ -11,7 +11,7 @@ import typer
 from sac_bench.cli.common import ResultsOption, app, say, user_errors
 from sac_bench.errors import counted
 
-SHOWN = 20
+MAX_NAMED_RUNS = 20
 """The most runs that are named of each kind."""
 
 
@@ -53,9 +53,9 @@ def merge(
 
 def _name(what: str, runs: Mapping[str, str], remedy: str = "") -> None:
     """Print some of these runs, each with its reason, and what to do about them."""
-    for run, reason in list(runs.items())[:SHOWN]:
+    for run, reason in list(runs.items())[:MAX_NAMED_RUNS]:
         say(f"  {what}: run {run} ({reason})")
-    if len(runs) > SHOWN:
-        say(f"  {what}: {len(runs) - SHOWN} more")
+    if len(runs) > MAX_NAMED_RUNS:
+        say(f"  {what}: {len(runs) - MAX_NAMED_RUNS} more")
     if runs and remedy:
         say(f"    {remedy}")

@@ -13,8 +13,8 @@ from sac_bench.execution.cost import duration, member_bytes, result_bytes, size
 from sac_bench.execution.plan import CohortPlan, Plan
 from sac_bench.execution.worker_options import Workers
 
-COLUMNS = 80
-SHAPES = 20
+MAX_LINE_WIDTH = 80
+MAX_SHAPE_LINES = 20
 """The most lines for kinds of cohorts; the rest is summed up in one."""
 
 Number = TypeVar("Number", int, float)
@@ -58,7 +58,7 @@ def shapes(plan: Plan, calibration: Calibration, names: Mapping[str, str]) -> li
         groups[cohort.structure, cohort.steps, cohort.is_new].append(cohort)
     work = {key: sum(calibration.estimate(one).seconds for one in cohorts) for key, cohorts in groups.items()}
     ordered = [groups[key] for key in sorted(groups, key=lambda key: -work[key])]
-    shown = ordered if len(ordered) <= SHAPES else ordered[: SHAPES - 1]
+    shown = ordered if len(ordered) <= MAX_SHAPE_LINES else ordered[: MAX_SHAPE_LINES - 1]
     wide = max((len(str(len(cohorts))) for cohorts in shown), default=0)
     lines = [_shape(cohorts, calibration, names, wide) for cohorts in shown]
     if rest := [one for cohorts in ordered[len(shown) :] for one in cohorts]:
@@ -87,7 +87,7 @@ def _shape(cohorts: Sequence[CohortPlan], calibration: Calibration, names: Mappi
     variants = list(dict.fromkeys(names[run.id] for cohort in cohorts for run in cohort.runs if run.id in names))
     for shown in range(min(len(variants), 3), 0, -1):
         more = f" and {len(variants) - shown} more" if len(variants) > shown else ""
-        if len(named := f"{line}: {', '.join(variants[:shown])}{more}") <= COLUMNS:
+        if len(named := f"{line}: {', '.join(variants[:shown])}{more}") <= MAX_LINE_WIDTH:
             return named
     return line
 

@@ -13,13 +13,13 @@ import typer
 
 from sac_bench.cli.common import LEFT_TO_OTHERS, OUT_OF_TIME, ResultsOption, app, say, user_errors
 from sac_bench.errors import InputError, one_line
-from sac_bench.store.atomic import BESIDE
+from sac_bench.store.atomic import TEMPORARY_PREFIX
 
 MARGIN_SECONDS = 600.0
 """Between the end of the last segment and the job's limit, at most; a sixth of a short job."""
 OWN_OPTIONS = ("--results", "--device", "--until", "--plan-for", "--no-wait")
 """Options of sac-bench run that the script sets."""
-USUAL_ARRAY = 1000
+USUAL_MAX_ARRAY_INDEX = 1000
 """The highest index of a job in an array, unless a cluster sets another MaxArraySize."""
 SIGNAL_SECONDS = 120
 """A job gets SIGTERM this long before its limit, so a save in progress can finish."""
@@ -67,7 +67,7 @@ def script(command: str, name: str, jobs: Jobs, results: Path) -> str:
 # The folder must be shared by all nodes: sac-bench doctor tests it. Once all jobs have ended, the command without
 # --until, --no-wait and --plan-for trains nothing more and writes the report.
 results={shlex.quote(str(results))}
-began="$results/{BESIDE}job-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+began="$results/{TEMPORARY_PREFIX}job-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 mkdir -p "$results/cohorts" "$results/runs" && touch "$began"
 srun --cpus-per-task={jobs.cores} {command} --device {device} --until {until} --no-wait --plan-for {jobs.workers}
 code=$?
@@ -137,9 +137,9 @@ def slurm(
         if seconds < 600:
             raise InputError(f"--time {time}: must be at least 10 minutes")
         command = shlex.join(["sac-bench", "run", *map(str, experiments), "--results", str(results), *words])
-        if jobs > USUAL_ARRAY:
+        if jobs > USUAL_MAX_ARRAY_INDEX:
             print(
-                f"sac-bench: --jobs {jobs}: most clusters allow {USUAL_ARRAY} jobs in an array; "
+                f"sac-bench: --jobs {jobs}: most clusters allow {USUAL_MAX_ARRAY_INDEX} jobs in an array; "
                 "scontrol show config | grep MaxArraySize",
                 file=sys.stderr,
             )

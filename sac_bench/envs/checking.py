@@ -12,7 +12,7 @@ from sac_bench.envs.contract import check_parts
 from sac_bench.envs.output import captured
 from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, alone, describe, errors_as_input_error, first_line
 
-STEPS = 3
+CHECKED_STEPS = 3
 
 
 @functools.cache
@@ -28,7 +28,7 @@ def check(env_id: str) -> None:
         pool.reset()
     generator = np.random.default_rng(0)
     with errors_as_input_error(env_id, "cannot be stepped"):
-        for _ in range(STEPS):
+        for _ in range(CHECKED_STEPS):
             pool.step(generator.uniform(-1, 1, (2, spec.action_dim)))
     with errors_as_input_error(env_id, "cannot be closed"):
         pool.close()

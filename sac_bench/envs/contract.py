@@ -74,11 +74,13 @@ class Checked(gymnasium.Wrapper):
         self._id, self._space = env_id, env.observation_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode. Return its first observation and an empty info."""
         result = self.env.reset(seed=seed, options=options)
         check_parts(self._id, "reset", result)
         return self._observation("reset", result[0]), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Return the observation, the reward, whether the episode terminated or was truncated, and an empty info."""
         result = self.env.step(action)
         check_parts(self._id, "step", result)
         observation, reward, terminated, truncated, _ = result

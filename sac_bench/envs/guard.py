@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, create_empty_array, iterate
+from typing_extensions import override
 
 from sac_bench.errors import InputError, one_line
 
@@ -67,9 +68,11 @@ class StandIn(gymnasium.Env):
         self.observation_space, self.action_space = observations, actions
         self._zeros = next(iterate(batch_space(observations), create_empty_array(observations)))
 
+    @override
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         return self._zeros, {}
 
+    @override
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return self._zeros, 0.0, False, False, {}
 
@@ -89,6 +92,7 @@ class Guarded(gymnasium.Wrapper):
         super().__init__(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode. If that raises, `fails` is called and the stand-in's zeros are returned."""
         try:
             observation, _ = self.env.reset(seed=seed, options=options)
         except MemoryError:
@@ -99,6 +103,7 @@ class Guarded(gymnasium.Wrapper):
         return observation, {}
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Make a step. If that raises, `fails` is called and the stand-in's zeros are returned."""
         try:
             observation, reward, terminated, truncated, _ = self.env.step(action)
         except MemoryError:

@@ -41,8 +41,8 @@ def with_masses(env_id: str) -> str:
     name = env_id.removeprefix(GYMNASIUM_PREFIX)
     if name not in gymnasium.registry:
         raise InputError(f"{env_id}: masses can be changed in Gymnasium's environments only, and {name} is none")
-    found, own = describe(GYMNASIUM_PREFIX + name), describe(env_id)
-    if (found.observation_dim, found.action_dim) != (own.observation_dim, own.action_dim):
+    standard, own = describe(GYMNASIUM_PREFIX + name), describe(env_id)
+    if (standard.observation_dim, standard.action_dim) != (own.observation_dim, own.action_dim):
         raise InputError(f"{env_id}: masses can be changed in Gymnasium's {name} only, whose observations differ")
-    Pool(found.id, [0], wrapper=partial(heavier, factor=1.0)).close()
-    return found.id
+    Pool(standard.id, [0], wrapper=partial(heavier, factor=1.0)).close()
+    return standard.id

@@ -31,11 +31,13 @@ class MultiGoal(gymnasium.Env):
     action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Return a random position near the origin [2]."""
         super().reset(seed=seed)
         self._x, self._y = (self.start_deviation * self.np_random.standard_normal(2)).tolist()
         return np.array((self._x, self._y), np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Move by the clipped action [2]. Return position, reward and whether a goal was reached."""
         u, v = (min(max(a, -1.0), 1.0) for a in action.tolist())  # Python numbers: NumPy scalars take ten times as long
         x, y = min(max(self._x + u, -BOUND), BOUND), min(max(self._y + v, -BOUND), BOUND)
         self._x, self._y = x, y

@@ -1,0 +1,1 @@
+"""Plays trained policies: robustness measures, videos, and the random policy."""

@@ -17,7 +17,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 
-Numbers = NDArray[np.floating]
+FloatArray = NDArray[np.floating]
 
 
 class Policy:
@@ -31,7 +31,7 @@ class Policy:
         learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
         self.spec, self.steps = spec, steps
         self._learner, self._policy, self._env = learner, policy, env
-        self._numbers = spec.config.hyperparameter_tensors()
+        self._hyper = spec.config.hyperparameter_tensors()
 
     def act(
         self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
@@ -55,12 +55,12 @@ class Policy:
         """Number of standard normal numbers per sampled action."""
         return self._learner.noise_dim
 
-    def sampled_and_mean(self, observation: Numbers, noise: Numbers) -> tuple[Numbers, Numbers]:
+    def sampled_and_mean(self, observation: FloatArray, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return sampled and mean actions [K, A] in [-1, 1] for observations [K, D] and noise [K, noise_dim]."""
         dtype = self.spec.config.dtype
         with torch.no_grad():
             sampled, mean = self._learner.act(
-                self._policy, self._numbers, torch.as_tensor(observation).to(dtype), torch.as_tensor(noise).to(dtype)
+                self._policy, self._hyper, torch.as_tensor(observation).to(dtype), torch.as_tensor(noise).to(dtype)
             )
         return sampled.numpy(), mean.numpy()
 

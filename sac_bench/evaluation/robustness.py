@@ -51,11 +51,11 @@ class World:
     wrapper: Wrapper | None = None
 
 
-OWN = World()
+OWN_WORLD = World()
 FROM_ORIGIN = World(wrapper=from_origin)
 # Gymnasium's environment of the same name, because EnvPool's masses cannot be changed.
 UNCHANGED_MASS = World(with_masses, partial(heavier, factor=1.0))
-HEAVY = World(with_masses, partial(heavier, factor=1.5))
+HEAVY_WORLD = World(with_masses, partial(heavier, factor=1.5))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Conditions:
     episodes: int = 10
     action_noise: float = 0.0
     observation_noise: float = 0.0
-    world: World = OWN
+    world: World = OWN_WORLD
     sampled: bool = False
 
 
@@ -154,6 +154,7 @@ class MeasuredPolicy:
         return self._played[conditions]
 
     def mean_return(self, conditions: Conditions) -> float:
+        """Return the mean return of the episodes under some conditions."""
         return float(self.played(conditions).returns.mean())
 
     def random_return(self, conditions: Conditions) -> float:
@@ -165,6 +166,7 @@ class MeasuredPolicy:
 
 
 def mean_return(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Return the mean return of the episodes under some conditions."""
     return Measured(policy.mean_return(conditions))
 
 
@@ -178,11 +180,13 @@ def lost_share(calm: Conditions, disturbed: Conditions, policy: MeasuredPolicy) 
 
 
 def goals(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Count the multigoal environment's goals that at least a tenth of the episodes (`SHARE_OF_A_GOAL`) reach."""
     played = policy.played(conditions)
     return Measured(float((multigoal.goal_shares(played.last, played.terminated) >= SHARE_OF_A_GOAL).sum()))
 
 
 def goal_entropy(conditions: Conditions, policy: MeasuredPolicy) -> Measured:
+    """Return the entropy, in nats, of the goals that episodes reach, among those that reach one."""
     played = policy.played(conditions)
     return Measured(entropy(multigoal.goal_shares(played.last, played.terminated)))
 
@@ -210,7 +214,7 @@ def _disturbed(sampled: bool) -> dict[str, Measuring]:
     """Return {name: measure} of a policy under disturbance, by sampled actions or by those that score it."""
     calm = Conditions(sampled=sampled)
     noisy_actions, noisy_observations = replace(calm, action_noise=0.3), replace(calm, observation_noise=0.1)
-    unchanged, heavy = replace(calm, world=UNCHANGED_MASS), replace(calm, world=HEAVY)
+    unchanged, heavy = replace(calm, world=UNCHANGED_MASS), replace(calm, world=HEAVY_WORLD)
     return {
         "undisturbed": partial(mean_return, calm),
         "action-noise": partial(mean_return, noisy_actions),

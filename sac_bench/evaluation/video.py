@@ -23,7 +23,7 @@ from sac_bench.envs.output import captured
 from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, first_line
 from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import Policy
-from sac_bench.store.atomic import BESIDE
+from sac_bench.store.atomic import TEMPORARY_PREFIX
 
 SUFFIXES = (".mp4", ".gif")
 MAX_RATE = 50
@@ -89,7 +89,7 @@ def watch(policy: Policy, out: Path, episodes: int = 1, sample: bool = False, se
     every = math.ceil(rate / (GIF_RATE if is_gif else MAX_RATE))
     frames = _frames(policy, episodes, sample, seed, every, recorded)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(BESIDE + out.name)
+    temporary = out.with_name(TEMPORARY_PREFIX + out.name)
     try:
         with captured(f"{policy.spec.env}, watched"):
             (_write_gif if is_gif else _write_mp4)(frames, rate / every, temporary)

@@ -1,0 +1,1 @@
+"""Decides which runs need training, and trains them in worker processes."""

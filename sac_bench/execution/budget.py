@@ -26,7 +26,7 @@ SYNTAX = (
     "must be a positive number with a unit: 90min, 8h or 2d for time, 500k transitions or 5M transitions for "
     "transitions of training"
 )
-TOLERANCE = 1.1
+FIRST_LOOK_TOLERANCE = 1.1
 """A first look is stopped or refused only if it is expected to take this many times the time that is left."""
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(min|h|d)|(k|M)?\s*transitions)", re.ASCII)
 _SECONDS = {"min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -112,7 +112,7 @@ class Price:
 
     def fits_first(self, left: float) -> bool:
         """Return whether a first look fits into what is left; an estimated time may be a tenth more."""
-        return self.amount <= left * (TOLERANCE if self.unit == "seconds" else 1.0)
+        return self.amount <= left * (FIRST_LOOK_TOLERANCE if self.unit == "seconds" else 1.0)
 
 
 def in_words(amount: float, unit: Unit) -> str:

@@ -182,13 +182,13 @@ def measurements(store: Store, envs: Collection[str], machine: Machine) -> dict[
 
     What cannot be read is left out, since it only makes an estimate better.
     """
-    found = {}
+    by_cohort = {}
     for cohort in store.cohort_ids():
         speed = CohortDirectory(store.cohort(cohort)).speed()
         if speed.get("env") in envs and Machine(speed.get("device", ""), speed.get("compiled", False)) == machine:
             with contextlib.suppress(InputError, OSError, KeyError, TypeError, ValueError):
-                found[cohort] = measured(speed, store.run(speed["run"]).spec())
-    return found
+                by_cohort[cohort] = measured(speed, store.run(speed["run"]).spec())
+    return by_cohort
 
 
 def measured(speed: Mapping[str, Any], spec: RunSpec) -> Measurement:

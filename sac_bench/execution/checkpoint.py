@@ -45,7 +45,7 @@ from sac_bench.store.run import Addition, RunDirectory
 from sac_bench.training.replay import rows_of
 from sac_bench.training.trainer import Trainer
 
-GENERATIONS = 2
+KEPT_CHECKPOINTS = 2
 
 
 class TakenOver(Exception):
@@ -380,7 +380,7 @@ class CohortDirectory:
 
     def _drop_unneeded(self) -> None:
         """Drop old checkpoints and files that no checkpoint needs. Later files may be those of another owner."""
-        for path in self._checkpoints()[:-GENERATIONS]:
+        for path in self._checkpoints()[:-KEPT_CHECKPOINTS]:
             path.unlink(missing_ok=True)
         latest = _step(self._last[0]) if self._last else math.inf
         for path in self.unneeded():

@@ -29,19 +29,19 @@ from sac_bench.store import locks
 from sac_bench.store.status import ENDED, exploded_at, has_raised, standing_at
 from sac_bench.store.store import Store
 
-RESTARTS = 2
-LOSSES = 20
+MAX_RESTARTS = 2
+MAX_LOSSES = 20
 """The most machines in a row that may be lost before a cohort saves a segment."""
 Projected = Callable[[Estimate], None]
 """What is done with the time until all cohorts end, once every running cohort has a measured rate."""
 NO_LIMIT = TimeLimit()
-NAMED = 3
+MAX_NAMED_VARIANTS = 3
 """The most variants of a cohort that a line names."""
 EVENT_SECONDS = 1.0
 """Time to wait for a report before cohorts are looked for again."""
-OTHERS_SECONDS = locks.LEASE_SECONDS * (1 + 1 / locks.BEATS)
+OTHERS_SECONDS = locks.LEASE_SECONDS * (1 + 1 / locks.RENEWALS_PER_LEASE)
 """Time for which cohorts must be held before it is certain that living processes train them: a lease and a beat."""
-USABLE = 0.9
+USABLE_SHARE = 0.9
 """Share of a time limit that is left once a command has started and planned."""
 
 
@@ -49,9 +49,9 @@ class Engine:
     """Trains every cohort of a plan. Call `run` once.
 
     A cohort that another process trains is left to that process, and taken over if it ends too early. A worker that
-    dies is restarted from its last segment, up to RESTARTS times in a row without saving a segment. A worker that
+    dies is restarted from its last segment, up to MAX_RESTARTS times in a row without saving a segment. A worker that
     raises the same exception twice at one segment is not restarted again. A worker whose machine is lost does not count
-    as dead: its cohort continues elsewhere, up to LOSSES times in a row without saving a segment.
+    as dead: its cohort continues elsewhere, up to MAX_LOSSES times in a row without saving a segment.
 
     `projected` is called at most once; it may raise OverBudget to stop the training. The launcher starts the workers.
     Each worker sees one of `gpus`, if there are any. Once `limit` leaves no time for a cohort's next segment, the
@@ -225,13 +225,13 @@ class Engine:
         estimate = self._calibration.estimate(segment)
         if estimate.seconds <= self._limit.left:
             return True
-        if self._limit.left <= 0 or estimate.seconds <= USABLE * self._limit.whole:
+        if self._limit.left <= 0 or estimate.seconds <= USABLE_SHARE * self._limit.whole:
             return False
         if estimate.basis is not Basis.MEASURED:
             return True
         self._hopeless[cohort.id] = (
             f"{self._names(cohort)}: a start and {every} steps (eval_every) take about {duration(estimate.seconds)} "
-            f"here, which is too long for --until; raise --until above {duration(estimate.seconds / USABLE)}"
+            f"here, which is too long for --until; raise --until above {duration(estimate.seconds / USABLE_SHARE)}"
         )
         return False
 
@@ -272,20 +272,20 @@ class Engine:
             self._display.say(f"{self._names(work.cohort)}: {self._reason_and_log(work)[0]}")
         elif code == LOST:
             self._replace(work)
-        elif code != NO_RESTART and self._deaths[work.cohort.id] < RESTARTS and not self._raised_again(work):
+        elif code != NO_RESTART and self._deaths[work.cohort.id] < MAX_RESTARTS and not self._raised_again(work):
             self._deaths[work.cohort.id] += 1
             self._waiting.insert(0, work.cohort)
             self._display.say(
                 f"{self._names(work.cohort)}: worker {self._reason_and_log(work)[0]}; restarted from its last segment "
-                f"({self._deaths[work.cohort.id]} of {RESTARTS} times)"
+                f"({self._deaths[work.cohort.id]} of {MAX_RESTARTS} times)"
             )
         else:
             self._fail(work)
 
     def _replace(self, work: Work) -> None:
-        """Continue a cohort whose machine is lost; fail it after LOSSES in a row."""
+        """Continue a cohort whose machine is lost; fail it after MAX_LOSSES in a row."""
         self._losses[work.cohort.id] += 1
-        if (lost := self._losses[work.cohort.id]) > LOSSES:
+        if (lost := self._losses[work.cohort.id]) > MAX_LOSSES:
             work.error = (
                 f"{lost} machines in a row were lost before a segment was saved, the last: {work.error}; choose a "
                 "shorter eval_every, or machines that last longer"
@@ -352,8 +352,10 @@ class Engine:
     def _names(self, cohort: CohortPlan) -> str:
         """Return a cohort's runs by their variants: "6 runs on Hopper-v5 (sac, one-q and 3 others)"."""
         variants = list(dict.fromkeys(self._plan.names.get(spec.id, spec.algorithm) for spec in cohort.runs))
-        named = ", ".join(variants[:NAMED])
-        others = f" and {counted(len(variants) - NAMED, 'other')}" if len(variants) > NAMED else ""
+        named = ", ".join(variants[:MAX_NAMED_VARIANTS])
+        others = (
+            f" and {counted(len(variants) - MAX_NAMED_VARIANTS, 'other')}" if len(variants) > MAX_NAMED_VARIANTS else ""
+        )
         return f"{counted(len(cohort.runs), 'run')} on {cohort.runs[0].env} ({named}{others})"
 
     def _log(self, cohort: CohortPlan) -> Path:

@@ -12,7 +12,7 @@ import pandas as pd
 from sac_bench.errors import InputError
 from sac_bench.execution import plan as planning
 from sac_bench.execution.checkpoint import CohortDirectory
-from sac_bench.store.atomic import BESIDE
+from sac_bench.store.atomic import TEMPORARY_PREFIX
 from sac_bench.store.status import standing_at
 from sac_bench.store.store import Store
 
@@ -52,7 +52,7 @@ def find(store: Store) -> list[Garbage]:
             garbage += [Garbage(p, _size(p), "replays of finished runs") for p in replay]
         else:
             garbage += [Garbage(p, _size(p), "files that no checkpoint needs") for p in directory.unneeded()]
-        garbage += [Garbage(p, _size(p), TEMPORARY) for p in folder.glob(f"{BESIDE}*")]
+        garbage += [Garbage(p, _size(p), TEMPORARY) for p in folder.glob(f"{TEMPORARY_PREFIX}*")]
     for run_id, cohort in cohort_of.items():
         folder = store.run(run_id).path
         if cohort and planning.is_in_use(store, cohort):
@@ -60,9 +60,9 @@ def find(store: Store) -> list[Garbage]:
         if run_id not in needed:
             garbage.append(Garbage(folder, _size(folder), UNLISTED))
         else:
-            garbage += [Garbage(p, _size(p), TEMPORARY) for p in folder.glob(f"{BESIDE}*")]
+            garbage += [Garbage(p, _size(p), TEMPORARY) for p in folder.glob(f"{TEMPORARY_PREFIX}*")]
     if not any(map(store.is_alive, store.planner_names())):  # no process is writing other files
-        temporary = [(p, p.relative_to(store.root).parts[0]) for p in store.root.rglob(f"{BESIDE}*")]
+        temporary = [(p, p.relative_to(store.root).parts[0]) for p in store.root.rglob(f"{TEMPORARY_PREFIX}*")]
         garbage += [Garbage(p, _size(p), TEMPORARY) for p, top in temporary if top not in TRAINING_FOLDERS]
     return garbage
 

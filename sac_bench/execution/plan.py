@@ -41,7 +41,7 @@ from sac_bench.store.status import ENDED, device_kinds, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
 
-WRITERS = 16
+WRITER_THREADS = 16
 """Threads that write a plan."""
 REPLAY_SECONDS = 60.0
 """Upper bound on the time to repeat the actions of a cohort's environments when it resumes, on a CPU."""
@@ -231,7 +231,7 @@ def write(plan: Plan, store: Store, planner: str = "", keep_replay: bool = False
         store.run(run[0].id).plan(*run)
 
     new = [(spec, cohort.id) for cohort in plan.cohorts if cohort.is_new for spec in cohort.runs]
-    with ThreadPoolExecutor(WRITERS) as pool:  # a disk syncs many files in hardly more time than one
+    with ThreadPoolExecutor(WRITER_THREADS) as pool:  # a disk syncs many files in hardly more time than one
         list(pool.map(write_cohort, plan.cohorts))
         list(pool.map(write_run, new))
 

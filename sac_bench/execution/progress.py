@@ -17,16 +17,16 @@ from sac_bench.execution.plan import CohortPlan
 from sac_bench.execution.schedule import loads
 from sac_bench.execution.work import State, Work
 
-PARTS = 12
+SPARKLINE_PARTS = 12
 """The parts of a run's steps that a sparkline shows, one sign each."""
-MOST_ROWS = 10
+MAX_ROWS = 10
 """The most variants that are listed; the others are counted."""
 NAME_WIDTH = 28
-OVER = {"failed", "left for later", "finished"}
+ENDED_PHASES = {"failed", "left for later", "finished"}
 """Phases of runs that this command does not train any more."""
 PHASES = ("training", "compiling", "starting", "failed", "waiting", "left for later", "finished")
 """In the order in which variants are listed if there are too many."""
-WORKING = PHASES[:3]
+WORKING_PHASES = PHASES[:3]
 
 Returns = Mapping[str, Mapping[int, float]]
 """{run id: {steps: mean return of an evaluation}}."""
@@ -43,7 +43,7 @@ class Row:
     share: float
     """Of the transitions of its runs, those that are done."""
     curve: tuple[float | None, ...]
-    """Mean returns in each of PARTS equal parts of the steps, up to the last evaluation.
+    """Mean returns in each of SPARKLINE_PARTS equal parts of the steps, up to the last evaluation.
 
     A part without evaluation has the value of the part before, None at the beginning.
     """
@@ -90,7 +90,7 @@ def progress(
     for state in states:
         for spec in state.cohort.runs:
             of_variant.setdefault(names.get(spec.id, spec.algorithm), []).append((state, spec.id))
-    rates = [state.rate for state in states if state.rate is not None and state.phase in WORKING]
+    rates = [state.rate for state in states if state.rate is not None and state.phase in WORKING_PHASES]
     return Progress(
         rows=tuple(_row(name, runs, returns) for name, runs in of_variant.items()),
         phases=_phases((state, spec.id) for state in states for spec in state.cohort.runs),
@@ -106,7 +106,7 @@ def _row(name: str, runs: Sequence[tuple[State, str]], returns: Returns) -> Row:
     of_part: dict[int, list[float]] = {}
     for state, run_id in runs:
         for steps, value in returns.get(run_id, {}).items():
-            of_part.setdefault(max(0, math.ceil(PARTS * steps / state.cohort.steps) - 1), []).append(value)
+            of_part.setdefault(max(0, math.ceil(SPARKLINE_PARTS * steps / state.cohort.steps) - 1), []).append(value)
     means: list[float | None] = []
     for part in range(max(of_part, default=-1) + 1):
         means.append(sum(of_part[part]) / len(of_part[part]) if part in of_part else (means or [None])[-1])
@@ -169,7 +169,7 @@ ASCII = Signs(done="#", rest="-", levels="_.:-=+*#", cut="~")
 def block(now: Progress, width: int, signs: Signs) -> list[str]:
     """Return the lines of a block that is updated: a bar with times, counts, and a line per variant.
 
-    There are at most MOST_ROWS + 4, and none is wider than `width`.
+    There are at most MAX_ROWS + 4, and none is wider than `width`.
     """
     percent, times = f"{math.floor(100 * now.share):3d}%", _times(now)
     bar = max(10, width - len(percent) - len(times) - 3)
@@ -181,13 +181,13 @@ def block(now: Progress, width: int, signs: Signs) -> list[str]:
 
 def report(now: Progress, signs: Signs) -> list[str]:
     """Return the lines that a file gets now and then: shares, times, counts, and the variants that are in training."""
-    working = [row for row in now.rows if row.phase in WORKING]
+    working = [row for row in now.rows if row.phase in WORKING_PHASES]
     return [f"{math.floor(100 * now.share)}% of the steps; {_times(now)}", *_counts(now), *_rows(working, signs)]
 
 
 def _times(now: Progress) -> str:
     elapsed = f"{duration(now.elapsed)} elapsed"
-    if set(now.phases) <= OVER:
+    if set(now.phases) <= ENDED_PHASES:
         return elapsed
     if now.left is None:
         return f"{elapsed}, time left not known yet"
@@ -219,13 +219,18 @@ def _rows(rows: Sequence[Row], signs: Signs) -> list[str]:
     if not rows:
         return []
     shown = list(rows)
-    if len(rows) > MOST_ROWS:
-        shown = sorted(rows, key=lambda row: PHASES.index(row.phase))[: MOST_ROWS - 1]
+    if len(rows) > MAX_ROWS:
+        shown = sorted(rows, key=lambda row: PHASES.index(row.phase))[: MAX_ROWS - 1]
     names = [_middle(row.name, signs) for row in shown]
     counts = [f"{row.phases.get('finished', 0)} of {sum(row.phases.values())}" for row in shown]
     lasts = ["" if row.last is None else f"{row.last:,.1f}" for row in shown]
     curves = [sparkline(row.curve, *_scale(rows, row.env), signs) for row in shown]
-    columns = [["variant", *names], ["finished", *counts], ["returns".ljust(PARTS), *curves], ["last", *lasts]]
+    columns = [
+        ["variant", *names],
+        ["finished", *counts],
+        ["returns".ljust(SPARKLINE_PARTS), *curves],
+        ["last", *lasts],
+    ]
     widths = [max(map(len, column)) for column in columns]
     lines = [
         f"  {name:{widths[0]}}  {count:>{widths[1]}}  {curve}  {last:>{widths[3]}}  {doing}".rstrip()
@@ -251,10 +256,10 @@ def _scale(rows: Sequence[Row], env: str) -> tuple[float, float]:
 
 
 def sparkline(curve: Sequence[float | None], low: float, high: float, signs: Signs) -> str:
-    """Return PARTS signs: a level between `low` and `high` per part of a curve, and spaces where it has no value."""
+    """Return a sign per part of a curve: its level between `low` and `high`, or a space where it has no value."""
     top, height = len(signs.levels) - 1, high - low or 1.0
     levels = [" " if value is None else signs.levels[round(top * (value - low) / height)] for value in curve]
-    return "".join(levels).ljust(PARTS)
+    return "".join(levels).ljust(SPARKLINE_PARTS)
 
 
 def _middle(name: str, signs: Signs) -> str:

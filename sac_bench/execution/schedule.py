@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-GAIN = 0.01
+MIN_GAIN = 0.01
 """A plan with more cohorts must be this much shorter, and one that is this close to the bound is not improved."""
 
 
@@ -61,7 +61,7 @@ def balanced(groups: Sequence[Divisible], workers: int) -> list[int]:
     bound = sum(map(sum, _times(groups, counts))) / workers
     current = _longest_first(groups, counts, workers)
     best, best_counts, without_gain = current.ends[0], counts, 0
-    while best > (1 + GAIN) * bound and without_gain < workers:
+    while best > (1 + MIN_GAIN) * bound and without_gain < workers:
         tried = [
             [count + (g == divided) for g, count in enumerate(counts)]
             for divided in current.last
@@ -71,7 +71,7 @@ def balanced(groups: Sequence[Divisible], workers: int) -> list[int]:
             break
         current, counts = min(((_longest_first(groups, some, workers), some) for some in tried), key=_order)
         without_gain += 1
-        if current.ends[0] < (1 - GAIN) * best:
+        if current.ends[0] < (1 - MIN_GAIN) * best:
             best, best_counts, without_gain = current.ends[0], counts, 0
     return best_counts
 

@@ -1,0 +1,1 @@
+"""Writes tables, figures, reports, comparisons and the index."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from sac_bench.analysis.differences import TOGETHER
+from sac_bench.analysis.differences import ALL_ENVIRONMENTS
 from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.scores import at_words
-from sac_bench.analysis.verdicts import CONSTANT, MIN_SEEDS, seeds_text
+from sac_bench.analysis.verdicts import MIN_SEEDS, NO_SPREAD, seeds_text
 from sac_bench.report.labels import axes, marked, steps_note
 from sac_bench.report.page import Answer
 from sac_bench.results.manifest import Manifest
@@ -63,7 +63,7 @@ def by_variant(final: pd.DataFrame, table: pd.DataFrame, manifest: Manifest) -> 
     counted = final.set_index(["env", "variant"])[["seeds", "exploded", "ended_otherwise"]]
     rows: dict[str, list[Row]] = {name: [] for name in manifest.variants if name != manifest.reference}
     for row in table.to_dict("records"):
-        if row["env"] == TOGETHER:
+        if row["env"] == ALL_ENVIRONMENTS:
             seeds = [int(counted.loc[(env, row["variant"]), "seeds"]) for env in manifest.envs]
             rows[row["variant"]].append(row | {"seeds": min(seeds)})
         else:
@@ -94,7 +94,10 @@ def finding_over(rows: Sequence[Row], spec: str, tested: int, margin: float | No
 
     Without a verdict on all together: of each environment, with its numbers.
     """
-    each, pooled = [row for row in rows if row["env"] != TOGETHER], [row for row in rows if row["env"] == TOGETHER]
+    each, pooled = (
+        [row for row in rows if row["env"] != ALL_ENVIRONMENTS],
+        [row for row in rows if row["env"] == ALL_ENVIRONMENTS],
+    )
     if not pooled or not pooled[0]["verdict"]:
         return "; ".join(f"on {row['env']} {finding(row, spec, tested, margin)}" for row in each)
     groups: dict[str, list[str]] = {}
@@ -118,10 +121,10 @@ def _lead(final: pd.DataFrame, manifest: Manifest, spec: str) -> str:
 
 def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested: int, manifest: Manifest) -> str:
     """Return the sentence of an axis in one environment: of one variant, or of the values of a sweep."""
-    found = {name: finding(rows[name], spec, tested, manifest.margin) for name in variants}
+    findings = {name: finding(rows[name], spec, tested, manifest.margin) for name in variants}
     swept = [manifest.variants[name].swept for name in variants]
     if not all(swept):
-        return f"{_named(manifest, variants[0])}: {found[variants[0]]}."
+        return f"{_named(manifest, variants[0])}: {findings[variants[0]]}."
     option = swept[0][0] if swept[0] else ""
     base = manifest.variants[variants[0]].sweep_of or manifest.reference
     own = manifest.option(base, manifest.envs[0], option)
@@ -129,7 +132,7 @@ def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested
     where = f" in {marked(manifest, base)}"
     of_base = "" if base == manifest.reference else where
     beside = f" ({own:g}{' there' if of_base else where})" if is_number else ""
-    values = [f"at {of[1]:g} {found[name]}" for name, of in zip(variants, swept, strict=True) if of]
+    values = [f"at {of[1]:g} {findings[name]}" for name, of in zip(variants, swept, strict=True) if of]
     label = manifest.variants[variants[0]].sweep_label
     named = label[:1].upper() + label[1:] if label else f"`{option}`"
     return f"{named}{of_base}{beside}: {'; '.join(values)}."
@@ -160,7 +163,7 @@ def _undecided(row: Row) -> list[str]:
     look, needed = _whole(row["look"]), _whole(row["seeds_needed"])
     stopped = {"futile": ["stopped there"], "waiting": ["not all runs of the next look have ended"]}
     if needed is None and row["difference_ci_low"] == row["difference_ci_high"]:
-        return [*stopped.get(row["state"], []), CONSTANT]
+        return [*stopped.get(row["state"], []), NO_SPREAD]
     return [*stopped.get(row["state"], []), f"{seeds_text(needed, look)} would decide"]
 
 

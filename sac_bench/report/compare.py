@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sac_bench.analysis.differences import CORRECTED, CORRECTED_BOUNDS, TRAINING, WORDS, Cell, Scores
+from sac_bench.analysis.differences import CORRECTED, CORRECTED_BOUNDS, TRAINING_NOT_OVER, VERDICT_RULES, Cell, Scores
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.analysis.hypotheses import different
 from sac_bench.analysis.permutation import permuted
@@ -20,7 +20,7 @@ from sac_bench.analysis.same_runs import rows_of_runs, same_runs
 from sac_bench.analysis.scores import common, equal_steps, evaluated_at, scores, up_to_common_steps
 from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import difference_interval, seed_correlation
-from sac_bench.analysis.verdicts import MIN_SEEDS, MISSING, verdicts
+from sac_bench.analysis.verdicts import MIN_SEEDS, RUNS_MISSING, verdicts
 from sac_bench.errors import InputError, nearest
 from sac_bench.report.answers import LEGEND as NUMBERS
 from sac_bench.report.answers import count_tested, finding
@@ -29,7 +29,7 @@ from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.labels import is_quick, marked, setting
 from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.plain import fitted
-from sac_bench.report.tables import GAP, performance, scoring, verdict_of
+from sac_bench.report.tables import DIFFERENCE_COLUMNS, performance, scoring, verdict_of
 from sac_bench.results import standings
 from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
@@ -38,10 +38,10 @@ from sac_bench.results.schema import CONDITIONS
 from sac_bench.results.versions import superseded
 from sac_bench.store.atomic import file_name, write_text
 
-A = "result A"
+NAME_OF_A = "result A"
 """The reference's name in figures. It cannot be a variant's, because of the space."""
-PLACE = ["env", "variant"]
-ABSENT = "no such option"
+PLACE_COLUMNS = ["env", "variant"]
+NO_SUCH_OPTION = "no such option"
 LEGEND = (
     "The reference is A. Seeds: numbers of scored seeds in A and B. Same runs: runs with the same id in both, and "
     "whether their numbers, except times, are equal. Exploded: numbers of such runs in A and B. Variants whose runs "
@@ -49,7 +49,7 @@ LEGEND = (
 )
 
 
-AT_LOOKS = (
+LOOKS_RULES = (
     "The number of seeds in a range depended on its results. So tests are made at its looks, each with a share of the "
     '5%: "at 8 seeds" compares the first 8 seeds per variant (more for a reference with a larger multiple), and all '
     "seeds of a side with fixed seeds. Later seeds count only in the scores, not in the verdict and its interval."
@@ -65,17 +65,21 @@ class Side:
 
     @property
     def manifest(self) -> Manifest:
+        """What the result says of its variants and settings."""
         return self.results.manifest
 
     @property
     def runs(self) -> pd.DataFrame:
+        """The table of runs (results/schema.py)."""
         return self.results.runs
 
     def contents(self) -> str:
+        """Return a sentence that names the variants and environments, for errors."""
         return f"{self.folder} has {', '.join(self.manifest.variants)} on {', '.join(self.manifest.envs)}"
 
     def in_words(self) -> str:
-        training = f"{TRAINING}: no verdicts yet" if self.manifest.reached else ""
+        """Return the folder and, in brackets, how far its runs are and what limits their use."""
+        training = f"{TRAINING_NOT_OVER}: no verdicts yet" if self.manifest.reached else ""
         notes = [note for note in (training, superseded(self.manifest), mixed(self.results)) if note]
         return f"{self.folder} ({'; '.join([standings.of_runs(self.runs), *notes])})"
 
@@ -103,14 +107,14 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         raise InputError(f"cannot compare: A scores the last {in_a} of the steps, B the last {in_b} (score_last)")
     at = steps_compared(a, b)
     steps = [(side, equal_steps(side.manifest) | at) for side in (a, b)]
-    finals = [performance(side.results, n).set_index(PLACE) for side, n in steps]
+    finals = [performance(side.results, n).set_index(PLACE_COLUMNS) for side, n in steps]
     runs = [_places(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
     scored = [Scores(scores(side.results, at=n), side.manifest) for side, n in steps]
-    training = TRAINING if a.manifest.reached or b.manifest.reached else ""
+    training = TRAINING_NOT_OVER if a.manifest.reached or b.manifest.reached else ""
     rows, tested, contests = [], [], []
     for place in [(env, variant) for env in envs for variant in variants]:
-        row: dict[str, Any] = dict(zip(PLACE, place, strict=True))
+        row: dict[str, Any] = dict(zip(PLACE_COLUMNS, place, strict=True))
         for letter, final in zip("ab", finals, strict=True):
             names = ("score", "ci_low", "ci_high", "seeds", "exploded")
             row |= {f"{name}_{letter}": final.loc[place, name] for name in names}
@@ -122,7 +126,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row["exploded"] = row["exploded_a"] + row["exploded_b"]
         of_a, of_b = (side.of(place) for side in scored)
         both = of_a.index.intersection(of_b.index)
-        row |= dict(zip(GAP, difference_interval(of_b, of_a), strict=True))
+        row |= dict(zip(DIFFERENCE_COLUMNS, difference_interval(of_b, of_a), strict=True))
         row |= {"seed_correlation": seed_correlation(of_b[both], of_a[both]), "shared_seeds": len(both)}
         row |= same_runs(runs[0][place], runs[1][place], *numbers)._asdict()
         few = min(len(of_a), len(of_b))
@@ -136,10 +140,10 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     for row, verdict in zip(tested, verdicts(contests, Design(looks(a, b) or (None,))), strict=True):
         row["state"] = verdict.state
         if not verdict.word:
-            row["no_verdict"] = MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
+            row["no_verdict"] = RUNS_MISSING if verdict.state == "waiting" else f"below {MIN_SEEDS} seeds"
             continue
         row |= {"verdict": verdict.word, "p_holm": verdict.p_values[0], "look": verdict.look}
-        row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(GAP, verdict.interval, strict=True))}
+        row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(DIFFERENCE_COLUMNS, verdict.interval, strict=True))}
         row |= dict(zip(CORRECTED_BOUNDS, verdict.corrected[1:], strict=True))
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64", "look": "Int64"})
 
@@ -166,7 +170,7 @@ def _contest(place: Cell, a: Scores, b: Scores) -> Contest:
 
 def rules(a: Side, b: Side) -> str:
     """Return how the verdicts come about."""
-    return f"{WORDS} {AT_LOOKS}" if looks(a, b) else WORDS
+    return f"{VERDICT_RULES} {LOOKS_RULES}" if looks(a, b) else VERDICT_RULES
 
 
 def steps_compared(a: Side, b: Side) -> dict[tuple[str, str], int]:
@@ -181,7 +185,7 @@ def _common(a: Iterable[str], b: Iterable[str]) -> list[str]:
 
 
 def _places(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    return dict(list(table.groupby(PLACE))) if len(table) else {}
+    return dict(list(table.groupby(PLACE_COLUMNS))) if len(table) else {}
 
 
 def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
@@ -195,7 +199,7 @@ def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
     for variant, env in places:
         in_a, in_b = (_settings(side.manifest, variant, env) for side in (a, b))
         for option in dict.fromkeys([*in_a, *in_b]):
-            values = in_a.get(option, ABSENT), in_b.get(option, ABSENT)
+            values = in_a.get(option, NO_SUCH_OPTION), in_b.get(option, NO_SUCH_OPTION)
             if values[0] != values[1]:
                 where.setdefault((option, *values), []).append(f"{variant} on {env}")
     rows = [(*what, "everywhere" if len(at) == len(places) else ", ".join(at)) for what, at in where.items()]
@@ -277,12 +281,12 @@ def _answer(table: pd.DataFrame, manifest: Manifest) -> Answer:
     count = count_tested(tested)
     sentences = []
     for variant, rows in tested.groupby("variant", sort=False):
-        found = [
+        findings = [
             (f"on {row['env']} " if len(envs) > 1 else "")
             + finding(row | {"seeds": _seeds(row["seeds_a"], row["seeds_b"])}, spec, count)
             for row in rows.to_dict("records")
         ]
-        sentences.append(f"{marked(manifest, str(variant))}: {'; '.join(found)}.")
+        sentences.append(f"{marked(manifest, str(variant))}: {'; '.join(findings)}.")
     where = f" on {envs[0]}" if len(envs) == 1 else ""
     return Answer(f"B against A{where}:", tuple(sentences), (*_notes(table), NUMBERS))
 
@@ -356,7 +360,9 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
     for env, rows in table[~table["identical"] & table["difference"].notna()].groupby("env", sort=False):
         seeds = rows["seeds_a"].astype(str) + " and " + rows["seeds_b"].astype(str)
         name = f"differences-{file_name(str(env), envs)}"
-        path = write_figure(forest(rows.assign(seeds=seeds), [str(env)], list(rows["variant"]), A), folder / name)
+        path = write_figure(
+            forest(rows.assign(seeds=seeds), [str(env)], list(rows["variant"]), NAME_OF_A), folder / name
+        )
         corrected = rows[CORRECTED_BOUNDS[0]].notna().any()
         intervals = f"intervals. {CORRECTED}" if corrected else "95% intervals."
         pictures.append(Picture(path, f"B minus A on {env} with {intervals} Right: verdicts."))

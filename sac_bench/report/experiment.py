@@ -17,7 +17,7 @@ import pandas as pd
 from sac_bench.analysis import aggregates, choice, claim_words, claims, waves
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import MIXED, TableDifference, table_of
+from sac_bench.analysis.differences import MIXED_DEVICES, TableDifference, table_of
 from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores, up_to_common_steps
@@ -47,7 +47,7 @@ from sac_bench.report.page import (
     text,
     written,
 )
-from sac_bench.report.tables import FIRST, presented, rules, together, write_tables
+from sac_bench.report.tables import SHOWN_COLUMNS, presented, rules, together, write_tables
 from sac_bench.results import standings
 from sac_bench.results.devices import are_comparable, mixed
 from sac_bench.results.load import Results, load_results, lock_of
@@ -137,7 +137,7 @@ def page(
     shown = presented(final, manifest)
     if len(manifest.envs) == 1:
         shown = shown.drop(columns="environment")
-    columns = sum(name in FIRST for name in shown.columns)
+    columns = sum(name in SHOWN_COLUMNS for name in shown.columns)
     return Page(
         title=manifest.name,
         question=manifest.question,
@@ -183,10 +183,10 @@ def _answer(
 ) -> Answer:
     """Return what the report answers, and what a reader must know if variants were trained to different steps."""
     if comparisons:
-        found = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
+        base = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
     else:
-        found = answer(final, table_of(gaps), manifest)
-    return replace(found, notes=tuple(filter(None, (note(manifest), *found.notes))))
+        base = answer(final, table_of(gaps), manifest)
+    return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))
 
 
 def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | None:
@@ -196,7 +196,7 @@ def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | 
     if not manifest.claim or (comparable and not comparisons):
         return None
     reference_runs = frozenset(runs.loc[runs["variant"] == manifest.reference, "run_id"])
-    verdict = claims.verdict(comparisons) if comparable else f"no verdict: {MIXED}"
+    verdict = claims.verdict(comparisons) if comparable else f"no verdict: {MIXED_DEVICES}"
     return ClaimSummary(manifest.claim.source, verdict, manifest.reference, reference_runs)
 
 
@@ -242,15 +242,18 @@ def _claimed(results: Results, comparisons: list[Comparison]) -> list[Block]:
 def _lacking(results: Results, gaps: list[TableDifference], comparisons: list[Comparison]) -> list[Block]:
     """Return a table of the undecided comparisons, with the runs that would decide them and their time."""
     manifest = results.manifest
-    found = waves.of_comparisons(comparisons, manifest) if manifest.claim else waves.of_differences(gaps, manifest)
-    lacking = waves.lacks(found, results)
+    compared = waves.of_comparisons(comparisons, manifest) if manifest.claim else waves.of_differences(gaps, manifest)
+    lacking = waves.lacks(compared, results)
     rows = {
         "comparison": [one.label for one in lacking],
         "stands": [one.stands for one in lacking],
         "missing runs": [one.runs_in_words() for one in lacking],
         "time": [_time(one) for one in lacking],
     }
-    return [Grid(pd.DataFrame(rows)), text(LACKING + ("" if manifest.looks else FIXED), small=True)] * bool(lacking)
+    return [
+        Grid(pd.DataFrame(rows)),
+        text(LACKING_NOTE + ("" if manifest.looks else FIXED_SEEDS_NOTE), small=True),
+    ] * bool(lacking)
 
 
 def _time(lack: waves.Lack) -> str:
@@ -259,18 +262,20 @@ def _time(lack: waves.Lack) -> str:
     return "unknown" if math.isnan(lack.seconds) else _hours(lack.seconds)
 
 
-LACKING = (
+LACKING_NOTE = (
     "Runs that would decide at 80% power if the observed difference and spread were the true ones, beyond those of "
     "this experiment. Comparisons share runs, so do not add these up. Time: of one worker, by the mean time of this "
     "experiment's finished runs; several workers share it."
 )
-FIXED = " The 5% do not hold if seeds are added because a verdict is undecided: give a range (--seeds 5..30) instead."
+FIXED_SEEDS_NOTE = (
+    " The 5% do not hold if seeds are added because a verdict is undecided: give a range (--seeds 5..30) instead."
+)
 
 
 def _fixed_design(results: Results) -> list[Block]:
     """Return what a fixed design with the same power would take, where that has been simulated."""
     manifest = results.manifest
-    seeds = SAME_POWER.get(manifest.seed_range or "")
+    seeds = SEEDS_OF_SAME_POWER.get(manifest.seed_range or "")
     if manifest.claim or seeds is None or manifest.reference_factor != REFERENCE_FACTOR:
         return []
     runs = seeds * (len(manifest.variants) - 1 + REFERENCE_FACTOR) * len(manifest.envs)
@@ -285,7 +290,7 @@ def _fixed_design(results: Results) -> list[Block]:
     ]
 
 
-SAME_POWER = {"5..30": 20}
+SEEDS_OF_SAME_POWER = {"5..30": 20}
 """{range: seeds per variant of a fixed design with about the same power}, by results/record/sequential/power.csv."""
 
 

@@ -52,12 +52,12 @@ def _claims(pages: Mapping[str, Page]) -> tuple[Section, ...]:
     for name, page in pages.items():
         column = next(column for column, is_quick in SETTINGS.items() if is_quick == page.is_quick)
         rows[page.question, name.removesuffix(QUICK)][column] = page
-    found = sorted(rows.items(), key=lambda row: (_place(row[1]), row[0]))
+    claims = sorted(rows.items(), key=lambda row: (_place(row[1]), row[0]))
     table = pd.DataFrame(
         {
-            "claim": [question for (question, _), _ in found],
-            **{column: [_verdict(of.get(column)) for _, of in found] for column in SETTINGS},
-            "source": [_source(next(iter(of.values()))) for _, of in found],
+            "claim": [question for (question, _), _ in claims],
+            **{column: [_verdict(of.get(column)) for _, of in claims] for column in SETTINGS},
+            "source": [_source(next(iter(of.values()))) for _, of in claims],
         }
     )
     settings = dict.fromkeys(page.setting for page in pages.values() if page.is_quick and page.setting)
@@ -68,13 +68,13 @@ def _claims(pages: Mapping[str, Page]) -> tuple[Section, ...]:
 
 def _counts(pages: Sequence[Page]) -> list[str]:
     """Return how many claims have which verdict: "6 claims in a quick setting: 4 undecided, 2 supported"."""
-    found = []
+    counts = []
     for column, is_quick in SETTINGS.items():
         verdicts = Counter(page.claim.verdict for page in pages if page.claim and page.is_quick == is_quick)
         if count := verdicts.total():
             each = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items(), key=lambda of: _rank(of[0])))
-            found.append(f"{count} claim{'s' * (count > 1)} in {'a' if is_quick else 'the'} {column} setting: {each}")
-    return found
+            counts.append(f"{count} claim{'s' * (count > 1)} in {'a' if is_quick else 'the'} {column} setting: {each}")
+    return counts
 
 
 def _verdict(page: Page | None) -> str | Link:
@@ -143,12 +143,11 @@ def _others(folder: Path, pages: Mapping[str, Page | str]) -> tuple[Section, ...
     """Return a section that links to what the other folders have: their own index, or a document."""
     blocks = []
     for path in sorted(folder.glob("*/")):
-        found = next((path / name for name in DOCUMENTS if (path / name).exists()), None)
-        if path.name not in pages and found is not None:
-            link = Link(
-                path.name, f"{quote(path.name)}/{found.stem if found.stem == NAME else found.name}", found.stem == NAME
-            )
-            blocks.append(text(link, f": {beginning(found.read_text(encoding='utf-8'))}"))
+        document = next((path / name for name in DOCUMENTS if (path / name).exists()), None)
+        if path.name not in pages and document is not None:
+            is_index = document.stem == NAME
+            link = Link(path.name, f"{quote(path.name)}/{document.stem if is_index else document.name}", is_index)
+            blocks.append(text(link, f": {beginning(document.read_text(encoding='utf-8'))}"))
     return (Section("Other results", tuple(blocks)),) if blocks else ()
 
 

@@ -40,12 +40,12 @@ def titled(manifest: Manifest, variant: str) -> str:
 
 def axes(manifest: Manifest) -> list[list[str]]:
     """Return the variants without the reference by axis: each alone, and the values of a sweep together."""
-    found: dict[tuple[str, ...], list[str]] = {}
+    by_axis: dict[tuple[str, ...], list[str]] = {}
     for name, variant in manifest.variants.items():
         if name != manifest.reference:
             axis = (variant.swept[0], variant.sweep_of or manifest.reference) if variant.swept else (name,)
-            found.setdefault(axis, []).append(name)
-    return list(found.values())
+            by_axis.setdefault(axis, []).append(name)
+    return list(by_axis.values())
 
 
 def setting(manifest: Manifest) -> str:

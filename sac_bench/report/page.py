@@ -20,17 +20,17 @@ from markupsafe import Markup
 
 from sac_bench.store.atomic import write_text
 
-POINTS = 4 / 3
+PIXELS_PER_POINT = 4 / 3
 """CSS pixels per point, matplotlib's unit."""
-SMALLEST = 0.62
+MIN_FIGURE_SCALE = 0.62
 """Figures shrink to this scale at most and then scroll, so that their text is legible on a phone."""
 LONG_CELL = 40
 """Cells of a table may wrap if they have more characters than this."""
-MOST_COLUMNS = 7
+MAX_COLUMNS = 7
 """Columns of a table that are shown at once; the others are folded."""
-FEW_COLUMNS = 3
+MAX_PHONE_COLUMNS = 3
 """Tables with at most so many columns stay tables on a phone."""
-BESIDE = 800
+MAX_WIDTH_BESIDE_ANSWER = 800
 """Figures up to this width, in CSS pixels, are beside the answer on a wide screen; wider ones are below it."""
 TONES = {
     "good": ("better", "as claimed", "supported"),
@@ -86,7 +86,7 @@ class Grid:
     """A table for a reader. Its first column names its rows; its cells are text or links."""
 
     table: pd.DataFrame
-    shown: int = MOST_COLUMNS
+    shown: int = MAX_COLUMNS
     """How many columns are shown at once."""
     verdicts: tuple[str, ...] = ()
     """The columns with verdicts, which are coloured."""
@@ -94,13 +94,14 @@ class Grid:
 
     @property
     def rows(self) -> list[list[str]]:
+        """The text of every cell, row by row, without the header."""
         return [list(row) for row in as_text(self.table).itertuples(index=False, name=None)]
 
     @property
     def parts(self) -> list[Grid]:
         """The columns that are shown at once, then groups of the others, each with the first column."""
-        count, others = len(self.table.columns), range(self.shown, len(self.table.columns), MOST_COLUMNS - 1)
-        places = [[*range(min(self.shown, count))], *([0, *range(i, min(i + MOST_COLUMNS - 1, count))] for i in others)]
+        count, others = len(self.table.columns), range(self.shown, len(self.table.columns), MAX_COLUMNS - 1)
+        places = [[*range(min(self.shown, count))], *([0, *range(i, min(i + MAX_COLUMNS - 1, count))] for i in others)]
         return [Grid(self.table.iloc[:, of], verdicts=self.verdicts) for of in places if of]
 
     @property
@@ -139,6 +140,8 @@ Block = Text | Points | Grid | Picture
 
 @dataclass(frozen=True)
 class Section:
+    """A part of a page under a heading, which a link can replace."""
+
     title: str | Link
     blocks: tuple[Block, ...]
     folded: bool = False
@@ -266,7 +269,11 @@ def _templates(suffix: str) -> jinja2.Environment:
         "unbroken": _unbroken,
         "capitalize_first": lambda words: words[:1].upper() + words[1:],
     }
-    environment.globals |= {"suffix": suffix, "FEW_COLUMNS": FEW_COLUMNS, "BESIDE": BESIDE}
+    environment.globals |= {
+        "suffix": suffix,
+        "MAX_PHONE_COLUMNS": MAX_PHONE_COLUMNS,
+        "MAX_WIDTH_BESIDE_ANSWER": MAX_WIDTH_BESIDE_ANSWER,
+    }
     return environment
 
 
@@ -312,7 +319,7 @@ class Drawing:
     @property
     def least(self) -> int:
         """The smallest width that it may shrink to, in CSS pixels."""
-        return round(SMALLEST * self.width)
+        return round(MIN_FIGURE_SCALE * self.width)
 
 
 def drawing(picture: Picture) -> Drawing:
@@ -324,7 +331,7 @@ def drawing(picture: Picture) -> Drawing:
     if len(size) < 2:
         raise ValueError(f"{path} does not state its width and height")
     svg = _without_ballast(svg)
-    width, height = (round(POINTS * float(size[side])) for side in ("width", "height"))
+    width, height = (round(PIXELS_PER_POINT * float(size[side])) for side in ("width", "height"))
     return Drawing("data:image/svg+xml," + quote(svg, safe=" ,;:=/()!*+?@$-_.~"), width, height)
 
 
@@ -336,7 +343,7 @@ def _without_ballast(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
     svg = re.sub(r' id="[A-Za-z.]+_\d+"', "", svg)
-    return re.sub(r"scale\([^)]*\)|-?\d+\.\d{3,}", lambda found: _rounded(found[0]), svg)
+    return re.sub(r"scale\([^)]*\)|-?\d+\.\d{3,}", lambda match: _rounded(match[0]), svg)
 
 
 def _rounded(text: str) -> str:

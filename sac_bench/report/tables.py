@@ -13,8 +13,8 @@ import pandas as pd
 
 from sac_bench.analysis import differences as analysis
 from sac_bench.analysis.differences import (
+    ALL_ENVIRONMENTS,
     CORRELATION,
-    TOGETHER,
     TableDifference,
     table_differences,
     table_of,
@@ -32,11 +32,19 @@ from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
 
-FIRST = ("variant", "environment", "seeds", "score [95% CI]", "difference [95% CI]", "verdict", "did not finish")
+SHOWN_COLUMNS = (
+    "variant",
+    "environment",
+    "seeds",
+    "score [95% CI]",
+    "difference [95% CI]",
+    "verdict",
+    "did not finish",
+)
 """The columns of the final table that are shown at once."""
-TERMINAL = 80
+TERMINAL_WIDTH = 80
 """The width of tables as text, in characters."""
-GAP = ("difference", "difference_ci_low", "difference_ci_high")
+DIFFERENCE_COLUMNS = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
     "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
     "evaluations in the last {last:.0%} of its steps (if there are none, the last evaluation before). Whole curve: the "
@@ -106,7 +114,9 @@ def final_performance(results: Results, differences: Sequence[TableDifference] |
     `differences`: all of them, if they are known already.
     """
     gaps = table_of(all_differences(results) if differences is None else differences)
-    table = performance(results).merge(gaps[gaps["env"] != TOGETHER], "left", ["env", "variant"], validate="1:1")
+    table = performance(results).merge(
+        gaps[gaps["env"] != ALL_ENVIRONMENTS], "left", ["env", "variant"], validate="1:1"
+    )
     return table.fillna({"verdict": "", "no_verdict": "", "state": ""})
 
 
@@ -139,7 +149,9 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             "score [95% CI]": [
                 interval(*t, spec=spec) for t in table[["score", "ci_low", "ci_high"]].itertuples(index=False)
             ],
-            "difference [95% CI]": [interval(*t, spec=spec) for t in table[list(GAP)].itertuples(index=False)],
+            "difference [95% CI]": [
+                interval(*t, spec=spec) for t in table[list(DIFFERENCE_COLUMNS)].itertuples(index=False)
+            ],
             "verdict": [verdict_of(row) for row in table.to_dict("records")],
             "r": [number(r, "+.2f") for r in table["seed_correlation"]],
             "sampled actions": [number(x, spec) for x in table["sampled_score"]],
@@ -158,15 +170,17 @@ def presented(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
 
 def together(differences: Sequence[TableDifference]) -> pd.DataFrame:
     """Return the differences over all environments together, for a reader; none if there is one environment."""
-    rows = [one.row() for one in differences if one.env == TOGETHER]
+    rows = [one.row() for one in differences if one.env == ALL_ENVIRONMENTS]
     return pd.DataFrame(
         {
             "variant": [row["variant"] for row in rows],
-            "difference in gains [95% CI]": [interval(*(row[c] for c in GAP), spec="+.2f") for row in rows],
+            "difference in gains [95% CI]": [
+                interval(*(row[c] for c in DIFFERENCE_COLUMNS), spec="+.2f") for row in rows
+            ],
             "verdict": [
                 one.verdict.in_words() or f"no verdict: {one.row()['no_verdict']}"
                 for one in differences
-                if one.env == TOGETHER
+                if one.env == ALL_ENVIRONMENTS
             ],
         }
     )
@@ -184,7 +198,7 @@ def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[Tab
     write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
     write_text(folder / "final.tex", final_table(table, results.manifest, rules(results.manifest)))
     of_one = shown.drop(columns="environment") if len(results.manifest.envs) == 1 else shown
-    notes = [textwrap.fill(note, TERMINAL) for note in rules(results.manifest)]
-    plain = "\n\n".join([*fitted(of_one, TERMINAL), *notes])
+    notes = [textwrap.fill(note, TERMINAL_WIDTH) for note in rules(results.manifest)]
+    plain = "\n\n".join([*fitted(of_one, TERMINAL_WIDTH), *notes])
     write_text(folder / "final.txt", plain + "\n")
     return table, compared

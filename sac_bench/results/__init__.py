@@ -1,0 +1,1 @@
+"""Collects an experiment's runs into tables, and reads these."""

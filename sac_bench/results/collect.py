@@ -16,7 +16,7 @@ from sac_bench.evaluation.random_policy import random_policy
 from sac_bench.evaluation.robustness import measurements
 from sac_bench.results.load import Results, load_results, lock_of, read_results
 from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
-from sac_bench.results.schema import CONDITIONS, OPTIONAL, PACKAGES, TABLES, frame
+from sac_bench.results.schema import CONDITIONS, OPTIONAL_TABLES, PACKAGES, TABLES, frame
 from sac_bench.spec.claim import robustness_measures
 from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
@@ -27,7 +27,7 @@ from sac_bench.store.store import Store
 
 Evaluated = Callable[[Any, Any, Any], Any]
 """Whether a run that ends at the last steps is evaluated: given policies, steps and the last ones."""
-RUN = ("run_id", "variant", "target_steps")
+RUN_COLUMNS = ("run_id", "variant", "target_steps")
 """The columns of the table `runs` that say which runs an experiment asks for."""
 
 
@@ -93,13 +93,13 @@ def list_runs(store: Store, experiment: Experiment, command: str = "") -> None:
 def _runs_in(folder: Path) -> set[tuple[Any, ...]]:
     """Return the runs that an experiment's folder lists; none if its table cannot be read."""
     try:
-        return _runs_of(pd.read_csv(folder / "runs.csv", usecols=list(RUN), dtype={"run_id": str}))
+        return _runs_of(pd.read_csv(folder / "runs.csv", usecols=list(RUN_COLUMNS), dtype={"run_id": str}))
     except (OSError, ValueError):
         return set()
 
 
 def _runs_of(runs: pd.DataFrame) -> set[tuple[Any, ...]]:
-    return set(runs[list(RUN)].itertuples(index=False, name=None))
+    return set(runs[list(RUN_COLUMNS)].itertuples(index=False, name=None))
 
 
 def gather(store: Store, experiment: Experiment, command: str = "", measured: bool = True) -> Results:
@@ -108,14 +108,14 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
     `measured`: also measure the robustness of its trained policies, if a claim needs that.
     """
     runs = runs_of(store, experiment)
-    found = []
+    tables_of_runs = []
     for i, (row, (_, spec)) in enumerate(zip(runs.to_dict("records"), experiment.runs(), strict=True)):
         tables, reason = _tables_of(store, row, spec.evaluated_by)
-        found.append(tables)
+        tables_of_runs.append(tables)
         if reason:
             runs.loc[i, "reason"] = reason
     robustness = _robustness(store, experiment, runs) if measured else pd.DataFrame()
-    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(found))
+    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(tables_of_runs))
 
 
 def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tuple[dict[str, pd.DataFrame], str]:
@@ -171,7 +171,7 @@ def _may_have_changed(results: Results, store: Store) -> bool:
 
 def _refreshed(before: Results, store: Store) -> Results:
     """Return results with the present rows of the runs that the store has."""
-    manifest, rows, found = before.manifest, [], []
+    manifest, rows, tables_of_runs = before.manifest, [], []
     old = {name: _by_run(getattr(before, name)) for name in RUN_TABLES}
     for of_run in before.runs.to_dict("records"):
         row: dict[str, Any] = {str(name): value for name, value in of_run.items()}
@@ -183,10 +183,10 @@ def _refreshed(before: Results, store: Store) -> Results:
         else:
             tables = {name: by_run[key] for name, by_run in old.items() if key in by_run}
         rows.append(row)
-        found.append(tables)
+        tables_of_runs.append(tables)
     random = {env: RandomPolicy.model_validate(of) for env in manifest.envs if (of := random_policy(store, env))}
     manifest = manifest.model_copy(update={"random": manifest.random | random})
-    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(found))
+    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(tables_of_runs))
 
 
 def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
@@ -205,7 +205,7 @@ def _write(results: Results, folder: Path) -> None:
     fingerprints = {}
     for name in TABLES:
         path, table = folder / f"{name}.csv", getattr(results, name)
-        if name in OPTIONAL and not len(table):
+        if name in OPTIONAL_TABLES and not len(table):
             path.unlink(missing_ok=True)
             continue
         write_text(path, table.to_csv(index=False))

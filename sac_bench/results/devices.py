@@ -15,11 +15,11 @@ def kinds(runs: pd.DataFrame) -> dict[str, int]:
 
 def mixed(results: Results) -> str:
     """Return a sentence on the kinds of devices, without a full stop; "" if all runs were trained on one."""
-    found = kinds(results.runs) if len(results.runs) else {}
-    if len({kind for joined in found for kind in joined.split("; then ")}) < 2:
+    counts = kinds(results.runs) if len(results.runs) else {}
+    if len({kind for joined in counts for kind in joined.split("; then ")}) < 2:
         return ""
-    counts = ", ".join(f"{count} on {kind}" for kind, count in found.items())
-    start = f"runs were trained on different kinds of devices ({counts})"
+    numbers = ", ".join(f"{count} on {kind}" for kind, count in counts.items())
+    start = f"runs were trained on different kinds of devices ({numbers})"
     if results.manifest.mix_devices:
         return f"{start}, as --mix-devices allows"
     return f"{start}, which are compared only if asked for, so there are no verdicts; --mix-devices accepts them"

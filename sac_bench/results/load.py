@@ -11,7 +11,7 @@ import pandas as pd
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.results.manifest import FILE, Manifest, load_manifest
-from sac_bench.results.schema import LATER, OPTIONAL, TABLES, columns
+from sac_bench.results.schema import LATER_COLUMNS, OPTIONAL_TABLES, TABLES, columns
 from sac_bench.results.standings import of_runs
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
@@ -93,7 +93,7 @@ def read_results(folder: Path) -> Results:
     tables = {
         table: _read(folder / f"{table}.csv", table)
         for table in TABLES
-        if table not in OPTIONAL or (folder / f"{table}.csv").exists()
+        if table not in OPTIONAL_TABLES or (folder / f"{table}.csv").exists()
     }
     return Results(manifest, **tables)
 
@@ -109,7 +109,7 @@ def _read(path: Path, table: str) -> pd.DataFrame:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    rows = rows.assign(**{column: None for column in LATER.get(table, ()) if column not in rows})
+    rows = rows.assign(**{column: None for column in LATER_COLUMNS.get(table, ()) if column not in rows})
     if table == "runs" and len(rows) and "device" in rows:
         recorded = zip(rows["device"], rows["device_kind"], strict=True)
         rows["device_kind"] = [kind if isinstance(kind, str) else kind_of({"device": name}) for name, kind in recorded]

@@ -21,10 +21,10 @@ def check_not_replaced(experiment: Experiment, store: Store) -> None:
         return
     manifest = load_manifest(folder)
     keys = [text.partition("=")[0].strip() for text in experiment.overrides]
-    if found := [one for key in dict.fromkeys(keys) if (one := _difference(experiment, manifest, key))]:
+    if differences := [one for key in dict.fromkeys(keys) if (one := _difference(experiment, manifest, key))]:
         raise InputError(
-            f"{folder}: has results with {' and '.join(found)}, which --set would replace; add --name NEW to keep "
-            f"them, or --name {experiment.name} to replace them"
+            f"{folder}: has results with {' and '.join(differences)}, which --set would replace; add --name NEW to "
+            f"keep them, or --name {experiment.name} to replace them"
         )
 
 

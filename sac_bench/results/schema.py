@@ -100,9 +100,9 @@ TABLES: dict[str, type] = {
     "training": TrainingRow,
     "robustness": RobustnessRow,
 }
-OPTIONAL = ("robustness",)
+OPTIONAL_TABLES = ("robustness",)
 """Tables without a file if they have no rows."""
-LATER = {"runs": ("device_kind", "exploded")}
+LATER_COLUMNS = {"runs": ("device_kind", "exploded")}
 """Columns that results of earlier versions lack."""
 
 

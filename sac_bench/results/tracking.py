@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from sac_bench.results.load import Results
-from sac_bench.store.atomic import BESIDE
+from sac_bench.store.atomic import TEMPORARY_PREFIX
 
 LABELS = ["run_id", "variant", "env", "seed", "step", "policy", "wall_seconds"]
 
@@ -44,7 +44,7 @@ def write_runs(results: Results, writer_of: Callable[[Mapping[Any, Any]], Writer
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Yield a path for a new folder, which then replaces `folder`: numbers that are written twice are shown twice."""
-    beside = folder.parent / f"{BESIDE}{uuid.uuid4().hex[:8]}-{folder.name}"
+    beside = folder.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{folder.name}"
     try:
         yield beside
         shutil.rmtree(folder, ignore_errors=True)

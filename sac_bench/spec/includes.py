@@ -26,10 +26,10 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 def needed(path: Path) -> list[Path]:
     """Return the files that a file includes, and the experiment that a study searches, with what that includes."""
-    found = _included_files(path)
+    files = _included_files(path)
     if isinstance(experiment := read(path).get("experiment"), str):
-        found += [path.parent / experiment, *_included_files(path.parent / experiment)]
-    return found
+        files += [path.parent / experiment, *_included_files(path.parent / experiment)]
+    return files
 
 
 def _included_files(path: Path) -> list[Path]:

@@ -29,8 +29,8 @@ def with_lines(path: Path, quick: bool = False, given: Collection[str] = ()) -> 
     try:
         yield
     except InputError as error:
-        found = [_with_line(part, path, quick, given) for part in error.parts]
-        raise several(part for _, part in sorted(found, key=lambda one: one[0])) from None
+        numbered = [_with_line(part, path, quick, given) for part in error.parts]
+        raise several(part for _, part in sorted(numbered, key=lambda one: one[0])) from None
 
 
 def _with_line(error: InputError, path: Path, quick: bool, given: Collection[str]) -> tuple[int, InputError]:

@@ -26,7 +26,7 @@ from sac_bench.spec.variant import Shown, Variant, check_steps, shown_of
 from sac_bench.spec.warm_start import link_parents, tables_of, with_parents
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}")
-RESERVED = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
+RESERVED_NAMES = ("runs", "cohorts", "environments", "record", "store.json", "index.html", "index.md")
 MAX_SEED = 2**32 - 1
 MAX_RUNS = 10_000
 
@@ -221,7 +221,7 @@ def check_name(name: str, where: str) -> None:
     """Raise InputError unless a name may be that of a folder of results."""
     if not NAME.fullmatch(name):
         raise InputError(f"{where}: name: {name!r} is not a plain name (letters, digits, '.', '_', '=', '+', '-')")
-    if name.lower() in RESERVED:  # some file systems ignore case
+    if name.lower() in RESERVED_NAMES:  # some file systems ignore case
         raise InputError(f"{where}: name: {name!r} is reserved for a folder of the store; choose another")
 
 
@@ -298,19 +298,19 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
         if isinstance(table, dict) and key not in options and table.keys().isdisjoint(_Sweep.model_fields)
     }
     own = {key: given for key, given in file.sweep.items() if key not in tables}
-    found = []
+    sweeps = []
     for base, table in {"": own, **tables}.items():
         for key, given in table.items():
             place = ".".join(filter(None, ("sweep", base, key)))
             with problems.noted():
                 swept = given if isinstance(given, dict) else {"values": given}
-                found.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
-    titles = [(base, swept.label or key) for base, key, swept in found]
-    for i, (base, key, _) in enumerate(found):
+                sweeps.append((base or _reference(file), key, validate(_Sweep, swept, f"{where}: [{place}]")))
+    titles = [(base, swept.label or key) for base, key, swept in sweeps]
+    for i, (base, key, _) in enumerate(sweeps):
         if titles[i] in titles[:i]:
             place = ".".join(filter(None, ("sweep", base if base in tables else "", key)))
             problems.errors.append(InputError(f"{where}: [{place}] label: {titles[i][1]!r} is used for two sweeps"))
-    return found
+    return sweeps
 
 
 @dataclass(frozen=True)

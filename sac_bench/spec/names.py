@@ -7,20 +7,20 @@ from pathlib import Path
 
 from sac_bench.errors import InputError, nearest
 
-SHIPPED = (Path(__file__).resolve().parents[1] / "experiments").resolve()
+SHIPPED_FOLDER = (Path(__file__).resolve().parents[1] / "experiments").resolve()
 """The experiments of this package. In a clone, sac_bench/experiments is a link to experiments/."""
-LOCAL = Path("experiments")
+LOCAL_FOLDER = Path("experiments")
 
 
 def folders() -> list[Path]:
     """Return the folders that names are looked up in, without duplicates: the working folder's comes first."""
-    return [LOCAL, *([] if LOCAL.resolve() == SHIPPED else [SHIPPED])]
+    return [LOCAL_FOLDER, *([] if LOCAL_FOLDER.resolve() == SHIPPED_FOLDER else [SHIPPED_FOLDER])]
 
 
 def named(folder: Path) -> dict[str, Path]:
     """Return {name: file} of a folder: "claims/two-qs" for claims/two-qs.toml, without files that others include."""
-    found = sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
+    files = sorted(path for path in folder.rglob("*.toml") if not path.name.startswith("_"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
 def known() -> dict[str, Path]:
@@ -53,10 +53,10 @@ def find_all(given: Iterable[str | Path]) -> list[Path]:
 
     Raises InputError for what is neither.
     """
-    return [found for one in given for found in _found(Path(one))]
+    return [path for one in given for path in _paths(Path(one))]
 
 
-def _found(path: Path) -> list[Path]:
+def _paths(path: Path) -> list[Path]:
     if path.exists() and not (path.is_dir() and not any(path.glob("*.toml"))):
         return [path]
     if file := _lookup(path):
@@ -71,7 +71,7 @@ def _found(path: Path) -> list[Path]:
 def _lookup(path: Path) -> Path | None:
     """Return the file with this name, which may lack its folders."""
     name = path.with_suffix("") if path.suffix == ".toml" else path
-    wanted = name.as_posix().removeprefix(f"{LOCAL}/")
+    wanted = name.as_posix().removeprefix(f"{LOCAL_FOLDER}/")
     files = known()
     if wanted in files:
         return files[wanted]
@@ -83,7 +83,7 @@ def _lookup(path: Path) -> Path | None:
 
 def _group(path: Path) -> list[Path]:
     """Return the files of the folders with this name, if any; those of the working folder replace the package's."""
-    wanted = path.as_posix().removeprefix(f"{LOCAL}/")
+    wanted = path.as_posix().removeprefix(f"{LOCAL_FOLDER}/")
     return [file for name, file in known().items() if name.rpartition("/")[0] == wanted]
 
 

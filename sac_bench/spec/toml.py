@@ -142,9 +142,9 @@ def validate(model: type[Any], values: dict[str, Any], where: str, places: Mappi
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        found = {_key(one["loc"], values): one for one in reversed(error.errors())}  # a union has an error per type
+        by_key = {_key(one["loc"], values): one for one in reversed(error.errors())}  # a union has an error per type
     at = places or {}
-    errors = [_error(key, one, at.get(key.partition(".")[0], where), model) for key, one in reversed(found.items())]
+    errors = [_error(key, one, at.get(key.partition(".")[0], where), model) for key, one in reversed(by_key.items())]
     raise several(errors)
 
 

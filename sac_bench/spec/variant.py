@@ -12,13 +12,13 @@ from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec, WarmStart
 
-LONGEST = 60
+MAX_LINE_LENGTH = 60
 
 
 def _line(text: str) -> str:
     """Return a text that is one line, with formulas that figures can draw. Raises ValueError for others."""
-    if not text or len(text) > LONGEST or not text.isprintable() or text != text.strip():
-        raise ValueError(f"must be one line of 1 to {LONGEST} characters without space around it, not {text!r}")
+    if not text or len(text) > MAX_LINE_LENGTH or not text.isprintable() or text != text.strip():
+        raise ValueError(f"must be one line of 1 to {MAX_LINE_LENGTH} characters without space around it, not {text!r}")
     if "$" in text:
         _check_formulas(text)
     return text
@@ -129,6 +129,7 @@ class Parent:
 
     @property
     def steps(self) -> int:
+        """Transitions that the parent trains before the warm start."""
         return self.variant.steps[self.env]
 
     def run(self, seed: int) -> RunSpec:

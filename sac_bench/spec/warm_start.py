@@ -23,7 +23,7 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
 from sac_bench.spec.variant import Parent, Variant
 
-LONGEST_CHAIN = 10
+MAX_CHAIN_LENGTH = 10
 Runs = list[tuple[Variant, RunSpec]]
 
 
@@ -81,9 +81,9 @@ def link_parents(
             raise InputError(f"{place}: no variant {table.variant!r}{nearest(table.variant, variants)}")
         if table.variant in (*children, name):
             raise InputError(f"{place}: is circular: {' from '.join((*children, name, table.variant))}")
-        source = link(table.variant, (*children, name)) if len(children) < LONGEST_CHAIN else None
-        if source is None or source.generation == LONGEST_CHAIN:
-            raise InputError(f"{place}: a chain of starts must not be longer than {LONGEST_CHAIN}")
+        source = link(table.variant, (*children, name)) if len(children) < MAX_CHAIN_LENGTH else None
+        if source is None or source.generation == MAX_CHAIN_LENGTH:
+            raise InputError(f"{place}: a chain of starts must not be longer than {MAX_CHAIN_LENGTH}")
         count = steps or table.steps or source.steps[table.env]
         if source.parent is not None and table.env not in envs:
             _check(tables[source.name], source.parent, source, table.env, _place(where, source.name))

@@ -18,11 +18,11 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 
 from sac_bench.errors import InputError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that is full, or full for this user."""
-STORAGE_FAULTS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+STORAGE_FAULTS = (*FULL_DISK_ERRORS, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """Errors of writing that another try does not help."""
-BESIDE = ".tmp-"
+TEMPORARY_PREFIX = ".tmp-"
 """Prefix of the names of temporary files; one that remains was left by a crash."""
 
 
@@ -54,7 +54,7 @@ def write_atomically(path: Path, data: bytes, check: Callable[[], object] = lamb
     `check` is called as late as possible, and may raise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
+    beside = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with open(beside, "wb") as file:
             file.write(data)
@@ -75,7 +75,7 @@ def create(path: Path, data: bytes, durably: bool = True) -> bool:
     leave the file without its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{BESIDE}{uuid.uuid4().hex[:8]}-{path.name}")
+    beside = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with open(beside, "wb") as file:
             _fill(file.fileno(), data, durably)

@@ -26,7 +26,7 @@ from sac_bench.store.atomic import write_atomically
 from sac_bench.store.kernel_locks import KernelLock, flock, lock_range
 
 KERNEL: Mapping[str, KernelLock] = {"flock": flock, "byte range": lock_range}
-RACES = 50
+RACED_FILES = 50
 """Files that two processes try to create at once."""
 REPLACEMENTS = 20
 ANSWER_SECONDS = 60.0
@@ -80,15 +80,15 @@ _KNOWN: Mapping[str, str] = {
 
 def mounts(mountinfo: str) -> list[Mount]:
     """Return the mounts in the text of /proc/self/mountinfo, in its order."""
-    found = []
+    mounted = []
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         fields, of_system = left.split(), right.split()
         if len(fields) >= 6 and len(of_system) >= 2:
             point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
             options = [*fields[5].split(","), *(of_system[2].split(",") if len(of_system) > 2 else ())]
-            found.append(Mount(Path(point), of_system[0], tuple(options)))
-    return found
+            mounted.append(Mount(Path(point), of_system[0], tuple(options)))
+    return mounted
 
 
 def mount_of(folder: Path, among: list[Mount]) -> Mount | None:
@@ -203,7 +203,7 @@ def _one_creates(folder: Path) -> tuple[Verdict, str]:
     """Return whether exactly one of two processes creates each file."""
 
     def race(name: str) -> int:
-        command = [sys.executable, "-c", _CREATE, str(folder), name, str(RACES)]
+        command = [sys.executable, "-c", _CREATE, str(folder), name, str(RACED_FILES)]
         try:
             ran = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=ANSWER_SECONDS)
         except subprocess.TimeoutExpired:
@@ -215,11 +215,11 @@ def _one_creates(folder: Path) -> tuple[Verdict, str]:
     with ThreadPoolExecutor(2) as pool:
         created = sum(pool.map(race, ("one", "two")))
     contents = {path.read_bytes() for path in folder.glob("created-*")}
-    if created != RACES or not contents <= {b"one", b"two"}:
-        return Verdict.REFUSED, f"two processes created {created} of {RACES} files: commits would be lost"
+    if created != RACED_FILES or not contents <= {b"one", b"two"}:
+        return Verdict.REFUSED, f"two processes created {created} of {RACED_FILES} files: commits would be lost"
     if not _links(folder):
         return Verdict.WARNING, "one of two succeeds; without hard links a crash may leave an empty commit"
-    return Verdict.GOOD, f"of two processes, one created each of {RACES} files"
+    return Verdict.GOOD, f"of two processes, one created each of {RACED_FILES} files"
 
 
 def _links(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from sac_bench.store.atomic import BESIDE, create
+from sac_bench.store.atomic import TEMPORARY_PREFIX, create
 from sac_bench.store.process import Process
 
 RECENT_SECONDS = 1.0
@@ -101,7 +101,7 @@ def newest(folder: Path) -> tuple[int, bytes] | None:
 def age(path: Path) -> float:
     """Return the seconds since a file was written, by its server's clock; 0 if they cannot be known."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=BESIDE) as now:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY_PREFIX) as now:
             now.write(b"now")
             now.flush()
             return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime

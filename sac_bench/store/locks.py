@@ -34,14 +34,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from sac_bench.store import leases
-from sac_bench.store.atomic import FULL
+from sac_bench.store.atomic import FULL_DISK_ERRORS
 from sac_bench.store.kernel_locks import KernelLock, flock, lock_range
 from sac_bench.store.leases import RELEASED, Lease, leases_of
 from sac_bench.store.process import Process
 
 LEASE_SECONDS = 60.0
 """Time without a renewal after which another machine takes a lease over."""
-BEATS = 4
+RENEWALS_PER_LEASE = 4
 """Renewals per length."""
 POLL_SECONDS = 0.1
 
@@ -105,7 +105,7 @@ class Locks:
                 while (lease := self._take_lease(path, stack)) is None:
                     self.pause(POLL_SECONDS)
             except OSError as error:
-                if error.errno not in FULL:
+                if error.errno not in FULL_DISK_ERRORS:
                     raise
             yield lease
 
@@ -193,7 +193,7 @@ class Locks:
 
     def _keep_beating(self) -> None:
         while True:
-            time.sleep(self.length / BEATS)
+            time.sleep(self.length / RENEWALS_PER_LEASE)
             self.beat()
 
 

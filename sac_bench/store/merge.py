@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sac_bench.errors import InputError
-from sac_bench.store.atomic import BESIDE, create, read_json, sync_folder
+from sac_bench.store.atomic import TEMPORARY_PREFIX, create, read_json, sync_folder
 from sac_bench.store.run import TABLES, RunDirectory
 from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
@@ -54,7 +54,7 @@ def merge(source: Store, into: Store) -> Merged:
         raise InputError(f"{source.root}: is the folder to merge into")
     merged = Merged(source.root)
     into.root.mkdir(parents=True, exist_ok=True)
-    with into.planner(), tempfile.TemporaryDirectory(prefix=BESIDE, dir=into.root) as name:
+    with into.planner(), tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=into.root) as name:
         copies = []
         for run in map(source.run, source.run_ids()):
             if _has_ended(run, merged) and not _is_kept(run, into.run(run.id), into, merged):
@@ -93,9 +93,9 @@ def _has_ended(run: RunDirectory, merged: Merged) -> bool:
         merged.left[run.id] = _in_words(status)
         return False
     try:
-        if (found := run.spec().id) == run.id:
+        if (stored_id := run.spec().id) == run.id:
             return True
-        merged.left[run.id] = f"damaged: spec.json is that of run {found}"
+        merged.left[run.id] = f"damaged: spec.json is that of run {stored_id}"
     except InputError as error:
         merged.left[run.id] = f"damaged: {error}"
     return False
@@ -117,8 +117,8 @@ def _is_kept(run: RunDirectory, target: RunDirectory, into: Store, merged: Merge
         merged.kept[run.id] = _in_words(own)
     elif own["steps"] != status["steps"]:
         merged.different[run.id] = [f"{status['steps']} steps there, {own['steps']} here"]
-    elif found := differences(run, target):
-        merged.different[run.id] = found
+    elif different := differences(run, target):
+        merged.different[run.id] = different
     else:
         merged.equal.append(run.id)
     return True
@@ -139,7 +139,7 @@ def _copy(folder: Path, to: Path) -> None:
         target = to / Path(path).relative_to(folder)
         target.mkdir()
         for name in names:
-            if name.startswith(BESIDE):
+            if name.startswith(TEMPORARY_PREFIX):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(Path(path) / name, target / name)

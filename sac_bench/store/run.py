@@ -37,10 +37,12 @@ class RunDirectory:
 
     @property
     def id(self) -> str:
+        """The run's id, which names its directory."""
         return self.path.name
 
     @property
     def policy(self) -> Path:
+        """File with the parameters that acting needs, from the last checkpoint."""
         return self.path / "policy.safetensors"
 
     @property

@@ -63,6 +63,7 @@ class Store:
 
     @property
     def locks(self) -> Path:
+        """Folder of the locks of cohorts, planners, planning and the folder's identity."""
         return self.root / ".locks"
 
     def cohort_lock(self, cohort_id: str) -> Path:

@@ -1,0 +1,1 @@
+"""Trains one cohort of runs in one process."""

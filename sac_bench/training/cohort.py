@@ -26,7 +26,7 @@ Data = Any
 Gather = Callable[[Moment, Data], Batch]
 
 
-TOGETHER = 16
+MEMBERS_AT_ONCE = 16
 """Members that are measured at once where all are not measured one by one: a diagnosis holds many gradients of each."""
 
 
@@ -202,7 +202,7 @@ class Cohort:
         everything = (self.state, self.hyper, *arguments)
         with torch.no_grad():
             if self.device.type != "cpu":
-                return torch.func.vmap(function, chunk_size=TOGETHER)(*everything)
+                return torch.func.vmap(function, chunk_size=MEMBERS_AT_ONCE)(*everything)
             results = [function(*tree_map(partial(_of_member, m), everything)) for m in range(self.size)]
         return tree_map(lambda *leaves: torch.stack(leaves), *results)
 

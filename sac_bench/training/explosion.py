@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sac_bench.training.cohort import Cohort
 
 Q_BOUND = Metric("q_bound", "largest |Q| that rewards allow\n(units of return)", "symlog", 1, drawn=False, topic="Q")
-UNTRAINED = 1.0
+UNTRAINED_Q_BOUND = 1.0
 """Every run's bound at first: untrained networks return values of up to about this size, whatever the rewards."""
-TOLERANCE = 0.1
+Q_BOUND_TOLERANCE = 0.1
 """Q exceeds its bound by more than this share before it counts, since it is an estimate: if every reward is the
 largest, the true Q is the bound itself."""
 
@@ -37,7 +37,11 @@ class Explosions:
     def __init__(self, cohort: Cohort, members: int) -> None:
         self._bound_of = cohort.learner.q_bound
         self._hyper = {name: values[:members].cpu().double() for name, values in cohort.hyper.items()}
-        self.reward, self.bound, self.first = np.zeros(members), np.full(members, UNTRAINED), np.full(members, -1.0)
+        self.reward, self.bound, self.first = (
+            np.zeros(members),
+            np.full(members, UNTRAINED_Q_BOUND),
+            np.full(members, -1.0),
+        )
 
     def add(self, reward: NDArray) -> None:
         """Add the rewards [M * N] of a step in N environments of each run."""
@@ -53,7 +57,7 @@ class Explosions:
         metrics = {name: values.double() for name, values in metrics.items()}
         bound = self._bound_of(self._hyper, metrics, torch.from_numpy(self.reward.copy())).numpy()
         self.bound = np.fmax(self.bound, bound)  # NaN without updates
-        beyond = metrics[Q.name].abs().numpy() > (1 + TOLERANCE) * self.bound
+        beyond = metrics[Q.name].abs().numpy() > (1 + Q_BOUND_TOLERANCE) * self.bound
         self.first = np.where(beyond & running & (self.first < 0), steps, self.first)
         return {Q_BOUND.name: torch.from_numpy(self.bound.copy())}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-INEXACT = (
+INEXACT_FUNCTIONS = (
     "exp",
     "exp2",
     "expm1",
@@ -67,6 +67,7 @@ class Repeated:
         self._program, self._calls = program, 0
 
     def __call__(self, *arguments: Any) -> Any:
+        """Return the program's result, checking the arguments' kinds and shapes in the first calls only."""
         if self._calls < CHECKED_CALLS:
             self._calls += 1
             return self._program(*arguments)
@@ -79,7 +80,7 @@ def use_vector_functions() -> None:
     """Make all code that this process compiles for a CPU from now on use the functions of at::vec."""
     from torch._inductor.codegen.cpp import CppOverrides  # late: takes seconds, and planning compiles nothing
 
-    for name in INEXACT:
+    for name in INEXACT_FUNCTIONS:
         setattr(CppOverrides, name, staticmethod(functools.partial(_by_vector, name)))
     setattr(CppOverrides, "sigmoid", staticmethod(_sigmoid))  # noqa: B010 - mypy refuses the assignment
     torch.compiler.config.cache_key_tag = CACHE_TAG

@@ -26,9 +26,9 @@ RETURN = Metric("monte_carlo_return", "Monte-Carlo return\n(discounted)", "symlo
 METRICS = (BIAS, BIAS_STD, RETURN)
 RETIRED = ("q_bias", "monte_carlo")
 """Columns of earlier versions, which measured variants whose episodes end differently on different states."""
-REST = 0.01
+MAX_REST_WEIGHT = 0.01
 """A state counts if whatever comes after the time limit has at most this weight in its discounted return."""
-ROWS = 256  # states in every evaluation of Q: products of other sizes may differ in their last bits
+STATES_PER_EVALUATION = 256  # states in every evaluation of Q: products of other sizes may differ in their last bits
 
 
 class QBiasTracker:
@@ -39,7 +39,7 @@ class QBiasTracker:
 
     def __init__(self, cohort: Cohort, episodes: int, limit: int) -> None:
         self._cohort, self._episodes, self._limit = cohort, episodes, limit
-        self._together = max(1, ROWS // episodes)
+        self._together = max(1, STATES_PER_EVALUATION // episodes)
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._reward: list[NDArray] = []
         self._values: list[NDArray] = []
@@ -109,9 +109,9 @@ def bonuses_to_go(bonus: NDArray, lengths: NDArray, gamma: NDArray, steps: int) 
 
 
 def horizon(gamma: NDArray) -> NDArray:
-    """Return after how many steps gamma^k is at most `REST`, at least 1; infinite if gamma is 1. Shapes are equal."""
+    """Return after how many steps gamma^k is at most `MAX_REST_WEIGHT`, at least 1; infinite if gamma is 1."""
     with np.errstate(divide="ignore"):
-        steps = np.ceil(math.log(REST) / np.log(gamma))
+        steps = np.ceil(math.log(MAX_REST_WEIGHT) / np.log(gamma))
     return np.where(gamma < 1, np.maximum(steps, 1), np.inf)
 
 

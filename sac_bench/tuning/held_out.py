@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from sac_bench.analysis.statistics import Estimate, difference_interval, mean_interval
+from sac_bench.analysis.statistics import NO_ESTIMATE, Estimate, difference_interval, mean_interval
 from sac_bench.tuning.score import Scores, objective_value, values_of
 from sac_bench.tuning.space import Params
-from sac_bench.tuning.study import DEFAULT, Study
+from sac_bench.tuning.study import DEFAULT_VARIANT, Study
 from sac_bench.tuning.trials import Trial, as_json
-
-UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Contender:
     """Difference from the default, with 95% interval (Welch's t); NaN for the default itself."""
     diverged: int
     exploded: int = 0
-    searched_difference: Estimate = UNKNOWN
+    searched_difference: Estimate = NO_ESTIMATE
     """Like `difference`, on the search's seeds. Biased upward for the winner, which was chosen by them."""
 
 
@@ -150,21 +148,21 @@ def verdict(
 
     contenders = []
     for trial in [None, *chosen]:
-        name = trial.name if trial else DEFAULT
+        name = trial.name if trial else DEFAULT_VARIANT
         scores, values = held_out[name], per_seed[name]
         contenders.append(
             Contender(
                 name=name,
                 params=trial.params if trial else {},
-                searched=(trial.value or 0.0) if trial else value_of(searched[DEFAULT], worst_searched),
+                searched=(trial.value or 0.0) if trial else value_of(searched[DEFAULT_VARIANT], worst_searched),
                 held_out=value_of(scores, worst),
                 mean=mean_interval(values),
-                difference=difference_interval(values, per_seed[DEFAULT]) if trial else UNKNOWN,
+                difference=difference_interval(values, per_seed[DEFAULT_VARIANT]) if trial else NO_ESTIMATE,
                 diverged=sum(run.diverged for runs in scores.values() for run in runs),
                 exploded=sum(run.exploded for runs in scores.values() for run in runs),
-                searched_difference=difference_interval(searched_per_seed[name], searched_per_seed[DEFAULT])
+                searched_difference=difference_interval(searched_per_seed[name], searched_per_seed[DEFAULT_VARIANT])
                 if trial
-                else UNKNOWN,
+                else NO_ESTIMATE,
             )
         )
     return Verdict(tuple(contenders))
@@ -184,10 +182,10 @@ def best_file(study: Study, winner: Contender) -> str:
         "envs": list(study.envs),
         "seeds": list(study.held_out_seeds),
         "steps": study.steps,
-        "reference": DEFAULT,
+        "reference": DEFAULT_VARIANT,
         "base": dict(study.base),
         "on": {env: table for env, table in study.on.items() if env in study.envs and table},
-        "variants": {DEFAULT: _only(study, study.start), "best": _only(study, study.changes(winner.params))},
+        "variants": {DEFAULT_VARIANT: _only(study, study.start), "best": _only(study, study.changes(winner.params))},
     }
     tables = {key: value for key, value in tables.items() if value != {}}
     return (

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.toml import validate
@@ -21,11 +22,11 @@ Params = dict[str, Any]
 """Values of options by name, as in an experiment file."""
 MAX_GRID_VALUES = 1000
 """Largest number of integers in a range that are all validated before training."""
-CORNERS = 4096
+MAX_CORNERS = 4096
 """Largest number of corners of a space that are validated before training."""
-INSIDE = 256
+INNER_SETTINGS = 256
 """Number of random settings from a space that are validated before training."""
-LARGEST = 2**53
+MAX_EXACT_INTEGER = 2**53
 """Largest integer up to which all integers are exact as floats."""
 
 
@@ -71,12 +72,15 @@ class FloatRange(Dimension):
     step: float | None = None
 
     @property
+    @override
     def distribution(self) -> FloatDistribution:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    @override
     def ends(self) -> list[Any]:
         return [self.low, self.distribution.high]
 
+    @override
     def draw(self, generator: random.Random) -> float:
         over, back = (math.log, math.exp) if self.log else (float, float)
         value = back(generator.uniform(over(self.low), over(self.high)))
@@ -84,6 +88,7 @@ class FloatRange(Dimension):
             value = self.low + self.step * math.floor((value - self.low) / self.step)
         return min(max(value, self.low), self.distribution.high)
 
+    @override
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_float(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
 
@@ -98,19 +103,24 @@ class IntRange(Dimension):
     step: int = 1
 
     @property
+    @override
     def distribution(self) -> IntDistribution:
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    @override
     def ends(self) -> list[Any]:
         return [self.low, self.distribution.high]
 
+    @override
     def probes(self) -> list[Any]:
         values = range(self.low, self.high + 1, self.step)
         return list(values) if len(values) <= MAX_GRID_VALUES else self.ends()
 
+    @override
     def draw(self, generator: random.Random) -> int:
         return generator.randrange(self.low, self.high + 1, self.step)
 
+    @override
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_int(self.name, self.low, self.distribution.high, log=self.log, step=self.step)
 
@@ -126,18 +136,23 @@ class Choice(Dimension):
         return [json.dumps(choice) if isinstance(choice, list) else choice for choice in self.choices]
 
     @property
+    @override
     def distribution(self) -> CategoricalDistribution:
         return CategoricalDistribution(self._stored)
 
+    @override
     def ends(self) -> list[Any]:
         return list(self.choices)
 
+    @override
     def value(self, stored: Any) -> Any:
         return self.choices[self._stored.index(stored)]
 
+    @override
     def draw(self, generator: random.Random) -> Any:
         return generator.choice(self.choices)
 
+    @override
     def suggest(self, trial: optuna.Trial) -> None:
         trial.suggest_categorical(self.name, self._stored)
 
@@ -156,8 +171,8 @@ class _Float(_Table):
 
 class _Int(_Table):
     made: ClassVar[type[Dimension]] = IntRange
-    low: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
-    high: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+    low: Annotated[int, Field(ge=-MAX_EXACT_INTEGER, le=MAX_EXACT_INTEGER)]
+    high: Annotated[int, Field(ge=-MAX_EXACT_INTEGER, le=MAX_EXACT_INTEGER)]
     log: bool = False
     step: Annotated[int, Field(ge=1)] = 1
 
@@ -197,7 +212,7 @@ def parse(name: str, table: Any, where: str) -> Dimension:
         raise InputError(f"{place}: low: must be above 0 for log = true, not {read.low:g}")
     if read.log and "step" in read.model_fields_set:
         raise InputError(f"{place}: step: requires log = false")
-    if read.step is not None and (read.high - read.low) / read.step > LARGEST:
+    if read.step is not None and (read.high - read.low) / read.step > MAX_EXACT_INTEGER:
         raise InputError(f"{place}: step: {read.step:g} is too small for low = {read.low:g} to high = {read.high:g}")
     if read.step is not None and read.step > read.high - read.low:
         raise InputError(
@@ -210,7 +225,7 @@ def probes(space: Sequence[Dimension]) -> Iterator[Params]:
     """Yield settings that a search could propose, to validate the config with.
 
     First each dimension's probes with the other dimensions at their first end, then the corners (a random selection if
-    there are more than CORNERS), then random settings.
+    there are more than MAX_CORNERS), then random settings.
     """
     first = {dimension.name: dimension.ends()[0] for dimension in space}
     for dimension in space:
@@ -219,9 +234,9 @@ def probes(space: Sequence[Dimension]) -> Iterator[Params]:
     ends = [dimension.ends() for dimension in space]
     corners: Iterator[Sequence[Any]] = itertools.product(*ends)
     generator = random.Random(0)
-    if math.prod(map(len, ends)) > CORNERS:
-        corners = ([generator.choice(values) for values in ends] for _ in range(CORNERS))
+    if math.prod(map(len, ends)) > MAX_CORNERS:
+        corners = ([generator.choice(values) for values in ends] for _ in range(MAX_CORNERS))
     for corner in corners:
         yield dict(zip(first, corner, strict=True))
-    for _ in range(INSIDE):
+    for _ in range(INNER_SETTINGS):
         yield {dimension.name: dimension.draw(generator) for dimension in space}

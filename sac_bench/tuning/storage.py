@@ -28,7 +28,7 @@ DEAD_AFTER_SECONDS = 180
 CONNECT_SECONDS = 10
 DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
 """Drivers of databases; the first is SQLAlchemy's default."""
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 _CONCURRENT_CREATION_ERRORS = (
     sqlalchemy.exc.IntegrityError,
     sqlalchemy.exc.ProgrammingError,
@@ -86,7 +86,7 @@ def open_storage(url: str | None, folder: Path) -> JournalStorage | RDBStorage:
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise InputError("--storage sqlite://: is in memory and would be lost; use sqlite:///FILE")
     timeouts = {"connect_timeout": CONNECT_SECONDS} if parsed.get_backend_name() in DRIVERS else {"timeout": 60}
-    for attempts_left in reversed(range(ATTEMPTS)):
+    for attempts_left in reversed(range(MAX_ATTEMPTS)):
         try:
             return RDBStorage(
                 parsed.render_as_string(hide_password=False),

@@ -32,7 +32,7 @@ from sac_bench.tuning.space import Choice, Dimension, Params, parse, probes
 
 EVALUATION_OPTIONS = ("eval_every", "eval_episodes", "eval_sampled_every")
 """Options that define how a run is evaluated. A search over them would compare trials by different measures."""
-DEFAULT = "default"
+DEFAULT_VARIANT = "default"
 HELD_OUT_FROM = 1000
 """First held-out seed if a file gives only their number."""
 Sampler = Literal["tpe", "cma-es", "random"]
@@ -121,7 +121,7 @@ class Study:
     @cached_property
     def default(self) -> Variant:
         """The variant that the search starts from, and that its winner is compared with."""
-        return self._named(DEFAULT, self.overrides.resolve("[base]", self.start), self.steps)
+        return self._named(DEFAULT_VARIANT, self.overrides.resolve("[base]", self.start), self.steps)
 
     def changes(self, params: Params) -> dict[str, Any]:
         """Return the table of a trial's variant. Its settings apply on every environment."""

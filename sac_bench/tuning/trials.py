@@ -42,9 +42,9 @@ warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")  #
 warnings.filterwarnings("ignore", message="The distribution is specified by")  # a step that does not divide the range
 warnings.filterwarnings("ignore", message="Target and region quantiles select")  # few trials
 
-UNUSED = "unused"
+UNUSED_ATTRIBUTE = "unused"
 """Attribute of trials that do not count: beyond the study's number, or with an invalid config."""
-NOBODY = "nobody"
+NO_OWNER = "nobody"
 """Owner of a trial whose runs failed."""
 
 
@@ -204,15 +204,15 @@ class Trials:
         """Give up a trial, so that another tuner can take it over."""
         self._own_trial_ids.discard(trial.id)
         with contextlib.suppress(UpdateFinishedTrialError):
-            self.storage.set_trial_user_attr(trial.id, "owner", {**(trial.owner or {}), "planner": NOBODY})
+            self.storage.set_trial_user_attr(trial.id, "owner", {**(trial.owner or {}), "planner": NO_OWNER})
 
     def close_invalid(self, trial: Trial) -> int:
         """Close a trial with an invalid config, and return how many trials of the study are closed."""
-        self.storage.set_trial_user_attr(trial.id, UNUSED, True)
+        self.storage.set_trial_user_attr(trial.id, UNUSED_ATTRIBUTE, True)
         with contextlib.suppress(ValueError, RuntimeError):
             self._optuna.tell(trial.number, state=TrialState.FAIL)
         self._own_trial_ids.discard(trial.id)
-        return sum(UNUSED in other.user_attrs for other in self._optuna.get_trials(deepcopy=False))
+        return sum(UNUSED_ATTRIBUTE in other.user_attrs for other in self._optuna.get_trials(deepcopy=False))
 
     def importances(self) -> dict[str, float]:
         """Return {option: importance} by PED-ANOVA (arXiv 2304.10255); empty if fewer than four trials are complete."""
@@ -247,7 +247,7 @@ class Trials:
         if owner is None:  # its tuner died between two writes, or is requesting it in another folder
             age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0.0)
             return not self._shared or age > DEAD_AFTER_SECONDS
-        if owner["planner"] == NOBODY:
+        if owner["planner"] == NO_OWNER:
             return True
         if owner["folder"] == self._folder or not self._shared:
             return not self.store.is_alive(owner["planner"])
@@ -267,7 +267,7 @@ class Trials:
                     self.storage.record_heartbeat(trial_id)
 
     def _counts(self, trial: FrozenTrial) -> bool:
-        return UNUSED not in trial.user_attrs and trial.state in (
+        return UNUSED_ATTRIBUTE not in trial.user_attrs and trial.state in (
             TrialState.RUNNING,
             TrialState.PRUNED,
             TrialState.COMPLETE,
@@ -277,7 +277,7 @@ class Trials:
         """Close a trial if other folders requested the last ones at the same time: the lower numbers count."""
         if sum(other.number < trial.number for other in self.all()) < self.study.trials:
             return False
-        trial.set_user_attr(UNUSED, True)
+        trial.set_user_attr(UNUSED_ATTRIBUTE, True)
         self._optuna.tell(trial.number, state=TrialState.FAIL)
         self._own_trial_ids.discard(trial._trial_id)
         return True

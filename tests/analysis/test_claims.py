@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from sac_bench.analysis.claim_words import grid, headline, outcome_name, outcome_text, sentences, table
-from sac_bench.analysis.claims import AGAINST, FOR, comparisons, families, verdict
+from sac_bench.analysis.claims import AGAINST_CLAIM, AS_CLAIMED, comparisons, families, verdict
 from sac_bench.analysis.measures import measured, without_value
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Trial
@@ -361,15 +361,15 @@ def test_a_claims_verdict_combines_all_its_comparisons(outcomes, words):
 @pytest.mark.parametrize("relation", [">", ">=", "~"])
 def test_claims_at_the_boundary_of_an_outcome_rarely_get_a_wrong_one(relation):
     """Where a - b is at the boundary of the outcomes, each wrong outcome has a probability of about 5%."""
-    random, count = np.random.default_rng(0), {FOR: 0, AGAINST: 0}
+    random, count = np.random.default_rng(0), {AS_CLAIMED: 0, AGAINST_CLAIM: 0}
     edge = {">": 0.0, ">=": -10.0, "~": 10.0}[relation]
     for _ in range(200):
         a, b = 100 + edge + 5 * random.standard_normal(10), 100 + 5 * random.standard_normal(10)
         (verdict,) = verdicts([Contest(lambda look: True, lambda look, a=a, b=b: trial(relation, a, b))])
         count[verdict.word] = count.get(verdict.word, 0) + 1
-    assert count[FOR] <= 0.1 * 200
+    assert count[AS_CLAIMED] <= 0.1 * 200
     if relation != ">":  # equal sides of a > b are rightly shown to be equivalent
-        assert count[AGAINST] <= 0.1 * 200
+        assert count[AGAINST_CLAIM] <= 0.1 * 200
 
 
 def trial(relation, a, b):

@@ -11,9 +11,9 @@ from scipy import stats
 
 from sac_bench.analysis import permutation
 from sac_bench.analysis.permutation import (
-    DRAWS,
-    SCREENED,
-    TABLES,
+    MAX_LABELLING_BYTES,
+    MAX_REFINED_P,
+    MIN_TEST_DRAWS,
     Flipped,
     Permuted,
     labels,
@@ -60,7 +60,7 @@ def test_p_values_of_sign_flips_equal_scipys():
     theirs = stats.permutation_test((pairs,), np.mean, permutation_type="samples", n_resamples=np.inf)
     assert 2 * min(Flipped(pairs).above(), Flipped(pairs).below()) == pytest.approx(theirs.pvalue)
     assert Flipped(np.array([1.0, 2, 3, 4, 5])).above() == 1 / 32
-    assert Flipped(np.arange(1.0, 21)).above() == pytest.approx(1 / (DRAWS + 1))  # 2^20 signs: a sample
+    assert Flipped(np.arange(1.0, 21)).above() == pytest.approx(1 / (MIN_TEST_DRAWS + 1))  # 2^20 signs: a sample
 
 
 def test_sides_that_do_not_overlap_have_the_lowest_possible_p_value():
@@ -93,7 +93,7 @@ def test_exchanging_the_sides_mirrors_the_p_value(a, b, shift):
 
 
 def test_labellings_are_complete_or_a_balanced_sample():
-    every = table(labels(((3, 4),), DRAWS)[0], 7)
+    every = table(labels(((3, 4),), MIN_TEST_DRAWS)[0], 7)
     assert len({tuple(row) for row in every}) == math.comb(7, 3) == len(every)
     sample = table(labels(((12, 24),), 1000)[0], 36)
     assert (sample.sum(axis=1) == 12).all()
@@ -104,7 +104,7 @@ def test_labellings_are_complete_or_a_balanced_sample():
 def test_with_many_seeds_the_test_agrees_with_welchs(shift):
     a, b = RANDOM.normal(shift, 1, 40), RANDOM.normal(0, 1.5, 60)
     expected = stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
-    exact = 3 * math.sqrt(expected / (1000 if expected > SCREENED else DRAWS))
+    exact = 3 * math.sqrt(expected / (1000 if expected > MAX_REFINED_P else MIN_TEST_DRAWS))
     assert permuted(a, b).above() == pytest.approx(expected, abs=exact + 0.1 * expected)
 
 
@@ -133,14 +133,14 @@ def test_tests_at_the_levels_of_late_looks_can_reject_with_bounded_memory():
         level = 0.05 * share(look) / 9  # of the first step of Holm's correction
         both = permuted(np.arange(look), np.arange(2 * look)).for_level(level)
         assert 2 * both.least_p((look, 2 * look)) <= level
-        assert both.draws * (3 * look // 8) <= TABLES
+        assert both.draws * (3 * look // 8) <= MAX_LABELLING_BYTES
         flipped = Flipped(np.arange(float(look))).for_level(level)
         assert 2 * flipped.least_p((look,)) <= level
-    assert permuted(np.arange(5), np.arange(10)).for_level(0.05).draws == DRAWS
+    assert permuted(np.arange(5), np.arange(10)).for_level(0.05).draws == MIN_TEST_DRAWS
 
 
 def test_labellings_are_cached_as_bits_within_a_memory_limit(monkeypatch):
-    monkeypatch.setattr(permutation, "TABLES", 10_000)
+    monkeypatch.setattr(permutation, "MAX_LABELLING_BYTES", 10_000)
     monkeypatch.setattr(permutation, "_kept", OrderedDict())
     for n in (80, 88, 96):
         (bits,) = labels(((n, 2 * n),), 200)
@@ -153,7 +153,7 @@ def test_labellings_do_not_depend_on_the_chunk_size(monkeypatch):
     monkeypatch.setattr(permutation, "_kept", OrderedDict())
     at_once = labels(((12, 24), (5, 9)), 300)
     monkeypatch.setattr(permutation, "_kept", OrderedDict())
-    monkeypatch.setattr(permutation, "CHUNK", 100)
+    monkeypatch.setattr(permutation, "LABELS_AT_ONCE", 100)
     for one, other in zip(at_once, labels(((12, 24), (5, 9)), 300), strict=True):
         np.testing.assert_array_equal(one, other)
 

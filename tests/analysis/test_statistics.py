@@ -247,7 +247,7 @@ def test_bootstrap_of_one_seed_has_no_bounds():
 def test_bootstrap_intervals_do_not_depend_on_the_block_size(monkeypatch):
     curves = np.random.default_rng(0).normal(size=(9, 6))
     whole = bootstrap_iqm(curves)
-    monkeypatch.setattr(statistics, "BLOCK", 50)
+    monkeypatch.setattr(statistics, "NUMBERS_PER_BLOCK", 50)
     np.testing.assert_array_equal(bootstrap_iqm(curves), whole)
 
 

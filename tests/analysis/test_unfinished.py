@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sac_bench.analysis.claims import comparisons, verdict
-from sac_bench.analysis.differences import TRAINING
+from sac_bench.analysis.differences import TRAINING_NOT_OVER
 from sac_bench.analysis.scores import curves_of, equal_steps, note, scores, up_to_common_steps
 from sac_bench.analysis.waves import compared
 from sac_bench.report.compare import Side, compare
@@ -76,12 +76,12 @@ def test_unfinished_training_has_no_verdict():
     over = training()
     for results in (training(*BOTH), training((("sac", 5), ("not started", 0)))):
         partial = up_to_common_steps(results)
-        assert [one.row()["no_verdict"] for one in all_differences(partial)] == [TRAINING]
+        assert [one.row()["no_verdict"] for one in all_differences(partial)] == [TRAINING_NOT_OVER]
         assert [one.verdict.word for one in compared(partial)] == [""]
         for sides in ((partial, over), (over, partial)):
             table = compare(*(Side(None, one) for one in sides))
             assert set(table["verdict"]) == {""}
-            assert set(table["no_verdict"]) == {TRAINING}
+            assert set(table["no_verdict"]) == {TRAINING_NOT_OVER}
     assert [one.verdict.word for one in all_differences(over)] == ["undecided"]
 
 
@@ -92,7 +92,7 @@ def test_a_claim_in_training_has_no_verdict():
         results = replace(results, manifest=results.manifest.model_copy(update={"claim": claim}))
         found = comparisons(Claim.from_plain(claim.model_dump(), results.manifest.variants), results)
         assert [one.outcome for one in found] == [outcome]
-    assert verdict(found) == f"no verdict: {TRAINING}"
+    assert verdict(found) == f"no verdict: {TRAINING_NOT_OVER}"
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "diverged"])

@@ -12,12 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sac_bench.analysis.claims import families
-from sac_bench.analysis.differences import TOGETHER, table_differences
+from sac_bench.analysis.differences import ALL_ENVIRONMENTS, table_differences
 from sac_bench.analysis.hypotheses import different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Design, Standing, Trial
 from sac_bench.analysis.statistics import Difference, Estimate
-from sac_bench.analysis.verdicts import MOST_SEEDS, Verdict, contest, in_words, least_seeds, verdict, verdicts
+from sac_bench.analysis.verdicts import MAX_SUGGESTED_SEEDS, Verdict, contest, in_words, least_seeds, verdict, verdicts
 from sac_bench.spec.seeds import SeedRange
 from tests.made_up import manifest_of
 
@@ -168,8 +168,8 @@ def test_an_undecided_verdict_says_how_many_seeds_would_decide():
     assert alone.in_words() == f"undecided ({expected} seeds per variant would decide)"
     assert verdicts([contest(a, b)] * 3)[0].seeds_needed > expected  # Holm's strictest step
     (never,) = verdicts([contest(NOISE, NOISE[::-1])])
-    assert never.in_words() == f"undecided (more than {MOST_SEEDS} seeds per variant would decide)"
-    assert never.in_words(short=True) == f"undecided (needs more than {MOST_SEEDS} seeds)"
+    assert never.in_words() == f"undecided (more than {MAX_SUGGESTED_SEEDS} seeds per variant would decide)"
+    assert never.in_words(short=True) == f"undecided (needs more than {MAX_SUGGESTED_SEEDS} seeds)"
     assert Verdict("").in_words() == ""
 
 
@@ -269,10 +269,10 @@ def test_several_environments_have_a_joint_verdict_in_gains():
     b = {env: gain * (0.9 + NOISE[::-1] / 10) for env, gain in envs.items()}
     rows = judge(scores_of(a=a, b=b))
     assert [rows[env, "b"].verdict.word for env in envs] == ["undecided"] * 3
-    together = rows[TOGETHER, "b"]
+    together = rows[ALL_ENVIRONMENTS, "b"]
     assert together.verdict.word == "worse"
     assert together.verdict.interval.value == pytest.approx(-0.1, rel=0.05)
-    unknown = judge(scores_of(a=a, b=b), random={})[TOGETHER, "b"]
+    unknown = judge(scores_of(a=a, b=b), random={})[ALL_ENVIRONMENTS, "b"]
     assert (unknown.verdict.word, unknown.row()["no_verdict"]) == ("", "the gain is not known")
 
 

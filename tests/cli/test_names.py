@@ -20,7 +20,7 @@ from sac_bench.cli.init import copy
 from sac_bench.cli.inspect import _complete_listed
 from sac_bench.errors import InputError
 from sac_bench.spec.load import load
-from sac_bench.spec.names import SHIPPED, find, find_all, known
+from sac_bench.spec.names import SHIPPED_FOLDER, find, find_all, known
 from sac_bench.tuning import study
 from tests.conftest import EXPERIMENT, sac_bench_environment
 
@@ -44,15 +44,15 @@ def elsewhere(tmp_path, monkeypatch):
     ],
 )
 def test_names_work_in_any_folder(name, file, elsewhere):
-    assert find_all([name]) == [SHIPPED / file]
-    assert set(find_all(["claims"])) == set((SHIPPED / "claims").glob("[!_]*.toml"))
+    assert find_all([name]) == [SHIPPED_FOLDER / file]
+    assert set(find_all(["claims"])) == set((SHIPPED_FOLDER / "claims").glob("[!_]*.toml"))
 
 
 def test_a_path_comes_before_a_name_and_own_experiments_before_shipped_ones(elsewhere):
     (elsewhere / "ablation-quick").write_text("")
     assert find_all(["ablation-quick"]) == [Path("ablation-quick")]
     (elsewhere / "claims").mkdir()  # without experiments
-    assert SHIPPED / "claims/two-qs.toml" in find_all(["claims"])
+    assert SHIPPED_FOLDER / "claims/two-qs.toml" in find_all(["claims"])
     (elsewhere / "experiments").mkdir()
     (elsewhere / "experiments/two-qs.toml").write_text(EXPERIMENT)
     assert find("two-qs") == Path("experiments/two-qs.toml")
@@ -84,7 +84,7 @@ def test_a_copied_experiment_can_be_loaded_with_its_common_files(elsewhere):
     assert load(find("mine")).name == "mine"
     claims = find_all(["claims"])  # the copy is one of them and hides none of the package's
     assert Path("experiments/claims/mine.toml") in claims
-    assert {SHIPPED / "claims/hard-targets.toml", SHIPPED / "claims/two-qs.toml"} <= set(claims)
+    assert {SHIPPED_FOLDER / "claims/hard-targets.toml", SHIPPED_FOLDER / "claims/two-qs.toml"} <= set(claims)
     assert [path.name for path in copy("sac-quick")] == ["sac-quick.toml", "ablation-quick.toml"]
     assert study.load(find("sac-quick")).name == "sac-quick"
     with pytest.raises(InputError, match="exists; give the copy another name: sac-bench init hard-targets NEW"):
@@ -94,7 +94,7 @@ def test_a_copied_experiment_can_be_loaded_with_its_common_files(elsewhere):
 def test_a_copy_is_renamed_in_any_notation_of_its_name(elsewhere):
     folder = Path("experiments")
     folder.mkdir()
-    text = (SHIPPED / "ablation-quick.toml").read_text()
+    text = (SHIPPED_FOLDER / "ablation-quick.toml").read_text()
     (folder / "quoted.toml").write_text(text.replace('name = "ablation-quick"', "name='quoted'  # a comment"))
     copy("quoted", "other")
     assert load(find("other")).name == "other"

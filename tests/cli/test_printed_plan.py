@@ -97,7 +97,7 @@ def test_many_structures_are_summarised(humanoid):
         for run in cohort.runs[:1]
     ]
     lines = summary.shapes(Plan((), tuple(kinds)), Calibration(), {})
-    assert len(lines) == summary.SHAPES
+    assert len(lines) == summary.MAX_SHAPE_LINES
     assert lines[-1].startswith("  11 cohorts of 11 more kinds, 11 runs, ")
 
 

@@ -21,7 +21,7 @@ from sac_bench.execution import user_code as users
 from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import Machine
 from sac_bench.execution.elsewhere import DistantProcess, Fault, Lost
-from sac_bench.execution.engine import LOSSES, Engine
+from sac_bench.execution.engine import MAX_LOSSES, Engine
 from sac_bench.execution.host import BY_VALUE, Host
 from sac_bench.execution.launch import LOST, OUT_OF_TIME, Job, Order, Refused
 from sac_bench.execution.place import News, Place
@@ -172,7 +172,7 @@ def test_lost_machines_do_not_count_as_crashes(experiment_file, folder):
 
 def test_a_cohort_fails_once_many_machines_were_lost_in_a_row(experiment_file, folder):
     store, plan = planned(experiment_file, folder / "results")
-    engine, said = engine_of(store, plan, Elsewhere(*[Ended(LOST, "machine far was lost")] * (LOSSES + 1)))
+    engine, said = engine_of(store, plan, Elsewhere(*[Ended(LOST, "machine far was lost")] * (MAX_LOSSES + 1)))
     engine.run()
     assert "21 machines in a row were lost before a segment was saved, the last: machine far was lost" in said[-1]
     assert {store.run(run_id).status()["status"] for run_id in store.run_ids()} == {"failed"}

@@ -11,7 +11,7 @@ from sac_bench.execution.plan import make_plan, write
 from sac_bench.results.collect import collect
 from sac_bench.spec.load import load
 from sac_bench.store import locks
-from sac_bench.store.atomic import BESIDE
+from sac_bench.store.atomic import TEMPORARY_PREFIX
 from sac_bench.store.store import Store
 
 
@@ -42,11 +42,15 @@ def test_files_needed_to_continue_are_not_garbage(store):
 def test_leftovers_of_crashes_are_garbage(store):
     cohort = store.cohort(store.cohort_ids()[0])
     run = store.run(CohortDirectory(cohort).plan()["runs"][0]).path
-    for path in (cohort / f"{BESIDE}1-state", run / f"{BESIDE}1-status.json", cohort / "checkpoint.safetensors"):
+    for path in (
+        cohort / f"{TEMPORARY_PREFIX}1-state",
+        run / f"{TEMPORARY_PREFIX}1-status.json",
+        cohort / "checkpoint.safetensors",
+    ):
         path.write_bytes(b"half")
     assert {path.split("/")[-1] for path, _ in found(store)} == {
-        f"{BESIDE}1-state",
-        f"{BESIDE}1-status.json",
+        f"{TEMPORARY_PREFIX}1-state",
+        f"{TEMPORARY_PREFIX}1-status.json",
         "checkpoint.safetensors",
     }
     with locks.take(store.cohort_lock(cohort.name)):  # a process trains it

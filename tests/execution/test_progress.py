@@ -13,7 +13,17 @@ from sac_bench.execution.calibration import Basis, Estimate
 from sac_bench.execution.cost import START_SECONDS
 from sac_bench.execution.display import GROWTH, Block, Cell, Display, Lines, place_of, signs_of
 from sac_bench.execution.plan import CohortPlan
-from sac_bench.execution.progress import ASCII, MOST_ROWS, PARTS, Signs, block, compiling, progress, report, sparkline
+from sac_bench.execution.progress import (
+    ASCII,
+    MAX_ROWS,
+    SPARKLINE_PARTS,
+    Signs,
+    block,
+    compiling,
+    progress,
+    report,
+    sparkline,
+)
 from sac_bench.execution.work import State
 
 ENV = "InvertedPendulum-v5"
@@ -78,7 +88,7 @@ def test_failed_runs_do_not_count_as_finished():
 
 def test_a_sparkline_has_the_levels_of_its_scale():
     assert sparkline([0.0, None, 35.0, 70.0], 0.0, 70.0, Signs()) == "▁ ▅█        "
-    assert sparkline([5.0], 5.0, 5.0, ASCII) == "_".ljust(PARTS)
+    assert sparkline([5.0], 5.0, 5.0, ASCII) == "_".ljust(SPARKLINE_PARTS)
 
 
 def test_compiling_shows_its_usual_time_and_then_its_elapsed_time():
@@ -121,7 +131,7 @@ def test_many_variants_fit_into_a_block_with_active_ones_first():
     lines = block(progress(states, names, {}, 1.0, None), 80, Signs())
     assert len(lines) <= 15
     assert max(map(len, lines)) <= 80
-    assert sum("training" in line for line in lines[2:-1]) == MOST_ROWS - 1
+    assert sum("training" in line for line in lines[2:-1]) == MAX_ROWS - 1
     assert lines[-1] == "  and 31 other variants (runs: 1 training, 30 finished)"
     assert all(f"=3{i}" in line for i, line in enumerate(lines[3:-1]))  # both ends of a name are kept
 

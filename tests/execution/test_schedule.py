@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sac_bench.execution.cost import update_flops
 from sac_bench.execution.plan import _divisible
-from sac_bench.execution.schedule import GAIN, Divisible, balanced, indivisible, loads, makespan
+from sac_bench.execution.schedule import MIN_GAIN, Divisible, balanced, indivisible, loads, makespan
 from sac_bench.spec.load import load
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -41,7 +41,7 @@ def shapes(name, workers):
 @pytest.mark.parametrize("name", ["ablation-quick", "ablation-humanoid", "comparison-quick"])
 def test_no_plan_ends_later_than_one_divided_by_shares_of_the_arithmetic(name, workers):
     groups, by_share = shapes(name, workers)
-    assert end(groups, balanced(groups, workers), workers) <= end(groups, by_share, workers) * (1 + GAIN)
+    assert end(groups, balanced(groups, workers), workers) <= end(groups, by_share, workers) * (1 + MIN_GAIN)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from sac_bench.analysis.differences import TOGETHER
+from sac_bench.analysis.differences import ALL_ENVIRONMENTS
 from sac_bench.report.answers import answer, count_tested, finding, finding_over
 from sac_bench.report.figures.style import panels, sweeps
 from sac_bench.report.labels import axes, is_quick, setting, setting_in_words, titled
@@ -93,12 +93,12 @@ def test_a_single_comparison_does_not_mention_others():
 
 def test_several_environments_are_answered_together_and_separately():
     each = [row("worse", LESS), row("undecided", env=OTHER), row("", env="Cheetah-v5", no_verdict="3 seeds")]
-    pooled = row("worse", (-0.2, -0.3, -0.1), env=TOGETHER)
+    pooled = row("worse", (-0.2, -0.3, -0.1), env=ALL_ENVIRONMENTS)
     assert finding_over([*each, pooled], ".0f", 8) == (
         "over 3 environments **worse**, -0.20 [-0.30, -0.10] gains with 5 seeds; **worse** on Hopper-v5; "
         "**no difference found** on Ant-v5; **no verdict** (3 seeds) on Cheetah-v5"
     )
-    without = row("", (math.nan,) * 3, env=TOGETHER, no_verdict="the gain is not known")
+    without = row("", (math.nan,) * 3, env=ALL_ENVIRONMENTS, no_verdict="the gain is not known")
     assert finding_over([*each[:2], without], ".0f", 8) == (
         "on Hopper-v5 **worse**, -1093 [-1462, -650] with 5 seeds; on Ant-v5 **no difference found**, "
         "-128 [-1158, 902] with 5 seeds, more than 1000 seeds would decide"

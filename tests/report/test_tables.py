@@ -16,7 +16,7 @@ from sac_bench.analysis.differences import differences, table_of
 from sac_bench.analysis.format import interval
 from sac_bench.analysis.scores import curves_of, scores
 from sac_bench.report.answers import answer
-from sac_bench.report.experiment import SAME_POWER, page, write_report
+from sac_bench.report.experiment import SEEDS_OF_SAME_POWER, page, write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.style import panels, sweeps
 from sac_bench.report.tables import all_differences, final_performance, presented, write_tables
@@ -230,7 +230,7 @@ def test_the_fixed_design_of_the_same_power_agrees_with_recorded_simulations():
     rows = power[power["distribution"] == "normal"].set_index("scheme")
     looks, fixed = (
         rows.loc["equal shares 0.15, futility 0.05, Welch's test too"],
-        rows.loc[f"fixed {SAME_POWER['5..30']}"],
+        rows.loc[f"fixed {SEEDS_OF_SAME_POWER['5..30']}"],
     )
     for effect in ("0.5", "0.8", "1", "1.5", "2", "3"):
         assert looks[f"power {effect}"] == pytest.approx(fixed[f"power {effect}"], abs=0.07)

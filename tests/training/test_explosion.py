@@ -17,7 +17,7 @@ from sac_bench.spec.run import RunSpec
 from sac_bench.store.status import exploded_at
 from sac_bench.store.store import Store
 from sac_bench.training import explosion
-from sac_bench.training.explosion import UNTRAINED, Explosions
+from sac_bench.training.explosion import UNTRAINED_Q_BOUND, Explosions
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 
@@ -98,7 +98,7 @@ def test_a_bound_never_falls_and_starts_at_the_value_of_untrained_networks():
     watched = Explosions(cohort_of("sac", gamma=0.5), 2)
     nothing = torch.tensor([math.nan] * 2)
     before = dict.fromkeys(("q", "temperature", "entropy"), nothing)
-    assert watched.check(0, before, np.array([True, True]))["q_bound"].tolist() == [UNTRAINED] * 2
+    assert watched.check(0, before, np.array([True, True]))["q_bound"].tolist() == [UNTRAINED_Q_BOUND] * 2
     metrics = {"q": torch.tensor([0.0, 0.0]), "entropy": torch.tensor([0.0, 0.0])}
     hot, cold = torch.tensor([4.0, 8.0]), torch.tensor([0.0, 0.0])
     expected = [4 * LOG2, 8 * LOG2]
@@ -165,7 +165,9 @@ algorithm = "td3"
 def planned(tmp_path, monkeypatch):
     """An experiment of one healthy and one exploding run in a cohort, in a store where it is planned."""
     monkeypatch.setattr(worker, "cannot_compile", lambda: "not here")
-    monkeypatch.setattr(explosion, "TOLERANCE", -0.8)  # a fifth of the bound, which the one run exceeds on any CPU
+    monkeypatch.setattr(
+        explosion, "Q_BOUND_TOLERANCE", -0.8
+    )  # a fifth of the bound, which the one run exceeds on any CPU
     path, store = tmp_path / "explodes.toml", Store(tmp_path / "results")
     path.write_text(FILE)
     experiment = load(path)
@@ -190,7 +192,7 @@ def test_a_run_that_explodes_is_marked_and_a_healthy_one_is_not(planned):
     marks = {name: run.status()["exploded"] for name, run in runs.items()}
     assert marks["healthy"] is None
     table = runs["exploding"].table("training")
-    beyond = table["q"].abs() > (1 + explosion.TOLERANCE) * table["q_bound"]
+    beyond = table["q"].abs() > (1 + explosion.Q_BOUND_TOLERANCE) * table["q_bound"]
     assert marks["exploding"] == table.loc[beyond, "step"].min()
     assert runs["exploding"].status()["status"] == "finished"
     assert table["q_bound"].iloc[-1] <= 16.3 / 0.5  # Pendulum's largest cost is 16.27

@@ -138,12 +138,13 @@ def test_undecided_comparisons_say_what_would_decide_them(
 
 
 def test_the_state_of_a_comparison_is_described_in_words():
-    from sac_bench.analysis.verdicts import NOTHING, Verdict
+    from sac_bench.analysis.statistics import NO_ESTIMATE
+    from sac_bench.analysis.verdicts import Verdict
 
     def words(**of):
         return Compared("tau=1", Verdict(**of), {}).in_words()
 
-    at8 = ((8, NOTHING),)
+    at8 = ((8, NO_ESTIMATE),)
     assert words(word="better", intervals=at8, state="decided") == "better at 8 seeds"
     assert words(word="undecided", intervals=at8, state="futile", seeds_needed=80).startswith("undecided, stopped at 8")
     assert words(word="undecided", intervals=at8, state="waiting", awaits=12) == "waits for 12 seeds (undecided at 8)"
