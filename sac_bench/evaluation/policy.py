@@ -76,7 +76,7 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
         raise InputError(f"{results}: no policy of run {run!r}{nearest(run, known)}")
     directory = store.run(run)
     if (status := directory.status())["status"] == "damaged":
-        raise InputError(status["reason"])
+        raise InputError(str(status["reason"]))
     try:
         with safe_open(directory.policy, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

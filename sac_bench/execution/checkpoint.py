@@ -42,6 +42,7 @@ from sac_bench.store.atomic import (
     write_json,
 )
 from sac_bench.store.run import Addition, RunDirectory
+from sac_bench.store.status import StatusChanges
 from sac_bench.training.replay import rows_of
 from sac_bench.training.trainer import Trainer
 
@@ -60,7 +61,7 @@ class Record(TypedDict):
     """What a segment adds to a run: rows of its tables, by table, and entries of its status."""
 
     rows: dict[str, list[dict[str, Any]]]
-    status: dict[str, Any]
+    status: StatusChanges
 
 
 class CohortDirectory:
@@ -245,7 +246,7 @@ class CohortDirectory:
                 problems.append(str(error))
         raise InputError(f"{'; '.join(problems)}: no checkpoint is intact; --retrain trains its runs again")
 
-    def drop_later(self, runs: Sequence[RunDirectory]) -> dict[str, dict[str, Any]]:
+    def drop_later(self, runs: Sequence[RunDirectory]) -> dict[str, StatusChanges]:
         """Drop what is later than the restored checkpoint: rows of the runs' tables, and checkpoints.
 
         Write the rows that it adds, in case the process that saved it did not. Return what it adds to statuses, by run.

@@ -37,7 +37,7 @@ from sac_bench.execution.schedule import Divisible, at_least, balanced, indivisi
 from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
 from sac_bench.spec.warm_start import with_parents
-from sac_bench.store.status import ENDED, device_kinds, has_raised, standing_at
+from sac_bench.store.status import ENDED, RunStatus, device_kinds, has_raised, standing_at
 from sac_bench.store.store import Store
 from sac_bench.training.cohort import training_width
 
@@ -280,7 +280,7 @@ def release(store: Store, cohort_id: str, planner: str) -> None:
     directory.drop_replay()
 
 
-def _must_be_ended(store: Store, status: dict[str, Any]) -> bool:
+def _must_be_ended(store: Store, status: RunStatus) -> bool:
     """Return whether a run has all its target steps, and its worker died before it ended the run."""
     return (
         status["status"] == "started"
@@ -289,7 +289,7 @@ def _must_be_ended(store: Store, status: dict[str, Any]) -> bool:
     )
 
 
-def _cohort_of(store: Store, run_id: str, status: dict[str, Any]) -> str | None:
+def _cohort_of(store: Store, run_id: str, status: RunStatus) -> str | None:
     """Return a run's cohort. If its status is damaged, return one that has it in its plan, preferably one in use."""
     if "cohort" in status or status["status"] != "damaged":
         return status.get("cohort")
@@ -312,7 +312,7 @@ def _planners(directory: CohortDirectory) -> list[str]:
         return []
 
 
-def _to_continue(store: Store, spec: RunSpec, status: dict[str, Any], steps: int, retrain: bool) -> str | None:
+def _to_continue(store: Store, spec: RunSpec, status: RunStatus, steps: int, retrain: bool) -> str | None:
     """Return the cohort to continue a run in; None for a run to be trained from the start."""
     run, cohort = store.run(spec.id), _cohort_of(store, spec.id, status)
     directory = CohortDirectory(store.cohort(cohort)) if cohort else None

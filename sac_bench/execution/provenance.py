@@ -6,12 +6,13 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from sac_bench.store.status import Conditions
 
-def conditions(device: str, compiled: bool, threads: int) -> dict[str, Any]:
+
+def conditions(device: str, compiled: bool, threads: int) -> Conditions:
     """Return what the trained bytes depend on besides spec and cohort (docs/reliability.md)."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "envpool", "gymnasium", "mujoco", "numpy"))
     return {

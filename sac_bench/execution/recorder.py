@@ -14,11 +14,10 @@ from safetensors.torch import save
 from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.execution.checkpoint import CohortDirectory, Record
 from sac_bench.store.run import RunDirectory
-from sac_bench.store.status import ENDED, has_raised
+from sac_bench.store.status import ENDED, Conditions, StatusChanges, has_raised
 from sac_bench.training.trainer import Segment, Trainer
 
 ACTING = {"mean": "mean action", "sample": "sampled"}
-SECONDS = ("wall_seconds", "share_seconds", "evaluation_seconds", "saving_seconds")
 
 
 class Recorder:
@@ -42,7 +41,7 @@ class Recorder:
         """Return {member: run} of the runs that have not stopped."""
         return {m: run for m, run in enumerate(self._runs) if not self._trainer.progress.stopped[m]}
 
-    def start(self, conditions: Mapping[str, Any], resumed: bool, about: Mapping[str, Any]) -> None:
+    def start(self, conditions: Conditions, resumed: bool, about: Mapping[str, Any]) -> None:
         """Mark the active runs as started, and note the conditions if they differ from those recorded last.
 
         Raises TakenOver if another process has taken the cohort over.
@@ -51,9 +50,9 @@ class Recorder:
             stages = run.status().get("conditions", []) if resumed else []
             if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
                 stages = [*stages, {"since": self._trainer.steps, **conditions}]
-            run.update(
-                **about, status="started", conditions=stages, reason=None, raised_at=None, **self._state_of(member)
-            )
+            started: StatusChanges = {"status": "started", "conditions": stages, "reason": None, "raised_at": None}
+            changes = {**about, **started, **self._state_of(member)}
+            run.update(**changes)
 
     def record(self, segment: Segment) -> dict[str, Record]:
         """Return what a segment adds to the active runs, by id, and stop the members that stopped in it.
@@ -85,7 +84,7 @@ class Recorder:
             self._update(run, records[run.id]["status"])
         self.write_policies()
 
-    def publish_again(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+    def publish_again(self, statuses: Mapping[str, StatusChanges]) -> None:
         """Write what a restored checkpoint adds to statuses and policies, in case its process did not."""
         for run in self._own_runs:
             status = run.status()  # "failed" if its worker was killed too often
@@ -118,19 +117,26 @@ class Recorder:
         for run in self._own_runs:
             run.log(f"{_now()} {line}")
 
-    def _update(self, run: RunDirectory, status: Mapping[str, Any]) -> None:
+    def _update(self, run: RunDirectory, status: StatusChanges) -> None:
         """Write entries of a run's status, and end the run if it has diverged."""
         if status.get("status") == "diverged":
             last = run.table("training").drop(columns=["step", "episodes"]).ffill().iloc[-1].dropna().to_dict()
-            run.end(**status, tables=self._directory.tables().get(run.id), last_finite=last)
+            ended: dict[str, Any] = {**status, "last_finite": last}
+            run.end(**ended, tables=self._directory.tables().get(run.id))
         else:
             run.update(**status)
 
-    def _state_of(self, member: int) -> dict[str, Any]:
+    def _state_of(self, member: int) -> StatusChanges:
         """Return the steps, the seconds, and the step at which the run exploded, as entries of its status."""
-        progress, exploded = self._trainer.progress, self._trainer.explosions.at(member)
-        seconds = {name: round(getattr(progress, name), 3) for name in SECONDS}
-        return {"steps": self._trainer.steps, "exploded": exploded} | seconds
+        progress = self._trainer.progress
+        return {
+            "steps": self._trainer.steps,
+            "exploded": self._trainer.explosions.at(member),
+            "wall_seconds": round(progress.wall_seconds, 3),
+            "share_seconds": round(progress.share_seconds, 3),
+            "evaluation_seconds": round(progress.evaluation_seconds, 3),
+            "saving_seconds": round(progress.saving_seconds, 3),
+        }
 
     def _record(self, member: int, segment: Segment) -> Record:
         """Return the rows of a segment and the status after it. A failed run stays at its last segment."""
@@ -141,7 +147,7 @@ class Recorder:
             if stop.status == "failed":
                 return {"rows": {}, "status": {"status": "failed", "reason": stop.reason, "raised_at": stop.step}}
             row = {"step": stop.step, "episodes": "", "return_mean": "", **cells}
-            ended = {"status": "diverged", "steps": stop.step, "reason": stop.reason}
+            ended: StatusChanges = {"status": "diverged", "steps": stop.step, "reason": stop.reason}
             return {"rows": {"training": [row]}, "status": self._state_of(member) | ended}
         evaluations: list[dict[str, Any]] = []
         episodes: list[dict[str, Any]] = []

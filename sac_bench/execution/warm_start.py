@@ -82,7 +82,9 @@ def read(store: Store, start: WarmStart) -> tuple[dict[str, Tensor], float]:
     """
     _check_weights(start, store)
     run = store.run(start.run)
-    check(run.weights, run.status()["weights"])
+    weights = run.status()["weights"]
+    assert weights, "checked"
+    check(run.weights, weights)
     with safe_open(run.weights, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return tensors, q_bound(run.table("training"), start.steps)

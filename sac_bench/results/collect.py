@@ -22,7 +22,7 @@ from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
-from sac_bench.store.status import ENDED, exploded_at, kind_of
+from sac_bench.store.status import ENDED, RunStatus, exploded_at, kind_of, stages_of
 from sac_bench.store.store import Store
 
 Evaluated = Callable[[Any, Any, Any], Any]
@@ -52,7 +52,7 @@ def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
     return _typed(frame("runs", rows))
 
 
-def _standing(store: Store, status: Mapping[str, Any], steps: int) -> dict[str, Any]:
+def _standing(store: Store, status: RunStatus, steps: int) -> dict[str, Any]:
     """Return the columns of the table `runs` that change while a run is trained."""
     return {
         "status": store.standing(status, steps),
@@ -213,9 +213,9 @@ def _write(results: Results, folder: Path) -> None:
     write_manifest(folder, results.manifest.model_copy(update={"tables": fingerprints}))
 
 
-def conditions(status: Mapping[str, Any]) -> dict[str, Any]:
+def conditions(status: RunStatus) -> dict[str, Any]:
     """Return the conditions a run was trained under; if they changed on the way, all values in order."""
-    stages = [_plain(stage) for stage in status.get("conditions") or [status]]
+    stages = [_plain(stage) for stage in stages_of(status)]
     joined = {}
     for name in CONDITIONS:
         values = dict.fromkeys(stage[name] for stage in stages if stage.get(name) is not None)

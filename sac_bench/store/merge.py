@@ -8,12 +8,11 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sac_bench.errors import InputError
 from sac_bench.store.atomic import TEMPORARY_PREFIX, create, read_json, sync_folder
 from sac_bench.store.run import TABLES, RunDirectory
-from sac_bench.store.status import ENDED
+from sac_bench.store.status import ENDED, RunStatus
 from sac_bench.store.store import Store
 
 CLOCK = "wall_seconds"
@@ -110,7 +109,7 @@ def _is_kept(run: RunDirectory, target: RunDirectory, into: Store, merged: Merge
         return False
     status, own = run.status(), target.status()
     if own["status"] == "damaged":
-        merged.damaged[run.id] = own["reason"]
+        merged.damaged[run.id] = str(own["reason"])
     elif own["status"] not in ENDED:
         if own["status"] in ("new", "planned", "failed") and not own["steps"] and not _may_be_trained(own, into):
             return False
@@ -124,7 +123,7 @@ def _is_kept(run: RunDirectory, target: RunDirectory, into: Store, merged: Merge
     return True
 
 
-def _in_words(status: dict[str, Any]) -> str:
+def _in_words(status: RunStatus) -> str:
     """Return "started at 100 steps", or "damaged: why"."""
     at = f" at {status['steps']} steps" if status["steps"] else ""
     return f"{status['status']}{at}" + (f": {status['reason']}" if status.get("reason") else "")
@@ -157,7 +156,7 @@ def _put(copy: Path, target: RunDirectory) -> None:
     sync_folder(target.path.parent)
 
 
-def _may_be_trained(status: dict[str, Any], store: Store) -> bool:
+def _may_be_trained(status: RunStatus, store: Store) -> bool:
     """Return whether a process trains a run's cohort, or a living command has planned it."""
     cohort = status.get("cohort")
     if not cohort:

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 import pandas as pd
 from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic requires it before Python 3.
 from sac_bench.errors import InputError
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import Fingerprint, check, fingerprint, json_bytes, read_json, write_atomically, write_json
-from sac_bench.store.status import ENDED
+from sac_bench.store.status import ENDED, RunStatus, StatusChanges, Word
 
 TABLES = ("evaluations", "episodes", "training")
 
@@ -33,7 +33,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, check: Callable[[], object] = lambda: None) -> None:
         self.path, self._check = path, check
-        self._known: dict[str, Any] = {}  # what this object wrote, in case the file is damaged
+        self._known: RunStatus | None = None  # what this object wrote, in case the file is damaged
 
     @property
     def id(self) -> str:
@@ -62,16 +62,15 @@ class RunDirectory:
         """Return how versions and sources differ between the training of this run and now (spec/run.py)."""
         return self.spec().differences_from(read_json(self.path / "spec.json"))
 
-    def status(self) -> dict[str, Any]:
-        """Return the run's status: {"status": ..., "steps": number of saved steps, ...}.
+    def status(self) -> RunStatus:
+        """Return the run's status.
 
-        "status" is "new" (never planned), "planned", "started", "failed", "finished", "diverged" or "damaged". A run
-        is damaged if this file was changed or, after its end, a table, the policy or the weights; "reason" names the
-        file.
+        A run is damaged if this file was changed or, after its end, a table, the policy or the weights; "reason" names
+        the file.
         """
         path = self.path / "status.json"
         try:
-            status = read_json(path)
+            status = cast(RunStatus, read_json(path))
             if not (isinstance(status.get("status"), str) and isinstance(status.get("steps"), int)):
                 raise InputError(f"{path}: damaged: status or steps is missing")
         except FileNotFoundError:
@@ -84,9 +83,9 @@ class RunDirectory:
             if status["status"] in ENDED:
                 for name, expected in status.get("tables", {}).items():
                     check(self.path / f"{Path(name).name}.csv", expected)
-                for path, name in ((self.policy, "policy"), (self.weights, "weights")):
-                    if status.get(name):
-                        check(path, status[name])
+                for path, file in ((self.policy, status.get("policy")), (self.weights, status.get("weights"))):
+                    if file:
+                        check(path, file)
         except (InputError, AttributeError) as error:
             return status | {"status": "damaged", "reason": str(error)}
         return status
@@ -96,18 +95,18 @@ class RunDirectory:
         write_json(self.path / "spec.json", spec.as_dict())
         write_json(self.path / "status.json", {"status": "planned", "steps": 0, "cohort": cohort})
 
-    def update(self, **status: Any) -> None:
+    def update(self, **changes: Unpack[StatusChanges]) -> None:
         """Change these entries of the status. Raises InputError if a run that this object knew to go on was ended."""
         if self._known and self._known["status"] not in ENDED and self._has_ended():
             raise InputError(f"{self.path}: another process has ended this run")
-        self._known = (self._known or self.status()) | status
-        self.replace(self.path / "status.json", json_bytes(self._known))
+        self._known = (self._known or self.status()) | changes
+        self.replace(self.path / "status.json", json_bytes(dict(self._known)))
 
     def replace(self, path: Path, data: bytes) -> None:
         """Replace one of the run's files."""
         write_atomically(path, data, self._check)
 
-    def end(self, status: str, tables: Mapping[str, Fingerprint] | None = None, **more: Any) -> None:
+    def end(self, status: Word, tables: Mapping[str, Fingerprint] | None = None, **more: Any) -> None:
         """Set the status to finished or diverged, with fingerprints of the tables, the policy and the weights.
 
         Raises InputError unless the tables are those of `tables`, if these are given.

@@ -1,17 +1,81 @@
-"""Reads the status of a run: whether it has ended at some steps, on which device, and whether it exploded."""
+"""The status of a run, and what follows from it: whether it has ended at some steps, its devices, its explosion."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from typing_extensions import ReadOnly, TypedDict  # pydantic requires it before Python 3.12
+
+from sac_bench.store.atomic import Fingerprint
 
 ENDED = ("finished", "diverged")
 UNENDED = ("not started", "interrupted", "to be continued", "running")
 """Standings of runs that are still to be trained."""
 
+Word = Literal["new", "planned", "started", "failed", "finished", "diverged", "damaged"]
+"""What `RunDirectory.status` says of a run: "new" was never planned, "damaged" is found when it is read."""
 
-def standing_at(status: Mapping[str, Any], steps: int) -> str:
+
+class Conditions(TypedDict, total=False):
+    """What the bytes of a run depend on besides its spec and cohort; earlier versions recorded less."""
+
+    since: ReadOnly[int]
+    """The steps from which they hold."""
+    device: ReadOnly[str]
+    """The model of the CPU or GPU."""
+    device_kind: ReadOnly[str]
+    """"cpu" or "cuda"."""
+    compiled: ReadOnly[bool]
+    threads: ReadOnly[int]
+    products: ReadOnly[str]
+    """The precision of products, and the vector instructions of the CPU."""
+    versions: ReadOnly[str]
+    """"torch 2.13.0, numpy 2.4.6"."""
+    commit: ReadOnly[str]
+
+
+class _Details(TypedDict, total=False):
+    cohort: ReadOnly[str]
+    """The cohort that trains the run."""
+    cohort_size: ReadOnly[int]
+    target_steps: ReadOnly[int]
+    conditions: ReadOnly[list[Conditions]]
+    """The conditions of its training, and those that replaced them when it was resumed."""
+    reason: ReadOnly[str | None]
+    """Why it failed, diverged or is damaged."""
+    raised_at: ReadOnly[int | None]
+    """The step at which its own environment raised."""
+    exploded: ReadOnly[int | None]
+    """The step at which it was first seen to have exploded (training/explosion.py)."""
+    wall_seconds: ReadOnly[float]
+    share_seconds: ReadOnly[float]
+    evaluation_seconds: ReadOnly[float]
+    saving_seconds: ReadOnly[float]
+    tables: ReadOnly[Mapping[str, Fingerprint]]
+    policy: ReadOnly[Fingerprint | None]
+    weights: ReadOnly[Fingerprint | None]
+    last_finite: ReadOnly[Mapping[Any, float]]
+    """The metrics before it diverged."""
+
+
+class RunStatus(_Details):
+    """A run's status.json."""
+
+    status: ReadOnly[Word]
+    steps: ReadOnly[int]
+    """The steps that are saved."""
+
+
+class StatusChanges(_Details, total=False):
+    """Entries of a run's status to be changed."""
+
+    status: ReadOnly[Word]
+    steps: ReadOnly[int]
+
+
+def standing_at(status: RunStatus, steps: int) -> str:
     """Return a run's status with respect to `steps`: a run with that many steps has ended, even if it was continued.
 
     One of "not started", "interrupted", "failed", "to be continued" (it finished with fewer steps), "damaged",
@@ -27,7 +91,7 @@ def standing_at(status: Mapping[str, Any], steps: int) -> str:
     return {"finished": "to be continued", "failed": "failed", "damaged": "damaged"}.get(name, "interrupted")
 
 
-def has_raised(status: Mapping[str, Any]) -> bool:
+def has_raised(status: RunStatus) -> bool:
     """Return whether a run failed because its own environment raised. It is retrained only on request."""
     return status["status"] == "failed" and status.get("raised_at") is not None
 
@@ -42,12 +106,17 @@ def kind_of(stage: Mapping[str, Any]) -> str | None:
     return stage.get("device_kind") or ("cuda" if _GPU.search(name) else "cpu")
 
 
-def device_kinds(status: Mapping[str, Any]) -> set[str]:
+def stages_of(status: RunStatus) -> Sequence[Mapping[str, Any]]:
+    """Return the conditions of a run's training in order. Earlier versions recorded one, in the status itself."""
+    return status.get("conditions") or [status]
+
+
+def device_kinds(status: RunStatus) -> set[str]:
     """Return the kinds of devices that a run was trained on, by its status; none before it has started."""
-    return {kind for stage in status.get("conditions") or [status] if (kind := kind_of(stage))}
+    return {kind for stage in stages_of(status) if (kind := kind_of(stage))}
 
 
-def exploded_at(status: Mapping[str, Any], steps: int) -> int | None:
+def exploded_at(status: RunStatus, steps: int) -> int | None:
     """Return the step at which a run was first seen to have exploded within `steps` (training/explosion.py)."""
     first = status.get("exploded")
     return first if isinstance(first, int) and first <= steps else None

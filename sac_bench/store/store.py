@@ -21,7 +21,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from sac_bench.store.atomic import file_name, read_json, write_json, write_text
 from sac_bench.store.leases import Lease, leases_of
 from sac_bench.store.locks import HERE, Held, Locks, remove
 from sac_bench.store.run import RunDirectory
-from sac_bench.store.status import ENDED, has_raised, standing_at
+from sac_bench.store.status import ENDED, RunStatus, has_raised, standing_at
 
 LAYOUT = 3
 """Version of the folder's layout. A folder with a newer one is refused."""
@@ -96,7 +96,7 @@ class Store:
         """File for what environments print in commands. In training it goes to the cohort's log.txt."""
         return self.root / "environments" / "log.txt"
 
-    def standing(self, status: Mapping[str, Any], steps: int) -> str:
+    def standing(self, status: RunStatus, steps: int) -> str:
         """Return `standing_at`, or "running" for a run that has not ended and that a process is training."""
         standing = standing_at(status, steps)
         if standing in (*ENDED, "damaged") or has_raised(status):
