@@ -53,6 +53,7 @@ class Termination:
         self._deferred = self._requested = False
 
     def __call__(self, *_: Any) -> None:
+        """Stop the process at once, or after a deferred part."""
         if not self._deferred:
             os._exit(STOPPED)
         self._requested = True

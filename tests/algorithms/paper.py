@@ -208,7 +208,10 @@ class SoftActorCritic:
                 self.pool([self.q(q, s, sampled, self.masks(noise, "target", i)) for i, q in enumerate(self.critics)])
                 - backup_alpha * log_pi
             )
-            j_v = lambda psi: np.mean((self.v(psi, s) - v_target) ** 2) / 2  # [1] eq. 5
+
+            def j_v(psi):
+                return np.mean((self.v(psi, s) - v_target) ** 2) / 2  # [1] eq. 5
+
             losses |= {"value_loss": j_v(self.value), "v": np.mean(self.v(self.value, s))}
             self.value = self.adam_value.step(self.value, gradient(j_v, self.value))
         else:
@@ -229,7 +232,10 @@ class SoftActorCritic:
             cut = batch["truncated"][b] and not c["bootstrap_truncated"]
             if not batch["terminated"][b] and not cut:
                 y[b] += c["gamma"] ** k * v_next[b]
-        j_q = lambda theta, i: np.mean((self.q(theta, s, a, self.masks(noise, "critic", i)) - y) ** 2) / 2
+
+        def j_q(theta, i):
+            return np.mean((self.q(theta, s, a, self.masks(noise, "critic", i)) - y) ** 2) / 2
+
         before = self.critics
         losses["critic_loss"] = sum(j_q(q, i) for i, q in enumerate(before))
         losses["q"] = np.mean([self.q(q, s, a, self.masks(noise, "critic", i)) for i, q in enumerate(before)])
@@ -285,7 +291,10 @@ class SoftActorCritic:
             if target_entropy is None:
                 target_entropy = -c["target_entropy_scale"] * self.action_dim
             form = np.exp if c["temperature_objective"] == "alpha" else lambda x: x
-            j_alpha = lambda x: np.mean(-form(x[0]) * (log_pi + target_entropy))
+
+            def j_alpha(x):
+                return np.mean(-form(x[0]) * (log_pi + target_entropy))
+
             now = np.array([self.log_alpha])
             self.of_policy["temperature_loss"] = j_alpha(now)
             self.log_alpha = float(self.adam_alpha.step(now, gradient(j_alpha, now))[0])

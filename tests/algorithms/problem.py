@@ -87,6 +87,8 @@ class Problem:
         return [vector(tree_map(lambda leaf, i=i: leaf[i], ensemble)) for i in range(self.config.critics)]
 
     def noise(self) -> dict[str, Tensor]:
-        uniform = lambda *shape: torch.rand(*shape, generator=self._generator, dtype=self.config.dtype)
+        def uniform(*shape):
+            return torch.rand(*shape, generator=self._generator, dtype=self.config.dtype)
+
         drawn = {name: self.normal(*shape) for name, shape in self.learner.update_noise.items()}
         return drawn | {name: uniform(*shape) for name, shape in self.learner.update_uniforms.items()}

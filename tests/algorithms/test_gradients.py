@@ -21,9 +21,16 @@ def test_variances_of_both_estimators_for_a_quadratic_cost_equal_known_values():
     c, mu, sigma = 2.0, 0.7, 0.5
     parameters = {"mu": torch.tensor([mu]).double(), "log_std": torch.tensor([sigma]).double().log()}
     noise = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    u = lambda p, z: p["mu"] + p["log_std"].exp() * z
-    cost = lambda u: (c * u**2 / 2).sum()
-    by_path = lambda z: grad(lambda p: cost(u(p, z)))(parameters)
+
+    def u(p, z):
+        return p["mu"] + p["log_std"].exp() * z
+
+    def cost(u):
+        return (c * u**2 / 2).sum()
+
+    def by_path(z):
+        return grad(lambda p: cost(u(p, z)))(parameters)
+
     found, squared_norm = gradient_spread(by_path, noise, 1000)
     # c (mu + sigma z) by mu; by log sigma that times sigma z.
     expected = c**2 * sigma**2 + c**2 * (mu**2 * sigma**2 + 2 * sigma**4)
@@ -32,7 +39,10 @@ def test_variances_of_both_estimators_for_a_quadratic_cost_equal_known_values():
 
     def by_score(z):
         at = u(parameters, z)
-        score = lambda p: gaussian_log_prob(p["mu"], p["log_std"], at)
+
+        def score(p):
+            return gaussian_log_prob(p["mu"], p["log_std"], at)
+
         return tree_map(lambda g: cost(at) * g, grad(score)(parameters))["mu"]  # f z / sigma
 
     second = c**2 / (4 * sigma**2) * (mu**4 + 18 * mu**2 * sigma**2 + 15 * sigma**4)

@@ -86,10 +86,16 @@ def test_steps_of_every_member_equal_torchs(name, of):
     hypers = [{k: v for k, v in h.items() if k not in ("lr", "weight_decay")} for h in MEMBERS]
     for hyper, member in zip(hypers, MEMBERS, strict=True):
         hyper |= {f"{name}_lr": member["lr"], f"{kind}_weight_decay": member["weight_decay"]}
-    stacked = lambda trees: tree_map(lambda *leaves: torch.stack(leaves), *trees)
+
+    def stacked(trees):
+        return tree_map(lambda *leaves: torch.stack(leaves), *trees)
+
     everyone, hyper = stacked([params] * 3), stacked(hypers)
     state = torch.func.vmap(adam_init)(everyone)
-    parts = lambda tree: [tree_map(lambda x, c=c: x[c], tree) for c in range(critics)] if critics else [tree]
+
+    def parts(tree):
+        return [tree_map(lambda x, c=c: x[c], tree) for c in range(critics)] if critics else [tree]
+
     plain = name == "temperature"  # no network: neither clipped nor decayed
     peers = [
         [
@@ -292,7 +298,9 @@ def test_networks_with_layer_normalisation_use_the_initialisation():
 @pytest.mark.parametrize("algorithm", [*REPLAY, "ppo"])
 def test_policy_and_critics_may_have_different_sizes(algorithm):
     config = ALGORITHMS[algorithm].config
-    units = lambda network: [layer.bias.shape[-1] for layer in network[:-1]]
+
+    def units(network):
+        return [layer.bias.shape[-1] for layer in network[:-1]]
 
     def sizes(**options):
         more = {"value_network": True} if algorithm == "sac" else {}

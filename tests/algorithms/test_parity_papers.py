@@ -130,7 +130,10 @@ def test_parity_with_the_papers(axis):
         for name, value in expected.items():
             assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-9), name
     params = problem.state["params"]
-    equal = lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+    def equal(ours, theirs):
+        return np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
     equal(vector(params["actor"]), paper.actor)
     equal(np.stack(problem.critics(problem.state["params"]["critic"])), np.stack(paper.critics))
     equal(params["temperature"], paper.log_alpha)

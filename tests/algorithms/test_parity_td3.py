@@ -56,7 +56,10 @@ class Peer:
     def update(self, problem: Problem, batch, noise) -> dict[str, float]:
         self.peer._current_progress_remaining = progress(problem)
         powers = problem.config.gamma ** torch.arange(problem.config.n_step, dtype=torch.float64)
-        column = lambda values: values.reshape(B, 1)
+
+        def column(values):
+            return values.reshape(B, 1)
+
         self._samples = ReplayBufferSamples(
             observations=batch["observation"],
             actions=batch["action"],

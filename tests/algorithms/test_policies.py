@@ -130,20 +130,27 @@ def test_the_baseline_is_minus_the_value_or_the_mean_of_the_other_actions():
     value = sac.v_values(problem.nets, params["value"], observation)
 
     def found(noise, value):
-        loss = lambda actor: sac.actor_loss(
-            actor, problem.nets, params["critic"], observation, noise, alpha, problem.hyper, value=value
-        )[0]
+        def loss(actor):
+            return sac.actor_loss(
+                actor, problem.nets, params["critic"], observation, noise, alpha, problem.hyper, value=value
+            )[0]
+
         return vector(grad(loss)(params["actor"]))
 
     def expected(noise, states, baseline):
         fixed = policies.policy(problem.nets, params["actor"], states, noise, problem.hyper)
         cost = alpha * fixed.log_pi - sac.q_values(problem.nets, params["critic"], states, fixed.action).amin(0)
-        score = lambda actor: (
-            (cost - baseline(cost)) * policies.policy(problem.nets, actor, states, noise, problem.hyper).score
-        ).mean()
+
+        def score(actor):
+            return (
+                (cost - baseline(cost)) * policies.policy(problem.nets, actor, states, noise, problem.hyper).score
+            ).mean()
+
         return vector(grad(score)(params["actor"]))
 
-    others = lambda cost: torch.stack([(cost[i % 4 :: 4].sum() - cost[i]) / 2 for i in range(12)])
+    def others(cost):
+        return torch.stack([(cost[i % 4 :: 4].sum() - cost[i]) / 2 for i in range(12)])
+
     torch.testing.assert_close(found(noise[:4], value), expected(noise[:4], observation, lambda cost: -value))
     torch.testing.assert_close(found(noise, None), expected(noise, repeated, others))
 
@@ -156,7 +163,9 @@ def test_one_sample_has_no_baseline_and_costs_are_reported_unchanged():
 
 
 def test_each_form_of_log_sigma_has_the_bounds_of_its_source():
-    low = lambda **options: SACConfig.model_validate(options).hyperparameters()["log_std_min"]
+    def low(**options):
+        return SACConfig.model_validate(options).hyperparameters()["log_std_min"]
+
     assert (low(), low(log_std_form="tanh"), low(log_std_form="tanh", log_std_min=-20.0)) == (-20.0, -5.0, -20.0)
     problem = Problem(log_std_form="tanh", state_dependent_std=False)  # log sigma of 0 is mapped to the middle
     noise = torch.ones(1, 2, dtype=torch.float64)
@@ -166,7 +175,9 @@ def test_each_form_of_log_sigma_has_the_bounds_of_its_source():
 
 
 def test_a_written_default_bound_keeps_the_id_and_the_new_default_of_tanh_changes_it():
-    run = lambda **options: RunSpec("sac", SACConfig.model_validate(options), "Hopper-v5", 0)
+    def run(**options):
+        return RunSpec("sac", SACConfig.model_validate(options), "Hopper-v5", 0)
+
     assert run(log_std_min=-20.0).id == run().id
     assert run(log_std_min=-20.0, log_std_form="clipped").config.option_versions == {}
     unset, before = run(log_std_form="tanh"), run(log_std_form="tanh", log_std_min=-20.0)

@@ -58,7 +58,10 @@ def test_advantages_and_running_returns_equal_a_loops(steps, envs, ends, gamma, 
 def rollout(steps: int, seed: int) -> dict[str, torch.Tensor]:
     """Transitions [steps * N, ...] of N environments, with every kind of end."""
     generator = np.random.default_rng(seed)
-    normal = lambda *shape: torch.as_tensor(generator.normal(size=(steps * N, *shape)))
+
+    def normal(*shape):
+        return torch.as_tensor(generator.normal(size=(steps * N, *shape)))
+
     terminated = (normal() > 0.8).double()
     truncated = (1 - terminated) * (normal() > 0.8)
     assert terminated.any()
@@ -109,11 +112,17 @@ def test_prepared_samples_equal_a_loops(bootstrap, normalize):
         sent = rollout(16, seed)
         data = {name: part.numpy() for name, part in sent.items()}
         mean, std = (seen.mean(0), np.sqrt(seen.var(0) + 1e-8)) if len(seen) else (0.0, np.sqrt(1 + 1e-8))
-        scale = lambda x, m=mean, s=std: np.clip((x - m) / s, -10, 10) if normalize else x
+
+        def scale(x, m=mean, s=std):
+            return np.clip((x - m) / s, -10, 10) if normalize else x
+
         value, next_value = (
             forward(params["critic"], scale(data[k]))[:, 0] for k in ("observation", "next_observation")
         )
-        row = lambda t: slice(t * N, (t + 1) * N)
+
+        def row(t):
+            return slice(t * N, (t + 1) * N)
+
         done = data["terminated"] + data["truncated"]
         for t in range(16):
             running = data["reward"][row(t), 0] + config.gamma * running

@@ -186,7 +186,9 @@ def test_updates_and_acting_normalise_by_all_observations_so_far():
 
 
 def test_updates_are_counted_in_whole_numbers():
-    config = lambda options: SACConfig.model_validate({"min_replay": 1} | options)
+    def config(options):
+        return SACConfig.model_validate({"min_replay": 1} | options)
+
     assert config({"utd": 1.0, "learning_starts": 100}).updates_due(105) == 5
     assert config({"utd": 0.25, "learning_starts": 100}).updates_due(107) == 1
     assert config({"utd": 0.1, "learning_starts": 0}).updates_due(31) == 3  # 0.1 * 30 is 3.0000000000000004 or 2.99
@@ -195,7 +197,9 @@ def test_updates_are_counted_in_whole_numbers():
 
 
 def test_updates_wait_until_the_replay_holds_a_batch_or_min_replay():
-    config = lambda **options: SACConfig.model_validate({"eval_every": 24, "replay_capacity": 24_000} | options)
+    def config(**options):
+        return SACConfig.model_validate({"eval_every": 24, "replay_capacity": 24_000} | options)
+
     assert (config(learning_starts=0).updates_due(255), config(learning_starts=0).updates_due(256)) == (0, 1)
     assert config(learning_starts=0, num_envs=24).steps_of_update(1) == 264  # 256 rounded up
     assert config(learning_starts=0, min_replay=1).steps_of_update(1) == 1
@@ -211,22 +215,31 @@ def test_updates_wait_until_the_replay_holds_a_batch_or_min_replay():
 
 
 def test_only_runs_that_wait_for_a_batch_have_a_new_version_of_min_replay():
-    versions = lambda **options: SACConfig.model_validate(options).option_versions
+    def versions(**options):
+        return SACConfig.model_validate(options).option_versions
+
     assert versions(learning_starts=0) == versions(learning_starts=254) == {"min_replay": 2}
     assert versions() == versions(learning_starts=255) == versions(learning_starts=0, min_replay=1) == {}
 
 
 def test_likelihood_gradients_and_mixtures_have_a_new_version():
-    versions = lambda **options: SACConfig.model_validate(options).option_versions
+    def versions(**options):
+        return SACConfig.model_validate(options).option_versions
+
     assert versions(gradient_estimator="score-function", mixture=2) == {"gradient_estimator": 2, "mixture": 2}
     assert versions(mixture=2, value_network=True) == {"mixture": 2}
-    rows = lambda **options: SACConfig.model_validate(options).rows
+
+    def rows(**options):
+        return SACConfig.model_validate(options).rows
+
     assert (rows(), rows(mixture=2), rows(mixture=2, score_samples=5)) == (256, 512, 1280)
     assert rows(gradient_estimator="score-function", value_network=True) == 256
 
 
 def test_random_actions_may_end_before_or_after_updates_begin():
-    config = lambda **options: SACConfig.model_validate({"num_envs": 4} | options)
+    def config(**options):
+        return SACConfig.model_validate({"num_envs": 4} | options)
+
     assert (config().warmup_steps, config(learning_starts=8).warmup_steps) == (10000, 8)
     assert config(random_steps=0).warmup_steps == 0
     assert config(learning_starts=8, random_steps=400).warmup_steps == 400

@@ -56,7 +56,9 @@ def test_uniform_actions_are_uniform():
 
 
 def test_soft_value_is_the_log_integral_of_exp_q():
-    q = lambda a: -((a - 0.2) ** 2 / (2 * 0.4**2)).sum(-1)
+    def q(a):
+        return -((a - 0.2) ** 2 / (2 * 0.4**2)).sum(-1)
+
     value = sql.soft_value(q(sql.uniform_actions(normal(2, 200_000, 2))), 2)
     one = 0.4 * math.sqrt(math.pi / 2) * (math.erf(0.8 / 0.4 / math.sqrt(2)) + math.erf(1.2 / 0.4 / math.sqrt(2)))
     np.testing.assert_allclose(value, 2 * math.log(one), atol=0.01)
@@ -111,7 +113,10 @@ def test_the_kernels_gradient_is_with_respect_to_its_first_argument():
 @pytest.mark.parametrize("presquash", [False, True])
 def test_the_score_is_the_gradient_of_the_log_density(presquash):
     u = normal(6, A)
-    q = lambda a: torch.sin(3 * a).sum() + (a[..., 0] * a[..., 1]).sum()
+
+    def q(a):
+        return torch.sin(3 * a).sum() + (a[..., 0] * a[..., 1]).sum()
+
     action = torch.tanh(u)
     if presquash:
         expected = grad(lambda u: q(torch.tanh(u)) + torch.log(1 - torch.tanh(u) ** 2).sum())(u)
@@ -136,16 +141,22 @@ def test_the_samplers_update_is_the_direction_propagated_through_it(space):
 
     u = particles(vector(actor))
     action = torch.tanh(u)[:, :fixed]
-    q = lambda a: torch.stack(
-        [q_values(problem.nets, new["params"]["critic"], observation, a[:, k]).amin(0) for k in range(fixed)]
-    ).sum()
+
+    def q(a):
+        return torch.stack(
+            [q_values(problem.nets, new["params"]["critic"], observation, a[:, k]).amin(0) for k in range(fixed)]
+        ).sum()
+
     score = sql.score(grad(q)(action), action, problem.hyper["particles_in"]).numpy()
     into = torch.tanh if space == "actions" else lambda u: u
     pairs = [slow_direction(x[:fixed], s, x[fixed:], 1e-3) for x, s in zip(into(u).numpy(), score, strict=True)]
     direction = torch.from_numpy(np.stack([d for d, _ in pairs]))
     assert float(metrics["bandwidth"]) == pytest.approx(np.mean([h for _, h in pairs]), rel=1e-9)
     gradient = vector(new["adam"]["actor"]["m"]) / 0.1
-    loss = lambda parameters: -(direction * into(particles(parameters))[:, fixed:]).sum()
+
+    def loss(parameters):
+        return -(direction * into(particles(parameters))[:, fixed:]).sum()
+
     assert float(metrics["actor_loss"]) == pytest.approx(float(loss(vector(actor))) / (B * 3), rel=1e-9)
     for seed in range(10):
         along = normal(len(gradient), seed=seed) / len(gradient) ** 0.5
@@ -235,7 +246,10 @@ def test_acting_uses_noise_and_evaluation_does_not():
     policy = problem.learner.policy(problem.state)
     sampled, at_zero = problem.learner.act(policy, problem.hyper, observation, noise)
     actor = problem.state["params"]["actor"]
-    rows = lambda xi: torch.tanh(problem.nets.forward(actor, torch.cat([observation, xi], -1)))
+
+    def rows(xi):
+        return torch.tanh(problem.nets.forward(actor, torch.cat([observation, xi], -1)))
+
     torch.testing.assert_close(sampled, rows(noise))
     torch.testing.assert_close(at_zero, rows(torch.zeros_like(noise)))
 

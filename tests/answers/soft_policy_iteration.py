@@ -105,7 +105,10 @@ def policy_improvement(chain: Chain, v: Array, policy: Policy) -> Policy:
     """
     found = []
     for x, mean, std in zip(chain.states, *policy, strict=True):
-        lost = lambda p, x=x: -float(soft_value(chain, v, x, p[0], np.exp(p[1])))
+
+        def lost(p, x=x):
+            return -float(soft_value(chain, v, x, p[0], np.exp(p[1])))
+
         best = minimize(lost, [mean, np.log(std)], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12})
         found.append((best.x[0], np.exp(best.x[1])))
     return Policy(*np.array(found).T)

@@ -132,7 +132,10 @@ def run_id():
 
 def test_runs_before_an_edit_are_reported_planned_again_and_refused_by_workers(here, lab):
     store = Store(lab / "results")
-    plan_of = lambda: make_plan(load(lab / "reach.toml"), store, 1, 8e9)
+
+    def plan_of():
+        return make_plan(load(lab / "reach.toml"), store, 1, 8e9)
+
     write(plan_of(), store)
     (cohort,) = store.cohort_ids()
     old = store.run_ids()
@@ -153,7 +156,10 @@ def test_runs_before_an_edit_are_reported_planned_again_and_refused_by_workers(h
 
 def test_a_random_policy_is_measured_again_after_an_edit(here, lab):
     store, env = Store(lab / "results"), "gymnasium:lab/Reach-v0"
-    measure = lambda: (measure_random_policies(store, [env]), json.loads(store.environment(env).read_text()))[1]
+
+    def measure():
+        return (measure_random_policies(store, [env]), json.loads(store.environment(env).read_text()))[1]
+
     assert measure()["return_mean"] == 10.0
     path = store.environment(env)
     write_json(path, {name: value for name, value in read_json(path).items() if name != "version"})
@@ -368,7 +374,10 @@ def test_the_contents_of_a_function_count_and_its_memory_address_does_not():
             self.scale = scale
 
     config = ALGORITHMS["sac"].config
-    of = lambda learner: Algorithm("own", config, learner, 1).definition
+
+    def of(learner):
+        return Algorithm("own", config, learner, 1).definition
+
     for make in (maker, lambda scale: functools.partial(maker, Held(scale)), lambda scale: lambda s=scale: s):
         assert of(make(1)) == of(make(1)) != of(make(2))
 
@@ -386,9 +395,12 @@ print(RunSpec("dpg", config, "Pendulum-v1", 0).id, RunSpec("sac", ALGORITHMS["sa
 @pytest.mark.thorough
 def test_editing_an_algorithm_changes_only_its_own_ids(tmp_path):
     shutil.copy(Path(__file__).parents[2] / "docs" / "examples" / "dpg.py", tmp_path)
-    ids = lambda: subprocess.run(
-        [sys.executable, "-c", ALGORITHM], cwd=tmp_path, check=True, capture_output=True, text=True
-    ).stdout.split()
+
+    def ids():
+        return subprocess.run(
+            [sys.executable, "-c", ALGORITHM], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.split()
+
     before = ids()
     (tmp_path / "dpg.py").write_text((tmp_path / "dpg.py").read_text().replace("torch.tanh", "torch.sin"))
     after = ids()

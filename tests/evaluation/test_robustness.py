@@ -97,7 +97,9 @@ def measured(name, env, function, algorithm="sac", random=None):
 
 
 def always(*action):
-    constant = lambda observation, noise: np.tile(np.array(action), (len(observation), 1))
+    def constant(observation, noise):
+        return np.tile(np.array(action), (len(observation), 1))
+
     return lambda *seen: (math.nan * constant(*seen), constant(*seen))
 
 

@@ -344,7 +344,10 @@ def disk(tmp_path):
     """A small disk: (folder, remount with these options)."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = lambda *options: subprocess.run(["mount", "-t", "tmpfs", *options, "none", folder], capture_output=True)
+
+    def mount(*options):
+        return subprocess.run(["mount", "-t", "tmpfs", *options, "none", folder], capture_output=True)
+
     if mount("-o", "size=64k").returncode:
         pytest.skip("mounting is not permitted here")
     yield folder, lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)

@@ -152,7 +152,10 @@ CLAIMS = Path(__file__).parents[2] / "experiments" / "claims"
 def test_published_results_are_readable(name, tmp_path):
     shutil.copytree(RECORD / name, tmp_path / name)
     write_report(tmp_path / name)
-    read = lambda folder: pd.read_csv(folder / name / "tables" / "final.csv")
+
+    def read(folder):
+        return pd.read_csv(folder / name / "tables" / "final.csv")
+
     recorded = read(RECORD)
     pd.testing.assert_frame_equal(read(tmp_path)[recorded.columns], recorded)  # columns may have come since
 

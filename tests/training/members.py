@@ -25,7 +25,10 @@ def cohort(
 
 def batch(config: ReplayConfig, dims: tuple[int, int], seed: int, update: int) -> dict[str, Tensor]:
     generator, b = torch.Generator().manual_seed(1000 * seed + update), config.batch_size
-    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=config.dtype)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=config.dtype)
+
     return {
         "observation": normal(b, dims[0]),
         "action": normal(b, dims[1]).tanh(),

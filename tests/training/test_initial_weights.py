@@ -72,7 +72,9 @@ def test_a_warm_start_takes_only_the_weights_of_another_learner(algorithm, optio
 
 @pytest.mark.parametrize(("learned", "given"), [(True, None), (True, 0.7), (False, None)])
 def test_a_learned_temperature_starts_at_the_parents_or_at_the_given_value(learned, given):
-    config = lambda learned, first: tiny(learn_temperature=learned, temperature=first, temperature_lr=0.1)
+    def config(learned, first):
+        return tiny(learn_temperature=learned, temperature=first, temperature_lr=0.1)
+
     parent, child = trained(config(True, 0.3)), cohort([config(learned, 0.5)], [5])
     child.start(0, parent.weights(1), given)
     of_parent = parent.state["params"]["temperature"][1]

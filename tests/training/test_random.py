@@ -19,7 +19,9 @@ KNOWN = [
 
 @pytest.mark.parametrize(("counter", "key", "result"), KNOWN)
 def test_threefry_agrees_with_published_answers(counter, key, result):
-    pair = lambda words: tuple(torch.tensor(word).to(torch.int32) for word in words)
+    def pair(words):
+        return tuple(torch.tensor(word).to(torch.int32) for word in words)
+
     assert tuple(int(word) % 2**32 for word in threefry2x32(pair(key), pair(counter))) == result
 
 

@@ -45,7 +45,10 @@ def filled(seeds, rows, capacity=64) -> Replay:
     """Rows of made-up transitions, each member's a function of its seed."""
     memory = Replay(len(seeds), N, D, A, capacity)
     generators = [np.random.default_rng(seed) for seed in seeds]
-    draw = lambda *shape: np.concatenate([g.normal(size=(N, *shape)) for g in generators]).astype(np.float32)
+
+    def draw(*shape):
+        return np.concatenate([g.normal(size=(N, *shape)) for g in generators]).astype(np.float32)
+
     memory.start(draw(D))
     for _ in range(rows):
         final, terminated = draw(D), draw() > 1.3

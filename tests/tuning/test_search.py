@@ -36,9 +36,10 @@ def known(tmp_path, study_file, results="results"):
 @pytest.fixture
 def by_rate(monkeypatch):
     """Score by the learning rate: networks this small are equally bad."""
-    score = lambda self, variant, seeds, objective: {
-        env: [RunScore(config.actor_lr)] * len(seeds) for env, config in variant.configs.items()
-    }
+
+    def score(self, variant, seeds, objective):
+        return {env: [RunScore(config.actor_lr)] * len(seeds) for env, config in variant.configs.items()}
+
     monkeypatch.setattr(Training, "scores", score)
 
 
