@@ -161,8 +161,8 @@ def run(
             return
         output.keep_in(training.store.environment_log)
         with _how_to_continue(group, training, until) as planned:
-            told = replace(training, planned=planned, reported=_printer(group, training), trackers=writers)
-            group = train_and_report(group, told)
+            training = replace(training, planned=planned, reported=_printer(group, training), trackers=writers)
+            group = train_and_report(group, training)
         if not set(training.own_runs(group)["status"]) <= set(ENDED):
             raise typer.Exit(1)
 

@@ -31,10 +31,10 @@ Reported = Callable[[Experiment, Results, Page], None]
 
 @dataclass(frozen=True)
 class Training:
-    """Where and how experiments are trained and reported, and what is told about it.
+    """Where and how experiments are trained and reported.
 
-    command: what a report names; shard: the share of the runs to train; trackers: what write an experiment's numbers
-    for other programs, given its folder.
+    command: the command line that reports show; planned, reported: called with each plan and each report; shard: the
+    share of the runs to train; trackers: functions that write an experiment's folder in the format of another program.
     """
 
     store: Store
@@ -108,12 +108,12 @@ def train_and_collect(experiments: ExperimentGroup, training: Training) -> Exper
 
 def _needs(experiments: ExperimentGroup, training: Training) -> list[Need]:
     """Return what the comparisons of experiments with a range of seeds need for their next looks, in order."""
-    found = []
+    needed = []
     for one in experiments.experiments:
         if one.seed_range:
             _measure_random_policies(one, training)
-            found += needs(gather(training.store, one))
-    return found
+            needed += needs(gather(training.store, one))
+    return needed
 
 
 def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
