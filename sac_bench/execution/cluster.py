@@ -10,9 +10,9 @@ from sac_bench.execution.cost import PROCESS_BYTES
 
 PLACE_BYTES = 0.4e9
 """Memory of the process that Ray starts, beside the worker's."""
-LEAST_BYTES = PLACE_BYTES + 2 * PROCESS_BYTES
+MIN_WORKER_BYTES = PLACE_BYTES + 2 * PROCESS_BYTES
 """Less memory is not room for a worker on a CPU."""
-WEAKEST = 0.25
+IGNORED_CPUS = 0.25
 """Share of the CPUs, those with the least memory, that do not limit the memory of workers on the others."""
 
 
@@ -57,5 +57,5 @@ def need_on(device: str, nodes: Sequence[Node]) -> Need:
         shares = [int(node.cpus // node.gpus) for node in nodes if node.gpus >= 1 and node.cpus >= 1]
         return Need(device, max(1, min(shares, default=1)), PLACE_BYTES + PROCESS_BYTES)
     of_cpus = sorted(node.memory / int(node.cpus) for node in nodes for _ in range(int(node.cpus)))
-    memory = of_cpus[int(WEAKEST * len(of_cpus))] if of_cpus else 0.0
-    return Need(device, 1, max(LEAST_BYTES, memory))
+    memory = of_cpus[int(IGNORED_CPUS * len(of_cpus))] if of_cpus else 0.0
+    return Need(device, 1, max(MIN_WORKER_BYTES, memory))

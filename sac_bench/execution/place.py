@@ -19,7 +19,7 @@ from sac_bench.execution.scratch import temporary_folder
 
 @dataclass(frozen=True)
 class News:
-    """What a place has to tell: reports, then files. The exit code is None while the worker runs."""
+    """What a place reports: reports of its worker, then files. The exit code is None while the worker runs."""
 
     reports: tuple[dict[str, Any], ...]
     changes: Changes | None

@@ -45,7 +45,7 @@ def user_modules() -> dict[str, bytes]:
 
     Workers elsewhere cannot import them otherwise.
     """
-    found = {}
+    sources = {}
     for name, module in list(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "")
         top = name.partition(".")[0]
@@ -57,5 +57,5 @@ def user_modules() -> dict[str, bytes]:
         installed |= top in sys.stdlib_module_names or file.is_relative_to(STANDARD_LIBRARY)
         if file.suffix == ".py" and not installed and file.exists():
             path = name.replace(".", "/")
-            found[f"{path}/__init__.py" if file.name == "__init__.py" else f"{path}.py"] = file.read_bytes()
-    return found
+            sources[f"{path}/__init__.py" if file.name == "__init__.py" else f"{path}.py"] = file.read_bytes()
+    return sources

@@ -20,16 +20,16 @@ def versions() -> dict[str, str]:
 
     What is not installed is left out.
     """
-    found = {name: number for name in OURS if (number := _installed(name))}
+    packages = {name: number for name in OURS if (number := _installed(name))}
     own = find_spec("sac_bench")
     if own is None or own.origin is None:
-        return found
+        return packages
     root, digest = Path(own.origin).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return {
         "sac_bench": f"{_installed('sac_bench') or 'of unknown version'} (sources {digest.hexdigest()[:8]})",
-        **found,
+        **packages,
     }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sac_bench.errors import InputError
-from sac_bench.execution.cluster import LEAST_BYTES, Need, Node, choose_device, need_on
+from sac_bench.execution.cluster import MIN_WORKER_BYTES, Need, Node, choose_device, need_on
 
 GB = 1e9
 
@@ -31,10 +31,10 @@ def test_a_machine_with_little_memory_limits_only_itself():
 
 
 def test_no_worker_is_planned_with_too_little_memory_to_start():
-    nodes = [Node(4.0, 0.0, 2 * LEAST_BYTES)]
-    assert need_on("cpu", nodes).memory == LEAST_BYTES
+    nodes = [Node(4.0, 0.0, 2 * MIN_WORKER_BYTES)]
+    assert need_on("cpu", nodes).memory == MIN_WORKER_BYTES
     assert places("cpu", *nodes) == [2]
-    assert places("cpu", Node(4.0, 0.0, LEAST_BYTES / 2)) == [0]
+    assert places("cpu", Node(4.0, 0.0, MIN_WORKER_BYTES / 2)) == [0]
     assert places("cpu", Node(0.0, 0.0, 64 * GB)) == [0]
     assert places("cpu") == []
 

@@ -149,10 +149,10 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
     groups = {key: group for key, group in panels(manifest).items() if key not in compared}
     evaluated = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
     if len(evaluated) == 1:
-        found = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.values()]
-        if len(found) == 1:
-            found = [replace(found[0], title=evaluated[0])]
-        figures = {name_of(evaluated[0], manifest): (f"on {evaluated[0]}", found)} if found else {}
+        shown = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.values()]
+        if len(shown) == 1:
+            shown = [replace(shown[0], title=evaluated[0])]
+        figures = {name_of(evaluated[0], manifest): (f"on {evaluated[0]}", shown)} if shown else {}
     else:
         figures = {
             file_name(key, groups): (f"of {title}", [Panel(env, env, tuple(variants)) for env in evaluated])

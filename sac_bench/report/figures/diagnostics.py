@@ -29,7 +29,7 @@ READING = (
     "panels."
 )
 ESTIMATORS = names(gradients.VARIANCES)
-LEAST = 0.74
+MIN_PANEL_WIDTH = 0.74
 """The least width of a panel as a share of a learning curve's."""
 LABELS = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean"}
 """Columns of the training table that are not metrics."""
@@ -50,7 +50,7 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
 def diagnostics(results: Results, env: str, variants: list[str], style: Style = PAGE) -> Figure:
     """Draw the metrics: one panel per metric, one line per variant."""
     drawn_names, styles = measured(results, env, variants), variant_styles(results.manifest)
-    figure, axes = panel_grid(len(drawn_names), style, 0.62, least=LEAST * style.panel)
+    figure, axes = panel_grid(len(drawn_names), style, 0.62, least=MIN_PANEL_WIDTH * style.panel)
     for axis, name in zip(axes.flat, drawn_names, strict=False):
         for variant in variants:
             _line(axis, metric_curves(results, env, variant, name), variant, styles[variant])

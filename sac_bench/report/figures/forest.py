@@ -17,7 +17,7 @@ from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import words_of
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, ticks, wrapped
+from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, row_panels, ticks, wrapped
 
 LOOKS = {
     "better": (PALETTE[0], "^"),
@@ -34,9 +34,9 @@ AXIS_MARGIN = 1.3
 """Intervals may extend beyond the values by this multiple of the values' span, or of the median interval's half."""
 ROW = 2.6
 """The height of a row in units of the text's size."""
-NARROW = 16
+NARROW_CHARACTERS = 16
 """Characters of a line to the right of a row, if there is little room."""
-LEAST = 0.85
+MIN_ROW_HEIGHT = 0.85
 """The least share of a row's height, at which two lines still fit."""
 Colors = Mapping[str, Any]
 """{variant: its colour}. Others have that of their verdict."""
@@ -59,7 +59,7 @@ def forest(
     named = {name: (name, "") for name in variants} | dict(shown or {})
     lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
     labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
-    width = NARROW if style.is_exact or len(envs) > 1 else 36
+    width = NARROW_CHARACTERS if style.is_exact or len(envs) > 1 else 36
     texts = {env: _texts(final[final["env"] == env], variants, width) for env in envs}
     figure, axes = _rows(labels, [list(of_env.values()) for of_env in texts.values()], len(envs), style)
     for axis, env in zip(axes.flat, envs, strict=False):
@@ -121,17 +121,7 @@ def _rows(
     columns, rows = even_grid(panels, int(style.width / least))
     width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
     height = sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, style.squeezed(rows * height, LEAST)),
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
-    )
-    for axis in axes.flat[panels:]:
-        axis.set_visible(False)
-    return figure, axes
+    return row_panels(panels, columns, rows, width, style.squeezed(rows * height, MIN_ROW_HEIGHT))
 
 
 def _height(label: str, style: Style) -> float:
@@ -173,7 +163,7 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            text = textwrap.fill(_unbroken(short_outcome(one)), NARROW if style.is_exact else 40)
+            text = textwrap.fill(_unbroken(short_outcome(one)), NARROW_CHARACTERS if style.is_exact else 40)
             _draw(axis, y, one.normalised, corrected[y], limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))

@@ -17,7 +17,7 @@ from sac_bench.report.figures.forest import LOOKS as STYLES
 from sac_bench.report.figures.style import PAGE, Style, panel_grid, wrapped
 from sac_bench.results.manifest import Manifest
 
-LEAST = 0.75
+MIN_PANEL_WIDTH = 0.75
 """The least width of a panel as a share of a learning curve's."""
 
 
@@ -64,7 +64,7 @@ def of_comparisons(comparisons: Sequence[Comparison]) -> list[Progress]:
 
 def looks(progress: Sequence[Progress], style: Style = PAGE) -> Figure:
     """Draw a panel per comparison: the difference and its interval at every look, 0 and the margin."""
-    figure, axes = panel_grid(len(progress), style, 0.85, least=LEAST * style.panel)
+    figure, axes = panel_grid(len(progress), style, 0.85, least=MIN_PANEL_WIDTH * style.panel)
     for axis, one in zip(axes.flat, progress, strict=False):
         seeds = [look or 0 for look, _ in one.verdict.intervals]
         value, low, high = np.array([estimate for _, estimate in one.verdict.intervals]).T / one.scale

@@ -20,6 +20,7 @@ from sac_bench.report.figures.style import (
     even_grid,
     option_of,
     random_line,
+    row_panels,
     shared_legend,
     ticks,
     variant_styles,
@@ -27,7 +28,7 @@ from sac_bench.report.figures.style import (
 )
 from sac_bench.results.manifest import Manifest
 
-LEAST = 0.6
+MIN_ROW_HEIGHT = 0.6
 """The least share of a row's height, at which its label still fits."""
 
 
@@ -39,16 +40,7 @@ def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -
     columns, rows = even_grid(len(envs), int((style.width - beside) / (style.panel - 0.6)))
     width = style.width if style.is_exact else min(style.width, 3.4 * columns + beside)
     height = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72 + 4.5 * style.text / 72
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, style.squeezed(rows * height, LEAST)),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis in axes.flat[len(envs) :]:
-        axis.set_visible(False)
+    figure, axes = row_panels(len(envs), columns, rows, width, style.squeezed(rows * height, MIN_ROW_HEIGHT))
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = table[table["env"] == env]
         ends = []

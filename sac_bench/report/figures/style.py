@@ -85,9 +85,9 @@ class Style:
 PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True, np.inf)
 PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False, 5.5)
 STYLES = {style.name: style for style in (PAGE, PAPER)}
-LOWEST = 1.2
+MIN_PANEL_HEIGHT = 1.2
 """The least height of a panel."""
-LEGIBLE = 1.35
+LEGIBLE_PANEL_HEIGHT = 1.35
 """The height of a panel down to which a page with many is filled."""
 WIDEST = 4.6
 """A panel, if the width of figures is a maximum."""
@@ -228,10 +228,19 @@ def panel_grid(
     """
     columns, rows = even_grid(count, int(style.width / (least or style.panel) + 1e-9))
     width = style.width if style.is_exact else min(style.width, columns * WIDEST + 0.4)
-    height = max(LOWEST, min(ratio * width / columns, max(LEGIBLE, style.tallest / rows)))
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * height), squeeze=False, layout="constrained", **options
-    )
+    height = max(MIN_PANEL_HEIGHT, min(ratio * width / columns, max(LEGIBLE_PANEL_HEIGHT, style.tallest / rows)))
+    return _grid(count, columns, rows, (width, rows * height), options)
+
+
+def row_panels(count: int, columns: int, rows: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """Return a figure of this size and its axes [rows, columns], with shared labels of rows; surplus axes are hidden."""
+    return _grid(count, columns, rows, (width, height), {"sharey": True})
+
+
+def _grid(
+    count: int, columns: int, rows: int, size: tuple[float, float], options: Mapping[str, Any]
+) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes
