@@ -233,7 +233,7 @@ def panel_grid(
 
 
 def row_panels(count: int, columns: int, rows: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure of this size and its axes [rows, columns], with shared labels of rows; surplus axes are hidden."""
+    """Return a figure of this size and its axes [rows, columns], with shared rows; surplus axes are hidden."""
     return _grid(count, columns, rows, (width, height), {"sharey": True})
 
 
