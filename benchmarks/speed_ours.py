@@ -20,8 +20,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.execution.machine import cores, fastest_float32_products, keep_freed_memory
+from sac_bench.options.config import ReplayConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.trainer import Trainer
 

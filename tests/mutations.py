@@ -326,7 +326,7 @@ BUGS = [
         "all members start from one temperature",
         SAC,
         '    params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()\n',
-        '    params["temperature"] = torch.tensor(config.temperature or 1.0, dtype=config.dtype).log()\n',
+        '    params["temperature"] = torch.tensor(config.temperature or 1.0, dtype=hyper["temperature"].dtype).log()\n',
         UPDATE,
     ),
     Bug(
@@ -412,7 +412,7 @@ BUGS = [
     ),
     Bug(
         "updates before the replay holds a batch",
-        "algorithms/config.py",
+        "options/config.py",
         "return max(self.learning_starts, _rounded_up(least, self.num_envs) - self.num_envs)",
         "return self.learning_starts",
         UPDATE,
@@ -485,7 +485,7 @@ BUGS = [
     Bug(
         "float64 runs use float32",
         TRAINER,
-        "self.config.dtype, device, compiled)\n        self.replay",
+        "dtype_of(self.config), device, compiled)\n        self.replay",
         "torch.float32, device, compiled)\n        self.replay",
         ACTING,
     ),
@@ -738,7 +738,7 @@ BUGS = [
     ),
     Bug(
         "PPO has the batches of the other algorithms",
-        PPO,
+        "options/ppo.py",
         "class PPOConfig(RolloutConfig, ActorCriticConfig)",
         "class PPOConfig(ActorCriticConfig, RolloutConfig)",
         "tests/algorithms/test_config.py",
@@ -809,7 +809,7 @@ BUGS = [
     ),
     Bug(
         "the temperature waits for the policy although it should not",
-        SAC,
+        "options/sac.py",
         "self.temperature_delay or self.actor_delay",
         "self.actor_delay",
         UPDATE,

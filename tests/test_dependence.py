@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sac_bench"
 ORDER = [
     {"errors", "evaluations"},
-    {"envs"},
+    {"envs", "options"},
     {"algorithms"},
     {"spec"},
     {"training", "store"},

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sac_bench.algorithms.sac import SACConfig
 from sac_bench.evaluations import evaluation_steps, is_evaluated
+from sac_bench.options.sac import SACConfig
 
 
 @pytest.mark.parametrize(("last", "every"), [(400, 200), (450, 200), (100, 200), (200, 200), (7, 1)])

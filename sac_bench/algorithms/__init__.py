@@ -1,16 +1,25 @@
-"""The algorithms by name. An algorithm is a config class, a function that makes its learner, and a version."""
+"""The algorithms by name. An algorithm is a config class, a function that makes its learner, and a version.
+
+Importing this imports no torch: a learner of sac_bench is imported when it is first made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
-from sac_bench.algorithms import gradients, ppo, sac, sql, td3
-from sac_bench.algorithms.config import TrainingConfig
-from sac_bench.algorithms.metric import Metric
-from sac_bench.algorithms.protocol import Learner
 from sac_bench.envs import sources
+from sac_bench.options import ppo as of_ppo  # `ppo` is the module of this package
+from sac_bench.options import sac as of_sac
+from sac_bench.options import sql as of_sql
+from sac_bench.options import td3 as of_td3
+from sac_bench.options.config import TrainingConfig
+from sac_bench.options.metric import Metric
+
+if TYPE_CHECKING:
+    from sac_bench.algorithms.protocol import Learner
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,14 @@ class Algorithm:
     metrics: tuple[Metric, ...] = ()
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether it is one of sac_bench's, not a user's."""
+        return SHIPPED.get(self.name) is self
+
+    @property
     def definition(self) -> sources.Definition:
         """The sources of a user-defined algorithm; empty for those of sac_bench."""
-        return {} if SHIPPED.get(self.name) is self else sources.of_algorithm(self.config, self.learner)
+        return {} if self.is_shipped else sources.of_algorithm(self.config, self.learner)
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -51,11 +65,25 @@ def register(algorithm: Algorithm) -> None:
     ALGORITHMS[algorithm.name] = algorithm
 
 
-SAC_METRICS = (*sac.METRICS, *sac.VALUE_METRICS, *gradients.METRICS)
-register(Algorithm("sac", sac.SACConfig, sac.learner, sac.VERSION, metrics=SAC_METRICS))
-register(Algorithm("td3", td3.TD3Config, td3.learner, td3.VERSION, metrics=td3.METRICS))
-register(Algorithm("ddpg", td3.DDPGConfig, td3.learner, td3.VERSION, metrics=td3.METRICS))
-register(Algorithm("ppo", ppo.PPOConfig, ppo.learner, ppo.VERSION, metrics=ppo.METRICS))
-register(Algorithm("sql", sql.SQLConfig, sql.learner, sql.VERSION, scored_by="sample", metrics=sql.METRICS))
+class _LearnerIn:
+    """The function `learner` of a module, which is imported at the first call.
+
+    It has that function's name, which is in the ids of users' algorithms that use it.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.__module__, self.__qualname__ = module, "learner"
+
+    def __call__(self, *arguments: Any, **options: Any) -> Learner:
+        made: Learner = import_module(self.__module__).learner(*arguments, **options)
+        return made
+
+
+SAC, TD3, PPO, SQL = (_LearnerIn(f"sac_bench.algorithms.{name}") for name in ("sac", "td3", "ppo", "sql"))
+register(Algorithm("sac", of_sac.SACConfig, SAC, of_sac.VERSION, metrics=of_sac.ALL_METRICS))
+register(Algorithm("td3", of_td3.TD3Config, TD3, of_td3.VERSION, metrics=of_td3.METRICS))
+register(Algorithm("ddpg", of_td3.DDPGConfig, TD3, of_td3.VERSION, metrics=of_td3.METRICS))
+register(Algorithm("ppo", of_ppo.PPOConfig, PPO, of_ppo.VERSION, metrics=of_ppo.METRICS))
+register(Algorithm("sql", of_sql.SQLConfig, SQL, of_sql.VERSION, scored_by="sample", metrics=of_sql.METRICS))
 
 SHIPPED = dict(ALGORITHMS)

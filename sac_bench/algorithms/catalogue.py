@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sac_bench.algorithms import ALGORITHMS, Algorithm
-from sac_bench.algorithms.config import describe_bounds
+from sac_bench.options.config import describe_bounds
 
 HEADER = ("option", "default", "values", "in a cohort", "meaning", "default's source")
 

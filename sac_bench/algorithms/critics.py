@@ -15,16 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from sac_bench.algorithms.metric import Metric
 from sac_bench.algorithms.networks import Network, Sizes, mlp
 from sac_bench.algorithms.optimizer import DEFAULT, Optimizer
 from sac_bench.algorithms.protocol import Batch, Hyperparameters
-
-CRITIC_LOSS = Metric("critic_loss", "critic loss\n(units of return²)", "log", 2, topic="loss")
-ACTOR_LOSS = Metric("actor_loss", "actor loss", drawn=False, topic="loss")
-Q = Metric("q", "Q of replayed pairs\n(units of return)", "symlog", 1, topic="Q")
-Q_TARGET = Metric("q_target", "targets of Q\n(units of return)", "symlog", 1, drawn=False, topic="Q")
-SATURATION = Metric("saturation", "share of actions\nbeyond 0.99", topic="policy")
 
 
 @dataclass(frozen=True)

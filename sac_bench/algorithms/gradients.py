@@ -9,20 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms.metric import Metric
-
-VARIANCE_REPARAMETERISED = Metric(
-    "gradient_variance_reparameterised", "gradient's variance\nif reparameterised", "log", 2, topic="gradient"
-)
-VARIANCE_LIKELIHOOD_RATIO = Metric(
-    "gradient_variance_likelihood_ratio", "gradient's variance\nby likelihood ratio", "log", 2, topic="gradient"
-)
-SQUARED_NORM = Metric(
-    "gradient_squared_norm", "squared norm of\nthe mean gradient", "log", 2, drawn=False, topic="gradient"
-)
-VARIANCES = (VARIANCE_REPARAMETERISED, VARIANCE_LIKELIHOOD_RATIO)
-METRICS = (*VARIANCES, SQUARED_NORM)
-
 
 def gradient_spread(gradient: Callable[[Tensor], Any], noise: Tensor, together: int) -> tuple[Tensor, Tensor]:
     """Evaluate gradient(noise [...]) -> pytree for each of noise [K, ...], `together` at a time.

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import BETAS, AdamState, Params, adam, clipped
-from sac_bench.algorithms.config import QLearningConfig
 from sac_bench.algorithms.protocol import Hyperparameters
+from sac_bench.options.config import QLearningConfig
 
 WEIGHT_DECAY = {"actor": "actor_weight_decay", "critic": "critic_weight_decay", "value": "critic_weight_decay"}
 """The option with each network's L2 penalty. The temperature is no network: it neither decays nor is clipped."""

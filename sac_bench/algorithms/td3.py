@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,14 +19,8 @@ from torch.func import grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam_init
-from sac_bench.algorithms.config import Activation, Layers, PerMember, QLearningConfig, option
 from sac_bench.algorithms.critics import (
-    ACTOR_LOSS,
-    CRITIC_LOSS,
-    Q_TARGET,
-    SATURATION,
     Networks,
-    Q,
     bellman_target,
     critic_loss,
     polyak,
@@ -35,82 +29,11 @@ from sac_bench.algorithms.critics import (
     q_values,
     threshold,
 )
-from sac_bench.algorithms.metric import names
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Value
-
-VERSION = 2
-"""Part of every run's id: raise it whenever the results of a config change, for example with a default."""
-
-
-class TD3Config(QLearningConfig):
-    """Defaults are those of the authors' code, sfujim/TD3 34770cc (the paper: batches of 100, rates of 1e-3)."""
-
-    algorithm: ClassVar[str] = "td3"
-
-    learning_starts: int = option(
-        25000,
-        "steps before the first update; see random_steps and min_replay",
-        "sfujim/TD3 main.py: start_timesteps",
-        ge=0,
-    )
-    layers: Layers = option((256, 256), "units of each hidden layer, actor and critics", "sfujim/TD3 TD3.py")
-    activation: Activation = option("relu", "nonlinearity of the hidden layers", "1802.09477, appendix C")
-    critics: int = option(2, "number of Q networks", "1802.09477, section 4.2", ge=1, le=64)
-    policy_delay: int = option(
-        2, "critic updates per update of policy and targets", "1802.09477, section 5.2", ge=1, le=1000
-    )
-
-    actor_lr: PerMember[float] = option(3e-4, "learning rate for the policy", "sfujim/TD3 TD3.py", gt=0, le=1)
-    critic_lr: PerMember[float] = option(3e-4, "learning rate for the Q networks", "sfujim/TD3 TD3.py", gt=0, le=1)
-    gamma: PerMember[float] = option(0.99, "discount", "1802.09477, section 6.1", ge=0, le=1)
-    tau: PerMember[float] = option(
-        0.005, "step of the target averages; 1 copies", "1802.09477, section 6.1", gt=0, le=1
-    )
-    reward_scale: PerMember[float] = option(1.0, "factor on every reward", "1802.09477: none", gt=0, le=1e6)
-    pessimism: PerMember[float] = option(
-        1.0, "critics pooled in the target as (1 - p) mean + p min", "1802.09477, eq. 10: min", ge=0, le=1
-    )
-    target_noise: PerMember[float] = option(
-        0.2, "standard deviation of the noise on the target policy's actions", "1802.09477, section 5.3", ge=0, le=2
-    )
-    target_noise_clip: PerMember[float] = option(
-        0.5, "bound of the target policy's noise", "1802.09477, section 5.3: (-0.5, 0.5)", ge=0, le=2
-    )
-    exploration_noise: PerMember[float] = option(
-        0.1, "sigma of the noise on the actions in training", "1802.09477, section 6.1: N(0, 0.1)", ge=0, le=2
-    )
-    noise_correlation: PerMember[float] = option(
-        0.0,
-        "rho in noise_t = rho noise_{t-1} + sigma N(0, 1): 0 is Gaussian, 1 - theta Ornstein-Uhlenbeck",
-        "1802.09477, section 6.1: uncorrelated (1509.02971: theta 0.15, sigma 0.2)",
-        ge=0,
-        lt=1,
-    )
-
-    @property
-    def networks(self) -> int:
-        """The critics, the policy and its target."""
-        return 2 + self.critics
-
-
-class DDPGConfig(TD3Config):
-    """DDPG with TD3's settings: one critic, no smoothing, no delay ("our DDPG" of 1802.09477, sfujim/TD3 OurDDPG.py).
-
-    A variant in docs/algorithms.md has the settings of the DDPG paper.
-    """
-
-    algorithm: ClassVar[str] = "ddpg"
-
-    critics: int = option(1, "number of Q networks", "1509.02971, Algorithm 1", ge=1, le=64)
-    policy_delay: int = option(
-        1, "critic updates per update of policy and targets", "1509.02971, Algorithm 1", ge=1, le=1000
-    )
-    target_noise: PerMember[float] = option(
-        0.0, "standard deviation of the noise on the target policy's actions", "1509.02971: none", ge=0, le=2
-    )
-
+from sac_bench.options.metric import names
+from sac_bench.options.td3 import METRICS, TD3Config
 
 # -- the mathematics ------------------------------------------------------------------------------------------
 
@@ -258,9 +181,6 @@ def value(
 def bound(hyper: Hyperparameters, metrics: dict[str, Tensor], reward: Tensor) -> Tensor:
     """Return the largest |Q| [] that rewards up to `reward` [] allow."""
     return q_bound(hyper, reward)
-
-
-METRICS = (CRITIC_LOSS, ACTOR_LOSS, Q, Q_TARGET, SATURATION)
 
 
 def learner(config: TD3Config, observation_dim: int, action_dim: int) -> Learner:

@@ -169,7 +169,7 @@ class _Reader:
         if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
             return self._named(value)
         self.modules.append(type(value).__module__)
-        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        name = _name(type(value))
         if isinstance(value, Enum):
             return f"{name}.{value.name}"
         slots = [slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())]
@@ -181,7 +181,7 @@ class _Reader:
     def _named(self, value: Any) -> Any:
         """Return the name of a class or function, with the state of a function that its source does not show."""
         self.modules.append(value.__module__ or "builtins")
-        name = f"{value.__module__}.{value.__qualname__}"
+        name = _name(value)
         if isinstance(value, type):
             return name
         cells = []
@@ -190,6 +190,11 @@ class _Reader:
                 cells.append(cell.cell_contents)
         held = [getattr(value, of, None) for of in ("__self__", "__defaults__", "__kwdefaults__")] + [cells]
         return [name, *map(self.plain, held)] if any(part is not None and part != [] for part in held) else name
+
+
+def _name(value: Any) -> str:
+    """Return a class's or function's name, which does not change when sac_bench's modules move."""
+    return f"{value.__module__}.{value.__qualname__}".replace("sac_bench.options.", "sac_bench.algorithms.")
 
 
 def _state(value: Any) -> Any:

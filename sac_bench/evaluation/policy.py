@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.hyperparameters import dtype_of, hyperparameters_of
 from sac_bench.algorithms.pytree import with_tensors
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError, nearest
@@ -31,7 +32,7 @@ class Policy:
         learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
         self.spec, self.steps = spec, steps
         self._learner, self._policy, self._env = learner, policy, env
-        self._hyper = spec.config.hyperparameter_tensors()
+        self._hyper = hyperparameters_of(spec.config)
 
     def act(
         self, observation: ArrayLike, sample: bool = False, generator: np.random.Generator | None = None
@@ -57,7 +58,7 @@ class Policy:
 
     def sampled_and_mean(self, observation: FloatArray, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return sampled and mean actions [K, A] in [-1, 1] for observations [K, D] and noise [K, noise_dim]."""
-        dtype = self.spec.config.dtype
+        dtype = dtype_of(self.spec.config)
         with torch.no_grad():
             sampled, mean = self._learner.act(
                 self._policy, self._hyper, torch.as_tensor(observation).to(dtype), torch.as_tensor(noise).to(dtype)
@@ -86,5 +87,5 @@ def load_policy(run: str, results: str | Path = "results") -> Policy:
     spec = directory.spec()
     env = describe(spec.env)
     learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
-    policy = learner.policy(learner.shape_of_state(spec.config.hyperparameter_tensors()))
+    policy = learner.policy(learner.shape_of_state(hyperparameters_of(spec.config)))
     return Policy(spec, with_tensors(policy, tensors), steps)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import TrainingConfig
+from sac_bench.algorithms.hyperparameters import hyperparameters_of
 from sac_bench.envs.pool import describe
+from sac_bench.options.config import TrainingConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import training_width
 from sac_bench.training.replay import row_width
@@ -90,7 +91,7 @@ def state_bytes(algorithm: str, config: TrainingConfig, env_id: str) -> tuple[in
     """(weights and biases, bytes of the whole state) of one learner; nothing is allocated to find out."""
     env = describe(env_id)
     learner = ALGORITHMS[algorithm].learner(config, env.observation_dim, env.action_dim)
-    state = learner.shape_of_state(config.hyperparameter_tensors())
+    state = learner.shape_of_state(hyperparameters_of(config))
     return sum(leaf.numel() for leaf in tree_leaves(state["params"])), sum(
         leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)
     )
@@ -131,7 +132,7 @@ def update_bytes(spec: RunSpec) -> float:
     env, config = describe(spec.env), spec.config
     parameters, _ = state_bytes(spec.algorithm, config, spec.env)
     units = config.hidden_units + config.networks * (env.observation_dim + env.action_dim)
-    return config.scratch_bytes + config.dtype.itemsize * (2 * parameters + 2 * config.rows * units)
+    return config.scratch_bytes + config.bytes_per_number * (2 * parameters + 2 * config.rows * units)
 
 
 def result_bytes(spec: RunSpec, steps: int) -> float:

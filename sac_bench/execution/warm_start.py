@@ -15,7 +15,7 @@ from sac_bench.spec.run import RunSpec, WarmStart
 from sac_bench.store.atomic import check, write_json
 from sac_bench.store.status import ENDED, standing_at
 from sac_bench.store.store import Store
-from sac_bench.training.explosion import Q_BOUND
+from sac_bench.training.metrics import Q_BOUND
 
 
 def with_parents(runs: warm_start.Runs, store: Store) -> warm_start.Runs:

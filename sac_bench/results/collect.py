@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
 from sac_bench.evaluation.robustness import measurements
+from sac_bench.options.config import TrainingConfig
 from sac_bench.results.load import Results, load_results, lock_of, read_results
 from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
 from sac_bench.results.schema import CONDITIONS, OPTIONAL_TABLES, PACKAGES, TABLES, frame

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.errors import InputError, Problems, nearest, several
+from sac_bench.options.config import TrainingConfig
 from sac_bench.spec.toml import setting, validate
 from sac_bench.spec.variant import Shown
 

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import TrainingConfig
 from sac_bench.envs import sources
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError
+from sac_bench.options.config import TrainingConfig
 
 EVALUATION_VERSION = 3
 """Part of every run's id; raised when the rows of evaluations change.

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from sac_bench.algorithms.config import TrainingConfig, require_multiple
 from sac_bench.errors import InputError
+from sac_bench.options.config import TrainingConfig, require_multiple
 from sac_bench.spec.run import RunSpec, WarmStart
 
 MAX_LINE_LENGTH = 60

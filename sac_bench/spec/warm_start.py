@@ -13,11 +13,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import MIN_LEARNED_TEMPERATURE, TrainingConfig
-from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.envs.checking import check
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError, nearest
+from sac_bench.options.config import MIN_LEARNED_TEMPERATURE, TrainingConfig
 from sac_bench.spec.overrides import MAX_STEPS
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
@@ -140,7 +139,8 @@ def _check_fit(parent: Parent, variant: Variant, env: str, place: str) -> None:
             f"{place}: {source.name!r} uses {source.algorithm} and {variant.name!r} uses {variant.algorithm}; "
             "a warm start requires the same algorithm"
         )
-    if ALGORITHMS[variant.algorithm].learner(variant.configs[env], *_sizes(env)).start is None:
+    algorithm = ALGORITHMS[variant.algorithm]  # all of sac_bench's support warm starts
+    if not algorithm.is_shipped and algorithm.learner(variant.configs[env], *_sizes(env)).start is None:
         raise InputError(f"{place}: {variant.algorithm} does not support warm starts (its Learner has no `start`)")
     if _sizes(parent.env) != _sizes(env):
         sizes = ["{} observations and {} actions on {}".format(*_sizes(of), of) for of in (parent.env, env)]
@@ -196,8 +196,11 @@ def _sizes(env: str) -> tuple[int, int]:
 
 def _shapes(algorithm: str, config: TrainingConfig, env: str) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of the weights at the end of a run."""
+    from sac_bench.algorithms.hyperparameters import hyperparameters_of  # torch takes seconds
+    from sac_bench.algorithms.pytree import named_tensors
+
     learner = ALGORITHMS[algorithm].learner(config, *_sizes(env))
-    tensors = named_tensors(learner.weights(learner.shape_of_state(config.hyperparameter_tensors())))
+    tensors = named_tensors(learner.weights(learner.shape_of_state(hyperparameters_of(config))))
     return {name: tuple(leaf.shape) for name, leaf in tensors.items()}
 
 

@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sac_bench.algorithms.critics import Q
-from sac_bench.algorithms.metric import Metric
+from sac_bench.options.metric import Q
+from sac_bench.training.metrics import Q_BOUND
 
 if TYPE_CHECKING:
     from sac_bench.training.cohort import Cohort
 
-Q_BOUND = Metric("q_bound", "largest |Q| that rewards allow\n(units of return)", "symlog", 1, drawn=False, topic="Q")
 UNTRAINED_Q_BOUND = 1.0
 """Every run's bound at first: untrained networks return values of up to about this size, whatever the rewards."""
 Q_BOUND_TOLERANCE = 0.1

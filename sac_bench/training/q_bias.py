@@ -13,19 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sac_bench.algorithms.metric import Metric, names
+from sac_bench.options.metric import names
+from sac_bench.training.metrics import Q_BIAS_METRICS
 
 if TYPE_CHECKING:
     from sac_bench.training.cohort import Cohort
 
-BIAS = Metric(
-    "normalized_q_bias", "Q less Monte-Carlo return\n(over the mean return's size)", "symlog", zero=True, topic="Q"
-)
-BIAS_STD = Metric("normalized_q_bias_std", "spread of Q less return\n(over the mean return's size)", "log", topic="Q")
-RETURN = Metric("monte_carlo_return", "Monte-Carlo return\n(discounted)", "symlog", 1, topic="Q")
-METRICS = (BIAS, BIAS_STD, RETURN)
-RETIRED = ("q_bias", "monte_carlo")
-"""Columns of earlier versions, which measured variants whose episodes end differently on different states."""
 MAX_REST_WEIGHT = 0.01
 """A state counts if whatever comes after the time limit has at most this weight in its discounted return."""
 STATES_PER_EVALUATION = 256  # states in every evaluation of Q: products of other sizes may differ in their last bits
@@ -52,12 +45,12 @@ class QBiasTracker:
             self._evaluate()
 
     def bias(self, lengths: NDArray, terminated: NDArray) -> dict[str, Tensor]:
-        """Return METRICS [M], from Q and G, the return that Q estimates, in episodes of these lengths [M, E].
+        """Return Q_BIAS_METRICS [M], from Q and G, the return that Q estimates, in episodes of these lengths [M, E].
 
         They are over the states that count (`counted`); NaN if there are none.
         """
         if not self._reward:
-            return dict.fromkeys(names(METRICS), torch.full((len(lengths),), torch.nan))
+            return dict.fromkeys(names(Q_BIAS_METRICS), torch.full((len(lengths),), torch.nan))
         if self._waiting:
             self._evaluate()
         value, steps = self._cohort.learner.value, len(self._reward)
@@ -69,7 +62,7 @@ class QBiasTracker:
         monte_carlo = returns_to_go(reward, lengths, gamma) + bonuses_to_go(bonus, lengths, gamma, value.steps)
         counts = counted(steps, lengths, terminated, gamma, self._limit)
         members = [compared(q[:, m][counts[:, m]], monte_carlo[:, m][counts[:, m]]) for m in range(len(lengths))]
-        return dict(zip(names(METRICS), torch.tensor(members, dtype=torch.float64).unbind(1), strict=True))
+        return dict(zip(names(Q_BIAS_METRICS), torch.tensor(members, dtype=torch.float64).unbind(1), strict=True))
 
     def _evaluate(self) -> None:
         steps = self._waiting + self._waiting[-1:] * (self._together - len(self._waiting))

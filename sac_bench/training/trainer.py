@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import ReplayConfig
+from sac_bench.algorithms.hyperparameters import dtype_of
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.envs.guard import Fails, Stop, diverged, failed
 from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
+from sac_bench.options.config import ReplayConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort, Gather, training_width
 from sac_bench.training.evaluate import POLICIES, Episodes, evaluate
@@ -87,7 +88,7 @@ class Trainer:
             gather: Gather = partial(sample, n_step=self.config.n_step)
         else:
             gather = partial(minibatch, size=learner.batch_size)
-        self.cohort = Cohort(learner, hyperparameters, self.seeds, gather, n, self.config.dtype, device, compiled)
+        self.cohort = Cohort(learner, hyperparameters, self.seeds, gather, n, dtype_of(self.config), device, compiled)
         self.replay = Replay(
             width, n, self.env.observation_dim, self.env.action_dim, min(self.config.capacity, steps), device
         )

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.critics import Networks
+from sac_bench.algorithms.hyperparameters import dtype_of, hyperparameters_of
 from sac_bench.algorithms.networks import Network
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, State
 from sac_bench.training.random import uniform
@@ -37,14 +38,14 @@ class Problem:
         self.config: Any = ALGORITHMS[algorithm].config.model_validate(settings)
         self.learner = ALGORITHMS[algorithm].learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
-        self.hyper: Hyperparameters = self.config.hyperparameter_tensors()
+        self.hyper: Hyperparameters = hyperparameters_of(self.config)
         self.state: State = self.learner.init(
-            lambda name, shape: uniform(1, name, shape, self.config.dtype), self.hyper
+            lambda name, shape: uniform(1, name, shape, dtype_of(self.config)), self.hyper
         )
         self._generator = torch.Generator().manual_seed(0)
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self._generator, dtype=self.config.dtype)
+        return torch.randn(*shape, generator=self._generator, dtype=dtype_of(self.config))
 
     def batch(self) -> Batch:
         """Transitions of every kind: windows cut short by termination (no bootstrap) and by truncation (bootstrap)."""
@@ -55,8 +56,8 @@ class Problem:
             "observation": self.normal(B, D),
             "action": self.normal(B, A).tanh(),
             "reward": self.normal(B, n) * within,
-            "length": length.to(self.config.dtype),
-            "terminated": (terminated := (self.normal(B) > 0.8).to(self.config.dtype)),
+            "length": length.to(dtype_of(self.config)),
+            "terminated": (terminated := (self.normal(B) > 0.8).to(dtype_of(self.config))),
             "truncated": (1 - terminated) * (self.normal(B) > 0.8),
             "next_observation": self.normal(B, D),
         }
@@ -88,7 +89,7 @@ class Problem:
 
     def noise(self) -> dict[str, Tensor]:
         def uniform(*shape):
-            return torch.rand(*shape, generator=self._generator, dtype=self.config.dtype)
+            return torch.rand(*shape, generator=self._generator, dtype=dtype_of(self.config))
 
         drawn = {name: self.normal(*shape) for name, shape in self.learner.update_noise.items()}
         return drawn | {name: uniform(*shape) for name, shape in self.learner.update_uniforms.items()}

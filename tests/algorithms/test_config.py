@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from sac_bench.algorithms import ALGORITHMS, SHIPPED
-from sac_bench.algorithms.config import Layers, ReplayConfig, option
+from sac_bench.algorithms.hyperparameters import hyperparameters_of
+from sac_bench.options.config import Layers, ReplayConfig, option
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -13,7 +14,7 @@ def test_size_estimates_count_every_trained_network(name):
     algorithm = ALGORITHMS[name]
     for critics in (1, 2, 10) if "critics" in algorithm.config.model_fields else (None,):
         config = algorithm.config(**{} if critics is None else {"critics": critics})
-        params = algorithm.learner(config, 3, 1).shape_of_state(config.hyperparameter_tensors())["params"]
+        params = algorithm.learner(config, 3, 1).shape_of_state(hyperparameters_of(config))["params"]
         networks = {key: part for key, part in params.items() if key in ("actor", "critic", "value")}
         assert config.networks >= len(networks) - 1 + (critics or 1)
         assert config.hidden_units == config.networks * sum(config.layers)

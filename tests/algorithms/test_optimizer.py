@@ -11,13 +11,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.adam import adam_init
-from sac_bench.algorithms.config import PerMember, ReplayConfig, Switched, option
 from sac_bench.algorithms.critics import penalty
 from sac_bench.algorithms.networks import init_mlp
 from sac_bench.algorithms.optimizer import Optimizer, optimizer, share_left, step
-from sac_bench.algorithms.sac import SACConfig
 from sac_bench.errors import InputError
 from sac_bench.execution.cost import cohort_bytes, state_bytes
+from sac_bench.options.config import PerMember, ReplayConfig, Switched, option
+from sac_bench.options.sac import SACConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import validate
 from sac_bench.training.random import uniform

@@ -11,7 +11,7 @@ from torch.func import grad, vmap
 
 from sac_bench.algorithms import policies, sac
 from sac_bench.algorithms.networks import Layer
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.options.sac import SACConfig
 from sac_bench.spec.run import RunSpec
 from tests.algorithms.problem import D, Problem, network, vector
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms.hyperparameters import hyperparameters_of
 from sac_bench.algorithms.networks import init_mlp, mlp
 from sac_bench.algorithms.sac import SACConfig, learner
 from sac_bench.training.random import uniform
@@ -34,7 +35,7 @@ def test_bfloat16_state_and_metrics_are_float32_and_near_those_of_float32():
     for precision in ("float32", "bfloat16"):
         config = SACConfig(layers=(64, 64), batch_size=64, precision=precision)
         made = learner(config, *DIMS)
-        hyper = config.hyperparameter_tensors()
+        hyper = hyperparameters_of(config)
         state = made.init(draw, hyper)
         for update in range(5):
             generator = torch.Generator().manual_seed(update)
@@ -57,7 +58,7 @@ def test_bfloat16_state_and_metrics_are_float32_and_near_those_of_float32():
 
 def test_bfloat16_runs_act_in_float32():
     acts = [learner(SACConfig(precision=precision), *DIMS) for precision in ("float32", "bfloat16")]
-    hyper = SACConfig().hyperparameter_tensors()
+    hyper = hyperparameters_of(SACConfig())
     params = acts[0].init(draw, hyper)["params"]
     observation, noise = torch.randn(7, DIMS[0]), torch.randn(7, DIMS[1])
     one, other = (made.act(params, hyper, observation, noise) for made in acts)

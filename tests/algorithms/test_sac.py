@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import critics, sac
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.options.sac import SACConfig
 from tests.algorithms.problem import A, B, D, Problem, vector
 
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from sac_bench.algorithms import sql
 from sac_bench.algorithms.critics import q_values
-from sac_bench.algorithms.sql import SQLConfig
+from sac_bench.options.sql import SQLConfig
 from tests.algorithms.problem import A, B, D, Problem, network, vector
 from tests.conftest import TINY
 from tests.training.members import cohort, train

@@ -6,6 +6,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import td3
+from sac_bench.options.td3 import DDPGConfig, TD3Config
 from tests.algorithms.problem import A, D, Problem, vector
 
 
@@ -85,5 +86,5 @@ def test_ddpg_is_td3_with_one_critic_and_no_smoothing_or_delay():
     config = Problem("ddpg").config
     assert (config.critics, config.target_noise, config.policy_delay) == (1, 0.0, 1)
     same = {"critics", "target_noise", "policy_delay"}
-    defaults = td3.TD3Config().model_dump(exclude=same)
-    assert td3.DDPGConfig().model_dump(exclude=same) == defaults
+    defaults = TD3Config().model_dump(exclude=same)
+    assert DDPGConfig().model_dump(exclude=same) == defaults

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sac_bench.algorithms import ALGORITHMS, gradients
-from sac_bench.algorithms.metric import names
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.claims import comparisons, verdict
+from sac_bench.options.metric import GRADIENT_VARIANCES, names
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.spec.measures import MEASURES, ROBUSTNESS
@@ -60,7 +60,7 @@ def made_up(experiment, true):
     """
     claim = experiment.claim
     used = {side.measure for one in claim.expect for side in (one.a, one.b)}
-    unknown = used - {*CURVES, *STABILITY, "weak_seed", *names(gradients.VARIANCES), *ROBUSTNESS}
+    unknown = used - {*CURVES, *STABILITY, "weak_seed", *names(GRADIENT_VARIANCES), *ROBUSTNESS}
     assert not unknown, f"make up runs for {unknown}, too"
     seeds = range(40 if "weak_seed" in used else 12)  # a share of seeds requires more of them
     named = [one.env for one in claim.expect if one.env]
@@ -72,7 +72,7 @@ def made_up(experiment, true):
         labels = {"run_id": f"{variant.name} {env} {seed}", "variant": variant.name, "env": env, "seed": seed}
         ranked = {name: rank[env].get((variant.name, name), 0) for name in ("curve", *MEASURES)}
         noise = 1 + seed % 3 / 100
-        variances = {name: 10 ** (ranked[name] + noise) for name in names(gradients.VARIANCES)}
+        variances = {name: 10 ** (ranked[name] + noise) for name in names(GRADIENT_VARIANCES)}
         runs.append(labels | {"status": "finished", "steps": steps, "target_steps": steps})
         training.append(labels | {"step": steps} | variances)
         for policy, name in {"sample": "sampled", ALGORITHMS[variant.algorithm].scored_by: "curve"}.items():

@@ -8,8 +8,9 @@ import torch
 
 from sac_bench.algorithms import sql
 from sac_bench.algorithms.adam import adam, adam_init
-from sac_bench.algorithms.sql import SQLConfig
+from sac_bench.algorithms.hyperparameters import hyperparameters_of
 from sac_bench.envs.multigoal import GOALS
+from sac_bench.options.sql import SQLConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.random import uniform
 from sac_bench.training.trainer import Trainer
@@ -29,7 +30,7 @@ def trained_sampler(space, updates=3000):
     config = SQLConfig.model_validate(
         {"layers": [64, 64], "batch_size": 4, "kernel_particles": 128, "particles_in": space}
     )
-    learner, hyper = sql.learner(config, 1, 2), config.hyperparameter_tensors()
+    learner, hyper = sql.learner(config, 1, 2), hyperparameters_of(config)
     nets = learner.update.args[0]
     actor = learner.init(lambda name, shape: uniform(0, name, shape, torch.float32), hyper)["params"]["actor"]
     state, generator, observation = adam_init(actor), torch.Generator().manual_seed(0), torch.zeros(4, 1)

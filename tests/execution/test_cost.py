@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from sac_bench.algorithms.sac import SACConfig
 from sac_bench.execution.cost import (
     UPDATE_OVERHEAD_SECONDS,
     Cost,
@@ -15,6 +14,7 @@ from sac_bench.execution.cost import (
     training_seconds,
     update_seconds,
 )
+from sac_bench.options.sac import SACConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.evaluate import POLICIES
 from tests.conftest import tiny

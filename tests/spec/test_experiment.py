@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.sac import SACConfig
+from sac_bench.algorithms.hyperparameters import dtype_of
 from sac_bench.analysis.verdicts import MIN_SEEDS
 from sac_bench.envs.multigoal import GOALS, MultiGoal
 from sac_bench.errors import InputError
+from sac_bench.options.sac import SACConfig
 from sac_bench.spec import run
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
@@ -339,7 +340,7 @@ def test_every_default_names_its_source():
     for name, field in SACConfig.model_fields.items():
         assert field.description, name
         assert field.json_schema_extra["source"], name
-    assert SACConfig().dtype is torch.float32
+    assert dtype_of(SACConfig()) is torch.float32
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sac_bench.algorithms.sac import SACConfig
 from sac_bench.cli import main as cli
 from sac_bench.errors import one_line
+from sac_bench.options.sac import SACConfig
 from sac_bench.workflow import run as workflow
 from tests.conftest import EXPERIMENT
 

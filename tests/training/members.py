@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import ReplayConfig
+from sac_bench.algorithms.hyperparameters import dtype_of
+from sac_bench.options.config import ReplayConfig
 from sac_bench.training.cohort import Cohort
 
 D, A = 3, 2
@@ -19,7 +20,7 @@ def cohort(
 ) -> Cohort:
     """Members of one structure; `dims` are those of observations and actions."""
     made = ALGORITHMS[configs[0].algorithm].learner(configs[0], *dims)
-    hyper, dtype = [c.hyperparameters() for c in configs], configs[0].dtype
+    hyper, dtype = [c.hyperparameters() for c in configs], dtype_of(configs[0])
     return Cohort(made, hyper, seeds, lambda moment, batches: batches, dtype=dtype, compiled=compiled)
 
 
@@ -27,15 +28,15 @@ def batch(config: ReplayConfig, dims: tuple[int, int], seed: int, update: int) -
     generator, b = torch.Generator().manual_seed(1000 * seed + update), config.batch_size
 
     def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=config.dtype)
+        return torch.randn(*shape, generator=generator, dtype=dtype_of(config))
 
     return {
         "observation": normal(b, dims[0]),
         "action": normal(b, dims[1]).tanh(),
         "reward": normal(b, config.n_step),
-        "length": torch.full((b,), config.n_step, dtype=config.dtype),
-        "terminated": (normal(b) > 1).to(config.dtype),
-        "truncated": (normal(b) > 1).to(config.dtype),
+        "length": torch.full((b,), config.n_step, dtype=dtype_of(config)),
+        "terminated": (normal(b) > 1).to(dtype_of(config)),
+        "truncated": (normal(b) > 1).to(dtype_of(config)),
         "next_observation": normal(b, dims[0]),
     }
 

@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.algorithms.config import ReplayConfig
+from sac_bench.algorithms.hyperparameters import dtype_of
 from sac_bench.envs.pool import Step
+from sac_bench.options.config import ReplayConfig
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.training.cohort import Cohort
@@ -71,7 +72,7 @@ def cohort(config, device):
     of_replay = isinstance(config, ReplayConfig)
     gather = partial(sample, n_step=config.n_step) if of_replay else partial(minibatch, size=learner.batch_size)
     hyper = [config.hyperparameters()] * MEMBERS
-    return Cohort(learner, hyper, range(MEMBERS), gather, ENVS, config.dtype, device, compiled=False)
+    return Cohort(learner, hyper, range(MEMBERS), gather, ENVS, dtype_of(config), device, compiled=False)
 
 
 def lives(config, device):

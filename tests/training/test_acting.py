@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac
+from sac_bench.algorithms.hyperparameters import dtype_of
 from sac_bench.spec.run import RunSpec
 from sac_bench.training import evaluate, trainer
 from sac_bench.training.random import Draws
@@ -46,7 +47,7 @@ def draw(trained, seed, purpose, shape, step):
 )
 def test_training_sends_the_actions_of_its_policies(recorded, precision, overrides):
     trained, policies = made(precision, **overrides), []
-    assert trained.cohort.state["params"]["actor"][0].weight.dtype == trained.config.dtype
+    assert trained.cohort.state["params"]["actor"][0].weight.dtype == dtype_of(trained.config)
     actions = trained._actions
     trained._actions = lambda: policies.append(tree_map(torch.clone, trained.cohort.state["params"])) or actions()
     while trained.steps < 200:

@@ -9,8 +9,8 @@ import torch
 from torch._dynamo.utils import counters
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
-from sac_bench.algorithms.config import ReplayConfig
 from sac_bench.envs.pool import describe
+from sac_bench.options.config import ReplayConfig
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sac_bench.algorithms import ALGORITHMS
+from sac_bench.algorithms.hyperparameters import hyperparameters_of
 from sac_bench.execution import worker
 from sac_bench.execution.checkpoint import CohortDirectory, state_of
 from sac_bench.execution.plan import make_plan, write
@@ -29,7 +30,7 @@ def bound(algorithm, reward, action_dim=3, metrics=None, **overrides):
     config = tiny(algorithm, precision="float64", **overrides)
     learner = ALGORITHMS[algorithm].learner(config, 4, action_dim)
     given = {name: torch.tensor(value, dtype=torch.float64) for name, value in (metrics or {}).items()}
-    return float(learner.q_bound(config.hyperparameter_tensors(), given, torch.tensor(reward, dtype=torch.float64)))
+    return float(learner.q_bound(hyperparameters_of(config), given, torch.tensor(reward, dtype=torch.float64)))
 
 
 def of_sac(temperature, entropy):

@@ -3,12 +3,11 @@
 import pytest
 
 from sac_bench import algorithms
-from sac_bench.algorithms import ALGORITHMS, Algorithm, gradients
-from sac_bench.algorithms.metric import TOPICS, Metric, names
-from sac_bench.algorithms.td3 import TD3Config
+from sac_bench.algorithms import ALGORITHMS, Algorithm
+from sac_bench.options.metric import GRADIENT_VARIANCES, TOPICS, Metric, names
+from sac_bench.options.td3 import TD3Config
 from sac_bench.spec.measures import MEASURES
-from sac_bench.training import explosion, q_bias
-from sac_bench.training.metrics import metrics
+from sac_bench.training.metrics import Q_BIAS_METRICS, Q_BOUND, metrics
 
 DRAWN = [
     "temperature",
@@ -47,7 +46,7 @@ def test_a_learner_reports_only_metrics_that_its_algorithm_declares(name):
 
 def test_measures_of_metrics_in_claims_have_the_metrics_names():
     measures = {name for name, measure in MEASURES.items() if measure.is_log_of_metric}
-    assert measures == set(names(gradients.VARIANCES))
+    assert measures == set(names(GRADIENT_VARIANCES))
 
 
 def test_a_value_network_adds_its_metrics():
@@ -58,7 +57,7 @@ def test_a_value_network_adds_its_metrics():
 
 def test_metrics_of_the_same_name_mean_the_same_in_all_algorithms():
     declared = [metric for algorithm in algorithms.SHIPPED.values() for metric in algorithm.metrics]
-    assert len({*declared, *q_bias.METRICS, explosion.Q_BOUND}) == len(metrics())
+    assert len({*declared, *Q_BIAS_METRICS, Q_BOUND}) == len(metrics())
 
 
 def test_a_user_defined_algorithm_declares_its_metrics_at_registration(monkeypatch):

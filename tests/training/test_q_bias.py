@@ -7,10 +7,11 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac, td3
 from sac_bench.algorithms.critics import pooled, q_values
-from sac_bench.algorithms.metric import names
+from sac_bench.options.metric import names
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.evaluate import evaluate
-from sac_bench.training.q_bias import METRICS, bonuses_to_go, compared, counted, horizon, returns_to_go
+from sac_bench.training.metrics import Q_BIAS_METRICS
+from sac_bench.training.q_bias import bonuses_to_go, compared, counted, horizon, returns_to_go
 from sac_bench.training.random import Draws
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
@@ -135,7 +136,7 @@ def test_q_of_sac_is_compared_with_returns_of_sampled_actions(recorded, override
                 q_less_paid.append(q[t] - paid)
                 all_paid.append(paid)
         size = abs(np.mean(all_paid))
-        bias, spread, mean = (float(found.bias[name][m]) for name in names(METRICS))
+        bias, spread, mean = (float(found.bias[name][m]) for name in names(Q_BIAS_METRICS))
         assert bias == pytest.approx(np.mean(q_less_paid) / size, rel=1e-6)
         assert spread == pytest.approx(np.std(q_less_paid) / size, rel=1e-6)
         assert mean == pytest.approx(np.mean(all_paid), rel=1e-6)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms.ppo import PPOConfig, learner
+from sac_bench.algorithms.hyperparameters import dtype_of
+from sac_bench.algorithms.ppo import learner
 from sac_bench.envs.pool import Step
+from sac_bench.options.ppo import PPOConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.replay import Replay
@@ -38,7 +40,9 @@ def config(**overrides) -> PPOConfig:
 def cohort(configs, seeds, compiled=False) -> Cohort:
     made = learner(configs[0], D, A)
     gather = partial(minibatch, size=configs[0].batch_size)
-    return Cohort(made, [c.hyperparameters() for c in configs], seeds, gather, N, configs[0].dtype, compiled=compiled)
+    return Cohort(
+        made, [c.hyperparameters() for c in configs], seeds, gather, N, dtype_of(configs[0]), compiled=compiled
+    )
 
 
 def filled(seeds, rows, capacity=64) -> Replay:

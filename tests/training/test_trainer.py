@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms.metric import names
-from sac_bench.algorithms.ppo import PPOConfig
 from sac_bench.errors import InputError
+from sac_bench.options.metric import names
+from sac_bench.options.ppo import PPOConfig
 from sac_bench.spec.run import RunSpec
-from sac_bench.training import q_bias, replay
+from sac_bench.training import replay
+from sac_bench.training.metrics import Q_BIAS_METRICS
 from sac_bench.training.trainer import Trainer
 from tests.conftest import tiny
 
@@ -336,7 +337,7 @@ def test_parameters_that_become_nonfinite_after_the_last_metrics_are_named():
     }
 
 
-MEASURED = (*names(q_bias.METRICS), "gradient_variance_reparameterised", "gradient_variance_likelihood_ratio")
+MEASURED = (*names(Q_BIAS_METRICS), "gradient_variance_reparameterised", "gradient_variance_likelihood_ratio")
 
 
 @pytest.mark.thorough

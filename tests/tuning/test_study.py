@@ -8,8 +8,8 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sac_bench.algorithms.sac import SACConfig
 from sac_bench.errors import InputError
+from sac_bench.options.sac import SACConfig
 from sac_bench.spec.load import load as load_experiment
 from sac_bench.tuning.space import Choice, FloatRange, IntRange, parse, probes
 from sac_bench.tuning.study import load

@@ -11,12 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sac_bench.algorithms import gradients
-from sac_bench.algorithms.metric import Metric, names
+from sac_bench.options.metric import GRADIENT_VARIANCES, Metric, names
 from sac_bench.report.figures.style import PAGE, Style, panel_grid, shared_legend, ticks, variant_styles
 from sac_bench.results.load import Results
-from sac_bench.training.metrics import metrics
-from sac_bench.training.q_bias import RETIRED
+from sac_bench.training.metrics import RETIRED, metrics
 
 READING = (
     "Q of replayed pairs is a mean over updates; a soft Q includes entropy. Q minus its Monte Carlo return is measured "
@@ -28,7 +26,7 @@ READING = (
     "and shown for both estimators on equal axes, whichever one trained. Runs of earlier versions lack some of these "
     "panels."
 )
-ESTIMATORS = names(gradients.VARIANCES)
+ESTIMATORS = names(GRADIENT_VARIANCES)
 MIN_PANEL_WIDTH = 0.74
 """The least width of a panel as a share of a learning curve's."""
 LABELS = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean"}

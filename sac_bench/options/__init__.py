@@ -1,0 +1,1 @@
+"""What each algorithm declares: its options, its version and the metrics that it reports. Nothing here needs torch."""
