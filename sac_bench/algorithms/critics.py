@@ -7,15 +7,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from sac_bench.algorithms.networks import Network, Sizes, mlp
+from sac_bench.algorithms.bodies import Body, Built, evaluate
+from sac_bench.algorithms.heads import (
+    SCALAR,
+    Head,
+    Returns,
+    categorical_loss,
+    expectation,
+    pooled_returns,
+    quantile_loss,
+    support,
+)
+from sac_bench.algorithms.networks import NORM_EPSILON, Network, Sizes, mlp
 from sac_bench.algorithms.optimizer import DEFAULT, Optimizer
 from sac_bench.algorithms.protocol import Batch, Hyperparameters
 
@@ -42,23 +53,55 @@ class Networks:
     huber: bool = False
     """Whether the loss of Q and V networks is Huber's."""
     optimizer: Optimizer = DEFAULT
+    head: Head = SCALAR
+    bodies: Mapping[str, Body] = field(default_factory=dict)
+    """Bodies of "actor" and "critic", unless they are plain."""
+    norm_epsilon: float = NORM_EPSILON
+    renormalises: bool = False
+    """Whether batch norm becomes batch renormalisation."""
+    project: Literal["none", "weights", "weights-and-norms"] = "none"
+    """What is projected to a fixed norm after each step of the policy and the critics."""
+    joint_pass: bool = False
+    """Whether critics evaluate (s, a) and (s', a') in one pass."""
+    target_network: bool = True
+    actor_delay: int = 1
 
     @property
     def by_score(self) -> bool:
         """Whether the policy makes choices whose gradient is a score-function estimate."""
         return self.score_function or self.components > 1
 
-    def forward(self, network: Network, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+    def run(self, network: Network | Built, x: Tensor, masks: Sequence[Tensor] = ()) -> tuple[Tensor, Any]:
+        """Return the outputs of a network, as `forward`, and its new running statistics."""
+        if isinstance(network, Built):
+            return evaluate(network, x, self.activation, self.norm_epsilon)
+        return mlp(network, x, self.activation, self.precision, masks), ()
+
+    def forward(self, network: Network | Built, x: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """Evaluate a network in this activation and precision: x [B, in] -> [B, out], of an ensemble [C, B, out]."""
-        return mlp(network, x, self.activation, self.precision, masks)
+        return self.run(network, x, masks)[0]
+
+
+def critic_outputs(
+    nets: Networks, critic: Network | Built, observation: Tensor, action: Tensor, masks: Sequence[Tensor] = ()
+) -> Tensor:
+    """Return the outputs [C, B, n] of critics for observation [B, D], action [B, A].
+
+    Dropout masks [C, B, units], one for each hidden layer.
+    """
+    return nets.forward(critic, torch.cat([observation, action], dim=-1), masks)
 
 
 def q_values(
-    nets: Networks, critic: Network, observation: Tensor, action: Tensor, masks: Sequence[Tensor] = ()
+    nets: Networks,
+    critic: Network,
+    observation: Tensor,
+    action: Tensor,
+    masks: Sequence[Tensor] = (),
+    hyper: Hyperparameters | None = None,
 ) -> Tensor:
-    """Return Q [C, B] of observation [B, D], action [B, A]; dropout masks [C, B, units], one for each hidden layer."""
-    x = torch.cat([observation, action], dim=-1)
-    return nets.forward(critic, x, masks).squeeze(-1)
+    """Return Q [C, B] of observation [B, D], action [B, A]; `hyper` has the bounds of a categorical head."""
+    return expectation(nets.head, critic_outputs(nets, critic, observation, action, masks), hyper or {})
 
 
 def dropout(noise: dict[str, Tensor], name: str, rate: Tensor) -> list[Tensor]:
@@ -68,11 +111,6 @@ def dropout(noise: dict[str, Tensor], name: str, rate: Tensor) -> list[Tensor]:
     """
     drawn = [uniform for key, uniform in noise.items() if key.startswith(f"dropout/{name}/")]
     return [(uniform >= rate).to(uniform.dtype) / (1 - rate) for uniform in drawn]
-
-
-def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
-    """Pool Q [C, B] -> [B], from the mean of the critics (pessimism 0) to their minimum (1; [2] section 6)."""
-    return (1 - pessimism) * q.mean(0) + pessimism * q.amin(0)
 
 
 def expected_pool(q: Tensor, drawn: int, pessimism: Tensor) -> Tensor:
@@ -127,6 +165,60 @@ def critic_loss(
     """
     q = q_values(nets, critic, batch["observation"], batch["action"], masks)
     return 0.5 * penalty(q - target, delta).mean(-1).sum(), q
+
+
+def next_outputs(
+    nets: Networks, critics: Network | Built, batch: Batch, next_action: Tensor, masks: Sequence[Tensor]
+) -> Tensor:
+    """Return the outputs [C, B, n] of target critics for (s', a'), in a pass with (s, a) if passes are joint."""
+    if not nets.joint_pass:
+        return critic_outputs(nets, critics, batch["next_observation"], next_action, masks)
+    return nets.forward(critics, both(batch, next_action))[:, len(next_action) :]
+
+
+def both(batch: Batch, next_action: Tensor) -> Tensor:
+    """Return (s, a), then (s', a') [2B, D + A]."""
+    now = torch.cat([batch["observation"], batch["action"]], dim=-1)
+    return torch.cat([now, torch.cat([batch["next_observation"], next_action], dim=-1)])
+
+
+def critics_loss(
+    critics: Network | Built,
+    nets: Networks,
+    batch: Batch,
+    next_action: Tensor,
+    target: Returns | Callable[[Tensor], Returns],
+    masks: Sequence[Tensor],
+    hyper: Hyperparameters,
+) -> tuple[Tensor, tuple[Tensor, Tensor, Any]]:
+    """Return the loss [] of critics, summed over them, their Q [C, B], the mean target [] and new statistics.
+
+    `target` is a function of the critics' own outputs [C, B, n] for (s', a') where they are the target critics.
+    """
+    if nets.joint_pass:
+        outputs, statistics = nets.run(critics, both(batch, next_action))
+        outputs, own = outputs.chunk(2, dim=1)
+    else:
+        x = torch.cat([batch["observation"], batch["action"]], dim=-1)
+        (outputs, statistics), own = nets.run(critics, x, masks), None
+    returns = target if isinstance(target, Returns) else target(own.detach())
+    q, y = expectation(nets.head, outputs, hyper), returns.mean
+    if nets.head.kind == "scalar":
+        loss = 0.5 * penalty(q - y, threshold(nets, hyper)).mean(-1).sum()
+    elif nets.head.kind == "quantile":
+        loss = quantile_loss(outputs, returns, hyper["kappa"]).mean(-1).sum()
+    else:
+        loss = categorical_loss(outputs, returns, support(nets.head, hyper)).mean(-1).sum()
+    return loss, (q, y.mean(), statistics)
+
+
+def expected_value(nets: Networks, outputs: Tensor, hyper: Hyperparameters) -> Tensor:
+    """Return the expectation [B] of the pool that targets use, over the critics drawn: outputs [C, B, n]."""
+    pool = nets.head.pool
+    if pool == "truncated" or (pool == "pointwise" and nets.head.kind != "scalar"):
+        return pooled_returns(nets.head, outputs, hyper).mean
+    pessimism = hyper["pessimism"] if pool == "pointwise" else torch.ones_like(hyper["pessimism"])
+    return expected_pool(expectation(nets.head, outputs, hyper), nets.target_critics or nets.critics, pessimism)
 
 
 def q_bound(hyper: Hyperparameters, reward: Tensor, entropy: Tensor | float = 0.0) -> Tensor:

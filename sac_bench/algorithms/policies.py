@@ -35,13 +35,15 @@ class Sample(NamedTuple):
     """One action in each of B states, and what is needed for the gradient of its cost.
 
     action [B, A] and log_pi [B] are differentiable, unless the estimator is the score function. mean [B, A] is the mean
-    action. score [B] is the log-probability of the choices that are not differentiable; None if all are.
+    action. score [B] is the log-probability of the choices that are not differentiable; None if all are. statistics are
+    the network's new running statistics, if it has any.
     """
 
     action: Tensor
     log_pi: Tensor
     mean: Tensor
     score: Tensor | None
+    statistics: Any = ()
 
 
 def outputs(action_dim: int, components: int, state_dependent_std: bool) -> int:
@@ -71,21 +73,23 @@ def policy(nets: Networks, actor: Actor, observation: Tensor, noise: Tensor, hyp
     """Sample an action in each state: observation [B, D], normal noise [B, A] (of a mixture [B, A + 1])."""
     if nets.components > 1:
         return mixture(nets, actor, observation, noise, hyper)
-    mean, log_std = gaussian(nets, actor, observation, hyper)
+    mean, log_std, statistics = gaussian(nets, actor, observation, hyper)
     action, log_pi = squashed_gaussian(mean, log_std, noise)
     if not nets.score_function:
-        return Sample(action, log_pi, torch.tanh(mean), None)
+        return Sample(action, log_pi, torch.tanh(mean), None, statistics)
     u = (mean + torch.exp(log_std) * noise).detach()
-    return Sample(action.detach(), log_pi.detach(), torch.tanh(mean), gaussian_log_prob(mean, log_std, u))
+    score = gaussian_log_prob(mean, log_std, u)
+    return Sample(action.detach(), log_pi.detach(), torch.tanh(mean), score, statistics)
 
 
-def gaussian(nets: Networks, actor: Actor, observation: Tensor, hyper: Hyperparameters) -> tuple[Tensor, Tensor]:
-    """Return mean and log sigma of u, [B, A] each, of observation [B, D]."""
+def gaussian(nets: Networks, actor: Actor, observation: Tensor, hyper: Hyperparameters) -> tuple[Tensor, Tensor, Any]:
+    """Return mean and log sigma of u, [B, A] each, of observation [B, D], and the network's new statistics."""
     if isinstance(actor, dict):
-        mean = nets.forward(actor["mean"], observation)
-        return mean, bounded(nets, actor["log_std"], hyper).expand_as(mean)
-    mean, log_std = nets.forward(actor, observation).chunk(2, dim=-1)
-    return mean, bounded(nets, log_std, hyper)
+        mean, statistics = nets.run(actor["mean"], observation)
+        return mean, bounded(nets, actor["log_std"], hyper).expand_as(mean), statistics
+    outputs, statistics = nets.run(actor, observation)
+    mean, log_std = outputs.chunk(2, dim=-1)
+    return mean, bounded(nets, log_std, hyper), statistics
 
 
 def components(

@@ -21,20 +21,23 @@ from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms.adam import adam_init
+from sac_bench.algorithms.bodies import BODIES, Built, Training, init_body, projected
 from sac_bench.algorithms.critics import (
     Networks,
     bellman_target,
-    critic_loss,
+    critic_outputs,
+    critics_loss,
     dropout,
-    expected_pool,
+    expected_value,
     follow,
+    next_outputs,
     penalty,
-    pooled,
     q_bound,
     q_values,
     threshold,
 )
 from sac_bench.algorithms.gradients import gradient_spread
+from sac_bench.algorithms.heads import Head, Returns, pooled, pooled_returns
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.policies import (
@@ -91,22 +94,24 @@ def actor_loss(
     hyper: Hyperparameters,
     masks: Sequence[Tensor] = (),
     value: Tensor | None = None,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9), and (log pi, a).
+) -> tuple[Tensor, tuple[Tensor, Tensor, Any]]:
+    """Return J_pi = E [alpha log pi(a|s) - Q(s, a)] [] ([1] eq. 10 and 12, [2] eq. 7 and 9).
+
+    Also return log pi, a, and the policy's new running statistics.
 
     noise [k B, ...] samples k actions in each of B states. `value` [B] is V(s), or None if there is no V network: minus
     V(s) is the baseline of the score function, as in haarnoja/sac, or else the mean over the state's other actions.
     """
     repeated = for_samples(observation, noise)
     sample = policy(nets, actor, repeated, noise, hyper)
-    q = q_values(nets, critic, repeated, sample.action, masks)
+    q = q_values(nets, critic, repeated, sample.action, masks, hyper)
     climbed = torch.where(hyper["actor_objective"] > 0, q[0], pooled(q, hyper["pessimism"]))
     climbed = torch.where(hyper["actor_objective"] > 1, q.mean(0), climbed)
     cost = alpha * sample.log_pi - climbed
     if sample.score is None:
-        return cost.mean(), (sample.log_pi, sample.action)
+        return cost.mean(), (sample.log_pi, sample.action, sample.statistics)
     baseline = leave_one_out(cost, len(observation)) if value is None else -value
-    return mean_with_score(cost, sample.score, baseline), (sample.log_pi, sample.action)
+    return mean_with_score(cost, sample.score, baseline), (sample.log_pi, sample.action, sample.statistics)
 
 
 def baseline_value(nets: Networks, params: dict[str, Any], observation: Tensor) -> Tensor | None:
@@ -133,10 +138,21 @@ POLICY_METRICS = names((ACTOR_LOSS, TEMPERATURE_LOSS, ENTROPY, SATURATION))
 def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: Hyperparameters) -> State:
     """Return one learner's initial state. Critic i does not depend on the number of critics."""
     of_critics, of_policy = config.layer_norm != "none", config.layer_norm == "all"
-    params: dict[str, Any] = {
-        "actor": init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std),
-        "critic": init_mlp(draw, "critic", nets.critic, nets.critics, of_critics, nets.initialisation),
-    }
+    params: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
+    if "actor" in nets.bodies:
+        params["actor"], statistics["actor"] = init_body(
+            draw, "actor", nets.bodies["actor"], nets.actor, None, nets.initialisation
+        )
+    else:
+        params["actor"] = init_policy(draw, nets, action_dim, of_policy, config.state_dependent_std)
+    if "critic" in nets.bodies:
+        params["critic"], statistics["critic"] = init_body(
+            draw, "critic", nets.bodies["critic"], nets.critic, nets.critics, nets.initialisation
+        )
+    else:
+        params["critic"] = init_mlp(draw, "critic", nets.critic, nets.critics, of_critics, nets.initialisation)
+    params = {name: project(nets, name, parameters) for name, parameters in params.items()}
     params["temperature"] = torch.where(hyper["temperature"] > 0, hyper["temperature"], 1.0).log()
     if config.value_network:
         params["value"] = init_mlp(draw, "value", nets.value, None, of_critics, nets.initialisation)
@@ -149,6 +165,10 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
     }
     if max(config.delays.values()) > 1:
         state["of_policy"] = {name: torch.zeros_like(params["temperature"]) for name in POLICY_METRICS}
+    if statistics:
+        state["statistics"] = statistics
+    if not config.target_network:
+        del state["target"]
     if config.target_policy:
         state["target_policy"] = tree_map(torch.clone, params["actor"])
     if config.normalize_observations:
@@ -156,15 +176,31 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
     return state
 
 
+RUNNING = ("normalizer", "statistics")
+"""The parts of a state with which networks evaluate besides their parameters."""
+
+
+def network(nets: Networks, statistics: State, name: str, parameters: Any, training: Training | None = None) -> Any:
+    """Return parameters `name` as a network that can be evaluated: with body and statistics if it is not plain."""
+    body = nets.bodies.get(name)
+    return parameters if body is None else Built(body, parameters, statistics[name], training)
+
+
+def project(nets: Networks, name: str, parameters: Any) -> Any:
+    """Return parameters `name`, those of a policy or critics projected as the config says."""
+    if nets.project == "none" or name not in nets.bodies:
+        return parameters
+    return projected(parameters, norms=nets.project == "weights-and-norms")
+
+
 def acting(state: State) -> dict[str, Any]:
     """Return the part of a state that acting needs: a run's policy."""
-    normalizer = {"normalizer": state["normalizer"]} if "normalizer" in state else {}
-    return {"actor": state["params"]["actor"]} | normalizer
+    return {"actor": state["params"]["actor"]} | {name: state[name] for name in RUNNING if name in state}
 
 
 def weights(state: State) -> State:
-    """Return what a run passes on: parameters and the statistics of observations."""
-    return {name: state[name] for name in ("params", "normalizer") if name in state}
+    """Return what a run passes on: parameters, and statistics of observations and of batches."""
+    return {name: state[name] for name in ("params", *RUNNING) if name in state}
 
 
 def with_temperature(weights: State, alpha: Tensor) -> State:
@@ -192,16 +228,28 @@ def act(
     """Return sampled and mean actions [N, A] of observation [N, D], noise [N, A] (of a mixture [N, A + 1])."""
     if "normalizer" in acting:
         observation = standardized(observation, acting["normalizer"])
-    sample = policy(nets, acting["actor"], observation, noise, hyper)
+    actor = network(nets, acting.get("statistics", {}), "actor", acting["actor"])
+    sample = policy(nets, actor, observation, noise, hyper)
     return sample.action, sample.mean
 
 
-def drawn_critics(nets: Networks, target: Network, noise: dict[str, Tensor]) -> Network:
+def drawn_critics(nets: Networks, target: Any, noise: dict[str, Tensor]) -> Any:
     """Return the target critics of an update: all, or a random subset (REDQ: arXiv 2101.05982, Algorithm 1)."""
     if not nets.target_critics:
         return target
     subset = noise["target_critics"].argsort()[: nets.target_critics]
     return tree_map(lambda leaf: leaf[subset], target)
+
+
+def updates_made(nets: Networks, updates: Tensor) -> dict[str, Tensor]:
+    """Return how many updates of the critics and of the policy were made in `updates` [] updates."""
+    return {"critic": updates, "actor": updates // nets.actor_delay}
+
+
+def training_mode(nets: Networks, hyper: Hyperparameters, updates: Tensor) -> Training:
+    """Return how batches are normalised in the update of a network after `updates` [] others."""
+    renormalised = updates > hyper["renorm_after"] if nets.renormalises else None
+    return Training(hyper["norm_momentum"], renormalised)
 
 
 def temperature(params: dict[str, Any], hyper: Hyperparameters) -> Tensor:
@@ -230,41 +278,57 @@ def update(
     spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
     alpha = temperature(params, hyper)
     backup_alpha = alpha * hyper["entropy_in_backup"]
-    has_value = "value" in params
+    statistics = dict(state.get("statistics", {}))
+    training = {name: training_mode(nets, hyper, made) for name, made in updates_made(nets, state["updates"]).items()}
 
     def masks(name: str) -> list[Tensor]:
         return dropout(noise, name, hyper["dropout_rate"])
 
     def descend(name: str, loss: Callable[..., Any], *arguments: Any) -> Any:
-        gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(loss, has_aux=True)(params[name], *arguments)
+        def of(parameters: Any) -> Any:
+            return loss(network(nets, statistics, name, parameters, training.get(name)), *arguments)
+
+        gradient, (metrics[f"{name}_loss"], extras) = grad_and_value(of, has_aux=True)(params[name])
         params[name], adam_state[name] = step(
             nets.optimizer, name, params[name], gradient, adam_state[name], state["updates"], hyper
         )
+        params[name] = project(nets, name, params[name])
         return extras
 
-    if has_value:
+    if "value" in params:
         sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
         q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
         v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
         metrics["v"] = descend("value", value_loss, nets, observation, v_target, threshold(nets, hyper)).mean()
-        next_value = v_values(nets, state["target"], next_observation)
+        next_action = None
+        target = Returns(bellman_target(batch, v_values(nets, state["target"], next_observation), hyper))
     else:
-        actor = state.get("target_policy", params["actor"])
-        sample = policy(nets, actor, next_observation, spread["next_policy"], hyper)
-        critics = drawn_critics(nets, state["target"], noise)
-        q = q_values(nets, critics, next_observation, sample.action, masks("target"))
-        next_value = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
+        actor = network(nets, statistics, "actor", state.get("target_policy", params["actor"]))
+        next_action, next_log_pi, *_ = policy(nets, actor, next_observation, spread["next_policy"], hyper)
 
-    target = bellman_target(batch, next_value, hyper)
-    q = descend("critic", critic_loss, nets, batch, target, masks("critic"), threshold(nets, hyper))
+        def target(outputs: Tensor) -> Returns:
+            pool = pooled_returns(nets.head, outputs, hyper)
+            value = soft_value(pool.values, next_log_pi, backup_alpha)
+            return pool._replace(values=bellman_target(batch, value, hyper))
+
+        if nets.target_network or not nets.joint_pass:  # otherwise the critics' own pass has the outputs
+            critics = state.get("target", params["critic"]), {"critic": statistics.get("critic", ())}
+            followers, running = drawn_critics(nets, critics, noise)
+            critic = network(nets, running, "critic", followers, training["critic"])
+            target = target(next_outputs(nets, critic, batch, next_action, masks("target")))
+
+    q, q_target, statistics["critic"] = descend(
+        "critic", critics_loss, nets, batch, next_action, target, masks("critic"), hyper
+    )
     if "actor" in moves:
         v = baseline_value(nets, state["params"], observation)  # before its step, which had the same actions
-        log_pi, action = descend(
-            "actor", actor_loss, nets, params["critic"], observation, spread["policy"], alpha, hyper, masks("actor"), v
+        critic = network(nets, statistics, "critic", params["critic"])
+        log_pi, action, statistics["actor"] = descend(
+            "actor", actor_loss, nets, critic, observation, spread["policy"], alpha, hyper, masks("actor"), v
         )
     elif moves:
         repeated = for_samples(observation, spread["policy"])
-        sample = policy(nets, params["actor"], repeated, spread["policy"], hyper)
+        sample = policy(nets, network(nets, statistics, "actor", params["actor"]), repeated, spread["policy"], hyper)
         log_pi, action = sample.log_pi, sample.action
     if "temperature" in moves:
         target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
@@ -275,9 +339,11 @@ def update(
         metrics = state["of_policy"] | metrics
         new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
 
+    if nets.bodies:
+        new["statistics"] = {name: statistics[name] for name in nets.bodies}
     online = {name: part for name, part in followed(params).items() if name in state}
     targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], hyper)
-    metrics |= {"q": q.mean(), "q_target": target.mean(), "temperature": alpha}
+    metrics |= {"q": q.mean(), "q_target": q_target, "temperature": alpha}
     return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
@@ -290,12 +356,13 @@ def value(
     """
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
-    params = state["params"]
-    sample = policy(nets, params["actor"], observation, noise, hyper)
-    q = q_values(nets, params["critic"], observation, sample.action)
+    params, statistics = state["params"], state.get("statistics", {})
+    sample = policy(nets, network(nets, statistics, "actor", params["actor"]), observation, noise, hyper)
+    critic = network(nets, statistics, "critic", params["critic"])
+    outputs = critic_outputs(nets, critic, observation, sample.action)
     sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
     bonus = -temperature(params, hyper) * hyper["entropy_in_backup"] * sample.log_pi
-    return sampled * expected_pool(q, nets.target_critics or nets.critics, hyper["pessimism"]), sampled * bonus
+    return sampled * expected_value(nets, outputs, hyper), sampled * bonus
 
 
 def bound(action_dim: int, hyper: Hyperparameters, metrics: dict[str, Tensor], reward: Tensor) -> Tensor:
@@ -320,15 +387,20 @@ def diagnose(
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
     params, alpha, results = state["params"], temperature(state["params"], hyper), {}
+    statistics = state.get("statistics", {})
+    critic = network(nets, statistics, "critic", params["critic"])
     sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
     for metric, by_score in ((GRADIENT_VARIANCE_LIKELIHOOD_RATIO, True), (GRADIENT_VARIANCE_REPARAMETERISED, False)):
         own = replace(nets, score_function=by_score)
         sampled_by = torch.cat(list(noise.values()), dim=1) if own.by_score else noise["gradient"]
         v = baseline_value(own, params, observation)
-        loss = partial(grad(actor_loss, has_aux=True), params["actor"], own)
 
-        def gradient(z: Tensor, loss: Callable[..., Any] = loss, v: Tensor | None = v) -> Any:
-            return loss(params["critic"], observation, z, alpha, hyper, (), v)[0]
+        def loss(actor: Any, z: Tensor, own: Networks = own, v: Tensor | None = v) -> tuple[Tensor, Any]:
+            evaluated = network(own, statistics, "actor", actor)
+            return actor_loss(evaluated, own, critic, observation, z, alpha, hyper, (), v)
+
+        def gradient(z: Tensor, loss: Callable[..., Any] = loss) -> Any:
+            return grad(loss, has_aux=True)(params["actor"], z)[0]
 
         together = max(1, ROWS_AT_ONCE // sampled_by.shape[1])
         variance, squared_norm = gradient_spread(gradient, sampled_by, together)
@@ -347,7 +419,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     heads = outputs(a, config.mixture, config.state_dependent_std)
     nets = Networks(
         (d, *config.actor_sizes, heads),
-        (d + a, *config.critic_sizes, 1),
+        (d + a, *config.critic_sizes, config.outputs_per_critic),
         (d, *config.critic_sizes, 1),
         config.critics,
         config.activation,
@@ -359,6 +431,14 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         initialisation=config.initialisation,
         huber=config.huber_delta > 0,
         optimizer=optimizer(config),
+        head=Head(config.critic_head, config.outputs_per_critic, config.critic_pool),
+        bodies={name: BODIES[body] for name, body in config.bodies.items() if body != "plain"},
+        norm_epsilon=config.norm_epsilon,
+        renormalises=config.renorm_after > 0,
+        project=config.project,
+        joint_pass=config.joint_pass,
+        target_network=config.target_network,
+        actor_delay=config.actor_delay,
     )
     extra_noise = int(config.mixture > 1)
     programs = {moves: partial(update, nets, moves) for moves in MOVES}

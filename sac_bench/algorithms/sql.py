@@ -26,10 +26,10 @@ from sac_bench.algorithms.critics import (
     bellman_target,
     critic_loss,
     follow,
-    pooled,
     q_bound,
     threshold,
 )
+from sac_bench.algorithms.heads import pooled
 from sac_bench.algorithms.networks import ACTIVATIONS, Draw, Network, init_mlp, mlp, product
 from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, Shapes, State

@@ -24,11 +24,11 @@ from sac_bench.algorithms.critics import (
     bellman_target,
     critic_loss,
     polyak,
-    pooled,
     q_bound,
     q_values,
     threshold,
 )
+from sac_bench.algorithms.heads import pooled
 from sac_bench.algorithms.networks import Draw, Network, init_mlp
 from sac_bench.algorithms.optimizer import optimizer, step
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Value

@@ -14,7 +14,6 @@ from sac_bench.options.config import (
     Activation,
     Layers,
     PerMember,
-    QLearningConfig,
     Temperature,
     option,
 )
@@ -29,6 +28,7 @@ from sac_bench.options.metric import (
     Metric,
     Q,
 )
+from sac_bench.options.pieces import PiecesConfig
 
 VERSION = 3
 """Part of every run's id: raise it whenever the results of a config change, with a default or the mathematics."""
@@ -40,7 +40,7 @@ LOWER_BOUNDS = {"clipped": -20.0, "tanh": -5.0}
 """Default lower bounds of log sigma, those of the sources of each form."""
 
 
-class SACConfig(QLearningConfig):
+class SACConfig(PiecesConfig):
     """Defaults are those of arXiv 1812.05905 (table 1) and its authors' code, softlearning."""
 
     algorithm: ClassVar[str] = "sac"
@@ -208,7 +208,7 @@ class SACConfig(QLearningConfig):
     @property
     def rows(self) -> int:
         """Pairs of a batch's states and the actions that the policy's loss samples in them."""
-        return self.batch_size * self.actions_per_state
+        return self.batch_size * max(self.actions_per_state, 1 + self.joint_pass)
 
     @property
     def scratch_bytes(self) -> int:
@@ -250,6 +250,30 @@ class SACConfig(QLearningConfig):
             raise ValueError(
                 "target_critics and target_policy require value_network = false, since they apply to targets from Q"
             )
+        if self.value_network and not self.is_plain:
+            raise ValueError(
+                "value_network = true requires body = plain, critic_head = scalar, critic_pool = pointwise, "
+                "target_network = true and joint_pass = false"
+            )
+        pooled_by_mean = (
+            self.critic_head == "scalar" and self.critic_pool == "pointwise"
+        ) or self.critic_pool == "lowest"
+        if self.target_critics and (self.joint_pass or not pooled_by_mean):
+            raise ValueError(
+                "target_critics requires joint_pass = false, and critic_head = scalar with critic_pool = pointwise, or "
+                "critic_pool = lowest"
+            )
+        if self.bodies["critic"] != "plain" and (self.layer_norm != "none" or self.dropout):
+            raise ValueError("layer_norm and dropout require body = plain; other bodies have their own norms")
+        if self.joint_pass and self.dropout:
+            raise ValueError("dropout requires joint_pass = false")
+        if self.bodies["actor"] != "plain" and (self.mixture > 1 or not self.state_dependent_std or self.target_policy):
+            raise ValueError(
+                "mixture > 1, state_dependent_std = false and target_policy = true require a plain policy: set "
+                "actor_body = plain"
+            )
+        if self.bodies["actor"] != "plain" and self.layer_norm == "all":
+            raise ValueError("layer_norm = all requires a plain policy: set actor_body = plain")
         return self
 
 

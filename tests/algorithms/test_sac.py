@@ -14,9 +14,9 @@ from tests.algorithms.problem import A, B, D, Problem, vector
 
 def test_pooling_ranges_from_mean_to_minimum():
     q = torch.tensor([[1.0, 5.0], [3.0, 1.0]])
-    assert critics.pooled(q, torch.tensor(1.0)).tolist() == [1.0, 1.0]
-    assert critics.pooled(q, torch.tensor(0.0)).tolist() == [2.0, 3.0]
-    assert critics.pooled(q, torch.tensor(0.5)).tolist() == [1.5, 2.0]
+    assert heads.pooled(q, torch.tensor(1.0)).tolist() == [1.0, 1.0]
+    assert heads.pooled(q, torch.tensor(0.0)).tolist() == [2.0, 3.0]
+    assert heads.pooled(q, torch.tensor(0.5)).tolist() == [1.5, 2.0]
 
 
 def test_n_step_target_discounts_by_the_windows_length():

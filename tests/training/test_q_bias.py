@@ -6,7 +6,8 @@ import torch
 from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import sac, td3
-from sac_bench.algorithms.critics import pooled, q_values
+from sac_bench.algorithms.critics import q_values
+from sac_bench.algorithms.heads import pooled
 from sac_bench.options.metric import names
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.evaluate import evaluate
