@@ -201,7 +201,8 @@ def init_body(
 def normalised(norm: Norm, running: Statistics, x: Tensor, training: Training | None, epsilon: float) -> Any:
     """Normalise x [(C,) B, units] by the batch or, if not training, by the statistics; return it and new statistics.
 
-    Variances are the batch's mean squares, without Bessel's correction.
+    Variances are without Bessel's correction. A renormalised batch is multiplied by r, and d is added (arXiv 1702.03275,
+    algorithm 1).
     """
     if training is None:
         mean, variance = running
@@ -213,22 +214,14 @@ def normalised(norm: Norm, running: Statistics, x: Tensor, training: Training | 
             old.mean + training.momentum * (mean.detach() - old.mean),
             old.variance + training.momentum * (variance.detach() - old.variance),
         )
-        if training.renormalised is None:
-            return scaled(norm, x, mean, variance, epsilon), new
-        deviation, usual = torch.sqrt(variance + epsilon), torch.sqrt(old.variance + epsilon)
-        r = (deviation / usual).detach().clamp(1 / R_MAX, R_MAX)
-        d = ((mean - old.mean) / usual).detach().clamp(-D_MAX, D_MAX)
-        # By the batch, then (x - mean) / sqrt(variance) becomes r times that, plus d.
-        moved = mean - d * torch.sqrt(variance) / r, variance / r**2
-        mean = torch.where(training.renormalised, moved[0], mean)
-        variance = torch.where(training.renormalised, moved[1], variance)
-    return scaled(norm, x, mean, variance, epsilon), new
-
-
-def scaled(norm: Norm, x: Tensor, mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
-    """Return (x - mean) / sqrt(variance + epsilon) times the gain, plus the shift: x [(C,) B, units]."""
+        if training.renormalised is not None:
+            deviation, usual = torch.sqrt(variance + epsilon), torch.sqrt(old.variance + epsilon)
+            r = (deviation / usual).detach().clamp(1 / R_MAX, R_MAX)
+            d = ((mean - old.mean) / usual).detach().clamp(-D_MAX, D_MAX)
+            gain = torch.where(training.renormalised, r * norm.gain, norm.gain)
+            norm = Norm(gain, torch.where(training.renormalised, d * norm.gain + norm.shift, norm.shift))
     scale = norm.gain * torch.rsqrt(variance + epsilon)
-    return (x - mean.unsqueeze(-2)) * scale.unsqueeze(-2) + norm.shift.unsqueeze(-2)
+    return (x - mean.unsqueeze(-2)) * scale.unsqueeze(-2) + norm.shift.unsqueeze(-2), new
 
 
 def unit(x: Tensor) -> Tensor:

@@ -446,7 +446,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
     diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
     if not config.value_network:
         diagnosis_noise["others"] = (draws, (config.score_samples - 1) * b, a + extra_noise)
-    update_noise: Shapes = {"policy": (config.rows, a + extra_noise)}
+    update_noise: Shapes = {"policy": (b * config.actions_per_state, a + extra_noise)}
     if not config.value_network:
         update_noise["next_policy"] = (b, a + extra_noise)
     update_uniforms: Shapes = {"target_critics": (config.critics,)} if config.target_critics else {}
@@ -454,7 +454,7 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         passes = {
             "target": (config.target_critics or config.critics, b),
             "critic": (config.critics, b),
-            "actor": (config.critics, config.rows),
+            "actor": (config.critics, b * config.actions_per_state),
         }
         update_uniforms |= {
             f"dropout/{name}/{i}": (*shape, units)

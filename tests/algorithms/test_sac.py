@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils._pytree import tree_leaves
 
-from sac_bench.algorithms import critics, sac
+from sac_bench.algorithms import critics, heads, sac
 from sac_bench.options.sac import SACConfig
 from tests.algorithms.problem import A, B, D, Problem, vector
 
@@ -41,7 +41,7 @@ def updated(problem):
 def test_outputs_of_one_learner_have_their_shapes():
     problem = Problem(critics=3, value_network=True)
     batch, noise = problem.batch(), problem.noise()
-    action, log_pi, mean, _ = sac.policy(
+    action, log_pi, mean, *_ = sac.policy(
         problem.nets, problem.state["params"]["actor"], batch["observation"], noise["policy"], problem.hyper
     )
     assert (action.shape, log_pi.shape, mean.shape) == ((B, A), (B,), (B, A))
