@@ -201,8 +201,8 @@ def init_body(
 def normalised(norm: Norm, running: Statistics, x: Tensor, training: Training | None, epsilon: float) -> Any:
     """Normalise x [(C,) B, units] by the batch or, if not training, by the statistics; return it and new statistics.
 
-    Variances are without Bessel's correction. A renormalised batch is multiplied by r, and d is added (arXiv 1702.03275,
-    algorithm 1).
+    Variances are without Bessel's correction. A renormalised batch is multiplied by r, then d is added (arXiv
+    1702.03275, algorithm 1).
     """
     if training is None:
         mean, variance = running

@@ -65,6 +65,7 @@ class Networks:
     """Whether critics evaluate (s, a) and (s', a') in one pass."""
     target_network: bool = True
     actor_delay: int = 1
+    update_order: Literal["critics-first", "policy-first", "together"] = "critics-first"
 
     @property
     def by_score(self) -> bool:

@@ -31,6 +31,7 @@ class Optimizer:
 
     betas: tuple[float, float] = BETAS
     clips: bool = False
+    decoupled: bool = False
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     starts: int = 0
     utd: float = 1.0
@@ -44,21 +45,23 @@ def optimizer(config: QLearningConfig) -> Optimizer:
     return Optimizer(
         betas=(config.adam_beta1, config.adam_beta2),
         clips=config.max_grad_norm > 0,
+        decoupled=config.decoupled_decay,
         schedule=config.lr_schedule if config.anneal_steps else "constant",
         starts=config.updates_start,
         utd=config.utd,
     )
 
 
-def share_left(of: Optimizer, updates: Tensor, anneal_steps: Tensor) -> Tensor:
-    """Return the factor [] of all rates in the update after `updates` [] others: 1 at a run's start, 0 at its end.
+def share_left(of: Optimizer, updates: Tensor, anneal_steps: Tensor, final: Tensor | float = 0.0) -> Tensor:
+    """Return the factor [] of all rates in the update after `updates` [] others: from 1 to `final`.
 
     anneal_steps [] is the run's end, in transitions. In between, the factor is that of torch's LinearLR or
     CosineAnnealingLR (arXiv 1608.03983, eq. 5), as a function of the transitions.
     """
     steps = of.starts + updates.to(anneal_steps.dtype) / of.utd
     left = (1 - steps / anneal_steps).clamp(min=0)
-    return left if of.schedule == "linear" else torch.sin(0.5 * math.pi * left) ** 2
+    left = left if of.schedule == "linear" else torch.sin(0.5 * math.pi * left) ** 2
+    return final + (1 - final) * left
 
 
 def step(
@@ -73,16 +76,20 @@ def step(
     """Return parameters `name` and Adam's state after one step; `updates` [] is the number of updates before.
 
     The gradient is clipped (torch.nn.utils.clip_grad_norm_, each Q network by itself, so that its steps do not depend
-    on their number), then L2 is added (weight_decay of torch.optim.Adam). All rates follow the schedule, the
-    temperature's too, as in Stable-Baselines3.
+    on their number), then L2 is added (weight_decay of torch.optim.Adam) or, if decoupled, the weights decay before
+    Adam's step (torch.optim.AdamW; arXiv 1711.05101, algorithm 2). All rates follow the schedule, the temperature's
+    too, as in Stable-Baselines3.
     """
     rate = hyper[f"{name}_lr"]
     if of.schedule != "constant":
-        rate = rate * share_left(of, updates, hyper["anneal_steps"])
+        rate = rate * share_left(of, updates, hyper["anneal_steps"], hyper["anneal_to"])
     if of.clips and name in WEIGHT_DECAY:
         clip = torch.func.vmap(clipped, (0, None)) if name == "critic" else clipped
         gradient = clip(gradient, hyper["max_grad_norm"])
     if name in WEIGHT_DECAY:
         decay = hyper[WEIGHT_DECAY[name]]
-        gradient = tree_map(lambda g, p: g + decay * p, gradient, params)
+        if of.decoupled:
+            params = tree_map(lambda p: p - rate * decay * p, params)
+        else:
+            gradient = tree_map(lambda g, p: g + decay * p, gradient, params)
     return adam(params, gradient, state, rate, hyper["adam_epsilon"], of.betas)

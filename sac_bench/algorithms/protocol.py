@@ -75,6 +75,8 @@ class Learner:
     actions of `act` in training; `started` is 1 where an episode begins.
     observe(statistics, observation [N, D]) -> statistics is called in every vector step, before acting, with the
     observations to act on; the statistics are under `normalizer` in the state.
+    collect(returns, hyper, reward [N], done [N]) -> returns is called after every vector step with its rewards; done is
+    1 where an episode ended. `returns` is in the state.
     With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called after every `rollout`
     transitions, with all of them in order, row by row; batches are parts of the samples.
 
@@ -102,6 +104,7 @@ class Learner:
     schedule: Callable[[int], Update] | None = None
     explore: Callable[..., tuple[Tensor, Any]] | None = None
     observe: Callable[[State, Tensor], State] | None = None
+    collect: Callable[[State, Hyperparameters, Tensor, Tensor], State] | None = None
     prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
     rollout: int = 0
     epochs: int = 1

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 from torch.utils._pytree import tree_map
 
+from sac_bench.algorithms import exploration, rewards
 from sac_bench.algorithms.adam import adam_init
 from sac_bench.algorithms.bodies import BODIES, Built, Training, init_body, projected
 from sac_bench.algorithms.critics import (
@@ -49,7 +50,7 @@ from sac_bench.algorithms.policies import (
     outputs,
     policy,
 )
-from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Value
+from sac_bench.algorithms.protocol import Batch, Diagnosis, Hyperparameters, Learner, Shapes, State, Update, Value
 from sac_bench.algorithms.running_stats import empty_statistics, merged, standardized
 from sac_bench.options.metric import (
     ACTOR_LOSS,
@@ -173,7 +174,29 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
         state["target_policy"] = tree_map(torch.clone, params["actor"])
     if config.normalize_observations:
         state["normalizer"] = empty_statistics(params["temperature"], nets.actor[0])
+    if config.normalize_rewards:
+        state["returns"] = rewards.no_returns(params["temperature"], config.num_envs)
+    if config.held_noise:
+        state["exploration"] = exploration.no_noise(
+            params["temperature"], config.num_envs, action_dim + (config.mixture > 1)
+        )
+    if config.reset_steps:
+        state["initial"] = {name: tree_map(torch.clone, state[name]) for name in RESET if name in state}
     return state
+
+
+RESET = ("params", "target", "adam", "statistics", "target_policy")
+"""The parts of a state that a reset returns to their start."""
+
+
+def reset(state: State) -> State:
+    """Return a state with the initial networks, optimizers and temperature (arXiv 2405.16158, section 3.3)."""
+    return state | {name: tree_map(torch.clone, part) for name, part in state["initial"].items()}
+
+
+def after_reset(update: Update, state: State, *arguments: Any) -> tuple[State, dict[str, Tensor]]:
+    """Make an update of a state that was reset."""
+    return update(reset(state), *arguments)
 
 
 RUNNING = ("normalizer", "statistics")
@@ -223,13 +246,18 @@ def followed(params: State) -> State:
 
 
 def act(
-    nets: Networks, acting: dict[str, Any], hyper: Hyperparameters, observation: Tensor, noise: Tensor
+    nets: Networks,
+    noise_dim: int,
+    acting: dict[str, Any],
+    hyper: Hyperparameters,
+    observation: Tensor,
+    noise: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Return sampled and mean actions [N, A] of observation [N, D], noise [N, A] (of a mixture [N, A + 1])."""
+    """Return sampled and mean actions [N, A] of observation [N, D]: noise [N, noise_dim, or more columns]."""
     if "normalizer" in acting:
         observation = standardized(observation, acting["normalizer"])
     actor = network(nets, acting.get("statistics", {}), "actor", acting["actor"])
-    sample = policy(nets, actor, observation, noise, hyper)
+    sample = policy(nets, actor, observation, noise[..., :noise_dim], hyper)
     return sample.action, sample.mean
 
 
@@ -265,7 +293,7 @@ def update(
     batch: Batch,
     noise: dict[str, Tensor],
 ) -> tuple[State, dict[str, Tensor]]:
-    """Update (V), Q, then the policy and the temperature as `moves` says, then targets; return state and metrics [].
+    """Update (V), Q, the policy and the temperature as `moves` says, then targets; return state and metrics [].
 
     Metrics of the policy that this update does not compute are those of the last that did, 0 before the first.
     """
@@ -274,10 +302,11 @@ def update(
     if "normalizer" in state:
         seen = {name: standardized(batch[name], state["normalizer"]) for name in ("observation", "next_observation")}
         batch = batch | seen
+    if "returns" in state:
+        batch = batch | {"reward": batch["reward"] / rewards.spread(state["returns"], hyper)}
     observation, next_observation = batch["observation"], batch["next_observation"]
     spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
     alpha = temperature(params, hyper)
-    backup_alpha = alpha * hyper["entropy_in_backup"]
     statistics = dict(state.get("statistics", {}))
     training = {name: training_mode(nets, hyper, made) for name, made in updates_made(nets, state["updates"]).items()}
 
@@ -295,46 +324,58 @@ def update(
         params[name] = project(nets, name, params[name])
         return extras
 
-    if "value" in params:
-        sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
-        q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
-        v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
-        metrics["v"] = descend("value", value_loss, nets, observation, v_target, threshold(nets, hyper)).mean()
-        next_action = None
-        target = Returns(bellman_target(batch, v_values(nets, state["target"], next_observation), hyper))
-    else:
-        actor = network(nets, statistics, "actor", state.get("target_policy", params["actor"]))
-        next_action, next_log_pi, *_ = policy(nets, actor, next_observation, spread["next_policy"], hyper)
+    def move_critics() -> None:
+        backup_alpha = temperature(params, hyper) * hyper["entropy_in_backup"]
+        if "value" in params:
+            sample = policy(nets, params["actor"], observation, spread["policy"], hyper)
+            q = q_values(nets, params["critic"], observation, sample.action, masks("target"))
+            v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
+            metrics["v"] = descend("value", value_loss, nets, observation, v_target, threshold(nets, hyper)).mean()
+            next_action = None
+            target = Returns(bellman_target(batch, v_values(nets, state["target"], next_observation), hyper))
+        else:
+            actor = network(nets, statistics, "actor", state.get("target_policy", params["actor"]))
+            next_action, next_log_pi, *_ = policy(nets, actor, next_observation, spread["next_policy"], hyper)
 
-        def target(outputs: Tensor) -> Returns:
-            pool = pooled_returns(nets.head, outputs, hyper)
-            value = soft_value(pool.values, next_log_pi, backup_alpha)
-            return pool._replace(values=bellman_target(batch, value, hyper))
+            def target(outputs: Tensor) -> Returns:
+                pool = pooled_returns(nets.head, outputs, hyper)
+                value = soft_value(pool.values, next_log_pi, backup_alpha)
+                return pool._replace(values=bellman_target(batch, value, hyper))
 
-        if nets.target_network or not nets.joint_pass:  # otherwise the critics' own pass has the outputs
-            critics = state.get("target", params["critic"]), {"critic": statistics.get("critic", ())}
-            followers, running = drawn_critics(nets, critics, noise)
-            critic = network(nets, running, "critic", followers, training["critic"])
-            target = target(next_outputs(nets, critic, batch, next_action, masks("target")))
+            if nets.target_network or not nets.joint_pass:  # otherwise the critics' own pass has the outputs
+                critics = state.get("target", params["critic"]), {"critic": statistics.get("critic", ())}
+                followers, running = drawn_critics(nets, critics, noise)
+                critic = network(nets, running, "critic", followers, training["critic"])
+                target = target(next_outputs(nets, critic, batch, next_action, masks("target")))
 
-    q, q_target, statistics["critic"] = descend(
-        "critic", critics_loss, nets, batch, next_action, target, masks("critic"), hyper
-    )
-    if "actor" in moves:
-        v = baseline_value(nets, state["params"], observation)  # before its step, which had the same actions
-        critic = network(nets, statistics, "critic", params["critic"])
-        log_pi, action, statistics["actor"] = descend(
-            "actor", actor_loss, nets, critic, observation, spread["policy"], alpha, hyper, masks("actor"), v
-        )
-    elif moves:
-        repeated = for_samples(observation, spread["policy"])
-        sample = policy(nets, network(nets, statistics, "actor", params["actor"]), repeated, spread["policy"], hyper)
-        log_pi, action = sample.log_pi, sample.action
-    if "temperature" in moves:
-        target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
-        descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
-    if moves:
-        metrics |= {"entropy": -log_pi.mean(), "saturation": (action.abs() > 0.99).to(q.dtype).mean()}
+        arguments = (nets, batch, next_action, target, masks("critic"), hyper)
+        q, metrics["q_target"], statistics["critic"] = descend("critic", critics_loss, *arguments)
+        metrics["q"] = q.mean()
+
+    def move_policy(critic: Network | Built) -> None:
+        if "actor" in moves:
+            v = baseline_value(nets, state["params"], observation)  # before its step, which had the same actions
+            log_pi, action, statistics["actor"] = descend(
+                "actor", actor_loss, nets, critic, observation, spread["policy"], alpha, hyper, masks("actor"), v
+            )
+        else:
+            actor, repeated = (
+                network(nets, statistics, "actor", params["actor"]),
+                for_samples(observation, spread["policy"]),
+            )
+            action, log_pi, *_ = policy(nets, actor, repeated, spread["policy"], hyper)
+        if "temperature" in moves:
+            target_entropy = -hyper["target_entropy_scale"] * action.shape[-1] + hyper["target_entropy"]
+            descend("temperature", temperature_loss, log_pi, target_entropy, hyper)
+        metrics.update(entropy=-log_pi.mean(), saturation=(action.abs() > 0.99).to(alpha.dtype).mean())
+
+    before = network(nets, statistics, "critic", params["critic"])
+    if moves and nets.update_order == "policy-first":
+        move_policy(before)
+    move_critics()
+    if moves and nets.update_order != "policy-first":
+        after = network(nets, statistics, "critic", params["critic"])
+        move_policy(before if nets.update_order == "together" else after)
     if "of_policy" in state:
         metrics = state["of_policy"] | metrics
         new["of_policy"] = {name: metrics[name] for name in POLICY_METRICS}
@@ -343,12 +384,12 @@ def update(
         new["statistics"] = {name: statistics[name] for name in nets.bodies}
     online = {name: part for name, part in followed(params).items() if name in state}
     targets, target_in = follow({name: state[name] for name in online}, online, state["target_in"], hyper)
-    metrics |= {"q": q.mean(), "q_target": q_target, "temperature": alpha}
+    metrics["temperature"] = alpha
     return new | targets | {"params": params, "adam": adam_state, "target_in": target_in}, metrics
 
 
 def value(
-    nets: Networks, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor
+    nets: Networks, noise_dim: int, state: State, hyper: Hyperparameters, observation: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return Q [N], pooled as in targets, and -alpha log pi [N] of sampled actions; noise as in `act`.
 
@@ -357,10 +398,14 @@ def value(
     if "normalizer" in state:
         observation = standardized(observation, state["normalizer"])
     params, statistics = state["params"], state.get("statistics", {})
-    sample = policy(nets, network(nets, statistics, "actor", params["actor"]), observation, noise, hyper)
+    sample = policy(
+        nets, network(nets, statistics, "actor", params["actor"]), observation, noise[..., :noise_dim], hyper
+    )
     critic = network(nets, statistics, "critic", params["critic"])
     outputs = critic_outputs(nets, critic, observation, sample.action)
     sampled = torch.where(hyper["stochastic_updates"] > 0, 1.0, torch.nan)
+    if "returns" in state:
+        sampled = sampled * rewards.spread(state["returns"], hyper)
     bonus = -temperature(params, hyper) * hyper["entropy_in_backup"] * sample.log_pi
     return sampled * expected_value(nets, outputs, hyper), sampled * bonus
 
@@ -439,9 +484,18 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         joint_pass=config.joint_pass,
         target_network=config.target_network,
         actor_delay=config.actor_delay,
+        update_order=config.update_order,
     )
     extra_noise = int(config.mixture > 1)
-    programs = {moves: partial(update, nets, moves) for moves in MOVES}
+    act_with = partial(act, replace(nets, precision="float32"), a + extra_noise)
+    programs = {(moves, False): partial(update, nets, moves) for moves in MOVES}
+    programs |= {(moves, True): partial(after_reset, partial(update, nets, moves)) for moves in MOVES}
+    resets = config.reset_updates
+
+    def program(number: int) -> Update:
+        moves = tuple(what for what, delay in config.delays.items() if number % delay == 0)
+        return programs[moves, number in resets]
+
     draws = min(MEASURED_GRADIENTS, max(2, MAX_MEASURED_ROWS // b))
     diagnosis_noise: Shapes = {"gradient": (draws, b, a + extra_noise)}
     if not config.value_network:
@@ -465,19 +519,21 @@ def learner(config: SACConfig, observation_dim: int, action_dim: int) -> Learner
         data="replay",
         init=partial(init, config, nets, a),
         policy=acting,
-        act=partial(act, replace(nets, precision="float32")),
-        update=programs["actor", "temperature"],
-        schedule=lambda number: programs[tuple(what for what, delay in config.delays.items() if number % delay == 0)],
+        act=act_with,
+        update=programs[MOVES[-1], False],
+        schedule=program,
         action_dim=a,
         update_noise=update_noise,
         update_uniforms=update_uniforms,
-        extra_noise=extra_noise,
+        extra_noise=extra_noise + config.held_noise,
         batch_size=b,
         metrics=names(METRICS + (VALUE_METRICS if config.value_network else ())),
-        q_bound=partial(bound, a),
-        value=Value(partial(value, replace(nets, precision="float32")), "sample", config.n_step),
+        q_bound=None if config.normalize_rewards else partial(bound, a),
+        value=Value(partial(value, replace(nets, precision="float32"), a + extra_noise), "sample", config.n_step),
         diagnosis=Diagnosis(partial(diagnose, nets), diagnosis_noise, names(GRADIENT_METRICS)),
+        explore=partial(exploration.explore, act_with) if config.held_noise else None,
         observe=merged if config.normalize_observations else None,
+        collect=rewards.collect if config.normalize_rewards else None,
         weights=weights,
         start=start,
         with_temperature=with_temperature,

@@ -122,9 +122,8 @@ class TrainingConfig(BaseModel):
 
     @property
     def hidden_units(self) -> int:
-        """Units of the hidden layers of all `networks`, each with all fields of type `Layers`: for estimates."""
-        fields = type(self).model_fields.items()
-        layers = [getattr(self, name) for name, field in fields if field.annotation == tuple[int, ...]]
+        """Units of the hidden layers of all `networks`, each with all fields `*layers`: for estimates."""
+        layers = [getattr(self, name) for name in type(self).model_fields if name.endswith("layers")]
         return self.networks * sum(map(sum, layers))
 
     @property
@@ -391,6 +390,11 @@ class QLearningConfig(ActorCriticConfig, ReplayConfig):
         ge=0,
         le=1,
     )
+    decoupled_decay: bool = option(
+        False,
+        "subtract the penalty's gradient, times the learning rate, from the weights instead of passing it to Adam",
+        "every paper: none (1711.05101: AdamW)",
+    )
     max_grad_norm: Switched[float] = option(
         0.0,
         "largest norm of each network's gradient; larger gradients are scaled down; 0: no limit",
@@ -405,10 +409,13 @@ class QLearningConfig(ActorCriticConfig, ReplayConfig):
     )
     anneal_steps: Switched[int] = option(
         0,
-        "steps over which all learning rates fall to 0, update by update; 0: constant",
+        "steps over which all learning rates fall to `anneal_to`, update by update; 0: constant",
         "every paper: constant",
         ge=0,
         le=10**12,
+    )
+    anneal_to: PerMember[float] = option(
+        0.0, "share of the learning rates that is left after `anneal_steps`", "every paper: constant", ge=0, le=1
     )
     lr_schedule: Literal["linear", "cosine"] = option(
         "linear", "decay over `anneal_steps`: linear, or half a cosine", "Stable-Baselines3: linear_schedule"
@@ -416,8 +423,8 @@ class QLearningConfig(ActorCriticConfig, ReplayConfig):
 
     @property
     def learns_until(self) -> int | None:
-        """Transitions after which all learning rates are 0, or None if they are constant."""
-        return self.anneal_steps or None
+        """Transitions after which all learning rates are 0, or None if they never are."""
+        return self.anneal_steps or None if self.anneal_to == 0 else None
 
     @model_validator(mode="after")
     def _consistent_optimizer(self) -> QLearningConfig:

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sac_bench.options.config import PerMember, QLearningConfig, Switched, option
 
@@ -98,6 +98,34 @@ class PiecesConfig(QLearningConfig):
         "1812.05905: none (1902.05605, section 4)",
     )
 
+    normalize_rewards: bool = option(
+        False,
+        "divide rewards by the spread of discounted returns so far: their standard deviation or, if larger, the "
+        "largest |return| / return_bound",
+        "1812.05905: none (2502.15280, section 4.3)",
+    )
+    return_bound: PerMember[float] = option(
+        5.0, "see normalize_rewards; 0: the standard deviation alone", "2502.15280 (2509.25174: 0)", ge=0, le=1e6
+    )
+    held_noise: bool = option(
+        False,
+        "in training, hold an action's noise for n steps, n up to 16 with probability proportional to n^-2",
+        "1812.05905: fresh noise (FlashSAC: true)",
+    )
+    reset_steps: Annotated[tuple[int, ...], Field(strict=False)] = option(
+        (), "steps at which networks, optimizers and temperature return to their start", "1812.05905: none (2405.16158)"
+    )
+    update_order: Literal["critics-first", "policy-first", "together"] = option(
+        "critics-first",
+        "whether the policy moves after the critics, before them, or by the critics before their step",
+        "1812.05905, Algorithm 1 (2502.15280: policy-first; 2101.05982: together)",
+    )
+
+    @property
+    def reset_updates(self) -> frozenset[int]:
+        """The numbers of the updates before which a learner is reset, counted from 1."""
+        return frozenset(self.updates_due(step) + 1 for step in self.reset_steps)
+
     @property
     def outputs_per_critic(self) -> int:
         """Outputs of each critic."""
@@ -118,6 +146,8 @@ class PiecesConfig(QLearningConfig):
     def _consistent_pieces(self) -> PiecesConfig:
         if self.atoms is not None and self.critic_head == "scalar":
             raise ValueError("atoms requires critic_head = quantile or categorical")
+        if any(step <= self.updates_start for step in self.reset_steps):
+            raise ValueError(f"reset_steps must be above {self.updates_start}, where updates start")
         if self.v_min >= self.v_max:
             raise ValueError(f"v_min = {self.v_min:g} must be below v_max = {self.v_max:g}")
         if self.critic_head == "categorical" and self.critic_pool != "lowest":

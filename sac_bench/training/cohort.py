@@ -89,6 +89,7 @@ class Cohort:
         self._act: Callable[..., Any] = self._act_all
         self._explore: Callable[..., Tensor] = self._explore_all
         self._observe: Callable[..., None] = self._observe_all
+        self._collect: Callable[..., None] = self._collect_all
         self._prepare: Callable[..., Data] = self._prepare_all
         self._samples: Data = None
         self._compiled = compiled
@@ -97,6 +98,7 @@ class Cohort:
             self._act = inductor.compiled(self._act_all, self.device, dynamic=True)
             self._explore = inductor.compiled(self._explore_all, self.device)
             self._observe = inductor.compiled(self._observe_all, self.device)
+            self._collect = inductor.compiled(self._collect_all, self.device)
             self._prepare = inductor.compiled(self._prepare_all, self.device)
 
     @property
@@ -138,6 +140,11 @@ class Cohort:
         """Add the observations of a vector step [M, N, D] to the members' statistics, if their algorithm has any."""
         if self.learner.observe is not None:
             self._observe(self.state["normalizer"], observation)
+
+    def collect(self, reward: Tensor, done: Tensor) -> None:
+        """Add the rewards of a vector step [M, N], and where episodes ended, if the algorithm collects them."""
+        if self.learner.collect is not None:
+            self._collect(self.state["returns"], self.hyper, reward, done)
 
     def explore(self, observation: Tensor, started: Tensor, step: int, warm: Tensor) -> Tensor:
         """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at a vector step.
@@ -264,6 +271,11 @@ class Cohort:
         assert self.learner.observe is not None
         new = torch.func.vmap(self.learner.observe)(statistics, observation.to(self.dtype))
         tree_map(lambda old, new: old.copy_(new), statistics, new)
+
+    def _collect_all(self, returns: State, hyper: Hyperparameters, reward: Tensor, done: Tensor) -> None:
+        assert self.learner.collect is not None
+        new = torch.func.vmap(self.learner.collect)(returns, hyper, reward.to(self.dtype), done.to(self.dtype))
+        tree_map(lambda old, new: old.copy_(new), returns, new)
 
     def _explore_all(
         self,

@@ -91,6 +91,11 @@ class Replay:
         self.written += 1
         self.newest.copy_(row[..., :d])
 
+    def last_rewards(self) -> tuple[Tensor, Tensor]:
+        """Return the rewards of the newest row, and whether an episode ended there, [M, N] each."""
+        row = self._ring[:, (self.written - 1) % (self.rows + 1), :, -3:]
+        return row[..., 0], (row[..., 1] > 0) | (row[..., 2] >= 0)
+
     def clock(self) -> Tensor:
         """Return the number of rows ever written, int64 [] on the device, always as the same tensor."""
         return self._clock.fill_(self.written)

@@ -28,9 +28,9 @@ from tests.training.members import cohort, train
 REPLAY = ("sac", "td3", "ddpg", "sql")
 ENDS = 30
 SCHEDULES = {
-    "constant": lambda adam: LinearLR(adam, 1.0, 1.0, ENDS),
-    "linear": lambda adam: LinearLR(adam, 1.0, 0.0, ENDS),
-    "cosine": lambda adam: CosineAnnealingLR(adam, ENDS),
+    "constant": lambda adam, rate, final: LinearLR(adam, 1.0, 1.0, ENDS),
+    "linear": lambda adam, rate, final: LinearLR(adam, 1.0, final, ENDS),
+    "cosine": lambda adam, rate, final: CosineAnnealingLR(adam, ENDS, rate * final),
 }
 
 
@@ -51,8 +51,9 @@ class Torch:
     def __init__(self, params, rate, of, hyper, decay):
         self.parameter, self.limit = torch.nn.Parameter(params.clone()), hyper["max_grad_norm"] if of.clips else 0.0
         epsilon = float(hyper["adam_epsilon"])
-        self.adam = torch.optim.Adam([self.parameter], rate, of.betas, epsilon, weight_decay=float(decay))
-        self.schedule = SCHEDULES[of.schedule](self.adam)
+        kind = torch.optim.AdamW if of.decoupled else torch.optim.Adam
+        self.adam = kind([self.parameter], rate, of.betas, epsilon, weight_decay=float(decay))
+        self.schedule = SCHEDULES[of.schedule](self.adam, rate, float(hyper["anneal_to"]))
 
     def step(self, gradient):
         self.parameter.grad = gradient.clone()
@@ -63,9 +64,9 @@ class Torch:
 
 
 MEMBERS = [
-    scalars(lr=3e-3, weight_decay=0.0, max_grad_norm=1e6, adam_epsilon=1e-8, anneal_steps=ENDS),
-    scalars(lr=1e-1, weight_decay=0.1, max_grad_norm=0.3, adam_epsilon=1e-3, anneal_steps=ENDS),
-    scalars(lr=1e-4, weight_decay=1.0, max_grad_norm=5.0, adam_epsilon=1e-1, anneal_steps=ENDS),
+    scalars(lr=3e-3, weight_decay=0.0, max_grad_norm=1e6, adam_epsilon=1e-8, anneal_steps=ENDS, anneal_to=0.0),
+    scalars(lr=1e-1, weight_decay=0.1, max_grad_norm=0.3, adam_epsilon=1e-3, anneal_steps=ENDS, anneal_to=0.5),
+    scalars(lr=1e-4, weight_decay=1.0, max_grad_norm=5.0, adam_epsilon=1e-1, anneal_steps=ENDS, anneal_to=0.1),
 ]
 
 
@@ -77,6 +78,7 @@ MEMBERS = [
         Optimizer((0.5, 0.9), clips=True),
         Optimizer((0.0, 0.99), clips=True, schedule="linear"),
         Optimizer(schedule="cosine"),
+        Optimizer(schedule="linear", decoupled=True, clips=True),
     ],
 )
 def test_steps_of_every_member_equal_torchs(name, of):
@@ -359,7 +361,7 @@ def test_an_option_that_is_off_at_0_is_structure():
     assert Config(switched=1.0).hyperparameters()["switched"] == 1.0
     assert Config(number=1.0).structure() == Config().structure()
     assert Config(switched=1.0).structure() == Config(switched=2.0).structure() != Config().structure()
-    assert SACConfig.switched_fields() == ["huber_delta", "max_grad_norm", "anneal_steps"]
+    assert SACConfig.switched_fields() == ["huber_delta", "max_grad_norm", "anneal_steps", "renorm_after"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import grad
 
-from sac_bench.algorithms import sac
+from sac_bench.algorithms import critics, sac
 from tests.algorithms.paper import SoftActorCritic, gradient
 from tests.algorithms.problem import A, D, Problem, network, vector
 
@@ -151,7 +151,7 @@ def losses(problem: Problem):
     batch, noise, params, hyper = problem.batch(), problem.noise(), problem.state["params"], problem.hyper
     nets, target, alpha = problem.nets, problem.normal(16), torch.tensor(0.7, dtype=torch.float64)
     s = batch["observation"]
-    yield "critic", lambda p: sac.critic_loss(p, nets, batch, target)[0], params["critic"]
+    yield "critic", lambda p: critics.critic_loss(p, nets, batch, target)[0], params["critic"]
     yield "value", lambda p: sac.value_loss(p, nets, s, target)[0], params["value"]
     yield (
         "actor",
