@@ -13,7 +13,6 @@ from rich.table import Table
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.catalogue import HEADER, options
 from sac_bench.cli.common import table
-from sac_bench.envs.pool import envpool_ids
 from sac_bench.errors import InputError
 from sac_bench.results import standings
 from sac_bench.results.load import load_results
@@ -147,15 +146,20 @@ def options_table(name: str, rows: Iterable[Row]) -> RenderableType:
 
 def environment_ids(full: bool) -> list[str]:
     """Return EnvPool's ids: all, or MuJoCo's."""
-    ids = sorted(envpool_ids())
-    return ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
+    if not full:
+        return [f"{name}-v5" for name in _MUJOCO]
+    from sac_bench.envs.pool import envpool_ids  # EnvPool takes seconds
+
+    return sorted(envpool_ids())
 
 
 def environments(full: bool) -> str:
     """Return EnvPool's ids in words: all, or MuJoCo's."""
+    ids = environment_ids(full)
+    which = f"{len(ids)} ids in EnvPool" if full else "ids of EnvPool"
     return (
-        f"Environments: {len(envpool_ids())} ids in EnvPool (those with continuous actions and vector observations can "
-        "be trained on), and gymnasium:ID for any registered with Gymnasium.\n"
-        + ", ".join(environment_ids(full))
+        f"Environments: {which} (those with continuous actions and "
+        "vector observations can be trained on), and gymnasium:ID for any registered with Gymnasium.\n"
+        + ", ".join(ids)
         + ("" if full else ", ... (all: sac-bench list environments)")
     )

@@ -12,7 +12,6 @@ import pandas as pd
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
-from sac_bench.evaluation.robustness import measurements
 from sac_bench.options.config import TrainingConfig
 from sac_bench.results.load import Results, load_results, lock_of, read_results
 from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
@@ -240,6 +239,8 @@ def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.
         status = store.run(run["run_id"]).status()
         ended_here = (status["status"], status["steps"]) == ("finished", run["target_steps"])
         if ended_here and (names := needed.get(run["variant"])):
+            from sac_bench.evaluation.robustness import measurements  # imports torch and MuJoCo
+
             labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
             values = measurements(store, run["run_id"], names)
             rows += [
