@@ -43,10 +43,10 @@ def final_scores(
     variants, styles = list(manifest.variants), variant_styles(manifest)
     envs = envs or manifest.envs
     labels = [wrapped(manifest.label(name), style.label) for name in variants]
-    beside, height, most = _layout(labels, style)
+    beside, height, least, most = _layout(labels, style)
     columns, rows = even_grid(len(envs), most)
     width = style.width if style.is_exact else min(style.width, 3.4 * columns + beside)
-    figure, axes = row_panels(len(envs), columns, rows, width, style.squeezed(rows * height, MIN_ROW_HEIGHT))
+    figure, axes = row_panels(len(envs), columns, rows, width, style.squeezed(rows * height, least / height))
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = table[table["env"] == env]
         ends = []
@@ -80,15 +80,16 @@ def final_scores(
 def pages(manifest: Manifest, style: Style) -> list[list[str]]:
     """Return the environments of each figure of scores: as many rows of panels as fit a page at their least height."""
     labels = [wrapped(manifest.label(name), style.label) for name in manifest.variants]
-    _, height, most = _layout(labels, style)
-    return split(manifest.envs, style.page / (MIN_ROW_HEIGHT * height), most)
+    _, _, least, most = _layout(labels, style)
+    return split(manifest.envs, style.page / least, most)
 
 
-def _layout(labels: Sequence[str], style: Style) -> tuple[float, float, int]:
-    """Return the width of labels, the usual height of a panel with these rows, and how many panels fit in a row."""
+def _layout(labels: Sequence[str], style: Style) -> tuple[float, float, float, int]:
+    """Return the width of labels, the usual and least heights of a panel, and how many panels fit in a row."""
     beside = 0.56 * style.small / 72 * max(len(line) for label in labels for line in label.split("\n"))
-    height = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72 + 4.5 * style.text / 72
-    return beside, height, int((style.width - beside) / (style.panel - 0.6))
+    rows = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72
+    around = 4.5 * style.text / 72
+    return beside, rows + around, MIN_ROW_HEIGHT * rows + around, int((style.width - beside) / (style.panel - 0.6))
 
 
 def _ends(scores: np.ndarray, intervals: Sequence[float], otherwise: tuple[float, float]) -> tuple[float, float]:

@@ -295,7 +295,9 @@ def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Seque
     if not labels:
         return
     legend = Legend.of([called[label] for label in labels], figure.get_size_inches()[0], style)
-    grown(figure, legend.inches)
+    height = figure.get_size_inches()[1]
+    most = max(style.page, legend.inches + MIN_PANEL_HEIGHT)  # pages_of leaves all panels a legible height
+    grown(figure, min(legend.inches, most - height))
     figure.legend(
         [drawn[label] for label in labels],
         [called[label] for label in labels],
