@@ -62,7 +62,7 @@ def made_up(experiment, true):
     used = {side.measure for one in claim.expect for side in (one.a, one.b)}
     unknown = used - {*CURVES, *STABILITY, "weak_seed", *names(gradients.VARIANCES), *ROBUSTNESS}
     assert not unknown, f"make up runs for {unknown}, too"
-    seeds = range(40 if "weak_seed" in used else 8)  # a share of seeds requires more of them
+    seeds = range(40 if "weak_seed" in used else 12)  # a share of seeds requires more of them
     named = [one.env for one in claim.expect if one.env]
     envs = tuple(dict.fromkeys((*experiment.envs[:2], *(claim.grows or ()), *named)))
     rank = {env: ranks(claim, true, env) for env in envs}
