@@ -1,0 +1,34 @@
+"""Runs the Python code blocks of a document, one after the other, as a reader would.
+
+python blocks.py DOCUMENT: fails if a block raises, or if a line that a notebook would show is an empty table.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+EMPTY_ON_PURPOSE = ("r.robustness",)
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def run(document: Path) -> None:
+    scope: dict[str, object] = {"__name__": "document"}
+    for block in blocks(document.read_text(encoding="utf-8")):
+        for statement in ast.parse(block).body:
+            code = ast.unparse(statement)
+            if not isinstance(statement, ast.Expr):
+                exec(compile(ast.Module([statement], []), f"{document}: {code[:60]}", "exec"), scope)
+                continue
+            shown = eval(compile(ast.Expression(statement.value), f"{document}: {code}", "eval"), scope)
+            if isinstance(shown, pd.DataFrame) and code not in EMPTY_ON_PURPOSE:
+                assert len(shown), f"{code}: an empty table"
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
