@@ -1,11 +1,11 @@
-"""Runs the Python code blocks of a document, one after the other, as a reader would.
+"""Runs the Python code of a document or notebook, one block after the other, as a reader would.
 
-python blocks.py DOCUMENT: fails if a block raises, or if a line that a notebook would show is an empty table.
+It fails if a block raises, or if a line that a notebook would show is an empty table.
 """
 
 import ast
+import json
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +17,16 @@ def blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+def code_of(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return blocks(text)
+    return ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+
+
 def run(document: Path) -> None:
     scope: dict[str, object] = {"__name__": "document"}
-    for block in blocks(document.read_text(encoding="utf-8")):
+    for block in code_of(document):
         for statement in ast.parse(block).body:
             code = ast.unparse(statement)
             if not isinstance(statement, ast.Expr):
@@ -28,7 +35,3 @@ def run(document: Path) -> None:
             shown = eval(compile(ast.Expression(statement.value), f"{document}: {code}", "eval"), scope)
             if isinstance(shown, pd.DataFrame) and code not in EMPTY_ON_PURPOSE:
                 assert len(shown), f"{code}: an empty table"
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]))

@@ -1,5 +1,6 @@
 """Everything that the documents name exists."""
 
+import json
 import re
 from itertools import count
 from pathlib import Path
@@ -121,17 +122,24 @@ def test_the_grid_in_the_documents_can_be_loaded(tmp_path):
 
 
 WITH_CODE = [document for document in DOCUMENTS if blocks(document.read_text())]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("document", WITH_CODE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_python_block_of_a_document_runs_and_shows_something(tmp_path, document):
+@pytest.mark.parametrize("document", [*WITH_CODE, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_block_of_a_document_or_notebook_runs_and_shows_something(tmp_path, document):
     (tmp_path / "results").mkdir()
     (tmp_path / "results/record").symlink_to(ROOT / "results/record")
     program = "import sys; from pathlib import Path; from tests.blocks import run; run(Path(sys.argv[1]))"
     environment = sac_bench_environment() | {"MPLBACKEND": "agg"}
     ran = forked.python(program, [str(document)], cwd=tmp_path, env=environment, timeout=280)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_committed_without_outputs(notebook):
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
 
 
 def test_a_block_that_shows_an_empty_table_is_found(tmp_path):

@@ -72,7 +72,7 @@ def marl_eval(results: Results) -> dict[str, Any]:
     manifest, curves = results.manifest, results.curves()
     known = results.scores().dropna(subset="score").set_index(["env", "variant", "seed"])["score"]
     curves = curves[curves.set_index(["env", "variant", "seed"]).index.isin(known.index)]
-    cells = {cell: rows for cell, rows in curves.groupby(["env", "variant"])}
+    cells: dict[Any, pd.DataFrame] = dict(list(curves.groupby(["env", "variant"])))
     if len(cells) < len(manifest.envs) * len(manifest.variants):
         raise InputError(f"{manifest.name}: a variant has no score in an environment yet, which marl-eval requires")
     runs = min(rows["seed"].nunique() for rows in cells.values())

@@ -95,7 +95,7 @@ def test_a_diverged_run_is_exported_with_a_random_policys_return():
 @pytest.mark.parametrize("form", ["rliable", "marl-eval"])
 def test_a_variant_without_scores_is_refused_by_name(tmp_path, form):
     unfinished = Results.of(made_up({("one-q", seed): "failed" for seed in range(3)}))
-    with pytest.raises(InputError, match="made-up: .*score"):
+    with pytest.raises(InputError, match=r"made-up: .*score"):
         write_export(unfinished, form, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

@@ -95,7 +95,7 @@ def test_an_option_that_does_not_exist_any_more_is_named(record):
     configs = {env: config | {"gone": 1} for env, config in of.configs.items()}
     changed = of.model_copy(update={"configs": configs})
     broken = manifest.model_copy(update={"variants": manifest.variants | {"one-q": changed}})
-    with pytest.raises(InputError, match="variant 'one-q' on HalfCheetah-v5.*gone"):
+    with pytest.raises(InputError, match=r"variant 'one-q' on HalfCheetah-v5.*gone"):
         recorded_experiment(broken, 2)
 
 
