@@ -43,7 +43,7 @@ def test_option_tables_in_the_documents_match_the_code():
     text = (ROOT / "docs/algorithms.md").read_text()
     assert set(re.findall(r"<!-- options: (\w+) -->", text)) == set(ALGORITHMS) - {"ddpg"}  # which is td3's
     assert catalogue.filled(text) == text, "make docs"
-    assert (ROOT / "docs/examples/dpg.py").read_text() in text
+    assert (ROOT / "examples/own_algorithm.py").read_text() in text
 
 
 SITE = ROOT / "docs/site"
