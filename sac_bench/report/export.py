@@ -91,7 +91,7 @@ def _run(curve: pd.Series, score: float) -> dict[str, Any]:
     """Return a run's steps, given its returns indexed by step."""
     steps = {
         f"step_{number}": {"step_count": int(step), MEASURE: [float(value)]}
-        for number, (step, value) in enumerate(curve.items(), 1)
+        for number, (step, value) in enumerate(zip(curve.index.tolist(), curve, strict=True), 1)
     }
     return {**steps, "absolute_metrics": {MEASURE: [score]}}
 

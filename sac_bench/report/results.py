@@ -85,7 +85,8 @@ class Results(load.Results):
             for variant in results.manifest.variants:
                 wide = scoring.curves_of(results, env, variant)
                 if len(wide):
-                    long = wide.rename_axis(index="seed", columns="step").stack().rename("return").reset_index()
+                    long = wide.reset_index().melt("seed", var_name="step", value_name="return")
+                    long = long.sort_values(["seed", "step"]).astype({"step": int})
                     parts.append(long.assign(variant=variant, env=env)[CURVE_COLUMNS])
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=CURVE_COLUMNS)
 

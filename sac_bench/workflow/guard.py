@@ -111,7 +111,7 @@ def compared(record: Results, new: Results) -> list[Outcome]:
     contests: dict[Cell, Contest] = {}
     for cell in cells:
         scored, expected = fresh.of(cell), recorded.of(cell)
-        missing = len(expected.index.intersection(new.manifest.seeds).difference(scored.index))
+        missing = len(expected.index.intersection(list(new.manifest.seeds)).difference(scored.index))
         if same[cell].identical:
             outcomes[cell] = Outcome(*cell, "identical", same[cell].same_runs)
         elif missing:
