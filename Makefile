@@ -146,7 +146,8 @@ $(DOCS)/.ready: docs/site/requirements.txt
 docs-site: $(DOCS)/.ready
 	rm -rf build/site-source
 	mkdir -p build/site-source/results
-	ln -s ../../README.md ../../CONTRIBUTING.md ../../CHANGELOG.md ../../CITATION.cff ../../docs ../../experiments build/site-source
+	ln -s ../../README.md ../../CONTRIBUTING.md ../../CHANGELOG.md ../../CITATION.cff ../../docs ../../examples ../../experiments \
+		build/site-source
 	ln -s ../../../results/record build/site-source/results/record
 	$(DOCS)/bin/mkdocs build --strict --config-file docs/site/mkdocs.yml
 

@@ -384,7 +384,7 @@ def test_the_contents_of_a_function_count_and_its_memory_address_does_not():
 
 
 ALGORITHM = """
-import dpg
+import own_algorithm
 from dataclasses import replace
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.spec.run import RunSpec
@@ -395,7 +395,7 @@ print(RunSpec("dpg", config, "Pendulum-v1", 0).id, RunSpec("sac", ALGORITHMS["sa
 
 @pytest.mark.thorough
 def test_editing_an_algorithm_changes_only_its_own_ids(tmp_path):
-    shutil.copy(Path(__file__).parents[2] / "docs" / "examples" / "dpg.py", tmp_path)
+    shutil.copy(Path(__file__).parents[2] / "examples" / "own_algorithm.py", tmp_path)
 
     def ids():
         return subprocess.run(
@@ -403,7 +403,9 @@ def test_editing_an_algorithm_changes_only_its_own_ids(tmp_path):
         ).stdout.split()
 
     before = ids()
-    (tmp_path / "dpg.py").write_text((tmp_path / "dpg.py").read_text().replace("torch.tanh", "torch.sin"))
+    (tmp_path / "own_algorithm.py").write_text(
+        (tmp_path / "own_algorithm.py").read_text().replace("torch.tanh", "torch.sin")
+    )
     after = ids()
     assert before[0] != after[0]
     assert before[1] == after[1]

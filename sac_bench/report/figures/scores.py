@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -23,6 +22,7 @@ from sac_bench.report.figures.style import (
     random_line,
     row_panels,
     shared_legend,
+    subplots,
     ticks,
     variant_styles,
     wrapped,
@@ -108,7 +108,7 @@ def sensitivity(table: pd.DataFrame, manifest: Manifest, sweep: Sweep, style: St
     """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot."""
     values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
     width = style.width if style.is_exact else min(style.width, 4.6)
-    figure, axis = plt.subplots(figsize=(width, 0.72 * width), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (width, 0.72 * width))
     for i, env in enumerate(manifest.envs):
         color = COLORS[i % len(COLORS)]
         of_env = table[table["env"] == env]

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -248,10 +245,20 @@ def row_panels(count: int, columns: int, rows: int, width: float, height: float)
 def _grid(
     count: int, columns: int, rows: int, size: tuple[float, float], options: Mapping[str, Any]
 ) -> tuple[Figure, np.ndarray]:
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    figure, axes = subplots(rows, columns, size, **options)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes
+
+
+def subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
+    """Return a figure of this size in inches and its axes [rows, columns].
+
+    pyplot does not know it, so it opens no window, and the backend that a notebook or program has chosen stays.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def even_grid(count: int, most: int) -> tuple[int, int]:
@@ -363,7 +370,6 @@ def write_figure(figure: Figure, path: Path, formats: Iterable[str] = ("svg", "p
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix, metadata=METADATA[suffix])
         if suffix == "png":
-            drawn = _with_palette(drawn, plt.rcParams["savefig.dpi"])
+            drawn = _with_palette(drawn, matplotlib.rcParams["savefig.dpi"])
         write_atomically(path.with_name(f"{path.name}.{suffix}"), drawn.getvalue())
-    plt.close(figure)
     return path.with_name(f"{path.name}.{suffix}")
