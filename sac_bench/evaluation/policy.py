@@ -84,7 +84,7 @@ class Policy:
 
     def mean_action(self, observation: torch.Tensor) -> torch.Tensor:
         """Return mean actions [K, A] in float64, within the environment's bounds, for observations [K, D]."""
-        x = observation.to(self.spec.config.dtype)
+        x = observation.to(dtype_of(self.spec.config))
         noise = x.new_zeros((x.shape[0], self.noise_dim))
         _, mean = self._learner.act(self._policy, self._hyper, x, noise)
         low, high = (torch.tensor(b, dtype=torch.float64) for b in (self._env.action_low, self._env.action_high))
