@@ -216,7 +216,11 @@ def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str
     manifest = of.manifest
     if len(envs) > 1:
         known = all(np.isfinite(of.gain(env)) for env in envs)
-        reasons = [no_verdict, _protocols(manifest, variant), "" if known or manifest.seed_range else "the gain is not known"]
+        reasons = [
+            no_verdict,
+            _protocols(manifest, variant),
+            "" if known or manifest.seed_range else "the gain is not known",
+        ]
         reasons += [edge(manifest, env, variant, manifest.reference) for env in envs]
         return TableDifference(envs, variant, NO_ESTIMATE, float("nan"), next(filter(None, reasons), ""))
     own, reference = of.of((envs[0], variant)), of.of((envs[0], manifest.reference))

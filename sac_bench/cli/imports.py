@@ -79,5 +79,7 @@ def _card(given: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Mapping
 def _pair(text: str, option: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not (sign and key.strip() and value.strip()):
-        raise InputError(f"{option} {text}: must be {'OLD=NEW' if option == '--rename' else 'KEY=VALUE, or a TOML file'}")
+        raise InputError(
+            f"{option} {text}: must be {'OLD=NEW' if option == '--rename' else 'KEY=VALUE, or a TOML file'}"
+        )
     return key.strip(), value.strip()

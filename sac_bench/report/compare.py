@@ -27,9 +27,9 @@ from sac_bench.report.answers import count_tested, finding
 from sac_bench.report.figures.forest import forest
 from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.labels import is_quick, marked, setting
-from sac_bench.report.protocols import beside, notes
 from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.plain import fitted
+from sac_bench.report.protocols import beside, notes
 from sac_bench.report.tables import DIFFERENCE_COLUMNS, performance, scoring, verdict_of
 from sac_bench.results import standings
 from sac_bench.results.cards import card_of, has_imported

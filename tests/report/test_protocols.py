@@ -7,11 +7,11 @@ import pytest
 
 from sac_bench.report.compare import Side, compare, in_text, load_side, page
 from sac_bench.report.experiment import write_report
+from sac_bench.report.tables import all_differences
 from sac_bench.results.importing import ImportOptions, import_results
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import ImportedRecord
 from sac_bench.results.protocol import ProtocolCard
-from tests.cli.test_cli import sac_bench
 from tests.made_up import results_of
 from tests.results.test_importing import tidy
 
@@ -102,23 +102,21 @@ def test_cards_that_agree_give_verdicts_in_one_result(tmp_path):
     results = load_results("theirs", tmp_path)
     record = results.manifest.variants["td3"]
     card = ProtocolCard(**OURS | {"actions": "sampled"})
-    other = record.model_copy(update={"imported": ImportedRecord(format="tidy", card=card, evaluated=record.imported.evaluated)})
+    other = record.model_copy(
+        update={"imported": ImportedRecord(format="tidy", card=card, evaluated=record.imported.evaluated)}
+    )
     manifest = results.manifest.model_copy(update={"variants": results.manifest.variants | {"td3": other}})
-    from sac_bench.report.tables import all_differences
-
     assert all_differences(replace(results, manifest=manifest))[0].no_verdict.startswith("not the same experiment")
 
 
 @pytest.mark.thorough
-def test_the_command_imports_reports_and_compares(tmp_path):
+def test_the_command_imports_reports_and_compares(command, tmp_path):
     tidy(tmp_path / "t.csv", {("SAC", seed): 100.0 + seed for seed in range(6)})
     (tmp_path / "card.toml").write_text('metric = "evaluation"\n[variants.sac]\nepisodes = 3\n')
-    done = sac_bench("import", "tidy", "t.csv", "--name", "a", "--rename", "SAC=sac", "--card", "card.toml", cwd=tmp_path)
+    same = ("import", "tidy", "t.csv", "--rename", "SAC=sac")
+    done = command(*same, "--name", "a", "--card", "card.toml")
     assert (done.returncode, done.stdout) == (0, "results/a/report.html\n"), done.stderr
-    assert sac_bench(
-        "import", "tidy", "t.csv", "--name", "b", "--rename", "SAC=sac", "--card", "metric=maximum", cwd=tmp_path
-    ).returncode == 0
-    compared = sac_bench("compare", "a", "b", cwd=tmp_path)
-    assert "not the same experiment: metric evaluation and maximum" in " ".join(compared.stdout.split())
-    wrong = sac_bench("import", "tsv", "t.csv", "--name", "b", cwd=tmp_path)
+    assert command(*same, "--name", "b", "--card", "metric=maximum").returncode == 0
+    assert "not the same experiment: metric evaluation and maximum" in command("compare", "a", "b").stdout
+    wrong = command("import", "tsv", "t.csv", "--name", "b")
     assert (wrong.returncode, "must be one of sb3, cleanrl" in wrong.stderr) == (2, True)

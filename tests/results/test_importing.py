@@ -39,11 +39,10 @@ def tidy(path, cells, steps=(100, 200), name="env,variant,seed,step,return"):
 
 @pytest.mark.thorough
 def test_what_stable_baselines3_writes_is_read(tmp_path):
+    import gymnasium
     from stable_baselines3 import SAC
     from stable_baselines3.common.callbacks import EvalCallback
     from stable_baselines3.common.monitor import Monitor
-
-    import gymnasium
 
     stated = {}
     for seed in (0, 1):
@@ -61,13 +60,20 @@ def test_what_stable_baselines3_writes_is_read(tmp_path):
         stated[seed] = kept.evaluations_results
     results = imported(tmp_path, "sb3", tmp_path / "sac", variant="sac", paths="{env}_{seed}")
     for seed, returns in stated.items():
-        assert curve(results, "sac", seed) == pytest.approx(dict(zip((200, 400), np.mean(returns, axis=1), strict=True)))
+        assert curve(results, "sac", seed) == pytest.approx(
+            dict(zip((200, 400), np.mean(returns, axis=1), strict=True))
+        )
     assert set(results.runs["env"]) == {"Pendulum-v1"}
     episodes = results.episodes[results.episodes["seed"] == 1]
     assert episodes["return"].tolist() == pytest.approx([*stated[1][0], *stated[1][1]])
     assert (episodes["length"] == 200).all()
     known = card(results, "sac")
-    assert (known.metric, known.episodes, known.actions, known.updates_per_transition) == ("evaluation", 2, UNKNOWN, UNKNOWN)
+    assert (known.metric, known.episodes, known.actions, known.updates_per_transition) == (
+        "evaluation",
+        2,
+        UNKNOWN,
+        UNKNOWN,
+    )
 
     for file in (tmp_path / "sac").rglob("evaluations.npz"):
         file.unlink()

@@ -56,7 +56,9 @@ def _monitored(files: list[Path]) -> ForeignRun:
     parts = []
     for file in files:
         table = csv_table(file, ("r", "l"), comment="#")
-        parts.append(pd.DataFrame({"step": table["l"].cumsum() * len(files), "return": table["r"], "length": table["l"]}))
+        parts.append(
+            pd.DataFrame({"step": table["l"].cumsum() * len(files), "return": table["r"], "length": table["l"]})
+        )
     rows = pd.concat(parts, ignore_index=True).sort_values("step", kind="stable", ignore_index=True)
     card = {"metric": "training return", "actions": "sampled"}
     return ForeignRun(files[0].parent, rows, env=headers.pop() if len(headers) == 1 else None, card=card)

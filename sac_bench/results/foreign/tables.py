@@ -33,7 +33,7 @@ def _read(path: Path, table_of: Callable[[Path], pd.DataFrame]) -> ForeignResult
     for file in files_in(path, "*.csv", "CSV files"):
         for (variant, env, seed), rows in _whole(table_of(file), file).groupby(COLUMNS[:3], sort=False):
             returns = rows[["step", "return"]].reset_index(drop=True)
-            runs.append(ForeignRun(file, returns, str(variant), str(env), int(seed)))
+            runs.append(ForeignRun(file, returns, str(variant), str(env), int(str(seed))))
     return ForeignResult(runs, False)
 
 
