@@ -79,7 +79,7 @@ def entered(table: pd.DataFrame, env: str, variant: str) -> np.ndarray:
 
 
 def scored_by(manifest: Manifest, variant: str) -> str:
-    """Return the policy that scores a variant: "mean", or "sample" if its algorithm has no mean action (results/manifest.py)."""
+    """Return the policy that scores a variant: "mean", or "sample" if its algorithm has no mean action."""
     return manifest.variants[variant].scored_by
 
 

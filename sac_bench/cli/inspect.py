@@ -48,7 +48,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="experiments, algorithms, environments, presets, results, or an algorithm, such as sac, to see its options.",
+            help="experiments, algorithms, environments, presets, results, or an algorithm, such as sac: its options.",
             autocompletion=_complete_listed,
         ),
     ] = "all",
