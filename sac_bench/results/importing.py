@@ -94,7 +94,7 @@ def imported(found: ForeignResult, format: str, path: Path, name: str, options: 
 
 def _named(run: ForeignRun, options: ImportOptions) -> ForeignRun:
     """Return a run with variant and environment. Raises InputError if neither files nor options say them."""
-    labels = {"variant": options.variant or run.variant, "env": options.env or run.env}
+    labels: dict[str, Any] = {"variant": options.variant or run.variant, "env": options.env or run.env}
     for label, value in labels.items():
         if not value:
             raise InputError(f"{run.where}: the files do not say the {label}; give --{label} NAME, or --paths")
