@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.results.versions import superseded
 from sac_bench.spec import names
+from sac_bench.spec import presets as spec_presets
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.load import load
 from sac_bench.spec.toml import read
@@ -141,6 +143,19 @@ def options_table(name: str, rows: Iterable[Row]) -> RenderableType:
     for row in rows:
         notes = "; ".join(part for part in (row["values"], row["default's source"]) if part)
         shown.add_row(row["option"], row["default"], f"{row['meaning']} ({notes})")
+    return shown
+
+
+def presets() -> list[Row]:
+    """Return a row per preset, with its options and the source of each."""
+    return [asdict(preset) for preset in spec_presets.presets().values()]
+
+
+def presets_table(rows: Iterable[Row]) -> Table:
+    """Return the table of `presets`."""
+    shown = table("preset", "what it is", "what differs here", title='presets: as = "NAME" in [base] or a variant')
+    for row in rows:
+        shown.add_row(row["name"], f"{row['about']} ({row['source']})", row["differs"])
     return shown
 
 

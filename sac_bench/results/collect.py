@@ -73,7 +73,7 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
     results = gather(store, experiment, command)
     folder = store.experiment(experiment.name)
     with locks.locked(lock_of(folder, "tables")):
-        _write(results, folder)
+        write_results(results, folder)
     return results
 
 
@@ -86,7 +86,7 @@ def list_runs(store: Store, experiment: Experiment, command: str = "") -> None:
     folder = store.experiment(experiment.name)
     with locks.locked(lock_of(folder, "tables")):
         if not (experiment.seed_range and _runs_in(folder) > _runs_of(results.runs)):
-            _write(results, folder)
+            write_results(results, folder)
 
 
 def _runs_in(folder: Path) -> set[tuple[Any, ...]]:
@@ -157,7 +157,7 @@ def refresh(store: Store, name: str) -> None:
     with locks.locked(lock_of(folder, "tables")):
         before = read_results(folder)  # the training command may have written meanwhile
         if _may_have_changed(before, store):
-            _write(_refreshed(before, store), folder)
+            write_results(_refreshed(before, store), folder)
 
 
 def _may_have_changed(results: Results, store: Store) -> bool:
@@ -199,8 +199,8 @@ def _evaluated(manifest: Manifest, env: str, variant: str) -> Evaluated:
     return lambda policy, steps, last: config.is_evaluated(steps, last, policy == of.scored_by)
 
 
-def _write(results: Results, folder: Path) -> None:
-    """Write the tables and then the manifest. Call it while the folder's lock of tables is held."""
+def write_results(results: Results, folder: Path) -> None:
+    """Write an experiment's tables and then its manifest. Call it while the folder's lock of tables is held."""
     fingerprints = {}
     for name in TABLES:
         path, table = folder / f"{name}.csv", getattr(results, name)
