@@ -139,6 +139,29 @@ def fastest_float32_products(device: str) -> None:
         torch.set_float32_matmul_precision("highest")
 
 
+def check_precision(precision: str, device: str) -> None:
+    """Raise InputError for a run's precision that the device lacks: tf32 on a CPU.
+
+    There its products would be float32's, so that a comparison of the two would compare nothing.
+    """
+    if precision == "tf32" and device == "cpu":
+        raise InputError(
+            "precision = tf32 exists only on CUDA; on a CPU its numbers would be those of float32: use --device cuda, "
+            "or precision = float32"
+        )
+
+
+def use_precision(precision: str, device: str) -> None:
+    """Make this process's float32 products those of a run's precision, after `fastest_float32_products`.
+
+    "tf32" allows CUDA's TF32, which rounds factors to 10 bits of mantissa and sums in float32. Raises InputError as
+    `check_precision` does.
+    """
+    check_precision(precision, device)
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+
+
 def float32_product_error() -> float:
     """Return the largest error of a 256 x 256 float32 product, relative to its largest entry: about 3e-7 if exact."""
     generator = torch.Generator().manual_seed(0)
