@@ -5,6 +5,7 @@ This shows that recordings read current values from tensors that stay where they
 
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.conftest import tiny
 class Graph:
     """What torch.cuda.CUDAGraph is: operations with the tensors that they read and write."""
 
-    made = []
+    made: ClassVar = []
 
     def __init__(self):
         self.operations, self.replays = [], 0
