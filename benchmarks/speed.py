@@ -74,9 +74,9 @@ GROWTH: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 class Subject:
-    """One process that trains on command."""
+    """One process that trains on command; with `wait` it is ready when this returns."""
 
-    def __init__(self, command: list[str], core: int | None) -> None:
+    def __init__(self, command: list[str], core: int | None, wait: bool = True) -> None:
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
@@ -92,7 +92,19 @@ class Subject:
             env=environment,
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
+        self.ready: dict[str, Any] = {}
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
         self.ready = self._answer()
+
+    def request(self, line: str) -> dict[str, Any]:
+        """Send a line and return the answer."""
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin, flush=True)
+        return self._answer()
 
     def ask(self, what: str, seconds: float) -> None:
         assert self._process.stdin is not None
