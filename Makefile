@@ -33,7 +33,8 @@ help:
 	@echo "make precision             compare SAC with float32 and with bfloat16 products"
 	@echo "make soak                  kill, corrupt and fill the disk for ten minutes; then the longest tests: two hours"
 	@echo "make soak-tune             the same for tuners that share a study (ARGS=--postgresql: in a database)"
-	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour; DEVICE=cuda)"
+	@echo "make benchmark             speed and memory compared with Stable-Baselines3 and SBX (a quiet hour)"
+	@echo "                           DEVICE=cuda: cohorts on a GPU, eight minutes"
 	@echo "make benchmark-aggregate   speed and memory of the statistics with 10,000 runs"
 	@echo "make benchmark-ray         time of the Ray engine compared with the local one (a quiet quarter of an hour)"
 	@echo "make test                  quick tests: about 4 minutes on two cores"
@@ -146,23 +147,29 @@ $(DOCS)/.ready: docs/site/requirements.txt
 docs-site: $(DOCS)/.ready
 	rm -rf build/site-source
 	mkdir -p build/site-source/results
-	ln -s ../../README.md ../../CONTRIBUTING.md ../../CHANGELOG.md ../../CITATION.cff ../../docs ../../experiments build/site-source
+	ln -s ../../README.md ../../CONTRIBUTING.md ../../CHANGELOG.md ../../CITATION.cff ../../docs ../../examples ../../experiments \
+		build/site-source
 	ln -s ../../../results/record build/site-source/results/record
 	$(DOCS)/bin/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 precision: $(READY)
 	$(BIN)/sac-bench run experiments/precision.toml $(OPTIONS)
 
-# Peers have a separate environment because they require JAX. On a GPU, only this project is measured.
+# Peers have a separate environment because they require JAX.
 PEERS := $(VENV)-peers
 $(PEERS)/.ready: benchmarks/peers.lock
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers.lock
 	touch $@
 
+# On a GPU: widths, precisions, with and without CUDA graphs, in at most eight minutes.
 benchmark: $(READY) $(if $(filter cuda,$(DEVICE)),,$(PEERS)/.ready)
-	$(BIN)/python benchmarks/speed.py $(if $(filter cuda,$(DEVICE)),--device cuda --out results/benchmark-cuda,--peers $(PEERS)/bin/python)
-	$(if $(filter cuda,$(DEVICE)),,$(BIN)/python benchmarks/speed_algorithms.py --peers $(PEERS)/bin/python)
+ifeq ($(DEVICE),cuda)
+	$(BIN)/python benchmarks/device.py --device cuda
+else
+	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python
+	$(BIN)/python benchmarks/speed_algorithms.py --peers $(PEERS)/bin/python
+endif
 
 # Measures time and memory for aggregating 10,000 runs of 100 evaluations with 2,000 resamples.
 benchmark-aggregate: $(READY)

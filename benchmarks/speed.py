@@ -51,6 +51,14 @@ OURS: dict[str, dict[str, Any]] = {
     for members in (1, 4)
 }
 PEERS = {"Stable-Baselines3": "sb3", "SBX": "sbx"}
+HEADLINE = {
+    "float32, 1 run": "here with one run",
+    "float32, 4 runs": "with 4 runs in one program",
+    "bfloat16, 4 runs": "the same with bfloat16 products",
+    "Stable-Baselines3": "with Stable-Baselines3",
+    "SBX": "with SBX",
+}
+"""{implementation: its words in a headline}."""
 
 SMALL = {"layers": [64, 64], "batch_size": 64}
 GROWTH: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -66,9 +74,9 @@ GROWTH: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 class Subject:
-    """One process that trains on command."""
+    """One process that trains on command; with `wait` it is ready when this returns."""
 
-    def __init__(self, command: list[str], core: int | None) -> None:
+    def __init__(self, command: list[str], core: int | None, wait: bool = True) -> None:
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
@@ -84,7 +92,19 @@ class Subject:
             env=environment,
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
+        self.ready: dict[str, Any] = {}
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
         self.ready = self._answer()
+
+    def request(self, line: str) -> dict[str, Any]:
+        """Send a line and return the answer."""
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin, flush=True)
+        return self._answer()
 
     def ask(self, what: str, seconds: float) -> None:
         assert self._process.stdin is not None
@@ -222,6 +242,19 @@ def _cpu() -> str:
     return f"{facts['model name']}, family {facts['cpu family']} model {facts['model']}, {' '.join(wide)}"
 
 
+def headline(summary: pd.DataFrame) -> str:
+    """Return the main numbers in a sentence: steps per second on the first environment, on one core."""
+    env = summary["environment"].iloc[0]
+    rates = summary.query("environment == @env and cores == 1").set_index("implementation")["steps/s"]
+    numbers = [f"{rates[name]:.0f} {words}" for name, words in HEADLINE.items() if name in rates]
+    return f"Steps per second of SAC on {env}, one core: {', '.join(numbers)}"
+
+
+def page_of(summary: pd.DataFrame) -> str:
+    """Return the table in Markdown below its headline, which an index of results shows."""
+    return f"# {headline(summary)}\n\n{markdown(summary.map(_shown))}"
+
+
 def draw_comparison(summary: pd.DataFrame) -> Figure:
     """Steps per second by implementation on one core, one panel per environment."""
     one = summary.query("cores == 1")
@@ -276,7 +309,7 @@ def main() -> None:
     rounds.to_csv(options.out / "rounds.csv", index=False, float_format="%.6g")
     summary = table(rounds, {env: flops for env, (_, flops) in zip(ENVIRONMENTS, found, strict=True)})
     summary.to_csv(options.out / "table.csv", index=False, float_format="%.4g")
-    (options.out / "table.md").write_text(markdown(summary.map(_shown)), encoding="utf-8")
+    (options.out / "table.md").write_text(page_of(summary), encoding="utf-8")
     (options.out / "machine.json").write_text(
         json.dumps(machine(options.device, rounds), indent=2) + "\n", encoding="utf-8"
     )

@@ -54,7 +54,11 @@ def main() -> None:
     while trainer.progress.updates < WARM_UP:
         train()
     fill(trainer, options["fill"])
-    actions = {"train": train, "update": lambda: trainer.cohort.update(trainer.replay.memory())}
+
+    def update() -> None:
+        trainer.cohort.update(trainer.replay.memory(), trainer.progress.updates)
+
+    actions = {"train": train, "update": update}
     say({"ready": True, "flops": flops})
     for line in sys.stdin:
         name, seconds = line.split()

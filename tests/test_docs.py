@@ -1,5 +1,6 @@
 """Everything that the documents name exists."""
 
+import json
 import re
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import sac_bench
 from sac_bench.algorithms import ALGORITHMS, catalogue
 from sac_bench.spec.load import load
+from tests import forked
+from tests.blocks import blocks, run
+from tests.conftest import sac_bench_environment
 from tests.mutations import BUGS
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +43,7 @@ def test_option_tables_in_the_documents_match_the_code():
     text = (ROOT / "docs/algorithms.md").read_text()
     assert set(re.findall(r"<!-- options: (\w+) -->", text)) == set(ALGORITHMS) - {"ddpg"}  # which is td3's
     assert catalogue.filled(text) == text, "make docs"
-    assert (ROOT / "docs/examples/dpg.py").read_text() in text
+    assert (ROOT / "examples/own_algorithm.py").read_text() in text
 
 
 SITE = ROOT / "docs/site"
@@ -115,3 +119,32 @@ def test_the_grid_in_the_documents_can_be_loaded(tmp_path):
     head = 'name = "x"\nenvs = ["Hopper-v5"]\nsteps = 20000\n[variants.sac]\n[variants.fixed-temperature]\n'
     (tmp_path / "my.toml").write_text(head + block)
     assert len(load(tmp_path / "my.toml").selection().variants) == 6
+
+
+WITH_CODE = [document for document in DOCUMENTS if blocks(document.read_text())]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("document", [*WITH_CODE, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_block_of_a_document_or_notebook_runs_and_shows_something(tmp_path, document):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/record").symlink_to(ROOT / "results/record")
+    program = "import sys; from pathlib import Path; from tests.blocks import run; run(Path(sys.argv[1]))"
+    environment = sac_bench_environment() | {"MPLBACKEND": "agg"}
+    ran = forked.python(program, [str(document)], cwd=tmp_path, env=environment, timeout=280)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_committed_without_outputs(notebook):
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+
+
+def test_a_block_that_shows_an_empty_table_is_found(tmp_path):
+    (tmp_path / "a.md").write_text(
+        "```python\nimport pandas as pd\nt = pd.DataFrame()\n```\nText.\n```python\nt\n```\n"
+    )
+    with pytest.raises(AssertionError, match="t: an empty table"):
+        run(tmp_path / "a.md")

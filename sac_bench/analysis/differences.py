@@ -29,6 +29,7 @@ from sac_bench.analysis.verdicts import (
 from sac_bench.results.devices import are_comparable
 from sac_bench.results.load import Ended, Results, ended, have_ended
 from sac_bench.results.manifest import Manifest
+from sac_bench.results.protocol import why_not_the_same
 
 VERDICT_RULES = (
     "Verdicts: better or worse if the difference is shown at 5% (by a permutation test and by Student's t, Holm's "
@@ -215,16 +216,27 @@ def _difference(of: Scores, envs: tuple[str, ...], variant: str, no_verdict: str
     manifest = of.manifest
     if len(envs) > 1:
         known = all(np.isfinite(of.gain(env)) for env in envs)
-        reasons = [no_verdict, "" if known or manifest.seed_range else "the gain is not known"]
+        reasons = [
+            no_verdict,
+            _protocols(manifest, variant),
+            "" if known or manifest.seed_range else "the gain is not known",
+        ]
         reasons += [edge(manifest, env, variant, manifest.reference) for env in envs]
         return TableDifference(envs, variant, NO_ESTIMATE, float("nan"), next(filter(None, reasons), ""))
     own, reference = of.of((envs[0], variant)), of.of((envs[0], manifest.reference))
     both = own.index.intersection(reference.index)
     few = min(len(own), len(reference))
     planned = manifest.seed_range is not None
-    reason = f"{few} seeds" if few < MIN_SEEDS and not planned else edge(manifest, envs[0], variant, manifest.reference)
+    reason = _protocols(manifest, variant) or (f"{few} seeds" if few < MIN_SEEDS and not planned else "")
+    reason = reason or edge(manifest, envs[0], variant, manifest.reference)
     interval = difference_interval(own, reference)
     return TableDifference(envs, variant, interval, seed_correlation(own[both], reference[both]), no_verdict or reason)
+
+
+def _protocols(manifest: Manifest, variant: str) -> str:
+    """Return why a variant that was imported cannot be compared with the reference: their protocols differ, else ""."""
+    own, reference = (manifest.variants[name].imported for name in (variant, manifest.reference))
+    return why_not_the_same(own.card, reference.card) if own and reference else ""
 
 
 def _contest(of: Scores, envs: tuple[str, ...], variant: str) -> Contest:

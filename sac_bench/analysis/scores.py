@@ -157,9 +157,11 @@ def rows_of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:
 
 def evaluated_at(manifest: Manifest, env: str, variant: str) -> set[int]:
     """Return the steps above 0 at which a variant's runs are evaluated, up to those that are compared."""
-    end = manifest.variants[variant].steps[env]
-    every = manifest.option(variant, env, "eval_every", end)
-    return {steps for steps in evaluation_steps(end, every) if 0 < steps <= manifest.reached.get(env, math.inf)}
+    record = manifest.variants[variant]
+    end = record.steps[env]
+    own = evaluation_steps(end, manifest.option(variant, env, "eval_every", end))
+    evaluated = record.imported.evaluated[env] if record.imported else own
+    return {steps for steps in evaluated if 0 < steps <= manifest.reached.get(env, math.inf)}
 
 
 def common(evaluated: Iterable[set[int]]) -> int:

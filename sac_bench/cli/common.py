@@ -207,7 +207,7 @@ def import_modules(modules: Sequence[str]) -> None:
     """Import the modules that register users' environments and algorithms. Raises InputError if one fails."""
     sys.path.insert(0, "")
     if modules:
-        import sac_bench.envs.sources  # noqa: F401 - first: later registrations are the user's
+        import sac_bench.envs.registry  # noqa: F401 - first: later registrations are the user's
     for module in modules:
         try:
             with output.captured(f"--import {module}"):

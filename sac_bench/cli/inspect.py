@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sac_bench.store.store import Store
 
 
-KINDS = ("experiments", "algorithms", "environments", "results")
+KINDS = ("experiments", "algorithms", "environments", "presets", "results")
 
 
 def _complete_listed(incomplete: str) -> list[str]:
@@ -48,7 +48,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="experiments, algorithms, environments, results, or an algorithm, such as sac, to see its options.",
+            help="experiments, algorithms, environments, presets, results, or an algorithm, such as sac: its options.",
             autocompletion=_complete_listed,
         ),
     ] = "all",
@@ -59,7 +59,7 @@ def list_(
     import_: ImportOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """List experiments, algorithms, environments, an algorithm's options, or results and which are superseded."""
+    """List experiments, algorithms, one's options, environments, presets, or results and which are superseded."""
     with user_errors():
         import_modules(import_)
         from sac_bench.algorithms import ALGORITHMS
@@ -75,6 +75,7 @@ def list_(
                 lambda: listing.environment_ids(full=what == "environments"),
                 lambda _: [listing.environments(full=what == "environments")],
             ),
+            "presets": (listing.presets, lambda rows: [listing.presets_table(rows)]),
         }
         if what == "results":
             chosen = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}

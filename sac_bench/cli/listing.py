@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from rich.table import Table
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.catalogue import HEADER, options
 from sac_bench.cli.common import table
-from sac_bench.envs.pool import envpool_ids
 from sac_bench.errors import InputError
 from sac_bench.results import standings
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
 from sac_bench.results.versions import superseded
 from sac_bench.spec import names
+from sac_bench.spec import presets as spec_presets
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.load import load
 from sac_bench.spec.toml import read
@@ -145,17 +146,35 @@ def options_table(name: str, rows: Iterable[Row]) -> RenderableType:
     return shown
 
 
+def presets() -> list[Row]:
+    """Return a row per preset, with its options and the source of each."""
+    return [asdict(preset) for preset in spec_presets.presets().values()]
+
+
+def presets_table(rows: Iterable[Row]) -> Table:
+    """Return the table of `presets`."""
+    shown = table("preset", "what it is", "what differs here", title='presets: as = "NAME" in [base] or a variant')
+    for row in rows:
+        shown.add_row(row["name"], f"{row['about']} ({row['source']})", row["differs"])
+    return shown
+
+
 def environment_ids(full: bool) -> list[str]:
     """Return EnvPool's ids: all, or MuJoCo's."""
-    ids = sorted(envpool_ids())
-    return ids if full else [i for i in ids if i.endswith("-v5") and i.split("-")[0] in _MUJOCO]
+    if not full:
+        return [f"{name}-v5" for name in _MUJOCO]
+    from sac_bench.envs.pool import envpool_ids  # EnvPool takes seconds
+
+    return sorted(envpool_ids())
 
 
 def environments(full: bool) -> str:
     """Return EnvPool's ids in words: all, or MuJoCo's."""
+    ids = environment_ids(full)
+    which = f"{len(ids)} ids in EnvPool" if full else "ids of EnvPool"
     return (
-        f"Environments: {len(envpool_ids())} ids in EnvPool (those with continuous actions and vector observations can "
-        "be trained on), and gymnasium:ID for any registered with Gymnasium.\n"
-        + ", ".join(environment_ids(full))
+        f"Environments: {which} (those with continuous actions and "
+        "vector observations can be trained on), and gymnasium:ID for any registered with Gymnasium.\n"
+        + ", ".join(ids)
         + ("" if full else ", ... (all: sac-bench list environments)")
     )

@@ -9,7 +9,6 @@ from types import FrameType
 import typer
 
 # These register their commands.
-from sac_bench.cli import doctor, figures, gc, init, inspect, merge, report, run, slurm, tune, video  # noqa: F401
 from sac_bench.cli.common import app
 from sac_bench.errors import one_line, redacted
 from sac_bench.execution.guardian import no_child_left

@@ -87,6 +87,8 @@ def tune(
 
         limit = TimeLimit() if until is None else TimeLimit.parse(until)
         team = WorkerOptions(device, workers, gpus, engine, address, import_, limit).choose()
+        if team.note:
+            say(team.note)
         loaded = replace(studies.load(find_all([study])[0], trials), mix_devices=mix_devices)
         store = Store(results)
         store.check_layout()

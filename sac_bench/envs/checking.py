@@ -9,8 +9,9 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from sac_bench.envs.contract import check_parts
+from sac_bench.envs.known import GYMNASIUM_PREFIX
 from sac_bench.envs.output import captured
-from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, alone, describe, errors_as_input_error, first_line
+from sac_bench.envs.pool import Pool, alone, describe, errors_as_input_error, first_line
 
 CHECKED_STEPS = 3
 

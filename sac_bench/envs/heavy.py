@@ -10,7 +10,8 @@ import gymnasium
 import mujoco
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
-from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, describe
+from sac_bench.envs.known import GYMNASIUM_PREFIX
+from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
 
 

@@ -12,8 +12,6 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_bench.errors import InputError
-
 GOALS = ((5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
 BOUND = 7.0
 THRESHOLD = 1.0
@@ -89,9 +87,3 @@ def modes(actions: NDArray[np.floating]) -> int:
         return bool((lengths <= np.median(lengths) / 2).mean() <= 0.05)
 
     return sum(is_mode(at) for at in range(0, 8, 2))
-
-
-def check_multigoal(env_id: str) -> None:
-    """Raise InputError unless the environment is MultiGoal-v0, the only one with goals to count."""
-    if env_id != "gymnasium:MultiGoal-v0":
-        raise InputError(f"{env_id}: goals are counted in gymnasium:MultiGoal-v0 only")

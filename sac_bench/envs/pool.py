@@ -11,8 +11,6 @@ import functools
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -20,43 +18,20 @@ import numpy as np
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from sac_bench.envs import (
-    sources,  # importing it registers our tasks in every process that has environments
+    registry,  # noqa: F401 - registers our tasks in every process that has environments
+    sources,
 )
 from sac_bench.envs.contract import Checked, check_declared, leaves
 from sac_bench.envs.guard import Fails, Guarded, StandIn, raise_at_once
+from sac_bench.envs.known import GYMNASIUM_PREFIX, EnvSpec, backend
 from sac_bench.envs.output import captured
 from sac_bench.errors import InputError, nearest
 
-GYMNASIUM_PREFIX = "gymnasium:"
 Wrapper = Callable[[gymnasium.Env], Any]
 _LIBC = ctypes.CDLL(None)
 
 # EnvPool's float64 bounds become Gymnasium's float32 spaces; we cast once ourselves.
 warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """An environment's properties, for training and for the record."""
-
-    id: str
-    backend: str
-    observation_dim: int
-    action_dim: int
-    max_episode_steps: int
-    action_low: tuple[float, ...]
-    action_high: tuple[float, ...]
-    definition: sources.Definition = field(default_factory=dict, hash=False)
-    """The sources of a user-defined environment; empty for others."""
-
-    def scaled(self, action: np.ndarray) -> np.ndarray:
-        """Scale actions [..., A] from [-1, 1] to the environment's bounds, clipped, in float64."""
-        low, high = self._bounds
-        return np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
-
-    @functools.cached_property
-    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(self.action_low), np.array(self.action_high)
 
 
 class Step(NamedTuple):
@@ -197,13 +172,11 @@ def describe(env_id: str) -> EnvSpec:
             raise InputError(
                 f"unknown Gymnasium environment {name!r}{hint} (user-defined ones require --import MODULE)"
             )
-        backend = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
     else:
         known = envpool_ids()
         if env_id not in known:
             registered = f"; Gymnasium has it: 'gymnasium:{env_id}'" if env_id in gymnasium.registry else ""
             raise InputError(f"unknown environment {env_id!r}{registered or nearest(env_id, known)}")
-        backend = f"envpool {version('envpool')}"
     with errors_as_input_error(env_id, "cannot be made"):
         space, observations, limit, definition = _declared(env_id)
     check_declared(env_id, space, observations, limit)
@@ -212,7 +185,7 @@ def describe(env_id: str) -> EnvSpec:
             _make(env_id, 1, [0], 1).close()
     return EnvSpec(
         id=env_id,
-        backend=backend,
+        backend=backend(env_id),
         observation_dim=sum(int(np.prod(leaf.shape or ())) for leaf in leaves(observations)),
         action_dim=int(np.prod(space.shape)),
         max_episode_steps=int(limit),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import functools
 import hashlib
 import importlib.util
@@ -33,7 +32,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import gymnasium
 import numpy as np
 
 Definition = dict[str, Any]
@@ -46,13 +44,14 @@ ASSETS = (*MODELS, ".sdf", ".usd", ".usda", ".usdc", ".usdz", ".obj", ".stl", ".
 LOG = ".log"
 """Suffix of output files named by keyword arguments, which do not count."""
 _OURS = ("gymnasium", "sac_bench")
-_SHIPPED = {name: copy.deepcopy(spec) for name, spec in gymnasium.registry.items()}
 _STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def of_environment(spec: Any, env: Any) -> Definition:
     """Return the definition of a registered Gymnasium environment, from its EnvSpec and an instance."""
-    if spec == _SHIPPED.get(spec.id) and _module(spec.entry_point).partition(".")[0] in _OURS:
+    from sac_bench.envs.registry import SHIPPED  # Gymnasium takes a while
+
+    if spec == SHIPPED.get(spec.id) and _module(spec.entry_point).partition(".")[0] in _OURS:
         return {}
     reader = _Reader()
     registered = {
@@ -199,6 +198,8 @@ def _name(value: Any) -> str:
 
 def _state(value: Any) -> Any:
     """Return a library object's state if neither its attributes nor its text contain it, else None."""
+    import gymnasium  # takes a while
+
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
     if isinstance(value, np.random.RandomState):
@@ -224,6 +225,8 @@ def _is_of_a_module(path: Path) -> bool:
 
 def _layers(env: Any) -> Iterator[Any]:
     """Yield an environment's wrappers, the outermost first, and the environment."""
+    import gymnasium  # takes a while
+
     while isinstance(env, gymnasium.Wrapper):
         yield env
         env = env.env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,41 @@ class Policy:
                 self._policy, self._hyper, torch.as_tensor(observation).to(dtype), torch.as_tensor(noise).to(dtype)
             )
         return sampled.numpy(), mean.numpy()
+
+    def to_torchscript(self, path: str | Path) -> None:
+        """Write the mean action as a TorchScript file, which torch loads without this package, also from C++.
+
+        The module maps observations [K, D] (float32) to actions [K, A] (float64) within the environment's bounds, as
+        `act` does, but for last digits.
+
+        Example:
+            >>> policy.to_torchscript("policy.pt")
+            >>> torch.jit.load("policy.pt")(torch.zeros(1, 17))
+        """
+        example = torch.zeros(2, self._env.observation_dim)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of what depends on the policy alone
+            traced = torch.jit.trace(_MeanAction(self), example, check_trace=False)
+        traced.save(str(path))
+
+    def mean_action(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return mean actions [K, A] in float64, within the environment's bounds, for observations [K, D]."""
+        x = observation.to(dtype_of(self.spec.config))
+        noise = x.new_zeros((x.shape[0], self.noise_dim))
+        _, mean = self._learner.act(self._policy, self._hyper, x, noise)
+        low, high = (torch.tensor(b, dtype=torch.float64) for b in (self._env.action_low, self._env.action_high))
+        return torch.clamp(low + (mean.double() + 1) / 2 * (high - low), low, high)
+
+
+class _MeanAction(torch.nn.Module):
+    """A policy as a module without parameters, for torch's exporters."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self._policy = policy
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self._policy.mean_action(observation)
 
 
 def load_policy(run: str, results: str | Path = "results") -> Policy:

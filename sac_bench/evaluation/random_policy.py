@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from sac_bench.envs.pool import describe
+from sac_bench.envs.known import properties
 from sac_bench.errors import InputError
 from sac_bench.store.atomic import finite, read_json, write_json
 from sac_bench.store.store import Store
@@ -40,7 +40,7 @@ def measured_random_policy(store: Store, env: str) -> dict[str, Any]:
 
     if known := random_policy(store, env):
         return known
-    spec = describe(env)
+    spec = properties(env)
     try:
         played = random_episodes(spec)
     except Exception as error:  # a user's environment may raise anything
@@ -70,6 +70,6 @@ def random_policy(store: Store, env: str) -> dict[str, Any] | None:
 
 
 def _version(env: str) -> dict[str, Any]:
-    spec = describe(env)
+    spec = properties(env)
     version = {"env": env, "backend": spec.backend, "version": VERSION}
     return version | ({"definition": spec.definition} if spec.definition else {})

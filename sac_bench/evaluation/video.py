@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sac_bench.envs.known import GYMNASIUM_PREFIX
 from sac_bench.envs.output import captured
-from sac_bench.envs.pool import GYMNASIUM_PREFIX, Pool, first_line
+from sac_bench.envs.pool import Pool, first_line
 from sac_bench.errors import InputError
 from sac_bench.evaluation.policy import Policy
 from sac_bench.store.atomic import TEMPORARY_PREFIX

@@ -171,6 +171,19 @@ class LocalProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def worker_environment(threads: int, gpu: str | None = None, code: Path | None = None) -> dict[str, str]:
+    """Return the variables of a process that trains; see `run_worker`."""
+    environment = os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join([*([str(code)] if code else []), os.getcwd(), *(p for p in sys.path if p)]),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
+    }
+    return environment if gpu is None else environment | {"CUDA_VISIBLE_DEVICES": gpu}
+
+
 def run_worker(
     results: Path,
     order: Order,
@@ -187,16 +200,7 @@ def run_worker(
     inherited: open files that it keeps; code: its working folder, from which it imports before all others; temporary:
     its folder of temporary files.
     """
-    environment = os.environ | {
-        "TORCHINDUCTOR_CACHE_DIR": str(cache_folder()),
-        "OMP_NUM_THREADS": str(order.threads),
-        "MKL_NUM_THREADS": str(order.threads),
-        "PYTHONPATH": os.pathsep.join([*([str(code)] if code else []), os.getcwd(), *(p for p in sys.path if p)]),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8:backslashreplace",  # so output of environments cannot end a worker
-    }
-    if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    environment = worker_environment(order.threads, gpu, code)
     if temporary is not None:
         environment["TMPDIR"] = str(temporary)
     command = [sys.executable, "-m", "sac_bench.execution.guardian", str(os.getpid()), *order.arguments(results)]

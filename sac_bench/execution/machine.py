@@ -17,15 +17,6 @@ import torch
 from sac_bench.errors import InputError, one_line
 
 
-def resolve_device(device: str) -> str:
-    """Return the device to train on for "auto", "cpu" or "cuda"; InputError if it is not available."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {device}: must be auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def visible_gpus() -> list[str]:
     """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
     count = torch.cuda.device_count()
@@ -93,20 +84,31 @@ def memory_limit(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path(
     return min(limits)
 
 
+def compiler() -> str | None:
+    """Return the path of the C++ compiler, or None."""
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    return next(filter(None, (shutil.which(name) for name in names if name)), None)
+
+
 def cannot_compile() -> str | None:
     """Return in one line why training runs eagerly here, or None if updates are compiled."""
     if os.environ.get("TORCH_COMPILE_DISABLE") == "1":
         return "TORCH_COMPILE_DISABLE is set: training runs eagerly"
-    if not any(name and shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++")):
+    if compiler() is None:
         return "no C++ compiler (g++ or clang++) found: training runs eagerly, two to three times slower"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         return "no Python.h found (Debian's python3-dev has it): training runs eagerly, two to three times slower"
     return None
 
 
+def user_folder() -> Path:
+    """Return the folder of what this program keeps for a user on this machine; it may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sac-bench"
+
+
 def cache_folder() -> Path:
     """Return the folder of compiled code, private to the user; create it if it does not exist."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sac-bench" / "compiled"
+    folder = user_folder() / "compiled"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     return folder
@@ -135,6 +137,29 @@ def fastest_float32_products(device: str) -> None:
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if device == "cpu" and float32_product_error() > 1e-6:
         torch.set_float32_matmul_precision("highest")
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raise InputError for a run's precision that the device lacks: tf32 on a CPU.
+
+    There its products would be float32's, so that a comparison of the two would compare nothing.
+    """
+    if precision == "tf32" and device == "cpu":
+        raise InputError(
+            "precision = tf32 exists only on CUDA; on a CPU its numbers would be those of float32: use --device cuda, "
+            "or precision = float32"
+        )
+
+
+def use_precision(precision: str, device: str) -> None:
+    """Make this process's float32 products those of a run's precision, after `fastest_float32_products`.
+
+    "tf32" allows CUDA's TF32, which rounds factors to 10 bits of mantissa and sums in float32. Raises InputError as
+    `check_precision` does.
+    """
+    check_precision(precision, device)
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
 
 
 def float32_product_error() -> float:

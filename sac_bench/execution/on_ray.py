@@ -13,7 +13,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -22,6 +22,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from sac_bench.errors import InputError, one_line
 from sac_bench.execution.calibration import Machine
 from sac_bench.execution.cluster import PLACE_BYTES, Need, Node, choose_device, need_on
+from sac_bench.execution.device import objection_to_cuda
 from sac_bench.execution.elsewhere import DistantProcess, Fault, Lost
 from sac_bench.execution.host import BY_VALUE, Host
 from sac_bench.execution.launch import Job, WorkerProcess
@@ -76,6 +77,8 @@ class Cluster:
     memory: float
     """Bytes that a worker may take: on a CPU of the machine's memory, else of the GPU's."""
     kind: Machine
+    note: str = ""
+    """A line for the user about the choice of the device, if there is anything to say."""
     _seen: tuple[float, int] = (-math.inf, 0)
     """When the cluster's machines were looked at, and how many places they had."""
 
@@ -96,7 +99,10 @@ class Cluster:
         if need.device == "cpu":
             return Cluster(need, count, need.memory - PLACE_BYTES, Machine.here("cpu"))
         seen = [ray.get(_looking_at(kind).remote()) for kind, number in places.most_common() if number]
-        return Cluster(need, count, 0.9 * min(memory for _, memory in seen), seen[0][0])
+        objections = [one_line(f"on the cluster: {objection}") for _, _, objection in seen if objection]
+        if device == "auto" and objections:
+            return replace(Cluster.at(address, "cpu", count), note=objections[0])
+        return Cluster(need, count, 0.9 * min(memory for _, memory, _ in seen), seen[0][0])
 
     @property
     def device(self) -> str:
@@ -169,6 +175,6 @@ def _looking_at(kind: str) -> Any:
     return ray.remote(num_gpus=1, max_retries=0, resources={KIND + kind: 0.001} if kind else None)(_look_at_gpu)
 
 
-def _look_at_gpu() -> tuple[Machine, int]:
-    """Return the kind of the GPU that this process sees, and its free bytes."""
-    return Machine.here("cuda"), available_memory("cuda")
+def _look_at_gpu() -> tuple[Machine, int, str]:
+    """Return the kind of the GPU that this process sees, its free bytes, and why "auto" does not take it."""
+    return Machine.here("cuda"), available_memory("cuda"), objection_to_cuda()

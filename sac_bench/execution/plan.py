@@ -33,6 +33,7 @@ from sac_bench.execution.cost import (
     training_seconds,
     update_seconds,
 )
+from sac_bench.execution.machine import check_precision
 from sac_bench.execution.schedule import Divisible, at_least, balanced, indivisible, makespan
 from sac_bench.spec.experiment import Plannable
 from sac_bench.spec.run import RunSpec, digest
@@ -128,7 +129,7 @@ def make_plan(
 
     Raises InputError for runs that cannot be continued (a finished run that needs more steps and whose replay was
     dropped, a damaged run) and for runs of another kind of device, unless `retrain` trains them again, and for runs
-    that do not fit into `memory`.
+    that do not fit into `memory`, or whose precision the device lacks.
     """
     elsewhere = check_devices(requested, store, device, retrain)
     targets: dict[str, tuple[RunSpec, int]] = {}
@@ -167,6 +168,8 @@ def make_plan(
     new = [(s, n) for s, n in new if s.id not in waiting]
     beside = [cohort.seconds for cohort in cohorts]
     cohorts += _group(new, workers, max(workers, of_all), memory, device, labels or {}, beside)
+    for cohort in cohorts:
+        check_precision(cohort.runs[0].config.precision, device)
     cohorts.sort(key=lambda cohort: -cohort.seconds)
     return Plan(
         tuple(ended["finished"]),

@@ -35,7 +35,7 @@ from sac_bench.execution.budget import TimeLimit
 from sac_bench.execution.calibration import SEGMENTS, Stopwatch
 from sac_bench.execution.checkpoint import CohortDirectory, TakenOver
 from sac_bench.execution.launch import NO_RESTART, OUT_OF_TIME, STOPPED, TAKEN_OVER
-from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory
+from sac_bench.execution.machine import cannot_compile, fastest_float32_products, keep_freed_memory, use_precision
 from sac_bench.execution.provenance import conditions
 from sac_bench.execution.recorder import Recorder
 from sac_bench.store.atomic import STORAGE_FAULTS, finite
@@ -97,9 +97,10 @@ class Worker:
         self.runs = [store.run(run_id, self.directory.check_owner) for run_id in self.directory.plan()["runs"]]
         self._own_runs = [run for run in self.runs if run.status().get("cohort", cohort_id) == cohort_id]
         compiled = cannot_compile() is None
+        self._specs = [run.spec() for run in self.runs]
+        use_precision(self._specs[0].config.precision, device)
         self._about = {"cohort": cohort_id, "cohort_size": len(self.runs), "target_steps": steps}
         self._conditions = conditions(device, compiled, threads)
-        self._specs = [run.spec() for run in self.runs]
         for run, spec in zip(self.runs, self._specs, strict=True):
             if spec.id != run.id:
                 raise InputError(_spec_has_changed(run))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sac_bench.errors import InputError, one_line
 from sac_bench.execution.budget import TimeLimit
+from sac_bench.execution.device import resolve_device
 from sac_bench.execution.launch import HERE, Launcher
-from sac_bench.execution.machine import available_memory, choose_gpus, cores, resolve_device, visible_gpus
+from sac_bench.execution.machine import available_memory, choose_gpus, cores, visible_gpus
 
 MAX_WORKERS = 1024
 
@@ -30,6 +31,8 @@ class Workers:
     """The workers of all commands that share the folder, if they are more: a plan has cohorts for all of them."""
     launcher: Launcher = HERE
     """What starts them."""
+    note: str = ""
+    """A line for the user about the choice of the device, if there is anything to say."""
 
     @property
     def memory(self) -> float:
@@ -75,13 +78,13 @@ class WorkerOptions:
             raise InputError(
                 f"--address {self.address}: is that of a Ray cluster; add --engine ray, or leave out --address"
             )
-        device = resolve_device(self.device)
+        device, note = resolve_device(self.device)
         if self.gpus is not None and device == "cpu":
-            raise InputError(
-                f"--gpus {self.gpus}: this command trains on the CPU; use --device cuda, or leave out --gpus"
-            )
+            remedy = "use --device cuda, or leave out --gpus"
+            raise InputError(f"--gpus {self.gpus}: this command trains on the CPU; {note or remedy}")
         seen = choose_gpus(self.gpus or "all", visible_gpus()) if device == "cuda" else ()
-        return self._workers(device, len(seen) if device == "cuda" else cores(), runs, HERE, seen)
+        workers = self._workers(device, len(seen) if device == "cuda" else cores(), runs, HERE, seen)
+        return replace(workers, note=note)
 
     def _on_ray(self, runs: int | None) -> Workers:
         if self.gpus is not None:
@@ -93,7 +96,7 @@ class WorkerOptions:
                 raise
             raise InputError("--engine ray: Ray is not installed: pip install 'sac_bench[ray]'") from None
         cluster = Cluster.at(self.address or "auto", self.device, self.count)
-        return self._workers(cluster.device, cluster.places() or 1, runs, cluster)
+        return replace(self._workers(cluster.device, cluster.places() or 1, runs, cluster), note=cluster.note)
 
     def _workers(
         self, device: str, places: int, runs: int | None, launcher: Launcher, gpus: Sequence[str] = ()

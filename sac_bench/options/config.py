@@ -34,7 +34,7 @@ def _positive_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
 Layers = Annotated[tuple[int, ...], Field(strict=False), AfterValidator(_positive_layers)]
 Initialisation = Literal["torch", "orthogonal", "glorot"]
 Activation = Literal["relu", "tanh", "elu", "silu", "gelu"]
-Precision = Literal["float32", "bfloat16", "float64"]
+Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 
 
 def option(default: Any, description: str, source: str, **bounds: Any) -> Any:
@@ -76,7 +76,7 @@ class TrainingConfig(BaseModel):
     )
     precision: Precision = option(
         "float32",
-        "floating-point type; bfloat16 applies only to the hidden layers' products in updates",
+        "floating-point type; bfloat16: of hidden layers' products in updates; tf32: of all products, only on CUDA",
         "every implementation",
     )
 

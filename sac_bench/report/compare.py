@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,11 +29,14 @@ from sac_bench.report.figures.style import house_style, write_figure
 from sac_bench.report.labels import is_quick, marked, setting
 from sac_bench.report.page import Answer, Block, Grid, Page, Picture, Points, Text, render, sections, text
 from sac_bench.report.plain import fitted
+from sac_bench.report.protocols import beside, notes
 from sac_bench.report.tables import DIFFERENCE_COLUMNS, performance, scoring, verdict_of
 from sac_bench.results import standings
+from sac_bench.results.cards import card_of, has_imported
 from sac_bench.results.devices import mixed
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE, Manifest
+from sac_bench.results.protocol import why_not_the_same
 from sac_bench.results.schema import CONDITIONS
 from sac_bench.results.versions import superseded
 from sac_bench.store.atomic import file_name, write_text
@@ -132,7 +135,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         few = min(len(of_a), len(of_b))
         row |= {"verdict": "", "p_holm": float("nan"), "state": "untested", "look": None, "seeds_needed": None}
         row |= dict.fromkeys(CORRECTED_BOUNDS, float("nan"))
-        row["no_verdict"] = training or (f"{few} seeds" if few < MIN_SEEDS else "")
+        row["no_verdict"] = training or _protocols(a, b, place) or (f"{few} seeds" if few < MIN_SEEDS else "")
         rows.append(row)
         if not row["identical"] and not row["no_verdict"]:
             tested.append(row)
@@ -146,6 +149,13 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         row |= {"seeds_needed": verdict.seeds_needed, **dict(zip(DIFFERENCE_COLUMNS, verdict.interval, strict=True))}
         row |= dict(zip(CORRECTED_BOUNDS, verdict.corrected[1:], strict=True))
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64", "look": "Int64"})
+
+
+def _protocols(a: Side, b: Side, place: Cell) -> str:
+    """Return why the protocols of a variant forbid a verdict, else "". Of two results of ours, settings may differ."""
+    if not (has_imported(a.manifest) or has_imported(b.manifest)):
+        return ""
+    return why_not_the_same(*(card_of(side.results, *place) for side in (a, b)))
 
 
 def looks(a: Side, b: Side) -> tuple[int, ...]:
@@ -198,6 +208,8 @@ def settings_that_differ(a: Side, b: Side) -> pd.DataFrame:
     ]
     for variant, env in places:
         in_a, in_b = (_settings(side.manifest, variant, env) for side in (a, b))
+        if any(side.manifest.variants[variant].imported for side in (a, b)):  # the cards have what is known
+            in_a, in_b = ({"steps": of["steps"]} for of in (in_a, in_b))
         for option in dict.fromkeys([*in_a, *in_b]):
             values = in_a.get(option, NO_SUCH_OPTION), in_b.get(option, NO_SUCH_OPTION)
             if values[0] != values[1]:
@@ -240,12 +252,14 @@ def only_in_one(a: Side, b: Side) -> list[str]:
 def page(a: Side, b: Side, figures: Path) -> Page:
     """Return the page that compares two results, with its figures written to a folder. Raises as `compare`."""
     table = compare(a, b)
-    settings, conditions = settings_that_differ(a, b), conditions_that_differ(a, b)
+    imported = has_imported(a.manifest) or has_imported(b.manifest)
+    settings = settings_that_differ(a, b)
+    conditions = pd.DataFrame() if imported else conditions_that_differ(a, b)
     lone = only_in_one(a, b)
     same: list[Block] = []
-    if not len(settings):
+    if not len(settings) and not imported:
         same.append(text("Settings are the same in both."))
-    if not len(conditions):
+    if not len(conditions) and not imported:
         same.append(text("Seeds, backend, machine, versions and commit are the same in both."))
     pictures = _pictures(table, figures)
     return Page(
@@ -253,7 +267,7 @@ def page(a: Side, b: Side, figures: Path) -> Page:
         question="Is B different from A?",
         setting=" ".join(dict.fromkeys(setting(side.manifest) for side in (a, b))),
         is_quick=any(is_quick(side.manifest) for side in (a, b)),
-        answer=_answer(table, a.manifest),
+        answer=_answer(table, a.manifest, notes(a.results, b.results, list(_places(table))) if imported else []),
         picture=pictures[0] if len(pictures) == 1 else None,
         summary=f"A: {a.in_words()}. B: {b.in_words()}.",
         sections=sections(
@@ -265,14 +279,15 @@ def page(a: Side, b: Side, figures: Path) -> Page:
                     *(text(note, small=True) for note in (LEGEND, scoring(a.manifest), rules(a, b))),
                 ],
             ),
+            ("Protocols", beside(a.results, b.results, list(_places(table))) if imported else []),
             ("Only in one", [Points(tuple(lone))] * bool(lone)),
             ("Other differences", [*(Grid(rows) for rows in (settings, conditions) if len(rows)), *same]),
         ),
     )
 
 
-def _answer(table: pd.DataFrame, manifest: Manifest) -> Answer:
-    """Return a sentence per variant on its differences, and notes on identical runs, steps and shared seeds."""
+def _answer(table: pd.DataFrame, manifest: Manifest, protocols: Sequence[str]) -> Answer:
+    """Return a sentence per variant on its differences, and notes on protocols, identical runs, steps and seeds."""
     tested = table[~table["identical"]]
     if not len(tested):
         return Answer("All common runs are bitwise identical.")
@@ -288,7 +303,7 @@ def _answer(table: pd.DataFrame, manifest: Manifest) -> Answer:
         ]
         sentences.append(f"{marked(manifest, str(variant))}: {'; '.join(findings)}.")
     where = f" on {envs[0]}" if len(envs) == 1 else ""
-    return Answer(f"B against A{where}:", tuple(sentences), (*_notes(table), NUMBERS))
+    return Answer(f"B against A{where}:", tuple(sentences), (*protocols, *_notes(table, not protocols), NUMBERS))
 
 
 def _seeds(a: int, b: int) -> str:
@@ -296,7 +311,7 @@ def _seeds(a: int, b: int) -> str:
     return str(a) if a == b else f"{a} and {b}"
 
 
-def _notes(table: pd.DataFrame) -> list[str]:
+def _notes(table: pd.DataFrame, seeds_mean_the_same: bool) -> list[str]:
     """Return the sentences on identical runs, steps and shared seeds that apply."""
     sentences = []
     tested, same = table[~table["identical"]], table[table["identical"]]
@@ -313,7 +328,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
             f"`{row['variant']}` on {row['env']} was trained to {row['steps_a']:,} steps in A and to "
             f"{row['steps_b']:,} in B; both are scored at {row['scored_at']:,}."
         )
-    if tested["shared_seeds"].any():
+    if seeds_mean_the_same and tested["shared_seeds"].any():
         sentences.append(
             "The results share seeds, and so initial weights and environment seeds. Intervals and verdicts treat them "
             "as independent; r is their correlation."

@@ -47,8 +47,10 @@ from sac_bench.report.page import (
     text,
     written,
 )
+from sac_bench.report.protocols import of_results
 from sac_bench.report.tables import SHOWN_COLUMNS, presented, rules, together, write_tables
 from sac_bench.results import standings
+from sac_bench.results.cards import has_imported
 from sac_bench.results.devices import are_comparable, mixed
 from sac_bench.results.load import Results, load_results, lock_of
 from sac_bench.results.manifest import Manifest
@@ -171,9 +173,10 @@ def page(
             ),
             ("Runs that did not finish", _absent(results.runs, results.manifest)),
             ("Runs that exploded", _exploded(results.runs, results.manifest)),
-            ("Settings", _settings(results.manifest)),
-            ("How it was made", _made(runs, results.manifest)),
-            folded=("Settings", "How it was made"),
+            ("Protocol", of_results(results)),
+            ("Settings", [] if has_imported(results.manifest) else _settings(results.manifest)),
+            ("How it was made", [] if has_imported(results.manifest) else _made(runs, results.manifest)),
+            folded=("Protocol", "Settings", "How it was made"),
         ),
     )
 

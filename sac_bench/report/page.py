@@ -22,8 +22,6 @@ from sac_bench.store.atomic import write_text
 
 PIXELS_PER_POINT = 4 / 3
 """CSS pixels per point, matplotlib's unit."""
-MIN_FIGURE_SCALE = 0.62
-"""Figures shrink to this scale at most and then scroll, so that their text is legible on a phone."""
 LONG_CELL = 40
 """Cells of a table may wrap if they have more characters than this."""
 MAX_COLUMNS = 7
@@ -315,11 +313,6 @@ class Drawing:
     """A data URI."""
     width: int
     height: int
-
-    @property
-    def least(self) -> int:
-        """The smallest width that it may shrink to, in CSS pixels."""
-        return round(MIN_FIGURE_SCALE * self.width)
 
 
 def drawing(picture: Picture) -> Drawing:

@@ -28,6 +28,7 @@ from sac_bench.report.labels import titled
 from sac_bench.report.latex import final_table
 from sac_bench.report.page import markdown
 from sac_bench.report.plain import fitted
+from sac_bench.results.cards import has_imported
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
@@ -42,12 +43,14 @@ SHOWN_COLUMNS = (
     "did not finish",
 )
 """The columns of the final table that are shown at once."""
+ACTED = "the mean action (for algorithms without one, of sampled actions)"
+ACTED_IN_IMPORTED = "the episodes that the protocol names,"
 TERMINAL_WIDTH = 80
 """The width of tables as text, in characters."""
 DIFFERENCE_COLUMNS = ("difference", "difference_ci_low", "difference_ci_high")
 RULES = (
-    "Score of a run: mean return of the mean action (for algorithms without one, of sampled actions) over the "
-    "evaluations in the last {last:.0%} of its steps (if there are none, the last evaluation before). Whole curve: the "
+    "Score of a run: mean return of {acted} over the evaluations in the last {last:.0%} of its steps (if there are "
+    "none, the last evaluation before). Whole curve: the "
     "area under the learning curve divided by its width. Intervals: 95%, Student's t over seeds; for the "
     "difference from the reference by inverting its tests (below five seeds Welch's t), unpaired. A "
     "diverged run counts with the return of a random policy if that is known (in curves from the point where it "
@@ -59,7 +62,8 @@ RULES = (
 
 def scoring(manifest: Manifest) -> str:
     """Return how scores and intervals come about."""
-    return RULES.format(last=manifest.score_last)
+    acted = ACTED_IN_IMPORTED if has_imported(manifest) else ACTED
+    return RULES.format(last=manifest.score_last, acted=acted)
 
 
 def rules(manifest: Manifest) -> tuple[str, ...]:

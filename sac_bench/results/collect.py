@@ -12,7 +12,6 @@ import pandas as pd
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
-from sac_bench.evaluation.robustness import measurements
 from sac_bench.options.config import TrainingConfig
 from sac_bench.results.load import Results, load_results, lock_of, read_results
 from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
@@ -74,7 +73,7 @@ def collect(store: Store, experiment: Experiment, command: str = "") -> Results:
     results = gather(store, experiment, command)
     folder = store.experiment(experiment.name)
     with locks.locked(lock_of(folder, "tables")):
-        _write(results, folder)
+        write_results(results, folder)
     return results
 
 
@@ -87,7 +86,7 @@ def list_runs(store: Store, experiment: Experiment, command: str = "") -> None:
     folder = store.experiment(experiment.name)
     with locks.locked(lock_of(folder, "tables")):
         if not (experiment.seed_range and _runs_in(folder) > _runs_of(results.runs)):
-            _write(results, folder)
+            write_results(results, folder)
 
 
 def _runs_in(folder: Path) -> set[tuple[Any, ...]]:
@@ -158,7 +157,7 @@ def refresh(store: Store, name: str) -> None:
     with locks.locked(lock_of(folder, "tables")):
         before = read_results(folder)  # the training command may have written meanwhile
         if _may_have_changed(before, store):
-            _write(_refreshed(before, store), folder)
+            write_results(_refreshed(before, store), folder)
 
 
 def _may_have_changed(results: Results, store: Store) -> bool:
@@ -200,8 +199,8 @@ def _evaluated(manifest: Manifest, env: str, variant: str) -> Evaluated:
     return lambda policy, steps, last: config.is_evaluated(steps, last, policy == of.scored_by)
 
 
-def _write(results: Results, folder: Path) -> None:
-    """Write the tables and then the manifest. Call it while the folder's lock of tables is held."""
+def write_results(results: Results, folder: Path) -> None:
+    """Write an experiment's tables and then its manifest. Call it while the folder's lock of tables is held."""
     fingerprints = {}
     for name in TABLES:
         path, table = folder / f"{name}.csv", getattr(results, name)
@@ -240,6 +239,8 @@ def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.
         status = store.run(run["run_id"]).status()
         ended_here = (status["status"], status["steps"]) == ("finished", run["target_steps"])
         if ended_here and (names := needed.get(run["variant"])):
+            from sac_bench.evaluation.robustness import measurements  # imports torch and MuJoCo
+
             labels = {name: run[name] for name in ("run_id", "variant", "env", "seed")}
             values = measurements(store, run["run_id"], names)
             rows += [

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sac_bench.errors import InputError
+from sac_bench.results.protocol import ProtocolCard
 from sac_bench.spec.choose import Choice
 from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.seeds import REFERENCE_FACTOR, parse_range
@@ -32,6 +33,15 @@ class RandomPolicy(_Record):
     return_std: Number
 
 
+class ImportedRecord(_Record):
+    """What is known of a variant that others trained (results/importing.py)."""
+
+    format: str
+    card: ProtocolCard
+    evaluated: dict[str, tuple[int, ...]]
+    """{environment: the steps at which its runs were evaluated}."""
+
+
 class VariantRecord(_Record):
     """A variant: its algorithm, what it overrides, and its config and steps per environment."""
 
@@ -40,7 +50,8 @@ class VariantRecord(_Record):
     """The version of the algorithm that trained it; None if it was not recorded."""
     option_versions: dict[str, int] = {}
     """Versions of the options that its configs use, above 1 (`TrainingConfig.option_versions`)."""
-    scored_by: Literal["mean", "sample"] = "mean"
+    scored_by: Literal["mean", "sample", "unknown"] = "mean"
+    """The actions of the policy that scores it; "unknown" only if it was imported."""
     overrides: dict[str, Any] = {}
     seeds: dict[str, int] = {}
     """{environment: how many of the experiment's seeds it has}; empty: all."""
@@ -56,6 +67,8 @@ class VariantRecord(_Record):
     """What figures call it; empty: its name."""
     group: str = ""
     """The heading under which figures list it."""
+    imported: ImportedRecord | None = None
+    """None: trained by this package."""
 
 
 class ClaimRecord(_Record):

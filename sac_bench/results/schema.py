@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
 import pandas as pd
+
+from sac_bench.errors import InputError, nearest
 
 PACKAGES = ("torch", "envpool", "gymnasium", "mujoco", "numpy", "python")
 """Versions recorded with every run, one column each."""
@@ -14,85 +16,92 @@ CONDITIONS = ("device", "device_kind", "compiled", "threads", "products", *PACKA
 """What a run's bytes depend on beside its spec; see docs/reliability.md."""
 
 
+class Column(NamedTuple):
+    """What a column means; unit: of its numbers, "" if they have none."""
+
+    description: str
+    unit: str = ""
+
+
+RETURN = "of the environment's own rewards, undiscounted"
+
+
 class RunLabels(TypedDict):
     """The columns that every table starts with."""
 
-    run_id: str
-    variant: str
-    env: str
-    seed: int
+    run_id: Annotated[str, Column("the run: a hash of its settings; variants with the same settings share it")]
+    variant: Annotated[str, Column("the variant's name in the experiment")]
+    env: Annotated[str, Column("the environment")]
+    seed: Annotated[int, Column("the run's seed")]
 
 
 class RunRow(RunLabels):
     """runs.csv: one row per variant and run. Variants may share a run."""
 
-    status: str
-    steps: int
-    target_steps: int
-    wall_seconds: float | None
-    cohort_size: int | None
-    algorithm: str
-    start: str | None
-    """The id of the run whose weights it starts from."""
-    backend: str
-    device: str | None
-    device_kind: str | None
-    """"cpu" or "cuda"."""
-    compiled: str | None
-    threads: str | None
-    products: str | None
-    torch: str | None
-    envpool: str | None
-    gymnasium: str | None
-    mujoco: str | None
-    numpy: str | None
-    python: str | None
-    commit: str | None
-    reason: str | None
-    """Why the run failed or diverged."""
-    exploded: int | None
-    """The step at which |Q| was first seen to exceed what rewards allow (training/explosion.py)."""
+    status: Annotated[str, Column("finished, diverged, failed, damaged, interrupted, running or not started")]
+    steps: Annotated[int, Column("trained so far", "transitions")]
+    target_steps: Annotated[int, Column("to be trained", "transitions")]
+    wall_seconds: Annotated[float | None, Column("training time so far of its whole cohort", "s")]
+    cohort_size: Annotated[int | None, Column("how many runs trained together", "runs")]
+    algorithm: Annotated[str, Column("the algorithm")]
+    start: Annotated[str | None, Column("the id of the run whose weights it starts from")]
+    backend: Annotated[str, Column("the simulator and its version; digests of a user-defined environment or algorithm")]
+    device: Annotated[str | None, Column("the model of the CPU or GPU")]
+    device_kind: Annotated[str | None, Column('"cpu" or "cuda"')]
+    compiled: Annotated[str | None, Column("whether the programs were compiled")]
+    threads: Annotated[str | None, Column("threads of its worker")]
+    products: Annotated[str | None, Column("the precision of products, and the CPU's vector instructions")]
+    torch: Annotated[str | None, Column("version of torch")]
+    envpool: Annotated[str | None, Column("version of EnvPool")]
+    gymnasium: Annotated[str | None, Column("version of Gymnasium")]
+    mujoco: Annotated[str | None, Column("version of MuJoCo")]
+    numpy: Annotated[str | None, Column("version of NumPy")]
+    python: Annotated[str | None, Column("version of Python")]
+    commit: Annotated[str | None, Column("the commit of this project")]
+    reason: Annotated[str | None, Column("why the run failed or diverged")]
+    exploded: Annotated[int | None, Column("the step at which |Q| was first seen to exceed what rewards allow", "step")]
 
 
 class EvaluationRow(RunLabels):
     """evaluations.csv: one row per evaluation and policy. Returns are undiscounted."""
 
-    step: int
-    policy: str
-    return_mean: float
-    return_std: float
-    length_mean: float
-    episodes: int
-    wall_seconds: float
+    step: Annotated[int, Column("after how many transitions of training", "transitions")]
+    policy: Annotated[str, Column('the actions that are played: "mean" or "sample"')]
+    return_mean: Annotated[float, Column("mean return of the episodes", RETURN)]
+    return_std: Annotated[float, Column("standard deviation of the episodes' returns", RETURN)]
+    length_mean: Annotated[float, Column("mean length of the episodes", "steps")]
+    episodes: Annotated[int, Column("how many were played", "episodes")]
+    wall_seconds: Annotated[float, Column("time of the cohort's training so far", "s")]
 
 
 class EpisodeRow(RunLabels):
     """episodes.csv: one row per evaluation episode."""
 
-    step: int
-    policy: str
-    episode: int
-    # "return" is a column, too: a Python keyword cannot be a field.
-    length: int
+    step: Annotated[int, Column("after how many transitions of training", "transitions")]
+    policy: Annotated[str, Column('the actions that are played: "mean" or "sample"')]
+    episode: Annotated[int, Column("its number in the evaluation, from 0")]
+    # "return" is a column, too: a Python keyword cannot be a field (KEYWORDS).
+    length: Annotated[int, Column("its length", "steps")]
 
 
 class TrainingRow(RunLabels):
     """training.csv: one row per segment; the algorithm's metrics follow, one column each."""
 
-    step: int
-    episodes: int | None
-    return_mean: float | None
+    step: Annotated[int, Column("the end of the segment", "transitions")]
+    episodes: Annotated[int | None, Column("training episodes that ended in the segment", "episodes")]
+    return_mean: Annotated[float | None, Column("their mean return", RETURN)]
 
 
 class RobustnessRow(RunLabels):
     """robustness.csv: one row per run and measure of its trained policy (spec/measures.py)."""
 
-    measure: str
-    value: float | None
-    reason: str | None
-    """Why there is no value."""
+    measure: Annotated[str, Column("the measure's name (docs/api.md)")]
+    value: Annotated[float | None, Column("the measure of the trained policy", "by measure")]
+    reason: Annotated[str | None, Column("why there is no value")]
 
 
+KEYWORDS = {"episodes": {"return": Column("the episode's return", RETURN)}}
+"""{table: its columns whose names are keywords of Python}."""
 TABLES: dict[str, type] = {
     "runs": RunRow,
     "evaluations": EvaluationRow,
@@ -109,6 +118,16 @@ LATER_COLUMNS = {"runs": ("device_kind", "exploded")}
 def columns(table: str) -> list[str]:
     """Return the columns of a table, in order."""
     return list(get_type_hints(TABLES[table]))
+
+
+def described(table: str) -> pd.DataFrame:
+    """Return what the columns of a table mean: column, unit, description. Raises InputError for an unknown table."""
+    if table not in TABLES:
+        raise InputError(f"{table!r} is not a table; must be one of {', '.join(TABLES)}{nearest(table, TABLES)}")
+    hints = get_type_hints(TABLES[table], include_extras=True)
+    known = {name: hint.__metadata__[0] for name, hint in hints.items()} | KEYWORDS.get(table, {})
+    rows = [(name, column.unit, column.description) for name, column in known.items()]
+    return pd.DataFrame(rows, columns=["column", "unit", "description"])
 
 
 def frame(table: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from sac_bench.results.manifest import Manifest, VariantRecord
 
 def superseded(manifest: Manifest) -> str:
     """Return a sentence that names the algorithms and options which other versions trained; empty if there are none."""
-    variants = manifest.variants.values()
+    variants = [variant for variant in manifest.variants.values() if variant.imported is None]
     algorithms = _older_algorithms({variant.algorithm: variant.version for variant in variants})
     return _sentence([*algorithms, *dict.fromkeys(older for variant in variants for older in _older_options(variant))])
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.envs.checking import check
+from sac_bench.envs.known import check
 from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
 from sac_bench.spec.claim import Claim, is_on, parse_claim
@@ -20,6 +20,7 @@ from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
 from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
+from sac_bench.spec.presets import with_presets
 from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
 from sac_bench.spec.toml import located, validate, validate_known
 from sac_bench.spec.variant import Shown, Variant, check_steps, shown_of
@@ -115,6 +116,7 @@ def _load(
     """Read an experiment file, with the command line's options in place of its keys."""
     where, problems = str(path), Problems()
     table, known_envs = tables(path, quick)
+    table = with_presets(table, where)
     table |= options
     if isinstance(options.get("seeds"), list):  # a list is for all variants
         table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}

@@ -5,9 +5,10 @@ They are computed from a run's tables in analysis/measures.py, and from its trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from sac_bench.envs.known import check_goals, check_masses
 from sac_bench.errors import InputError, nearest
 
 
@@ -136,10 +137,7 @@ assume normal scores. 0.3 in log10 is a factor of 2."""
 
 def check_robustness(names: Iterable[str], env_id: str) -> None:
     """Raise InputError unless these robustness measures exist and can be measured in the environment."""
-    from sac_bench.envs.heavy import with_masses
-    from sac_bench.envs.multigoal import check_multigoal
-
-    checks: dict[str, Callable[[str], object]] = {"masses": with_masses, "goals": check_multigoal}
+    checks = {"masses": check_masses, "goals": check_goals}
     for name in names:
         if name not in ROBUSTNESS:
             raise InputError(f"no robustness measure {name!r}{nearest(name, ROBUSTNESS)}")

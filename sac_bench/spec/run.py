@@ -14,7 +14,7 @@ from typing import Any
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.envs import sources
-from sac_bench.envs.pool import describe
+from sac_bench.envs.known import properties
 from sac_bench.errors import InputError
 from sac_bench.options.config import TrainingConfig
 
@@ -77,14 +77,14 @@ class RunSpec:
             "algorithm": self.algorithm,
             "semantics": ALGORITHMS[self.algorithm].version,
             "env": self.env,
-            "backend": describe(self.env).backend,
+            "backend": properties(self.env).backend,
             "evaluation": EVALUATION_VERSION,
             "seed": self.seed,
             "config": self.config.model_dump(mode="json", exclude_defaults=True),
         } | (start | versions | own)
 
     def _definitions(self) -> dict[str, sources.Definition]:
-        return {"env": describe(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}
+        return {"env": properties(self.env).definition, "algorithm": ALGORITHMS[self.algorithm].definition}
 
     def evaluated_by(self, policy: Any, steps: Any, last: int) -> Any:
         """Return whether a run that ends at `last` transitions is evaluated at `steps` by a policy of POLICIES.
@@ -96,7 +96,7 @@ class RunSpec:
     def versions(self) -> str:
         """Return the backend's version and digests of the definitions of a custom environment and algorithm."""
         own = [f"{what} {digest(definition)[:8]}" for what, definition in self._definitions().items() if definition]
-        return ", ".join([describe(self.env).backend, *own])
+        return ", ".join([properties(self.env).backend, *own])
 
     def differences_from(self, written: Mapping[str, Any]) -> list[str]:
         """Return how the versions that trained a run, given by its `as_dict`, differ from the current ones.
@@ -106,7 +106,7 @@ class RunSpec:
         differences = []
         for what, definition in self._definitions().items():
             differences += sources.differences(written.get(f"{what}_definition", {}), definition)
-        current = {"semantics": ALGORITHMS[self.algorithm].version, "backend": describe(self.env).backend}
+        current = {"semantics": ALGORITHMS[self.algorithm].version, "backend": properties(self.env).backend}
         for key, name in (("semantics", f"version {{}} of {self.algorithm}"), ("backend", "{}")):
             if written.get(key) != current[key]:
                 differences.append(f"{name.format(written.get(key))} (now {current[key]})")

@@ -12,17 +12,18 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sac_bench.algorithms import ALGORITHMS
-from sac_bench.envs.checking import check
-from sac_bench.envs.pool import describe
+from sac_bench.algorithms import ALGORITHMS, Algorithm
+from sac_bench.envs.known import check, properties
 from sac_bench.errors import InputError, nearest
-from sac_bench.options.config import MIN_LEARNED_TEMPERATURE, TrainingConfig
+from sac_bench.options.config import MIN_LEARNED_TEMPERATURE, ReplayConfig, RolloutConfig, TrainingConfig
 from sac_bench.spec.overrides import MAX_STEPS
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.toml import located, validate
 from sac_bench.spec.variant import Parent, Variant
 
 MAX_CHAIN_LENGTH = 10
+OF_TRAINING = frozenset({*ReplayConfig.model_fields, *RolloutConfig.model_fields})
+"""Options of which the weights' shapes are independent in sac_bench's algorithms."""
 Runs = list[tuple[Variant, RunSpec]]
 
 
@@ -146,7 +147,7 @@ def _check_fit(parent: Parent, variant: Variant, env: str, place: str) -> None:
         sizes = ["{} observations and {} actions on {}".format(*_sizes(of), of) for of in (parent.env, env)]
         raise InputError(f"{place}: does not fit: {sizes[0]}, {sizes[1]}")
     source_config, config = source.configs[parent.env], variant.configs[env]
-    if source_config.structure() == config.structure():
+    if _have_one_shape(algorithm, source_config, config):
         return
     source_shapes, shapes = (
         _shapes(source.algorithm, source_config, parent.env),
@@ -190,8 +191,15 @@ def _check_temperature(table: _Table, parent: Parent, variant: Variant, env: str
 
 
 def _sizes(env: str) -> tuple[int, int]:
-    described = describe(env)
+    described = properties(env)
     return described.observation_dim, described.action_dim
+
+
+def _have_one_shape(algorithm: Algorithm, one: TrainingConfig, other: TrainingConfig) -> bool:
+    """Return whether the weights of two configs certainly have the same shapes, without making them."""
+    a, b = one.structure(), other.structure()
+    differing = {key for key in {**a, **b} if a.get(key) != b.get(key)}
+    return not differing or (algorithm.is_shipped and differing <= OF_TRAINING)
 
 
 def _shapes(algorithm: str, config: TrainingConfig, env: str) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from sac_bench.algorithms.protocol import Batch, Hyperparameters, Learner, State, Update
 from sac_bench.algorithms.pytree import named_tensors, with_tensors
 from sac_bench.training import inductor
-from sac_bench.training.cuda_graph import CudaGraphFunction
+from sac_bench.training.cuda_graph import Graphs
 from sac_bench.training.random import Draws, Moment, WordsAhead, uniform
 from sac_bench.training.rollout import whole
 
@@ -28,6 +28,10 @@ Gather = Callable[[Moment, Data], Batch]
 
 MEMBERS_AT_ONCE = 16
 """Members that are measured at once where all are not measured one by one: a diagnosis holds many gradients of each."""
+
+
+UPDATES_AT_ONCE = 32
+"""At most so many updates of a vector step are one CUDA graph."""
 
 
 def training_width(members: int, device: torch.device | str, compiled: bool) -> int:
@@ -44,8 +48,8 @@ class Cohort:
 
     state: pytree of [M, ...], whose tensors are updated in place; hyper: {name: [M]}; seeds: [M].
     gather(moment, data) -> batches {name: [M, B, ...]} of an update, from the training data and the update's draws, of
-    which "replay" is [M, B]. With `compiled`, an update, including draws and batches, is one graph, and so is acting.
-    Eager execution is the reference in tests.
+    which "replay" is [M, B]. With `compiled`, an update, including draws and batches, is one program, and so is acting.
+    Eager execution is the reference in tests. On CUDA, both are recorded as CUDA graphs, unless `records` is False.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class Cohort:
         compiled: bool = True,
     ) -> None:
         self.learner, self.dtype, self.device = learner, dtype, torch.device(device)
+        self.records = self.device.type == "cuda"
+        self._graphs = Graphs()
         self.seeds = torch.tensor(list(seeds), dtype=torch.int64, device=self.device)
         self.hyper: Hyperparameters = {
             name: torch.tensor([values[name] for values in hyperparameters], dtype=dtype, device=self.device)
@@ -69,7 +75,7 @@ class Cohort:
             learner.init(partial(_initial_draw, seed, dtype), {name: values[m] for name, values in self.hyper.items()})
             for m, seed in enumerate(seeds)
         ]
-        self.state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
+        self._state: State = tree_map(lambda *leaves: torch.stack(leaves).to(self.device), *members)
         self.healthy = torch.ones(self.size, dtype=torch.bool, device=self.device)
         """Members [M] none of whose metrics was ever NaN or infinite."""
         self._sums = torch.zeros(self.size, len(learner.metrics), dtype=dtype, device=self.device)
@@ -92,6 +98,8 @@ class Cohort:
         self._collect: Callable[..., None] = self._collect_all
         self._prepare: Callable[..., Data] = self._prepare_all
         self._samples: Data = None
+        self._data: Data = None  # of the last update
+        self._action = torch.empty(self.size, num_envs, learner.action_dim, device=self.device)
         self._compiled = compiled
         self._programs: dict[Update, Callable[..., None]] = {}
         if compiled:
@@ -105,6 +113,16 @@ class Cohort:
     def size(self) -> int:
         """Number of members M, copies included."""
         return len(self.seeds)
+
+    @property
+    def state(self) -> State:
+        """The members' tensors, a pytree of [M, ...]. Updates change them in place."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._graphs.have_moved()
 
     def weights(self, m: int) -> dict[str, Tensor]:
         """Return the weights of member m from which another run can start, by name, on the CPU."""
@@ -152,17 +170,27 @@ class Cohort:
         They are the policies' if `warm` [] is true, else uniform; `started` [M, N] is 1 where an episode begins. The
         actions of a diverged member are zeros: it keeps its place, but its results no longer count.
         """
-        carried = self.state.get("exploration", ())
-        policy = self.learner.policy(self.state)
-        return self._explore(policy, carried, self.hyper, self._explore_words.at(step), observation, started, warm)
+        words = self._explore_words.at(step)
+        if not self.records:
+            return self._explored(words, observation, started, warm)
+        inputs = self._graphs.inputs("explore", observation, started, warm)
+        self._graphs.run("explore", self._record_action, words, *inputs)
+        return self._action
+
+    def _record_action(self, *inputs: Tensor) -> None:
+        self._action.copy_(self._explored(*inputs))
+
+    def _explored(self, words: Tensor, observation: Tensor, started: Tensor, warm: Tensor) -> Tensor:
+        carried, policy = self.state.get("exploration", ()), self.learner.policy(self.state)
+        return self._explore(policy, carried, self.hyper, words, observation, started, warm)
 
     def _program(self, update: Update) -> Callable[..., None]:
-        """Return the program that makes updates of all members by this function."""
+        """Return the program that makes an update of all members by this function."""
         if update not in self._programs:
             program: Callable[..., None] = partial(self._update_all, update)
             if self._compiled:
                 program = inductor.compiled(program, self.device)
-                program = (CudaGraphFunction if self.device.type == "cuda" else inductor.Repeated)(program)
+                program = program if self.records else inductor.Repeated(program)
             self._programs[update] = program
         return self._programs[update]
 
@@ -179,10 +207,27 @@ class Cohort:
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
         return self._samples
 
-    def update(self, data: Data, number: int) -> None:
-        """Make update `number` (counted from 0) of every member, each on its own batch."""
-        program = self._program(self.learner.update_of(number + 1))
-        program(self.state, self.hyper, self._update_words.at(number), self.record, data)
+    def update(self, data: Data, first: int, count: int = 1) -> None:
+        """Make `count` updates, of which `first` is the first (counted from 0), of every member on its own batches.
+
+        `data` is the same object as before unless its tensors have moved.
+        """
+        if data is not self._data and self._data is not None:
+            self._graphs.have_moved()
+        self._data = data
+        at_once = UPDATES_AT_ONCE if self.records else 1
+        for at in range(first, first + count, at_once):
+            numbers = range(at, min(at + at_once, first + count))
+            made_by = tuple(self.learner.update_of(number + 1) for number in numbers)
+            words = self._update_words.of(at, len(numbers))
+            if self.records:
+                self._graphs.run(made_by, partial(self._update_in_turn, made_by), words, data)
+            else:
+                self._update_in_turn(made_by, words, data)
+
+    def _update_in_turn(self, made_by: Sequence[Update], words: Sequence[Tensor], data: Data) -> None:
+        for function, own in zip(made_by, words, strict=True):
+            self._program(function)(self.state, self.hyper, own, self.record, data)
 
     def value(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q and bonus [M, N] (`Value.of`) of observation [M, N, D], normal noise [M, N, noise_dim]."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from sac_bench.envs.guard import Fails, raise_at_once
+from sac_bench.envs.known import EnvSpec
 from sac_bench.envs.output import captured
-from sac_bench.envs.pool import EnvSpec, Pool
+from sac_bench.envs.pool import Pool
 from sac_bench.training.cohort import Cohort
 from sac_bench.training.q_bias import QBiasTracker
 from sac_bench.training.random import Draws, Moment, WordsAhead, derived_seeds

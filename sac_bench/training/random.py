@@ -150,16 +150,21 @@ class WordsAhead:
         self._steps = max(1, min(_AHEAD, most // size))
         self._first = 0
         self._block: Tensor | None = None
-        self._now = torch.empty(0, dtype=torch.int32)
+        self._now: list[Tensor] = []
 
     def at(self, step: int) -> Tensor:
         """Return the words [M, 2W] of a step, always in the same tensor."""
-        if self._block is None or not self._first <= step < self._first + self._steps:
-            self._first, self._block = step, None
-            self._block = self._draws.words(self._seeds, step, self._steps)
-        if not self._now.numel():
-            self._now = torch.empty_like(self._block[0])
-        return self._now.copy_(self._block[step - self._first])
+        return self.of(step, 1)[0]
+
+    def of(self, first: int, count: int) -> list[Tensor]:
+        """Return the words [M, 2W] of `count` steps from `first` on, always in the same tensors."""
+        if self._block is None or not self._first <= first <= first + count <= self._first + len(self._block):
+            self._first, self._block = first, None
+            self._block = self._draws.words(self._seeds, first, max(self._steps, count))
+        rows = self._block[first - self._first :][:count].unbind()
+        self._now += [torch.empty_like(rows[0]) for _ in range(len(self._now), count)]
+        torch._foreach_copy_(self._now[:count], rows)
+        return self._now[:count]
 
 
 def uniform(seed: int, purpose: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -50,6 +50,7 @@ class Replay:
         # The data of one step, in page-locked memory if it must be copied to a GPU.
         self._staging = torch.empty(self._ring[:, 0].shape, pin_memory=self.device.type == "cuda")
         self._staging_array = self._staging.numpy()
+        self._memory: Memory = {}
         self.written = 0
         """Rows ever written; row t is at index t % (rows + 1)."""
 
@@ -101,8 +102,11 @@ class Replay:
         return self._clock.fill_(self.written)
 
     def memory(self) -> Memory:
-        """Return the tensors that `sample` reads, the same ones until the side ring grows."""
-        return {"rows": self._ring, "final": self.final, "written": self.clock()}
+        """Return the tensors that `sample` reads, the same dict until the side ring grows."""
+        written = self.clock()
+        if self._memory.get("final") is not self.final:
+            self._memory = {"rows": self._ring, "final": self.final, "written": written}
+        return self._memory
 
     def slice(self, start: int, stop: int) -> dict[str, Tensor]:
         """Return rows [start, stop) as they were added, on the CPU, for `extend`."""

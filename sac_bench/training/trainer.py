@@ -167,9 +167,8 @@ class Trainer:
     def _update(self) -> None:
         due = self.config.updates_due(self.steps) - self.progress.updates
         data = self.cohort.prepare(self.replay.memory(), self.progress.updates) if due else {}
-        for _ in range(due):
-            self.cohort.update(data, self.progress.updates)
-            self.progress.updates += 1
+        self.cohort.update(data, self.progress.updates, due)
+        self.progress.updates += due
 
     def _evaluate(self, finished: list[list[float]], began: float, updates_before: int) -> Segment:
         started = time.perf_counter()

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sac_bench.report.figures.style import PALETTE, house_style, write_figure
+from sac_bench.report.figures.style import PALETTE, house_style, subplots, write_figure
 from sac_bench.tuning.record import SearchedOption, StudyRecord, TrialRecord
 
 PRUNED_STYLE: dict[str, Any] = {"color": "0.65", "marker": "x", "linestyle": "none", "markersize": 4.5}
@@ -44,7 +43,7 @@ def write_figures(study: StudyRecord, folder: Path) -> list[Path]:
 
 def history(study: StudyRecord) -> Figure:
     """Draw every trial's value by its number, the best so far, and the default's value."""
-    figure, axis = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (5.6, 3.4))
     complete = _of_state(study, "COMPLETE")
     pruned = [trial for trial in _of_state(study, "PRUNED") if trial.values]
     axis.plot([t.number for t in pruned], [t.last for t in pruned], label="pruned, at its last rung", **PRUNED_STYLE)
@@ -62,7 +61,7 @@ def history(study: StudyRecord) -> Figure:
 def importances(study: StudyRecord) -> Figure:
     """Draw how important each option is."""
     shares = dict(sorted(study.importances.items(), key=lambda item: item[1]))
-    figure, axis = plt.subplots(figsize=(4.6, 0.32 * len(shares) + 1.2), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (4.6, 0.32 * len(shares) + 1.2))
     axis.barh(list(shares), list(shares.values()), color=PALETTE[0])
     axis.set(xlabel="share (PED-ANOVA over complete trials)", title="importance")
     return figure
@@ -73,9 +72,7 @@ def slices(study: StudyRecord) -> Figure:
     names = list(study.space)
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns + 0.4, 2.6 * rows), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure, axes = subplots(rows, columns, (3.1 * columns + 0.4, 2.6 * rows), sharey=True)
     for axis, name in zip(axes.flat, names, strict=False):
         place, ticks = _axis_of(study.space[name])
         for state, style in (("PRUNED", PRUNED_STYLE), ("COMPLETE", COMPLETE_STYLE)):
@@ -110,16 +107,16 @@ def slices(study: StudyRecord) -> Figure:
 def parallel(study: StudyRecord) -> Figure:
     """Draw one line per trial through its settings, coloured by its value, gray if it was pruned."""
     names = list(study.space)
-    figure, axis = plt.subplots(figsize=(1.35 * len(names) + 2.0, 3.6), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (1.35 * len(names) + 2.0, 3.6))
     complete = sorted(_of_state(study, "COMPLETE"), key=lambda t: t.last)
     for trial in _of_state(study, "PRUNED"):
         axis.plot(range(len(names)), _heights(study, trial), color="0.8", linewidth=0.6, zorder=1)
     if complete:
-        norm = plt.Normalize(complete[0].last, complete[-1].last)
+        norm = Normalize(complete[0].last, complete[-1].last)
         for trial in complete:
-            color = plt.get_cmap("viridis")(norm(trial.last))
+            color = matplotlib.colormaps["viridis"](norm(trial.last))
             axis.plot(range(len(names)), _heights(study, trial), color=color, linewidth=1.3, zorder=2)
-        figure.colorbar(plt.cm.ScalarMappable(norm, "viridis"), ax=axis, label=study.value_means, pad=0.02)
+        figure.colorbar(ScalarMappable(norm, "viridis"), ax=axis, label=study.value_means, pad=0.02)
     axis.set_xticks(range(len(names)), names, fontsize=7, rotation=20 if len(names) > 4 else 0)
     axis.set_yticks([])
     for i, name in enumerate(names):
@@ -134,7 +131,7 @@ def parallel(study: StudyRecord) -> Figure:
 
 def rungs(study: StudyRecord) -> Figure:
     """Draw every trial's value at the rungs that it reached."""
-    figure, axis = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (5.0, 3.4))
     for trial in study.trials:
         at = sorted(trial.values.items())
         kept = trial.state != "PRUNED"
@@ -149,7 +146,7 @@ def rungs(study: StudyRecord) -> Figure:
 
 def cost(study: StudyRecord) -> Figure:
     """Draw the best value by the transitions used, and the transitions needed without pruning."""
-    figure, axis = plt.subplots(figsize=(5.0, 3.4), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (5.0, 3.4))
     trials = [trial for trial in study.trials if trial.values and trial.state in ("PRUNED", "COMPLETE")]
     used = np.cumsum([trial.steps for trial in trials])
     best = np.fmax.accumulate([t.last if t.state == "COMPLETE" else np.nan for t in trials])

@@ -50,6 +50,8 @@ def prepare(
         own -= share.left_out(first)
     _check_folders(group, store, is_named=name is not None)
     team = workers.choose(max(1, len(own)))
+    if team.note:
+        console.print(team.note, highlight=False, soft_wrap=True)
     return group, Training(store, team, console, command, keep_replay, retrain, purse=purse, shard=share)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from sac_bench.errors import InputError
 from sac_bench.execution.worker_options import WorkerOptions
 from sac_bench.report.page import Page
-from sac_bench.results.load import Results, load_results
+from sac_bench.report.results import Results, load_results
 from sac_bench.spec.experiment import Experiment, ExperimentGroup
 from sac_bench.spec.load import Changes
 from sac_bench.spec.names import find

@@ -4,7 +4,9 @@ import inspect
 
 import pytest
 
-from sac_bench.algorithms import ALGORITHMS, SHIPPED
+import sac_bench.options.config
+import sac_bench.options.metric
+from sac_bench.algorithms import ALGORITHMS, SHIPPED, config, metric
 from sac_bench.algorithms.hyperparameters import hyperparameters_of
 from sac_bench.options.config import Layers, ReplayConfig, option
 
@@ -40,3 +42,9 @@ def test_each_option_is_declared_by_the_first_class_in_pythons_order(algorithm):
 
 def test_ppo_has_the_minibatches_of_its_paper():
     assert ALGORITHMS["ppo"].config().batch_size == 64  # arXiv 1707.06347, table 3
+
+
+@pytest.mark.parametrize(("old", "new"), [(config, sac_bench.options.config), (metric, sac_bench.options.metric)])
+def test_modules_of_users_find_what_they_import_where_it_was(old, new):
+    """To edit such a module would change its runs' ids."""
+    assert all(getattr(old, name) is getattr(new, name) for name in old.__all__)

@@ -13,7 +13,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "published.md").read_text()
 def test_every_row_is_well_formed():
     rows = published()
     assert str(len(rows)) in DOCUMENT.splitlines()[2]
-    assert set(rows["algorithm"]) == {"SAC", "SAC-v1", "SAC-v2", "TD3", "DDPG", "PPO"}
+    assert set(rows["algorithm"]) == {"SAC", "SAC-v1", "SAC-v2", "TD3", "DDPG", "PPO", "A2C"}
     assert set(rows["metric"]) == set(METRICS)
     tasks = rows["env"].str.replace(r"-v[1-5]$", "", regex=True)
     assert set(tasks) == {"HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "Swimmer"}
@@ -29,6 +29,8 @@ def test_every_row_is_well_formed():
 def test_well_known_numbers_are_correct():
     rows = published().set_index(["source", "algorithm", "env", "steps", "metric"]).sort_index()
     assert rows.loc[("simbav2", "SAC", "HalfCheetah-v4", 1_000_000, "final_eval"), "mean"].item() == 11320.94
+    v5 = rows.loc[("xuance", "SAC", "Ant-v5", 1_000_000, "final_eval")].squeeze()
+    assert (v5["seeds"], "3 of 5 runs unfinished" in v5["note"]) == (2, True)
     td3 = rows.loc[("td3_author", "TD3", "HalfCheetah-v1", 1_000_000, "max_over_curve")].squeeze()
     assert (td3["mean"], td3["spread"], td3["seeds"]) == (9636.95, 859.06, 10)  # arXiv 1802.09477, Table 1
 
@@ -66,7 +68,7 @@ def test_rows_of_an_environment_are_marked_if_their_steps_are_near():
     assert ant.loc[983_040, "near"]  # 1.7% off
     assert not for_env("Ant-v4", 1_004_000).set_index("steps").loc[983_040, "near"]  # 2.1% off
     assert for_env("HumanoidWalk-v1", 1_000_000).empty
-    assert set(for_env("Ant-v5", 1).source) == {"slm_lab"}  # rl_games observes something else
+    assert set(for_env("Ant-v5", 1).source) == {"slm_lab", "xuance"}  # rl_games observes something else
 
 
 def test_algorithm_families_and_step_counts_have_short_names():

@@ -104,7 +104,7 @@ def of_claim(*shifts, relation, margin):
     return verdicts([Contest(lambda look: True, lambda look, trial=trial: trial) for trial in trials])
 
 
-@pytest.mark.parametrize("margin", [0.5, 2.0])
+@pytest.mark.parametrize("margin", [0.5, pytest.param(2.0, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("relation", [">", ">=", "~"])
 def test_the_corrected_interval_of_a_claim_shows_its_outcome(relation, margin):
     of_outcome = {

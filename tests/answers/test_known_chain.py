@@ -57,7 +57,7 @@ def test_known_theorem_1_the_limit_does_not_depend_on_the_start(iterated):
 
 def test_known_theorem_1_each_improvement_is_the_best_policy_of_its_class(iterated):
     chain, history = iterated
-    mean, log_std = np.meshgrid(np.linspace(-3, 3, 61), np.linspace(-4, 1, 51), indexing="ij")
+    mean, log_std = np.meshgrid(np.linspace(-3, 3, 31), np.linspace(-4, 1, 26), indexing="ij")
     for (_, v), (improved, _) in itertools.pairwise(history):
         found = spi.soft_value(chain, v, chain.states, *improved)
         for s in range(0, len(chain.states), 8):

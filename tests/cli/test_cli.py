@@ -214,15 +214,15 @@ def test_a_user_defined_environment_can_be_imported(command, experiment_file, tm
 
 @pytest.mark.soak
 def test_a_user_defined_algorithm_can_be_imported(command, experiment_file, tmp_path):
-    example = Path(__file__).parents[2] / "docs" / "examples" / "dpg.py"
-    (tmp_path / "dpg.py").write_text(example.read_text())
+    example = Path(__file__).parents[2] / "examples" / "own_algorithm.py"
+    (tmp_path / "own_algorithm.py").write_text(example.read_text())
     own = experiment_file.read_text().split("[variants.v-network]")[0] + '[variants.mine]\nalgorithm = "dpg"\n'
     experiment_file.write_text(own)
-    ran = command("run", experiment_file, "--import", "dpg")
+    ran = command("run", experiment_file, "--import", "own_algorithm")
     assert ran.returncode == 0, ran.stderr + ran.stdout
     runs = sac_bench.load_results("tiny", tmp_path / "results").runs.groupby("algorithm")["status"].unique()
     assert {name: list(found) for name, found in runs.items()} == {"sac": ["finished"], "dpg": ["finished"]}
-    assert "2 finished" in command("status", experiment_file, "--import", "dpg").stdout
+    assert "2 finished" in command("status", experiment_file, "--import", "own_algorithm").stdout
 
 
 @pytest.mark.thorough

@@ -183,7 +183,7 @@ def test_contract_backends_take_nearly_the_same_step_with_a_free_joint(task):
         assert np.abs(pair.terms[name]).max() > 0.005  # there was something to compare
 
 
-@pytest.mark.parametrize("task", FREE)
+@pytest.mark.parametrize("task", [FREE[0], *(pytest.param(task, marks=pytest.mark.thorough) for task in FREE[1:])])
 def test_contract_envpools_reward_is_the_sum_of_its_terms(task):
     pair = compared(task)
     np.testing.assert_allclose(pair.reward[0], sum(values[0] for values in pair.terms.values()), atol=1e-6)

@@ -22,6 +22,7 @@ from sac_bench.evaluation import random_policy
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, superseded, write
 from sac_bench.execution.worker import Worker
+from sac_bench.options.sac import SACConfig
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
@@ -66,7 +67,7 @@ def lab(tmp_path):
 
 
 DEFINE = """
-import sac_bench.envs.sources, json, sys
+import sac_bench.envs.registry, json, sys
 sys.path[:0] = [*sys.argv[1:], ""]
 import gymnasium, lab.envs
 from lab.envs import Reach
@@ -383,7 +384,7 @@ def test_the_contents_of_a_function_count_and_its_memory_address_does_not():
 
 
 ALGORITHM = """
-import dpg
+import own_algorithm
 from dataclasses import replace
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.spec.run import RunSpec
@@ -394,7 +395,7 @@ print(RunSpec("dpg", config, "Pendulum-v1", 0).id, RunSpec("sac", ALGORITHMS["sa
 
 @pytest.mark.thorough
 def test_editing_an_algorithm_changes_only_its_own_ids(tmp_path):
-    shutil.copy(Path(__file__).parents[2] / "docs" / "examples" / "dpg.py", tmp_path)
+    shutil.copy(Path(__file__).parents[2] / "examples" / "own_algorithm.py", tmp_path)
 
     def ids():
         return subprocess.run(
@@ -402,10 +403,21 @@ def test_editing_an_algorithm_changes_only_its_own_ids(tmp_path):
         ).stdout.split()
 
     before = ids()
-    (tmp_path / "dpg.py").write_text((tmp_path / "dpg.py").read_text().replace("torch.tanh", "torch.sin"))
+    (tmp_path / "own_algorithm.py").write_text(
+        (tmp_path / "own_algorithm.py").read_text().replace("torch.tanh", "torch.sin")
+    )
     after = ids()
     assert before[0] != after[0]
     assert before[1] == after[1]
+
+
+def test_an_algorithm_that_uses_parts_of_sac_bench_names_them_as_before_they_moved():
+    """The names are in the ids of its runs."""
+    of = sources.of_algorithm(SACConfig, functools.partial(ALGORITHMS["td3"].learner, 1))["registered"]
+    assert of == {
+        "config": "sac_bench.algorithms.sac.SACConfig",
+        "learner": {"partial": ["sac_bench.algorithms.td3.learner", [1], {}]},
+    }
 
 
 ARGUMENTS = """

@@ -63,6 +63,12 @@ def test_a_loaded_policy_acts_like_its_run(structure, tmp_path):
         found = loaded.act(observation, sample, np.random.default_rng(1))
         np.testing.assert_allclose(found, 2 * expected[1], rtol=0, atol=1e-6)  # Pendulum's actions are in [-2, 2]
 
+    loaded.to_torchscript(tmp_path / "policy.pt")
+    exported = torch.jit.load(tmp_path / "policy.pt")
+    for many in (1, 7):  # it was traced with 2
+        expected = loaded.act(observation[:many])
+        np.testing.assert_allclose(exported(torch.as_tensor(observation[:many])), expected, rtol=0, atol=1e-6)
+
 
 @pytest.mark.parametrize("name", ["../../etc", "0" * 15 + "1", ""])
 def test_an_unknown_run_is_refused(run, tmp_path, name):

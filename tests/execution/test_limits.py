@@ -62,7 +62,7 @@ def test_gpus_are_chosen_by_their_position_among_visible_ones():
 
 
 def test_a_team_has_one_worker_per_gpu(monkeypatch):
-    monkeypatch.setattr("sac_bench.execution.worker_options.resolve_device", lambda device: "cuda")
+    monkeypatch.setattr("sac_bench.execution.worker_options.resolve_device", lambda device: ("cuda", ""))
     monkeypatch.setattr("sac_bench.execution.worker_options.visible_gpus", lambda: ["0", "1", "2"])
     monkeypatch.setattr("sac_bench.execution.worker_options.available_memory", lambda *_: 100)
     every = WorkerOptions().choose()

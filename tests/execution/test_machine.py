@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from sac_bench.errors import InputError
 from sac_bench.execution import machine
 from sac_bench.training.replay import Replay
 
@@ -36,6 +37,18 @@ def test_products_that_are_not_float32_are_not_labelled_float32(monkeypatch):
     machine.fastest_float32_products("cpu")
     assert torch.get_float32_matmul_precision() == "highest"
     assert machine.float32_product_error() < 1e-6
+
+
+def test_tf32_is_used_on_cuda_only_and_only_by_its_own_runs():
+    torch.set_float32_matmul_precision("highest")
+    for precision, device in (("float32", "cuda"), ("bfloat16", "cuda"), ("float64", "cpu")):
+        machine.use_precision(precision, device)
+        assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(InputError, match="tf32 exists only on CUDA"):
+        machine.use_precision("tf32", "cpu")
+    assert torch.get_float32_matmul_precision() == "highest"
+    machine.use_precision("tf32", "cuda")
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 @pytest.mark.parametrize(

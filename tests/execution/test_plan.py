@@ -326,6 +326,15 @@ def trained_on(store, plan, kinds):
     return [spec.id for spec in specs]
 
 
+def test_tf32_has_its_own_cohorts_on_cuda_and_is_refused_on_a_cpu(experiment_file, tmp_path):
+    experiment_file.write_text(experiment_file.read_text() + '\n[variants.tf32]\nprecision = "tf32"\n')
+    experiment, store = load(experiment_file), Store(tmp_path)
+    with pytest.raises(InputError, match="tf32 exists only on CUDA"):
+        make_plan(experiment, store, 1, 40 * GIGABYTE)
+    cohorts = make_plan(experiment, store, 1, 40 * GIGABYTE, "cuda").cohorts
+    assert all(len({spec.config.precision for spec in cohort.runs}) == 1 for cohort in cohorts)
+
+
 def test_runs_of_another_kind_of_device_are_refused_with_the_alternatives(experiment_file, tmp_path):
     store = Store(tmp_path)
     ids = trained_on(store, plan_of(experiment_file, store), ["cuda"] * 4 + ["cpu"] * 2)

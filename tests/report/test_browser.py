@@ -38,6 +38,10 @@ ALIGNED = """[...document.querySelectorAll('td.number')]
     .filter(e => e.offsetWidth && getComputedStyle(e).textAlign != 'right').length"""
 BELOW_FOLD = f"""[...document.querySelectorAll('.answer, .beside img')]
     .filter(e => e.getBoundingClientRect().bottom > {FOLD}).length"""
+SHRUNK = f"""[...document.querySelectorAll('figure img')].filter(i => {{
+    const padding = parseFloat(getComputedStyle(i).paddingLeft) + parseFloat(getComputedStyle(i).paddingRight);
+    return i.clientWidth && i.clientWidth - padding < {9 / (8 * 4 / 3)} * i.getAttribute('width'); }}).length"""
+"""Figures whose smallest text, 8 points at full size, has less than 9 CSS pixels."""
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -52,6 +56,8 @@ def problems(one: Browser, page: Path, width: int, scheme: str = "light") -> lis
     one.value("document.querySelectorAll('details').forEach(e => e.open = true)")
     if width <= PHONE and (wide_tables := one.value(TOO_WIDE)):
         messages.append(f"{wide_tables} tables are wider than the page")
+    if width <= PHONE and (shrunk := one.value(SHRUNK)):
+        messages.append(f"{shrunk} figures have text of less than 9 pixels")
     if hidden := one.value(WITHOUT_FIRST_COLUMN):
         messages.append(f"{hidden} tables lose their first column")
     if width > PHONE and (left := one.value(ALIGNED)):
@@ -79,6 +85,7 @@ def test_pages_have_no_problems_in_a_browser(harmed: tuple[Path, Page, str]) -> 
     bad.write_text(
         f"<div style='overflow: auto; width: 90px'>{table.replace('<table', '<table style=width:3000px')}</div>"
         "<style>body { background: red }</style><div style='width: 3000px'><p>x</p></div><img src='none.png'>"
+        "<figure><img width=800 style='width: 300px; height: 10px'></figure>"
         "<div class='answer' style='height: 1000px'></div><script>console.error(1)</script>"
     )
     with browser() as one:
@@ -94,6 +101,7 @@ def test_pages_have_no_problems_in_a_browser(harmed: tuple[Path, Page, str]) -> 
             "the background is rgb(255, 0, 0)",
             "below the fold",
             "1 tables are wider than the page",
+            "1 figures have text of less than 9 pixels",
             "1 tables lose their first column",
             "1 numbers are not at the right",
         ):

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
+from benchmarks import speed
 from sac_bench.report.experiment import write_report
 from sac_bench.report.index import shared_references, write_index
 from sac_bench.report.page import Answer, ClaimSummary, Grid, Page
@@ -101,6 +103,26 @@ def test_an_index_links_to_the_index_or_document_of_other_folders(tmp_path):
     assert "[speed](speed/table.md): a table of cores, steps/s" in others
     assert "not shown" not in text
     assert '<a href="claims/index.html">claims</a>' in (tmp_path / "index.html").read_text()
+
+
+def test_an_index_says_what_the_benchmark_measured(tmp_path):
+    summary = pd.DataFrame(
+        [
+            ("Hopper-v5", 1, "float32, 4 runs", 138.2),
+            ("Hopper-v5", 1, "float32, eager, 1 run", 53.0),
+            ("Hopper-v5", 1, "Stable-Baselines3", 69.3),
+            ("Hopper-v5", 2, "Stable-Baselines3", 142.0),
+            ("Ant-v5", 1, "Stable-Baselines3", 44.0),
+        ],
+        columns=["environment", "cores", "implementation", "steps/s"],
+    )
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark" / "table.md").write_text(speed.page_of(summary))
+    write_index({}, tmp_path)
+    assert (
+        "[benchmark](benchmark/table.md): Steps per second of SAC on Hopper-v5, one core: 138 with 4 runs in one "
+        "program, 69 with Stable-Baselines3"
+    ) in (tmp_path / "index.md").read_text()
 
 
 def summary(runs, reference="sac"):

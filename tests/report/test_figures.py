@@ -9,16 +9,19 @@ import pytest
 from matplotlib.colors import same_color
 
 from sac_bench.analysis.scores import scores
-from sac_bench.report.figures.all import write_figures
+from sac_bench.report.figures.all import draw_figures, write_figures
 from sac_bench.report.figures.comparison import compared_panels
-from sac_bench.report.figures.curves import Panel, learning_curves
+from sac_bench.report.figures.curves import Panel, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics
 from sac_bench.report.figures.forest import forest
+from sac_bench.report.figures.pages import pages_of, split
 from sac_bench.report.figures.scores import final_scores
+from sac_bench.report.figures.scores import pages as score_pages
 from sac_bench.report.figures.style import (
     PAGE,
     PAPER,
     STYLES,
+    Sheet,
     even_grid,
     house_style,
     of_width,
@@ -203,32 +206,90 @@ PAGE_OF_A_PAPER = 9.0
 """Inches of text on a page."""
 
 
-@pytest.mark.parametrize("count", [3, 5])
-def test_figures_of_a_column_fit_a_page(count):
-    style, results, long = of_width(PAPER, 3.25), made_up(), [f"variant-{i}-of-a-long-name" for i in range(9)]
-    house_style(style)
-    envs = [f"Task{i}-v5" for i in range(count)]
-    variants = {name: {"steps": dict.fromkeys(envs, 100)} for name in ("sac", *long)}
-    about = ABOUT | {"envs": envs, "random": {}, "config": {}, "variants": variants}
+def many(tasks, variants):
+    """Return results of so many tasks and variants, in the style of a column, for which it sets the house style."""
+    results = made_up()
+    envs = [f"Task{i}-v5" for i in range(tasks)]
+    names = {
+        name: {"steps": dict.fromkeys(envs, 100)}
+        for name in ("sac", *(f"variant-{i}-of-a-long-name" for i in range(variants - 1)))
+    }
+    about = ABOUT | {"envs": envs, "random": {}, "config": {}, "variants": names}
     own = results.evaluations[results.evaluations["variant"] == "sac"]
     runs = results.runs[results.runs["variant"] == "sac"]
-    copies = [(name, env) for name in variants for env in envs]
-    several = replace(
+    copies = [(name, env) for name in names for env in envs]
+    return replace(
         results,
         manifest=manifest_of(about),
         evaluations=pd.concat([own.assign(env=env, variant=name) for name, env in copies]),
         runs=pd.concat([runs.assign(env=env, variant=name) for name, env in copies]),
     )
-    for figure in (
-        learning_curves(several, [Panel(env, env, tuple(variants)) for env in envs], style),
-        final_scores(scores(several), several.manifest, style),
-    ):
-        width, height = figure.get_size_inches()
-        assert width == 3.25
-        assert height <= PAGE_OF_A_PAPER
-        figure.draw_without_rendering()
-        assert min(axis.get_window_extent().height for axis in figure.axes) > 0.6 * figure.dpi
+
+
+@pytest.fixture
+def column():
+    """The style of a column of a paper."""
+    style = of_width(PAPER, 3.25)
+    house_style(style)
+    yield style
     house_style()
+
+
+def curves_and_scores(results, style):
+    """Return the figures of each kind, with their panels."""
+    manifest, table = results.manifest, scores(results)
+    shown = [Panel(env, env, tuple(manifest.variants)) for env in manifest.envs]
+    curves = pages_of(shown, list(names_of(manifest, shown).values()), style)
+    return (
+        [learning_curves(results, part, style) for part in curves],
+        [final_scores(table, manifest, style, part) for part in score_pages(manifest, style)],
+    )
+
+
+def fits(figure, legible=0.6):
+    """Return whether a figure of a column fits a page, with panels of a legible height in inches."""
+    width, height = figure.get_size_inches()
+    figure.draw_without_rendering()
+    least = min(axis.get_window_extent().height for axis in figure.axes if axis.get_visible())
+    return width == 3.25 and height <= PAGE_OF_A_PAPER and least > legible * figure.dpi
+
+
+@pytest.mark.parametrize("tasks", [pytest.param(3, marks=pytest.mark.thorough), 5])
+def test_figures_of_a_column_fit_a_page(tasks, column):
+    curves, finals = curves_and_scores(many(tasks, 10), column)
+    assert [len(curves), len(finals)] == [1, 1 if tasks == 3 else 2]
+    assert all(map(fits, [*curves, *finals]))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("tasks", "variants", "pages"), [(16, 3, 3), (4, 31, 2)])
+def test_panels_that_do_not_fit_a_page_are_split_into_several_figures(tasks, variants, pages, column):
+    results = many(tasks, variants)
+    curves, finals = curves_and_scores(results, column)
+    assert len(curves) == pages
+    for figures in (curves, finals):
+        assert all(fits(figure, 0.6 if figures is curves else 0.1 * variants) for figure in figures)
+        titles = [axis.get_title() for figure in figures for axis in figure.axes if axis.get_visible()]
+        assert titles == list(results.manifest.envs)
+
+
+def test_panels_are_split_evenly_and_never_for_a_page_of_a_report():
+    assert split(range(16), 6.9, 1) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 13, 14, 15]]
+    assert split(range(3), 0.2, 1) == [[0], [1], [2]]
+    assert split(range(4), 2.0, 2) == [[0, 1, 2, 3]]
+    assert pages_of(range(50), ["sac"], PAGE) == [list(range(50))]
+
+
+@pytest.mark.thorough
+def test_figures_of_several_pages_are_numbered(tmp_path, column):
+    results = many(16, 2)
+    drawn = draw_figures(results, final_performance(results), Sheet(tmp_path, column, ("svg",)))
+    for section, name in (("curves", "curves-variants"), ("scores", "final")):
+        stems = [picture.path.stem for picture in drawn[section]]
+        assert len(stems) > 1
+        assert stems == [f"{name}-{i}" for i in range(1, len(stems) + 1)]
+        assert drawn[section][1].caption.startswith(f"Part 2 of {len(stems)}. ")
+    assert {path.stem for path in tmp_path.glob("*.svg")} == {p.path.stem for found in drawn.values() for p in found}
 
 
 def grouped(count):

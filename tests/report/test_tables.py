@@ -239,6 +239,7 @@ def test_the_fixed_design_of_the_same_power_agrees_with_recorded_simulations():
         assert abs(looks["power 0.8"] - rows.loc[other, "power 0.8"]) > 0.2
 
 
+@pytest.mark.thorough
 def test_figures_and_report_require_only_the_csv_files(tmp_path):
     folder = tmp_path / "made-up"
     write_results(folder, made_up({("one-q", 0): "failed"}))

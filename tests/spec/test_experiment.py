@@ -268,10 +268,11 @@ def test_the_id_depends_only_on_what_the_numbers_depend_on(experiment_file, tmp_
         RunSpec("sac", tiny(tau=0.01), "Hopper-v5", 0),
         RunSpec("sac", tiny(critics=1), "Hopper-v5", 0),
         RunSpec("sac", tiny(precision="float64"), "Hopper-v5", 0),
+        RunSpec("sac", tiny(precision="tf32"), "Hopper-v5", 0),
         RunSpec("sac", tiny(), "gymnasium:Hopper-v5", 0),
         RunSpec("sac", tiny(), "Hopper-v5", 1),
     ]
-    assert len({base.id, *(spec.id for spec in others)}) == 6
+    assert len({base.id, *(spec.id for spec in others)}) == 7
     assert RunSpec.from_dict(base.as_dict()) == base
 
 

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 import sac_bench
+from sac_bench.algorithms import SHIPPED
 from sac_bench.algorithms.sac import temperature
 from sac_bench.errors import InputError
 from sac_bench.execution import gc, worker
 from sac_bench.execution.plan import make_plan, write
 from sac_bench.execution.warm_start import read, settle
 from sac_bench.results.collect import collect
+from sac_bench.spec import warm_start
 from sac_bench.spec.load import load
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
@@ -389,3 +391,34 @@ def test_one_command_trains_parent_and_child_and_a_killed_child_is_bit_identical
         assert set(runs["status"]) == {"finished"}
         shutil.rmtree(tmp_path / "results")
     assert found[0] == found[1]
+
+
+OF_TRAINING = {
+    "num_envs": 4,
+    "eval_every": 4096,
+    "eval_episodes": 2,
+    "eval_sampled_every": 2,
+    "pool_episodes": 3,
+    "precision": "float64",
+    "batch_size": 32,
+    "bootstrap_truncated": False,
+    "learning_starts": 400,
+    "random_steps": 40,
+    "min_replay": 100,
+    "replay_capacity": 40_000,
+    "utd": 0.5,
+    "n_step": 3,
+    "rollout": 1024,
+    "epochs": 3,
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_algorithms_of_sac_bench_support_warm_starts_whatever_the_options_of_training(name):
+    assert set(OF_TRAINING) == warm_start.OF_TRAINING
+    config = SHIPPED[name].config
+    other = config(**{option: value for option, value in OF_TRAINING.items() if option in config.model_fields})
+    assert all(getattr(config(), option) != value for option, value in OF_TRAINING.items() if hasattr(other, option))
+    shapes = [warm_start._shapes(name, one, "InvertedPendulum-v5") for one in (config(), other)]
+    assert shapes[0] == shapes[1]
+    assert SHIPPED[name].learner(config(), 3, 1).start is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from sac_bench.analysis import claim_words
 from sac_bench.analysis.aggregates import on_one_scale
@@ -18,21 +21,26 @@ from sac_bench.report.figures.comparison import (
     at_equal_steps,
     compared_panels,
     comparison_curves,
+    comparison_names,
     published_shapes,
     whole_trainings,
 )
-from sac_bench.report.figures.curves import Panel, in_caption, learning_curves
+from sac_bench.report.figures.curves import Panel, in_caption, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics, measured
+from sac_bench.report.figures.diagnostics import pages as diagnostics_pages
 from sac_bench.report.figures.forest import claim_forest, forest
 from sac_bench.report.figures.looks import Progress, looks
+from sac_bench.report.figures.pages import pages_of
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity
+from sac_bench.report.figures.scores import pages as scores_pages
 from sac_bench.report.figures.style import Sheet, house_style, named_groups, panels, sweeps, variant_styles
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import file_name
 
+T = TypeVar("T")
 Pictures = dict[str, list[Picture]]
 """{section: its figures}: claim, differences, looks, curves, scores, profile, sensitivity, diagnostics."""
 OWN = ("claim", "profile", "comparison*", "curves-*", "sensitivity-*", "diagnostics-*")
@@ -160,28 +168,44 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
         }
     for name, (places, found) in figures.items():
         caption = f"Learning curves {places}: {in_caption(results, found)}{_noted(manifest)}"
-        pictures.append(Picture(sheet.write(learning_curves(results, found, sheet.style), f"curves-{name}"), caption))
+        draw = partial(learning_curves, results, style=sheet.style)
+        parts = pages_of(found, list(names_of(manifest, found).values()), sheet.style)
+        pictures += _written(f"curves-{name}", caption, parts, draw, sheet)
     return pictures
+
+
+def _written(
+    name: str, caption: str, parts: Sequence[Sequence[T]], draw: Callable[[Sequence[T]], Figure], sheet: Sheet
+) -> list[Picture]:
+    """Draw and write a figure, in several numbered ones if its panels do not fit one page."""
+    if len(parts) == 1:
+        return [Picture(sheet.write(draw(parts[0]), name), caption)]
+    return [
+        Picture(sheet.write(draw(part), f"{name}-{i}"), f"Part {i} of {len(parts)}. {caption}")
+        for i, part in enumerate(parts, 1)
+    ]
 
 
 def _comparison(results: Results, sheet: Sheet) -> list[Picture]:
     """Write the curves of all algorithms to equal steps and, if some train longer, of whole trainings."""
     manifest = results.manifest
     equal, whole = at_equal_steps(manifest), whole_trainings(manifest)
-    pictures = [_compared(results, equal, "comparison", "Learning curves to equal steps", sheet)]
+    pictures = _compared(results, equal, "comparison", "Learning curves to equal steps", sheet)
     if whole != equal:
         words = "Whole trainings, which end at different steps: only up to the line do they compare algorithms"
-        pictures.append(_compared(results, whole, "comparison-whole", words, sheet))
+        pictures += _compared(results, whole, "comparison-whole", words, sheet)
     return pictures
 
 
-def _compared(results: Results, until: Mapping[str, int], name: str, words: str, sheet: Sheet) -> Picture:
+def _compared(results: Results, until: Mapping[str, int], name: str, words: str, sheet: Sheet) -> list[Picture]:
+    shown = compared_panels(results.manifest)
     published = published_shapes(results.manifest, until)
     marked = " Markers: published final evaluations (docs/published.md), mean and standard deviation, or IQM where "
     marked += "marked; those beyond the axis stand at its edge with their values."
-    caption = f"{words}: {in_caption(results, compared_panels(results.manifest), until)}{marked if published else ''}"
-    path = sheet.write(comparison_curves(results, until, sheet.style), name)
-    return Picture(path, caption + _noted(results.manifest))
+    caption = f"{words}: {in_caption(results, shown, until)}{marked if published else ''}"
+    parts = pages_of(shown, list(comparison_names(results.manifest, shown, until).values()), sheet.style)
+    draw = partial(comparison_curves, results, until, sheet.style)
+    return _written(name, caption + _noted(results.manifest), parts, draw, sheet)
 
 
 def _scores(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
@@ -191,7 +215,8 @@ def _scores(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Pictu
         "Scores: one dot per seed, mean and 95% interval (Student's t). Dashed: the reference's mean. Dotted: a random "
         "policy." + _noted(manifest)
     )
-    return [Picture(sheet.write(final_scores(table, manifest, sheet.style), "final"), caption)]
+    draw = partial(final_scores, table, manifest, sheet.style)
+    return _written("final", caption, scores_pages(manifest, sheet.style), draw, sheet)
 
 
 def _profile(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
@@ -225,13 +250,13 @@ def _diagnostics(results: Results, sheet: Sheet) -> list[Picture]:
     for env in manifest.envs:
         for key, (title, variants) in panels(manifest).items():
             if measured(results, env, variants):
-                figure = diagnostics(results, env, variants, sheet.style)
-                path = sheet.write(figure, f"diagnostics-{name_of(env, manifest)}-{file_name(key)}")
+                name = f"diagnostics-{name_of(env, manifest)}-{file_name(key)}"
+                draw = partial(diagnostics, results, env, variants, sheet.style)
                 caption = (
                     f"Training metrics on {env}, {title}: means over the updates between two evaluations. "
                     f"Line: median over seeds. Band: lowest to highest seed.{_lengths(manifest, env, variants)}"
                 )
-                pictures.append(Picture(path, caption))
+                pictures += _written(name, caption, diagnostics_pages(results, env, variants, sheet.style), draw, sheet)
     return pictures
 
 

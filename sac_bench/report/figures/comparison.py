@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -48,16 +48,23 @@ def whole_trainings(manifest: Manifest) -> dict[str, int]:
     return {env: max(manifest.steps_on(env)) for env in manifest.envs}
 
 
-def comparison_curves(results: Results, until: Mapping[str, int], style: Style = PAGE) -> Figure:
-    """Draw all variants except sweeps up to some steps, with published scores: one panel per environment."""
+def comparison_curves(
+    results: Results, until: Mapping[str, int], style: Style = PAGE, panels: Sequence[Panel] | None = None
+) -> Figure:
+    """Draw variants up to some steps, with published scores: in all `compared_panels`, or in some."""
     manifest = results.manifest
-    shown = compared_panels(manifest)
+    shown = compared_panels(manifest) if panels is None else panels
     figure = without_legend(results, shown, style, until)
     shapes, colors = published_shapes(manifest, until), _colors_of_algorithms(manifest)
     for axis, panel in zip(figure.axes, shown, strict=False):
         _published_scores(axis, published_marks(manifest, panel.env, until[panel.env]), colors, shapes)
-    shared_legend(figure, style, names_of(manifest, shown) | {name: name for name in shapes})
+    shared_legend(figure, style, comparison_names(manifest, shown, until))
     return figure
+
+
+def comparison_names(manifest: Manifest, panels: Sequence[Panel], until: Mapping[str, int]) -> dict[str, str]:
+    """Return {label of a line or marker: what a legend calls it} of panels with published scores."""
+    return names_of(manifest, panels) | {name: name for name in published_shapes(manifest, until)}
 
 
 def _colors_of_algorithms(manifest: Manifest) -> dict[str, Any]:

@@ -141,6 +141,8 @@ def _exceptions(results: Results, panels: Sequence[Panel], until: Mapping[str, i
 
 def acting(manifest: Manifest, variants: Collection[str]) -> str:
     """Return which actions' returns are drawn: "mean action (sql: sampled actions)"."""
+    if any(manifest.variants[name].imported for name in variants):
+        return "the imported protocol"
     by = [name for name in variants if scored_by(manifest, name) == "sample"]
     if len(by) == len(variants):
         return "sampled actions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.ticker
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.options.metric import GRADIENT_VARIANCES, Metric, names
+from sac_bench.report.figures.pages import pages_of
 from sac_bench.report.figures.style import PAGE, Style, panel_grid, shared_legend, ticks, variant_styles
 from sac_bench.results.load import Results
 from sac_bench.training.metrics import RETIRED, metrics
@@ -45,9 +47,17 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
     return sorted(shown, key=lambda name: list(defined).index(name) if name in defined else len(defined))
 
 
-def diagnostics(results: Results, env: str, variants: list[str], style: Style = PAGE) -> Figure:
-    """Draw the metrics: one panel per metric, one line per variant."""
-    drawn_names, styles = measured(results, env, variants), variant_styles(results.manifest)
+def pages(results: Results, env: str, variants: list[str], style: Style) -> list[list[str]]:
+    """Return the names of the `measured` metrics, by figure."""
+    labels = [results.manifest.label(name) for name in variants]
+    return pages_of(measured(results, env, variants), labels, style, MIN_PANEL_WIDTH * style.panel)
+
+
+def diagnostics(
+    results: Results, env: str, variants: list[str], style: Style = PAGE, names: Sequence[str] | None = None
+) -> Figure:
+    """Draw all `measured` metrics, or some: one panel per metric, one line per variant."""
+    drawn_names, styles = names or measured(results, env, variants), variant_styles(results.manifest)
     figure, axes = panel_grid(len(drawn_names), style, 0.62, least=MIN_PANEL_WIDTH * style.panel)
     for axis, name in zip(axes.flat, drawn_names, strict=False):
         for variant in variants:

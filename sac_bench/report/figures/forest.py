@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import words_of
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, row_panels, ticks, wrapped
+from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, row_panels, subplots, ticks, wrapped
 
 LOOKS = {
     "better": (PALETTE[0], "^"),
@@ -60,31 +61,65 @@ def forest(
     lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
     labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
     width = NARROW_CHARACTERS if style.is_exact or len(envs) > 1 else 36
-    texts = {env: _texts(final[final["env"] == env], variants, width) for env in envs}
-    figure, axes = _rows(labels, [list(of_env.values()) for of_env in texts.values()], len(envs), style)
-    for axis, env in zip(axes.flat, envs, strict=False):
-        of_env = final[final["env"] == env]
-        rows = {row["variant"]: row for row in of_env.to_dict("records")}
+    panels = [_Panel(final[final["env"] == env], lines, labels, width, reference, style, colors or {}) for env in envs]
+    figure, axes = _rows(labels, [list(panel.texts.values()) for panel in panels], len(envs), style)
+    for axis, env, panel in zip(axes.flat, envs, panels, strict=False):
+        panel.draw(axis)
+        if style.has_titles or len(envs) > 1:
+            axis.set_title(env)
+    return figure
+
+
+def draw_forest(
+    axis: Axes,
+    of_env: pd.DataFrame,
+    reference: str,
+    shown: Mapping[str, tuple[str, str]],
+    colors: Colors,
+    style: Style = PAGE,
+) -> None:
+    """Draw what `forest` draws of one environment on given axes; `of_env` has a row per variant that is drawn."""
+    variants = list(of_env["variant"])
+    lines = _lines(_ranked(of_env, variants), {name: shown[name][1] for name in variants})
+    labels = [wrapped(shown[name][0], style.label) if name else group for group, name in lines]
+    _Panel(of_env, lines, labels, 36, reference, style, colors).draw(axis)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """The rows of one environment; width: characters of a line right of a row."""
+
+    of_env: pd.DataFrame
+    lines: Sequence[tuple[str, str]]
+    labels: Sequence[str]
+    width: int
+    reference: str
+    style: Style
+    colors: Colors
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """{variant: what stands right of its row}."""
+        return _texts(self.of_env, [name for _, name in self.lines if name], self.width)
+
+    def draw(self, axis: Axes) -> None:
+        rows = {row["variant"]: row for row in self.of_env.to_dict("records")}
         estimates = {
-            name: (_estimate(rows[name], "difference_ci"), _estimate(rows[name], "corrected_ci")) for name in variants
+            name: (_estimate(rows[name], "difference_ci"), _estimate(rows[name], "corrected_ci")) for name in self.texts
         }
         limits = _ends(
             np.array([pair[0] for pair in estimates.values()]),
             [x for _, *ends in (pair[1] for pair in estimates.values()) for x in ends],
         )
-        for y, (_, name) in enumerate(lines):
+        for y, (_, name) in enumerate(self.lines):
             if name:
                 color, marker = LOOKS[rows[name]["verdict"]]
-                _draw(
-                    axis, y, *estimates[name], limits, texts[env][name], (colors or {}).get(name, color), marker, style
-                )
+                color = self.colors.get(name, color)
+                _draw(axis, y, *estimates[name], limits, self.texts[name], color, marker, self.style)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set(xlim=limits, xlabel=f"score{_at(of_env)} minus that of {reference}")
-        if style.has_titles or len(envs) > 1:
-            axis.set_title(env)
+        axis.set(xlim=limits, xlabel=f"score{_at(self.of_env)} minus that of {self.reference}")
         axis.xaxis.set_major_locator(ticks(4))
-        _label_rows(axis, labels, [not name for _, name in lines])
-    return figure
+        _label_rows(axis, self.labels, [not name for _, name in self.lines])
 
 
 def _ranked(final: pd.DataFrame, variants: Sequence[str]) -> list[str]:
@@ -153,9 +188,7 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
     heights = [sum(_height(labels[id(one)], style) for one in rows) + 5 * style.text / 72 for rows in units.values()]
     longest = max(len(line) for label in labels.values() for line in label.split("\n"))
     width = style.width if style.is_exact else min(style.width, 5.4 + 0.085 * longest)
-    figure, axes = plt.subplots(
-        len(units), 1, figsize=(width, sum(heights)), squeeze=False, height_ratios=heights, layout="constrained"
-    )
+    figure, axes = subplots(len(units), 1, (width, sum(heights)), height_ratios=heights)
     for axis, (unit, rows) in zip(axes.flat, units.items(), strict=True):
         margins = [sign * one.margin / one.gain for one in rows if one.margin for sign in (-1, 1)]
         corrected = [one.in_gain(one.verdict.corrected) for one in rows]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.statistics import mean_interval
+from sac_bench.report.figures.pages import split
 from sac_bench.report.figures.style import (
     COLORS,
     DASHES,
@@ -22,6 +22,7 @@ from sac_bench.report.figures.style import (
     random_line,
     row_panels,
     shared_legend,
+    subplots,
     ticks,
     variant_styles,
     wrapped,
@@ -32,15 +33,20 @@ MIN_ROW_HEIGHT = 0.6
 """The least share of a row's height, at which its label still fits."""
 
 
-def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -> Figure:
-    """Draw each variant's mean score with its 95% t interval, and each seed as a dot: one panel per environment."""
-    variants, envs, styles = list(manifest.variants), manifest.envs, variant_styles(manifest)
+def final_scores(
+    table: pd.DataFrame, manifest: Manifest, style: Style = PAGE, envs: Sequence[str] | None = None
+) -> Figure:
+    """Draw each variant's mean score with its 95% t interval, and each seed as a dot.
+
+    There is a panel for each environment, or for those in `envs`.
+    """
+    variants, styles = list(manifest.variants), variant_styles(manifest)
+    envs = envs or manifest.envs
     labels = [wrapped(manifest.label(name), style.label) for name in variants]
-    beside = 0.56 * style.small / 72 * max(len(line) for label in labels for line in label.split("\n"))
-    columns, rows = even_grid(len(envs), int((style.width - beside) / (style.panel - 0.6)))
+    beside, height, least, most = _layout(labels, style)
+    columns, rows = even_grid(len(envs), most)
     width = style.width if style.is_exact else min(style.width, 3.4 * columns + beside)
-    height = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72 + 4.5 * style.text / 72
-    figure, axes = row_panels(len(envs), columns, rows, width, style.squeezed(rows * height, MIN_ROW_HEIGHT))
+    figure, axes = row_panels(len(envs), columns, rows, width, style.squeezed(rows * height, least / height))
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = table[table["env"] == env]
         ends = []
@@ -64,11 +70,26 @@ def final_scores(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE) -
         axis.set_xlim(*_ends(of_env["score"].to_numpy(), ends, axis.get_xlim()))
         axis.xaxis.set_major_locator(ticks(4))
         axis.set_xlabel(f"score{at_words(manifest, env)}")
-        if style.has_titles or len(envs) > 1:
+        if style.has_titles or len(manifest.envs) > 1:
             axis.set_title(env)
     axes[0][0].set_yticks(range(len(variants)), labels)
     axes[0][0].set_ylim(len(variants) - 0.5, -0.5)
     return figure
+
+
+def pages(manifest: Manifest, style: Style) -> list[list[str]]:
+    """Return the environments of each figure of scores: as many rows of panels as fit a page at their least height."""
+    labels = [wrapped(manifest.label(name), style.label) for name in manifest.variants]
+    _, _, least, most = _layout(labels, style)
+    return split(manifest.envs, style.page / least, most)
+
+
+def _layout(labels: Sequence[str], style: Style) -> tuple[float, float, float, int]:
+    """Return the width of labels, the usual and least heights of a panel, and how many panels fit in a row."""
+    beside = 0.56 * style.small / 72 * max(len(line) for label in labels for line in label.split("\n"))
+    rows = sum(2.4 + 1.1 * label.count("\n") for label in labels) * style.small / 72
+    around = 4.5 * style.text / 72
+    return beside, rows + around, MIN_ROW_HEIGHT * rows + around, int((style.width - beside) / (style.panel - 0.6))
 
 
 def _ends(scores: np.ndarray, intervals: Sequence[float], otherwise: tuple[float, float]) -> tuple[float, float]:
@@ -87,7 +108,7 @@ def sensitivity(table: pd.DataFrame, manifest: Manifest, sweep: Sweep, style: St
     """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot."""
     values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
     width = style.width if style.is_exact else min(style.width, 4.6)
-    figure, axis = plt.subplots(figsize=(width, 0.72 * width), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (width, 0.72 * width))
     for i, env in enumerate(manifest.envs):
         color = COLORS[i % len(COLORS)]
         of_env = table[table["env"] == env]

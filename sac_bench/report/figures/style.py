@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -77,13 +74,16 @@ class Style:
     tallest: float
     """The height in inches, without legends, up to which panels and rows have their usual heights."""
 
+    page: float
+    """The height in inches that a figure has at most, if it can be split."""
+
     def squeezed(self, height: float, least: float) -> float:
         """Return a figure's height, reduced to the tallest but to no less than a share of it."""
         return min(height, max(self.tallest, least * height))
 
 
-PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True, np.inf)
-PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False, 5.5)
+PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True, np.inf, np.inf)
+PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False, 5.5, 9.0)
 STYLES = {style.name: style for style in (PAGE, PAPER)}
 MIN_PANEL_HEIGHT = 1.2
 """The least height of a panel."""
@@ -226,10 +226,15 @@ def panel_grid(
 
     ratio: a panel's height by its width. least: its least width, by default the style's.
     """
-    columns, rows = even_grid(count, int(style.width / (least or style.panel) + 1e-9))
+    columns, rows = even_grid(count, panels_in_a_row(style, least))
     width = style.width if style.is_exact else min(style.width, columns * WIDEST + 0.4)
     height = max(MIN_PANEL_HEIGHT, min(ratio * width / columns, max(LEGIBLE_PANEL_HEIGHT, style.tallest / rows)))
     return _grid(count, columns, rows, (width, rows * height), options)
+
+
+def panels_in_a_row(style: Style, least: float | None = None) -> int:
+    """Return how many panels of a least width, by default the style's, fit side by side."""
+    return max(1, int(style.width / (least or style.panel) + 1e-9))
 
 
 def row_panels(count: int, columns: int, rows: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
@@ -240,10 +245,20 @@ def row_panels(count: int, columns: int, rows: int, width: float, height: float)
 def _grid(
     count: int, columns: int, rows: int, size: tuple[float, float], options: Mapping[str, Any]
 ) -> tuple[Figure, np.ndarray]:
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    figure, axes = subplots(rows, columns, size, **options)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes
+
+
+def subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
+    """Return a figure of this size in inches and its axes [rows, columns].
+
+    pyplot does not know it, so it opens no window, and the backend that a notebook or program has chosen stays.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def even_grid(count: int, most: int) -> tuple[int, int]:
@@ -256,6 +271,21 @@ def grown(figure: Figure, inches: float) -> None:
     """Make a figure higher, for what stands outside its panels."""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + inches)
+
+
+class Legend(NamedTuple):
+    """The columns of a legend, and its height in inches."""
+
+    columns: int
+    inches: float
+
+    @classmethod
+    def of(cls, labels: Sequence[str], width: float, style: Style) -> Legend:
+        """Return the legend below a figure of this width."""
+        em = style.small / 72
+        entry = (3.9 + 0.56 * max(map(len, labels))) * em
+        columns, rows = even_grid(len(labels), int((width - 0.1) / entry))
+        return cls(columns, (1.5 * rows + 0.8) * em)
 
 
 def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Sequence[str]) -> None:
@@ -271,18 +301,16 @@ def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Seque
     labels = [label for label in called if label in drawn]
     if not labels:
         return
-    em = style.small / 72
-    width = (3.9 + 0.56 * max(len(called[label]) for label in labels)) * em
-    columns = max(1, min(len(labels), int((figure.get_size_inches()[0] - 0.1) / width)))
-    rows = -(-len(labels) // columns)
-    columns = -(-len(labels) // rows)
-    grown(figure, (1.5 * rows + 0.8) * em)
+    legend = Legend.of([called[label] for label in labels], figure.get_size_inches()[0], style)
+    height = figure.get_size_inches()[1]
+    most = max(style.page, legend.inches + MIN_PANEL_HEIGHT)  # pages_of leaves all panels a legible height
+    grown(figure, min(legend.inches, most - height))
     figure.legend(
         [drawn[label] for label in labels],
         [called[label] for label in labels],
         loc="outside lower center",
         frameon=False,
-        ncols=columns,
+        ncols=legend.columns,
         handlelength=2.4,
         columnspacing=1.0,
         labelspacing=0.35,
@@ -342,7 +370,6 @@ def write_figure(figure: Figure, path: Path, formats: Iterable[str] = ("svg", "p
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix, metadata=METADATA[suffix])
         if suffix == "png":
-            drawn = _with_palette(drawn, plt.rcParams["savefig.dpi"])
+            drawn = _with_palette(drawn, matplotlib.rcParams["savefig.dpi"])
         write_atomically(path.with_name(f"{path.name}.{suffix}"), drawn.getvalue())
-    plt.close(figure)
     return path.with_name(f"{path.name}.{suffix}")

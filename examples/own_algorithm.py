@@ -1,6 +1,6 @@
 """A custom algorithm: deterministic policy gradient without target networks (Silver et al. 2014, eq. 16 to 18).
 
-sac-bench run my.toml --import dpg --set ...      with algorithm = "dpg" in my.toml
+sac-bench run my.toml --import own_algorithm --set ...      with algorithm = "dpg" in my.toml
 """
 
 from functools import partial

@@ -1,0 +1,1 @@
+"""Readers of results that other programs wrote: one module per format, all with one type (runs.py)."""
