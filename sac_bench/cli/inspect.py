@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sac_bench.store.store import Store
 
 
-KINDS = ("experiments", "algorithms", "environments", "presets", "results")
+KINDS = ("experiments", "algorithms", "environments", "presets", "recipes", "results")
 
 
 def _complete_listed(incomplete: str) -> list[str]:
@@ -48,7 +48,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="experiments, algorithms, environments, presets, results, or an algorithm, such as sac: its options.",
+            help="experiments, algorithms, environments, presets, recipes, results, or an algorithm, such as sac.",
             autocompletion=_complete_listed,
         ),
     ] = "all",
@@ -59,7 +59,7 @@ def list_(
     import_: ImportOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """List experiments, algorithms, one's options, environments, presets, or results and which are superseded."""
+    """List experiments, algorithms, one's options, environments, presets, recipes, or results."""
     with user_errors():
         import_modules(import_)
         from sac_bench.algorithms import ALGORITHMS
@@ -79,6 +79,8 @@ def list_(
         }
         if what == "results":
             chosen = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}
+        elif what == "recipes":
+            chosen = {what: (listing.recipes, lambda rows: [listing.recipes_table(rows)])}
         elif what in ALGORITHMS:
             chosen = {what: (lambda: listing.algorithm_options(what), lambda rows: [listing.options_table(what, rows)])}
         elif what != "all":

@@ -147,8 +147,38 @@ def options_table(name: str, rows: Iterable[Row]) -> RenderableType:
 
 
 def presets() -> list[Row]:
-    """Return a row per preset, with its options and the source of each."""
-    return [asdict(preset) for preset in spec_presets.presets().values()]
+    """Return a row per preset of another implementation, with its options and the source of each."""
+    return [asdict(preset) for preset in spec_presets.presets().values() if preset.kind == "peer"]
+
+
+RECIPE_ENVS = ("HalfCheetah-v5", "Humanoid-v5")
+"""The environments for whose sizes `recipes` counts arithmetic."""
+
+
+def recipes() -> list[Row]:
+    """Return a row per recipe: its options, the source of each, and its arithmetic relative to SAC's defaults."""
+    from sac_bench.training.flops import flops_per_transition  # torch takes seconds
+
+    rows = [asdict(preset) for preset in spec_presets.presets().values() if preset.kind == "recipe"]
+    sac = ALGORITHMS["sac"].config
+    for row in rows:
+        config = sac.model_validate({name: value for name, value in row["options"].items() if name != "algorithm"})
+        row["FLOPs relative to SAC"] = {
+            env: flops_per_transition("sac", config, env) / flops_per_transition("sac", sac(), env)
+            for env in RECIPE_ENVS
+        }
+    return rows
+
+
+def recipes_table(rows: Iterable[Row]) -> Table:
+    """Return the table of `recipes`."""
+    title = 'recipes: as = "NAME" in a variant; arithmetic per transition, SAC = 1'
+    shown = table("recipe", "options that differ from SAC's", *RECIPE_ENVS, title=title)
+    for row in rows:
+        options = ", ".join(f"{name} = {value}" for name, value in row["options"].items() if name != "algorithm")
+        costs = [f"{cost:.1f}" for cost in row["FLOPs relative to SAC"].values()]
+        shown.add_row(row["name"], f"{row['about']} ({row['source']}): {options}. {row['differs']}", *costs)
+    return shown
 
 
 def presets_table(rows: Iterable[Row]) -> Table:

@@ -1,4 +1,4 @@
-"""Presets: the settings of other implementations, which a variant takes with `as = "NAME"`.
+"""Presets: the settings of other implementations and of SAC's successors, which a variant takes with `as = "NAME"`.
 
 `as` stands for the preset's options, written in the same table: what that table sets itself takes precedence.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.spec.toml import read
@@ -20,7 +20,7 @@ KEY = "as"
 
 @dataclass(frozen=True)
 class Preset:
-    """The settings of another implementation."""
+    """The settings of another implementation of SAC, or of a successor of SAC (a recipe)."""
 
     name: str
     about: str
@@ -31,6 +31,7 @@ class Preset:
     """With `algorithm`."""
     sources: Mapping[str, str]
     """{option: where its value is from}."""
+    kind: Literal["peer", "recipe"] = "peer"
 
 
 @cache

@@ -167,7 +167,9 @@ def test_critic_i_is_a_network_by_itself(name):
     x = inputs()
     together, new = evaluate(Built(BODIES[name], parameters, statistics, TRAINING), x, "relu", EPSILON)
     for c in range(3):
-        part = Built(BODIES[name], *(tree_map(lambda leaf, c=c: leaf[c], t) for t in (parameters, statistics)), TRAINING)
+        part = Built(
+            BODIES[name], *(tree_map(lambda leaf, c=c: leaf[c], t) for t in (parameters, statistics)), TRAINING
+        )
         alone, own = evaluate(part, x, "relu", EPSILON)
         torch.testing.assert_close(alone, together[c], rtol=0, atol=1e-12)
         for leaf, other in zip(tree_leaves(own), tree_leaves(new), strict=True):
