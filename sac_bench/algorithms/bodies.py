@@ -108,11 +108,23 @@ R_MAX, D_MAX = 3.0, 5.0
 UNIT_EPSILON = 1e-8
 
 
+class Weight(NamedTuple):
+    """A linear layer without biases: weight [in, out]."""
+
+    weight: Tensor
+
+
 class Norm(NamedTuple):
-    """A normalisation's gain and shift [units]; that by the root mean square has no shift."""
+    """A normalisation's gain and shift [units]."""
 
     gain: Tensor
-    shift: Any
+    shift: Tensor
+
+
+class Gain(NamedTuple):
+    """The gain [units] of a normalisation by the root mean square."""
+
+    gain: Tensor
 
 
 class Statistics(NamedTuple):
@@ -165,14 +177,14 @@ def init_body(
         """Return parameters, statistics and the number of outputs of one operation on `units` inputs."""
         if op.kind == "linear":
             layer = linear(units, op.widen * width, math.sqrt(2))
-            return (layer if op.bias else layer._replace(bias=())), (), op.widen * width
+            return layer if op.bias else Weight(layer.weight), (), op.widen * width
         one = like.expand(*axes, units).clone()
         if op.kind in ("batch-norm", "layer-norm"):
             norm = Norm(one, torch.zeros_like(one))
             running = Statistics(torch.zeros_like(one), torch.ones_like(one)) if op.kind == "batch-norm" else ()
             return norm, running, units
         if op.kind == "rms-norm":
-            return Norm(one, ()), (), units
+            return Gain(one), (), units
         if op.kind == "scaler":
             return op.scale * one / (math.sqrt(width) if op.root else 1), (), units
         if op.kind in ("residual", "lerp"):
@@ -282,16 +294,15 @@ def projected(network: Any, norms: bool) -> Any:
     FlashSAC. Biases do not change.
     """
 
-    def to_norm(parts: tuple[Tensor, ...], axis: int, norm: float) -> tuple[Tensor, ...]:
+    def to_norm(parts: tuple[Tensor, ...], axis: int, norm: float) -> list[Tensor]:
         squares = torch.stack([(part**2).sum(axis, keepdim=True) for part in parts]).sum(0)
-        return tuple(norm * part / (torch.sqrt(squares) + UNIT_EPSILON) for part in parts)
+        return [norm * part / (torch.sqrt(squares) + UNIT_EPSILON) for part in parts]
 
     def project(part: Any) -> Any:
-        if isinstance(part, Layer):
+        if isinstance(part, (Layer, Weight)):
             return part._replace(weight=to_norm((part.weight,), -2, 1.0)[0])
-        if isinstance(part, Norm):
-            own = tuple(leaf for leaf in part if isinstance(leaf, Tensor))
-            return part._make([*to_norm(own, -1, math.sqrt(own[0].shape[-1])), ()][:2]) if norms else part
+        if isinstance(part, (Norm, Gain)):
+            return type(part)(*to_norm(tuple(part), -1, math.sqrt(part.gain.shape[-1]))) if norms else part
         return tuple(map(project, part)) if isinstance(part, tuple) else part
 
     return project(network)

@@ -199,10 +199,12 @@ def critics_loss(
     if nets.joint_pass:
         outputs, statistics = nets.run(critics, both(batch, next_action))
         outputs, own = outputs.chunk(2, dim=1)
+        returns = target if isinstance(target, Returns) else target(own.detach())
     else:
         x = torch.cat([batch["observation"], batch["action"]], dim=-1)
-        (outputs, statistics), own = nets.run(critics, x, masks), None
-    returns = target if isinstance(target, Returns) else target(own.detach())
+        outputs, statistics = nets.run(critics, x, masks)
+        assert isinstance(target, Returns)
+        returns = target
     q, y = expectation(nets.head, outputs, hyper), returns.mean
     if nets.head.kind == "scalar":
         loss = 0.5 * penalty(q - y, threshold(nets, hyper)).mean(-1).sum()

@@ -142,11 +142,12 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     """Return x @ weight [(C,) B, out] of x [(C,) B, in], weight [(C,) in, out], whose bits no neighbour changes.
 
     Libraries compute small products, and those with one row or column, by different methods that depend on the batch
-    size or memory alignment. These are written as sums of products, as compiled code computes them.
+    size or memory alignment. These are written as sums of products, as compiled code computes them. Tensors without
+    memory are exempt, since arithmetic is counted in products (training/flops.py).
     """
     rows, columns = x.shape[-2], weight.shape[-1]
     small = rows * x.shape[-1] * columns <= SMALL_PRODUCT or rows == 1 or columns == 1
-    if small and x.dtype != torch.bfloat16:  # bfloat16 products sum in float32
+    if small and x.dtype != torch.bfloat16 and x.device.type != "meta":  # bfloat16 products sum in float32
         return (x.unsqueeze(-1) * weight.unsqueeze(-3)).sum(-2)
     # torch.matmul would fold an ensemble into one matrix, depending on strides, and copy.
     return torch.bmm(x, weight) if weight.ndim == 3 else torch.mm(x, weight)

@@ -332,21 +332,25 @@ def update(
             v_target = soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)
             metrics["v"] = descend("value", value_loss, nets, observation, v_target, threshold(nets, hyper)).mean()
             next_action = None
-            target = Returns(bellman_target(batch, v_values(nets, state["target"], next_observation), hyper))
+            v = v_values(nets, state["target"], next_observation)
+            target: Returns | Callable[[Tensor], Returns] = Returns(bellman_target(batch, v, hyper))
+                bellman_target(batch, v_values(nets, state["target"], next_observation), hyper)
+            )
         else:
             actor = network(nets, statistics, "actor", state.get("target_policy", params["actor"]))
             next_action, next_log_pi, *_ = policy(nets, actor, next_observation, spread["next_policy"], hyper)
 
-            def target(outputs: Tensor) -> Returns:
+            def target_of(outputs: Tensor) -> Returns:
                 pool = pooled_returns(nets.head, outputs, hyper)
                 value = soft_value(pool.values, next_log_pi, backup_alpha)
                 return pool._replace(values=bellman_target(batch, value, hyper))
 
-            if nets.target_network or not nets.joint_pass:  # otherwise the critics' own pass has the outputs
+            target = target_of  # for the outputs of the critics' own pass, unless other networks or passes have them
+            if nets.target_network or not nets.joint_pass:
                 critics = state.get("target", params["critic"]), {"critic": statistics.get("critic", ())}
                 followers, running = drawn_critics(nets, critics, noise)
                 critic = network(nets, running, "critic", followers, training["critic"])
-                target = target(next_outputs(nets, critic, batch, next_action, masks("target")))
+                target = target_of(next_outputs(nets, critic, batch, next_action, masks("target")))
 
         arguments = (nets, batch, next_action, target, masks("critic"), hyper)
         q, metrics["q_target"], statistics["critic"] = descend("critic", critics_loss, *arguments)

@@ -8,11 +8,28 @@ from types import FrameType
 
 import typer
 
-# These register their commands.
+from sac_bench.cli import (
+    doctor,
+    export,
+    figures,
+    gc,
+    guard,
+    imports,
+    init,
+    inspect,
+    merge,
+    report,
+    run,
+    slurm,
+    tune,
+    video,
+)
 from sac_bench.cli.common import app
 from sac_bench.errors import one_line, redacted
 from sac_bench.execution.guardian import no_child_left
 
+COMMANDS = (doctor, export, figures, gc, guard, imports, init, inspect, merge, report, run, slurm, tune, video)
+"""The modules that register the commands."""
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130  # what typer returns for a KeyboardInterrupt
 
