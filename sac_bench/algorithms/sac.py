@@ -334,8 +334,6 @@ def update(
             next_action = None
             v = v_values(nets, state["target"], next_observation)
             target: Returns | Callable[[Tensor], Returns] = Returns(bellman_target(batch, v, hyper))
-                bellman_target(batch, v_values(nets, state["target"], next_observation), hyper)
-            )
         else:
             actor = network(nets, statistics, "actor", state.get("target_policy", params["actor"]))
             next_action, next_log_pi, *_ = policy(nets, actor, next_observation, spread["next_policy"], hyper)
