@@ -31,6 +31,11 @@ class Bug(NamedTuple):
 
 
 OPTIMIZER = "algorithms/optimizer.py"
+BODIES, HEADS, OF_PIECES = (
+    "algorithms/bodies.py",
+    "algorithms/heads.py",
+    "tests/algorithms/test_bodies.py tests/algorithms/test_heads.py tests/algorithms/test_parity_contrib.py",
+)
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
 CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
 RUNNING = "algorithms/running_stats.py"
@@ -274,21 +279,43 @@ BUGS = [
     Bug(
         "target computed by the online critics",
         SAC,
-        'drawn_critics(nets, state["target"], noise)',
-        'drawn_critics(nets, params["critic"], noise)',
+        'state.get("target", params["critic"])',
+        'params["critic"]',
         UPDATE,
     ),
     Bug(
         "target updated before it is used",
         SAC,
-        '    has_value = "value" in params\n',
-        '    has_value = "value" in params\n    if not has_value:\n        state = state | {"target": follow(state["target"], params["critic"], 0 * state["target_in"], hyper)[0]}\n',
+        "    before = network(",
+        '    if "target" in state and "value" not in params:\n        state = state | {"target": follow(state["target"], params["critic"], 0 * state["target_in"], hyper)[0]}\n    before = network(',
         UPDATE,
     ),
     Bug("tau and 1 - tau swapped", CRITICS, "(1 - tau) * old + tau * new", "tau * old + (1 - tau) * new", UPDATE),
+    Bug("quantiles at the edges of their cells", HEADS, "[:, None] + 0.5) / n", "[:, None] + 1.0) / n", OF_PIECES),
+    Bug("the smallest quantiles are left out", HEADS, "(rank < kept)", "(rank >= len(values) - kept)", OF_PIECES),
+    Bug("quantiles are left out per ensemble", HEADS, "dropped * len(outputs)", "dropped", OF_PIECES),
+    Bug("the highest critic in place of the lowest", HEADS, ".argmin(0)", ".argmax(0)", OF_PIECES),
+    Bug("categorical targets are not clipped to the atoms", HEADS, ".clamp(atoms[0], atoms[-1])", "", OF_PIECES),
+    Bug("batch statistics of all critics", BODIES, "x.mean(-2)", "x.mean(-2).mean(0, keepdim=True)", OF_PIECES),
+    Bug(
+        "running statistics move by 1 - momentum",
+        BODIES,
+        "training.momentum * (mean",
+        "(1 - training.momentum) * (mean",
+        OF_PIECES,
+    ),
+    Bug("renormalisation without its shift", BODIES, "d * norm.gain + norm.shift", "norm.shift", OF_PIECES),
+    Bug("rows instead of columns have norm 1", BODIES, "(part.weight,), -2, 1.0", "(part.weight,), -1, 1.0", OF_PIECES),
+    Bug(
+        "the next states' half of a joint pass is trained",
+        CRITICS,
+        "target(own.detach())",
+        "target(outputs.detach())",
+        OF_PIECES,
+    ),
     Bug(
         "min in place of mean",
-        CRITICS,
+        HEADS,
         "(1 - pessimism) * q.mean(0) + pessimism * q.amin",
         "(1 - pessimism) * q.amin(0) + pessimism * q.amin",
         UPDATE,
@@ -296,15 +323,15 @@ BUGS = [
     Bug(
         "actor uses the critics from before the update",
         SAC,
-        'actor_loss, nets, params["critic"]',
-        'actor_loss, nets, state["params"]["critic"]',
+        'move_policy(before if nets.update_order == "together" else after)',
+        "move_policy(before)",
         UPDATE,
     ),
     Bug(
         "V learns without the entropy",
         SAC,
-        'soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)\n        metrics',
-        'pooled(q, hyper["pessimism"])\n        metrics',
+        'soft_value(pooled(q, hyper["pessimism"]), sample.log_pi, backup_alpha)\n            metrics',
+        'pooled(q, hyper["pessimism"])\n            metrics',
         UPDATE,
     ),
     Bug(
@@ -353,8 +380,8 @@ BUGS = [
     Bug(
         "noise the same at every update",
         COHORT,
-        "self._update_words.at(number)",
-        "self._update_words.at(0)",
+        "self._update_words.of(at, len(numbers))",
+        "self._update_words.of(0, 1) * len(numbers)",
         UPDATE,
     ),
     Bug("fan-in from the wrong axis", NETWORKS, "math.sqrt(fan_in)", "math.sqrt(fan_out)", UPDATE),
@@ -420,8 +447,8 @@ BUGS = [
     Bug(
         "one minibatch for all updates of a step",
         COHORT,
-        "self._update_words.at(number)",
-        "self._update_words.at(number // 2)",
+        "self._update_words.of(at, len(numbers))",
+        "self._update_words.of(at, 1) * len(numbers)",
         DATA,
     ),
     Bug(
@@ -833,8 +860,8 @@ BUGS = [
     Bug(
         "words drawn ahead are read one step late",
         RANDOM,
-        "self._block[step - self._first]",
-        "self._block[max(0, step - self._first - 1)]",
+        "self._block[first - self._first :]",
+        "self._block[max(0, first - self._first - 1) :]",
         "tests/training/test_random.py",
     ),
     Bug(
