@@ -31,7 +31,7 @@ def actions_of(trained, params, member, observation, noise):
     hyper = {name: values[member] for name, values in trained.cohort.hyper.items()}
     x = torch.as_tensor(observation).to(trained.cohort.dtype)
     actor = tree_map(lambda leaf: leaf[member], params["actor"])
-    action, _, mean, _ = sac.policy(nets, actor, x, noise, hyper)
+    action, _, mean, *_ = sac.policy(nets, actor, x, noise, hyper)
     return action.numpy(), mean.numpy()
 
 
