@@ -75,10 +75,11 @@ def list_(
                 lambda: listing.environment_ids(full=what == "environments"),
                 lambda _: [listing.environments(full=what == "environments")],
             ),
-            "presets": (listing.presets, lambda rows: [listing.presets_table(rows)]),
         }
         if what == "results":
             chosen = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}
+        elif what == "presets":
+            chosen = {what: (listing.presets, lambda rows: [listing.presets_table(rows)])}
         elif what == "recipes":
             chosen = {what: (listing.recipes, lambda rows: [listing.recipes_table(rows)])}
         elif what in ALGORITHMS:
