@@ -102,9 +102,9 @@ BODIES: dict[str, Body] = {
 }
 
 C_SHIFT = 3.0
-"""The constant that is appended to the input before it is scaled to norm 1 ([5] section 4.1)."""
+"""The constant that is appended to the input before it is scaled to norm 1 ([5]: c_shift)."""
 R_MAX, D_MAX = 3.0, 5.0
-"""The bounds of batch renormalisation (arXiv 1702.03275, section 3), as in [1]."""
+"""The bounds of batch renormalisation (arXiv 1702.03275) in the code of [1]."""
 UNIT_EPSILON = 1e-8
 
 
@@ -288,7 +288,7 @@ def evaluate(network: Built, x: Tensor, activation: str, epsilon: float) -> tupl
 
 
 def projected(network: Any, norms: bool) -> Any:
-    """Return a network whose linear layers have weights of norm 1 per output ([5] eq. 12, [2] section 4).
+    """Return a network whose linear layers have weights of norm 1 per output ([2], [5]).
 
     With `norms`, also each normalisation's gain and shift together, or its gain alone, have norm sqrt(units), as in
     FlashSAC. Biases do not change.

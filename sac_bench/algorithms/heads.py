@@ -47,7 +47,7 @@ class Returns(NamedTuple):
 
 
 def support(head: Head, hyper: Hyperparameters) -> Tensor:
-    """Return the atoms [n] of a categorical head: from v_min to v_max at equal distances ([2] section 4)."""
+    """Return the atoms [n] of a categorical head: from v_min to v_max at equal distances ([2])."""
     low, high = hyper["v_min"], hyper["v_max"]
     place = torch.arange(head.atoms, dtype=low.dtype, device=low.device) / (head.atoms - 1)
     return low + place * (high - low)
@@ -65,7 +65,7 @@ def expectation(head: Head, outputs: Tensor, hyper: Hyperparameters) -> Tensor:
 def pooled(q: Tensor, pessimism: Tensor) -> Tensor:
     """Pool Q [C, ...] -> [...], from the mean of the critics (pessimism 0) to their minimum (1; 1812.05905, section 6).
 
-    Of two critics, it is mean - pessimism |Q1 - Q2| / 2 (arXiv 2405.16158, section 3).
+    Of two critics, it is mean - pessimism |Q1 - Q2| / 2 (BRO, arXiv 2405.16158).
     """
     return (1 - pessimism) * q.mean(0) + pessimism * q.amin(0)
 
@@ -88,7 +88,7 @@ def pooled_returns(head: Head, outputs: Tensor, hyper: Hyperparameters) -> Retur
 
 
 def truncated(outputs: Tensor, dropped: Tensor) -> Returns:
-    """Return all critics' outputs [C, B, n] in order, without the `dropped` [] largest per critic ([3] eq. 9)."""
+    """Return all critics' outputs [C, B, n] in order, without the `dropped` [] largest per critic ([3])."""
     values = outputs.movedim(-1, 1).flatten(0, 1).sort(0).values
     kept = len(values) - dropped * len(outputs)
     rank = torch.arange(len(values), dtype=values.dtype, device=values.device)[:, None]
@@ -96,7 +96,7 @@ def truncated(outputs: Tensor, dropped: Tensor) -> Returns:
 
 
 def quantile_loss(quantiles: Tensor, target: Returns, kappa: Tensor) -> Tensor:
-    """Return the loss [C, B] of quantiles [C, B, n]: the mean of the Huber quantile loss over them ([1] eq. 9 and 10).
+    """Return the loss [C, B] of quantiles [C, B, n]: the mean of the Huber quantile loss over them ([1]).
 
     The loss is linear beyond an error of `kappa` []. [1] sums over the quantiles; [3] and this take the mean.
     """
@@ -111,7 +111,7 @@ def quantile_loss(quantiles: Tensor, target: Returns, kappa: Tensor) -> Tensor:
 
 
 def projected(target: Returns, atoms: Tensor) -> Tensor:
-    """Return the probabilities [B, n] of atoms [n], at equal distances, with the target's expectation ([2] eq. 7).
+    """Return the probabilities [B, n] of atoms [n], at equal distances, with the target's expectation ([2] algorithm 1).
 
     Each value divides its probability between its two neighbours. Values beyond the atoms move to the last.
     """

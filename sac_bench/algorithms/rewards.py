@@ -1,4 +1,4 @@
-"""Rewards divided by the spread of discounted returns (arXiv 2502.15280, section 4.3), for one learner."""
+"""Rewards divided by the spread of discounted returns (arXiv 2502.15280), for one learner."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ RESET = ("params", "target", "adam", "statistics", "target_policy")
 
 
 def reset(state: State) -> State:
-    """Return a state with the initial networks, optimizers and temperature (arXiv 2405.16158, section 3.3)."""
+    """Return a state with the initial networks, optimizers and temperature (arXiv 2405.16158)."""
     return state | {name: tree_map(torch.clone, part) for name, part in state["initial"].items()}
 
 

@@ -41,7 +41,7 @@ class PiecesConfig(QLearningConfig):
     norm_momentum: PerMember[float] = option(
         0.01,
         "weight of a batch in the running statistics of batch norm",
-        "1902.05605, table 2: 0.99 of the old",
+        "adityab/CrossQ a318a26, policies.py: 0.99 of the old",
         gt=0,
         le=1,
     )
@@ -63,7 +63,7 @@ class PiecesConfig(QLearningConfig):
         "none",
         "after each step, scale the weights of every output of a linear layer to norm 1, and also gains and shifts of "
         "norms to sqrt(units)",
-        "1812.05905: none (2502.15280, eq. 12: weights; FlashSAC: weights-and-norms)",
+        "1812.05905: none (2502.15280: weights; FlashSAC: weights-and-norms)",
     )
     critic_head: Literal["scalar", "quantile", "categorical"] = option(
         "scalar",
@@ -73,10 +73,10 @@ class PiecesConfig(QLearningConfig):
     atoms: int | None = option(
         None, "outputs of a critic; unset: 25 quantiles or 101 atoms", "2005.04269; 2502.15280", ge=2, le=1001
     )
-    v_min: PerMember[float] = option(-5.0, "lowest atom of a categorical head", "2502.15280, table 2", ge=-1e9, le=1e9)
-    v_max: PerMember[float] = option(5.0, "highest atom of a categorical head", "2502.15280, table 2", ge=-1e9, le=1e9)
+    v_min: PerMember[float] = option(-5.0, "lowest atom of a categorical head", "SimbaV2 86899c2", ge=-1e9, le=1e9)
+    v_max: PerMember[float] = option(5.0, "highest atom of a categorical head", "SimbaV2 86899c2", ge=-1e9, le=1e9)
     kappa: PerMember[float] = option(
-        1.0, "error above which the quantile loss is linear", "1710.10044, section 5", gt=0, le=1e6
+        1.0, "error above which the quantile loss is linear", "tqc_pytorch 65114eb, functions.py", gt=0, le=1e6
     )
     critic_pool: Literal["pointwise", "lowest", "truncated"] = option(
         "pointwise",
@@ -85,7 +85,7 @@ class PiecesConfig(QLearningConfig):
         "1812.05905, section 6 (2502.15280: lowest; 2005.04269: truncated)",
     )
     dropped_atoms: PerMember[int] = option(
-        2, "with critic_pool = truncated: outputs left out per critic", "2005.04269, table 4", ge=0, le=1000
+        2, "with critic_pool = truncated: outputs left out per critic", "tqc_pytorch 65114eb, README.md", ge=0, le=1000
     )
     target_network: bool = option(
         True,
@@ -95,14 +95,14 @@ class PiecesConfig(QLearningConfig):
     joint_pass: bool = option(
         False,
         "pass (s, a) and (s', a') through a critic together, so that batch norm sees both",
-        "1812.05905: none (1902.05605, section 4)",
+        "1812.05905: none (1902.05605: true)",
     )
 
     normalize_rewards: bool = option(
         False,
         "divide rewards by the spread of discounted returns so far: their standard deviation or, if larger, the "
         "largest |return| / return_bound",
-        "1812.05905: none (2502.15280, section 4.3)",
+        "1812.05905: none (2502.15280: true)",
     )
     return_bound: PerMember[float] = option(
         5.0, "see normalize_rewards; 0: the standard deviation alone", "2502.15280 (2509.25174: 0)", ge=0, le=1e6

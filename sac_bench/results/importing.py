@@ -181,7 +181,7 @@ def _last_steps(
 
 
 def _seeds(runs: Sequence[ForeignRun]) -> tuple[tuple[int, ...], list[ForeignRun]]:
-    """Return the seeds, and the runs; every variant has the first ones. If that cannot be, seeds are numbered anew."""
+    """Return the seeds, and the runs. Every variant has the first seeds; otherwise seeds are renumbered from 0."""
     by_cell: dict[tuple[Any, Any], list[int]] = {}
     for run in runs:
         by_cell.setdefault((run.env, run.variant), []).append(int(run.seed or 0))

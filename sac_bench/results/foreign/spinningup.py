@@ -35,8 +35,8 @@ def _run(file: Path) -> ForeignRun:
 def _card(config: dict[str, Any], measured: str) -> dict[str, Any]:
     """Return what the log and its config say.
 
-    Tests play deterministic actions. Replay algorithms make one update per step, whatever update_every is (documented
-    in their code: "the ratio of env steps to gradient steps is locked to 1").
+    Tests play deterministic actions. Replay algorithms make one update per step. update_every does not change that:
+    "the ratio of env steps to gradient steps is locked to 1" (docstring of update_every).
     """
     if measured == TRAINED:
         return {"metric": "training return", "actions": "sampled"}
