@@ -111,7 +111,7 @@ def quantile_loss(quantiles: Tensor, target: Returns, kappa: Tensor) -> Tensor:
 
 
 def projected(target: Returns, atoms: Tensor) -> Tensor:
-    """Return the probabilities [B, n] of atoms [n], at equal distances, with the target's expectation ([2] algorithm 1).
+    """Return the probabilities [B, n] of atoms [n], at equal distances, with the target's expectation ([2]).
 
     Each value divides its probability between its two neighbours. Values beyond the atoms move to the last.
     """

@@ -1,7 +1,6 @@
 """The options of the pieces that SAC's successors add: bodies of networks, heads of critics, passes for targets.
 
-[1] arXiv 1902.05605 (CrossQ), [2] arXiv 2509.25174 (XQC), [3] arXiv 2410.09754 (SimBa), [4] arXiv 2405.16158 (BRO),
-[5] arXiv 2502.15280 (SimbaV2), [6] arXiv 2005.04269 (TQC).
+CrossQ: arXiv 1902.05605; XQC: 2509.25174; SimBa: 2410.09754; BRO: 2405.16158; SimbaV2: 2502.15280; TQC: 2005.04269.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class PiecesConfig(QLearningConfig):
 
     body: BodyName = option(
         "plain",
-        "hidden layers: plain, residual blocks with layer norm before ([3]) or after ([4]), batch norm after ([1]) or "
-        "before ([2]) the activation, batch-norm residual blocks (FlashSAC), or interpolation on a sphere ([5])",
+        "hidden layers: plain, residual blocks with layer norm before (SimBa) or after (BRO), batch norm after "
+        "(CrossQ) or before (XQC) the activation, batch-norm residual blocks (FlashSAC), or interpolation on a sphere (SimbaV2)",
         "1812.05905: plain (1902.05605, 2509.25174, 2410.09754, 2405.16158, 2502.15280)",
     )
     actor_body: BodyName | None = option(

@@ -160,9 +160,8 @@ class Cohort:
             self._observe(self.state["normalizer"], observation)
 
     def collect(self, reward: Tensor, done: Tensor) -> None:
-        """Add the rewards of a vector step [M, N], and where episodes ended, if the algorithm collects them."""
-        if self.learner.collect is not None:
-            self._collect(self.state["returns"], self.hyper, reward, done)
+        """Add the rewards of a vector step [M, N], and where episodes ended, for an algorithm that collects them."""
+        self._collect(self.state["returns"], self.hyper, reward, done)
 
     def explore(self, observation: Tensor, started: Tensor, step: int, warm: Tensor) -> Tensor:
         """Return the actions of training, float32 [M, N, A], of observation [M, N, D] at a vector step.

@@ -154,7 +154,8 @@ class Trainer:
         self._check_finite("reward", step.reward)
         self.explosions.add(step.reward)
         self.replay.add(action, step)
-        self.cohort.collect(*self.replay.last_rewards())
+        if self.cohort.learner.collect is not None:
+            self.cohort.collect(*self.replay.last_rewards())
 
     def _actions(self) -> np.ndarray:
         """Return actions [M*N, A]: uniform for `warmup_steps`, then the policies', which count the observations."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,19 @@ def csv_table(path: Path, needed: Iterable[str], **options: Any) -> pd.DataFrame
         columns = ", ".join(map(str, table.columns))
         raise InputError(f"{path}: column {missing[0]!r} is missing; it has {columns}")
     return table
+
+
+def json_object(file: Path) -> dict[str, Any]:
+    """Return a JSON object, {} if there is no such file. Raises InputError if it is something else."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{file}: is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: is not a JSON object")
+    return found
 
 
 def agreed(cards: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sac_bench.errors import InputError
-from sac_bench.results.foreign.runs import ForeignResult, ForeignRun, csv_table, files_in
+from sac_bench.results.foreign.runs import ForeignResult, ForeignRun, csv_table, files_in, json_object
 
 STEPS, TESTED, TRAINED = "TotalEnvInteracts", "AverageTestEpRet", "AverageEpRet"
 
@@ -28,7 +27,7 @@ def _run(file: Path) -> ForeignRun:
     steps = table[STEPS] + (measured == TESTED)
     length = table.get("TestEpLen" if measured == TESTED else "EpLen", float("nan"))
     rows = pd.DataFrame({"step": steps, "return": table[measured], "length": length})
-    config = _config(file.parent / "config.json")
+    config = json_object(file.parent / "config.json")
     return ForeignRun(file, rows, variant=config.get("exp_name"), seed=config.get("seed"), card=_card(config, measured))
 
 
@@ -44,14 +43,3 @@ def _card(config: dict[str, Any], measured: str) -> dict[str, Any]:
     if "num_test_episodes" in config:
         card["episodes"] = config["num_test_episodes"]
     return card | ({"updates_per_transition": 1.0} if "update_every" in config else {})
-
-
-def _config(file: Path) -> dict[str, Any]:
-    """Return the arguments of a training, {} if there is no file."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{file}: is not JSON: {error}") from None
-    return found if isinstance(found, dict) else {}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sac_bench.errors import InputError
-from sac_bench.results.foreign.runs import ForeignResult, ForeignRun, csv_table, files_in
+from sac_bench.results.foreign.runs import ForeignResult, ForeignRun, csv_table, files_in, json_object
 
 
 def read(path: Path) -> ForeignResult:
@@ -18,7 +16,7 @@ def read(path: Path) -> ForeignResult:
 
 def _run(file: Path) -> ForeignRun:
     table = csv_table(file, ("step", "avg_return")).rename(columns={"avg_return": "return"})
-    config, meta = _json(file.parent / "config.json"), _json(file.parent / "meta_data.json")
+    config, meta = json_object(file.parent / "config.json"), json_object(file.parent / "meta_data.json")
     variant, seed = config.get("agent") or meta.get("algo"), config.get("seed", meta.get("seed"))
     return ForeignRun(
         file,
@@ -39,16 +37,3 @@ def _card(config: Mapping[str, Any]) -> dict[str, Any]:
     if has_replay and config["training_frequency"] == 1:
         card["updates_per_transition"] = 1 / config["parallels"]
     return card
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """Return a JSON object, {} if there is no such file. Raises InputError if it is no JSON object."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{file}: is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: is not a JSON object; XuanCe writes its settings there")
-    return found
