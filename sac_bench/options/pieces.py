@@ -31,7 +31,8 @@ class PiecesConfig(QLearningConfig):
     body: BodyName = option(
         "plain",
         "hidden layers: plain, residual blocks with layer norm before (SimBa) or after (BRO), batch norm after "
-        "(CrossQ) or before (XQC) the activation, batch-norm residual blocks (FlashSAC), or interpolation on a sphere (SimbaV2)",
+        "(CrossQ) or before (XQC) the activation, batch-norm residual blocks (FlashSAC), or interpolation on a "
+        "sphere (SimbaV2)",
         "1812.05905: plain (1902.05605, 2509.25174, 2410.09754, 2405.16158, 2502.15280)",
     )
     actor_body: BodyName | None = option(
