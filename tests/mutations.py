@@ -31,8 +31,9 @@ class Bug(NamedTuple):
 
 
 OPTIMIZER = "algorithms/optimizer.py"
-BODIES, HEADS, OF_PIECES = (
+BODIES, BATCH_NORM, HEADS, OF_PIECES = (
     "algorithms/bodies.py",
+    "algorithms/batch_norm.py",
     "algorithms/heads.py",
     "tests/algorithms/test_bodies.py tests/algorithms/test_heads.py tests/algorithms/test_parity_contrib.py",
 )
@@ -296,15 +297,15 @@ BUGS = [
     Bug("quantiles are left out per ensemble", HEADS, "dropped * len(outputs)", "dropped", OF_PIECES),
     Bug("the highest critic in place of the lowest", HEADS, ".argmin(0)", ".argmax(0)", OF_PIECES),
     Bug("categorical targets are not clipped to the atoms", HEADS, ".clamp(atoms[0], atoms[-1])", "", OF_PIECES),
-    Bug("batch statistics of all critics", BODIES, "x.mean(-2)", "x.mean(-2).mean(0, keepdim=True)", OF_PIECES),
+    Bug("batch statistics of all critics", BATCH_NORM, "x.mean(-2)", "x.mean(-2).mean(0, keepdim=True)", OF_PIECES),
     Bug(
         "running statistics move by 1 - momentum",
-        BODIES,
+        BATCH_NORM,
         "training.momentum * (mean",
         "(1 - training.momentum) * (mean",
         OF_PIECES,
     ),
-    Bug("renormalisation without its shift", BODIES, "d * norm.gain + norm.shift", "norm.shift", OF_PIECES),
+    Bug("renormalisation without its shift", BATCH_NORM, "d * norm.gain + norm.shift", "norm.shift", OF_PIECES),
     Bug("rows instead of columns have norm 1", BODIES, "(part.weight,), -2, 1.0", "(part.weight,), -1, 1.0", OF_PIECES),
     Bug(
         "the next states' half of a joint pass is trained",

@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_map
 
 from sac_bench.algorithms import exploration, rewards
 from sac_bench.algorithms.adam import adam_init
-from sac_bench.algorithms.bodies import BODIES, Built, Training, init_body, projected
+from sac_bench.algorithms.batch_norm import Training
+from sac_bench.algorithms.bodies import BODIES, Built, init_body, projected
 from sac_bench.algorithms.critics import (
     Networks,
     bellman_target,

@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sac_bench.algorithms.bodies import BODIES, Built, Statistics, Training, evaluate, init_body, projected
+from sac_bench.algorithms.batch_norm import Statistics, Training
+from sac_bench.algorithms.bodies import BODIES, Built, evaluate, init_body, projected
 from sac_bench.options.pieces import OF_ONE_WIDTH
 from sac_bench.options.sac import SACConfig
 from sac_bench.training.random import uniform
