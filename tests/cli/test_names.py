@@ -234,3 +234,25 @@ def test_list_completes_kinds_and_every_registered_algorithm(monkeypatch):
     assert _complete_listed("al") == ["algorithms"]
     monkeypatch.setitem(ALGORITHMS, "sacred", ALGORITHMS["sac"])
     assert _complete_listed("sac") == ["sac", "sacred"]
+
+
+@pytest.mark.thorough
+def test_recipes_are_listed_with_their_arithmetic():
+    """Within 3% of the dense products counted by hand for HalfCheetah's sizes: (4 F_a + 12 F_q) for SAC, and so on."""
+    rows = {row["name"]: row for row in listing.recipes()}
+    actor, critic = (17 * 256 + 256**2 + 256 * 12), (23 * 256 + 256**2 + 256)
+    sac = 4 * actor + 12 * critic
+    tqc_critic = 23 * 512 + 2 * 512**2 + 512 * 25
+    crossq_critic = 23 * 2048 + 2048**2 + 2048
+    expected = {
+        "tqc": (4 * actor + 30 * tqc_critic) / sac,
+        "crossq": (actor + 12 * crossq_critic + (3 * actor + 4 * crossq_critic) / 3) / sac,
+        "droq": (20 * (actor + 8 * critic) + 3 * actor + 4 * critic) / sac,
+        "redq": (20 * (actor + 32 * critic) + 3 * actor + 20 * critic) / sac,
+    }
+    for name, ratio in expected.items():
+        assert rows[name]["FLOPs relative to SAC"]["HalfCheetah-v5"] == pytest.approx(ratio, rel=0.03), name
+    shown = StringIO()
+    Console(file=shown, width=80, markup=False).print(listing.recipes_table(rows.values()))
+    assert max(map(len, shown.getvalue().splitlines())) <= 80
+    assert "renorm_after = 100000" in " ".join(shown.getvalue().split())
