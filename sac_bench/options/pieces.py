@@ -148,6 +148,8 @@ class PiecesConfig(QLearningConfig):
             raise ValueError("atoms requires critic_head = quantile or categorical")
         if any(step <= self.updates_start for step in self.reset_steps):
             raise ValueError(f"reset_steps must be above {self.updates_start}, where updates start")
+        if self.huber_delta and self.critic_head != "scalar":
+            raise ValueError(f"huber_delta requires critic_head = scalar; {self.critic_head} has a loss of its own")
         if self.v_min >= self.v_max:
             raise ValueError(f"v_min = {self.v_min:g} must be below v_max = {self.v_max:g}")
         if self.critic_head == "categorical" and self.critic_pool != "lowest":

@@ -160,6 +160,7 @@ def test_the_lowest_of_scalars_is_their_minimum():
         ({"v_min": 5.0, "v_max": 5.0}, "v_min = 5 must be below v_max = 5"),
         ({"critic_head": "categorical"}, "critic_head = categorical requires critic_pool = lowest"),
         ({"critic_pool": "truncated"}, "dropped_atoms = 2 must be below atoms = 1"),
+        ({"critic_head": "quantile", "huber_delta": 1.0}, "huber_delta requires critic_head = scalar"),
         ({"critic_head": "quantile", "value_network": True}, "value_network = true requires body = plain"),
         ({"critic_head": "quantile", "target_critics": 1}, "target_critics requires joint_pass = false"),
     ],

@@ -68,6 +68,7 @@ OPTIMIZER = {
     "huber_delta": 0.1,
     "max_grad_norm": 1e-3,
     "anneal_steps": 110,
+    "anneal_to": 0.5,
 }
 # Another value than the default of every number that may differ inside a cohort.
 CHANGED: dict[str, dict[str, object]] = {}
@@ -94,6 +95,13 @@ CHANGED["sac"] = OPTIMIZER | {
     "stochastic_updates": False,
     "dropout_rate": 0.3,
     "temperature_objective": "alpha",
+    "norm_momentum": 0.5,
+    "renorm_after": 2,
+    "v_min": -3.0,
+    "v_max": 4.0,
+    "kappa": 0.1,
+    "dropped_atoms": 1,
+    "return_bound": 1.0,
 }
 CHANGED["td3"] = OPTIMIZER | {
     "actor_lr": 1e-2,
@@ -113,19 +121,46 @@ NEEDED = {
     "scale_temperature": {"reward_scale": 7.0},
 }
 WITHOUT_EFFECT = {
-    "sac": {"value_lr": "value_network", "dropout_rate": "dropout"},
+    "sac": {
+        "value_lr": "value_network",
+        "dropout_rate": "dropout",
+        "norm_momentum": "body",
+        "renorm_after": "body",
+        "v_min": "body",
+        "v_max": "body",
+        "kappa": "atoms",
+        "dropped_atoms": "atoms",
+        "return_bound": "",
+    },
     "td3": {"exploration_noise": "", "noise_correlation": ""},
 }
 """On what is learned from given data, without the structure that is named."""
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("structure", [{}, {"value_network": True, "dropout": True}, {"algorithm": "td3"}])
+@pytest.mark.parametrize(
+    "structure",
+    [
+        {},
+        {"value_network": True, "dropout": True},
+        {
+            "body": "batch-norm-before",
+            "renorm_after": 1000,
+            "critic_head": "categorical",
+            "critic_pool": "lowest",
+            "joint_pass": True,
+            "project": "weights",
+        },
+        {"critic_head": "quantile", "critic_pool": "truncated", "atoms": 5},
+        {"algorithm": "td3"},
+    ],
+)
 def test_cohort_member_with_any_changed_number_equals_its_single_run(structure):
     algorithm = structure.get("algorithm", "sac")
-    changed = CHANGED[algorithm]
-    assert set(changed) == set(ALGORITHMS[algorithm].config.per_member_fields())
-    shared = {"precision": "float64", **SWITCHED, **structure}
+    assert set(CHANGED[algorithm]) == set(ALGORITHMS[algorithm].config.per_member_fields())
+    refused = {"huber_delta"} if "critic_head" in structure else set()
+    changed, switched = ({k: v for k, v in of.items() if k not in refused} for of in (CHANGED[algorithm], SWITCHED))
+    shared = {"precision": "float64", **switched, **structure}
     configs = [tiny(**shared)]
     configs += [tiny(**shared | {name: value} | NEEDED.get(name, {})) for name, value in changed.items()]
     together = train(cohort(configs, [3] * len(configs)), configs[0], 5)
