@@ -303,10 +303,10 @@ def test_a_member_diverges_at_the_step_of_its_first_nonfinite_metrics():
     assert trained.train().stops == {}
     update, done = trained.cohort.update, trained.progress.updates
 
-    def poisoned(data, number):
+    def poisoned(data, number, rows):
         if trained.progress.updates == done + 7:
             trained.cohort.state["params"]["critic"][0].weight[1] = float("inf")
-        update(data, number)
+        update(data, number, rows)
 
     trained.cohort.update = poisoned
     segment = trained.train()
@@ -324,8 +324,8 @@ def test_parameters_that_become_nonfinite_after_the_last_metrics_are_named():
     run_to(trained, 200)
     update = trained.cohort.update
 
-    def poisoned(data, number):
-        update(data, number)
+    def poisoned(data, number, rows):
+        update(data, number, rows)
         if trained.steps == 400:
             trained.cohort.state["params"]["actor"][1].bias[1] = float("nan")
 
