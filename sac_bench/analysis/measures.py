@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis.compute import score_per_compute
 from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, return_after, scored_by, scores
 from sac_bench.analysis.statistics import area_score, largest_fall, run_score
 from sac_bench.results.load import Results
@@ -24,6 +25,8 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
         return _scores(results, side, env)
     if side.measure in RELATIVE:
         return _nothing() if why_no_values(results, side, env) else RELATIVE[side.measure](results, side, env)
+    if side.measure == "score_per_compute":
+        return score_per_compute(results, env, side.variant)
     if side.measure == "early":
         return _early(results, side, env)
     if side.measure == "adaptation":

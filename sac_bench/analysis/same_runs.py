@@ -10,7 +10,8 @@ from sac_bench.results.load import Results
 
 KEYS = {"evaluations": ["step", "policy"], "episodes": ["step", "policy", "episode"], "training": ["step"]}
 """The columns that identify a row of a run in each table."""
-NOT_COMPARED = ("run_id", "variant", "env", "seed", "wall_seconds")
+NOT_COMPARED = ("run_id", "variant", "env", "seed", "wall_seconds", "updates", "flops")
+"""Labels, the clock, and what follows from a run's settings, which results of earlier versions lack."""
 
 Rows = dict[str, dict[Any, pd.DataFrame]]
 """{table: {(run id, variant): its rows}}."""

@@ -28,6 +28,10 @@ def figures(
         Optional[str], typer.Option(metavar="LENGTH", help="The width of every figure: 3.25in, 8cm, 80mm, 240pt.")
     ] = None,
     style: Annotated[str, typer.Option(help="paper (small, without titles) or page (as in reports).")] = "paper",
+    x: Annotated[
+        Optional[str],
+        typer.Option("--x", metavar="AXIS", help="Draw curves against updates, flops or hours, too; several: a,b."),
+    ] = None,
     to: Annotated[
         Optional[Path], typer.Option(metavar="DIR", help="The folder; by default RESULTS/NAME/paper.")
     ] = None,
@@ -37,6 +41,7 @@ def figures(
     """Write an experiment's figures for a paper, with captions and a table in LaTeX, without training."""
     with user_errors():
         chosen, inches = formats_of(formats), None if width is None else inches_of(width)
+        axes = axes_of(x) if x else []
         from sac_bench.report.figures.style import STYLES, of_width
         from sac_bench.report.paper import write_figures
         from sac_bench.tuning.record import is_study
@@ -55,7 +60,7 @@ def figures(
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--to {folder}: is a file; give a folder")
         look = STYLES[style] if inches is None else of_width(STYLES[style], inches)
-        for path in write_figures(results / name, folder, look, chosen):
+        for path in write_figures(results / name, folder, look, chosen, axes):
             say(path)
 
 
@@ -65,6 +70,16 @@ def formats_of(text: str) -> list[str]:
     if unknown := [one for one in chosen if one not in FORMATS]:
         raise InputError(f"--format {text}: {unknown[0]!r} is unknown; must be {', '.join(FORMATS)}")
     return list(dict.fromkeys(chosen))
+
+
+def axes_of(text: str) -> list[str]:
+    """Return the axes in "flops,hours", without the steps, which are drawn anyway. Raises InputError for others."""
+    from sac_bench.analysis.compute import AXES  # imports pandas and SciPy
+
+    chosen = [part.strip().lower() for part in text.split(",")]
+    if unknown := [one for one in chosen if one not in AXES]:
+        raise InputError(f"--x {text}: {unknown[0]!r} is unknown; must be {', '.join(AXES)}{nearest(unknown[0], AXES)}")
+    return [one for one in dict.fromkeys(chosen) if one != "steps"]
 
 
 def inches_of(text: str) -> float:

@@ -13,8 +13,10 @@ from safetensors.torch import save
 
 from sac_bench.algorithms.pytree import named_tensors
 from sac_bench.execution.checkpoint import CohortDirectory, Record
+from sac_bench.spec.run import RunSpec
 from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED, Conditions, StatusChanges, has_raised
+from sac_bench.training.flops import arithmetic
 from sac_bench.training.trainer import Segment, Trainer
 
 ACTING = {"mean": "mean action", "sample": "sampled"}
@@ -51,7 +53,7 @@ class Recorder:
             if not stages or stages[-1] | {"since": 0} != {**conditions, "since": 0}:
                 stages = [*stages, {"since": self._trainer.steps, **conditions}]
             started: StatusChanges = {"status": "started", "conditions": stages, "reason": None, "raised_at": None}
-            changes = {**about, **started, **self._state_of(member)}
+            changes = {**about, **started, **_arithmetic(run.spec()), **self._state_of(member)}
             run.update(**changes)
 
     def record(self, segment: Segment) -> dict[str, Record]:
@@ -162,6 +164,7 @@ class Recorder:
                     "length_mean": float(lengths.mean()),
                     "episodes": len(returns),
                     "wall_seconds": wall,
+                    "updates": self._trainer.progress.updates,
                 }
             )
             episodes += [
@@ -173,6 +176,15 @@ class Recorder:
         training["return_mean"] = float(np.mean(finished)) if finished else ""
         rows = {"evaluations": evaluations, "episodes": episodes, "training": [training | cells]}
         return {"rows": rows, "status": self._state_of(member)}
+
+
+def _arithmetic(spec: RunSpec) -> StatusChanges:
+    """Return a run's FLOPs as entries of its status; none for a learner that torch cannot count without values."""
+    try:
+        counted = arithmetic(spec.algorithm, spec.config, spec.env)
+    except (RuntimeError, NotImplementedError):
+        return {}
+    return {"flops_per_step": counted.act, "flops_per_update": counted.update}
 
 
 def _progress(steps: int, evaluations: Sequence[Mapping[str, Any]]) -> str:

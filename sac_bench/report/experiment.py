@@ -30,6 +30,7 @@ from sac_bench.report.baselines import (
     without_published,
     write_comparison,
 )
+from sac_bench.report.compute import compute_section, write_compute
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.figures.looks import of_comparisons, of_differences
@@ -74,6 +75,7 @@ def write_report(folder: Path) -> Page:
         with readable(folder):
             manifest = results.manifest
             final, gaps = write_tables(results, folder / "tables")
+            write_compute(results, folder / "tables")
             compared = comparison(final, manifest) if len(manifest.algorithms) > 1 else None
             if compared is not None:
                 write_comparison(compared, manifest, folder / "tables")
@@ -165,6 +167,7 @@ def page(
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
             ("Comparison", [] if compared is None else _compared(compared, results.manifest, sources)),
+            ("Compute", compute_section(results, pictures["compute"])),
             ("All environments together", _aggregated(aggregate, gaps, results.manifest, pictures["profile"])),
             ("Sensitivity", pictures["sensitivity"]),
             (

@@ -9,7 +9,7 @@ from pathlib import Path
 from sac_bench.analysis.scores import up_to_common_steps
 from sac_bench.report import latex
 from sac_bench.report.experiment import claim_comparisons, readable
-from sac_bench.report.figures.all import draw_figures
+from sac_bench.report.figures.all import curves_against, draw_figures
 from sac_bench.report.figures.looks import of_comparisons, of_differences
 from sac_bench.report.figures.style import Sheet, Style
 from sac_bench.report.tables import all_differences, final_performance, rules
@@ -19,8 +19,10 @@ from sac_bench.store.atomic import write_text
 from sac_bench.store.store import Store
 
 
-def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str]) -> list[Path]:
+def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str], axes: Sequence[str] = ()) -> list[Path]:
     """Write the figures of results/<name>/ to a folder, with figures.tex and table.tex; return all files.
+
+    axes: what to draw learning curves against, too (analysis.compute.AXES).
 
     figures.tex has the captions, which say what a figure without a title leaves out. During training, they show the
     steps so far that the runs have in common, without verdicts. Raises InputError if the results are damaged.
@@ -31,8 +33,10 @@ def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str]) 
         manifest, gaps = results.manifest, all_differences(results)
         final, comparisons = final_performance(results, gaps), claim_comparisons(results, folder)
         progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
-        drawn = draw_figures(results, final, Sheet(to, style, tuple(formats)), comparisons, progress)
+        sheet = Sheet(to, style, tuple(formats))
+        drawn = draw_figures(results, final, sheet, comparisons, progress)
         pictures = list(chain.from_iterable(drawn.values()))
+        pictures += chain.from_iterable(curves_against(results, axis, sheet) for axis in axes)
         texts = {
             "figures.tex": latex.figures(pictures, manifest.name, style.width if style.is_exact else None),
             "table.tex": latex.final_table(final, manifest, rules(manifest)),

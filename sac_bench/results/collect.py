@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tu
     evaluated: whether the run is evaluated by a policy at some steps, given the last ones.
     """
     run, tables, reason = store.run(row["run_id"]), dict[str, pd.DataFrame](), ""
-    if run.status()["status"] in ("new", "planned", "damaged"):
+    if (status := run.status())["status"] in ("new", "planned", "damaged"):
         return tables, reason  # any tables there are those of an earlier training, or damaged
     labels = {name: row[name] for name in ("run_id", "variant", "env", "seed")}
     for name in RUN_TABLES:
@@ -136,8 +137,17 @@ def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tu
             table = table[table["step"] <= row["steps"]]  # later rows are not saved yet
             if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
                 table = table[evaluated(table["policy"], table["step"], row["target_steps"])]
+            if name == "evaluations":
+                table = with_flops(table, status)
             tables[name] = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
     return tables, reason
+
+
+def with_flops(evaluations: pd.DataFrame, status: RunStatus) -> pd.DataFrame:
+    """Return a run's evaluations with `updates` and `flops`; NaN if the run was trained before they were recorded."""
+    updates = evaluations.get("updates", math.nan)
+    act, update = status.get("flops_per_step", math.nan), status.get("flops_per_update", math.nan)
+    return evaluations.assign(updates=updates, flops=evaluations["step"] * act + updates * update)
 
 
 def _joined(tables: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:

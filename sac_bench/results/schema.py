@@ -72,6 +72,8 @@ class EvaluationRow(RunLabels):
     length_mean: Annotated[float, Column("mean length of the episodes", "steps")]
     episodes: Annotated[int, Column("how many were played", "episodes")]
     wall_seconds: Annotated[float, Column("time of the cohort's training so far", "s")]
+    updates: Annotated[int | None, Column("updates of the networks so far", "updates")]
+    flops: Annotated[float | None, Column("matrix products of acting and updating so far", "FLOPs")]
 
 
 class EpisodeRow(RunLabels):
@@ -111,7 +113,7 @@ TABLES: dict[str, type] = {
 }
 OPTIONAL_TABLES = ("robustness",)
 """Tables without a file if they have no rows."""
-LATER_COLUMNS = {"runs": ("device_kind", "exploded")}
+LATER_COLUMNS = {"runs": ("device_kind", "exploded"), "evaluations": ("updates", "flops")}
 """Columns that results of earlier versions lack."""
 
 

@@ -116,6 +116,7 @@ MEASURES = {
     "area": Measure("mean return over the whole curve"),
     "early": Measure("mean return over the first quarter of the curve"),
     "adaptation": Measure("mean return over the whole curve minus that before the first step"),
+    "score_per_compute": Measure("mean return over the logarithm of FLOPs, between those that all variants reach"),
     "relative_spread": Measure(
         "distance of a seed's score from the median seed's, in gains of the variant itself", GAINS, 0.1
     ),

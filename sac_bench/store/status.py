@@ -53,6 +53,10 @@ class _Details(TypedDict, total=False):
     share_seconds: ReadOnly[float]
     evaluation_seconds: ReadOnly[float]
     saving_seconds: ReadOnly[float]
+    flops_per_step: ReadOnly[float]
+    """The FLOPs of acting in one transition (training/flops.py)."""
+    flops_per_update: ReadOnly[float]
+    """The FLOPs of one update on average."""
     tables: ReadOnly[Mapping[str, Fingerprint]]
     policy: ReadOnly[Fingerprint | None]
     weights: ReadOnly[Fingerprint | None]

@@ -18,6 +18,7 @@ from sac_bench.execution.worker import Worker
 from sac_bench.spec.includes import files
 from sac_bench.spec.load import load
 from sac_bench.store.store import Store
+from sac_bench.training.flops import arithmetic
 from tests.conftest import sac_bench_environment
 from tests.execution.test_faults import comparable
 
@@ -68,7 +69,16 @@ def test_an_experiment_runs_from_its_file_to_its_figures(command, experiment_fil
         "length_mean",
         "episodes",
         "wall_seconds",
+        "updates",
+        "flops",
     ]
+    # The FLOPs of acting and updating are those that torch counts (tests/training/test_flops.py).
+    last = results.evaluations[results.evaluations["step"] == 400].drop_duplicates("run_id").set_index("run_id")
+    for run_id, row in last.iterrows():
+        spec = Store(tmp_path / "results").run(run_id).spec()
+        assert row["updates"] == spec.config.updates_due(400) > 0
+        assert row["flops"] == arithmetic(spec.algorithm, spec.config, spec.env).after(400, row["updates"]) > 0
+    assert (results.evaluations.query("step == 0")[["updates", "flops"]] == 0).all().all()
     assert set(results.evaluations["policy"]) == {"mean", "sample"}
     assert set(results.evaluations["step"]) == {0, 200, 400}
     # In InvertedPendulum every step survived is worth 1: returns are lengths, and rows are their episodes' means.

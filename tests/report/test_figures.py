@@ -30,6 +30,7 @@ from sac_bench.report.figures.style import (
     wrapped,
 )
 from sac_bench.report.tables import final_performance
+from tests.analysis.test_compute import made_up as with_flops
 from tests.made_up import manifest_of
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
 
@@ -346,3 +347,22 @@ def test_labels_break_at_spaces_and_plus_signs():
 
 def test_the_reference_is_black():
     assert variant_styles(MANIFEST)["sac"]["color"] == "black"
+
+
+def test_scores_are_drawn_against_flops_only_if_these_differ(tmp_path):
+    curves = {"sac": float, "costly": lambda step: 2.0 * step}
+    for costly, written in ((4.0, True), (1.0, False)):
+        results = with_flops(curves, {"sac": 1.0, "costly": costly})
+        write_figures(results, final_performance(results), tmp_path)
+        assert (tmp_path / "pareto.png").exists() == written  # stale ones are deleted
+        assert (tmp_path / "curves-by-flops-Hopper-v5.png").exists() == written
+
+
+def test_curves_against_flops_are_drawn_at_what_training_took():
+    results = with_flops({"sac": float, "costly": float}, {"sac": 1.0, "costly": 4.0})
+    axis = learning_curves(results, [Panel("", "Hopper-v5", ("sac", "costly"), "flops")]).axes[0]
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    assert list(lines["sac"].get_xdata()) == [0, 25, 50, 75, 100]
+    assert list(lines["costly"].get_xdata()) == [0, 100, 200, 300, 400]
+    assert axis.get_xscale() == "log"
+    assert axis.get_xlabel() == "FLOPs of acting and updating"

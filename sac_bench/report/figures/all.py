@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from sac_bench.analysis import claim_words
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
+from sac_bench.analysis.compute import AXES, differs
+from sac_bench.analysis.compute import table as compute_table
 from sac_bench.analysis.differences import CORRECTED
 from sac_bench.analysis.scores import at_words, scores
 from sac_bench.report.figures.comparison import (
@@ -25,6 +27,7 @@ from sac_bench.report.figures.comparison import (
     published_shapes,
     whole_trainings,
 )
+from sac_bench.report.figures.compute import FRONT, pareto
 from sac_bench.report.figures.curves import Panel, in_caption, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.diagnostics import pages as diagnostics_pages
@@ -34,7 +37,7 @@ from sac_bench.report.figures.pages import pages_of
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity
 from sac_bench.report.figures.scores import pages as scores_pages
-from sac_bench.report.figures.style import Sheet, house_style, named_groups, panels, sweeps, variant_styles
+from sac_bench.report.figures.style import Group, Sheet, house_style, named_groups, panels, sweeps, variant_styles
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -42,8 +45,8 @@ from sac_bench.store.atomic import file_name
 
 T = TypeVar("T")
 Pictures = dict[str, list[Picture]]
-"""{section: its figures}: claim, differences, looks, curves, scores, profile, sensitivity, diagnostics."""
-OWN = ("claim", "profile", "comparison*", "curves-*", "sensitivity-*", "diagnostics-*")
+"""{section: its figures}: claim, differences, looks, curves, scores, compute, profile, sensitivity, diagnostics."""
+OWN = ("claim", "profile", "pareto*", "comparison*", "curves-*", "sensitivity-*", "diagnostics-*")
 """Names of figures that not every report has, and that earlier ones may have left."""
 
 
@@ -83,6 +86,7 @@ def draw_figures(
         "looks": _looks(progress, sheet),
         "curves": _curves(results, sheet),
         "scores": _scores(table, manifest, sheet),
+        "compute": _compute(results, sheet),
         "profile": _profile(table, manifest, sheet),
         "sensitivity": _sensitivity(table, manifest, sheet),
         "diagnostics": _diagnostics(results, sheet),
@@ -154,7 +158,20 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
     several = len(manifest.algorithms) > 1
     pictures = _comparison(results, sheet) if several else []
     compared = named_groups(manifest) if several else ()
-    groups = {key: group for key, group in panels(manifest).items() if key not in compared}
+    return pictures + _curves_of(
+        results, sheet, {key: group for key, group in panels(manifest).items() if key not in compared}
+    )
+
+
+def curves_against(results: Results, axis: str, sheet: Sheet) -> list[Picture]:
+    """Write the curves of all variants against what training took, one of analysis.compute.AXES."""
+    return _curves_of(results, sheet, panels(results.manifest), axis) if len(results.evaluations) else []
+
+
+def _curves_of(results: Results, sheet: Sheet, groups: Mapping[str, Group], axis: str = "steps") -> list[Picture]:
+    """Write the curves of groups of variants, as `_curves` does."""
+    manifest, pictures = results.manifest, list[Picture]()
+    words, start = ("", "curves-") if axis == "steps" else (f" against {AXES[axis].label}", f"curves-by-{axis}-")
     evaluated = [env for env in manifest.envs if (results.evaluations["env"] == env).any()]
     if len(evaluated) == 1:
         shown = [Panel(title, evaluated[0], tuple(variants)) for title, variants in groups.values()]
@@ -166,11 +183,12 @@ def _curves(results: Results, sheet: Sheet) -> list[Picture]:
             file_name(key, groups): (f"of {title}", [Panel(env, env, tuple(variants)) for env in evaluated])
             for key, (title, variants) in groups.items()
         }
-    for name, (places, found) in figures.items():
-        caption = f"Learning curves {places}: {in_caption(results, found)}{_noted(manifest)}"
+    for name, (places, drawn) in figures.items():
+        found = [replace(panel, against=axis) for panel in drawn]
+        caption = f"Learning curves {places}{words}: {in_caption(results, found)}{_noted(manifest)}"
         draw = partial(learning_curves, results, style=sheet.style)
         parts = pages_of(found, list(names_of(manifest, found).values()), sheet.style)
-        pictures += _written(f"curves-{name}", caption, parts, draw, sheet)
+        pictures += _written(f"{start}{name}", caption, parts, draw, sheet)
     return pictures
 
 
@@ -217,6 +235,21 @@ def _scores(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Pictu
     )
     draw = partial(final_scores, table, manifest, sheet.style)
     return _written("final", caption, scores_pages(manifest, sheet.style), draw, sheet)
+
+
+def _compute(results: Results, sheet: Sheet) -> list[Picture]:
+    """Write scores and curves against FLOPs, if these are known and differ between variants."""
+    table, manifest = compute_table(results), results.manifest
+    if not differs(table):
+        return []
+    caption = (
+        "Scores at the end of each training against its FLOPs: mean and 95% interval (Student's t). Grey: the Pareto "
+        "front, variants that no cheaper one exceeds."
+    )
+    names = [*map(manifest.label, manifest.variants), FRONT, "random policy"]
+    parts = pages_of(manifest.envs, names, sheet.style)
+    draw = partial(pareto, table, manifest, sheet.style)
+    return [*_written("pareto", caption, parts, draw, sheet), *curves_against(results, "flops", sheet)]
 
 
 def _profile(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:

@@ -1,4 +1,4 @@
-"""Learning curves: return against steps."""
+"""Learning curves: return against steps, or against what training took."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sac_bench.analysis.compute import AXES, spent
 from sac_bench.analysis.scores import at_words, curves_of, equal_steps, rows_of, scored_by
 from sac_bench.report.figures.style import (
     PAGE,
@@ -35,6 +36,8 @@ class Panel:
     title: str
     env: str
     variants: tuple[str, ...]
+    against: str = "steps"
+    """What returns are drawn against, one of analysis.compute.AXES."""
 
 
 def learning_curves(
@@ -81,11 +84,19 @@ def draw_curves(axis: Axes, results: Results, panel: Panel, last: int) -> None:
         curves = curves[[step for step in curves.columns if int(step) <= last]]
         if curves.empty:
             continue
+        curves.columns = spent(results, env, variant, panel.against).reindex(curves.columns)
+        curves = curves.loc[:, curves.columns.notna()]
+        if curves.empty:
+            continue
         middle, low, high = summary(curves.to_numpy())
         marker = "o" if len(curves.columns) == 1 else None  # a line needs two points
         axis.plot(curves.columns, middle, label=variant, zorder=3, marker=marker, markersize=3.5, **styles[variant])
         axis.fill_between(curves.columns, low, high, color=styles[variant]["color"], alpha=0.13, linewidth=0)
     random_line(axis, manifest, env)
+    if panel.against != "steps":
+        axis.set_xscale("log" if AXES[panel.against].is_log else "linear")
+        axis.set_xlabel(AXES[panel.against].label)
+        return
     scored = equal_steps(manifest)[env, manifest.reference]
     if at_words(manifest, env) and scored < last:
         axis.axvline(scored, color="0.4", linewidth=0.9, label=SCORED_HERE)
