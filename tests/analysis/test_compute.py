@@ -118,7 +118,5 @@ def test_the_table_has_what_each_variant_took_at_the_end_of_its_own_training():
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8))
 def test_the_frontier_has_the_points_that_no_other_beats(points):
     cost, score = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-    beaten = [
-        any(c <= a and s >= b and (c, s) != (a, b) for c, s in points) for a, b in zip(cost, score, strict=True)
-    ]
+    beaten = [any(c <= a and s >= b and (c, s) != (a, b) for c, s in points) for a, b in zip(cost, score, strict=True)]
     assert frontier(cost, score).tolist() == [not one for one in beaten]

@@ -362,7 +362,7 @@ def test_curves_against_flops_are_drawn_at_what_training_took():
     results = with_flops({"sac": float, "costly": float}, {"sac": 1.0, "costly": 4.0})
     axis = learning_curves(results, [Panel("", "Hopper-v5", ("sac", "costly"), "flops")]).axes[0]
     lines = {line.get_label(): line for line in axis.get_lines()}
-    assert list(lines["sac"].get_xdata()) == [0, 25, 50, 75, 100]
-    assert list(lines["costly"].get_xdata()) == [0, 100, 200, 300, 400]
+    assert list(lines["sac"].get_xdata()) == [25, 50, 75, 100]  # a logarithmic axis has no 0
+    assert list(lines["costly"].get_xdata()) == [100, 200, 300, 400]
     assert axis.get_xscale() == "log"
     assert axis.get_xlabel() == "FLOPs of acting and updating"

@@ -24,7 +24,8 @@ def pareto(table: pd.DataFrame, manifest: Manifest, style: Style = PAGE, envs: S
     for axis, env in zip(axes.flat, envs, strict=False):
         of_env = table[(table["env"] == env) & table["flops"].notna() & table["score"].notna()].sort_values("flops")
         best = of_env[frontier(of_env["flops"].to_numpy(), of_env["score"].to_numpy())]
-        axis.plot(best["flops"], best["score"], color="0.6", linewidth=1.0, drawstyle="steps-post", label=FRONT)
+        front = [*best["flops"], of_env["flops"].max()], [*best["score"], best["score"].max()]
+        axis.plot(*front, color="0.6", linewidth=1.0, drawstyle="steps-post", label=FRONT)
         for row in of_env.to_dict("records"):
             color = styles[row["variant"]]["color"]
             axis.plot(row["flops"], row["score"], "D", color=color, markersize=5, label=row["variant"])

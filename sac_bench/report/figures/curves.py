@@ -85,7 +85,7 @@ def draw_curves(axis: Axes, results: Results, panel: Panel, last: int) -> None:
         if curves.empty:
             continue
         curves.columns = spent(results, env, variant, panel.against).reindex(curves.columns)
-        curves = curves.loc[:, curves.columns.notna()]
+        curves = curves.loc[:, curves.columns > 0 if AXES[panel.against].is_log else curves.columns.notna()]
         if curves.empty:
             continue
         middle, low, high = summary(curves.to_numpy())
