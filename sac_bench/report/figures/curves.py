@@ -84,8 +84,9 @@ def draw_curves(axis: Axes, results: Results, panel: Panel, last: int) -> None:
         curves = curves[[step for step in curves.columns if int(step) <= last]]
         if curves.empty:
             continue
-        curves.columns = spent(results, env, variant, panel.against).reindex(curves.columns)
-        curves = curves.loc[:, curves.columns > 0 if AXES[panel.against].is_log else curves.columns.notna()]
+        at = spent(results, env, variant, panel.against).reindex(curves.columns).to_numpy()
+        known = at > 0 if AXES[panel.against].is_log else ~np.isnan(at)
+        curves = curves.loc[:, known].set_axis(at[known], axis="columns")
         if curves.empty:
             continue
         middle, low, high = summary(curves.to_numpy())
