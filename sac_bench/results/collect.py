@@ -15,7 +15,7 @@ from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
 from sac_bench.options.config import TrainingConfig
 from sac_bench.results.load import Results, load_results, lock_of, read_results
-from sac_bench.results.manifest import ClaimRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
+from sac_bench.results.manifest import ClaimRecord, FactorialRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
 from sac_bench.results.schema import CONDITIONS, OPTIONAL_TABLES, PACKAGES, TABLES, frame
 from sac_bench.spec.claim import robustness_measures
 from sac_bench.spec.experiment import Experiment, Plannable
@@ -274,6 +274,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         reference_factor=experiment.reference_factor,
         score_last=experiment.score_last,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
+        factorial=FactorialRecord(**vars(experiment.factorial)) if experiment.factorial else None,
         choices=experiment.choices,
         command=command,
         mix_devices=experiment.mix_devices,

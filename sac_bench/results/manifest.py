@@ -83,6 +83,15 @@ class ClaimRecord(_Record):
     grows: tuple[str, str] | None = None
 
 
+class FactorialRecord(_Record):
+    """A two-level factorial design (spec/factorial.py)."""
+
+    factors: dict[str, str]
+    """{name: label}."""
+    cells: dict[str, tuple[str, ...]]
+    """{variant: the factors at their high level}."""
+
+
 class Manifest(_Record):
     """An experiment as it was run. `tables`: the fingerprint of every CSV file beside it."""
 
@@ -103,6 +112,8 @@ class Manifest(_Record):
     score_last: float = LAST_SHARE
     """A run's score is the mean of its evaluations in this last share of its steps."""
     claim: ClaimRecord | None = None
+    factorial: FactorialRecord | None = None
+    """The design, if the variants are its cells."""
     choices: tuple[Choice, ...] = ()
     command: str = ""
     mix_devices: bool = False

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from sac_bench.spec.choose import Choice, Choose
 from sac_bench.spec.claim import Claim
+from sac_bench.spec.factorial import Factorial
 from sac_bench.spec.measures import LAST_SHARE
 from sac_bench.spec.run import RunSpec
 from sac_bench.spec.seeds import SeedRange
@@ -65,6 +66,8 @@ class Experiment:
     first_seed: int = 0
     reference_factor: int = 1
     """How many times the variants' seeds the reference has."""
+    factorial: Factorial | None = None
+    """The design, if the variants are its cells."""
     score_last: float = LAST_SHARE
     """A run's score is the mean of its evaluations in this last share of its steps."""
 

@@ -16,6 +16,7 @@ from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
 from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
+from sac_bench.spec.factorial import options_of, with_factorial
 from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
 from sac_bench.spec.measures import LAST_SHARE
@@ -117,6 +118,8 @@ def _load(
     where, problems = str(path), Problems()
     table, known_envs = tables(path, quick)
     table = with_presets(table, where)
+    levels = options_of(table)
+    table, factorial = with_factorial(table, where)
     table |= options
     if isinstance(options.get("seeds"), list):  # a list is for all variants
         table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}
@@ -153,6 +156,8 @@ def _load(
             None if envs else [*all_envs, *known_envs],
             problems,
         )
+        for place, of_level in levels.items():
+            overrides.check(of_level, file.algorithm, place)
         recipes = _recipes(file, sweeps, overrides, problems, where)
         reference = recipes[0].name if file.reference is None else file.reference
         names = [one.name for one in recipes]
@@ -176,6 +181,7 @@ def _load(
         resolved = {n: v for n, v in resolved.items() if n in variants}
         choose = choose and choose.of(variants)
         claim = None if claim and not claim.variants() <= set(resolved) else claim  # not all of its runs are requested
+        factorial = factorial if len(resolved) == len(file.variants) else None  # effects need all of its cells
         if reference not in resolved or len(resolved) == 1:
             reference = next(iter(resolved))
             if isinstance(most, int) and not seed_range:
@@ -205,6 +211,7 @@ def _load(
         claim=claim,
         choose=choose,
         mix_devices=mix_devices,
+        factorial=factorial,
     )
     if seed_range:
         loaded = loaded.with_range(seed_range)
