@@ -68,8 +68,8 @@ def train(
     Runs that start from others' weights follow in later plans.
 
     `planned` is called once each plan is written, before its training starts. `needs` is called when all runs have
-    ended or failed; it returns the needs of comparisons for their next looks. Needs that fit into the purse are trained,
-    until no other fits. No run is tried twice. Return the experiments as they were last trained. Raises
+    ended or failed; it returns the needs of comparisons for their next looks. Needs that fit into the purse are
+    trained, until no other fits. No run is tried twice. Return the experiments as they were last trained. Raises
     InputError for what cannot be done, before anything is written, OverBudget if the first look does not fit, and
     OutOfTime or LeftToOthers if the workers leave cohorts. If a later look cannot be trained, the console says why.
     """

@@ -82,8 +82,8 @@ def with_choices(experiments: ExperimentGroup, training: Training) -> Experiment
 def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
     """Train the missing runs of experiments. With a range of seeds, also train further looks of undecided comparisons.
 
-    Their folders list their runs from the start, so `sac-bench gc` does not free them. Every command begins at the first
-    look; later looks depend only on results. Return the experiments with their final seeds.
+    Their folders list their runs from the start, so `sac-bench gc` does not free them. Every command begins at the
+    first look; later looks depend only on results. Return the experiments with their final seeds.
     """
 
     def listed(planned: ExperimentGroup, plan: Plan) -> None:
