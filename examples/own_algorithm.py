@@ -18,16 +18,16 @@ from sac_bench.algorithms.protocol import Learner
 
 
 class DPGConfig(ReplayConfig):
-    """Fields of `PerMember` are numbers that may differ inside a cohort; the others are structure."""
+    """Fields of type `PerMember` may differ inside a cohort; all others are structure."""
 
     algorithm: ClassVar[str] = "dpg"
 
-    layers: Layers = option((64, 64), "units of each hidden layer, actor and critic", "mine")
-    gamma: PerMember[float] = option(0.99, "discount", "mine", ge=0, le=1)
-    actor_lr: PerMember[float] = option(3e-4, "learning rate for the policy", "mine", gt=0, le=1)
-    critic_lr: PerMember[float] = option(1e-3, "learning rate for the Q network", "mine", gt=0, le=1)
-    exploration_noise: PerMember[float] = option(0.1, "sigma of the noise on actions", "mine", ge=0, le=2)
-    reward_scale: PerMember[float] = option(1.0, "factor on every reward", "mine", gt=0)
+    layers: Layers = option((64, 64), "units of each hidden layer, actor and critic", "this example")
+    gamma: PerMember[float] = option(0.99, "discount", "this example", ge=0, le=1)
+    actor_lr: PerMember[float] = option(3e-4, "learning rate for the policy", "this example", gt=0, le=1)
+    critic_lr: PerMember[float] = option(1e-3, "learning rate for the Q network", "this example", gt=0, le=1)
+    exploration_noise: PerMember[float] = option(0.1, "sigma of the noise on actions", "this example", ge=0, le=2)
+    reward_scale: PerMember[float] = option(1.0, "factor on every reward", "this example", gt=0)
 
 
 # One learner, B transitions: the cohort lifts each of these functions to its members.

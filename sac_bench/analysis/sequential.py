@@ -6,8 +6,8 @@ valid whenever training stops (weighted Bonferroni), so a range may be extended 
 correction is applied to sequential p-values as to any others: the chance of a false statement in a table, over all
 looks, is at most alpha for each family of hypotheses.
 
-What is said of a decided comparison is of one look: the one whose p-value is its sequential p-value. It may be an
-earlier one, if Holm's correction let it through only after others had been decided.
+A decided comparison is reported as of one look: the look whose p-value is its sequential p-value. This may be an
+earlier look, if Holm's correction accepted the p-value only after other comparisons were decided.
 """
 
 from __future__ import annotations

@@ -106,12 +106,13 @@ QuietOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrackOption = Annotated[
     list[str],
-    typer.Option("--track", metavar="tensorboard|wandb", help="Write the numbers for this program, too. Repeatable."),
+    typer.Option("--track", metavar="tensorboard|wandb", help="Also write the numbers for this program. Repeatable."),
 ]
 RetrainOption = Annotated[
     bool,
     typer.Option(
-        "--retrain", help="Train runs again that failed, are damaged, cannot continue, or used another kind of device."
+        "--retrain",
+        help="Train again the runs that failed, are damaged, cannot continue, or used another kind of device.",
     ),
 ]
 MixDevicesOption = Annotated[

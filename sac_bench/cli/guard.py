@@ -28,12 +28,16 @@ GOT_WORSE = 3
 
 @app.command()
 def guard(
-    record: Annotated[Path, typer.Argument(help="A folder of results of record: results/record/ablation-quick.")],
-    seeds: Annotated[int, typer.Option(metavar="N", help="How many of its first seeds to train again.")] = 3,
+    record: Annotated[Path, typer.Argument(help="A folder of recorded results: results/record/ablation-quick.")],
+    seeds: Annotated[int, typer.Option(metavar="N", help="Number of seeds to train again, from the first.")] = 3,
     fail_on: Annotated[str, typer.Option("--fail-on", help="worse, different (also better) or undecided.")] = "worse",
     results: Annotated[
         Optional[Path],
-        typer.Option("--results", metavar="DIR", help="Keep runs here, and reuse those here; by default a new folder."),
+        typer.Option(
+            "--results",
+            metavar="DIR",
+            help="Keep the runs in this folder and reuse existing ones; by default a new folder.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,

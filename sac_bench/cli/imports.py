@@ -20,11 +20,15 @@ def import_(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, or a folder with the runs at any depth.")],
     name: Annotated[str, typer.Option("--name", metavar="X", help="The name of the result: results/X.")],
     results: ResultsOption = Path("results"),
-    env: Annotated[Optional[str], typer.Option(metavar="ID", help="The environment, if files do not say it.")] = None,
-    variant: Annotated[Optional[str], typer.Option(metavar="NAME", help="The variant, if files do not say it.")] = None,
+    env: Annotated[
+        Optional[str], typer.Option(metavar="ID", help="The environment, if the files do not name it.")
+    ] = None,
+    variant: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="The variant, if the files do not name it.")
+    ] = None,
     paths: Annotated[
         Optional[str],
-        typer.Option(metavar="TEMPLATE", help="What folders of runs are called, such as '{variant}/{env}_{seed}'."),
+        typer.Option(metavar="TEMPLATE", help="The pattern of the runs' folders, such as '{variant}/{env}_{seed}'."),
     ] = None,
     rename: Annotated[
         list[str], typer.Option(metavar="OLD=NEW", help="Rename a variant or environment. Repeatable.")

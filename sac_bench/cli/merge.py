@@ -45,7 +45,7 @@ def merge(
             _name("exists here and is damaged", merged.damaged, f"to take theirs, {away}")
             _name("not copied", merged.left)
             for name in merged.environments:
-                say(f"  environments/{name}: other numbers of a random policy; kept as they are here")
+                say(f"  environments/{name}: a random policy has different numbers; those here are kept")
             differ = differ or bool(merged.different or merged.kept or merged.damaged)
         if differ:
             raise typer.Exit(1)

@@ -29,7 +29,7 @@ def report(
         Optional[list[str]],
         typer.Argument(help="Experiments; by default all in the folder.", autocompletion=complete_result),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All in the folder, the default.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Use all experiments in the folder (the default).")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Same as --track tensorboard.")] = False,
     track: TrackOption = [],  # noqa: B006
     results: ResultsOption = Path("results"),

@@ -69,7 +69,7 @@ def run(
         Optional[str],
         typer.Option(
             metavar="N|A,B,...|A..B",
-            help="N seeds per variant; or a list of seeds; or A seeds, up to B where undecided.",
+            help="N seeds per variant; a list of seeds; or A..B, which adds seeds to undecided comparisons.",
         ),
     ] = None,
     steps: Annotated[

@@ -33,7 +33,7 @@ def check_declared(env_id: str, actions: Any, observations: Any, limit: int | No
     if not np.issubdtype(actions.dtype, np.floating):
         raise InputError(
             f"{where} has actions of type {actions.dtype}; only continuous ones are supported: declare a Box of "
-            "float32, and round in step() where the environment needs whole numbers"
+            "float32, and round in step() if the environment requires whole numbers"
         )
     for leaf in leaves(observations):
         if not isinstance(leaf, spaces.Box) or len(leaf.shape) > 2 or leaf.dtype == np.uint8:
@@ -44,7 +44,7 @@ def check_declared(env_id: str, actions: Any, observations: Any, limit: int | No
         raise InputError(f"{where} has actions of shape {actions.shape}; at least one number is required")
     bound = float(np.maximum(np.abs(actions.low), np.abs(actions.high)).max())
     if not bound <= MAX_ACTION:
-        kind = "unbounded actions" if np.isinf(bound) else f"action bounds of {bound:.3g}, in effect unbounded"
+        kind = "unbounded actions" if np.isinf(bound) else f"action bounds of {bound:.3g}, effectively unbounded"
         raise InputError(f"{where} has {kind}: {_FINITE_BOUNDS}")
     if not limit:
         raise InputError(

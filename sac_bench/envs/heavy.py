@@ -41,7 +41,7 @@ def with_masses(env_id: str) -> str:
     """Return the id of Gymnasium's environment of the same name. Raises InputError if its masses cannot be changed."""
     name = env_id.removeprefix(GYMNASIUM_PREFIX)
     if name not in gymnasium.registry:
-        raise InputError(f"{env_id}: masses can be changed in Gymnasium's environments only, and {name} is none")
+        raise InputError(f"{env_id}: masses can be changed only in Gymnasium's environments, unlike {name}")
     standard, own = describe(GYMNASIUM_PREFIX + name), describe(env_id)
     if (standard.observation_dim, standard.action_dim) != (own.observation_dim, own.action_dim):
         raise InputError(f"{env_id}: masses can be changed in Gymnasium's {name} only, whose observations differ")

@@ -70,8 +70,8 @@ def keep_in(path: Path) -> None:
 def captured(title: str) -> Iterator[None]:
     """Redirect standard output and standard error to the command's log, and keep the working folder.
 
-    Standard input is empty, since nobody would see a prompt. A crash of the process is shown on the terminal. Outside a
-    command this does nothing: a worker has its own log, and a library's user sees the output.
+    Standard input is empty, because a prompt would not be seen. A crash of the process is shown on the terminal.
+    Outside a command this does nothing: a worker has its own log, and a library's user sees the output.
     """
     log = _log
     if log is None or log.is_open:

@@ -193,11 +193,11 @@ class Original:
             return self._directory.path / name
         if kind == "runs" and identifier in own and name in of_run:
             return own[identifier].path / name
-        raise InputError(f"{relative!r} is not a file of cohort {self._cohort}: a worker has sent it")
+        raise InputError(f"a worker sent {relative!r}, which is not a file of cohort {self._cohort}")
 
 
 def _plain(name: str) -> str:
     """Return the name of a file; InputError if it leads to another folder."""
     if Path(name).name != name:
-        raise InputError(f"{name!r} is not the name of a file: a worker has sent it")
+        raise InputError(f"a worker sent {name!r}, which is not the name of a file")
     return name

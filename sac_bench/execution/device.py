@@ -1,7 +1,7 @@
 """Chooses the device to train on: "auto" takes CUDA only where `sac-bench doctor` has tested it.
 
 The result of a test is a file in the user's folder on this machine, by the GPU's model and the versions of torch and
-this package. Results folders are not asked, because machines with other GPUs may share them.
+this package. It is not in the results folder, because machines with other GPUs may share that folder.
 """
 
 from __future__ import annotations

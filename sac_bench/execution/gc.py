@@ -86,7 +86,7 @@ def _listed(store: Store) -> set[str]:
             listed.update(table["run_id"])
             listed.update(table["start"].dropna())
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: cannot be read, so it is unknown which runs it needs: {error}") from None
+            raise InputError(f"{path}: cannot be read, so its runs are unknown: {error}") from None
     return listed
 
 

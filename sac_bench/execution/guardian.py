@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 GRACE_SECONDS = 8.0
-"""Time that a worker has to finish saving when it is asked to stop."""
+"""Time for a worker to finish saving after a request to stop."""
 POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None)

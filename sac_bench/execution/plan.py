@@ -210,8 +210,8 @@ def check_devices(requested: Plannable, store: Store, device: str, retrain: bool
     requested_runs = len({spec.id for _, spec in requested.runs()})
     raise InputError(
         f"{len(elsewhere)} of {requested_runs} runs in {store.root} were trained on {' and '.join(kinds)}, and this "
-        f"command would use {device}; results of different kinds of devices are not mixed unasked: use {same}another "
-        f"--results, --retrain to train them again on {device}, or --mix-devices to accept them"
+        f"command would use {device}; results of different kinds of devices are mixed only on request: use "
+        f"{same}another --results, --retrain to train them again on {device}, or --mix-devices to accept them"
     )
 
 

@@ -32,7 +32,7 @@ def plan(
     skip: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan the runs that experiments lack, but those with ids in `skip`. Raises InputError for what cannot be done.
+    """Plan the missing runs of experiments, except those with ids in `skip`. Raises InputError for what cannot be done.
 
     labels: {run id: label}; new runs with different labels do not share a cohort.
     """
@@ -63,13 +63,13 @@ def train(
     purse: Purse | None = None,
     skip: Collection[str] = (),
 ) -> ExperimentGroup:
-    """Train the runs that experiments lack, but those with ids in `skip`.
+    """Train the missing runs of experiments, except those with ids in `skip`.
 
     Runs that start from others' weights follow in later plans.
 
     `planned` is called once each plan is written, before its training starts. `needs` is called when all runs have
-    ended or failed; it returns what comparisons need for their next looks. Those that fit into the purse are trained,
-    until none is left that does. No run is tried twice. Return the experiments as they were trained last. Raises
+    ended or failed; it returns the needs of comparisons for their next looks. Needs that fit into the purse are
+    trained, until no other fits. No run is tried twice. Return the experiments as they were last trained. Raises
     InputError for what cannot be done, before anything is written, OverBudget if the first look does not fit, and
     OutOfTime or LeftToOthers if the workers leave cohorts. If a later look cannot be trained, the console says why.
     """
@@ -125,14 +125,14 @@ def price_of(
     retrain: bool = False,
     skip: Sequence[str] = (),
 ) -> Price:
-    """Return what it takes to train the runs that experiments lack, but those with ids in `skip`. Writes nothing."""
+    """Return the price of the missing runs of experiments, except those with ids in `skip`. Write nothing."""
     return _price(plan(experiments, store, workers, retrain, skip), experiments, store, workers, unit)
 
 
 def prices_of_looks(
     experiments: ExperimentGroup, store: Store, workers: Workers, unit: Unit, retrain: bool = False
 ) -> Iterator[Price]:
-    """Yield what each look takes if nothing is decided before."""
+    """Yield the price of each look if nothing is decided before it."""
     seen: list[str] = []
     for at_look in experiments.at_looks():
         yield price_of(at_look, store, workers, unit, retrain, seen)

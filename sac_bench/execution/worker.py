@@ -176,7 +176,7 @@ class Worker:
         self.trainer.progress.saving_seconds += time.perf_counter() - start
 
     def _wait_for_receipt(self) -> None:
-        """Wait until what was written last has been copied. Raises BrokenPipeError if nobody copies it any more."""
+        """Wait until what was written last has been copied. Raises BrokenPipeError if no process copies it any more."""
         if self._receipts is not None and not self._receipts.readline():
             raise BrokenPipeError
 

@@ -75,9 +75,7 @@ class WorkerOptions:
 
     def _here(self, runs: int | None) -> Workers:
         if self.address is not None:
-            raise InputError(
-                f"--address {self.address}: is that of a Ray cluster; add --engine ray, or leave out --address"
-            )
+            raise InputError(f"--address {self.address}: requires --engine ray; add it, or omit --address")
         device, note = resolve_device(self.device)
         if self.gpus is not None and device == "cpu":
             remedy = "use --device cuda, or leave out --gpus"
@@ -88,7 +86,7 @@ class WorkerOptions:
 
     def _on_ray(self, runs: int | None) -> Workers:
         if self.gpus is not None:
-            raise InputError(f"--gpus {self.gpus}: Ray assigns the GPUs; leave out --gpus, or --engine ray")
+            raise InputError(f"--gpus {self.gpus}: Ray assigns the GPUs; omit --gpus or --engine ray")
         try:
             from sac_bench.execution.on_ray import Cluster
         except ImportError as error:

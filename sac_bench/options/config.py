@@ -67,7 +67,7 @@ class TrainingConfig(BaseModel):
     )
     eval_sampled_every: int = option(
         10,
-        "every so many evaluations, and in the last, also play sampled actions (sql: mean actions); 0: never",
+        "sampled actions (sql: mean actions) are also played in every n-th evaluation and the last; 0: never",
         "this project: within a fifth of the time",
         ge=0,
     )

@@ -74,7 +74,7 @@ class SACConfig(PiecesConfig):
     )
     score_samples: int = option(
         2,
-        "actions per state for the score function without a V network; the others are each one's baseline",
+        "actions per state for the score function without a V network; each one's baseline is the mean of the others",
         "1801.01290: 1, compared with V(s)",
         ge=2,
         le=64,

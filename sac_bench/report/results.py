@@ -35,7 +35,7 @@ INCHES = (6.4, 4.0)
 class Results(load.Results):
     """One experiment: its tables, scores, curves, verdicts and plots.
 
-    `manifest` is what the experiment asked. `runs`, `evaluations`, `episodes`, `training` and `robustness` are
+    `manifest` describes the experiment. `runs`, `evaluations`, `episodes`, `training` and `robustness` are
     DataFrames, which all have run_id, variant, env and seed; `describe` explains their columns. During training,
     scores, curves and plots show the last steps that the runs have in common, as reports do.
 

@@ -22,9 +22,9 @@ def mixed(results: Results) -> str:
     start = f"runs were trained on different kinds of devices ({numbers})"
     if results.manifest.mix_devices:
         return f"{start}, as --mix-devices allows"
-    return f"{start}, which are compared only if asked for, so there are no verdicts; --mix-devices accepts them"
+    return f"{start}, which are compared only on request, so there are no verdicts; --mix-devices accepts them"
 
 
 def are_comparable(results: Results) -> bool:
-    """Return whether all runs were trained on one kind of device, or a mixture was asked for."""
+    """Return whether all runs were trained on one kind of device, or a mixture was requested."""
     return results.manifest.mix_devices or not mixed(results)

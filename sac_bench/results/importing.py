@@ -121,9 +121,7 @@ def _numbered(runs: Sequence[ForeignRun], path: Path) -> list[ForeignRun]:
                 raise InputError(f"{run.where}: its seed is not stated, unlike that of other runs; give --paths")
         seeds = [run.seed for run in own]
         if doubled := [seed for seed in seeds if seeds.count(seed) > 1]:
-            raise InputError(
-                f"{path}: {variant} on {env} has several runs of seed {doubled[0]}; give --paths, or a part"
-            )
+            raise InputError(f"{path}: {variant} on {env}: seed {doubled[0]} is duplicated; give --paths, or a part")
         made += sorted(own, key=lambda run: run.seed or 0)
     return made
 

@@ -23,7 +23,7 @@ Ended = Mapping[tuple[str, str], frozenset[int]]
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """One experiment: what it asked, and its tables (results/schema.py). Every table has run_id, variant, env, seed."""
+    """One experiment: its manifest and its tables (results/schema.py). Every table has run_id, variant, env, seed."""
 
     manifest: Manifest
     runs: pd.DataFrame
@@ -83,7 +83,7 @@ def load_results(name: str, results: str | Path = "results") -> Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read an experiment's tables while nobody writes them. Raises InputError if its files are damaged."""
+    """Read an experiment's tables while no process writes them. Raises InputError if its files are damaged."""
     manifest = load_manifest(folder)
     try:
         for table, fingerprint in manifest.tables.items():

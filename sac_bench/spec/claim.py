@@ -110,7 +110,7 @@ def parse_claim(
     if grows and not (set(grows) <= set(envs) and grows[0] != grows[1]):
         raise InputError(f"grows: {', '.join(grows)}: must be two of envs, the easier first")
     if grows and not MEASURES[expected[0].a.measure].in_returns:
-        raise InputError(f"grows: requires a first expectation of returns, not {str(expected[0])!r}")
+        raise InputError(f"grows: the first expectation must compare returns, not {str(expected[0])!r}")
     return Claim(words, source, tuple(expected), margin, grows, refuted_by)
 
 

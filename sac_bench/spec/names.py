@@ -77,7 +77,7 @@ def _lookup(path: Path) -> Path | None:
         return files[wanted]
     ends = sorted(one for one in files if one.endswith(f"/{wanted}"))
     if len(ends) > 1:
-        raise InputError(f"{path}: is the name of several experiments: {', '.join(ends)}; name one of them")
+        raise InputError(f"{path}: names several experiments: {', '.join(ends)}; name one of them")
     return files[ends[0]] if ends else None
 
 

@@ -171,7 +171,7 @@ def _check_temperature(table: _Table, parent: Parent, variant: Variant, env: str
     if not own.learned:
         if table.temperature not in (None, "own"):
             raise InputError(
-                f"{place}: temperature: this variant's is fixed on {env} (learn_temperature = false) and remains "
+                f"{place}: temperature: has no effect on {env}, where learn_temperature = false fixes it at "
                 f"{own.value:g}; remove this key"
             )
         return
@@ -180,8 +180,8 @@ def _check_temperature(table: _Table, parent: Parent, variant: Variant, env: str
     on = variant.overrides.get("on", {}).get(env, {})
     if "temperature" in {**variant.overrides, **on}:
         raise InputError(
-            f"{place}: the variant sets temperature = {own.value:g}, but starts with its parent's; write temperature = "
-            '"own" in start, or remove the option'
+            f"{place}: the variant sets temperature = {own.value:g}, but starts with its parent's temperature; write "
+            'temperature = "own" in start, or remove the option'
         )
     if not before.learned and before.value < MIN_LEARNED_TEMPERATURE:
         raise InputError(

@@ -230,7 +230,7 @@ def is_taken(path: Path) -> bool:
 
 @contextmanager
 def settled(path: Path) -> Iterator[None]:
-    """Wait until nobody on this machine holds the lock, and keep it free while reading. The folder may be read-only."""
+    """Wait until no process here holds the lock, and keep it free while reading. The folder may be read-only."""
     with open(path, encoding="utf-8") if path.exists() else nullcontext() as file:
         if file is not None:
             flock(file, fcntl.LOCK_SH)

@@ -43,8 +43,8 @@ def merge(source: Store, into: Store) -> Merged:
     """Copy the ended runs of a folder that another one lacks, and compare those that both have.
 
     Files are copied beside their place first; others can plan meanwhile, and gc leaves the copies alone. They are put
-    into place while nobody plans, if they are intact. Raises InputError if the source has no runs, is the same folder,
-    or is of a newer layout.
+    into place while no command plans, if they are intact. Raises InputError if the source has no runs, is the same
+    folder, or is of a newer layout.
     """
     source.check_layout()
     if not (source.root / "runs").is_dir():

@@ -1,4 +1,4 @@
-"""Guards results of record: trains some of their runs again and says what is not as good any more."""
+"""Guards recorded results: trains some of their runs again and reports what got worse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FAILS_ON: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a variant's new runs in an environment: identical, equivalent, undecided, better or worse."""
+    """The outcome of a variant's new runs in an environment: identical, equivalent, undecided, better or worse."""
 
     env: str
     variant: str

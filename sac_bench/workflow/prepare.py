@@ -1,4 +1,4 @@
-"""Loads experiments and checks all that can be checked before anything is written."""
+"""Loads experiments and makes all checks that are possible before anything is written."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ Pages = dict[str, Page | str]
 def write_report(experiment: str, results: str | Path = "results") -> Path:
     """Write an experiment's tables, figures and report again from its CSV files; return the path of report.html.
 
-    During training, the CSV files get what is saved so far before. Raises InputError if there are no such results, or
-    they are damaged.
+    During training, the CSV files are first updated with everything saved so far. Raises InputError if there
+    are no such results, or they are damaged.
     """
     load_results(experiment, results)
     _refreshed(Path(results) / experiment)

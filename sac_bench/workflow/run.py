@@ -80,10 +80,10 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 
 
 def train_and_report(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
-    """Train what experiments lack, write their reports, and print what is undecided and which files are written.
+    """Train the missing runs of experiments, write their reports, and print undecided comparisons and written files.
 
-    Several experiments also get an index, with all others in the folder. Return the experiments with the options and
-    seeds that they have in the end. Raises InputError if a report could not be written, after all that could.
+    Several experiments also get an index of all experiments in the folder. Return the experiments with their final
+    options and seeds. Raises InputError if a report could not be written, after writing all others.
     """
     group = train_and_collect(with_choices(experiments, training), training)
     alone, folder = len(group.experiments) == 1, training.store.root
@@ -102,7 +102,7 @@ def train_and_report(experiments: ExperimentGroup, training: Training) -> Experi
 
 
 def _page(experiment: Experiment, training: Training, alone: bool) -> Page | str:
-    """Write an experiment's report; return its page, or unless it is alone, why it could not be written."""
+    """Write an experiment's report; return its page. If this fails, return the reason, or raise if it is alone."""
     try:
         results, page = collect_and_report(experiment, training)
         training.reported(experiment, results, page)

@@ -1,4 +1,4 @@
-"""Trains experiments look by look, and chooses their options before."""
+"""Chooses the options of experiments, then trains them look by look."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def with_choices(experiments: ExperimentGroup, training: Training) -> Experiment
 
 
 def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
-    """Train what experiments lack, and with a range of seeds what undecided comparisons need, look by look.
+    """Train the missing runs of experiments. With a range of seeds, also train further looks of undecided comparisons.
 
-    Their folders list their runs from the start, so that nothing frees them. Every command begins at the first look:
-    what follows depends on results alone. Return the experiments with the seeds that they have in the end.
+    Their folders list their runs from the start, so `sac-bench gc` does not free them. Every command begins at the
+    first look; later looks depend only on results. Return the experiments with their final seeds.
     """
 
     def listed(planned: ExperimentGroup, plan: Plan) -> None:
@@ -144,7 +144,7 @@ def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
 
 
 def _price(need: Need, experiment: Experiment, tried: Sequence[str], training: Training) -> str:
-    """Return what the runs take that a comparison needs, but those that were tried."""
+    """Return the price of the runs that a comparison needs, except those that were tried."""
     group = ExperimentGroup((experiment.up_to(need.look),)).with_needs([need])
     try:
         return str(price_of(group, training.store, training.workers, training.purse.unit, skip=tried))

@@ -87,8 +87,8 @@ LARGEST = float(np.finfo(np.float32).max)
     [
         (spaces.Box(-10, 10, (1,), np.int64), "int64; only continuous"),
         (spaces.Box(0, 1, (1,), np.bool_), "bool; only continuous"),
-        (spaces.Box(-LARGEST, LARGEST, (2,), np.float32), "3.4e+38, in effect unbounded"),
-        (spaces.Box(0, np.iinfo(np.int32).max, (2,), np.float64), "2.15e+09, in effect unbounded"),
+        (spaces.Box(-LARGEST, LARGEST, (2,), np.float32), "3.4e+38, effectively unbounded"),
+        (spaces.Box(0, np.iinfo(np.int32).max, (2,), np.float64), "2.15e+09, effectively unbounded"),
         (spaces.Box(-np.inf, 1, (2,), np.float32), "unbounded"),
         (spaces.Box(-1, 1, (0,), np.float32), "shape (0,)"),
     ],

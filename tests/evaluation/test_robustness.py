@@ -368,7 +368,7 @@ def test_a_diverged_run_has_no_values_and_an_unfinished_run_is_refused(tmp_path)
             "Hopper-v5",
             "robustness measure 'goals': Hopper-v5: goals are counted in gymnasium:MultiGoal-v0 only",
         ),
-        ("mass", "HumanoidWalk-v1", "masses can be changed in Gymnasium's environments only"),
+        ("mass", "HumanoidWalk-v1", "masses can be changed only in Gymnasium's environments"),
         ("lost-to-mass", "Pendulum-v1", "Pendulum-v1: not one of Gymnasium's MuJoCo environments"),
         ("unchanged-mass", "HalfCheetah-v3", "'gymnasium:HalfCheetah-v3' cannot be made"),
     ],

@@ -404,7 +404,7 @@ def test_missing_ray_is_reported(monkeypatch):
     ("engine", "address", "gpus", "words"),
     [
         ("dask", None, None, "--engine dask: must be local or ray"),
-        ("local", "auto", None, "--address auto: is that of a Ray cluster; add --engine ray"),
+        ("local", "auto", None, "--address auto: requires --engine ray; add it"),
         ("ray", None, "all", "--gpus all: Ray assigns the GPUs"),
     ],
 )

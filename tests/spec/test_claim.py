@@ -195,7 +195,7 @@ def test_several_experiments_share_identical_runs(folder):
         ),
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Hopper-v5", "Walker2d-v5"]', "must be two of envs"),
         ('grows = ["Hopper-v5", "Ant-v5"]', 'grows = ["Ant-v5", "Ant-v5"]', "must be two of envs"),
-        ("sac > one-q", "sac:weak_seed > one-q:weak_seed", "grows: requires a first expectation of returns"),
+        ("sac > one-q", "sac:weak_seed > one-q:weak_seed", "grows: the first expectation must compare returns"),
         ("sac >= one-q:sampled", "sac:spread > one-q:spread", "no measure 'spread'; did you mean"),
         ("sac >= one-q:sampled", "sac >= one-q on Hoper-v5", "must be one of envs; did you mean 'Hopper-v5'?"),
         ("sac >= one-q:sampled", "sac >= one-q in Hopper-v5", 'or "a > b on ENV"'),

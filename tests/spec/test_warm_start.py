@@ -209,11 +209,16 @@ STARTS = ("", '"keep"', '"own"', "0.5")
 @pytest.mark.parametrize(
     ("parent", "child", "start", "words"),
     [
-        ("learned", "own 0.05", "", "the variant sets temperature = 0.05, but starts with its parent's; write"),
+        (
+            "learned",
+            "own 0.05",
+            "",
+            "the variant sets temperature = 0.05, but starts with its parent's temperature; write",
+        ),
         ("fixed", "own 0.05", '"keep"', 'write temperature = "own" in start, or remove the option'),
         ("fixed 0", "learned", "", "a learned temperature cannot start at that of 'sac', 0; write temperature = "),
-        ("learned", "fixed", '"keep"', "this variant's is fixed on InvertedPendulum-v5 (learn_temperature = false)"),
-        ("learned", "fixed", "0.2", "and remains 0.3; remove this key"),
+        ("learned", "fixed", '"keep"', "has no effect on InvertedPendulum-v5, where learn_temperature = false"),
+        ("learned", "fixed", "0.2", "fixes it at 0.3; remove this key"),
         ("learned", "learned", "0", 'temperature: must be "keep", "own" or a number between 1e-06 and 1e6, not 0'),
         ("learned", "learned", "true", 'must be "keep", "own" or a number'),
         ("learned", "learned", '"kept"', "not 'kept'"),

@@ -63,7 +63,7 @@ def test_run_trains_the_candidates_and_then_the_chosen_on_other_seeds(experiment
     ("options", "words"),
     [
         ({"engine": "dask"}, "--engine dask: must be local or ray"),
-        ({"address": "auto"}, "--address auto: is that of a Ray cluster"),
+        ({"address": "auto"}, "--address auto: requires --engine ray"),
         ({"engine": "ray", "gpus": "all"}, "--gpus all: Ray assigns the GPUs"),
         ({"device": "cpu", "gpus": "0"}, "--gpus 0: this command trains on the CPU"),
     ],

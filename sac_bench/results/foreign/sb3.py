@@ -31,7 +31,7 @@ def _evaluations(file: Path) -> ForeignRun:
             steps, results = arrays["timesteps"], arrays["results"]
             lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.full(results.shape, np.nan)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file}: is not what EvalCallback writes: {error}") from None
+        raise InputError(f"{file}: is not a file of EvalCallback: {error}") from None
     episodes = results.shape[1]
     rows = {"step": np.repeat(steps, episodes), "return": results.ravel(), "length": lengths.ravel()}
     known = {header.get("env_id") for header in map(_header, sorted(file.parent.glob(MONITOR)))} - {None, "None"}
@@ -47,7 +47,7 @@ def _header(file: Path) -> dict[str, str]:
         header = json.loads(first.removeprefix("#"))
         return {"env_id": str(header["env_id"])}
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}: its first line is not what Monitor writes: #{{...}} with env_id") from None
+        raise InputError(f"{file}: the first line must be that of Monitor: #{{...}} with env_id") from None
 
 
 def _monitored(files: list[Path]) -> ForeignRun:

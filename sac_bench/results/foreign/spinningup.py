@@ -22,7 +22,7 @@ def _run(file: Path) -> ForeignRun:
     table = csv_table(file, (STEPS,), sep="\t")
     measured = TESTED if TESTED in table else TRAINED
     if measured not in table:
-        raise InputError(f"{file}: has neither {TESTED} nor {TRAINED}; give a log of a training")
+        raise InputError(f"{file}: has neither {TESTED} nor {TRAINED}; give the log of a training run")
     # Replay algorithms log the index of an epoch's last step, counted from 0, the others the number of steps.
     steps = table[STEPS] + (measured == TESTED)
     length = table.get("TestEpLen" if measured == TESTED else "EpLen", float("nan"))

@@ -60,6 +60,6 @@ def _whole(table: pd.DataFrame, file: Path) -> pd.DataFrame:
         wrong = numbers.isna() if name == "return" else numbers.isna() | (numbers % 1 != 0)
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            raise InputError(f"{file}: {name}: {table[name].iloc[row]} in data row {row + 1} is no valid number")
+            raise InputError(f"{file}: {name}: {table[name].iloc[row]} in data row {row + 1} is not a valid number")
         table = table.assign(**{name: numbers if name == "return" else numbers.astype("int64")})
     return table
