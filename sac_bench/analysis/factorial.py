@@ -87,9 +87,7 @@ def contrast(cells: Sequence[Array], signs: Array) -> Difference:
     weights = signs * 2 / len(signs)
     means = [float(np.mean(x)) if len(x) else np.nan for x in cells]
     variances = [float(np.var(x, ddof=1)) if len(x) >= MIN_SEEDS else np.nan for x in cells]
-    return Difference(
-        float(weights @ means), tuple(weights**2 * variances), tuple(len(x) for x in cells)
-    )
+    return Difference(float(weights @ means), tuple(weights**2 * variances), tuple(len(x) for x in cells))
 
 
 def two_sided(difference: Difference) -> float:

@@ -17,7 +17,8 @@ import pandas as pd
 from sac_bench.analysis import aggregates, choice, claim_words, claims, waves
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import MIXED_DEVICES, TableDifference, table_of
+from sac_bench.analysis.differences import MIXED_DEVICES, TableDifference, table_of, why_no_verdict
+from sac_bench.analysis.factorial import Effect, effects
 from sac_bench.analysis.measures import without_value
 from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores, up_to_common_steps
@@ -31,6 +32,8 @@ from sac_bench.report.baselines import (
     write_comparison,
 )
 from sac_bench.report.compute import compute_section, write_compute
+from sac_bench.report.factorial import answer as effects_answer
+from sac_bench.report.factorial import effects_section, write_effects
 from sac_bench.report.figures.all import Pictures, write_figures
 from sac_bench.report.figures.diagnostics import READING
 from sac_bench.report.figures.looks import of_comparisons, of_differences
@@ -82,9 +85,11 @@ def write_report(folder: Path) -> Page:
             comparisons = write_claim(results, folder / "tables")
             aggregate = aggregated(results, folder / "tables")
             progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
-            pictures = write_figures(results, final, folder / "figures", comparisons, progress)
+            found = effects(results, not why_no_verdict(results))
+            write_effects(found, folder / "tables")
+            pictures = write_figures(results, final, folder / "figures", comparisons, progress, found)
             return written(
-                page(results, final, gaps, compared, aggregate, comparisons, pictures, _sources(folder)),
+                page(results, final, gaps, compared, aggregate, comparisons, found, pictures, _sources(folder)),
                 folder / "report",
             )
 
@@ -128,13 +133,15 @@ def page(
     compared: pd.DataFrame | None,
     aggregate: pd.DataFrame,
     comparisons: list[Comparison],
+    found: list[Effect],
     pictures: Pictures,
     sources: str | Link,
 ) -> Page:
     """Return the report's page.
 
     `gaps`: the differences from the reference. `compared`: the table of several algorithms, if there are several.
-    `comparisons`: those of the claim, if there is one. `sources`: the document with the sources of published scores.
+    `comparisons`: those of the claim, if there is one. `found`: the effects of a factorial design. `sources`:
+    the document with the sources of published scores.
     """
     runs = results.runs.drop_duplicates("run_id")
     manifest = results.manifest
@@ -147,8 +154,8 @@ def page(
         question=manifest.question,
         setting=setting(manifest),
         is_quick=is_quick(manifest),
-        answer=_answer(final, gaps, comparisons, manifest),
-        picture=next(iter(pictures["claim"] or pictures["differences"]), None),
+        answer=_answer(final, gaps, comparisons, found, manifest),
+        picture=next(iter(pictures["claim"] or pictures["effects"] or pictures["differences"]), None),
         claim=_summary(results, comparisons),
         devices=mixed(results),
         superseded=superseded(results.manifest),
@@ -158,6 +165,7 @@ def page(
         sections=sections(
             ("Chosen options", _chosen(results.manifest)),
             ("The claim", _claimed(results, comparisons)),
+            ("Effects", effects_section(found, results, pictures["effects"][1:])),
             (
                 "Final performance",
                 [Grid(shown, columns, ("verdict",)), *(text(words, small=True) for words in rules(manifest))],
@@ -185,11 +193,17 @@ def page(
 
 
 def _answer(
-    final: pd.DataFrame, gaps: list[TableDifference], comparisons: list[Comparison], manifest: Manifest
+    final: pd.DataFrame,
+    gaps: list[TableDifference],
+    comparisons: list[Comparison],
+    found: list[Effect],
+    manifest: Manifest,
 ) -> Answer:
     """Return what the report answers, and what a reader must know if variants were trained to different steps."""
     if comparisons:
         base = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
+    elif found:
+        base = effects_answer(found, manifest)
     else:
         base = answer(final, table_of(gaps), manifest)
     return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))

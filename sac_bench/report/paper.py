@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+from sac_bench.analysis.differences import why_no_verdict
+from sac_bench.analysis.factorial import effects
 from sac_bench.analysis.scores import up_to_common_steps
 from sac_bench.report import latex
 from sac_bench.report.experiment import claim_comparisons, readable
@@ -34,7 +36,9 @@ def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str], 
         final, comparisons = final_performance(results, gaps), claim_comparisons(results, folder)
         progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
         sheet = Sheet(to, style, tuple(formats))
-        drawn = draw_figures(results, final, sheet, comparisons, progress)
+        drawn = draw_figures(
+            results, final, sheet, comparisons, progress, effects(results, not why_no_verdict(results))
+        )
         pictures = list(chain.from_iterable(drawn.values()))
         pictures += chain.from_iterable(curves_against(results, axis, sheet) for axis in axes)
         texts = {

@@ -15,7 +15,14 @@ from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import random_policy
 from sac_bench.options.config import TrainingConfig
 from sac_bench.results.load import Results, load_results, lock_of, read_results
-from sac_bench.results.manifest import ClaimRecord, FactorialRecord, Manifest, RandomPolicy, VariantRecord, write_manifest
+from sac_bench.results.manifest import (
+    ClaimRecord,
+    FactorialRecord,
+    Manifest,
+    RandomPolicy,
+    VariantRecord,
+    write_manifest,
+)
 from sac_bench.results.schema import CONDITIONS, OPTIONAL_TABLES, PACKAGES, TABLES, frame
 from sac_bench.spec.claim import robustness_measures
 from sac_bench.spec.experiment import Experiment, Plannable
@@ -260,6 +267,11 @@ def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.
     return frame("robustness", rows)
 
 
+def _design(experiment: Experiment) -> FactorialRecord | None:
+    design = experiment.factorial
+    return FactorialRecord(factors=dict(design.factors), cells=dict(design.cells)) if design else None
+
+
 def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
     claim = experiment.claim
     return Manifest(
@@ -274,7 +286,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         reference_factor=experiment.reference_factor,
         score_last=experiment.score_last,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
-        factorial=FactorialRecord(**vars(experiment.factorial)) if experiment.factorial else None,
+        factorial=_design(experiment),
         choices=experiment.choices,
         command=command,
         mix_devices=experiment.mix_devices,

@@ -37,20 +37,16 @@ class FactorialTable(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     fraction: Literal["full", "half"] = "full"
-    factors: Annotated[dict[str, FactorTable], Field(min_length=2, max_length=8)]
+    factors: Annotated[dict[str, dict[str, Any]], Field(min_length=2, max_length=8)]
 
 
 @dataclass(frozen=True)
 class Factorial:
-    """A design. factors: {name: label}; cells: {variant: the factors at their high level}."""
+    """A design. factors: {name: label}; options: {factor: those it sets}; cells: {variant: its high factors}."""
 
     factors: Mapping[str, str]
+    options: Mapping[str, tuple[str, ...]]
     cells: Mapping[str, tuple[str, ...]]
-
-    @property
-    def is_half(self) -> bool:
-        """Whether it has half of all combinations."""
-        return len(self.cells) < 2 ** len(self.factors)
 
 
 def with_factorial(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any], Factorial | None]:
@@ -65,36 +61,34 @@ def with_factorial(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any]
     if conflicting := [key for key in OWN_TABLES if key in table]:
         raise InputError(f"{where}: [factorial]: makes the variants itself; remove {conflicting[0]}")
     given = validate(FactorialTable, table["factorial"], f"{where}: [factorial]")
-    _check(given, where)
-    combinations = [dict(zip(given.factors, levels, strict=True)) for levels in product((0, 1), repeat=len(given.factors))]
+    tables = {
+        name: validate(FactorTable, own, f"{where}: [factorial.factors.{name}]") for name, own in given.factors.items()
+    }
+    _check(tables, given.fraction, where)
+    combinations = [dict(zip(tables, levels, strict=True)) for levels in product((0, 1), repeat=len(tables))]
     kept = [one for one in combinations if given.fraction == "full" or sum(one.values()) % 2 == 0]
     cells = {_name(one): tuple(name for name, level in one.items() if level) for one in kept}
-    variants = {_name(one): _options(given, one) for one in kept}
+    variants = {_name(one): _options(tables, one) for one in kept}
     others = {key: value for key, value in table.items() if key != "factorial"}
-    factors = {name: factor.label or name for name, factor in given.factors.items()}
-    return others | {"variants": variants}, Factorial(factors, cells)
+    factors = {name: factor.label or name for name, factor in tables.items()}
+    own = {name: tuple(factor.low | factor.high) for name, factor in tables.items()}
+    return others | {"variants": variants}, Factorial(factors, own, cells)
 
 
-def options_of(table: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return {[table] of a level: the options that it sets} of a valid file with [factorial]; {} of others."""
-    factors = table.get("factorial", {}).get("factors", {})
-    return {
-        f"[factorial.factors.{name}]": [*factor.get("low", {}), *factor["high"]] for name, factor in factors.items()
-    }
-
-
-def _check(given: FactorialTable, where: str) -> None:
+def _check(factors: Mapping[str, FactorTable], fraction: str, where: str) -> None:
     """Raise InputError for invalid names, and for factors that set the same option."""
-    if given.fraction == "half" and len(given.factors) < 3:
-        raise InputError(f"{where}: [factorial] fraction: half of two factors cannot tell them apart; use three or more")
+    if fraction == "half" and len(factors) < 3:
+        raise InputError(
+            f"{where}: [factorial] fraction: half of two factors cannot tell them apart; use three or more"
+        )
     owner: dict[str, str] = {}
-    for name, factor in given.factors.items():
+    for name, factor in factors.items():
         place = f"{where}: [factorial.factors.{name}]"
         if not FACTOR.fullmatch(name):
             raise InputError(f"{place}: {name!r} is not a plain name of up to 20 characters, without '+'")
         if name == BASE:
             raise InputError(f"{place}: {BASE!r} is the variant with all factors at their low level; rename the factor")
-        for option in dict.fromkeys([*factor.low, *factor.high]):
+        for option in factor.low | factor.high:
             if option in owner:
                 raise InputError(f"{place}: {option} is also set by {owner[option]}; a factor's options are its own")
             owner[option] = name
@@ -104,9 +98,9 @@ def _name(levels: Mapping[str, int]) -> str:
     return "+".join(name for name, level in levels.items() if level) or BASE
 
 
-def _options(given: FactorialTable, levels: Mapping[str, int]) -> dict[str, Any]:
+def _options(factors: Mapping[str, FactorTable], levels: Mapping[str, int]) -> dict[str, Any]:
     """Return the options of a cell."""
     options: dict[str, Any] = {}
     for name, level in levels.items():
-        options |= given.factors[name].high if level else given.factors[name].low
+        options |= factors[name].high if level else factors[name].low
     return options

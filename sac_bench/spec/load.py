@@ -16,7 +16,7 @@ from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
 from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
-from sac_bench.spec.factorial import options_of, with_factorial
+from sac_bench.spec.factorial import with_factorial
 from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
 from sac_bench.spec.measures import LAST_SHARE
@@ -118,7 +118,6 @@ def _load(
     where, problems = str(path), Problems()
     table, known_envs = tables(path, quick)
     table = with_presets(table, where)
-    levels = options_of(table)
     table, factorial = with_factorial(table, where)
     table |= options
     if isinstance(options.get("seeds"), list):  # a list is for all variants
@@ -156,8 +155,8 @@ def _load(
             None if envs else [*all_envs, *known_envs],
             problems,
         )
-        for place, of_level in levels.items():
-            overrides.check(of_level, file.algorithm, place)
+        for factor_name, own in (factorial.options if factorial else {}).items():
+            overrides.check(own, file.algorithm, f"[factorial.factors.{factor_name}]")
         recipes = _recipes(file, sweeps, overrides, problems, where)
         reference = recipes[0].name if file.reference is None else file.reference
         names = [one.name for one in recipes]

@@ -135,3 +135,14 @@ def test_known_sac_finds_the_policies_of_soft_policy_iteration(value_network):
         assert total_variation((mean, std), policy).mean() < 0.05
         # What the learned policy is worth, evaluated exactly.
         within_5_percent(spi.policy_evaluation(chain, Policy(mean, std)), v)
+
+
+def test_known_reward_scale_is_the_inverse_of_a_fixed_temperature(monkeypatch):
+    # The objective s r + alpha H has the same maximum as r + (alpha / s) H: all values scale by s, no policy changes.
+    scale, start = 4.0, constant(Chain(GAMMA, 0.1), -0.5, 0.6)
+    cooler = spi.soft_policy_iteration(Chain(GAMMA, 0.1), start)
+    unscaled = spi.reward
+    monkeypatch.setattr(spi, "reward", lambda x, a: scale * unscaled(x, a))
+    scaled = spi.soft_policy_iteration(Chain(GAMMA, 0.1 * scale), start)
+    np.testing.assert_allclose(scaled[-1][1], scale * cooler[-1][1], atol=1e-5)
+    np.testing.assert_allclose(np.tanh(scaled[-1][0].mean), np.tanh(cooler[-1][0].mean), atol=1e-2)

@@ -18,6 +18,7 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.compute import AXES, differs
 from sac_bench.analysis.compute import table as compute_table
 from sac_bench.analysis.differences import CORRECTED
+from sac_bench.analysis.factorial import Effect
 from sac_bench.analysis.scores import at_words, scores
 from sac_bench.report.figures.comparison import (
     at_equal_steps,
@@ -31,6 +32,7 @@ from sac_bench.report.figures.compute import FRONT, pareto
 from sac_bench.report.figures.curves import Panel, in_caption, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.diagnostics import pages as diagnostics_pages
+from sac_bench.report.figures.factorial import LINES, effects, interactions, pairs_of
 from sac_bench.report.figures.forest import claim_forest, forest
 from sac_bench.report.figures.looks import Progress, looks
 from sac_bench.report.figures.pages import pages_of
@@ -45,8 +47,19 @@ from sac_bench.store.atomic import file_name
 
 T = TypeVar("T")
 Pictures = dict[str, list[Picture]]
-"""{section: its figures}: claim, differences, looks, curves, scores, compute, profile, sensitivity, diagnostics."""
-OWN = ("claim", "profile", "pareto*", "comparison*", "curves-*", "sensitivity-*", "diagnostics-*")
+"""{section: its figures}: claim, effects, differences, looks, curves, scores, compute, profile, sensitivity and
+diagnostics."""
+OWN = (
+    "claim",
+    "profile",
+    "effects*",
+    "interactions*",
+    "pareto*",
+    "comparison*",
+    "curves-*",
+    "sensitivity-*",
+    "diagnostics-*",
+)
 """Names of figures that not every report has, and that earlier ones may have left."""
 
 
@@ -56,12 +69,14 @@ def write_figures(
     folder: Path,
     comparisons: Sequence[Comparison] = (),
     progress: Sequence[Progress] = (),
+    found: Sequence[Effect] = (),
 ) -> Pictures:
     """Write all figures that an experiment's results allow, for a page; delete those of earlier results.
 
-    comparisons: a claim's, which replace the differences. progress: the comparisons with several looks.
+    comparisons: a claim's, which replace the differences. progress: the comparisons with several looks. found: the
+    effects of a factorial design.
     """
-    pictures = draw_figures(results, final, Sheet(folder), comparisons, progress)
+    pictures = draw_figures(results, final, Sheet(folder), comparisons, progress, found)
     written = {picture.path.stem for of_section in pictures.values() for picture in of_section}
     for path in [path for name in OWN for path in folder.glob(f"{name}.*")]:
         if path.suffix in (".png", ".svg") and path.stem not in written:
@@ -75,6 +90,7 @@ def draw_figures(
     sheet: Sheet,
     comparisons: Sequence[Comparison] = (),
     progress: Sequence[Progress] = (),
+    found: Sequence[Effect] = (),
 ) -> Pictures:
     """Write all figures that an experiment's results allow on a sheet, as `write_figures`."""
     sheet.folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +98,7 @@ def draw_figures(
     table, manifest = scores(results), results.manifest
     return {
         "claim": _claim(comparisons, manifest, sheet),
+        "effects": _effects(found, results, sheet),
         "differences": [] if comparisons else _differences(final, manifest, sheet),
         "looks": _looks(progress, sheet),
         "curves": _curves(results, sheet),
@@ -114,6 +131,25 @@ def _claim(comparisons: Sequence[Comparison], manifest: Manifest, sheet: Sheet) 
         + _noted(manifest)
     )
     return [Picture(sheet.write(claim_forest(comparisons, sheet.style), "claim"), caption)]
+
+
+def _effects(found: Sequence[Effect], results: Results, sheet: Sheet) -> list[Picture]:
+    pictures = []
+    for env in dict.fromkeys(one.env for one in found):
+        of_env = [one for one in found if one.env == env]
+        name = name_of(env, results.manifest)
+        caption = f"Effects on the score on {env}, with 95% intervals. Colours: verdicts, corrected for all effects."
+        path = sheet.write(effects(of_env, results, sheet.style), f"effects-{name}")
+        pictures.append(Picture(path, caption))
+        pairs = pairs_of(of_env)
+        caption = (
+            f"Mean scores on {env} at the levels of two factors, over the levels of the others, with 95% intervals. "
+            "Lines that are not parallel show an interaction."
+        )
+        parts = pages_of(pairs, LINES, sheet.style)
+        draw = partial(interactions, results, env, style=sheet.style)
+        pictures += _written(f"interactions-{name}", caption, parts, draw, sheet)
+    return pictures
 
 
 def _differences(final: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Picture]:
