@@ -115,10 +115,20 @@ def test_experiments_in_the_documents_can_be_loaded(tmp_path, document):
 
 
 def test_the_grid_in_the_documents_can_be_loaded(tmp_path):
-    _, block = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), re.DOTALL)
     head = 'name = "x"\nenvs = ["Hopper-v5"]\nsteps = 20000\n[variants.sac]\n[variants.fixed-temperature]\n'
-    (tmp_path / "my.toml").write_text(head + block)
+    (tmp_path / "my.toml").write_text(head + _block("[choose]"))
     assert len(load(tmp_path / "my.toml").selection().variants) == 6
+
+
+def test_the_factorial_design_in_the_documents_can_be_loaded(tmp_path):
+    (tmp_path / "my.toml").write_text('name = "x"\nenvs = ["Hopper-v5"]\nsteps = 20000\n' + _block("[factorial]"))
+    assert list(load(tmp_path / "my.toml").variants) == ["base", "tau+one-q", "v+one-q", "v+tau"]
+
+
+def _block(start):
+    """Return the block of docs/experiments.md that starts with this line."""
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/experiments.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if block.startswith(start))
 
 
 WITH_CODE = [document for document in DOCUMENTS if blocks(document.read_text())]
