@@ -65,6 +65,8 @@ class Experiment:
     first_seed: int = 0
     reference_factor: int = 1
     """How many times the variants' seeds the reference has."""
+    backends: tuple[str, ...] = ()
+    """Those on which `envs` has the tasks of a file with this key: two environments of one task are compared."""
     score_last: float = LAST_SHARE
     """A run's score is the mean of its evaluations in this last share of its steps."""
 
