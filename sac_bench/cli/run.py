@@ -230,7 +230,7 @@ def _printer(group: ExperimentGroup, training: Training) -> Reported:
             say((folder / "tables" / "final.txt").read_text(encoding="utf-8"))
         else:
             say(f"\n{experiment.name}: {page.question}")
-        if experiment.claim or not alone:
+        if experiment.claim or experiment.backends or not alone:
             say("\n".join(page.answer.paragraphs))
         console.print(_count(results.runs), highlight=False)
         say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sac_bench.envs.known import BACKENDS, backend_of, by_task, check, on_backend, task_of
+from sac_bench.envs.known import BACKENDS, backend_of, check, on_backend, task_of
 from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec.toml import located
 
