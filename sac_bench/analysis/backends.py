@@ -10,7 +10,7 @@ on both backends, so if effects are positively correlated over seeds, the interv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -122,12 +122,13 @@ def of_comparisons(comparisons: Sequence[Comparison], manifest: Manifest) -> lis
 
 
 def of_claim(comparisons: Sequence[Comparison], across: Sequence[Across]) -> tuple[dict[str, str], Outcome]:
-    """Return {backend: the claim's verdict by the comparisons that both have}, and what these say together."""
+    """Return {backend: the claim's verdict by the comparisons that both have}, and what these say together.
+
+    across: at least one, as `of_comparisons` returns them.
+    """
     known = {(one.expected, one.env): one for one in comparisons}
-    on: Mapping[str, list[Comparison]] = {}
-    for one in across:
-        for env in one.envs:
-            on = {**on, backend_of(env): [*on.get(backend_of(env), []), known[one.name, env]]}
+    sides = zip(*(one.envs for one in across), strict=True)
+    on = {backend_of(envs[0]): [known[one.name, env] for one, env in zip(across, envs, strict=True)] for envs in sides}
     words = {backend: claims.verdict(own) for backend, own in on.items()}
     a, b = words.values()
     return words, NOT_DECIDED if not {a, b} <= set(DECIDED_CLAIMS) else outcome(a, b)

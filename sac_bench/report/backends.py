@@ -41,12 +41,15 @@ def across_backends(
     return backends.of_differences(gaps, scores(results), results.manifest)
 
 
-def sentences(across: Sequence[Across]) -> dict[str, str]:
-    """Return a sentence per variant, or per expectation of a claim, with its outcome on every task."""
+def sentences(across: Sequence[Across], spec: str) -> dict[str, str]:
+    """Return a sentence per variant, or per expectation of a claim, with its outcome on every task.
+
+    spec: the format of numbers, as of `format_of`.
+    """
     by_name: dict[str, list[Across]] = {}
     for one in across:
         by_name.setdefault(one.name, []).append(one)
-    return {name: _sentence(of) for name, of in by_name.items()}
+    return {name: _sentence(of, spec) for name, of in by_name.items()}
 
 
 def of_claim(comparisons: Sequence[Comparison], across: Sequence[Across]) -> str:
@@ -58,32 +61,37 @@ def of_claim(comparisons: Sequence[Comparison], across: Sequence[Across]) -> str
     return f"The claim's verdict {_in_words(outcome)}: {named}."
 
 
-def write_backends(across: Sequence[Across], manifest: Manifest, folder: Path) -> None:
+def write_backends(across: Sequence[Across], manifest: Manifest, folder: Path, spec: str) -> None:
     """Write backends.csv and backends.md; remove them if nothing is compared on two backends."""
     if not across:
         for suffix in ("csv", "md"):
             (folder / f"backends.{suffix}").unlink(missing_ok=True)
         return
-    said = [f"- {_label(name, manifest)}: {words}" for name, words in sentences(across).items()]
-    parts = [markdown(grid(across, manifest)), "\n".join(said).replace("**", ""), rules(manifest), ""]
+    said = [f"- {_label(name, manifest)}: {words}" for name, words in sentences(across, spec).items()]
+    parts = [markdown(grid(across, manifest, spec)), "\n".join(said).replace("**", ""), rules(manifest), ""]
     write_text(folder / "backends.csv", backends.table(across).to_csv(index=False))
     write_text(folder / "backends.md", "\n\n".join(parts))
 
 
-def section(across: Sequence[Across], manifest: Manifest) -> list[Block]:
+def section(across: Sequence[Across], manifest: Manifest, spec: str) -> list[Block]:
     """Return the table of comparisons on both backends with its rules; [] if there are none."""
-    return [Grid(grid(across, manifest), verdicts=("outcome",)), text(rules(manifest), small=True)] if across else []
+    return (
+        [Grid(grid(across, manifest, spec), verdicts=("outcome",)), text(rules(manifest), small=True)] if across else []
+    )
 
 
-def grid(across: Sequence[Across], manifest: Manifest) -> pd.DataFrame:
+def grid(across: Sequence[Across], manifest: Manifest, spec: str) -> pd.DataFrame:
     """Return the comparisons on both backends as a table for a reader."""
     rows = []
     for one in across:
-        spec = _format(one)
         cells = {"expected" if manifest.claim else "variant": _label(one.name, manifest), "task": one.task}
         for backend, word, effect in zip(one.backends, one.words, one.effects, strict=True):
-            cells[BACKENDS[backend]] = f"{word}, {number(effect.value, spec)}" if np.isfinite(effect.value) else word
-        rows.append(cells | {"change [95% CI]": interval(*one.change, spec=spec), "outcome": one.outcome})
+            cells[BACKENDS[backend]] = (
+                f"{word}, {number(effect.value, spec or _format(one))}" if np.isfinite(effect.value) else word
+            )
+        rows.append(
+            cells | {"change [95% CI]": interval(*one.change, spec=spec or _format(one)), "outcome": one.outcome}
+        )
     return pd.DataFrame(rows)
 
 
@@ -93,11 +101,11 @@ def rules(manifest: Manifest) -> str:
     return f"{RULES.format(looks=LOOKS if manifest.looks else '')} {where}"
 
 
-def _sentence(of: Sequence[Across]) -> str:
+def _sentence(of: Sequence[Across], spec: str) -> str:
     a, b = (BACKENDS[backend] for backend in of[0].backends)
     parts: list[str] = []
     for one in of:
-        change = interval(*one.change, spec=_format(one))
+        change = interval(*one.change, spec=spec or _format(one))
         where = f" on {one.task}" if len(of) > 1 else ""
         words = "; the difference changes by ".join(filter(None, (_in_words(one.outcome), change)))
         parts.append(f"it {words}{where}" if parts else f"{words}{where}")
@@ -112,6 +120,11 @@ def _label(name: str, manifest: Manifest) -> str:
     return name if manifest.claim else manifest.label(name)
 
 
+def format_of(final: pd.DataFrame, manifest: Manifest) -> str:
+    """Return the format of numbers, that of scores; "" in a claim, whose comparisons have their own (`_format`)."""
+    return "" if manifest.claim else score_format(final["score"].abs().max())
+
+
 def _format(one: Across) -> str:
-    """Return the format of a comparison's numbers."""
-    return score_format(max((abs(x) for effect in one.effects for x in effect if np.isfinite(x)), default=0.0))
+    ends = [abs(x) for effect in one.effects for x in effect if np.isfinite(x)]
+    return ".0f" if max(ends, default=0.0) >= 100 else ".2f"

@@ -24,7 +24,7 @@ from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores, up_to_common_steps
 from sac_bench.errors import InputError
 from sac_bench.report.answers import CLAIM_LEGEND, answer
-from sac_bench.report.backends import across_backends, of_claim, section, sentences, write_backends
+from sac_bench.report.backends import across_backends, format_of, of_claim, section, sentences, write_backends
 from sac_bench.report.baselines import (
     LEGEND,
     comparison,
@@ -81,7 +81,7 @@ def write_report(folder: Path) -> Page:
                 write_comparison(compared, manifest, folder / "tables")
             comparisons = write_claim(results, folder / "tables")
             across = across_backends(results, gaps, comparisons)
-            write_backends(across, manifest, folder / "tables")
+            write_backends(across, manifest, folder / "tables", format_of(final, manifest))
             aggregate = aggregated(results, folder / "tables")
             progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
             pictures = write_figures(results, final, folder / "figures", comparisons, progress)
@@ -166,7 +166,7 @@ def page(
                 "Final performance",
                 [Grid(shown, columns, ("verdict",)), *(text(words, small=True) for words in rules(manifest))],
             ),
-            ("Change of backend", section(across, manifest)),
+            ("Change of backend", section(across, manifest, format_of(final, manifest))),
             ("Seeds until decided", [*pictures["looks"], *_fixed_design(results)]),
             ("What would decide", _lacking(results, gaps, comparisons)),
             ("Learning curves", pictures["curves"]),
@@ -196,11 +196,12 @@ def _answer(
     across: Sequence[Across],
 ) -> Answer:
     """Return what the report answers, and what a reader must know if variants were trained to different steps."""
+    spec = format_of(final, manifest)
     if comparisons:
-        said = [*claim_words.sentences(comparisons, sentences(across)), of_claim(comparisons, across)]
+        said = [*claim_words.sentences(comparisons, sentences(across, spec)), of_claim(comparisons, across)]
         base = Answer(claim_words.headline(comparisons), tuple(filter(None, said)), (CLAIM_LEGEND,))
     else:
-        base = answer(final, table_of(gaps), manifest, sentences(across))
+        base = answer(final, table_of(gaps), manifest, sentences(across, spec))
     return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))
 
 
