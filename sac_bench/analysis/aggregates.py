@@ -34,6 +34,8 @@ RULES = (
     "stratified bootstrap (arXiv 2108.13264). With few seeds they are too narrow, and no verdict is based on them."
 )
 
+RULES_OF_BACKENDS = " A run here is the mean of a seed's runs on all backends of a task, and tasks count once."
+
 
 def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> pd.DataFrame:
     """Return a row per variant that has runs in every environment of {environment: {variant: scaled scores}}.

@@ -103,13 +103,12 @@ def rules(manifest: Manifest) -> str:
 
 def _sentence(of: Sequence[Across], spec: str) -> str:
     a, b = (BACKENDS[backend] for backend in of[0].backends)
-    parts: list[str] = []
+    parts = []
     for one in of:
         change = interval(*one.change, spec=spec or _format(one))
-        where = f" on {one.task}" if len(of) > 1 else ""
-        words = "; the difference changes by ".join(filter(None, (_in_words(one.outcome), change)))
-        parts.append(f"it {words}{where}" if parts else f"{words}{where}")
-    return f"From {a} to {b}, the verdict {', '.join(parts)}."
+        also = f", and the difference changes by {change}" if change else ""
+        parts.append(f"{f'on {one.task} ' if len(of) > 1 else ''}the verdict {_in_words(one.outcome)}{also}")
+    return f"From {a} to {b}, {'; '.join(parts)}."
 
 
 def _in_words(outcome: Outcome) -> str:

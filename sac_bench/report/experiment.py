@@ -233,7 +233,8 @@ def _aggregated(
     if not len(aggregate):
         return [*pooled]
     shown = _labelled(aggregates.presented(aggregate), manifest)
-    return [*pooled, Grid(shown), text(aggregates.RULES, small=True), *pictures]
+    notes = aggregates.RULES + (aggregates.RULES_OF_BACKENDS if manifest.backends else "")
+    return [*pooled, Grid(shown), text(notes, small=True), *pictures]
 
 
 def _labelled(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:

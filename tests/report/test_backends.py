@@ -30,15 +30,17 @@ def test_each_variant_has_a_sentence_with_the_outcome_on_every_task(tmp_path):
     b, c = page.answer.sentences
     assert page.answer.lead == "Against `a` on 2 tasks with EnvPool and Gymnasium:"
     assert b.startswith("`b`: over 2 tasks with EnvPool and Gymnasium **worse**, -0.41")
-    assert "From EnvPool to Gymnasium, the verdict **survives**; the difference changes by 10 [" in b
-    assert "] on Hopper-v5, it **survives**; the difference changes by -15 [" in b
-    assert "the verdict **differs**; the difference changes by 90 [" in c
-    assert "it is **not decided on both**; the difference changes by 0 [" in c
+    assert "From EnvPool to Gymnasium, on Hopper-v5 the verdict **survives**, and the difference changes by 10 [" in b
+    assert "; on Ant-v5 the verdict **survives**, and the difference changes by -15 [" in b
+    assert "on Hopper-v5 the verdict **differs**, and the difference changes by 90 [" in c
+    assert "on Ant-v5 the verdict is **not decided on both**, and the difference changes by 0 [" in c
     assert "tasks on 2 backends" in page.setting
     table = pd.read_csv(tmp_path / "made-up" / "tables" / "backends.csv")
     assert list(table["outcome"]) == ["survives", "survives", "differs", "not decided on both"]
     words = (tmp_path / "made-up" / "tables" / "backends.md").read_text()
-    assert "- c: From EnvPool to Gymnasium, the verdict differs; the difference changes by 90 [" in words
+    assert (
+        "- c: From EnvPool to Gymnasium, on Hopper-v5 the verdict differs, and the difference changes by 90 [" in words
+    )
     for report in ("report.md", "report.html"):
         assert "Change of backend" in (tmp_path / "made-up" / report).read_text()
 
