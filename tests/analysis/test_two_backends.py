@@ -56,6 +56,7 @@ def effects(first, second, **more):
         (-30, 0.1, None, NOT_DECIDED, ("worse", "undecided")),
         (0.1, 0.1, None, NOT_DECIDED, ("undecided", "undecided")),
     ],
+    ids=["worse-worse", "equivalent-equivalent", "worse-better", "worse-equivalent", "worse-undecided", "undecided"],
 )
 def test_a_verdict_survives_if_it_is_decided_and_equal_on_both_backends(first, second, margin, expected, words):
     one = effects(first, second, margin=margin)
