@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.format import interval
+from sac_bench.analysis.scores import mean_over_backends
 from sac_bench.analysis.statistics import (
     Estimate,
     aggregate_iqm,
@@ -33,6 +34,8 @@ RULES = (
     "stratified bootstrap (arXiv 2108.13264). With few seeds they are too narrow, and no verdict is based on them."
 )
 
+RULES_OF_BACKENDS = " A run here is the mean of a seed's runs on all backends of a task, and tasks count once."
+
 
 def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> pd.DataFrame:
     """Return a row per variant that has runs in every environment of {environment: {variant: scaled scores}}.
@@ -55,20 +58,31 @@ def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> 
 
 
 def on_one_scale(scores: pd.DataFrame, manifest: Manifest) -> dict[str, dict[str, np.ndarray]]:
-    """Return {environment: {variant: its runs' scores}}, scaled: a random policy's is 0, the reference's mean is 1.
+    """Return {task: {variant: its runs' scores}}, scaled: a random policy's is 0, the reference's mean is 1.
 
-    Environments without such a scale are omitted: no random policy was measured, or the reference is not above it.
+    On several backends, a task has the means over them of each seed. Tasks without such a scale are omitted: no random
+    policy was measured, or the reference is not above it.
     """
     scaled = {}
-    for env in manifest.envs:
-        rows = scores[scores["env"] == env].dropna(subset="score")
-        random = manifest.random_return(env)
-        reference = float(rows.loc[rows["variant"] == manifest.reference, "score"].mean())
-        if random < reference:
-            scaled[env] = {
-                str(name): normalised(own["score"], random, reference) for name, own in rows.groupby("variant")
-            }
+    for task, envs in manifest.tasks.items():
+        by_env = [_scaled(scores, env, manifest) for env in envs]
+        names = [name for name in by_env[0] if all(name in of_env for of_env in by_env)]
+        if names:
+            scaled[task] = {name: mean_over_backends([of_env[name] for of_env in by_env]) for name in names}
     return scaled
+
+
+def _scaled(scores: pd.DataFrame, env: str, manifest: Manifest) -> dict[str, pd.Series]:
+    """Return {variant: the scaled scores in an environment, indexed by seed}; {} without a scale."""
+    rows = scores[scores["env"] == env].dropna(subset="score")
+    random = manifest.random_return(env)
+    reference = float(rows.loc[rows["variant"] == manifest.reference, "score"].mean())
+    if not random < reference:
+        return {}
+    return {
+        str(name): pd.Series(normalised(own["score"], random, reference), index=own["seed"])
+        for name, own in rows.groupby("variant")
+    }
 
 
 def table(estimates: pd.DataFrame) -> pd.DataFrame:

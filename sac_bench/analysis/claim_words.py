@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -81,12 +81,16 @@ def headline(decided: Sequence[Comparison]) -> str:
     return f"The claim: **{words}**{' (' + reason.strip() + ')' if reason else ''}. {count}:"
 
 
-def sentences(decided: Sequence[Comparison]) -> list[str]:
-    """Return a sentence per expectation with its outcome in each environment, and the numbers."""
+def sentences(decided: Sequence[Comparison], across: Mapping[str, str] | None = None) -> list[str]:
+    """Return a sentence per expectation with its outcome in each environment, and the numbers.
+
+    across: {expectation: a sentence that follows, on whether its outcome survives a change of backend}.
+    """
     by_expectation: dict[str, list[Comparison]] = {}
     for one in decided:
         by_expectation.setdefault(one.expected, []).append(one)
-    return [f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in by_expectation.items()]
+    found = {expected: f"`{expected}` {'; '.join(map(_finding, of))}." for expected, of in by_expectation.items()}
+    return [" ".join(filter(None, (words, (across or {}).get(name)))) for name, words in found.items()]
 
 
 def _finding(one: Comparison) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from sac_bench.analysis.choice import edge
 from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import Permuted
+from sac_bench.analysis.scores import mean_over_backends
 from sac_bench.analysis.sequential import Contest, Design, Trial
 from sac_bench.analysis.statistics import NO_ESTIMATE, Estimate, difference_interval, seed_correlation
 from sac_bench.analysis.verdicts import (
@@ -178,7 +179,7 @@ def why_no_verdict(results: Results) -> str:
 def differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str = "") -> pd.DataFrame:
     """Return a row per environment and variant other than the reference, with COLUMNS, given the runs' scores.
 
-    With several environments, a row per variant follows for all of them together, in gains of the reference.
+    With several tasks, a row per variant follows for all of them together, in gains of the reference.
     `no_verdict`: why no difference gets a verdict, or "".
     """
     return table_of(table_differences(table, manifest, no_verdict))
@@ -196,7 +197,7 @@ def table_differences(table: pd.DataFrame, manifest: Manifest, no_verdict: str =
     of = Scores(table, manifest)
     variants = [name for name in manifest.variants if name != manifest.reference]
     groups: list[tuple[str, ...]] = [(env,) for env in manifest.envs]
-    if len(manifest.envs) > 1:
+    if len(manifest.tasks) > 1:
         groups.append(manifest.envs)
     places = [(envs, name) for envs in groups for name in variants]
     gaps = [_difference(of, envs, name, no_verdict) for envs, name in places]
@@ -240,14 +241,20 @@ def _protocols(manifest: Manifest, variant: str) -> str:
 
 
 def _contest(of: Scores, envs: tuple[str, ...], variant: str) -> Contest:
-    """Return what is tested at each look: in one environment in units of return, in several in gains."""
+    """Return what is tested at each look: in one environment in units of return, in several in gains.
+
+    A seed's value in a task is the mean over its backends, so that these are not counted as independent tasks.
+    """
     cells = [(env, name) for env in envs for name in (variant, of.manifest.reference)]
+    tasks = list(of.manifest.tasks.values()) if len(envs) > 1 else [envs]
 
     def trial(look: int | None) -> Trial | None:
         scales = [1.0 if len(envs) == 1 else of.gain(env, look) for env in envs]
+        scale = dict(zip(envs, scales, strict=True))
         own, reference = (
             tuple(
-                of.of((env, name), look).to_numpy(dtype=float) / scale for env, scale in zip(envs, scales, strict=True)
+                mean_over_backends([of.of((env, name), look).astype(float) / scale[env] for env in of_task])
+                for of_task in tasks
             )
             for name in (variant, of.manifest.reference)
         )

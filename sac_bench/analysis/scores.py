@@ -11,7 +11,7 @@ common (`up_to_common_steps`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -76,6 +76,17 @@ def entered(table: pd.DataFrame, env: str, variant: str) -> np.ndarray:
     """Return the scores [seeds] of a variant's runs in an environment, without runs that have none."""
     rows = table[(table["env"] == env) & (table["variant"] == variant)]
     return rows["score"].dropna().to_numpy(dtype=float)
+
+
+def mean_over_backends(scores: Sequence[pd.Series]) -> np.ndarray:
+    """Return the values [seeds] of a task: of each seed, the mean over the backends on which it is trained.
+
+    scores: of each backend, indexed by seed. Seeds without a score on one of them have no value. Averages of a seed
+    are one value, because a seed's runs share initial weights on all backends.
+    """
+    if len(scores) == 1:
+        return scores[0].to_numpy(dtype=float)
+    return pd.concat(scores, axis=1, join="inner").mean(axis=1).to_numpy(dtype=float)
 
 
 def scored_by(manifest: Manifest, variant: str) -> str:

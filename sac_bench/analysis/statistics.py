@@ -178,6 +178,10 @@ class Difference:
         half = 0.0 if self.error == 0 else float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.error)
         return Estimate(self.value, self.value - half, self.value + half)
 
+    def minus(self, other: Difference) -> Difference:
+        """Return this difference minus another one, of independent seeds, with the seeds and variances of all sides."""
+        return Difference(self.value - other.value, self.variances + other.variances, self.seeds + other.seeds)
+
     def grown(self, factor: float) -> Difference:
         """Return the same difference with this many times the seeds on each side."""
         return replace(self, seeds=tuple(round(n * factor) for n in self.seeds))

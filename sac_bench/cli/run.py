@@ -230,7 +230,7 @@ def _printer(group: ExperimentGroup, training: Training) -> Reported:
             say((folder / "tables" / "final.txt").read_text(encoding="utf-8"))
         else:
             say(f"\n{experiment.name}: {page.question}")
-        if experiment.claim or not alone:
+        if experiment.claim or experiment.backends or not alone:
             say("\n".join(page.answer.paragraphs))
         console.print(_count(results.runs), highlight=False)
         say(f"report: {folder / 'report.html'}   figures: {folder / 'figures'}")
@@ -293,6 +293,7 @@ def _print_plan(group: ExperimentGroup, plan: Plan, training: Training, starts: 
     from sac_bench.execution.cost import evaluation_share
     from sac_bench.execution.machine import cannot_compile
     from sac_bench.execution.plan import superseded
+    from sac_bench.spec import backends
 
     store, workers = training.store, training.workers
     envs = list(dict.fromkeys(cohort.runs[0].env for cohort in plan.cohorts))
@@ -301,6 +302,9 @@ def _print_plan(group: ExperimentGroup, plan: Plan, training: Training, starts: 
     totals = [summary.total(plan, calibration, workers), f"runs: {', '.join(summary.standings(plan))}"]
     for line in [*titles, *totals] if len(titles) == 1 else [*totals, *titles]:
         console.print(line, highlight=False)
+    for one in group.experiments:
+        if one.backends:
+            say(f"{f'{one.name}: ' if len(titles) > 1 else ''}backends: {backends.shown(one.backends, one.envs)}")
     for (on, difference), count in superseded(group, store).items():
         were, they = ("were", "they are") if count > 1 else ("was", "it is")
         say(f"{counted(count, 'run')} of {on} {were} trained with {difference}; {they} kept and not used")

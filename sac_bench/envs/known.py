@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -17,6 +18,8 @@ from sac_bench.envs import sources
 from sac_bench.errors import InputError
 
 GYMNASIUM_PREFIX = "gymnasium:"
+BACKENDS = {"envpool": "EnvPool", "gymnasium": "Gymnasium"}
+"""{backend as files name it: as readers do}."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,36 @@ _ROWS = (
     _row("HumanoidStand-v1", 95, 21),
     _row("HumanoidWalk-v1", 95, 21),
     _row("BipedalWalker-v3", 24, 4, steps=1600),
+    _row("gymnasium:HalfCheetah-v5", 17, 6),
     _row("gymnasium:HeavyHalfCheetah-v5", 17, 6),
     _row(MULTIGOAL, 2, 2, steps=30),
 )
 KNOWN = {row.id: row for row in _ROWS}
 WITH_MASSES = ("Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "Walker2d-v5")
 """Those whose masses can be changed in Gymnasium's environment of the same name."""
+
+
+def backend_of(env_id: str) -> str:
+    """Return which of BACKENDS simulates an environment."""
+    return "gymnasium" if env_id.startswith(GYMNASIUM_PREFIX) else "envpool"
+
+
+def task_of(env_id: str) -> str:
+    """Return an environment's id without its backend: the same task has the same one on both."""
+    return env_id.removeprefix(GYMNASIUM_PREFIX)
+
+
+def on_backend(task: str, backend: str) -> str:
+    """Return the id of a task's environment on one of BACKENDS."""
+    return GYMNASIUM_PREFIX + task if backend == "gymnasium" else task
+
+
+def by_task(env_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return {task: those of some environments that are of it}, in their order."""
+    tasks: dict[str, tuple[str, ...]] = {}
+    for env in env_ids:
+        tasks[task_of(env)] = (*tasks.get(task_of(env), ()), env)
+    return tasks
 
 
 def properties(env_id: str) -> EnvSpec:

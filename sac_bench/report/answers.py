@@ -14,6 +14,7 @@ from sac_bench.analysis.differences import ALL_ENVIRONMENTS
 from sac_bench.analysis.format import interval, score_format
 from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.verdicts import MIN_SEEDS, NO_SPREAD, seeds_text
+from sac_bench.envs.known import BACKENDS
 from sac_bench.report.labels import axes, marked, steps_note
 from sac_bench.report.page import Answer
 from sac_bench.results.manifest import Manifest
@@ -34,19 +35,24 @@ CLAIM_LEGEND = (
 GAINS = "In gains: as shares of the reference's gain over a random policy."
 
 
-def answer(final: pd.DataFrame, table: pd.DataFrame, manifest: Manifest) -> Answer:
+def answer(
+    final: pd.DataFrame, table: pd.DataFrame, manifest: Manifest, across: Mapping[str, str] | None = None
+) -> Answer:
     """Return the answer of an experiment without a claim.
 
     final: final performance (`tables.final_performance`). table: all differences (`differences.table_of`).
+    across: {variant: a sentence on whether its verdict survives a change of backend}.
     """
     rows, tested = by_variant(final, table, manifest), count_tested(table)
     spec = score_format(final["score"].abs().max())
     if len(manifest.envs) > 1:
+        over, also = _over(manifest), {name: f" {sentence}" for name, sentence in (across or {}).items()}
         sentences = [
-            f"{_named(manifest, variant)}: {finding_over(of, spec, tested, manifest.margin)}."
+            f"{_named(manifest, variant)}: {finding_over(of, spec, tested, manifest.margin, over)}."
+            + also.get(variant, "")
             for variant, of in rows.items()
         ]
-        notes: tuple[str, ...] = (LEGEND, GAINS)
+        notes: tuple[str, ...] = (LEGEND, GAINS) if len(manifest.tasks) > 1 else (LEGEND,)
     else:
         sentences = [
             _of_axis(variants, {name: rows[name][0] for name in variants}, spec, tested, manifest)
@@ -89,10 +95,10 @@ def finding(row: Row, spec: str, tested: int, margin: float | None = None, unit:
     return ", ".join(filter(None, (_verdict(row, tested, margin), shown, *_undecided(row), *_ended(row))))
 
 
-def finding_over(rows: Sequence[Row], spec: str, tested: int, margin: float | None = None) -> str:
+def finding_over(rows: Sequence[Row], spec: str, tested: int, margin: float | None = None, over: str = "") -> str:
     """Return what a variant's comparisons show: over all environments together, and in which ones what.
 
-    Without a verdict on all together: of each environment, with its numbers.
+    Without a verdict on all together: of each environment, with its numbers. over: what is together, "3 environments".
     """
     each, pooled = (
         [row for row in rows if row["env"] != ALL_ENVIRONMENTS],
@@ -105,18 +111,28 @@ def finding_over(rows: Sequence[Row], spec: str, tested: int, margin: float | No
         words = _verdict(row, tested, margin) if row["verdict"] else f"**no verdict** ({row['no_verdict']})"
         notes = _ended(row)
         groups.setdefault(words, []).append(row["env"] + (f" ({', '.join(notes)})" if notes else ""))
-    over = finding(pooled[0], ".2f", tested, margin, "gains")
-    return "; ".join([f"over {len(each)} environments {over}", *(f"{w} on {', '.join(e)}" for w, e in groups.items())])
+    found = finding(pooled[0], ".2f", tested, margin, "gains")
+    together = over or f"{len(each)} environments"
+    return "; ".join([f"over {together} {found}", *(f"{w} on {', '.join(e)}" for w, e in groups.items())])
 
 
 def _lead(final: pd.DataFrame, manifest: Manifest, spec: str) -> str:
     """Return what the variants are compared with: "Against `sac` (1243 [936, 1549] with 24 seeds) on Hopper-v5:"."""
     own = final[final["variant"] == manifest.reference].to_dict("records")
     env = manifest.envs[0]
-    where = f"{len(manifest.envs)} environments" if len(manifest.envs) > 1 else env + at_words(manifest, env)
+    where = _over(manifest) if len(manifest.envs) > 1 else env + at_words(manifest, env)
     scores = [interval(row["score"], row["ci_low"], row["ci_high"], spec=spec) for row in own]
     own_score = f" ({_with(scores[0], '', _of_seeds(own[0]['seeds']))})" if len(own) == 1 and scores[0] else ""
     return f"Against {_named(manifest, manifest.reference)}{own_score} on {where}:"
+
+
+def _over(manifest: Manifest) -> str:
+    """Return what verdicts are over: "3 environments", "3 tasks with 2 backends each"."""
+    if not manifest.backends:
+        return f"{len(manifest.envs)} environments"
+    tasks = list(manifest.tasks)
+    backends = " and ".join(BACKENDS[backend] for backend in manifest.backends)
+    return f"{tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'} with {backends}"
 
 
 def _of_axis(variants: Sequence[str], rows: Mapping[str, Row], spec: str, tested: int, manifest: Manifest) -> str:

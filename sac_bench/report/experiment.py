@@ -16,6 +16,7 @@ import pandas as pd
 
 from sac_bench.analysis import aggregates, choice, claim_words, claims, waves
 from sac_bench.analysis.aggregates import on_one_scale
+from sac_bench.analysis.backends import Across
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import MIXED_DEVICES, TableDifference, table_of, why_no_verdict
 from sac_bench.analysis.factorial import Effect, effects
@@ -24,6 +25,7 @@ from sac_bench.analysis.published import citations
 from sac_bench.analysis.scores import note, scores, up_to_common_steps
 from sac_bench.errors import InputError
 from sac_bench.report.answers import CLAIM_LEGEND, answer
+from sac_bench.report.backends import across_backends, format_of, of_claim, section, sentences, write_backends
 from sac_bench.report.baselines import (
     LEGEND,
     comparison,
@@ -83,13 +85,26 @@ def write_report(folder: Path) -> Page:
             if compared is not None:
                 write_comparison(compared, manifest, folder / "tables")
             comparisons = write_claim(results, folder / "tables")
+            across = across_backends(results, gaps, comparisons)
+            write_backends(across, manifest, folder / "tables", format_of(final, manifest))
             aggregate = aggregated(results, folder / "tables")
             progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
             found = effects(results, not why_no_verdict(results))
             write_effects(found, folder / "tables")
             pictures = write_figures(results, final, folder / "figures", comparisons, progress, found)
             return written(
-                page(results, final, gaps, compared, aggregate, comparisons, found, pictures, _sources(folder)),
+                page(
+                    results,
+                    final,
+                    gaps,
+                    compared,
+                    aggregate,
+                    comparisons,
+                    found,
+                    pictures,
+                    _sources(folder),
+                    across,
+                ),
                 folder / "report",
             )
 
@@ -136,12 +151,14 @@ def page(
     found: list[Effect],
     pictures: Pictures,
     sources: str | Link,
+    across: Sequence[Across] = (),
 ) -> Page:
     """Return the report's page.
 
     `gaps`: the differences from the reference. `compared`: the table of several algorithms, if there are several.
     `comparisons`: those of the claim, if there is one. `found`: the effects of a factorial design. `sources`:
     the document with the sources of published scores.
+    `across`: the comparisons on two backends.
     """
     runs = results.runs.drop_duplicates("run_id")
     manifest = results.manifest
@@ -154,7 +171,7 @@ def page(
         question=manifest.question,
         setting=setting(manifest),
         is_quick=is_quick(manifest),
-        answer=_answer(final, gaps, comparisons, found, manifest),
+        answer=_answer(final, gaps, comparisons, found, manifest, across),
         picture=next(iter(pictures["claim"] or pictures["effects"] or pictures["differences"]), None),
         claim=_summary(results, comparisons),
         devices=mixed(results),
@@ -170,6 +187,7 @@ def page(
                 "Final performance",
                 [Grid(shown, columns, ("verdict",)), *(text(words, small=True) for words in rules(manifest))],
             ),
+            ("Change of backend", section(across, manifest, format_of(final, manifest))),
             ("Seeds until decided", [*pictures["looks"], *_fixed_design(results)]),
             ("What would decide", _lacking(results, gaps, comparisons)),
             ("Learning curves", pictures["curves"]),
@@ -198,14 +216,17 @@ def _answer(
     comparisons: list[Comparison],
     found: list[Effect],
     manifest: Manifest,
+    across: Sequence[Across],
 ) -> Answer:
     """Return what the report answers, and what a reader must know if variants were trained to different steps."""
+    spec = format_of(final, manifest)
     if comparisons:
-        base = Answer(claim_words.headline(comparisons), tuple(claim_words.sentences(comparisons)), (CLAIM_LEGEND,))
+        lines = [*claim_words.sentences(comparisons, sentences(across, spec)), of_claim(comparisons, across)]
+        base = Answer(claim_words.headline(comparisons), tuple(filter(None, lines)), (CLAIM_LEGEND,))
     elif found:
         base = effects_answer(found, manifest)
     else:
-        base = answer(final, table_of(gaps), manifest)
+        base = answer(final, table_of(gaps), manifest, sentences(across, spec))
     return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))
 
 
@@ -231,13 +252,14 @@ def _aggregated(
     aggregate: pd.DataFrame, gaps: list[TableDifference], manifest: Manifest, pictures: list[Picture]
 ) -> list[Block]:
     """Return the verdicts over all environments (a claim has its own), and the aggregate scores; none for one."""
-    if len(manifest.envs) == 1:
+    if len(manifest.tasks) == 1:
         return []
     pooled = [] if manifest.claim else [Grid(_labelled(table, manifest))] if len(table := together(gaps)) else []
     if not len(aggregate):
         return [*pooled]
     shown = _labelled(aggregates.presented(aggregate), manifest)
-    return [*pooled, Grid(shown), text(aggregates.RULES, small=True), *pictures]
+    notes = aggregates.RULES + (aggregates.RULES_OF_BACKENDS if manifest.backends else "")
+    return [*pooled, Grid(shown), text(notes, small=True), *pictures]
 
 
 def _labelled(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def setting(manifest: Manifest) -> str:
     variants = manifest.variants.values()
     layers = [config["layers"] for variant in variants for config in variant.configs.values() if "layers" in config]
     steps = [steps for variant in variants for steps in variant.steps.values()]
-    return setting_in_words(layers, steps, manifest.envs, is_quick(manifest))
+    return setting_in_words(layers, steps, list(manifest.tasks), is_quick(manifest), len(manifest.backends))
 
 
 def is_quick(manifest: Manifest) -> bool:
@@ -70,11 +70,17 @@ def is_small(name: str, algorithm: str, layers: Sequence[Sequence[int]], steps: 
     return name.endswith(QUICK) or any(sum(units) < default for units in layers) or min(steps) < FEW_STEPS
 
 
-def setting_in_words(layers: Sequence[Sequence[int]], steps: Sequence[int], envs: Sequence[str], is_quick: bool) -> str:
-    """Return a setting in words, given the units of hidden layers, steps and environments that occur in it."""
+def setting_in_words(
+    layers: Sequence[Sequence[int]], steps: Sequence[int], envs: Sequence[str], is_quick: bool, backends: int = 0
+) -> str:
+    """Return a setting in words, given the units of hidden layers, steps and environments that occur in it.
+
+    backends: the number of backends of each environment, if several are compared.
+    """
     sizes = sorted({tuple(units) for units in layers}, key=lambda units: (sum(units), units))
     networks = " or ".join(dict.fromkeys(map(_network, sizes)))
     tasks = f"one task ({envs[0]})" if len(envs) == 1 else f"{len(envs)} tasks"
+    tasks += f" on {backends} backends" if backends > 1 else ""
     parts = [f"{networks} networks"] * bool(sizes) + [f"{_between(steps)} steps", tasks]
     return f"{'Quick setting' if is_quick else 'Setting'}: {', '.join(parts)}."
 

@@ -31,8 +31,8 @@ MAX_PHONE_COLUMNS = 3
 MAX_WIDTH_BESIDE_ANSWER = 800
 """Figures up to this width, in CSS pixels, are beside the answer on a wide screen; wider ones are below it."""
 TONES = {
-    "good": ("better", "as claimed", "supported"),
-    "bad": ("worse", "against the claim", "contradicted"),
+    "good": ("better", "as claimed", "supported", "survives"),
+    "bad": ("worse", "against the claim", "contradicted", "differs"),
     "same": ("equivalent",),
     "part": ("supported in part", "mixed"),
 }

@@ -284,6 +284,7 @@ def _manifest(experiment: Experiment, command: str, store: Store) -> Manifest:
         success_return=experiment.success_return,
         margin=experiment.margin,
         reference_factor=experiment.reference_factor,
+        backends=experiment.backends,
         score_last=experiment.score_last,
         claim=ClaimRecord.model_validate(claim.as_plain()) if claim else None,
         factorial=_design(experiment),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from sac_bench.envs.known import by_task
 from sac_bench.errors import InputError
 from sac_bench.results.protocol import ProtocolCard
 from sac_bench.spec.choose import Choice
@@ -109,6 +110,8 @@ class Manifest(_Record):
     success_return: float | None = None
     margin: float | None = None
     """The share of the reference's gain below which differences do not matter, in an experiment without a claim."""
+    backends: tuple[str, ...] = ()
+    """The backends on which `envs` has every task, if the file has this key. It is not written if there are none."""
     score_last: float = LAST_SHARE
     """A run's score is the mean of its evaluations in this last share of its steps."""
     claim: ClaimRecord | None = None
@@ -134,6 +137,11 @@ class Manifest(_Record):
     def algorithms(self) -> list[str]:
         """The algorithms of its variants, without repeats, in order."""
         return list(dict.fromkeys(variant.algorithm for variant in self.variants.values()))
+
+    @property
+    def tasks(self) -> dict[str, tuple[str, ...]]:
+        """{task: its environments, one on each backend}; without `backends`, every environment is a task."""
+        return by_task(self.envs) if self.backends else {env: (env,) for env in self.envs}
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -191,7 +199,8 @@ def load_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write results/<name>/experiment.json."""
-    write_json(folder / FILE, manifest.model_dump(mode="json"))
+    unset = None if manifest.backends else {"backends"}
+    write_json(folder / FILE, manifest.model_dump(mode="json", exclude=unset))
 
 
 def _listed(seeds: tuple[int, ...]) -> str:

@@ -102,6 +102,25 @@ class RobustnessRow(RunLabels):
     reason: Annotated[str | None, Column("why there is no value")]
 
 
+class BackendRow(TypedDict):
+    """tables/backends.csv: one row per comparison and task that is trained on two backends, a and b."""
+
+    task: Annotated[str, Column("the task: the environment without its backend")]
+    comparison: Annotated[str, Column("the variant that is compared with the reference, or the claim's expectation")]
+    backend_a: Annotated[str, Column("the first backend")]
+    env_a: Annotated[str, Column("the environment on it")]
+    verdict_a: Annotated[str, Column("the verdict there")]
+    difference_a: Annotated[float | None, Column("the difference there", "by measure")]
+    backend_b: Annotated[str, Column("the second backend")]
+    env_b: Annotated[str, Column("the environment on it")]
+    verdict_b: Annotated[str, Column("the verdict there")]
+    difference_b: Annotated[float | None, Column("the difference there", "by measure")]
+    change: Annotated[float | None, Column("difference b minus difference a", "by measure")]
+    change_ci_low: Annotated[float | None, Column("lower end of its 95% interval", "by measure")]
+    change_ci_high: Annotated[float | None, Column("upper end of its 95% interval", "by measure")]
+    outcome: Annotated[str, Column("whether the verdict survives, differs, or is not decided on both")]
+
+
 KEYWORDS = {"episodes": {"return": Column("the episode's return", RETURN)}}
 """{table: its columns whose names are keywords of Python}."""
 TABLES: dict[str, type] = {
@@ -111,6 +130,8 @@ TABLES: dict[str, type] = {
     "training": TrainingRow,
     "robustness": RobustnessRow,
 }
+DERIVED_TABLES: dict[str, type] = {"backends": BackendRow}
+"""Tables that a report computes from the others."""
 OPTIONAL_TABLES = ("robustness",)
 """Tables without a file if they have no rows."""
 LATER_COLUMNS = {"runs": ("device_kind", "exploded"), "evaluations": ("updates", "flops")}
@@ -119,14 +140,15 @@ LATER_COLUMNS = {"runs": ("device_kind", "exploded"), "evaluations": ("updates",
 
 def columns(table: str) -> list[str]:
     """Return the columns of a table, in order."""
-    return list(get_type_hints(TABLES[table]))
+    return list(get_type_hints((TABLES | DERIVED_TABLES)[table]))
 
 
 def described(table: str) -> pd.DataFrame:
     """Return what the columns of a table mean: column, unit, description. Raises InputError for an unknown table."""
-    if table not in TABLES:
-        raise InputError(f"{table!r} is not a table; must be one of {', '.join(TABLES)}{nearest(table, TABLES)}")
-    hints = get_type_hints(TABLES[table], include_extras=True)
+    tables = TABLES | DERIVED_TABLES
+    if table not in tables:
+        raise InputError(f"{table!r} is not a table; must be one of {', '.join(tables)}{nearest(table, tables)}")
+    hints = get_type_hints(tables[table], include_extras=True)
     known = {name: hint.__metadata__[0] for name, hint in hints.items()} | KEYWORDS.get(table, {})
     rows = [(name, column.unit, column.description) for name, column in known.items()]
     return pd.DataFrame(rows, columns=["column", "unit", "description"])

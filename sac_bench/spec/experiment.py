@@ -68,6 +68,8 @@ class Experiment:
     """How many times the variants' seeds the reference has."""
     factorial: Factorial | None = None
     """The design, if the variants are its cells."""
+    backends: tuple[str, ...] = ()
+    """Those on which `envs` has the tasks of a file with this key: two environments of one task are compared."""
     score_last: float = LAST_SHARE
     """A run's score is the mean of its evaluations in this last share of its steps."""
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypedDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.envs.known import check
 from sac_bench.errors import InputError, Problems, nearest
+from sac_bench.spec.backends import Backends
 from sac_bench.spec.choose import FIRST_SEED, Candidate, Choose, ChooseTable, Options, grids
 from sac_bench.spec.claim import Claim, is_on, parse_claim
 from sac_bench.spec.experiment import Experiment
@@ -48,6 +48,7 @@ class _File(BaseModel):
     question: str = ""
     algorithm: str = "sac"
     envs: Annotated[list[str], Field(min_length=1)]
+    backends: Annotated[list[str], Field(min_length=1)] | None = None
     seeds: Seeds = 3
     first_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     reference_factor: Annotated[int, Field(ge=1, le=20)] | None = None
@@ -125,6 +126,9 @@ def _load(
     envs, steps = options.get("envs", ()), options.get("steps")
     refuse_study(table, where)
     file = validate_known(_File, table, where, problems)
+    backends = Backends.checked(file.backends, where, problems)
+    envs, named = backends.all_envs(envs), file.envs
+    file = file.model_copy(update={"envs": backends.all_envs(named)})
     sweeps = _sweeps(file, where, problems)
     with problems.noted():
         check_name(file.name, where)
@@ -139,7 +143,7 @@ def _load(
         seed_list(most, where, file.first_seed)
         all_seeds = seed_list(most * factor if isinstance(most, int) else most, where, file.first_seed)
         _check_count(file, sweeps, most if isinstance(most, int) else len(all_seeds), all_seeds, where)
-    check_envs(file.envs, where, problems)
+    backends.check_envs(named, where, problems)
     with problems.noted():
         starts = tables_of(file.variants, where)
         all_envs = list(dict.fromkeys([*file.envs, *(table.env for table in starts.values())]))
@@ -152,8 +156,9 @@ def _load(
             settings,
             file.variants,
             all_envs,
-            None if envs else [*all_envs, *known_envs],
+            None if envs else _names(backends, [*all_envs, *backends.all_envs(known_envs)]),
             problems,
+            backends,
         )
         for factor_name, own in (factorial.options if factorial else {}).items():
             overrides.check(own, file.algorithm, f"[factorial.factors.{factor_name}]")
@@ -171,7 +176,7 @@ def _load(
     problems.raise_all()
     choose = _choose(file.choose, recipes, overrides, all_seeds, where) if file.choose else None
     resolved = link_parents(unlinked, file.envs, steps, where)
-    claim = _claim(file, resolved, envs, where)
+    claim = _claim(file, resolved, envs, backends, where)
     if variants:
         for requested in variants:
             if requested not in resolved:
@@ -206,6 +211,7 @@ def _load(
         margin=None if file.claim else file.margin,
         first_seed=file.first_seed,
         reference_factor=1 if claim else factor,
+        backends=backends.names,
         score_last=file.score_last,
         claim=claim,
         choose=choose,
@@ -233,13 +239,9 @@ def check_name(name: str, where: str) -> None:
         raise InputError(f"{where}: name: {name!r} is reserved for a folder of the store; choose another")
 
 
-def check_envs(envs: Sequence[str], where: str, problems: Problems) -> None:
-    """Note the environments that cannot be trained on, and duplicates."""
-    for i, env in enumerate(envs):
-        with problems.noted(), located(f"{where}: envs"):
-            check(env)
-        if env in envs[:i]:
-            problems.errors.append(InputError(f"{where}: envs: {env!r} is duplicated"))
+def _names(backends: Backends, envs: Sequence[str]) -> list[str]:
+    """Return the names that stand for environments, without repeats."""
+    return list(dict.fromkeys(name for env in envs for name in backends.names_of(env)))
 
 
 def _reference_factor(file: _File, seed_range: SeedRange | None, where: str) -> int:
@@ -260,13 +262,16 @@ def _check_count(file: _File, sweeps: Sweeps, most: int, seeds: Sequence[int], w
         raise InputError(f"{where}: envs, variants, sweep and seeds make {runs}; the maximum is {MAX_RUNS:,}")
 
 
-def _claim(file: _File, variants: Mapping[str, Variant], envs: Sequence[str], where: str) -> Claim | None:
+def _claim(
+    file: _File, variants: Mapping[str, Variant], envs: Sequence[str], backends: Backends, where: str
+) -> Claim | None:
     """Return the file's claim, if any; of a claim about other environments than the command line's `envs`, the rest."""
-    expect = [file.expect] if isinstance(file.expect, str) else file.expect
+    expect = backends.expectations([file.expect] if isinstance(file.expect, str) else file.expect, file.envs)
     kept = [text for text in expect if not envs or is_on(text, envs)]
     if expect and not kept:
         return None
-    grows = file.grows if not envs or set(file.grows or ()) <= set(envs) else None
+    pair = backends.pair(file.grows, file.envs, where)
+    grows = pair if not envs or set(pair or ()) <= set(envs) else None
     with located(where):
         claim = parse_claim(file.claim, file.source, file.refuted_by, kept, file.margin, grows, variants, file.envs)
         _check_sampled(claim, variants)

@@ -13,6 +13,7 @@ from typing import Any
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError, Problems, nearest, several
 from sac_bench.options.config import TrainingConfig
+from sac_bench.spec.backends import Backends
 from sac_bench.spec.toml import setting, validate
 from sac_bench.spec.variant import Shown
 
@@ -33,7 +34,7 @@ class Overrides:
     """The tables of one file that apply to all variants.
 
     envs: the environments to resolve for; own_envs: those that [on.ENV] may name, None if it may name any; problems:
-        where the errors of these tables are noted.
+        where the errors of these tables are noted; backends: which environments the names of [on.ENV] stand for.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Overrides:
         envs: Sequence[str],
         own_envs: Sequence[str] | None,
         problems: Problems,
+        backends: Backends | None = None,
     ) -> None:
         self._where, self._algorithm, self._steps, self._envs, self._own_envs = where, algorithm, steps, envs, own_envs
+        self._backends = backends or Backends()
         names = {key for key, value in base.items() if key in ALGORITHMS or isinstance(value, dict)}
         self._base = {key: value for key, value in base.items() if key not in names}
         self._base_of_algorithm = {key: base[key] for key in names}
@@ -133,9 +136,9 @@ class Overrides:
                 ("[base]", self._base),
                 (f"[base.{algorithm}]", self._base_of_algorithm.get(algorithm, {})),
                 ("--set", {k: v for k, v in self._settings.items() if k in ALGORITHMS[algorithm].config.model_fields}),
-                (f"[on.{env}]", self._on.get(env, {})),
+                *((f"[on.{name}]", self._on.get(name, {})) for name in self._backends.names_of(env)),
                 (table, own),
-                (f"{inner}.on.{env}]", on.get(env, {})),
+                *((f"{inner}.on.{name}]", on.get(name, {})) for name in self._backends.names_of(env)),
                 (by, point),
             ]
             merged: dict[str, Any] = {"steps": self._steps}
@@ -151,7 +154,15 @@ class Overrides:
             with problems.noted():
                 configs[env] = validate(config, valid, f"{self._where}: {table}", places)
         problems.raise_all()
-        return Resolved(algorithm, configs, steps, start | own | ({"on": on} if on else {}) | point)
+        by_env = self._by_env(on)
+        return Resolved(algorithm, configs, steps, start | own | ({"on": by_env} if by_env else {}) | point)
+
+    def _by_env(self, on: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        """Return tables [on.NAME] with the environments' ids as names: what the manifest records."""
+        if not self._backends.names:
+            return on
+        named = {env: [on[name] for name in self._backends.names_of(env) if name in on] for env in self._envs}
+        return {env: {key: of[key] for of in tables for key in of} for env, tables in named.items() if tables}
 
     def unused_settings(self, algorithms: Collection[str]) -> list[str]:
         """Return the options of --set that none of these algorithms has."""

@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sac_bench.errors import InputError, Problems, nearest
 from sac_bench.spec import load as experiments
+from sac_bench.spec.backends import Backends
 from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
-from sac_bench.spec.load import check_envs, check_name
+from sac_bench.spec.load import check_name
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
 from sac_bench.spec.seeds import Seeds
@@ -189,7 +190,7 @@ def _load(path: Path, trials: int | None) -> Study:
         check_name(file.name, where)
     seeds, held_out_seeds = _seeds(file, held_out, where)
     base, start = _base(file, path, where)
-    check_envs(base["envs"], where, problems)
+    Backends().check_envs(base["envs"], where, problems)
     overrides = Overrides(
         where,
         base["algorithm"],
@@ -292,6 +293,8 @@ def _base(file: _File, path: Path, where: str) -> tuple[dict[str, Any], dict[str
             table, _ = tables(source, quick=False)
         if experiment.choose:
             raise InputError(f"{where}: experiment: {file.experiment} has [choose], which a study does not support")
+        if experiment.backends:
+            raise InputError(f"{where}: experiment: {file.experiment} has backends, which a study does not support")
         name = file.variant or experiment.reference
         if name not in experiment.variants:
             raise InputError(

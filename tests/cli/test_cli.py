@@ -40,6 +40,13 @@ FILES = [
 
 
 @pytest.mark.thorough
+def test_a_plan_says_which_environments_are_on_which_backend(command):
+    dry = command("run", "backends", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "\nbackends: EnvPool (HalfCheetah-v5), Gymnasium (gymnasium:HalfCheetah-v5)\n" in dry.stdout
+
+
+@pytest.mark.thorough
 def test_an_experiment_runs_from_its_file_to_its_figures(command, experiment_file, tmp_path):
     dry = command("run", experiment_file, "--dry-run")
     assert dry.returncode == 0, dry.stderr

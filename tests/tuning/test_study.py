@@ -332,6 +332,18 @@ def test_tables_written_as_toml_are_read_back_unchanged(tables):
     assert tomllib.loads(tomli_w.dumps(tables)) == tables
 
 
+def test_a_study_of_an_experiment_with_backends_is_refused(tmp_path):
+    """Its [on.ENV] would be settings of one backend only."""
+    (tmp_path / "e.toml").write_text(
+        'name = "e"\nenvs = ["HalfCheetah-v5"]\nbackends = ["gymnasium"]\nsteps = 3000\n'
+        "[base]\nlearning_starts = 100\n[variants.sac]\n[on.HalfCheetah-v5]\ngamma = 0.9\n"
+    )
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.replace('envs = ["InvertedPendulum-v5"]', 'experiment = "e.toml"'))
+    with pytest.raises(InputError, match=r"study.toml:\d+: experiment: e.toml has backends, which a study does not"):
+        load(path)
+
+
 def test_an_experiment_is_refused_as_a_study_and_vice_versa(study_file, experiment_file):
     with pytest.raises(InputError, match="this is an experiment; run it with sac-bench run "):
         load(experiment_file)

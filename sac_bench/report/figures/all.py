@@ -293,7 +293,7 @@ def _profile(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Pict
     scaled = on_one_scale(table, manifest)
     if len(scaled) < 2:
         return []
-    without = [env for env in manifest.envs if env not in scaled]
+    without = [task for task in manifest.tasks if task not in scaled]
     caption = (
         f"Share of runs above a score, over {', '.join(scaled)}. Score 0 is a random policy's, 1 the mean of "
         f"{manifest.label(manifest.reference)}. Bands: 95% stratified bootstrap."
