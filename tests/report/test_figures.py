@@ -14,21 +14,12 @@ from sac_bench.report.figures.comparison import compared_panels
 from sac_bench.report.figures.curves import Panel, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics
 from sac_bench.report.figures.forest import forest
+from sac_bench.report.figures.groups import panels
+from sac_bench.report.figures.layout import even_grid
 from sac_bench.report.figures.pages import pages_of, split
 from sac_bench.report.figures.scores import final_scores
 from sac_bench.report.figures.scores import pages as score_pages
-from sac_bench.report.figures.style import (
-    PAGE,
-    PAPER,
-    STYLES,
-    Sheet,
-    even_grid,
-    house_style,
-    of_width,
-    panels,
-    variant_styles,
-    wrapped,
-)
+from sac_bench.report.figures.style import PAGE, PAPER, STYLES, Sheet, house_style, of_width, variant_styles, wrapped
 from sac_bench.report.tables import final_performance
 from tests.made_up import manifest_of
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
@@ -239,10 +230,10 @@ def curves_and_scores(results, style):
     """Return the figures of each kind, with their panels."""
     manifest, table = results.manifest, scores(results)
     shown = [Panel(env, env, tuple(manifest.variants)) for env in manifest.envs]
-    curves = pages_of(shown, list(names_of(manifest, shown).values()), style)
+    curves = pages_of(shown, lambda part: list(names_of(manifest, part).values()), style)
     return (
         [learning_curves(results, part, style) for part in curves],
-        [final_scores(table, manifest, style, part) for part in score_pages(manifest, style)],
+        [final_scores(table, manifest, style, *part) for part in score_pages(manifest, style)],
     )
 
 
@@ -277,7 +268,7 @@ def test_panels_are_split_evenly_and_never_for_a_page_of_a_report():
     assert split(range(16), 6.9, 1) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 13, 14, 15]]
     assert split(range(3), 0.2, 1) == [[0], [1], [2]]
     assert split(range(4), 2.0, 2) == [[0, 1, 2, 3]]
-    assert pages_of(range(50), ["sac"], PAGE) == [list(range(50))]
+    assert pages_of(range(50), lambda _: ["sac"], PAGE) == [list(range(50))]
 
 
 @pytest.mark.thorough

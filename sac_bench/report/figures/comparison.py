@@ -13,15 +13,9 @@ from sac_bench.analysis.published import family
 from sac_bench.analysis.scores import equal_steps
 from sac_bench.report.baselines import beside
 from sac_bench.report.figures.curves import Panel, names_of, values_shown, without_legend
-from sac_bench.report.figures.style import (
-    MARKERS,
-    PAGE,
-    Style,
-    named_groups,
-    shared_legend,
-    statistic_of,
-    variant_styles,
-)
+from sac_bench.report.figures.groups import named_groups
+from sac_bench.report.figures.layout import shared_legend
+from sac_bench.report.figures.style import MARKERS, PAGE, Style, statistic_of, variant_styles
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
@@ -35,7 +29,11 @@ def compared_panels(manifest: Manifest) -> list[Panel]:
     if len(groups) == 1:
         return [Panel(env, env, tuple(names)) for env in manifest.envs for _, names in groups]
     place = " on {}" if len(manifest.envs) > 1 else ""
-    return [Panel(title + place.format(env), env, tuple(names)) for env in manifest.envs for title, names in groups]
+    return [
+        Panel(title + place.format(env), env, tuple(dict.fromkeys([manifest.reference, *names])))
+        for env in manifest.envs
+        for title, names in groups
+    ]
 
 
 def at_equal_steps(manifest: Manifest) -> dict[str, int]:
