@@ -202,7 +202,7 @@ def _compared(results: Results, until: Mapping[str, int], name: str, words: str,
     shown = compared_panels(results.manifest)
     published = published_shapes(results.manifest, until)
     marked = " Markers: published final evaluations (docs/published.md), mean and standard deviation, or IQM where "
-    marked += "marked; those beyond the axis stand at its edge with their values."
+    marked += "marked; those beyond the axis are stacked at its edge, each with its value and an arrow."
     caption = f"{words}: {in_caption(results, shown, until)}{marked if published else ''}"
     parts = pages_of(shown, lambda part: list(comparison_names(results.manifest, part, until).values()), sheet.style)
     draw = partial(comparison_curves, results, until, sheet.style)

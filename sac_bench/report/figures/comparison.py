@@ -23,6 +23,10 @@ AXIS_MARGIN = 0.5
 """Published scores widen an axis of returns by at most this share of it; scores beyond stand at its edge."""
 
 
+LEVEL, LEVELS = 0.08, 6
+"""Scores beyond the axis: their distance from each other as a share of its height, and how many are stacked."""
+
+
 def compared_panels(manifest: Manifest) -> list[Panel]:
     """Return a panel per environment with all variants but sweeps; a panel per group if these are many."""
     groups = named_groups(manifest).values()
@@ -100,6 +104,7 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
     """
     low, high = values_shown(axis)
     room = AXIS_MARGIN * (high - low)
+    beyond: list[tuple[float, float, str, Any, str]] = []
     for name in marks["name"].unique():
         rows = marks[marks["name"] == name]
         color = colors.get(family(rows["algorithm"].iloc[0]), "0.3")
@@ -120,16 +125,22 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
             markerfacecolor="white",
             markeredgewidth=0.9,
         )
-        for steps, mean in rows.loc[far, ["steps", "mean"]].itertuples(index=False):
-            _off_the_axis(axis, steps, mean, mean > high, shapes[name], color, name)
+        beyond += [(steps, mean, shapes[name], color, name) for steps, mean in rows.loc[far, ["steps", "mean"]].values]
+    for is_above in (True, False):
+        side = sorted((one for one in beyond if (one[1] > high) == is_above), key=lambda one: -abs(one[1]))
+        for level, mark in enumerate(side):
+            _off_the_axis(axis, level, is_above, *mark)
     if len(marks):
         axis.set_ylim(*_limits(axis, low - room, high + room))
 
 
-def _off_the_axis(axis: Axes, steps: float, mean: float, is_above: bool, shape: str, color: Any, name: str) -> None:
-    """Draw a marker at the edge of an axis of returns, and its value with an arrow."""
+def _off_the_axis(
+    axis: Axes, level: int, is_above: bool, steps: float, mean: float, shape: str, color: Any, name: str
+) -> None:
+    """Draw a marker near the edge of an axis of returns, and its value with an arrow. Levels keep values apart."""
     place = axis.get_xaxis_transform()
-    at = 0.93 if is_above else 0.07
+    inwards = 0.07 + LEVEL * (level % LEVELS)
+    at = 1 - inwards if is_above else inwards
     look = {"color": color, "markerfacecolor": "white", "markersize": 4.5, "markeredgewidth": 0.9}
     axis.plot(steps, at, shape, transform=place, label=name, zorder=4, **look)
     text = f"{mean:,.0f} {ARROWS[is_above]}"

@@ -156,7 +156,7 @@ class _Panel:
                 _draw(axis, y, *estimates[name], limits, self.texts[name], color, marker, self.style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=f"score{_at(self.of_env)} minus that of {self.reference}")
-        axis.xaxis.set_major_locator(ticks(4))
+        axis.xaxis.set_major_locator(ticks(3 if self.style.is_exact else 4))
         _label_rows(axis, self.labels, [not name for _, name in self.lines])
 
 
@@ -229,7 +229,7 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            text = textwrap.fill(_unbroken(short_outcome(one)), NARROW_CHARACTERS if style.is_exact else 40)
+            text = _filled(short_outcome(one), NARROW_CHARACTERS if style.is_exact else 40)
             _draw(axis, y, one.normalised, corrected[y], limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
@@ -327,12 +327,13 @@ def _ends(intervals: np.ndarray, others: Sequence[float] = ()) -> tuple[float, f
 def _texts(of_env: pd.DataFrame, variants: Sequence[str], width: int) -> dict[str, str]:
     """Return {variant: what stands right of its row}, in lines of about so many characters."""
     rows = {row["variant"]: row for row in of_env.to_dict("records")}
-    return {name: textwrap.fill(_unbroken(_row_text(rows[name])), width) for name in variants}
+    return {name: _filled(_row_text(rows[name]), width) for name in variants}
 
 
-def _unbroken(text: str) -> str:
-    """Return a text that does not break within "(needs 10 seeds)"."""
-    return re.sub(r"\(needs \d+ seeds\)", lambda needs: needs[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+def _filled(text: str, width: int) -> str:
+    """Return a text in lines of about so many characters, which do not break within "(needs 10 seeds)"."""
+    unbroken = re.sub(r"\(needs \d+ seeds\)", lambda needs: needs[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return textwrap.fill(unbroken, width, break_long_words=False)
 
 
 def _row_text(row: Mapping[Any, Any]) -> str:
