@@ -26,7 +26,7 @@ GOT_WORSE = 3
 """The exit code if --fail-on names what came out."""
 
 
-@app.command()
+@app.command(short_help="Train recorded results again, in part, and compare.")
 def guard(
     record: Annotated[Path, typer.Argument(help="A folder of results of record: results/record/ablation-quick.")],
     seeds: Annotated[int, typer.Option(metavar="N", help="How many of its first seeds to train again.")] = 3,
