@@ -14,18 +14,30 @@ from contextlib import contextmanager
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from sac_bench.envs import output
 from sac_bench.errors import InputError, one_line, redacted
 from sac_bench.spec import names
 
+COMMANDS = ("list", "init", "run", "status", "report", "compare", "figures", "watch", "tune")
+"""The commands that users need first, in the order of --help. The others follow in alphabetical order."""
+
+
+class _Ordered(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of commands in the order of --help."""
+        return [*(name for name in COMMANDS if name in self.commands), *sorted(self.commands.keys() - set(COMMANDS))]
+
+
 app = typer.Typer(
+    cls=_Ordered,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Which part of Soft Actor-Critic matters? Experiments in, answers with error bars out.",
@@ -55,6 +67,14 @@ def result_name(name: str, results: Path) -> str:
     """Return the name of the folder with an experiment's results: that of "claims/two-qs" is "two-qs"."""
     short = name.rpartition("/")[2]
     return short if not (results / name).exists() and (results / short / "experiment.json").exists() else name
+
+
+def result_at(name: str, results: Path) -> tuple[str, Path]:
+    """Return a result's name and the results folder that it is in; `name` may be the result's own folder."""
+    if (Path(name) / "experiment.json").exists() and (Path(name).is_absolute() or not (results / name).exists()):
+        folder = Path(name).resolve() if Path(name).name in ("", "..") else Path(name)
+        return folder.name, folder.parent
+    return result_name(name, results), results
 
 
 def complete_result(incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 from sac_bench.cli.common import ResultsOption, app, say, user_errors
 
 
-@app.command()
+@app.command(short_help="Describe this machine; test a results folder and each device.")
 def doctor(results: ResultsOption = Path("results")) -> None:
     """Describe this machine; test a results folder, and training on each device against float64 on the CPU.
 

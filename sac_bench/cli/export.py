@@ -7,11 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from sac_bench.cli.common import QuietOption, ResultsOption, app, complete_result, result_name, say, user_errors
+from sac_bench.cli.common import QuietOption, ResultsOption, app, complete_result, result_at, say, user_errors
 from sac_bench.errors import InputError, nearest
 
 
-@app.command()
+@app.command(short_help="Write scores and curves in another program's format.")
 def export(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="rliable (.npz), marl-eval (.json) or tidy (.csv).")],
     name: Annotated[str, typer.Argument(help="An experiment with results.", autocompletion=complete_result)],
@@ -28,7 +28,7 @@ def export(
 
         if form not in FORMATS:
             raise InputError(f"export {form}: must be one of {', '.join(FORMATS)}{nearest(form, FORMATS)}")
-        name = result_name(name, results)
+        name, results = result_at(name, results)
         path = output or results / name / "export" / f"{form}.{FORMATS[form].suffix}"
         for sentence in write_export(load_results(name, results), form, path):
             say(f"left out: {sentence}")

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from sac_bench.cli.common import QuietOption, ResultsOption, app, complete_result, result_name, say, user_errors
+from sac_bench.cli.common import QuietOption, ResultsOption, app, complete_result, result_at, say, user_errors
 from sac_bench.cli.report import no_results
 from sac_bench.errors import InputError, nearest
 
@@ -18,9 +18,11 @@ INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}
 NARROWEST, WIDEST = 2.0, 20.0
 
 
-@app.command()
+@app.command(short_help="Write an experiment's figures and a LaTeX table for a paper.")
 def figures(
-    name: Annotated[str, typer.Argument(help="An experiment with results.", autocompletion=complete_result)],
+    name: Annotated[
+        str, typer.Argument(help="An experiment with results, or a result's folder.", autocompletion=complete_result)
+    ],
     formats: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="pdf, png or svg, or several: pdf,png.")
     ] = "pdf",
@@ -49,7 +51,8 @@ def figures(
 
         if style not in STYLES:
             raise InputError(f"--style {style}: must be {' or '.join(reversed(STYLES))}{nearest(style, STYLES)}")
-        name, known = result_name(name, results), reported(results)
+        name, results = result_at(name, results)
+        known = reported(results)
         if name not in known:
             raise no_results(name, results, known)
         if is_study(results / name):

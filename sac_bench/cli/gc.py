@@ -13,7 +13,7 @@ from sac_bench.cli.common import ResultsOption, app, console, user_errors
 from sac_bench.errors import InputError
 
 
-@app.command()
+@app.command(short_help="List unused files, then delete them.")
 def gc(
     results: ResultsOption = Path("results"),
     runs: Annotated[

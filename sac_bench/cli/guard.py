@@ -26,7 +26,7 @@ GOT_WORSE = 3
 """The exit code if --fail-on names what came out."""
 
 
-@app.command()
+@app.command(short_help="Train recorded results again, in part, and compare.")
 def guard(
     record: Annotated[Path, typer.Argument(help="A folder of recorded results: results/record/ablation-quick.")],
     seeds: Annotated[int, typer.Option(metavar="N", help="Number of seeds to train again, from the first.")] = 3,

@@ -12,7 +12,7 @@ from sac_bench.cli.common import ResultsOption, app, say, user_errors, whole_num
 from sac_bench.errors import InputError
 
 
-@app.command(name="import")
+@app.command(name="import", short_help="Import results that others trained.")
 def import_(
     format: Annotated[
         str, typer.Argument(metavar="FORMAT", help="sb3, cleanrl, xuance, authors, simbav2, spinningup or tidy.")

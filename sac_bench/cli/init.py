@@ -12,7 +12,7 @@ from sac_bench.cli.common import app, complete_experiment, say, user_errors
 from sac_bench.errors import InputError
 
 
-@app.command()
+@app.command(short_help="Copy an experiment to experiments/, to edit it.")
 def init(
     name: Annotated[
         str,

@@ -19,7 +19,7 @@ from sac_bench.cli.common import (
     complete_result,
     console,
     import_modules,
-    result_name,
+    result_at,
     say,
     say_json,
     table,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 KINDS = ("experiments", "algorithms", "environments", "presets", "recipes", "results")
 
 
+ALIASES = {"envs": "environments"}
+
+
 def _complete_listed(incomplete: str) -> list[str]:
     """Return the kinds that begin with what was typed, or else the algorithms: to import these takes seconds."""
     if kinds := [kind for kind in KINDS if kind.startswith(incomplete)]:
@@ -43,7 +46,7 @@ def _complete_listed(incomplete: str) -> list[str]:
     return [name for name in ALGORITHMS if name.startswith(incomplete)]
 
 
-@app.command(name="list")
+@app.command(name="list", short_help="List experiments, environments, or an algorithm's options.")
 def list_(
     what: Annotated[
         str,
@@ -66,6 +69,7 @@ def list_(
         from sac_bench.cli import listing
 
         known = (*KINDS, *ALGORITHMS)
+        what = ALIASES.get(what, what)
         if what not in (*known, "all"):
             raise InputError(f"list {what}: must be one of {', '.join(known)}{nearest(what, known)}")
         chosen: dict[str, tuple[Callable[[], Any], Callable[[Any], Iterable[RenderableType]]]] = {
@@ -114,15 +118,16 @@ class _State(NamedTuple):
     is_recorded: bool = False
 
 
-@app.command()
+@app.command(short_help="Print the state of an experiment's runs, or of all results.")
 def status(
     name: Annotated[
-        str,
+        Optional[str],
         typer.Argument(
-            help="An experiment's name, or its file.",
+            help="An experiment's name, its file, or a result's folder; by default all results.",
             autocompletion=lambda incomplete: [*complete_result(incomplete), *complete_experiment(incomplete)],
+            show_default=False,
         ),
-    ],
+    ] = None,
     results: ResultsOption = Path("results"),
     import_: ImportOption = [],  # noqa: B006
     as_json: JsonOption = False,
@@ -130,12 +135,12 @@ def status(
     """Print the state of an experiment's runs and, with a range of seeds, of its comparisons."""
     with user_errors():
         import_modules(import_)
-        from sac_bench.results.manifest import FILE
         from sac_bench.store.store import Store
 
-        if (Path(name) / FILE).exists():  # a result's folder
-            results, name = Path(name).parent, Path(name).name
-        name = result_name(name, results)
+        if name is None:
+            _print_results(results, as_json)
+            return
+        name, results = result_at(name, results)
         status = _status_of(name, results)
         runs, notes, store = status.runs, status.notes, Store(results)
         states = [_state(run, store) for run in runs]
@@ -153,6 +158,19 @@ def status(
         console.print(_counts(states), highlight=False)
         for note in notes:
             say(note)
+
+
+def _print_results(results: Path, as_json: bool) -> None:
+    """Print the state of all results in a folder. Raises InputError if there are none."""
+    from sac_bench.cli import listing
+
+    rows = listing.results(results) if results.is_dir() else []
+    if as_json:
+        say_json({"results": rows})
+        return
+    if not rows:
+        raise InputError(f"{results}: has no results yet; sac-bench status NAME shows what an experiment would train")
+    console.print(listing.results_table(rows), highlight=False)
 
 
 def _state(run: _Run, store: Store) -> _State:

@@ -15,7 +15,7 @@ from sac_bench.cli.common import (
     app,
     complete_result,
     console,
-    result_name,
+    result_at,
     say,
     trackers,
     user_errors,
@@ -23,11 +23,13 @@ from sac_bench.cli.common import (
 from sac_bench.errors import InputError
 
 
-@app.command()
+@app.command(short_help="Write tables, figures and reports again, without training.")
 def report(
     names: Annotated[
         Optional[list[str]],
-        typer.Argument(help="Experiments; by default all in the folder.", autocompletion=complete_result),
+        typer.Argument(
+            help="Experiments, or folders of results; by default all in --results.", autocompletion=complete_result
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Use all experiments in the folder (the default).")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Same as --track tensorboard.")] = False,
@@ -45,7 +47,11 @@ def report(
         writers = trackers(track, tensorboard)
         if names and all_:
             raise InputError(f"report {names[0]} --all: give names or --all, not both")
-        known, names = reported(results), [result_name(name, results) for name in names or []]
+        found = [result_at(name, results) for name in names or []]
+        if len({folder for _, folder in found}) > 1:
+            raise InputError(f"report {' '.join(names or [])}: must be in one results folder")
+        names, results = [name for name, _ in found], found[0][1] if found else results
+        known = reported(results)
         for name in names:
             if name not in known:
                 raise no_results(name, results, known)
@@ -68,7 +74,7 @@ def no_results(name: str, results: Path, known: Sequence[str]) -> InputError:
     return InputError(f"{name}: not in {results} yet; sac-bench run {name} trains it")
 
 
-@app.command()
+@app.command(short_help="Compare two results: scores, and differences with verdicts.")
 def compare(
     a: Annotated[str, typer.Argument(help="Folder of a result, such as results/record/ablation-quick, or its name.")],
     b: Annotated[str, typer.Argument(help="Folder or name of the other result.")],

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sac_bench.workflow.training import Reported, Training
 
 
-@app.command()
+@app.command(short_help="Train missing runs, then write tables, figures and a report.")
 def run(
     experiments: Annotated[
         list[str],
@@ -69,7 +69,7 @@ def run(
         Optional[str],
         typer.Option(
             metavar="N|A,B,...|A..B",
-            help="N seeds per variant; a list of seeds; or A..B, which adds seeds to undecided comparisons.",
+            help="N seeds per variant; or a list of seeds, 0,1,2 or 0..2; or A seeds, up to B where undecided.",
         ),
     ] = None,
     steps: Annotated[
@@ -89,11 +89,11 @@ def run(
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
     import_: ImportOption = [],  # noqa: B006
     keep_replay: Annotated[
-        bool, typer.Option(help="Keep replays, so that finished runs can be continued to more steps.")
+        bool, typer.Option("--keep-replay", help="Keep replays, so that finished runs can be continued to more steps.")
     ] = False,
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
-    dry_run: Annotated[bool, typer.Option(help="Only print the plan.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     budget: Annotated[
         Optional[str],
         typer.Option(metavar="TIME|N transitions", help="90min, 8h, 2d or 5M transitions: limits the number of seeds."),

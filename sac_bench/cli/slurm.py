@@ -111,7 +111,7 @@ def own_words(options: str) -> list[str]:
     return words
 
 
-@app.command()
+@app.command(short_help="Print a batch script for SLURM.")
 def slurm(
     experiments: Annotated[list[Path], typer.Argument(help="Experiments or folders, as for sac-bench run.")],
     jobs: Annotated[

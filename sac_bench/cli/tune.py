@@ -35,7 +35,7 @@ from sac_bench.envs import output
 from sac_bench.errors import one_line, redacted
 
 
-@app.command()
+@app.command(short_help="Search for hyperparameters, then check the best.")
 def tune(
     study: Annotated[
         str,

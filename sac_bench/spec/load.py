@@ -20,6 +20,7 @@ from sac_bench.spec.factorial import with_factorial
 from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
 from sac_bench.spec.measures import LAST_SHARE
+from sac_bench.spec.names import typed
 from sac_bench.spec.overrides import MAX_STEPS, Overrides
 from sac_bench.spec.presets import with_presets
 from sac_bench.spec.seeds import REFERENCE_FACTOR, SeedRange, Seeds, parse_range
@@ -104,7 +105,7 @@ def load(
 def refuse_study(table: Mapping[str, Any], where: str) -> None:
     """Raise InputError for the tables of a study."""
     if "space" in table and "trials" in table:
-        raise InputError(f"{where}: this is a study; run it with sac-bench tune {where}")
+        raise InputError(f"{where}: this is a study; run it with sac-bench tune {typed(where)}")
 
 
 def _load(
@@ -321,7 +322,7 @@ def _sweeps(file: _File, where: str, problems: Problems) -> Sweeps:
     titles = [(base, swept.label or key) for base, key, swept in sweeps]
     for i, (base, key, _) in enumerate(sweeps):
         if titles[i] in titles[:i]:
-            place = ".".join(filter(None, ("sweep", base if base in tables else "", key)))
+            place = ".".join(filter(None, ("sweep", base if key in tables.get(base, ()) else "", key)))
             problems.errors.append(InputError(f"{where}: [{place}] label: {titles[i][1]!r} is used for two sweeps"))
     return sweeps
 

@@ -28,6 +28,16 @@ def known() -> dict[str, Path]:
     return {name: path for folder in reversed(folders()) for name, path in named(folder).items()}
 
 
+def typed(path: str | Path) -> str:
+    """Return what to type for a file: the name of one of this package's, such as "claims/two-qs", or else its path."""
+    file = Path(path).resolve()
+    return (
+        file.relative_to(SHIPPED_FOLDER).with_suffix("").as_posix()
+        if file.is_relative_to(SHIPPED_FOLDER)
+        else str(path)
+    )
+
+
 def groups() -> list[str]:
     """Return the names of the folders of experiments, such as "claims"."""
     parts = (name.rpartition("/")[0] for name in known())

@@ -15,6 +15,8 @@ every comparison needs it (`reference_factor`). The best factor for k variants o
 (Dunnett 1955, Journal of the American Statistical Association 50, p. 1096)."""
 Seeds = int | list[int] | str
 """Seeds as files state them: a number n for 0 to n - 1, a list, or a range."""
+MOST_SINGLE_SEEDS = 10_000
+"""Single seeds from 0 on that a range on the command line may state."""
 RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
 
 
@@ -35,7 +37,12 @@ class SeedRange:
 
 
 def typed(text: str) -> Seeds:
-    """Return the seeds that a command line states: "5" is a number, "0,1,2" a list, and "5..30" remains a text."""
+    """Return the seeds that a command line states: "5" is a number, "0,1,2" and "0..2" are lists, "5..30" stays a text.
+
+    A range of the number of seeds cannot begin with 0, so "0..2" can only mean single seeds.
+    """
+    if (match := RANGE.fullmatch(text.strip())) and int(match[1]) == 0 and int(match[2]) < MOST_SINGLE_SEEDS:
+        return list(range(int(match[2]) + 1))
     if re.fullmatch(r"-?[0-9]{1,9}", text):
         return int(text)
     if re.fullmatch(r"[0-9]{1,10}( *, *[0-9]{1,10})*,?", text.strip()):

@@ -16,7 +16,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sac_bench.report.figures.style import PALETTE, house_style, subplots, write_figure
+from sac_bench.report.figures.layout import subplots
+from sac_bench.report.figures.style import PALETTE, house_style, write_figure
 from sac_bench.tuning.record import SearchedOption, StudyRecord, TrialRecord
 
 PRUNED_STYLE: dict[str, Any] = {"color": "0.65", "marker": "x", "linestyle": "none", "markersize": 4.5}

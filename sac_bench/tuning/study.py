@@ -24,6 +24,7 @@ from sac_bench.spec.experiment import Experiment
 from sac_bench.spec.includes import tables
 from sac_bench.spec.lines import with_lines
 from sac_bench.spec.load import check_name
+from sac_bench.spec.names import typed
 from sac_bench.spec.overrides import MAX_STEPS, Overrides, Resolved
 from sac_bench.spec.run import digest
 from sac_bench.spec.seeds import Seeds
@@ -183,7 +184,7 @@ def _load(path: Path, trials: int | None) -> Study:
     where, problems = str(path), Problems()
     table = dict(read(path)) | ({} if trials is None else {"trials": trials})
     if "space" not in table and ("variants" in table or "claim" in table):
-        raise InputError(f"{where}: this is an experiment; run it with sac-bench run {where}")
+        raise InputError(f"{where}: this is an experiment; run it with sac-bench run {typed(where)}")
     file = validate_known(_File, table, where, problems)
     held_out = validate(_HeldOut, file.held_out, f"{where}: [held_out]")
     with problems.noted():

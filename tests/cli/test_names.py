@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from sac_bench.algorithms import ALGORITHMS
-from sac_bench.cli import listing
-from sac_bench.cli.common import result_name, whole_number
+from sac_bench.cli import listing, main
+from sac_bench.cli.common import app, result_at, result_name, whole_number
 from sac_bench.cli.init import copy
 from sac_bench.cli.inspect import _complete_listed
 from sac_bench.errors import InputError
+from sac_bench.spec import names
 from sac_bench.spec.load import load
 from sac_bench.spec.names import SHIPPED_FOLDER, find, find_all, known
 from sac_bench.tuning import study
@@ -137,6 +139,45 @@ def test_lists_and_status_are_available_as_json(command, experiment_file):
 
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+def test_every_command_is_described_in_a_line_of_80_columns_the_first_ones_first():
+    help_ = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    lines = help_.partition("Commands:\n")[2].splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names[:4] == ["list", "init", "run", "status"]
+    assert len(names) == len(main.COMMANDS) + 2  # inspect has list and status, report has compare
+    assert all(line.endswith(".") and "..." not in line for line in lines)
+
+
+def test_results_are_found_by_their_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "elsewhere" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "experiment.json").write_text("{}")
+    assert result_at("elsewhere/mine", Path("results")) == ("mine", Path("elsewhere"))
+    assert result_at("elsewhere/mine/", Path("results")) == ("mine", Path("elsewhere"))
+    assert result_at(str(folder), Path("results")) == ("mine", tmp_path / "elsewhere")
+    assert result_at("mine", Path("results")) == ("mine", Path("results"))
+    monkeypatch.chdir(folder)
+    assert result_at(".", Path("results")) == ("mine", tmp_path / "elsewhere")
+
+
+def test_status_without_a_name_lists_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    without = CliRunner().invoke(app, ["status"])
+    assert without.exit_code == 2
+    record = str(Path(__file__).parents[2] / "results" / "record")
+    listed = CliRunner().invoke(app, ["status", "--results", record])
+    assert listed.exit_code == 0
+    assert "ablation-quick" in listed.output
+    rows = json.loads(CliRunner().invoke(app, ["status", "--json", "--results", record]).output)["results"]
+    assert {"ablation-quick", "precision"} <= {row["name"] for row in rows}
+
+
+def test_a_shipped_file_is_named_in_hints(elsewhere):
+    assert names.typed(names.find("two-qs")) == "claims/two-qs"
+    assert names.typed("mine.toml") == "mine.toml"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from sac_bench.analysis.differences import ALL_ENVIRONMENTS
 from sac_bench.report.answers import answer, count_tested, finding, finding_over
-from sac_bench.report.figures.style import panels, sweeps
+from sac_bench.report.figures.groups import panels, sweeps
 from sac_bench.report.labels import axes, is_quick, setting, setting_in_words, titled
 from sac_bench.report.tables import presented
 from tests.made_up import manifest_of

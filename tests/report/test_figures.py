@@ -13,22 +13,13 @@ from sac_bench.report.figures.all import draw_figures, write_figures
 from sac_bench.report.figures.comparison import compared_panels
 from sac_bench.report.figures.curves import Panel, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics
-from sac_bench.report.figures.forest import forest
-from sac_bench.report.figures.pages import pages_of, split
-from sac_bench.report.figures.scores import final_scores
+from sac_bench.report.figures.forest import forest, forest_pages
+from sac_bench.report.figures.groups import panels, sweeps
+from sac_bench.report.figures.layout import even_grid
+from sac_bench.report.figures.pages import pages_of, parts_that_fit, split
+from sac_bench.report.figures.scores import final_scores, sensitivity, sensitivity_pages
 from sac_bench.report.figures.scores import pages as score_pages
-from sac_bench.report.figures.style import (
-    PAGE,
-    PAPER,
-    STYLES,
-    Sheet,
-    even_grid,
-    house_style,
-    of_width,
-    panels,
-    variant_styles,
-    wrapped,
-)
+from sac_bench.report.figures.style import PAGE, PAPER, STYLES, Sheet, house_style, of_width, variant_styles, wrapped
 from sac_bench.report.tables import final_performance
 from tests.analysis.test_compute import made_up as with_flops
 from tests.made_up import manifest_of
@@ -97,6 +88,12 @@ def test_one_wide_interval_among_many_is_cut_and_marked():
     axis = forest(wide, ["Hopper-v5"], ["a", "b", "c", "d"], "sac").axes[0]
     assert axis.get_xlim()[1] < 50
     assert {line.get_marker() for line in axis.lines} >= {"<", ">"}
+
+
+def test_a_verdict_never_breaks_within_its_number_of_seeds(column):
+    figure = forest(THREE.assign(seeds_needed=[587, 1200, 74]), ["Hopper-v5"], ["a", "b", "c"], "sac", column)
+    beside = [text.get_text() for text in figure.axes[0].texts]
+    assert beside[:2] == ["undecided\n(needs\N{NO-BREAK SPACE}1200\N{NO-BREAK SPACE}seeds)", beside[1]]
 
 
 def test_groups_have_headings_in_the_order_of_the_file():
@@ -240,10 +237,10 @@ def curves_and_scores(results, style):
     """Return the figures of each kind, with their panels."""
     manifest, table = results.manifest, scores(results)
     shown = [Panel(env, env, tuple(manifest.variants)) for env in manifest.envs]
-    curves = pages_of(shown, list(names_of(manifest, shown).values()), style)
+    curves = pages_of(shown, lambda part: list(names_of(manifest, part).values()), style)
     return (
         [learning_curves(results, part, style) for part in curves],
-        [final_scores(table, manifest, style, part) for part in score_pages(manifest, style)],
+        [final_scores(table, manifest, style, *part) for part in score_pages(manifest, style)],
     )
 
 
@@ -278,7 +275,77 @@ def test_panels_are_split_evenly_and_never_for_a_page_of_a_report():
     assert split(range(16), 6.9, 1) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 13, 14, 15]]
     assert split(range(3), 0.2, 1) == [[0], [1], [2]]
     assert split(range(4), 2.0, 2) == [[0, 1, 2, 3]]
-    assert pages_of(range(50), ["sac"], PAGE) == [list(range(50))]
+    assert pages_of(range(50), lambda _: ["sac"], PAGE) == [list(range(50))]
+
+
+def test_items_are_in_few_parts_that_fit():
+    assert parts_that_fit([3, 1, 2, 2], lambda part: sum(part) <= 8) == [[3, 1, 2, 2]]
+    assert parts_that_fit([3, 1, 2, 2], lambda part: sum(part) <= 4) == [[3, 1], [2, 2]]
+    assert parts_that_fit([3, 1, 2, 2], lambda part: sum(part) <= 2) == [[3], [1], [2], [2]]
+    assert parts_that_fit([], lambda part: False) == []
+
+
+@pytest.mark.parametrize(("envs", "rows", "pages"), [(1, 10, 1), (1, 90, 3), (6, 12, 3)])
+def test_forests_are_split_into_pages_with_equal_axes_in_one_order(envs, rows, pages, column):
+    names, tasks = [f"v{i}" for i in range(rows)], [f"Task{i}-v5" for i in range(envs)]
+    final = pd.concat(
+        table(*((name, float(i), 1.0, 2.0, "undecided") for i, name in enumerate(names)), env=env) for env in tasks
+    )
+    parts = forest_pages(final, tasks, names, column)
+    assert len(parts) == pages
+    figures = [forest(final, *part, "sac", column) for part in parts]
+    for figure in figures:
+        assert figure.get_size_inches()[1] <= PAGE_OF_A_PAPER
+    panels_ = [axis for figure in figures for axis in figure.axes if axis.get_visible()]
+    rows_of_first = [label for axis in panels_ if axis.get_title() in ("", tasks[0]) for label in labels(axis)]
+    assert rows_of_first == names[::-1]
+    assert len({axis.get_xlim() for axis in panels_}) == 1
+
+
+@pytest.mark.thorough
+def test_scores_of_many_variants_are_split_into_pages(column):
+    results = many(1, 120)
+    parts = score_pages(results.manifest, column)
+    assert len(parts) > 1
+    assert [name for _, names in parts for name in names] == list(results.manifest.variants)
+    figures = [final_scores(scores(results), results.manifest, column, *part) for part in parts]
+    assert all(figure.get_size_inches()[1] <= PAGE_OF_A_PAPER for figure in figures)
+
+
+def test_the_environments_of_a_sweep_are_split_if_their_legend_is_too_long(column):
+    envs = [f"A-task-with-a-long-name-{i}-v5" for i in range(70)]
+    point = ABOUT["variants"]["sac"] | {"steps": dict.fromkeys(envs, 100)}
+    variants = {"sac": point, "tau=1": point | {"swept": ["tau", 1.0]}}
+    manifest = manifest_of(ABOUT | {"envs": envs, "random": {}, "config": {}, "variants": variants})
+    rows = pd.DataFrame(
+        [{"env": env, "variant": name, "seed": 0, "score": 1.0} for env in envs for name in manifest.variants]
+    )
+    (sweep,) = sweeps(manifest).values()
+    parts = sensitivity_pages(manifest, sweep, column)
+    assert len(parts) == 2
+    assert [env for part in parts for env in part] == envs
+    figure = sensitivity(rows, manifest, sweep, column, parts[0])
+    assert figure.get_size_inches()[1] <= PAGE_OF_A_PAPER
+    assert len(figure.legends[0].get_texts()) >= len(parts[0])
+
+
+def test_a_group_of_very_many_variants_is_divided():
+    variants = {f"v{i}": ABOUT["variants"]["sac"] for i in range(70)}
+    manifest = manifest_of(ABOUT | {"reference": "v0", "variants": variants})
+    found = panels(manifest)
+    assert [group.title for group in found.values()] == [f"variants {i} of 3" for i in (1, 2, 3)]
+    assert all(group.variants[0] == "v0" for group in found.values())
+    assert {name for group in found.values() for name in group.variants} == set(variants)
+
+
+@pytest.mark.thorough
+def test_curves_of_very_many_variants_fit_pages(column):
+    results = many(1, 70)
+    (env,) = results.manifest.envs
+    shown = [Panel(title, env, tuple(names)) for title, names in panels(results.manifest).values()]
+    parts = pages_of(shown, lambda part: list(names_of(results.manifest, part).values()), column)
+    assert len(parts) == 3
+    assert all(fits(learning_curves(results, part, column)) for part in parts)
 
 
 @pytest.mark.thorough

@@ -67,7 +67,16 @@ def test_a_range_overrides_fixed_seeds_and_vice_versa(write, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("5", 5), ("0,1,2", [0, 1, 2]), ("3, 7", [3, 7]), ("4,", [4]), ("5..30", "5..30"), ("x", "x")]
+    ("text", "seeds"),
+    [
+        ("5", 5),
+        ("0,1,2", [0, 1, 2]),
+        ("3, 7", [3, 7]),
+        ("4,", [4]),
+        ("0..2", [0, 1, 2]),
+        ("5..30", "5..30"),
+        ("x", "x"),
+    ],
 )
 def test_the_command_line_accepts_the_same_seeds_as_files(text, seeds, write):
     assert typed(text) == seeds

@@ -33,13 +33,15 @@ from sac_bench.report.figures.curves import Panel, in_caption, learning_curves, 
 from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.diagnostics import pages as diagnostics_pages
 from sac_bench.report.figures.factorial import LINES, effects, interactions, pairs_of
-from sac_bench.report.figures.forest import claim_forest, forest
+from sac_bench.report.figures.forest import claim_forest, claim_pages, forest, forest_pages
+from sac_bench.report.figures.groups import Group, named_groups, panels, sweeps
 from sac_bench.report.figures.looks import Progress, looks
+from sac_bench.report.figures.looks import pages as looks_pages
 from sac_bench.report.figures.pages import pages_of
 from sac_bench.report.figures.profile import profile
-from sac_bench.report.figures.scores import final_scores, sensitivity
+from sac_bench.report.figures.scores import final_scores, sensitivity, sensitivity_pages
 from sac_bench.report.figures.scores import pages as scores_pages
-from sac_bench.report.figures.style import Group, Sheet, house_style, named_groups, panels, sweeps, variant_styles
+from sac_bench.report.figures.style import Sheet, house_style, variant_styles
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -130,7 +132,8 @@ def _claim(comparisons: Sequence[Comparison], manifest: Manifest, sheet: Sheet) 
         + "Grey: the margin within which differences do not matter. Right: outcomes."
         + _noted(manifest)
     )
-    return [Picture(sheet.write(claim_forest(comparisons, sheet.style), "claim"), caption)]
+    draw = partial(claim_forest, style=sheet.style)
+    return _written("claim", caption, claim_pages(comparisons, sheet.style), draw, sheet)
 
 
 def _effects(found: Sequence[Effect], results: Results, sheet: Sheet) -> list[Picture]:
@@ -146,7 +149,7 @@ def _effects(found: Sequence[Effect], results: Results, sheet: Sheet) -> list[Pi
             f"Mean scores on {env} at the levels of two factors, over the levels of the others, with 95% intervals. "
             "Lines that are not parallel show an interaction."
         )
-        parts = pages_of(pairs, LINES, sheet.style)
+        parts = pages_of(pairs, lambda _: LINES, sheet.style)
         draw = partial(interactions, results, env, style=sheet.style)
         pictures += _written(f"interactions-{name}", caption, parts, draw, sheet)
     return pictures
@@ -160,16 +163,15 @@ def _differences(final: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[
     caption = (
         f"Differences from {manifest.label(manifest.reference)} with {intervals} Right: verdicts.{_noted(manifest)}"
     )
-    figure = forest(
-        final,
-        manifest.envs,
-        [name for name in manifest.variants if name != manifest.reference],
-        manifest.label(manifest.reference),
-        sheet.style,
-        {name: (manifest.label(name), variant.group) for name, variant in manifest.variants.items()},
-        {name: style["color"] for name, style in variant_styles(manifest).items()},
-    )
-    return [Picture(sheet.write(figure, "differences"), caption)]
+    others = [name for name in manifest.variants if name != manifest.reference]
+    shown = {name: (manifest.label(name), variant.group) for name, variant in manifest.variants.items()}
+    colors = {name: style["color"] for name, style in variant_styles(manifest).items()}
+
+    def draw(part: tuple[Sequence[str], Sequence[str]]) -> Figure:
+        return forest(final, *part, manifest.label(manifest.reference), sheet.style, shown, colors)
+
+    parts = forest_pages(final, manifest.envs, others, sheet.style, shown)
+    return _written("differences", caption, parts, draw, sheet)
 
 
 def _looks(progress: Sequence[Progress], sheet: Sheet) -> list[Picture]:
@@ -179,7 +181,8 @@ def _looks(progress: Sequence[Progress], sheet: Sheet) -> list[Picture]:
         "Differences at every look at the results, with intervals that hold for all looks together. The last, coloured "
         "one is the look at which a comparison was decided or stopped. Grey: the margin."
     )
-    return [Picture(sheet.write(looks(progress, sheet.style), "looks"), caption)]
+    draw = partial(looks, style=sheet.style)
+    return _written("looks", caption, looks_pages(progress, sheet.style), draw, sheet)
 
 
 def _curves(results: Results, sheet: Sheet) -> list[Picture]:
@@ -223,15 +226,13 @@ def _curves_of(results: Results, sheet: Sheet, groups: Mapping[str, Group], axis
         found = [replace(panel, against=axis) for panel in drawn]
         caption = f"Learning curves {places}{words}: {in_caption(results, found)}{_noted(manifest)}"
         draw = partial(learning_curves, results, style=sheet.style)
-        parts = pages_of(found, list(names_of(manifest, found).values()), sheet.style)
+        parts = pages_of(found, lambda part: list(names_of(manifest, part).values()), sheet.style)
         pictures += _written(f"{start}{name}", caption, parts, draw, sheet)
     return pictures
 
 
-def _written(
-    name: str, caption: str, parts: Sequence[Sequence[T]], draw: Callable[[Sequence[T]], Figure], sheet: Sheet
-) -> list[Picture]:
-    """Draw and write a figure, in several numbered ones if its panels do not fit one page."""
+def _written(name: str, caption: str, parts: Sequence[T], draw: Callable[[T], Figure], sheet: Sheet) -> list[Picture]:
+    """Draw and write a figure, in several numbered ones if it does not fit one page."""
     if len(parts) == 1:
         return [Picture(sheet.write(draw(parts[0]), name), caption)]
     return [
@@ -255,9 +256,9 @@ def _compared(results: Results, until: Mapping[str, int], name: str, words: str,
     shown = compared_panels(results.manifest)
     published = published_shapes(results.manifest, until)
     marked = " Markers: published final evaluations (docs/published.md), mean and standard deviation, or IQM where "
-    marked += "marked; those beyond the axis stand at its edge with their values."
+    marked += "marked; those beyond the axis are stacked at its edge, each with its value and an arrow."
     caption = f"{words}: {in_caption(results, shown, until)}{marked if published else ''}"
-    parts = pages_of(shown, list(comparison_names(results.manifest, shown, until).values()), sheet.style)
+    parts = pages_of(shown, lambda part: list(comparison_names(results.manifest, part, until).values()), sheet.style)
     draw = partial(comparison_curves, results, until, sheet.style)
     return _written(name, caption + _noted(results.manifest), parts, draw, sheet)
 
@@ -269,7 +270,10 @@ def _scores(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Pictu
         "Scores: one dot per seed, mean and 95% interval (Student's t). Dashed: the reference's mean. Dotted: a random "
         "policy." + _noted(manifest)
     )
-    draw = partial(final_scores, table, manifest, sheet.style)
+
+    def draw(part: tuple[Sequence[str], Sequence[str]]) -> Figure:
+        return final_scores(table, manifest, sheet.style, *part)
+
     return _written("final", caption, scores_pages(manifest, sheet.style), draw, sheet)
 
 
@@ -283,7 +287,7 @@ def _compute(results: Results, sheet: Sheet) -> list[Picture]:
         "front, variants that no cheaper one exceeds."
     )
     names = [*map(manifest.label, manifest.variants), FRONT, "random policy"]
-    parts = pages_of(manifest.envs, names, sheet.style)
+    parts = pages_of(manifest.envs, lambda _: names, sheet.style)
     draw = partial(pareto, table, manifest, sheet.style)
     return [*_written("pareto", caption, parts, draw, sheet), *curves_against(results, "flops", sheet)]
 
@@ -308,9 +312,10 @@ def _sensitivity(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[
         return []
     pictures = []
     for key, sweep in sweeps(manifest).items():
-        figure = sensitivity(table, manifest, sweep, sheet.style)
+        draw = partial(sensitivity, table, manifest, sweep, sheet.style)
         caption = f"Score against {sweep.title}: mean and 95% interval, one dot per seed.{_noted(manifest)}"
-        pictures.append(Picture(sheet.write(figure, f"sensitivity-{file_name(key)}"), caption))
+        parts = sensitivity_pages(manifest, sweep, sheet.style)
+        pictures += _written(f"sensitivity-{file_name(key)}", caption, parts, draw, sheet)
     return pictures
 
 

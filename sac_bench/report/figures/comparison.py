@@ -13,20 +13,18 @@ from sac_bench.analysis.published import family
 from sac_bench.analysis.scores import equal_steps
 from sac_bench.report.baselines import beside
 from sac_bench.report.figures.curves import Panel, names_of, values_shown, without_legend
-from sac_bench.report.figures.style import (
-    MARKERS,
-    PAGE,
-    Style,
-    named_groups,
-    shared_legend,
-    statistic_of,
-    variant_styles,
-)
+from sac_bench.report.figures.groups import named_groups
+from sac_bench.report.figures.layout import shared_legend
+from sac_bench.report.figures.style import MARKERS, PAGE, Style, statistic_of, variant_styles
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
 AXIS_MARGIN = 0.5
 """Published scores widen an axis of returns by at most this share of it; scores beyond stand at its edge."""
+
+
+LEVEL, LEVELS = 0.08, 6
+"""Scores beyond the axis: their distance from each other as a share of its height, and how many are stacked."""
 
 
 def compared_panels(manifest: Manifest) -> list[Panel]:
@@ -35,7 +33,11 @@ def compared_panels(manifest: Manifest) -> list[Panel]:
     if len(groups) == 1:
         return [Panel(env, env, tuple(names)) for env in manifest.envs for _, names in groups]
     place = " on {}" if len(manifest.envs) > 1 else ""
-    return [Panel(title + place.format(env), env, tuple(names)) for env in manifest.envs for title, names in groups]
+    return [
+        Panel(title + place.format(env), env, tuple(dict.fromkeys([manifest.reference, *names])))
+        for env in manifest.envs
+        for title, names in groups
+    ]
 
 
 def at_equal_steps(manifest: Manifest) -> dict[str, int]:
@@ -102,6 +104,7 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
     """
     low, high = values_shown(axis)
     room = AXIS_MARGIN * (high - low)
+    beyond: list[tuple[float, float, str, Any, str]] = []
     for name in marks["name"].unique():
         rows = marks[marks["name"] == name]
         color = colors.get(family(rows["algorithm"].iloc[0]), "0.3")
@@ -122,16 +125,22 @@ def _published_scores(axis: Axes, marks: pd.DataFrame, colors: dict[str, Any], s
             markerfacecolor="white",
             markeredgewidth=0.9,
         )
-        for steps, mean in rows.loc[far, ["steps", "mean"]].itertuples(index=False):
-            _off_the_axis(axis, steps, mean, mean > high, shapes[name], color, name)
+        beyond += [(steps, mean, shapes[name], color, name) for steps, mean in rows.loc[far, ["steps", "mean"]].values]
+    for is_above in (True, False):
+        side = sorted((one for one in beyond if (one[1] > high) == is_above), key=lambda one: -abs(one[1]))
+        for level, mark in enumerate(side):
+            _off_the_axis(axis, level, is_above, *mark)
     if len(marks):
         axis.set_ylim(*_limits(axis, low - room, high + room))
 
 
-def _off_the_axis(axis: Axes, steps: float, mean: float, is_above: bool, shape: str, color: Any, name: str) -> None:
-    """Draw a marker at the edge of an axis of returns, and its value with an arrow."""
+def _off_the_axis(
+    axis: Axes, level: int, is_above: bool, steps: float, mean: float, shape: str, color: Any, name: str
+) -> None:
+    """Draw a marker near the edge of an axis of returns, and its value with an arrow. Levels keep values apart."""
     place = axis.get_xaxis_transform()
-    at = 0.93 if is_above else 0.07
+    inwards = 0.07 + LEVEL * (level % LEVELS)
+    at = 1 - inwards if is_above else inwards
     look = {"color": color, "markerfacecolor": "white", "markersize": 4.5, "markeredgewidth": 0.9}
     axis.plot(steps, at, shape, transform=place, label=name, zorder=4, **look)
     text = f"{mean:,.0f} {ARROWS[is_above]}"

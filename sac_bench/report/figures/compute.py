@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.compute import frontier
-from sac_bench.report.figures.style import PAGE, Style, panel_grid, random_line, shared_legend, variant_styles
+from sac_bench.report.figures.layout import panel_grid, shared_legend
+from sac_bench.report.figures.style import PAGE, Style, random_line, variant_styles
 from sac_bench.results.manifest import Manifest
 
 FRONT = "Pareto front"

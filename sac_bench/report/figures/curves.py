@@ -12,17 +12,8 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.compute import AXES, spent
 from sac_bench.analysis.scores import at_words, curves_of, equal_steps, rows_of, scored_by
-from sac_bench.report.figures.style import (
-    PAGE,
-    SUMMARIES,
-    Style,
-    panel_grid,
-    random_line,
-    shared_legend,
-    statistic_of,
-    ticks,
-    variant_styles,
-)
+from sac_bench.report.figures.layout import panel_grid, shared_legend
+from sac_bench.report.figures.style import PAGE, SUMMARIES, Style, random_line, statistic_of, ticks, variant_styles
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 

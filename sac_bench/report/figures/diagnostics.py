@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.options.metric import GRADIENT_VARIANCES, Metric, names
+from sac_bench.report.figures.layout import panel_grid, shared_legend
 from sac_bench.report.figures.pages import pages_of
-from sac_bench.report.figures.style import PAGE, Style, panel_grid, shared_legend, ticks, variant_styles
+from sac_bench.report.figures.style import PAGE, Style, ticks, variant_styles
 from sac_bench.results.load import Results
 from sac_bench.training.metrics import RETIRED, metrics
 
@@ -50,7 +51,7 @@ def measured(results: Results, env: str, variants: list[str]) -> list[str]:
 def pages(results: Results, env: str, variants: list[str], style: Style) -> list[list[str]]:
     """Return the names of the `measured` metrics, by figure."""
     labels = [results.manifest.label(name) for name in variants]
-    return pages_of(measured(results, env, variants), labels, style, MIN_PANEL_WIDTH * style.panel)
+    return pages_of(measured(results, env, variants), lambda _: labels, style, MIN_PANEL_WIDTH * style.panel)
 
 
 def diagnostics(

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.factorial import Effect, means_at
 from sac_bench.report.factorial import called
-from sac_bench.report.figures.style import COLORS, PAGE, Style, panel_grid, shared_legend, subplots, wrapped
+from sac_bench.report.figures.layout import panel_grid, shared_legend, subplots
+from sac_bench.report.figures.style import COLORS, PAGE, Style, wrapped
 from sac_bench.results.load import Results
 
 VERDICT_COLORS = {"raises": COLORS[0], "lowers": COLORS[3], "undecided": "0.45", "": "0.45"}

@@ -18,7 +18,9 @@ from sac_bench.analysis.claim_words import short_outcome
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import words_of
 from sac_bench.analysis.statistics import Estimate
-from sac_bench.report.figures.style import PAGE, PALETTE, Style, even_grid, row_panels, subplots, ticks, wrapped
+from sac_bench.report.figures.layout import even_grid, row_panels, subplots
+from sac_bench.report.figures.pages import parts_that_fit, split
+from sac_bench.report.figures.style import PAGE, PALETTE, Style, ticks, wrapped
 
 LOOKS = {
     "better": (PALETTE[0], "^"),
@@ -57,17 +59,53 @@ def forest(
     Rows are sorted by the difference (with several environments, by its mean rank), within groups. shown: {variant:
     (label, group)}.
     """
-    named = {name: (name, "") for name in variants} | dict(shown or {})
-    lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
-    labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
-    width = NARROW_CHARACTERS if style.is_exact or len(envs) > 1 else 36
-    panels = [_Panel(final[final["env"] == env], lines, labels, width, reference, style, colors or {}) for env in envs]
-    figure, axes = _rows(labels, [list(panel.texts.values()) for panel in panels], len(envs), style)
+    panels = _panels(final, envs, variants, reference, style, shown, colors or {})
+    columns, width, height = _size(panels, style)
+    _, rows = even_grid(len(panels), columns)
+    figure, axes = row_panels(len(panels), columns, rows, width, style.squeezed(rows * height, MIN_ROW_HEIGHT))
     for axis, env, panel in zip(axes.flat, envs, panels, strict=False):
         panel.draw(axis)
         if style.has_titles or len(envs) > 1:
             axis.set_title(env)
     return figure
+
+
+def forest_pages(
+    final: pd.DataFrame,
+    envs: Sequence[str],
+    variants: Sequence[str],
+    style: Style,
+    shown: Mapping[str, tuple[str, str]] | None = None,
+) -> list[tuple[list[str], list[str]]]:
+    """Return the environments and variants of each figure that `forest` draws."""
+
+    def size(names: Sequence[str]) -> tuple[int, float, float]:
+        columns, width, height = _size(_panels(final, envs, names, "", style, shown, {}), style)
+        return columns, width, MIN_ROW_HEIGHT * height
+
+    groups = {name: (shown or {}).get(name, ("", ""))[1] for name in variants}
+    ordered = [name for _, name in _lines(_ranked(final, variants), groups) if name]
+    found = []
+    for names in parts_that_fit(ordered, lambda names: size(names)[2] <= style.page):
+        columns, _, height = size(names)
+        found += [(part, names) for part in split(envs, style.page / height, columns)]
+    return found
+
+
+def _panels(
+    final: pd.DataFrame,
+    envs: Sequence[str],
+    variants: Sequence[str],
+    reference: str,
+    style: Style,
+    shown: Mapping[str, tuple[str, str]] | None,
+    colors: Colors,
+) -> list[_Panel]:
+    named = {name: (name, "") for name in variants} | dict(shown or {})
+    lines = _lines(_ranked(final, variants), {name: named[name][1] for name in variants})
+    labels = [wrapped(named[name][0], style.label) if name else group for group, name in lines]
+    width = NARROW_CHARACTERS if style.is_exact or len(envs) > 1 else 36
+    return [_Panel(final[final["env"] == env], lines, labels, width, reference, style, colors) for env in envs]
 
 
 def draw_forest(
@@ -105,8 +143,8 @@ class _Panel:
     def draw(self, axis: Axes) -> None:
         rows = {row["variant"]: row for row in self.of_env.to_dict("records")}
         estimates = {
-            name: (_estimate(rows[name], "difference_ci"), _estimate(rows[name], "corrected_ci")) for name in self.texts
-        }
+            name: (_estimate(row, "difference_ci"), _estimate(row, "corrected_ci")) for name, row in rows.items()
+        }  # also of variants on other pages, so that all have the same axis
         limits = _ends(
             np.array([pair[0] for pair in estimates.values()]),
             [x for _, *ends in (pair[1] for pair in estimates.values()) for x in ends],
@@ -118,7 +156,7 @@ class _Panel:
                 _draw(axis, y, *estimates[name], limits, self.texts[name], color, marker, self.style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=f"score{_at(self.of_env)} minus that of {self.reference}")
-        axis.xaxis.set_major_locator(ticks(4))
+        axis.xaxis.set_major_locator(ticks(3 if self.style.is_exact else 4))
         _label_rows(axis, self.labels, [not name for _, name in self.lines])
 
 
@@ -143,20 +181,18 @@ def _lines(variants: Sequence[str], groups: Mapping[str, str]) -> list[tuple[str
     return lines
 
 
-def _rows(
-    labels: Sequence[str], texts: Sequence[Sequence[str]], panels: int, style: Style
-) -> tuple[Figure, np.ndarray]:
-    """Return a figure for panels of rows with labels to their left and texts to their right."""
+def _size(panels: Sequence[_Panel], style: Style) -> tuple[int, float, float]:
+    """Return the columns of panels, the width of their figure, and the height of a panel."""
+    labels = panels[0].labels
     em = style.small / 72 * 0.56
     beside = em * (
         max(len(line) for label in labels for line in label.split("\n"))
-        + max(len(line) for of_panel in texts for text in of_panel for line in text.split("\n"))
+        + max(len(line) for panel in panels for text in panel.texts.values() for line in text.split("\n"))
     )
     least = beside + (1.6 if style.is_exact else 2.4)
-    columns, rows = even_grid(panels, int(style.width / least))
+    columns, _ = even_grid(len(panels), int(style.width / least))
     width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
-    height = sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
-    return row_panels(panels, columns, rows, width, style.squeezed(rows * height, MIN_ROW_HEIGHT))
+    return columns, width, sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
 
 
 def _height(label: str, style: Style) -> float:
@@ -180,12 +216,9 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
 
     There is one panel per unit and one row per comparison.
     """
-    units: dict[str, list[Comparison]] = {}
-    for one in comparisons:
-        units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
-    several = len({one.env for one in comparisons}) > 1
+    units, several = _units(comparisons), len({one.env for one in comparisons}) > 1
     labels = {id(one): _label(one, several, style.label) for one in comparisons}
-    heights = [sum(_height(labels[id(one)], style) for one in rows) + 5 * style.text / 72 for rows in units.values()]
+    heights = _claim_heights(comparisons, style)
     longest = max(len(line) for label in labels.values() for line in label.split("\n"))
     width = style.width if style.is_exact else min(style.width, 5.4 + 0.085 * longest)
     figure, axes = subplots(len(units), 1, (width, sum(heights)), height_ratios=heights)
@@ -196,13 +229,33 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            text = textwrap.fill(_unbroken(short_outcome(one)), NARROW_CHARACTERS if style.is_exact else 40)
+            text = _filled(short_outcome(one), NARROW_CHARACTERS if style.is_exact else 40)
             _draw(axis, y, one.normalised, corrected[y], limits, text, *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
         axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
         axis.xaxis.set_major_locator(ticks(5))
         _label_rows(axis, [labels[id(one)] for one in rows], [False] * len(rows))
     return figure
+
+
+def claim_pages(comparisons: Sequence[Comparison], style: Style) -> list[list[Comparison]]:
+    """Return the comparisons of each figure that `claim_forest` draws."""
+    return parts_that_fit(comparisons, lambda part: sum(_claim_heights(part, style)) <= style.page)
+
+
+def _units(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """Return {unit: its comparisons}."""
+    units: dict[str, list[Comparison]] = {}
+    for one in comparisons:
+        units.setdefault("gains of the reference over a random policy" if one.in_gains else one.label, []).append(one)
+    return units
+
+
+def _claim_heights(comparisons: Sequence[Comparison], style: Style) -> list[float]:
+    """Return the height of each unit's panel."""
+    labels = {id(one): _label(one, len({other.env for other in comparisons}) > 1, style.label) for one in comparisons}
+    units = _units(comparisons).values()
+    return [sum(_height(labels[id(one)], style) for one in rows) + 5 * style.text / 72 for rows in units]
 
 
 def _at(of_env: pd.DataFrame) -> str:
@@ -274,12 +327,13 @@ def _ends(intervals: np.ndarray, others: Sequence[float] = ()) -> tuple[float, f
 def _texts(of_env: pd.DataFrame, variants: Sequence[str], width: int) -> dict[str, str]:
     """Return {variant: what stands right of its row}, in lines of about so many characters."""
     rows = {row["variant"]: row for row in of_env.to_dict("records")}
-    return {name: textwrap.fill(_unbroken(_row_text(rows[name])), width) for name in variants}
+    return {name: _filled(_row_text(rows[name]), width) for name in variants}
 
 
-def _unbroken(text: str) -> str:
-    """Return a text that does not break within "(needs 10 seeds)"."""
-    return re.sub(r"\(needs \d+ seeds\)", lambda needs: needs[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+def _filled(text: str, width: int) -> str:
+    """Return a text in lines of about so many characters, which do not break within "(needs 10 seeds)"."""
+    unbroken = re.sub(r"\(needs \d+ seeds\)", lambda needs: needs[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return textwrap.fill(unbroken, width, break_long_words=False)
 
 
 def _row_text(row: Mapping[Any, Any]) -> str:

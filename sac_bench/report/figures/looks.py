@@ -14,7 +14,9 @@ from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import TableDifference
 from sac_bench.analysis.verdicts import Verdict
 from sac_bench.report.figures.forest import LOOKS as STYLES
-from sac_bench.report.figures.style import PAGE, Style, panel_grid, wrapped
+from sac_bench.report.figures.layout import LEGIBLE_PANEL_HEIGHT, panel_grid, panels_in_a_row
+from sac_bench.report.figures.pages import split
+from sac_bench.report.figures.style import PAGE, Style, wrapped
 from sac_bench.results.manifest import Manifest
 
 MIN_PANEL_WIDTH = 0.75
@@ -60,6 +62,11 @@ def of_comparisons(comparisons: Sequence[Comparison]) -> list[Progress]:
         for one in comparisons
         if one.verdict.look is not None
     ]
+
+
+def pages(progress: Sequence[Progress], style: Style) -> list[list[Progress]]:
+    """Return the comparisons of each figure."""
+    return split(progress, style.page / LEGIBLE_PANEL_HEIGHT, panels_in_a_row(style, MIN_PANEL_WIDTH * style.panel))
 
 
 def looks(progress: Sequence[Progress], style: Style = PAGE) -> Figure:

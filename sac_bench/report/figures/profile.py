@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.statistics import performance_profile
-from sac_bench.report.figures.style import PAGE, Style, panel_grid, panels, shared_legend, variant_styles
+from sac_bench.report.figures.groups import panels
+from sac_bench.report.figures.layout import panel_grid, shared_legend
+from sac_bench.report.figures.style import PAGE, Style, variant_styles
 from sac_bench.results.manifest import Manifest
 
 MOST = 200

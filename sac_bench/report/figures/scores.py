@@ -10,23 +10,10 @@ from matplotlib.figure import Figure
 
 from sac_bench.analysis.scores import at_words
 from sac_bench.analysis.statistics import mean_interval
-from sac_bench.report.figures.pages import split
-from sac_bench.report.figures.style import (
-    COLORS,
-    DASHES,
-    PAGE,
-    Style,
-    Sweep,
-    even_grid,
-    option_of,
-    random_line,
-    row_panels,
-    shared_legend,
-    subplots,
-    ticks,
-    variant_styles,
-    wrapped,
-)
+from sac_bench.report.figures.groups import Sweep, option_of
+from sac_bench.report.figures.layout import Legend, even_grid, row_panels, shared_legend, subplots
+from sac_bench.report.figures.pages import parts_that_fit, split
+from sac_bench.report.figures.style import COLORS, DASHES, PAGE, Style, random_line, ticks, variant_styles, wrapped
 from sac_bench.results.manifest import Manifest
 
 MIN_ROW_HEIGHT = 0.6
@@ -34,14 +21,18 @@ MIN_ROW_HEIGHT = 0.6
 
 
 def final_scores(
-    table: pd.DataFrame, manifest: Manifest, style: Style = PAGE, envs: Sequence[str] | None = None
+    table: pd.DataFrame,
+    manifest: Manifest,
+    style: Style = PAGE,
+    envs: Sequence[str] | None = None,
+    variants: Sequence[str] | None = None,
 ) -> Figure:
     """Draw each variant's mean score with its 95% t interval, and each seed as a dot.
 
-    There is a panel for each environment, or for those in `envs`.
+    There is a panel for each environment and a row for each variant, or for those in `envs` and `variants`.
     """
-    variants, styles = list(manifest.variants), variant_styles(manifest)
-    envs = envs or manifest.envs
+    styles = variant_styles(manifest)
+    envs, variants = envs or manifest.envs, variants or list(manifest.variants)
     labels = [wrapped(manifest.label(name), style.label) for name in variants]
     beside, height, least, most = _layout(labels, style)
     columns, rows = even_grid(len(envs), most)
@@ -77,11 +68,17 @@ def final_scores(
     return figure
 
 
-def pages(manifest: Manifest, style: Style) -> list[list[str]]:
-    """Return the environments of each figure of scores: as many rows of panels as fit a page at their least height."""
-    labels = [wrapped(manifest.label(name), style.label) for name in manifest.variants]
-    _, _, least, most = _layout(labels, style)
-    return split(manifest.envs, style.page / least, most)
+def pages(manifest: Manifest, style: Style) -> list[tuple[list[str], list[str]]]:
+    """Return the environments and variants of each figure of scores: as many as fit a page at their least height."""
+
+    def layout(names: Sequence[str]) -> tuple[float, float, float, int]:
+        return _layout([wrapped(manifest.label(name), style.label) for name in names], style)
+
+    found = []
+    for names in parts_that_fit(list(manifest.variants), lambda names: layout(names)[2] <= style.page):
+        _, _, least, most = layout(names)
+        found += [(envs, names) for envs in split(manifest.envs, style.page / least, most)]
+    return found
 
 
 def _layout(labels: Sequence[str], style: Style) -> tuple[float, float, float, int]:
@@ -104,12 +101,39 @@ def _ends(scores: np.ndarray, intervals: Sequence[float], otherwise: tuple[float
     return float(low - margin), float(high + margin)
 
 
-def sensitivity(table: pd.DataFrame, manifest: Manifest, sweep: Sweep, style: Style = PAGE) -> Figure:
-    """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot."""
-    values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
+def sensitivity_pages(manifest: Manifest, sweep: Sweep, style: Style) -> list[list[str]]:
+    """Return the environments of each figure of a sweep."""
+    width, height = _sensitivity_size(style)
+    return parts_that_fit(
+        manifest.envs,
+        lambda envs: height + Legend.of([*envs, _base_label(manifest, sweep)], width, style).inches <= style.page,
+    )
+
+
+def _sensitivity_size(style: Style) -> tuple[float, float]:
     width = style.width if style.is_exact else min(style.width, 4.6)
-    figure, ((axis,),) = subplots(1, 1, (width, 0.72 * width))
-    for i, env in enumerate(manifest.envs):
+    return width, min(0.72 * width, style.tallest)
+
+
+def _base_label(manifest: Manifest, sweep: Sweep) -> str:
+    """Return what the line at the base's own value is called, "reference: 0.005"."""
+    own = option_of(manifest, sweep)
+    base = "reference" if sweep.base == manifest.reference else manifest.label(sweep.base)
+    return "" if own is None else f"{base}: {own:g}"
+
+
+def sensitivity(
+    table: pd.DataFrame, manifest: Manifest, sweep: Sweep, style: Style = PAGE, envs: Sequence[str] | None = None
+) -> Figure:
+    """Draw scores against the option of a sweep: mean and 95% t interval over seeds, and each seed as a dot.
+
+    There is a line for each environment, or for those in `envs`.
+    """
+    values = dict(sorted(sweep.values.items(), key=lambda item: item[1]))
+    envs = envs or manifest.envs
+    figure, ((axis,),) = subplots(1, 1, _sensitivity_size(style))
+    for env in envs:
+        i = manifest.envs.index(env)
         color = COLORS[i % len(COLORS)]
         of_env = table[table["env"] == env]
         per_value = [of_env.loc[of_env["variant"] == variant, "score"].dropna() for variant in values]
@@ -128,10 +152,9 @@ def sensitivity(table: pd.DataFrame, manifest: Manifest, sweep: Sweep, style: St
                 axis.annotate(f" {len(seeds)} of {requested}", (x, seeds.max()), fontsize=style.small)
     if at.min() > 0 and at.max() / at.min() > 20:
         axis.set_xscale("log")
-    labels = list(manifest.envs)
+    labels = list(envs)
     if (own := option_of(manifest, sweep)) is not None:
-        base = "reference" if sweep.base == manifest.reference else manifest.label(sweep.base)
-        labels.append(f"{base}: {own:g}")
+        labels.append(_base_label(manifest, sweep))
         axis.axvline(own, color="black", linewidth=0.8, linestyle="--", label=labels[-1])
     places = {at_words(manifest, env) for env in manifest.envs}
     place = places.pop() if len(places) == 1 else ""

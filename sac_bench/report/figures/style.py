@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import matplotlib.ticker
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -85,12 +84,6 @@ class Style:
 PAGE = Style("page", 8.6, False, 2.8, 9.5, 8.0, 32, True, np.inf, np.inf)
 PAPER = Style("paper", 3.25, True, 2.1, 8.0, 7.0, 20, False, 5.5, 9.0)
 STYLES = {style.name: style for style in (PAGE, PAPER)}
-MIN_PANEL_HEIGHT = 1.2
-"""The least height of a panel."""
-LEGIBLE_PANEL_HEIGHT = 1.35
-"""The height of a panel down to which a page with many is filled."""
-WIDEST = 4.6
-"""A panel, if the width of figures is a maximum."""
 
 
 def house_style(style: Style = PAGE) -> None:
@@ -146,176 +139,6 @@ def variant_styles(manifest: Manifest) -> dict[str, dict[str, Any]]:
         own = REFERENCE if name == manifest.reference else {"color": COLORS[(at - 1) % len(COLORS)], "linewidth": 1.3}
         styles[name] = own | {"linestyle": dash}
     return styles
-
-
-class Sweep(NamedTuple):
-    """The variants {name: value} that differ from a base in one numeric option; with the base, if it has a number.
-
-    title: what readers call it, "reward scale of fixed temperature"; label: what they call the option.
-    """
-
-    option: str
-    base: str
-    values: dict[str, float]
-    title: str
-    label: str
-
-
-class Group(NamedTuple):
-    """Variants that are drawn in a panel, with its title."""
-
-    title: str
-    variants: list[str]
-
-
-def sweeps(manifest: Manifest) -> dict[str, Sweep]:
-    """Return {name: sweep}. The name, for files, is the option; of a base other than the reference "option of base"."""
-    swept: dict[str, Sweep] = {}
-    for name, variant in manifest.variants.items():
-        if variant.swept:
-            option, value = variant.swept
-            base = variant.sweep_of or manifest.reference
-            label = variant.sweep_label or option
-            key, title = (
-                (option, label)
-                if base == manifest.reference
-                else (f"{option} of {base}", f"{label} of {manifest.label(base)}")
-            )
-            swept.setdefault(key, Sweep(option, base, {}, title, label)).values[name] = value
-    for sweep in swept.values():
-        own = option_of(manifest, sweep)
-        if own is not None and own not in sweep.values.values():
-            sweep.values[sweep.base] = own
-    return swept
-
-
-def option_of(manifest: Manifest, sweep: Sweep) -> float | None:
-    """Return the value that a sweep's base has in the first environment, if it is a number."""
-    own = manifest.option(sweep.base, manifest.envs[0], sweep.option)
-    return float(own) if isinstance(own, (int, float)) else None
-
-
-def panels(manifest: Manifest) -> dict[str, Group]:
-    """Return {name for files: group}: one of the named variants and one per sweep, each with the reference."""
-    swept = sweeps(manifest)
-    named = [name for name, v in manifest.variants.items() if not v.swept]
-    groups = named_groups(manifest) if len(named) > 1 or not swept else {}
-    for key, sweep in swept.items():
-        others = sorted((name for name in sweep.values if name != sweep.base), key=sweep.values.__getitem__)
-        groups[key] = Group(sweep.title, [sweep.base, *others])
-    return {
-        key: Group(title, [manifest.reference, *(name for name in names if name != manifest.reference)])
-        for key, (title, names) in groups.items()
-    }
-
-
-def named_groups(manifest: Manifest) -> dict[str, Group]:
-    """Return {name for files: group} of the variants that are not swept: by their groups if colours would repeat."""
-    named = [name for name, variant in manifest.variants.items() if not variant.swept]
-    headings = dict.fromkeys(manifest.variants[name].group for name in named)
-    if len(named) <= len(COLORS) or len(headings) == 1:
-        return {"variants": Group("variants", named)}
-    of_heading = {one: [name for name in named if manifest.variants[name].group == one] for one in headings}
-    return {f"variants {one or 'others'}": Group(one or "others", names) for one, names in of_heading.items()}
-
-
-def panel_grid(
-    count: int, style: Style, ratio: float = 0.72, least: float | None = None, **options: Any
-) -> tuple[Figure, np.ndarray]:
-    """Return a figure and its axes [rows, columns], as many in a row as fit; surplus axes are hidden.
-
-    ratio: a panel's height by its width. least: its least width, by default the style's.
-    """
-    columns, rows = even_grid(count, panels_in_a_row(style, least))
-    width = style.width if style.is_exact else min(style.width, columns * WIDEST + 0.4)
-    height = max(MIN_PANEL_HEIGHT, min(ratio * width / columns, max(LEGIBLE_PANEL_HEIGHT, style.tallest / rows)))
-    return _grid(count, columns, rows, (width, rows * height), options)
-
-
-def panels_in_a_row(style: Style, least: float | None = None) -> int:
-    """Return how many panels of a least width, by default the style's, fit side by side."""
-    return max(1, int(style.width / (least or style.panel) + 1e-9))
-
-
-def row_panels(count: int, columns: int, rows: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure of this size and its axes [rows, columns], with shared rows; surplus axes are hidden."""
-    return _grid(count, columns, rows, (width, height), {"sharey": True})
-
-
-def _grid(
-    count: int, columns: int, rows: int, size: tuple[float, float], options: Mapping[str, Any]
-) -> tuple[Figure, np.ndarray]:
-    figure, axes = subplots(rows, columns, size, **options)
-    for axis in axes.flat[count:]:
-        axis.set_visible(False)
-    return figure, axes
-
-
-def subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
-    """Return a figure of this size in inches and its axes [rows, columns].
-
-    pyplot does not know it, so it opens no window, and the backend that a notebook or program has chosen stays.
-    """
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def even_grid(count: int, most: int) -> tuple[int, int]:
-    """Return columns and rows for so many panels, at most `most` in a row: as few rows as fit, about equally full."""
-    rows = -(-count // max(1, most))
-    return -(-count // rows), rows
-
-
-def grown(figure: Figure, inches: float) -> None:
-    """Make a figure higher, for what stands outside its panels."""
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + inches)
-
-
-class Legend(NamedTuple):
-    """The columns of a legend, and its height in inches."""
-
-    columns: int
-    inches: float
-
-    @classmethod
-    def of(cls, labels: Sequence[str], width: float, style: Style) -> Legend:
-        """Return the legend below a figure of this width."""
-        em = style.small / 72
-        entry = (3.9 + 0.56 * max(map(len, labels))) * em
-        columns, rows = even_grid(len(labels), int((width - 0.1) / entry))
-        return cls(columns, (1.5 * rows + 0.8) * em)
-
-
-def shared_legend(figure: Figure, style: Style, names: Mapping[str, str] | Sequence[str]) -> None:
-    """Put one legend for all panels below them, in the order of `names`, {label of a line: what to call it} or labels.
-
-    A label that nothing has is left out.
-    """
-    drawn: dict[str, Any] = {}
-    for axis in figure.axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            drawn.setdefault(label, handle)
-    called = dict(names) if isinstance(names, Mapping) else dict(zip(names, names, strict=True))
-    labels = [label for label in called if label in drawn]
-    if not labels:
-        return
-    legend = Legend.of([called[label] for label in labels], figure.get_size_inches()[0], style)
-    height = figure.get_size_inches()[1]
-    most = max(style.page, legend.inches + MIN_PANEL_HEIGHT)  # pages_of leaves all panels a legible height
-    grown(figure, min(legend.inches, most - height))
-    figure.legend(
-        [drawn[label] for label in labels],
-        [called[label] for label in labels],
-        loc="outside lower center",
-        frameon=False,
-        ncols=legend.columns,
-        handlelength=2.4,
-        columnspacing=1.0,
-        labelspacing=0.35,
-        borderaxespad=0.2,
-    )
 
 
 def wrapped(label: str, width: int) -> str:
