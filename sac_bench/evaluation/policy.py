@@ -120,7 +120,7 @@ class _MeanAction(torch.nn.Module):
         return self._policy.mean_action(observation)
 
 
-def load_policy(run: str, results: str | Path = "results") -> Policy:
+def policy_of_run(run: str, results: str | Path) -> Policy:
     """Return the policy of a run id (see runs.csv) that the run saved last.
 
     Raises InputError if there is no such run, or if it has no policy or a damaged one.

@@ -144,7 +144,13 @@ def test_a_policy_with_branches_is_not_exported_as_one_branch(tmp_path, capfd):
     assert len("".join(capfd.readouterr())) < 300, "torch prints graphs"
 
 
-@pytest.mark.parametrize("name", ["../../etc", "0" * 15 + "1", ""])
+@pytest.mark.parametrize("name", ["0" * 15 + "1", "0", ""])
 def test_an_unknown_run_is_refused(run, tmp_path, name):
-    with pytest.raises(InputError, match="no policy of run"):
+    with pytest.raises(InputError, match=f"no policy of run {name!r}"):
+        load_policy(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "pendulum", "pendulum/sac"])
+def test_an_unknown_experiment_is_refused(run, tmp_path, name):
+    with pytest.raises(InputError, match=f"no results of {name.partition('/')[0]!r}"):
         load_policy(name, tmp_path)
