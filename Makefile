@@ -179,9 +179,10 @@ benchmark-aggregate: $(READY)
 benchmark-ray: $(RAY)/.ready
 	$(RAY)/bin/python benchmarks/ray_overhead.py
 
-# Recomputes rliable's numbers, which the tests of our statistics use.
+# Recomputes numbers of rliable and marl-eval, which the tests of our statistics and exports use.
 oracle: $(READY)
 	$(BIN)/python tests/analysis/oracle_rliable.py
+	$(BIN)/python tests/report/oracle_exports.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,15 +11,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sac_bench.evaluation.policy import Policy, load_policy
+    from sac_bench.evaluation.policy import Policy
     from sac_bench.report.results import Results, load_results
+    from sac_bench.results.policies import load_policy
     from sac_bench.workflow.reports import write_report
     from sac_bench.workflow.run import run
 
 _MODULES = {
     "Policy": "sac_bench.evaluation.policy",
     "Results": "sac_bench.report.results",
-    "load_policy": "sac_bench.evaluation.policy",
+    "load_policy": "sac_bench.results.policies",
     "load_results": "sac_bench.report.results",
     "run": "sac_bench.workflow.run",
     "write_report": "sac_bench.workflow.reports",

@@ -8,12 +8,12 @@ from typing import Annotated, Optional
 import typer
 
 from sac_bench.cli.common import ImportOption, ResultsOption, app, import_modules, say, user_errors
-from sac_bench.errors import InputError, counted, nearest
+from sac_bench.errors import counted
 
 
 @app.command()
 def watch(
-    run: Annotated[str, typer.Argument(help="A run's id, or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]].")],
+    run: Annotated[str, typer.Argument(help="EXPERIMENT[/VARIANT[/ENVIRONMENT[/SEED]]], or a run's id.")],
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="The video: .mp4 or .gif.")] = None,
     episodes: Annotated[int, typer.Option(metavar="N", min=1, help="Number of episodes.")] = 1,
@@ -28,13 +28,14 @@ def watch(
         import_modules(import_)
         from sac_bench.algorithms import ALGORITHMS
         from sac_bench.evaluation import video
-        from sac_bench.evaluation.policy import load_policy
+        from sac_bench.evaluation.policy import policy_of_run
+        from sac_bench.results.policies import find_run
         from sac_bench.store.store import Store
 
         if out is not None:
             video.check_out(out)
         run = find_run(run, results)
-        policy = load_policy(run, results)
+        policy = policy_of_run(run, results)
         for difference in Store(results).run(run).differences():
             say(f"trained with {difference}; the video uses the current version")
         out = out or Path(f"{run}{'.mp4' if video.has_ffmpeg() else '.gif'}")
@@ -43,18 +44,3 @@ def watch(
         for episode in video.watch(policy, out, episodes, sampled, seed):
             say(f"return {episode.score:.1f} in {counted(episode.length, 'step')}")
         say(f"video: {out}")
-
-
-def find_run(run: str, results: Path) -> str:
-    """Return a run's id, from the id or EXPERIMENT/VARIANT[/ENVIRONMENT[/SEED]] (the first such run)."""
-    from sac_bench.results.load import load_results
-
-    experiment, slash, rest = run.partition("/")
-    if not slash:
-        return run
-    runs = load_results(experiment, results).runs
-    names = [f"{r.variant}/{r.env}/{r.seed}" for r in runs.itertuples()]
-    for name, run_id in zip(names, runs["run_id"], strict=True):
-        if f"{name}/".startswith(f"{rest.rstrip('/')}/"):
-            return str(run_id)
-    raise InputError(f"{run}: {experiment} has no such run{nearest(rest, [*names, *runs['variant']])}")

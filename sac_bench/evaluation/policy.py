@@ -13,9 +13,11 @@ from safetensors import SafetensorError, safe_open
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.hyperparameters import dtype_of, hyperparameters_of
+from sac_bench.algorithms.networks import SMALL_PRODUCT
 from sac_bench.algorithms.pytree import with_tensors
 from sac_bench.envs.pool import describe
 from sac_bench.errors import InputError, nearest
+from sac_bench.evaluation.onnx import write_onnx
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.store import Store
 
@@ -76,11 +78,27 @@ class Policy:
             >>> policy.to_torchscript("policy.pt")
             >>> torch.jit.load("policy.pt")(torch.zeros(1, 17))
         """
-        example = torch.zeros(2, self._env.observation_dim)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of what depends on the policy alone
-            traced = torch.jit.trace(_MeanAction(self), example, check_trace=False)
+            traced = torch.jit.trace(_MeanAction(self), self._example(), check_trace=False)
         traced.save(str(path))
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Write the mean action as an ONNX file, with the same input and output as `to_torchscript`'s module.
+
+        They are named "observation" and "action". Raises InputError if the packages onnx and onnxscript are missing, or
+        if the policy cannot be exported.
+
+        Example:
+            >>> policy.to_onnx("policy.onnx")
+            >>> session = onnxruntime.InferenceSession("policy.onnx")
+            >>> session.run(None, {"observation": np.zeros((1, 17), np.float32)})
+        """
+        write_onnx(_MeanAction(self), self._example(), path)
+
+    def _example(self) -> torch.Tensor:
+        """Return observations that are too many for the small products of `networks.product`."""
+        return torch.zeros(SMALL_PRODUCT + 1, self._env.observation_dim)
 
     def mean_action(self, observation: torch.Tensor) -> torch.Tensor:
         """Return mean actions [K, A] in float64, within the environment's bounds, for observations [K, D]."""
@@ -102,7 +120,7 @@ class _MeanAction(torch.nn.Module):
         return self._policy.mean_action(observation)
 
 
-def load_policy(run: str, results: str | Path = "results") -> Policy:
+def policy_of_run(run: str, results: str | Path) -> Policy:
     """Return the policy of a run id (see runs.csv) that the run saved last.
 
     Raises InputError if there is no such run, or if it has no policy or a damaged one.

@@ -28,7 +28,7 @@ from sac_bench.envs.multigoal import from_origin
 from sac_bench.envs.output import captured
 from sac_bench.envs.pool import Pool, Wrapper, describe
 from sac_bench.errors import InputError
-from sac_bench.evaluation.policy import Policy, load_policy
+from sac_bench.evaluation.policy import Policy, policy_of_run
 from sac_bench.evaluation.random_policy import measured_random_policy
 from sac_bench.spec.measures import ROBUSTNESS, check_robustness
 from sac_bench.store import locks
@@ -268,7 +268,7 @@ def measurements(store: Store, run_id: str, names: Sequence[str], threads: int =
         with locks.locked(store.locks / "robustness" / run_id):
             stored = _stored(run, policy)
             random = partial(measured_random_policy, store)
-            measured = MeasuredPolicy(load_policy(run_id, store.root), random, threads)
+            measured = MeasuredPolicy(policy_of_run(run_id, store.root), random, threads)
             for name in names:
                 if name not in stored:
                     with captured(f"run {run_id}, robustness measure {name}"):

@@ -66,25 +66,42 @@ def marl_eval(results: Results) -> dict[str, Any]:
     """Return {experiment: {environment: {variant: {seed: steps}}}} as marl-eval reads it.
 
     A step has "step_count" and "return", a list with the mean return of its evaluation. "absolute_metrics" has the
-    score. marl-eval requires as many runs and steps of all variants: these are the first seeds of each, and the steps
-    at which all were evaluated. Raises InputError if there are none.
+    score. marl-eval looks up the seeds and steps of the first variant and environment in all others, so these are the
+    seeds with a score and the steps with an evaluation everywhere. Raises InputError if there are none, or if variants
+    differ only in case, which marl-eval ignores.
     """
     manifest, curves = results.manifest, results.curves()
-    known = results.scores().dropna(subset="score").set_index(["env", "variant", "seed"])["score"]
-    curves = curves[curves.set_index(["env", "variant", "seed"]).index.isin(known.index)]
-    cells: dict[Any, pd.DataFrame] = dict(list(curves.groupby(["env", "variant"])))
+    _check_case(manifest.name, list(manifest.variants))
+    keys = ["env", "variant", "seed"]
+    known = results.scores().dropna(subset="score").set_index(keys)["score"]
+    curves = curves[curves.set_index(keys).index.isin(known.index)]
+    cells: dict[Any, pd.DataFrame] = {
+        cell: rows.pivot_table(index="seed", columns="step", values="return")
+        for cell, rows in curves.groupby(["env", "variant"])
+    }
     if len(cells) < len(manifest.envs) * len(manifest.variants):
         raise InputError(f"{manifest.name}: a variant has no score in an environment yet, which marl-eval requires")
-    runs = min(rows["seed"].nunique() for rows in cells.values())
+    seeds = sorted(set.intersection(*(set(wide.index) for wide in cells.values())))
+    steps = sorted(set.intersection(*(set(wide.columns) for wide in cells.values())))
+    if not (seeds and steps):
+        what = "step was evaluated" if seeds else "seed has a score"
+        raise InputError(f"{manifest.name}: no {what} in all variants and environments yet, which marl-eval requires")
     exported: dict[str, Any] = {}
     for env in manifest.envs:
-        steps = sorted(set.intersection(*(set(cells[env, name]["step"]) for name in manifest.variants)))
         for name in manifest.variants:
-            wide = cells[env, name].pivot_table(index="seed", columns="step", values="return")[steps]
             exported.setdefault(env, {})[name] = {
-                str(seed): _run(wide.loc[seed], float(known[env, name, seed])) for seed in wide.index[:runs]
+                str(seed): _run(cells[env, name].loc[seed, steps], float(known[env, name, seed])) for seed in seeds
             }
     return {manifest.name: exported}
+
+
+def _check_case(name: str, variants: list[str]) -> None:
+    """Raise InputError if two variants differ only in case."""
+    for i, variant in enumerate(variants):
+        if same := [other for other in variants[:i] if other.lower() == variant.lower()]:
+            raise InputError(
+                f"{name}: variants {same[0]!r} and {variant!r} differ only in case, which marl-eval ignores"
+            )
 
 
 def _run(curve: pd.Series, score: float) -> dict[str, Any]:
@@ -100,7 +117,7 @@ def _marl_eval(results: Results) -> Exported:
     exported = marl_eval(results)
     kept = sum(len(runs) for of_env in exported[results.manifest.name].values() for runs in of_env.values())
     lost = len(results.scores()) - kept
-    why = f"{counted(lost, 'run')}: marl-eval requires as many runs of all variants, each with a score"
+    why = f"{counted(lost, 'run')}: marl-eval requires seeds that have a score in all variants and environments"
     return Exported((json.dumps(exported, indent=1) + "\n").encode(), (why,) * bool(lost))
 
 

@@ -31,7 +31,7 @@ def network(parameters: Tensor, like: Network) -> Network:
 
 
 class Problem:
-    """A learner of D observations, A actions and batches of B, its state, and a stream of made-up data."""
+    """A learner of D observations, A actions and batches of B (or `batch_size`), its state, and a stream of made-up data."""
 
     def __init__(self, algorithm: str = "sac", **overrides: Any) -> None:
         settings = {"layers": [8, 8], "batch_size": B, "precision": "float64"} | overrides
@@ -49,17 +49,17 @@ class Problem:
 
     def batch(self) -> Batch:
         """Transitions of every kind: windows cut short by termination (no bootstrap) and by truncation (bootstrap)."""
-        n = self.config.n_step
-        length = torch.randint(1, n + 1, (B,), generator=self._generator)
+        n, b = self.config.n_step, self.config.batch_size
+        length = torch.randint(1, n + 1, (b,), generator=self._generator)
         within = torch.arange(n) < length[:, None]
         return {
-            "observation": self.normal(B, D),
-            "action": self.normal(B, A).tanh(),
-            "reward": self.normal(B, n) * within,
+            "observation": self.normal(b, D),
+            "action": self.normal(b, A).tanh(),
+            "reward": self.normal(b, n) * within,
             "length": length.to(dtype_of(self.config)),
-            "terminated": (terminated := (self.normal(B) > 0.8).to(dtype_of(self.config))),
-            "truncated": (1 - terminated) * (self.normal(B) > 0.8),
-            "next_observation": self.normal(B, D),
+            "terminated": (terminated := (self.normal(b) > 0.8).to(dtype_of(self.config))),
+            "truncated": (1 - terminated) * (self.normal(b) > 0.8),
+            "next_observation": self.normal(b, D),
         }
 
     def observe(self, observation: Tensor) -> None:

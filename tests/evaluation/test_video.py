@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import save
 
 from sac_bench.algorithms.pytree import named_tensors
-from sac_bench.cli.video import find_run
 from sac_bench.envs.pool import Pool, describe
 from sac_bench.errors import InputError
-from sac_bench.evaluation.policy import load_policy
+from sac_bench.evaluation.policy import policy_of_run
 from sac_bench.evaluation.video import ENVPOOL_RATES, check_out, find_gl, steps_per_second, watch
+from sac_bench.results.policies import find_run
 from sac_bench.spec.run import RunSpec
 from sac_bench.store.atomic import write_json
 from sac_bench.store.run import RunDirectory
@@ -37,7 +37,7 @@ def policy_of(env_id, folder):
     saved = named_tensors(made.learner.policy(made.state))
     run.policy.write_bytes(save({name: leaf[0].contiguous() for name, leaf in saved.items()}, {"steps": "400"}))
     run.end("finished", steps=400)
-    return load_policy(RUN, folder)
+    return policy_of_run(RUN, folder)
 
 
 @pytest.mark.thorough
@@ -122,9 +122,11 @@ def test_without_a_renderer_one_line_says_what_to_install(tmp_path, env_id, with
 def test_runs_are_found_by_name(tmp_path):
     rows = [("sac", "A-v1", 0), ("sac", "A-v1", 10), ("sac", "A-v1", 1), ("sac-2", "gymnasium:b/C-v1", 0)]
     runs = pd.DataFrame(rows, columns=["variant", "env", "seed"]).assign(run_id=["a", "b", "c", "d"])
-    about = {"reference": "sac", "variants": {"sac": {}, "sac-2": {}}}
+    about = {"reference": "sac-2", "variants": {"sac": {}, "sac-2": {}}}
     write_results(tmp_path / "x", results_of(about, runs.to_dict("records")))
     for name, run in (
+        ("x", "d"),  # of the reference
+        ("x/", "d"),
         ("x/sac", "a"),
         ("x/sac/A-v1/1", "c"),
         ("x/sac-2/", "d"),
@@ -136,6 +138,8 @@ def test_runs_are_found_by_name(tmp_path):
         find_run("x/scc", tmp_path)
     with pytest.raises(InputError, match="did you mean 'x'"):
         find_run("X/sac", tmp_path)
+    with pytest.raises(InputError, match="did you mean 'x'"):
+        find_run("X", tmp_path)
 
 
 def test_only_video_file_names_are_accepted(tmp_path, monkeypatch):

@@ -4,20 +4,26 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
+import sac_bench
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.cli import common, inspect
 from sac_bench.cli.report import report
+from sac_bench.envs.pool import Pool
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import load_manifest, write_manifest
 from sac_bench.results.versions import superseded
 from sac_bench.store.atomic import read_json
+from sac_bench.store.store import Store
+from sac_bench.training.random import derived_seeds
 from tests.made_up import manifest_of
 
 RECORD = Path(__file__).parents[2] / "results" / "record"
+POLICIES = RECORD / "policies"
 RESULTS = sorted(path.parent for path in RECORD.rglob("experiment.json"))
 
 
@@ -44,6 +50,59 @@ def shared(records):
 def test_records_are_small_enough_to_clone():
     committed = [path for path in RECORD.rglob("*") if path.is_file() and path.suffix != ".svg"]
     assert sum(path.stat().st_size for path in committed) <= 16e6
+
+
+def played(policy, episodes):
+    """The returns of this many episodes of mean actions, from the initial states of the run's last evaluation."""
+    pool = Pool(policy.spec.env, derived_seeds(policy.spec.seed, "evaluation environments", policy.steps, episodes))
+    observation, returns, running = pool.reset(), np.zeros(episodes), np.ones(episodes, bool)
+    while running.any():
+        step = pool.play(policy.sampled_and_mean(observation, np.zeros((episodes, policy.noise_dim)))[1], running)
+        returns += step.reward
+        running &= ~(step.terminated | step.truncated)
+        observation = step.observation
+    pool.close()
+    return returns
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        ("pendulum", "sac"),
+        pytest.param("half-cheetah", "sac", marks=pytest.mark.thorough),
+        ("inverted-pendulum", "td3"),
+    ],
+)
+def test_a_committed_policy_acts_as_its_record_says(name, algorithm):
+    results, policy = load_results(name, POLICIES), sac_bench.load_policy(name, POLICIES)
+    last = results.evaluations.query("policy == 'mean'").iloc[-1]
+    assert (policy.spec.algorithm, policy.spec.env, policy.steps) == (algorithm, *results.manifest.envs, last["step"])
+    assert Store(POLICIES).run(policy.spec.id).status()["status"] == "finished"
+    returns = played(policy, int(last["episodes"]))
+    assert np.mean(returns) == pytest.approx(last["return_mean"], rel=0.03)  # last digits grow in a chaotic system
+    assert last["return_mean"] > results.manifest.random[policy.spec.env].return_mean + 100
+    mean = f"{last['return_mean']:,.0f}"
+    assert f"| `{name}` | {policy.spec.env} | {algorithm.upper()} | {policy.steps:,} | {mean} |" in (
+        POLICIES / "README.md"
+    ).read_text(encoding="utf-8")
+
+
+@pytest.mark.thorough
+def test_a_committed_policy_can_be_watched(command, tmp_path):
+    watched = command("watch", "pendulum", "--results", POLICIES, "--out", "a.gif")
+    assert watched.returncode == 0, watched.stderr
+    assert "sac on Pendulum-v1, seed 0, 10,000 steps" in watched.stdout
+    assert (tmp_path / "a.gif").exists()
+
+
+def test_the_committed_policies_are_small():
+    files = [path for path in POLICIES.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 4e5
+    assert sorted(Store(POLICIES).run_ids()) == sorted(
+        run
+        for folder in POLICIES.glob("*/experiment.json")
+        for run in load_results(folder.parent.name, POLICIES).runs["run_id"]
+    )
 
 
 def test_an_id_has_the_same_result_in_all_records(records):
