@@ -1,19 +1,16 @@
-"""What training took, beside its scores: a table and a section of the report."""
+"""What training took, beside its scores: a section of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from sac_bench.analysis.compute import differs, table
+from sac_bench.analysis.compute import differs
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.report.labels import titled
 from sac_bench.report.page import Block, Grid, Picture, text
-from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.atomic import write_text
 
 NOTE = (
     "Scores are those at the end of each training. FLOPs: matrix products of acting and updating, counted by torch; a "
@@ -23,21 +20,11 @@ NOTE = (
 )
 
 
-def write_compute(results: Results, folder: Path) -> None:
-    """Write compute.csv if FLOPs are known, else delete it."""
-    found, path = table(results), folder / "compute.csv"
-    if found["flops"].notna().any():
-        write_text(path, found.to_csv(index=False))
-    else:
-        path.unlink(missing_ok=True)
-
-
-def compute_section(results: Results, pictures: Sequence[Picture]) -> list[Block]:
-    """Return the section on compute, if FLOPs are known and differ between variants."""
-    found = table(results)
+def compute_section(found: pd.DataFrame, manifest: Manifest, pictures: Sequence[Picture]) -> list[Block]:
+    """Return the section on compute, given compute.table, if FLOPs are known and differ between variants."""
     if not differs(found):
         return []
-    shown = presented(found, results.manifest)
+    shown = presented(found, manifest)
     return [*pictures, Grid(shown, len(shown.columns), ()), text(NOTE, small=True)]
 
 

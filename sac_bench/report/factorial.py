@@ -1,19 +1,15 @@
-"""The effects of a factorial design in words and as a table."""
+"""The effects of a factorial design in words, and their section of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from sac_bench.analysis import factorial as analysis
 from sac_bench.analysis.factorial import Effect
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.report.page import Answer, Block, Grid, Picture, text
-from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
-from sac_bench.store.atomic import write_text
 
 RULES = (
     "An effect is the mean score at the factor's high level minus that at its low level, over all levels of the other "
@@ -54,22 +50,13 @@ def answer(found: Sequence[Effect], manifest: Manifest) -> Answer:
     return Answer(f"What the high level of each factor does to the score on {places}:", tuple(sentences), (LEGEND,))
 
 
-def write_effects(found: Sequence[Effect], folder: Path) -> None:
-    """Write effects.csv if there are effects, else delete it."""
-    path = folder / "effects.csv"
-    if found:
-        write_text(path, analysis.table(found).to_csv(index=False))
-    else:
-        path.unlink(missing_ok=True)
-
-
-def effects_section(found: Sequence[Effect], results: Results, pictures: Sequence[Picture]) -> list[Block]:
+def effects_section(found: Sequence[Effect], manifest: Manifest, pictures: Sequence[Picture]) -> list[Block]:
     """Return the section on effects; [] without any."""
-    design = results.manifest.factorial
+    design = manifest.factorial
     if not found or design is None:
         return []
     half = len(design.cells) < 2 ** len(design.factors)
-    grid = Grid(presented(found, results.manifest), 5, ("verdict",))
+    grid = Grid(presented(found, manifest), 5, ("verdict",))
     return [*pictures, grid, *(text(words, small=True) for words in (RULES, *[HALF] * half))]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.published import in_words
 from sac_bench.analysis.scores import equal_steps
@@ -94,3 +96,8 @@ def _between(steps: Iterable[int]) -> str:
     """Return "20k", or "30k to 500k"."""
     ends = sorted(set(steps))
     return " to ".join(map(in_words, dict.fromkeys((ends[0], ends[-1]))))
+
+
+def labelled(table: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
+    """Return a table with the labels of its variants."""
+    return table.assign(variant=[manifest.label(name) for name in table["variant"]])

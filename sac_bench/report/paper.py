@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from sac_bench.analysis.differences import why_no_verdict
-from sac_bench.analysis.factorial import effects
 from sac_bench.analysis.scores import up_to_common_steps
 from sac_bench.report import latex
-from sac_bench.report.experiment import claim_comparisons, readable
 from sac_bench.report.figures.all import curves_against, draw_figures
-from sac_bench.report.figures.looks import of_comparisons, of_differences
 from sac_bench.report.figures.style import Sheet, Style
-from sac_bench.report.tables import all_differences, final_performance, rules
+from sac_bench.report.findings import Findings, readable
+from sac_bench.report.tables import rules
 from sac_bench.results.collect import refresh
 from sac_bench.results.load import load_results
 from sac_bench.store.atomic import write_text
@@ -32,18 +29,13 @@ def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str], 
     refresh(Store(folder.parent), folder.name)
     results = up_to_common_steps(load_results(folder.name, folder.parent))
     with readable(folder):
-        manifest, gaps = results.manifest, all_differences(results)
-        final, comparisons = final_performance(results, gaps), claim_comparisons(results, folder)
-        progress = of_comparisons(comparisons) if manifest.claim else of_differences(gaps, manifest)
-        sheet = Sheet(to, style, tuple(formats))
-        drawn = draw_figures(
-            results, final, sheet, comparisons, progress, effects(results, not why_no_verdict(results))
-        )
+        found, sheet = Findings(results, folder), Sheet(to, style, tuple(formats))
+        drawn = draw_figures(found, sheet)
         pictures = list(chain.from_iterable(drawn.values()))
         pictures += chain.from_iterable(curves_against(results, axis, sheet) for axis in axes)
         texts = {
-            "figures.tex": latex.figures(pictures, manifest.name, style.width if style.is_exact else None),
-            "table.tex": latex.final_table(final, manifest, rules(manifest)),
+            "figures.tex": latex.figures(pictures, results.manifest.name, style.width if style.is_exact else None),
+            "table.tex": latex.final_table(found.final, results.manifest, rules(results.manifest)),
         }
     for name, text in texts.items():
         write_text(to / name, text)

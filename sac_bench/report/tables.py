@@ -190,14 +190,12 @@ def together(differences: Sequence[TableDifference]) -> pd.DataFrame:
     )
 
 
-def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[TableDifference]]:
-    """Write final.{csv,md,tex,txt}, differences.csv and scores.csv; return final performance and differences."""
+def write_final(results: Results, differences: Sequence[TableDifference], table: pd.DataFrame, folder: Path) -> None:
+    """Write final.{csv,md,tex,txt}, differences.csv and scores.csv, given all differences and final performance."""
     folder.mkdir(parents=True, exist_ok=True)
-    compared = all_differences(results)
-    table = final_performance(results, compared)
     shown = presented(table, results.manifest)
     write_text(folder / "final.csv", table.to_csv(index=False))
-    write_text(folder / "differences.csv", table_of(compared).to_csv(index=False))
+    write_text(folder / "differences.csv", table_of(differences).to_csv(index=False))
     write_text(folder / "scores.csv", scores(results).to_csv(index=False))
     write_text(folder / "final.md", "\n\n".join([markdown(shown), *rules(results.manifest), ""]))
     write_text(folder / "final.tex", final_table(table, results.manifest, rules(results.manifest)))
@@ -205,4 +203,3 @@ def write_tables(results: Results, folder: Path) -> tuple[pd.DataFrame, list[Tab
     notes = [textwrap.fill(note, TERMINAL_WIDTH) for note in rules(results.manifest)]
     plain = "\n\n".join([*fitted(of_one, TERMINAL_WIDTH), *notes])
     write_text(folder / "final.txt", plain + "\n")
-    return table, compared

@@ -7,7 +7,7 @@ from scipy import stats
 from sac_bench.analysis.factorial import contrast, effects, means_at, signs, table
 from sac_bench.report.factorial import answer
 from sac_bench.report.figures.all import write_figures
-from sac_bench.report.tables import final_performance
+from sac_bench.report.findings import Findings
 from sac_bench.results.manifest import FactorialRecord
 from tests.made_up import results_of
 
@@ -111,5 +111,5 @@ def test_the_answer_has_a_sentence_per_factor_and_per_shown_interaction(tmp_path
         "B: **raises the score",
         "The interaction of A x B: **raises the score",
     ]
-    written = write_figures(results, final_performance(results), tmp_path, found=found)
+    written = write_figures(Findings(results, tmp_path), tmp_path)
     assert [picture.path.stem for picture in written["effects"]] == ["effects-Hopper-v5", "interactions-Hopper-v5"]

@@ -20,6 +20,7 @@ from sac_bench.report.figures.comparison import (
 )
 from sac_bench.report.figures.curves import in_caption
 from sac_bench.report.figures.style import variant_styles
+from sac_bench.report.findings import Findings
 from sac_bench.report.page import Link
 from sac_bench.report.tables import final_performance
 from tests.made_up import manifest_of, results_of, write_results
@@ -269,7 +270,7 @@ def test_one_algorithm_has_no_comparison(tmp_path):
 
 def test_without_sweeps_only_the_curves_of_the_comparison_are_drawn(tmp_path):
     results = made_up(about_of(["Pusher-v5"], variants=("sac", "ppo")))
-    drawn = write_figures(results, final_performance(results), tmp_path)
+    drawn = write_figures(Findings(results, tmp_path), tmp_path)
     assert [picture.path.stem for picture in drawn["curves"]] == ["comparison", "comparison-whole"]
 
 

@@ -20,6 +20,7 @@ from sac_bench.report.figures.pages import pages_of, parts_that_fit, split
 from sac_bench.report.figures.scores import final_scores, sensitivity, sensitivity_pages
 from sac_bench.report.figures.scores import pages as score_pages
 from sac_bench.report.figures.style import PAGE, PAPER, STYLES, Sheet, house_style, of_width, variant_styles, wrapped
+from sac_bench.report.findings import Findings
 from sac_bench.report.tables import final_performance
 from tests.analysis.test_compute import made_up as with_flops
 from tests.made_up import manifest_of
@@ -351,7 +352,7 @@ def test_curves_of_very_many_variants_fit_pages(column):
 @pytest.mark.thorough
 def test_figures_of_several_pages_are_numbered(tmp_path, column):
     results = many(16, 2)
-    drawn = draw_figures(results, final_performance(results), Sheet(tmp_path, column, ("svg",)))
+    drawn = draw_figures(Findings(results, tmp_path), Sheet(tmp_path, column, ("svg",)))
     for section, name in (("curves", "curves-variants"), ("scores", "final")):
         stems = [picture.path.stem for picture in drawn[section]]
         assert len(stems) > 1
@@ -394,8 +395,9 @@ def test_a_line_with_one_point_is_drawn_as_a_marker():
 def test_one_environment_has_no_profile_and_stale_figures_are_deleted(tmp_path):
     for name in ("profile.png", "comparison-iqm.svg", "mine.png", "profile.txt"):
         (tmp_path / name).touch()
-    final = final_performance(made_up()).assign(corrected_ci_low=-1.0)
-    drawn = write_figures(made_up(), final, tmp_path)
+    found = Findings(made_up(), tmp_path)
+    found.final["corrected_ci_low"] = -1.0
+    drawn = write_figures(found, tmp_path)
     assert drawn["profile"] == []
     assert "Thin: the same interval at the level at which Holm's correction" in drawn["differences"][0].caption
     assert "<text" not in (tmp_path / "differences.svg").read_text()  # other fonts would be wider
@@ -420,7 +422,7 @@ def test_scores_are_drawn_against_flops_only_if_these_differ(tmp_path):
     curves = {"sac": float, "costly": lambda step: 2.0 * step}
     for costly, written in ((4.0, True), (1.0, False)):
         results = with_flops(curves, {"sac": 1.0, "costly": costly})
-        write_figures(results, final_performance(results), tmp_path)
+        write_figures(Findings(results, tmp_path), tmp_path)
         assert (tmp_path / "pareto.png").exists() == written  # stale ones are deleted
         assert (tmp_path / "curves-by-flops-Hopper-v5.png").exists() == written
 

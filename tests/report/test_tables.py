@@ -19,7 +19,8 @@ from sac_bench.report.answers import answer
 from sac_bench.report.experiment import SEEDS_OF_SAME_POWER, page, write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.groups import panels, sweeps
-from sac_bench.report.tables import all_differences, final_performance, presented, write_tables
+from sac_bench.report.findings import Findings, write_tables
+from sac_bench.report.tables import all_differences, final_performance, presented
 from tests.made_up import manifest_of, results_of, write_results
 
 ABOUT = {
@@ -179,7 +180,7 @@ def test_below_five_seeds_a_difference_has_no_verdict():
     assert rows.loc["one-q", "difference"] == -97.5
 
 
-def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require():
+def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require(tmp_path):
     noise = np.random.default_rng(0).normal(0, 10, 60)
     values = {"sac": 100 + noise, "one-q": 97 + np.roll(noise, 7)[:30], "tau=1": 20 + noise[:30]}
     runs = [
@@ -203,9 +204,7 @@ def test_a_report_says_what_undecided_comparisons_and_a_fixed_design_require():
         "success_return": None,
     }
     results = results_of(about, runs, evaluations)
-    gaps = all_differences(results)
-    final = final_performance(results, gaps)
-    found = page(results, final, gaps, None, pd.DataFrame(), [], defaultdict(list), "")
+    found = page(Findings(results, tmp_path), defaultdict(list), "")
     sections = {section.title: section.blocks for section in found.sections}
     (row,) = sections["What would decide"][0].table.to_dict("records")
     needed = int(row["stands"].split("needs ")[1].rstrip(")"))
@@ -273,14 +272,14 @@ def test_a_table_is_made_even_if_no_run_finished(tmp_path):
     for variant in two["variants"].values():
         variant["steps"]["Ant-v5"] = 100
     results = made_up(partly, two)
-    drawn = write_figures(results, final_performance(results), tmp_path)
+    drawn = write_figures(Findings(results, tmp_path), tmp_path)
     assert {section for section, pictures in drawn.items() if pictures} == {
         "curves",
         "scores",
         "sensitivity",
     }
     empty = replace(made_up(everyone), evaluations=pd.DataFrame(), episodes=pd.DataFrame())
-    assert not any(write_figures(empty, final_performance(empty), tmp_path / "none").values())
+    assert not any(write_figures(Findings(empty, tmp_path), tmp_path / "none").values())
 
 
 def test_a_curve_continues_as_random_after_its_run_diverged():
@@ -318,14 +317,14 @@ def test_environments_with_similar_ids_have_separate_figures(tmp_path):
     results = made_up(about=about)
     tables = {name: getattr(results, name) for name in ("runs", "evaluations", "episodes")}
     results = replace(results, **{name: pd.concat([t.assign(env=env) for env in envs]) for name, t in tables.items()})
-    pictures = write_figures(results, final_performance(results), tmp_path)
+    pictures = write_figures(Findings(results, tmp_path), tmp_path)
     paths = [picture.path.name.casefold() for section in pictures.values() for picture in section]
     assert len(set(paths)) == len(paths)
     assert sum(name.startswith("curves-") for name in paths) == len(panels(results.manifest))
 
 
 def test_the_table_for_a_terminal_fits_80_columns(tmp_path):
-    write_tables(made_up(), tmp_path)
+    write_tables(Findings(made_up(), tmp_path), tmp_path)
     text = (tmp_path / "final.txt").read_text()
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("sac (reference)") == 2  # once in each part

@@ -14,7 +14,8 @@ import pytest
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.plan import make_plan, write
-from sac_bench.report.experiment import write_claim, write_report
+from sac_bench.report.experiment import write_report
+from sac_bench.report.findings import Findings, write_tables
 from sac_bench.results.collect import collect, conditions, refresh
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import RandomPolicy, load_manifest, write_manifest
@@ -165,7 +166,7 @@ def test_published_results_are_readable(name, tmp_path):
 def test_published_claims_give_the_recorded_verdicts(name, tmp_path):
     (tmp_path / "tables").mkdir()
     results = load_results(name, RECORD / "claims")
-    write_claim(results, tmp_path / "tables")
+    write_tables(Findings(results, tmp_path), tmp_path / "tables")
     recorded, now = (pd.read_csv(f / "tables" / "claim.csv") for f in (RECORD / "claims" / name, tmp_path))
     claim = Claim.from_plain(results.manifest.claim.model_dump(), results.manifest.variants)
     if claim.refuted_by:

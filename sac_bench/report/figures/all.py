@@ -16,7 +16,6 @@ from sac_bench.analysis import claim_words
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.compute import AXES, differs
-from sac_bench.analysis.compute import table as compute_table
 from sac_bench.analysis.differences import CORRECTED
 from sac_bench.analysis.factorial import Effect
 from sac_bench.analysis.scores import at_words, scores
@@ -42,6 +41,7 @@ from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity, sensitivity_pages
 from sac_bench.report.figures.scores import pages as scores_pages
 from sac_bench.report.figures.style import Sheet, house_style, variant_styles
+from sac_bench.report.findings import Findings
 from sac_bench.report.page import Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -65,20 +65,9 @@ OWN = (
 """Names of figures that not every report has, and that earlier ones may have left."""
 
 
-def write_figures(
-    results: Results,
-    final: pd.DataFrame,
-    folder: Path,
-    comparisons: Sequence[Comparison] = (),
-    progress: Sequence[Progress] = (),
-    found: Sequence[Effect] = (),
-) -> Pictures:
-    """Write all figures that an experiment's results allow, for a page; delete those of earlier results.
-
-    comparisons: a claim's, which replace the differences. progress: the comparisons with several looks. found: the
-    effects of a factorial design.
-    """
-    pictures = draw_figures(results, final, Sheet(folder), comparisons, progress, found)
+def write_figures(found: Findings, folder: Path) -> Pictures:
+    """Write all figures that an experiment's results allow, for a page; delete those of earlier results."""
+    pictures = draw_figures(found, Sheet(folder))
     written = {picture.path.stem for of_section in pictures.values() for picture in of_section}
     for path in [path for name in OWN for path in folder.glob(f"{name}.*")]:
         if path.suffix in (".png", ".svg") and path.stem not in written:
@@ -86,26 +75,20 @@ def write_figures(
     return pictures
 
 
-def draw_figures(
-    results: Results,
-    final: pd.DataFrame,
-    sheet: Sheet,
-    comparisons: Sequence[Comparison] = (),
-    progress: Sequence[Progress] = (),
-    found: Sequence[Effect] = (),
-) -> Pictures:
-    """Write all figures that an experiment's results allow on a sheet, as `write_figures`."""
+def draw_figures(found: Findings, sheet: Sheet) -> Pictures:
+    """Write all figures that an experiment's results allow on a sheet. A claim's replaces the differences."""
     sheet.folder.mkdir(parents=True, exist_ok=True)
     house_style(sheet.style)
-    table, manifest = scores(results), results.manifest
+    results, manifest, final = found.results, found.manifest, found.final
+    table = scores(results)
     return {
-        "claim": _claim(comparisons, manifest, sheet),
-        "effects": _effects(found, results, sheet),
-        "differences": [] if comparisons else _differences(final, manifest, sheet),
-        "looks": _looks(progress, sheet),
+        "claim": _claim(found.comparisons, manifest, sheet),
+        "effects": _effects(found.effects, results, sheet),
+        "differences": [] if found.comparisons else _differences(final, manifest, sheet),
+        "looks": _looks(found.progress, sheet),
         "curves": _curves(results, sheet),
         "scores": _scores(table, manifest, sheet),
-        "compute": _compute(results, sheet),
+        "compute": _compute(found.compute, results, sheet),
         "profile": _profile(table, manifest, sheet),
         "sensitivity": _sensitivity(table, manifest, sheet),
         "diagnostics": _diagnostics(results, sheet),
@@ -277,9 +260,9 @@ def _scores(table: pd.DataFrame, manifest: Manifest, sheet: Sheet) -> list[Pictu
     return _written("final", caption, scores_pages(manifest, sheet.style), draw, sheet)
 
 
-def _compute(results: Results, sheet: Sheet) -> list[Picture]:
+def _compute(table: pd.DataFrame, results: Results, sheet: Sheet) -> list[Picture]:
     """Write scores and curves against FLOPs, if these are known and differ between variants."""
-    table, manifest = compute_table(results), results.manifest
+    manifest = results.manifest
     if not differs(table):
         return []
     caption = (
