@@ -16,7 +16,8 @@ from sac_bench.analysis.differences import differences, table_of
 from sac_bench.analysis.format import interval
 from sac_bench.analysis.scores import curves_of, scores
 from sac_bench.report.answers import answer
-from sac_bench.report.experiment import SEEDS_OF_SAME_POWER, page, write_report
+from sac_bench.report.blocks import SEEDS_OF_SAME_POWER
+from sac_bench.report.experiment import page, write_report
 from sac_bench.report.figures.all import write_figures
 from sac_bench.report.figures.groups import panels, sweeps
 from sac_bench.report.tables import all_differences, final_performance, presented, write_tables
