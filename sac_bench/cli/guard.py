@@ -52,7 +52,7 @@ def guard(
     with user_errors(), ExitStack() as stack:
         import_modules(import_)
         from sac_bench.execution.worker_options import WorkerOptions
-        from sac_bench.report.compare import load_side
+        from sac_bench.report.sides import load_side
         from sac_bench.store.store import Store
         from sac_bench.workflow import guard as guarding
         from sac_bench.workflow.training import Training

@@ -83,7 +83,8 @@ def compare(
 ) -> None:
     """Compare two results: scores, differences with verdicts, identical runs, and what else differs."""
     with user_errors():
-        from sac_bench.report.compare import in_text, load_side, write_page
+        from sac_bench.report.compare import in_text, write_page
+        from sac_bench.report.sides import load_side
 
         page = write_page(load_side(a, results), load_side(b, results), out)
         say(in_text(page, console.width))

@@ -8,9 +8,9 @@ import pytest
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.analysis.measures import measured
 from sac_bench.analysis.scores import equal_steps, note, scored_by, scores
-from sac_bench.report.compare import Side, compare
 from sac_bench.report.compare import page as page_of_two
 from sac_bench.report.figures.curves import Panel, in_caption, learning_curves
+from sac_bench.report.sides import Side, compare
 from sac_bench.report.tables import final_performance, presented, rules
 from sac_bench.spec.claim import Side as Measure
 from tests.made_up import results_of
@@ -153,4 +153,6 @@ def test_two_results_of_different_lengths_are_compared_at_equal_steps(tmp_path):
     assert (row["score_a"], row["score_b"], row["scored_at"]) == (102, 102, 100)
     for side in sides:
         side.results.runs["cohort_size"] = 1
-    assert "both are scored at 100" in " ".join(page_of_two(*sides, tmp_path).answer.notes)
+    assert "On Hopper-v5, trained to 100 steps in A and 300 in B, and scored at 100: `sac`." in " ".join(
+        page_of_two(*sides, tmp_path).answer.notes
+    )

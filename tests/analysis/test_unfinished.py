@@ -8,7 +8,7 @@ from sac_bench.analysis.claims import comparisons, verdict
 from sac_bench.analysis.differences import TRAINING_NOT_OVER
 from sac_bench.analysis.scores import curves_of, equal_steps, note, scores, up_to_common_steps
 from sac_bench.analysis.waves import compared
-from sac_bench.report.compare import Side, compare
+from sac_bench.report.sides import Side, compare
 from sac_bench.report.tables import all_differences, final_performance
 from sac_bench.results.manifest import ClaimRecord
 from sac_bench.spec.claim import Claim

@@ -11,18 +11,16 @@ import pytest
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import holm
 from sac_bench.errors import InputError
-from sac_bench.report.compare import (
+from sac_bench.report.compare import in_text, presented, write_page
+from sac_bench.report.sides import (
     Side,
     compare,
     conditions_that_differ,
-    in_text,
     load_side,
     looks,
     only_in_one,
-    presented,
     rules,
     settings_that_differ,
-    write_page,
 )
 from sac_bench.results.manifest import load_manifest, write_manifest
 from tests.made_up import results_of

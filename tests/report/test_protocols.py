@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sac_bench.report.compare import Side, compare, in_text, load_side, page
+from sac_bench.report.compare import in_text, page
 from sac_bench.report.experiment import write_report
+from sac_bench.report.sides import Side, compare, load_side
 from sac_bench.report.tables import all_differences
 from sac_bench.results.importing import ImportOptions, import_results
 from sac_bench.results.load import load_results
