@@ -6,7 +6,7 @@ networks, all tensors have a leading axis of C, and each network has the statist
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,7 +41,9 @@ class Training(NamedTuple):
     renormalised: Tensor | None = None
 
 
-def normalised(norm: Norm, running: Statistics, x: Tensor, training: Training | None, epsilon: float) -> Any:
+def normalised(
+    norm: Norm, running: Statistics, x: Tensor, training: Training | None, epsilon: float
+) -> tuple[Tensor, Statistics]:
     """Normalise x [(C,) B, units] by the batch or, if not training, by the statistics; return it and new statistics.
 
     Variances are without Bessel's correction. A renormalised batch is multiplied by r, then d is added (arXiv

@@ -185,7 +185,8 @@ def init_body(
 
 def unit(x: Tensor) -> Tensor:
     """Scale x [..., units] to norm 1."""
-    return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + UNIT_EPSILON)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / (norm + UNIT_EPSILON)
 
 
 def evaluate(network: Built, x: Tensor, activation: str, epsilon: float) -> tuple[Tensor, Any]:
@@ -220,7 +221,7 @@ def evaluate(network: Built, x: Tensor, activation: str, epsilon: float) -> tupl
         y, new = apply_all(op.inner, inner, running, x)
         if share is None:
             return x + y, new
-        factor = share * math.sqrt(share.shape[-1]) / (blocks + 1)
+        factor: Tensor = share * math.sqrt(share.shape[-1]) / (blocks + 1)
         return x + factor.unsqueeze(-2) * (y - x), new
 
     def apply_all(operations: tuple[Operation, ...], parts: Any, running: Any, x: Tensor) -> tuple[Tensor, Any]:
@@ -231,7 +232,8 @@ def evaluate(network: Built, x: Tensor, activation: str, epsilon: float) -> tupl
         return x, tuple(statistics)
 
     x, statistics = apply_all(operations, parts, network.statistics, x)
-    return product(x, output.weight) + output.bias.unsqueeze(-2), statistics
+    y: Tensor = product(x, output.weight) + output.bias.unsqueeze(-2)
+    return y, statistics
 
 
 def projected(network: Any, norms: bool) -> Any:

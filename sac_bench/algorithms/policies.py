@@ -147,7 +147,7 @@ def leave_one_out(cost: Tensor, states: int) -> Tensor:
     As a baseline it leaves the score-function estimate unbiased, since it does not depend on the sample (Kool, van Hoof
     & Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!").
     """
-    by_state = cost.unflatten(0, (-1, states))
+    by_state: Tensor = cost.unflatten(0, (-1, states))
     return ((by_state.sum(0) - by_state) / max(1, len(by_state) - 1)).flatten()
 
 

@@ -56,7 +56,8 @@ def joined(nets: Networks, network: Network, observation: Tensor, other: Tensor)
     of_other = by_first(other.flatten(0, 1), first.weight[d:]).unflatten(0, other.shape[:2])
     hidden = by_first(observation, first.weight[:d])[:, None] + of_other + first.bias
     output = mlp(network[1:], ACTIVATIONS[nets.activation](hidden).flatten(0, 1), nets.activation, nets.precision)
-    return output.unflatten(0, hidden.shape[:2])
+    by_action: Tensor = output.unflatten(0, hidden.shape[:2])
+    return by_action
 
 
 def q_particles(nets: Networks, critic: Network, observation: Tensor, action: Tensor) -> Tensor:

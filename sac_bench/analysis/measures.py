@@ -32,7 +32,8 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
     if side.measure == "adaptation":
         return _adaptation(results, side, env)
     if MEASURES[side.measure].is_log_of_metric:
-        return np.log10(_late_metric(results, side, env))
+        late = _late_metric(results, side, env)
+        return pd.Series(np.log10(late.to_numpy()), index=late.index)
     rows = _of(results.robustness, side, env)
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
 

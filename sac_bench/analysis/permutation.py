@@ -225,7 +225,7 @@ class Flipped:
         Other numbers of pairs than now may have as many draws as there is memory for.
         """
         draws = self.draws if seeds[0] == len(self.pairs) else max(self.draws, most_draws(seeds))
-        return 1 / min(2 ** seeds[0], draws + 1)
+        return float(1 / min(2 ** seeds[0], draws + 1))
 
     def above(self, shift: float = 0.0) -> float:
         """Return the p-value of a true mean of `shift` or less."""

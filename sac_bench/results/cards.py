@@ -44,5 +44,5 @@ def updates_per_transition(config: Mapping[str, Any]) -> float | Unknown:
     if "utd" in config:
         return float(config["utd"])
     if {"epochs", "rollout", "batch_size"} <= config.keys():
-        return config["epochs"] * (config["rollout"] // config["batch_size"]) / config["rollout"]
+        return float(config["epochs"] * (config["rollout"] // config["batch_size"]) / config["rollout"])
     return UNKNOWN

@@ -57,7 +57,8 @@ def replacing(folder: Path) -> Iterator[Path]:
 def _of(table: pd.DataFrame, run: Mapping[Any, Any]) -> pd.DataFrame:
     if not len(table):
         return table
-    return table[(table["run_id"] == run["run_id"]) & (table["variant"] == run["variant"])]
+    own: pd.DataFrame = table[(table["run_id"] == run["run_id"]) & (table["variant"] == run["variant"])]
+    return own
 
 
 def _add(writer: Writer, group: str, rows: pd.DataFrame) -> None:

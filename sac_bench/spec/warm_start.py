@@ -27,10 +27,11 @@ OF_TRAINING = frozenset({*ReplayConfig.model_fields, *RolloutConfig.model_fields
 Runs = list[tuple[Variant, RunSpec]]
 
 
-def _temperature(value: Any) -> str | float:
+def _temperature(value: object) -> str | float:
     """Check the key `temperature`; ValueError if it is invalid."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value in ("keep", "own") or (is_number and MIN_LEARNED_TEMPERATURE <= value <= 1e6):
+    if isinstance(value, str) and value in ("keep", "own"):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and MIN_LEARNED_TEMPERATURE <= value <= 1e6:
         return value
     raise ValueError(f'must be "keep", "own" or a number between {MIN_LEARNED_TEMPERATURE:g} and 1e6, not {value!r}')
 

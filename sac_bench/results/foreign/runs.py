@@ -55,7 +55,7 @@ def files_in(path: Path, pattern: str, what: str) -> list[Path]:
 def csv_table(path: Path, needed: Iterable[str], **options: Any) -> pd.DataFrame:
     """Read a CSV file. Raises InputError if it cannot be read or lacks a column."""
     try:
-        table = pd.read_csv(path, **options)
+        table: pd.DataFrame = pd.read_csv(path, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if missing := [name for name in needed if name not in table]:
