@@ -41,6 +41,7 @@ SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training
 CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
 RUNNING = "algorithms/running_stats.py"
 PPO, SQL, ROLLOUT = "algorithms/ppo.py", "algorithms/sql.py", "training/rollout.py"
+ON_POLICY = "algorithms/on_policy.py"
 OF_PPO = "tests/algorithms/test_ppo.py tests/algorithms/test_parity_ppo.py tests/training/test_rollout.py"
 OF_SQL = "tests/algorithms/test_sql.py"
 PRECISION = "tests/algorithms/test_precision.py"
@@ -766,19 +767,25 @@ BUGS = [
     ),
     Bug(
         "PPO has the batches of the other algorithms",
-        "options/ppo.py",
-        "class PPOConfig(RolloutConfig, ActorCriticConfig)",
-        "class PPOConfig(ActorCriticConfig, RolloutConfig)",
+        "options/on_policy.py",
+        "class OnPolicyConfig(RolloutConfig, ActorCriticConfig)",
+        "class OnPolicyConfig(ActorCriticConfig, RolloutConfig)",
         "tests/algorithms/test_config.py",
     ),
     Bug("sign of the surrogate", PPO, "policy_loss = -torch.minimum(", "policy_loss = torch.minimum(", OF_PPO),
     Bug("the ratio is not clipped", PPO, "torch.clamp(ratio, 1 - clip, 1 + clip)", "ratio", OF_PPO),
-    Bug("advantages run across the end of an episode", PPO, '["gae_lambda"] * (1 - done)', '["gae_lambda"]', OF_PPO),
-    Bug("terminated episodes bootstrap", PPO, "* (1 - final) * next_value", "* next_value", OF_PPO),
-    Bug("returns are advantages", PPO, '"return": advantage + value', '"return": advantage', OF_PPO),
+    Bug(
+        "advantages run across the end of an episode",
+        ON_POLICY,
+        '["gae_lambda"] * (1 - done)',
+        '["gae_lambda"]',
+        OF_PPO,
+    ),
+    Bug("terminated episodes bootstrap", ON_POLICY, "* (1 - final) * next_value", "* next_value", OF_PPO),
+    Bug("returns are advantages", ON_POLICY, '"return": advantage + value', '"return": advantage', OF_PPO),
     Bug("entropy is avoided", PPO, '- hyper["entropy_coefficient"]', '+ hyper["entropy_coefficient"]', OF_PPO),
     Bug("a member that stopped never continues", PPO, 'torch.zeros_like(state["stopped"])', 'state["stopped"]', OF_PPO),
-    Bug("running return continues after its episode", PPO, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
+    Bug("running return continues after its episode", ON_POLICY, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
     Bug("every minibatch is the first one", ROLLOUT, "(moment.step % batches)", "(0 * moment.step)", OF_PPO),
     Bug("particles attract each other", SQL, "+ gradient).mean(1)", "- gradient).mean(1)", OF_SQL),
     Bug("the density of uniform actions is 1", SQL, "+ action_dim * math.log(2)", "", OF_SQL),

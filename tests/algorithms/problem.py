@@ -34,8 +34,10 @@ class Problem:
     """A learner of D observations, A actions and batches of B, its state, and a stream of made-up data."""
 
     def __init__(self, algorithm: str = "sac", **overrides: Any) -> None:
-        settings = {"layers": [8, 8], "batch_size": B, "precision": "float64"} | overrides
-        self.config: Any = ALGORITHMS[algorithm].config.model_validate(settings)
+        kind = ALGORITHMS[algorithm].config
+        size = {"batch_size": B} if "batch_size" in kind.model_fields else {"rollout_steps": B}
+        settings = {"layers": [8, 8], "precision": "float64"} | size | overrides
+        self.config: Any = kind.model_validate(settings)
         self.learner = ALGORITHMS[algorithm].learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
         self.hyper: Hyperparameters = hyperparameters_of(self.config)
