@@ -225,11 +225,12 @@ def prepare(structure: Structure, state: State, hyper: Hyperparameters, transiti
 def learner(
     structure: Structure,
     init: Callable[[Draw, Hyperparameters], State],
-    prepare: Callable[..., tuple[State, Batch]],
+    prepare: Callable[..., tuple[State, dict[str, Any]]],
     update: Update,
     batch_size: int,
     epochs: int,
     metrics: tuple[str, ...],
+    stages: tuple[tuple[Callable[..., tuple[State, dict[str, Any]]], int], ...] = (),
 ) -> Learner:
     """Return a learner of rollouts with these functions."""
     return Learner(
@@ -243,6 +244,7 @@ def learner(
         batch_size=batch_size,
         metrics=metrics,
         prepare=prepare,
+        stages=stages,
         weights=weights,
         start=start,
         rollout=structure.rollout,

@@ -73,6 +73,15 @@ class Problem:
         """State and metrics after update number `number`, counted from 0."""
         return self.learner.update_of(number + 1)(self.state, self.hyper, batch, noise)
 
+    def prepare(self, transitions: Batch) -> Batch:
+        """Samples of a rollout's transitions, after all that is done before updates; the state changes."""
+        assert self.learner.prepare is not None
+        self.state, samples = self.learner.prepare(self.state, self.hyper, transitions)
+        for stage, times in self.learner.stages:
+            for _ in range(times):
+                self.state, samples = stage(self.state, self.hyper, samples)
+        return samples
+
     def samples(self) -> Batch:
         """Samples of a rollout whose action probabilities differ somewhat from the current policy's."""
         action, value, advantage = self.normal(B, A), self.normal(B), 3 * self.normal(B) + 1

@@ -22,10 +22,15 @@ def in_float64(peer: Any, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> 
     """Give the peer the problem's weights, in float64, and a logger."""
     peer.set_logger(Logger(folder=None, output_formats=[]))
     peer.policy.double()
+    give_parameters(problem, peer)
+    monkeypatch.setattr(policies, "preprocess_obs", lambda observation, *_, **__: observation)
+
+
+def give_parameters(problem: Problem, peer: Any) -> None:
+    """Set the peer's parameters to ours."""
     with torch.no_grad():
         for name, parameter in theirs(peer.policy).items():
             parameter.copy_(ours(problem)[name])
-    monkeypatch.setattr(policies, "preprocess_obs", lambda observation, *_, **__: observation)
 
 
 def buffered(batch: Batch) -> RolloutBufferSamples:
