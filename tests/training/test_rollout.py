@@ -228,10 +228,11 @@ def test_updates_are_made_when_a_rollout_is_complete(num_envs):
     trained.close()
 
 
+NORMALIZED = {"normalize_observations": True, "normalize_rewards": True}
 LEARNS = {
     "ppo": {"batch_size": 256, "learning_rate": 3e-3, "epochs": 5, "rollout": 2048},
-    "a2c": {"rollout_steps": 16, "gae_lambda": 0.95, "learning_rate": 3e-3, "normalize_advantage": True},
-    "trpo": {"rollout": 2048, "batch_size": 256},
+    "a2c": NORMALIZED | {"num_envs": 4, "rollout_steps": 8, "gae_lambda": 0.9, "learning_rate": 2e-3},
+    "trpo": NORMALIZED | {"num_envs": 2, "rollout": 1024, "max_kl": 0.03},
 }
 
 
