@@ -41,7 +41,10 @@ SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training
 CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
 RUNNING = "algorithms/running_stats.py"
 PPO, SQL, ROLLOUT = "algorithms/ppo.py", "algorithms/sql.py", "training/rollout.py"
+ON_POLICY = "algorithms/on_policy.py"
 OF_PPO = "tests/algorithms/test_ppo.py tests/algorithms/test_parity_ppo.py tests/training/test_rollout.py"
+A2C, OF_A2C = "algorithms/a2c.py", "tests/algorithms/test_a2c.py tests/algorithms/test_parity_a2c.py"
+TRPO, OF_TRPO = "algorithms/trpo.py", "tests/algorithms/test_trpo.py tests/algorithms/test_parity_trpo.py"
 OF_SQL = "tests/algorithms/test_sql.py"
 PRECISION = "tests/algorithms/test_precision.py"
 REPLAY, TRAINER, ENVS = "training/replay.py", "training/trainer.py", "envs/pool.py"
@@ -794,19 +797,40 @@ BUGS = [
     ),
     Bug(
         "PPO has the batches of the other algorithms",
-        "options/ppo.py",
-        "class PPOConfig(RolloutConfig, ActorCriticConfig)",
-        "class PPOConfig(ActorCriticConfig, RolloutConfig)",
+        "options/on_policy.py",
+        "class OnPolicyConfig(RolloutConfig, ActorCriticConfig)",
+        "class OnPolicyConfig(ActorCriticConfig, RolloutConfig)",
         "tests/algorithms/test_config.py",
     ),
     Bug("sign of the surrogate", PPO, "policy_loss = -torch.minimum(", "policy_loss = torch.minimum(", OF_PPO),
     Bug("the ratio is not clipped", PPO, "torch.clamp(ratio, 1 - clip, 1 + clip)", "ratio", OF_PPO),
-    Bug("advantages run across the end of an episode", PPO, '["gae_lambda"] * (1 - done)', '["gae_lambda"]', OF_PPO),
-    Bug("terminated episodes bootstrap", PPO, "* (1 - final) * next_value", "* next_value", OF_PPO),
-    Bug("returns are advantages", PPO, '"return": advantage + value', '"return": advantage', OF_PPO),
+    Bug(
+        "advantages run across the end of an episode",
+        ON_POLICY,
+        '["gae_lambda"] * (1 - done)',
+        '["gae_lambda"]',
+        OF_PPO,
+    ),
+    Bug("terminated episodes bootstrap", ON_POLICY, "* (1 - final) * next_value", "* next_value", OF_PPO),
+    Bug("returns are advantages", ON_POLICY, '"return": advantage + value', '"return": advantage', OF_PPO),
     Bug("entropy is avoided", PPO, '- hyper["entropy_coefficient"]', '+ hyper["entropy_coefficient"]', OF_PPO),
     Bug("a member that stopped never continues", PPO, 'torch.zeros_like(state["stopped"])', 'state["stopped"]', OF_PPO),
-    Bug("running return continues after its episode", PPO, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
+    Bug("running return continues after its episode", ON_POLICY, "returns[-1] * (1 - done[-1])", "returns[-1]", OF_PPO),
+    Bug("A2C avoids entropy", A2C, '- hyper["entropy_coefficient"]', '+ hyper["entropy_coefficient"]', OF_A2C),
+    Bug("A2C's returns are advantages", A2C, 'value - batch["return"]', 'value - batch["advantage"]', OF_A2C),
+    Bug(
+        "epsilon inside RMSprop's root",
+        "algorithms/rmsprop.py",
+        "torch.sqrt(s) + epsilon",
+        "torch.sqrt(s + epsilon)",
+        OF_A2C,
+    ),
+    Bug("the Fisher matrix is not damped", TRPO, "along(pull_back(v)[0], damping, v)", "pull_back(v)[0]", OF_TRPO),
+    Bug("steps longer than delta are accepted", TRPO, '(kl <= hyper["max_kl"]) & ', "", OF_TRPO),
+    Bug("the line search takes the shortest step", TRPO, "every, 0.0).amax()", "every, 1.0).amin()", OF_TRPO),
+    Bug("a step that is refused is taken", TRPO, "torch.where(accepted, n, o)", "n", OF_TRPO),
+    Bug("conjugate gradient never ends early", TRPO, "active & (squared >= TOLERANCE)", "active", OF_TRPO),
+    Bug("the divergence is averaged over dimensions", TRPO, "- difference).sum(-1)", "- difference).mean(-1)", OF_TRPO),
     Bug("every minibatch is the first one", ROLLOUT, "(moment.step % batches)", "(0 * moment.step)", OF_PPO),
     Bug("particles attract each other", SQL, "+ gradient).mean(1)", "- gradient).mean(1)", OF_SQL),
     Bug("the density of uniform actions is 1", SQL, "+ action_dim * math.log(2)", "", OF_SQL),

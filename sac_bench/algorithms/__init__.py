@@ -11,10 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from sac_bench.envs import sources
+from sac_bench.options import a2c as of_a2c
 from sac_bench.options import ppo as of_ppo  # `ppo` is the module of this package
 from sac_bench.options import sac as of_sac
 from sac_bench.options import sql as of_sql
 from sac_bench.options import td3 as of_td3
+from sac_bench.options import trpo as of_trpo
 from sac_bench.options.config import TrainingConfig
 from sac_bench.options.metric import Metric
 
@@ -79,11 +81,15 @@ class _LearnerIn:
         return made
 
 
-SAC, TD3, PPO, SQL = (_LearnerIn(f"sac_bench.algorithms.{name}") for name in ("sac", "td3", "ppo", "sql"))
+SAC, TD3, PPO, SQL, A2C, TRPO = (
+    _LearnerIn(f"sac_bench.algorithms.{name}") for name in ("sac", "td3", "ppo", "sql", "a2c", "trpo")
+)
 register(Algorithm("sac", of_sac.SACConfig, SAC, of_sac.VERSION, metrics=of_sac.ALL_METRICS))
 register(Algorithm("td3", of_td3.TD3Config, TD3, of_td3.VERSION, metrics=of_td3.METRICS))
 register(Algorithm("ddpg", of_td3.DDPGConfig, TD3, of_td3.VERSION, metrics=of_td3.METRICS))
 register(Algorithm("ppo", of_ppo.PPOConfig, PPO, of_ppo.VERSION, metrics=of_ppo.METRICS))
 register(Algorithm("sql", of_sql.SQLConfig, SQL, of_sql.VERSION, scored_by="sample", metrics=of_sql.METRICS))
+register(Algorithm("a2c", of_a2c.A2CConfig, A2C, of_a2c.VERSION, metrics=of_a2c.METRICS))
+register(Algorithm("trpo", of_trpo.TRPOConfig, TRPO, of_trpo.VERSION, metrics=of_trpo.METRICS))
 
 SHIPPED = dict(ALGORITHMS)

@@ -78,7 +78,9 @@ class Learner:
     collect(returns, hyper, reward [N], done [N]) -> returns is called after every vector step with its rewards; done is
     1 where an episode ended. `returns` is in the state.
     With data = "rollout", prepare(state, hyper, transitions) -> (state, samples) is called after every `rollout`
-    transitions, with all of them in order, row by row; batches are parts of the samples.
+    transitions, with all of them in order, row by row; batches are parts of the samples. Each (function, times) of
+    `stages` is called so many times after it, in turn, as a program of its own: function(state, hyper, samples) ->
+    (state, samples). The updates use the last one's samples.
 
     q_bound(hyper, metrics {name: []}, largest |r| []) -> the largest |Q| [] that rewards and entropies allow, given the
     means of `metrics` between two evaluations, of which "q" is Q. A run whose |Q| exceeds it is marked as exploded.
@@ -105,7 +107,8 @@ class Learner:
     explore: Callable[..., tuple[Tensor, Any]] | None = None
     observe: Callable[[State, Tensor], State] | None = None
     collect: Callable[[State, Hyperparameters, Tensor, Tensor], State] | None = None
-    prepare: Callable[..., tuple[State, dict[str, Tensor]]] | None = None
+    prepare: Callable[..., tuple[State, dict[str, Any]]] | None = None
+    stages: tuple[tuple[Callable[..., tuple[State, dict[str, Any]]], int], ...] = ()
     rollout: int = 0
     epochs: int = 1
     q_bound: Callable[[Hyperparameters, dict[str, Tensor], Tensor], Tensor] | None = None

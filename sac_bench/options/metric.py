@@ -41,9 +41,12 @@ def names(metrics: Iterable[Metric]) -> tuple[str, ...]:
 
 CRITIC_LOSS = Metric("critic_loss", "critic loss\n(units of return²)", "log", 2, topic="loss")
 ACTOR_LOSS = Metric("actor_loss", "actor loss", drawn=False, topic="loss")
+POLICY_LOSS = Metric("policy_loss", "policy loss", drawn=False, topic="loss")
 VALUE_LOSS = Metric("value_loss", "value loss\n(its own units)", "log", topic="loss")
 Q = Metric("q", "Q of replayed pairs\n(units of return)", "symlog", 1, topic="Q")
 Q_TARGET = Metric("q_target", "targets of Q\n(units of return)", "symlog", 1, drawn=False, topic="Q")
+V = Metric("value", "V of a minibatch", drawn=False, topic="V")
+ADVANTAGE_STD = Metric("advantage_std", "spread of advantages")
 ENTROPY = Metric("entropy", "entropy of the policy\n(nats)", topic="policy")
 SATURATION = Metric("saturation", "share of actions\nbeyond 0.99", topic="policy")
 

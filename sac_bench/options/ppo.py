@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sac_bench.options.config import Activation, ActorCriticConfig, Layers, PerMember, RolloutConfig, option
-from sac_bench.options.metric import ENTROPY, VALUE_LOSS, Metric
+from sac_bench.options.config import Activation, Layers, PerMember, option
+from sac_bench.options.metric import ADVANTAGE_STD, ENTROPY, POLICY_LOSS, VALUE_LOSS, Metric, V
+from sac_bench.options.on_policy import OnPolicyConfig
 
 VERSION = 2
 """Part of every run's id: raise it whenever the results of a config change, with a default or the mathematics."""
 
 
-class PPOConfig(RolloutConfig, ActorCriticConfig):
+class PPOConfig(OnPolicyConfig):
     """Defaults are those of arXiv 1707.06347 (table 3) and of its implementations for MuJoCo."""
 
     algorithm: ClassVar[str] = "ppo"
@@ -66,11 +67,6 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
     )
 
     @property
-    def passes(self) -> int:
-        """One pass forward and a backward one, which costs as much as two: a batch has no targets to compute."""
-        return 3
-
-    @property
     def learns_until(self) -> int | None:
         """Transitions after which the learning rate is 0, or None if it is constant."""
         return self.anneal_steps or None
@@ -78,12 +74,12 @@ class PPOConfig(RolloutConfig, ActorCriticConfig):
 
 METRICS = (
     Metric("loss", "loss", drawn=False, topic="loss"),
-    Metric("policy_loss", "policy loss", drawn=False, topic="loss"),
+    POLICY_LOSS,
     VALUE_LOSS,
     ENTROPY,
     Metric("approx_kl", "KL of an update", "log"),
     Metric("clip_fraction", "share of ratios clipped"),
-    Metric("value", "V of a minibatch", drawn=False, topic="V"),
-    Metric("advantage_std", "spread of advantages"),
+    V,
+    ADVANTAGE_STD,
     Metric("stopped", "share of updates skipped", drawn=False),
 )

@@ -97,6 +97,8 @@ class Cohort:
         self._observe: Callable[..., None] = self._observe_all
         self._collect: Callable[..., None] = self._collect_all
         self._prepare: Callable[..., Data] = self._prepare_all
+        self._stages: list[tuple[Callable[..., Data], int]]
+        self._stages = [(partial(self._stage_all, stage), times) for stage, times in learner.stages]
         self._samples: Data = None
         self._data: Data = None  # of the last update
         self._action = torch.empty(self.size, num_envs, learner.action_dim, device=self.device)
@@ -108,6 +110,7 @@ class Cohort:
             self._observe = inductor.compiled(self._observe_all, self.device)
             self._collect = inductor.compiled(self._collect_all, self.device)
             self._prepare = inductor.compiled(self._prepare_all, self.device)
+            self._stages = [(inductor.compiled(stage, self.device), times) for stage, times in self._stages]
 
     @property
     def size(self) -> int:
@@ -201,6 +204,9 @@ class Cohort:
         if self.learner.data == "replay":
             return memory
         samples = self._prepare(self.state, self.hyper, self._order_draws.words(self.seeds, number)[0], memory)
+        for stage, times in self._stages:
+            for _ in range(times):
+                samples = samples | {"samples": stage(self.state, self.hyper, samples["samples"])}
         if self._samples is None:
             self._samples = samples
         tree_map(lambda old, new: old.copy_(new), self._samples, samples)  # the same tensors every time
@@ -288,6 +294,11 @@ class Cohort:
         new, samples = torch.func.vmap(self.learner.prepare)(state, hyper, newest)
         tree_map(lambda old, new: old.copy_(new), state, new)
         return {"samples": samples, "order": order}
+
+    def _stage_all(self, stage: Callable[..., Any], state: State, hyper: Hyperparameters, samples: Data) -> Data:
+        new, samples = torch.func.vmap(stage)(state, hyper, samples)
+        tree_map(lambda old, new: old.copy_(new), state, new)
+        return samples
 
     def _update_all(
         self,

@@ -70,7 +70,10 @@ def counted(learner: Learner, config: TrainingConfig, dims: tuple[int, int]) -> 
         act, _ = _flops(learner.act, learner.policy(state), hyper, *acting)
         batch, prepared = _transitions(learner, config, dims, dtype), 0.0
         if learner.prepare is not None:
-            prepared, (_, samples) = _flops(learner.prepare, state, hyper, batch)
+            prepared, (state, samples) = _flops(learner.prepare, state, hyper, batch)
+            for stage, times in learner.stages:
+                once, (state, samples) = _flops(stage, state, hyper, samples)
+                prepared += times * once
             prepared *= learner.batch_size / (learner.epochs * learner.rollout)
             batch = {name: part[: learner.batch_size] for name, part in samples.items()}
         shapes = learner.update_noise | learner.update_uniforms

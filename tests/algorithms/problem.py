@@ -34,8 +34,10 @@ class Problem:
     """A learner of D observations, A actions and batches of B (or `batch_size`), its state, and a stream of made-up data."""
 
     def __init__(self, algorithm: str = "sac", **overrides: Any) -> None:
-        settings = {"layers": [8, 8], "batch_size": B, "precision": "float64"} | overrides
-        self.config: Any = ALGORITHMS[algorithm].config.model_validate(settings)
+        kind = ALGORITHMS[algorithm].config
+        size = {"batch_size": B} if "batch_size" in kind.model_fields else {"rollout_steps": B}
+        settings = {"layers": [8, 8], "precision": "float64"} | size | overrides
+        self.config: Any = kind.model_validate(settings)
         self.learner = ALGORITHMS[algorithm].learner(self.config, D, A)
         self.nets: Networks = self.learner.update.args[0]
         self.hyper: Hyperparameters = hyperparameters_of(self.config)
@@ -70,6 +72,15 @@ class Problem:
     def update(self, number: int, batch: Batch, noise: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
         """State and metrics after update number `number`, counted from 0."""
         return self.learner.update_of(number + 1)(self.state, self.hyper, batch, noise)
+
+    def prepare(self, transitions: Batch) -> Batch:
+        """Samples of a rollout's transitions, after all that is done before updates; the state changes."""
+        assert self.learner.prepare is not None
+        self.state, samples = self.learner.prepare(self.state, self.hyper, transitions)
+        for stage, times in self.learner.stages:
+            for _ in range(times):
+                self.state, samples = stage(self.state, self.hyper, samples)
+        return samples
 
     def samples(self) -> Batch:
         """Samples of a rollout whose action probabilities differ somewhat from the current policy's."""

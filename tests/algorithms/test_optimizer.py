@@ -297,7 +297,7 @@ def test_networks_with_layer_normalisation_use_the_initialisation():
 # -- sizes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", [*REPLAY, "ppo"])
+@pytest.mark.parametrize("algorithm", [*REPLAY, "ppo", "a2c", "trpo"])
 def test_policy_and_critics_may_have_different_sizes(algorithm):
     config = ALGORITHMS[algorithm].config
 
@@ -307,7 +307,7 @@ def test_policy_and_critics_may_have_different_sizes(algorithm):
     def sizes(**options):
         more = {"value_network": True} if algorithm == "sac" else {}
         params = Problem(algorithm, layers=[9, 8], **options, **more).state["params"]
-        actor = params["actor"]["mean"] if algorithm == "ppo" else params["actor"]
+        actor = params["actor"] if algorithm in REPLAY else params["actor"]["mean"]
         if more:
             assert units(params["value"]) == units(params["critic"])
         return units(actor), units(params["critic"])

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common import policies
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
-from sac_bench.algorithms import ppo
+from sac_bench.algorithms import on_policy
 from tests.algorithms.problem import B, Problem
+from tests.algorithms.rollout_peers import assert_same_parameters, buffered, in_float64
 from tests.algorithms.test_parity_sb3 import Spaces
 
 
@@ -42,56 +40,14 @@ class Peer:
             policy_kwargs={"net_arch": list(config.layers)},
             device="cpu",
         )
-        self.ppo.set_logger(Logger(folder=None, output_formats=[]))
-        self.ppo.policy.double()
-        with torch.no_grad():
-            for name, parameter in self.parameters().items():
-                parameter.copy_(ours(problem)[name])
-        monkeypatch.setattr(policies, "preprocess_obs", lambda observation, *_, **__: observation)
+        in_float64(self.ppo, problem, monkeypatch)
         monkeypatch.setattr(self.ppo.rollout_buffer, "get", lambda size: iter(self._minibatches))
 
     def train(self, batches) -> dict[str, float]:
         """One rollout's minibatches, one epoch of them."""
-        self._minibatches = [
-            RolloutBufferSamples(
-                observations=batch["observation"],
-                actions=batch["action"],
-                old_values=batch["value"],
-                old_log_prob=batch["log_prob"],
-                advantages=batch["advantage"],
-                returns=batch["return"],
-            )
-            for batch in batches
-        ]
+        self._minibatches = [buffered(batch) for batch in batches]
         self.ppo.train()
         return self.ppo.logger.name_to_value
-
-    def parameters(self) -> dict[str, torch.Tensor]:
-        """SB3's tensors under the names and in the shapes of `ours`."""
-        policy, found = self.ppo.policy, {"log_std": self.ppo.policy.log_std}
-        stacks = {"actor": [*policy.mlp_extractor.policy_net, policy.action_net]}
-        stacks["critic"] = [*policy.mlp_extractor.value_net, policy.value_net]
-        for name, modules in stacks.items():
-            for i, module in enumerate(m for m in modules if isinstance(m, torch.nn.Linear)):
-                found |= {f"{name}/{i}/weight": module.weight, f"{name}/{i}/bias": module.bias}
-        return found
-
-
-def ours(problem: Problem) -> dict[str, torch.Tensor]:
-    """Our networks as SB3's matrices, weights [out, in]."""
-    params = problem.state["params"]
-    found = {"log_std": params["actor"]["log_std"]}
-    for name, network in (("actor", params["actor"]["mean"]), ("critic", params["critic"])):
-        for i, (weight, bias) in enumerate(network):
-            found |= {f"{name}/{i}/weight": weight.T, f"{name}/{i}/bias": bias}
-    return found
-
-
-def assert_same_parameters(problem: Problem, peer: Peer) -> None:
-    our_params, theirs = ours(problem), peer.parameters()
-    assert our_params.keys() == theirs.keys()
-    for name, value in our_params.items():
-        torch.testing.assert_close(value, theirs[name].detach(), rtol=0, atol=1e-9, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +78,7 @@ def test_parity_with_stable_baselines3(overrides, monkeypatch):
         }.items():
             assert float(metrics[name]) == pytest.approx(value, rel=0, abs=1e-7 if name == "clip_fraction" else 1e-9)
         assert 0 < float(metrics["clip_fraction"]) < 1
-    assert_same_parameters(problem, peer)
+    assert_same_parameters(problem, peer.ppo)
 
 
 def test_parity_of_stopping_at_a_target_kl(monkeypatch):
@@ -132,7 +88,7 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
     for rollout in range(3):
         batches = [problem.samples() for _ in range(12)]
         for batch in batches:  # as if the rollout were of the current policy
-            batch["log_prob"], _ = ppo.evaluated(
+            batch["log_prob"], _ = on_policy.evaluated(
                 problem.nets, problem.state["params"], batch["observation"], batch["action"]
             )
         peer.train(batches)
@@ -144,7 +100,7 @@ def test_parity_of_stopping_at_a_target_kl(monkeypatch):
             flags.append(bool(metrics["stopped"]))
         assert flags == sorted(flags)  # once stopped, stopped
         stops.append(flags.count(False))
-        assert_same_parameters(problem, peer)
+        assert_same_parameters(problem, peer.ppo)
         assert int(problem.state["updates"]) == 12 * (rollout + 1)
     assert 0 < stops[0] < 12 == stops[1]  # one ends early, and the next does not
     assert not torch.equal(start["critic"][0].weight, problem.state["params"]["critic"][0].weight)
@@ -160,6 +116,6 @@ def test_advantages_equal_those_of_stable_baselines3s_buffer():
     buffer.rewards[:], buffer.values[:], buffer.episode_starts[1:] = reward[:-1], value[:-1], done[:-1]
     buffer.compute_returns_and_advantage(torch.as_tensor(value[-1]), done[-1])
     hyper = {"gamma": torch.tensor(0.97, dtype=torch.float64), "gae_lambda": torch.tensor(0.9, dtype=torch.float64)}
-    ours = ppo.advantages(*map(torch.as_tensor, (reward[:-1], value[:-1], value[1:], done, done)), hyper)
+    ours = on_policy.advantages(*map(torch.as_tensor, (reward[:-1], value[:-1], value[1:], done, done)), hyper)
     np.testing.assert_allclose(ours.numpy(), buffer.advantages, rtol=0, atol=1e-10)
     assert done.any()

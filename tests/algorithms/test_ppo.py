@@ -13,7 +13,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sac_bench.algorithms import ppo
+from sac_bench.algorithms import on_policy
 from sac_bench.algorithms.networks import init_mlp
 from sac_bench.training.random import uniform
 from tests.algorithms.problem import A, D, Problem
@@ -44,13 +44,13 @@ def test_advantages_and_running_returns_equal_a_loops(steps, envs, ends, gamma, 
         ahead = expected[t] = delta + gamma * lam * (1 - done[t]) * ahead
     hyper = dict(zip(("gamma", "gae_lambda"), doubles(gamma, lam), strict=True))
     tensors = [torch.as_tensor(x) for x in (reward, value, next_value, final, done)]
-    np.testing.assert_allclose(ppo.advantages(*tensors, hyper).numpy(), expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(on_policy.advantages(*tensors, hyper).numpy(), expected, rtol=0, atol=1e-10)
 
     carried = running = generator.normal(size=envs)
     for t in range(steps):
         expected[t] = running = reward[t] + gamma * running
         running = running * (1 - done[t])
-    returns, carry = ppo.running_returns(tensors[0], tensors[-1], torch.as_tensor(carried), hyper["gamma"])
+    returns, carry = on_policy.running_returns(tensors[0], tensors[-1], torch.as_tensor(carried), hyper["gamma"])
     np.testing.assert_allclose(returns.numpy(), expected, rtol=0, atol=1e-10)
     np.testing.assert_allclose(carry.numpy(), running, rtol=0, atol=1e-10)
 
@@ -88,7 +88,7 @@ def test_log_prob_equals_that_of_the_normal_distribution():
     problem = Problem("ppo")
     problem.state["params"]["actor"]["log_std"] += torch.tensor([0.3, -0.7])
     params, x, action = problem.state["params"], problem.normal(5, D), problem.normal(5, A)
-    log_prob, _ = ppo.evaluated(problem.nets, params, x, action)
+    log_prob, _ = on_policy.evaluated(problem.nets, params, x, action)
     mean = torch.as_tensor(forward(params["actor"]["mean"], x.numpy()))
     normal = torch.distributions.Normal(mean, params["actor"]["log_std"].exp())
     torch.testing.assert_close(log_prob, normal.log_prob(action).sum(-1), rtol=0, atol=1e-12)
@@ -150,7 +150,7 @@ def test_prepared_samples_equal_a_loops(bootstrap, normalize):
         for name, array in expected.items():
             np.testing.assert_allclose(samples[name].numpy(), array, rtol=0, atol=1e-10, err_msg=name)
         assert samples.keys() - expected.keys() == {"log_prob"}
-        log_prob, _ = ppo.evaluated(problem.nets, params, samples["observation"], samples["action"])
+        log_prob, _ = on_policy.evaluated(problem.nets, params, samples["observation"], samples["action"])
         assert torch.equal(samples["log_prob"], log_prob)
         assert not state["stopped"]
         for part, values in (("observation", seen), ("return", np.array(returns).flatten())):
@@ -218,10 +218,10 @@ def test_acting_normalises_observations_and_adds_noise_of_the_policys_deviation(
 
 def test_the_learning_rate_falls_with_every_rollout():
     problem = Problem("ppo", rollout=32, epochs=2, anneal_steps=80, learning_rate=0.5)
-    rates = [float(ppo.annealed(problem.nets, torch.tensor(u), problem.hyper)) for u in range(16)]
+    rates = [float(on_policy.annealed(problem.nets, torch.tensor(u), problem.hyper)) for u in range(16)]
     assert rates == pytest.approx([0.5] * 4 + [0.3] * 4 + [0.1] * 4 + [0.0] * 4)
     never = Problem("ppo", learning_rate=0.5)
-    assert float(ppo.annealed(never.nets, torch.tensor(10**9), never.hyper)) == 0.5
+    assert float(on_policy.annealed(never.nets, torch.tensor(10**9), never.hyper)) == 0.5
     # The update takes it: at a rate of 0 nothing moves.
     problem.state["updates"] += 12
     new, _ = problem.learner.update(problem.state, problem.hyper, problem.samples(), {})

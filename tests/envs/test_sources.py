@@ -337,7 +337,7 @@ def test_shipped_environments_have_no_definition_unless_registered_differently()
         "gymnasium:HeavyHalfCheetah-v5",
     ):
         assert describe(name).definition == {}
-    assert all(ALGORITHMS[name].definition == {} for name in ("sac", "td3", "ddpg", "ppo", "sql"))
+    assert all(ALGORITHMS[name].definition == {} for name in ("sac", "td3", "ddpg", "ppo", "sql", "a2c", "trpo"))
     entry_point = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
     for g in (9.0, 10.0):
         gymnasium.register(f"lab/Pendulum{g:.0f}-v0", entry_point, max_episode_steps=200, kwargs={"g": g})

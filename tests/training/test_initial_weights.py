@@ -11,13 +11,17 @@ from sac_bench.errors import InputError
 from tests.conftest import tiny
 from tests.training.members import cohort, train
 
-PPO = {"layers": [8], "rollout": 8, "batch_size": 4}
+ROLLOUTS = {
+    "ppo": {"layers": [8], "rollout": 8, "batch_size": 4},
+    "a2c": {"layers": [8]},
+    "trpo": {"layers": [8], "rollout": 8, "batch_size": 4},
+}
 
 
 def trained(config, seeds=(0, 1), updates=6):
-    """Return a cohort with distinct weights: after some updates or, for PPO, which requires rollouts, perturbed."""
+    """Return a cohort with distinct weights: after some updates or, for those that require rollouts, perturbed."""
     made = cohort([config] * len(seeds), seeds)
-    if config.algorithm != "ppo":
+    if config.algorithm not in ROLLOUTS:
         return train(made, config, updates)
     for leaf in tree_leaves([made.state["params"], made.state["normalizer"]["running_return"]]):
         leaf += 0.1
@@ -28,7 +32,9 @@ def trained(config, seeds=(0, 1), updates=6):
 
 
 def config_of(algorithm, **options):
-    return ALGORITHMS["ppo"].config.model_validate(PPO | options) if algorithm == "ppo" else tiny(algorithm, **options)
+    if algorithm not in ROLLOUTS:
+        return tiny(algorithm, **options)
+    return ALGORITHMS[algorithm].config.model_validate(ROLLOUTS[algorithm] | options)
 
 
 FORMS = [
@@ -41,7 +47,7 @@ FORMS = [
     ),
     ("td3", {}, {"target": ""}),
     ("sql", {"kernel_particles": 4, "value_particles": 4}, {"target": "critic"}),
-    ("ppo", {}, {}),
+    *((name, {}, {}) for name in ROLLOUTS),
 ]
 
 
@@ -66,7 +72,7 @@ def test_a_warm_start_takes_only_the_weights_of_another_learner(algorithm, optio
             assert torch.equal(leaf[1], before[name][1]), name
     moved = [name for name in handed_on if not torch.equal(theirs[name][0], before[name][1])]
     assert len(moved) >= 4
-    train(child, config, 2) if algorithm != "ppo" else None  # training continues
+    train(child, config, 2) if algorithm not in ROLLOUTS else None  # training continues
     assert child.finite().all()
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.hyperparameters import dtype_of
-from sac_bench.algorithms.ppo import learner
 from sac_bench.envs.pool import Step
+from sac_bench.options.on_policy import OnPolicyConfig
 from sac_bench.options.ppo import PPOConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training.cohort import Cohort
@@ -37,8 +38,16 @@ def config(**overrides) -> PPOConfig:
     return PPOConfig.model_validate(TINY | overrides)
 
 
+def config_of(algorithm: str, **overrides) -> OnPolicyConfig:
+    """A config of another algorithm; A2C's rollouts are as long, too."""
+    sizes = {"rollout_steps": 16} if algorithm == "a2c" else {}
+    own = ALGORITHMS[algorithm].config
+    settings = {name: value for name, value in TINY.items() if name in own.model_fields} | sizes | overrides
+    return own.model_validate(settings)
+
+
 def cohort(configs, seeds, compiled=False) -> Cohort:
-    made = learner(configs[0], D, A)
+    made = ALGORITHMS[configs[0].algorithm].learner(configs[0], D, A)
     gather = partial(minibatch, size=configs[0].batch_size)
     return Cohort(
         made, [c.hyperparameters() for c in configs], seeds, gather, N, dtype_of(configs[0]), compiled=compiled
@@ -64,11 +73,12 @@ def filled(seeds, rows, capacity=64) -> Replay:
 
 def train(trained: Cohort, rollouts: int) -> Cohort:
     """Updates on that many made-up rollouts."""
+    updates = trained.learner.epochs * 64 // trained.learner.batch_size
     for rollout in range(rollouts):
         memory = filled([100 * s + rollout for s in trained.seeds.tolist()], 16).memory()
-        data = trained.prepare(memory, rollout * UPDATES)
-        for update in range(UPDATES):
-            trained.update(data, rollout * UPDATES + update)
+        data = trained.prepare(memory, rollout * updates)
+        for update in range(updates):
+            trained.update(data, rollout * updates + update)
     return trained
 
 
@@ -108,29 +118,54 @@ def test_minibatches_use_every_sample_once_per_epoch():
 
 
 # Another value than the default of every number that may differ inside a cohort.
-CHANGED = {
+SHARED = {
     "bootstrap_truncated": False,
     "learning_rate": 1e-2,
-    "anneal_steps": 100,
     "gamma": 0.5,
     "gae_lambda": 0.3,
-    "clip": 0.01,
-    "clip_value": 0.01,
-    "normalize_advantage": False,
-    "value_coefficient": 0.1,
-    "entropy_coefficient": 0.1,
-    "max_grad_norm": 0.0,
-    "target_kl": 1e-7,
-    "normalize_observations": False,
-    "normalize_rewards": False,
 }
+OF_BOTH_LOSSES = {"anneal_steps": 100, "value_coefficient": 0.1, "entropy_coefficient": 0.1, "max_grad_norm": 0.0}
+CHANGED: dict[str, dict[str, object]] = {
+    "ppo": SHARED
+    | OF_BOTH_LOSSES
+    | {
+        "clip": 0.01,
+        "clip_value": 0.01,
+        "target_kl": 1e-7,
+        "normalize_advantage": False,
+        "normalize_observations": False,
+        "normalize_rewards": False,
+    },
+    "a2c": SHARED
+    | OF_BOTH_LOSSES
+    | {
+        "rmsprop_decay": 0.5,
+        "rmsprop_epsilon": 0.1,
+        "normalize_advantage": True,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
+    "trpo": SHARED
+    | {
+        "max_kl": 0.3,
+        "cg_damping": 1.0,
+        "line_search_factor": 0.5,
+        "normalize_advantage": False,
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
+}
+# TRPO's line search shortens its steps if the damping is low and delta large.
+BASE = {"ppo": {}, "a2c": {}, "trpo": {"cg_damping": 1e-3, "max_kl": 1.0, "cg_steps": 6}}
 
 
 @pytest.mark.thorough
-def test_cohort_member_with_any_changed_number_equals_its_single_run():
-    assert set(CHANGED) == set(PPOConfig.per_member_fields())
-    shared = {"precision": "float64", "learning_rate": 3e-3}
-    configs = [config(**shared), *(config(**(shared | {name: value})) for name, value in CHANGED.items())]
+@pytest.mark.parametrize("algorithm", CHANGED)
+def test_cohort_member_with_any_changed_number_equals_its_single_run(algorithm):
+    changed = CHANGED[algorithm]
+    assert set(changed) == set(ALGORITHMS[algorithm].config.per_member_fields())
+    shared = {"precision": "float64", "learning_rate": 3e-3} | BASE[algorithm]
+    configs = [config_of(algorithm, **(shared | more)) for more in ({}, *({k: v} for k, v in changed.items()))]
     together = train(cohort(configs, [3] * len(configs)), 2)
     for m, one in enumerate(configs):
         alone = train(cohort([one], [3]), 2)
@@ -143,9 +178,10 @@ def test_cohort_member_with_any_changed_number_equals_its_single_run():
             together.state["params"]["critic"][0].weight,
         )
         assert not m or not (torch.equal(actor[m], actor[0]) and torch.equal(critic[m], critic[0]))
-    stopped = together.pop_metrics()[0]["stopped"]
-    assert 0 < stopped[1 + list(CHANGED).index("target_kl")] < 1
-    assert int((stopped > 0).sum()) == 1
+    if algorithm == "ppo":
+        stopped = together.pop_metrics()[0]["stopped"]
+        assert 0 < stopped[1 + list(changed).index("target_kl")] < 1
+        assert int((stopped > 0).sum()) == 1
     assert together.finite().all()
 
 
@@ -158,10 +194,18 @@ def test_cohort_member_that_stops_early_does_not_affect_the_others():
     assert not torch.equal(*(made.state["params"]["critic"][0].weight[0] for made in (stops, goes_on)))
 
 
+DIFFERENT = {
+    "ppo": {"target_kl": 1e-7, "clip_value": 0.1, "max_grad_norm": 0.0, "learning_rate": 1e-3},
+    "a2c": {"entropy_coefficient": 0.1, "max_grad_norm": 0.0, "learning_rate": 1e-3},
+    "trpo": {"max_kl": 0.1, "normalize_advantage": False, "learning_rate": 3e-3},
+}
+
+
 @pytest.mark.soak
-def test_cohort_compiled_equals_eager():
+@pytest.mark.parametrize("algorithm", DIFFERENT)
+def test_cohort_compiled_equals_eager(algorithm):
     torch.compiler.reset()
-    configs = [config(), config(target_kl=1e-7, clip_value=0.1, max_grad_norm=0.0, learning_rate=1e-3)]
+    configs = [config_of(algorithm), config_of(algorithm, **DIFFERENT[algorithm])]
     compiled, eager = (train(cohort(configs, [0, 1], flag), 2) for flag in (True, False))
     for ours, expected in zip(tree_leaves(compiled.state), tree_leaves(eager.state), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
@@ -184,19 +228,20 @@ def test_updates_are_made_when_a_rollout_is_complete(num_envs):
     trained.close()
 
 
+NORMALIZED = {"normalize_observations": True, "normalize_rewards": True}
+LEARNS = {
+    "ppo": {"batch_size": 256, "learning_rate": 3e-3, "epochs": 5, "rollout": 2048},
+    "a2c": NORMALIZED | {"num_envs": 4, "rollout_steps": 8, "gae_lambda": 0.9, "learning_rate": 2e-3},
+    "trpo": NORMALIZED | {"num_envs": 2, "rollout": 1024, "max_kl": 0.03},
+}
+
+
 @pytest.mark.thorough
-def test_ppo_learns_to_balance_a_pole():
-    settings = {
-        "num_envs": 8,
-        "batch_size": 256,
-        "learning_rate": 3e-3,
-        "epochs": 5,
-        "rollout": 2048,
-        "eval_every": 24576,
-        "eval_episodes": 2,
-    }
-    spec = RunSpec("ppo", PPOConfig.model_validate(settings), "InvertedPendulum-v5", 0)
-    trained = Trainer([spec], 24576, compiled=False)
+@pytest.mark.parametrize("algorithm", LEARNS)
+def test_learns_to_balance_a_pole(algorithm):
+    steps = {"num_envs": 8, "eval_every": 24576, "eval_episodes": 2}
+    made = ALGORITHMS[algorithm].config.model_validate(steps | LEARNS[algorithm])
+    trained = Trainer([RunSpec(algorithm, made, "InvertedPendulum-v5", 0)], 24576, compiled=False)
     before = trained.train().episodes.returns[0, 0].mean()
     after = trained.train().episodes.returns[0].mean(axis=-1)
     trained.close()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
 from sac_bench.options.metric import names
-from sac_bench.options.ppo import PPOConfig
 from sac_bench.spec.run import RunSpec
 from sac_bench.training import replay
 from sac_bench.training.metrics import Q_BIAS_METRICS
@@ -144,6 +144,14 @@ def test_a_run_trained_beside_its_copy_equals_the_run_trained_alone(env, algorit
 
 
 PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every": 200, "eval_episodes": 2}
+A2C = {
+    "algorithm": "a2c",
+    "layers": [8],
+    "num_envs": 4,
+    "normalize_rewards": True,
+    "eval_every": 200,
+    "eval_episodes": 2,
+}
 
 
 @pytest.mark.thorough
@@ -153,6 +161,8 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
         ("InvertedPendulum-v5", PPO),  # rollouts end at 160, 320, 480; saved at 200 and 400
         ("InvertedPendulum-v5", PPO | {"num_envs": 4, "anneal_steps": 500}),
         ("Pendulum-v1", PPO | {"pool_episodes": 1, "eval_every": 150, "rollout": 320}),
+        ("InvertedPendulum-v5", A2C),
+        ("InvertedPendulum-v5", PPO | {"algorithm": "trpo", "cg_steps": 3, "normalize_observations": True}),
         pytest.param("Hopper-v5", {}, marks=pytest.mark.soak),
         ("Hopper-v5", {"num_envs": 4, "n_step": 3, "replay_capacity": 200, "value_network": True, "utd": 1.0}),
         pytest.param("gymnasium:Hopper-v5", {"num_envs": 2}, marks=pytest.mark.soak),
@@ -171,8 +181,10 @@ PPO = {"layers": [8], "rollout": 160, "batch_size": 32, "epochs": 2, "eval_every
     ],
 )
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(env, overrides):
-    if "rollout" in overrides:
-        runs = [RunSpec("ppo", PPOConfig.model_validate(overrides), env, seed) for seed in (0, 1)]
+    if "rollout" in overrides or overrides is A2C:
+        name = overrides.get("algorithm", "ppo")
+        config = ALGORITHMS[name].config.model_validate({k: v for k, v in overrides.items() if k != "algorithm"})
+        runs = [RunSpec(name, config, env, seed) for seed in (0, 1)]
     else:
         runs = specs(env, **{"utd": 0.2} | overrides)
     straight = trainer(runs, 600)

@@ -33,6 +33,8 @@ OTHERS = {
     "ddpg": ("ddpg", HOPPER, {"layers": [24, 24], "batch_size": 100}),
     "sql": ("sql", "Pendulum-v1", {"layers": [24, 24], "batch_size": 20}),
     "ppo": ("ppo", "Pendulum-v1", {"num_envs": 4, "rollout": 100, "batch_size": 50, "epochs": 2}),
+    "a2c": ("a2c", "Pendulum-v1", {"num_envs": 4, "rollout_steps": 5, "entropy_coefficient": 0.01}),
+    "trpo": ("trpo", "Pendulum-v1", {"num_envs": 4, "rollout": 100, "batch_size": 50, "epochs": 2, "cg_steps": 5}),
     "one critic": ("sac", HOPPER, {"layers": [64, 64], "batch_size": 64, "critics": 1}),
     "one critic, V network": (
         "sac",
