@@ -859,8 +859,8 @@ BUGS = [
     Bug(
         "the score function's baseline is the mean over all states",
         POLICIES,
-        "by_state = cost.unflatten(0, (-1, states))",
-        "by_state = cost.unflatten(0, (-1, 1))",
+        "cost.unflatten(0, (-1, states))",
+        "cost.unflatten(0, (-1, 1))",
         UPDATE,
     ),
     Bug("sign of V in the score function's baseline", SAC, "else -value", "else value", UPDATE),

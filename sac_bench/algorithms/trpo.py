@@ -81,8 +81,8 @@ def fisher_product(
     _, pull_back, *_ = vjp(grad(kl), actor)  # F is symmetric: v F is F v
 
     def product(v: Actor) -> Actor:
-        pulled: Actor = pull_back(v)[0]
-        return along(pulled, damping, v)
+        damped: Actor = along(pull_back(v)[0], damping, v)
+        return damped
 
     return product
 

@@ -61,10 +61,10 @@ def table(results: Results) -> pd.DataFrame:
     at, rows = whole(manifest), []
     scored = scores(results, at=at)
     for env in manifest.envs:
-        base = total(results, env, manifest.reference, "flops")
+        base, between = total(results, env, manifest.reference, "flops"), common_flops(results, env)
         for variant in manifest.variants:
             values = entered(scored, env, variant)
-            score, per_compute = mean_interval(values), mean_interval(score_per_compute(results, env, variant))
+            score, per_compute = mean_interval(values), mean_interval(score_per_compute(results, env, variant, between))
             spending = {axis: total(results, env, variant, axis) for axis in ("updates", "flops", "hours")}
             rows.append(
                 {"env": env, "variant": variant, "steps": at[env, variant]}
@@ -77,7 +77,7 @@ def table(results: Results) -> pd.DataFrame:
                     "per_compute_ci_high": per_compute.high,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"updates": "Int64"})
 
 
 def differs(table: pd.DataFrame) -> bool:
@@ -87,24 +87,31 @@ def differs(table: pd.DataFrame) -> bool:
 
 
 def common_flops(results: Results, env: str) -> tuple[float, float]:
-    """Return the least and most FLOPs at which every variant has been evaluated; NaN if some are unknown."""
-    lows, highs = [], []
+    """Return the least and most FLOPs at which all variants have been evaluated, after their first updates.
+
+    Variants without a finished run do not count. NaN if the FLOPs of one are unknown, or there is none.
+    """
+    ends = []
     for name in results.manifest.variants:
-        known = spent(results, env, name, "flops")
-        known = known[known != 0]
-        lows.append(known.min() if len(known) else np.nan)
-        highs.append(known.max() if len(known) else np.nan)
+        if not (rows_of(results.runs, env, name)["status"] == "finished").any():
+            continue
+        flops, updates = (spent(results, env, name, axis) for axis in ("flops", "updates"))
+        learned = flops[~(updates == 0)]
+        ends.append((learned.min(), learned.max()))
+    lows, highs = zip(*ends, strict=True) if ends else ((np.nan,), (np.nan,))
     return float(np.max(lows)), float(np.min(highs))
 
 
-def score_per_compute(results: Results, env: str, variant: str) -> pd.Series:
+def score_per_compute(
+    results: Results, env: str, variant: str, between: tuple[float, float] | None = None
+) -> pd.Series:
     """Return the mean return over the logarithm of FLOPs [seeds], indexed by seed.
 
-    All variants of an environment are compared over the same FLOPs: those at which all were evaluated. Curves are
-    interpolated linearly in log10 FLOPs. A diverged run counts with a random policy's return. None if FLOPs are
-    unknown, or if no two variants have FLOPs in common.
+    All variants of an environment are compared over the same FLOPs, by default `common_flops`. Curves are interpolated
+    linearly in log10 FLOPs. A diverged run counts with a random policy's return. None if FLOPs are unknown, or if no
+    two variants have FLOPs in common.
     """
-    low, high = common_flops(results, env)
+    low, high = common_flops(results, env) if between is None else between
     if not low < high:
         return pd.Series(dtype=float)
     manifest, at = results.manifest, whole(results.manifest)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from sac_bench.analysis.differences import why_no_verdict
 from sac_bench.analysis.scores import entered, scores
 from sac_bench.analysis.sequential import ALPHA, holm
 from sac_bench.analysis.statistics import Array, Difference, Estimate, unpaired
@@ -36,19 +37,16 @@ class Effect(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Return "raises" or "lowers" if it is shown at 5%, "undecided" if not, "" if it was not tested."""
+        """Return "positive" or "negative" if it is shown at 5%, "undecided" if not, "not tested" without a test."""
         if np.isnan(self.p_holm):
-            return ""
+            return "not tested"
         if self.p_holm > ALPHA:
             return "undecided"
-        return "raises" if self.estimate.value > 0 else "lowers"
+        return "positive" if self.estimate.value > 0 else "negative"
 
 
-def effects(results: Results, tested: bool = True) -> list[Effect]:
-    """Return the main effects and then the interactions on every environment; [] without a factorial design.
-
-    tested: whether they get verdicts.
-    """
+def effects(results: Results) -> list[Effect]:
+    """Return the main effects and then the interactions on every environment; [] without a factorial design."""
     design = results.manifest.factorial
     if design is None:
         return []
@@ -56,22 +54,33 @@ def effects(results: Results, tested: bool = True) -> list[Effect]:
     for env in results.manifest.envs:
         cells = [entered(table, env, variant) for variant in design.cells]
         found += [(env, factors, contrast(cells, signs(design, factors))) for factors in named]
-    p_values = [two_sided(one) if tested else np.nan for _, _, one in found]
+    p_values = [np.nan if why_no_verdict(results) else two_sided(one) for _, _, one in found]
     return [
         Effect(env, factors, one.interval(), float(p))
         for (env, factors, one), p in zip(found, holm(p_values), strict=True)
     ]
 
 
+def why_untested(results: Results) -> str:
+    """Return why effects have no verdicts, or ""."""
+    if reason := why_no_verdict(results):
+        return reason
+    design, table = results.manifest.factorial, scores(results)
+    for env in results.manifest.envs:
+        for variant in design.cells if design else ():
+            if len(entered(table, env, variant)) < MIN_SEEDS:
+                return f"{variant} has fewer than {MIN_SEEDS} seeds with a score on {env}"
+    return ""
+
+
 def pairs_of(design: FactorialRecord) -> list[tuple[str, ...]]:
-    """Return the factors, each by itself, and then the pairs of factors that can be told from these."""
-    alone = [(name,) for name in design.factors]
-    if len(design.cells) < 2 ** len(design.factors) and len(design.factors) == 3:
-        return [*alone]  # in half of 2^3, every interaction is another factor's main effect
-    pairs = list(combinations(design.factors, 2))
-    if len(design.cells) < 2 ** len(design.factors) and len(design.factors) == 4:
-        pairs = [pair for pair in pairs if next(iter(design.factors)) in pair]  # the others are the same contrasts
-    return [*alone, *pairs]
+    """Return the factors, each by itself, and then the pairs of factors, without those that are the same contrasts."""
+    factors, pairs = list(design.factors), list(combinations(design.factors, 2))
+    if design.is_half and len(factors) == 3:
+        pairs = []  # each is the third factor's main effect
+    if design.is_half and len(factors) == 4:
+        pairs = [pair for pair in pairs if factors[0] in pair]  # each of the others is one of these
+    return [*((name,) for name in factors), *pairs]
 
 
 def signs(design: FactorialRecord, factors: Sequence[str]) -> Array:
@@ -91,8 +100,8 @@ def contrast(cells: Sequence[Array], signs: Array) -> Difference:
 
 
 def two_sided(difference: Difference) -> float:
-    """Return the two-sided p-value of no difference; NaN if it has no error."""
-    if np.isnan(difference.error) or np.isnan(difference.value):
+    """Return the two-sided p-value of no difference; NaN if its error is unknown or 0."""
+    if not difference.error > 0:
         return float("nan")
     return min(1.0, 2 * min(difference.above(), difference.below()))
 

@@ -164,7 +164,6 @@ class Recorder:
                     "length_mean": float(lengths.mean()),
                     "episodes": len(returns),
                     "wall_seconds": wall,
-                    "updates": self._trainer.progress.updates,
                 }
             )
             episodes += [
@@ -182,7 +181,8 @@ def _arithmetic(spec: RunSpec) -> StatusChanges:
     """Return a run's FLOPs as entries of its status; none for a learner that torch cannot count without values."""
     try:
         counted = arithmetic(spec.algorithm, spec.config, spec.env)
-    except (RuntimeError, NotImplementedError):
+    except Exception as error:  # a user's learner may raise anything; its training does not depend on this
+        print(f"FLOPs of {spec.algorithm} cannot be counted: {error}".splitlines()[0], file=sys.stderr, flush=True)
         return {}
     return {"flops_per_step": counted.act, "flops_per_update": counted.update}
 

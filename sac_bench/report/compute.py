@@ -16,7 +16,8 @@ NOTE = (
     "Scores are those at the end of each training. FLOPs: matrix products of acting and updating, counted by torch; a "
     "multiplication and an addition are two. Hours: a run's share of its cohort's time, which depends on the machine "
     "and the cohort. Per compute: the mean return over log FLOPs, between the least and the most FLOPs at which all "
-    "variants were evaluated."
+    "variants with finished runs were evaluated, after their first updates. The run that a warm start begins from is "
+    "not counted."
 )
 
 

@@ -131,7 +131,7 @@ def _answer(found: Findings) -> Answer:
         lines = [*claim_words.sentences(comparisons, on_backends), of_claim(comparisons, found.across)]
         base = Answer(claim_words.headline(comparisons), tuple(filter(None, lines)), (CLAIM_LEGEND,))
     elif found.effects:
-        base = effects_answer(found.effects, manifest)
+        base = effects_answer(found.effects, found.results)
     else:
         base = answer(found.final, table_of(found.differences), manifest, on_backends)
     return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sac_bench.analysis.factorial import Effect
+from sac_bench.analysis.factorial import Effect, why_untested
 from sac_bench.analysis.format import interval, number, score_format
 from sac_bench.report.page import Answer, Block, Grid, Picture, text
+from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
 RULES = (
@@ -18,36 +19,55 @@ RULES = (
     "freedom. Verdicts are corrected for all effects (Holm, 5%)."
 )
 HALF = (
-    "Half of all combinations were trained. So a main effect includes the interaction of all the other factors, and an "
-    "interaction of two includes that of all the others."
+    "Half of all combinations were trained. So a main effect cannot be told from the interaction of all the other "
+    "factors, and the interaction of two factors not from that of all the others."
+)
+OTHER_FAMILY = (
+    "The differences from the reference below are corrected among themselves, apart from the effects. Both tables "
+    "together may contain a false statement with a probability of up to 10%."
 )
 LEGEND = "Numbers: effect on the score [95% interval] of each by itself; verdicts are corrected for all effects."
 
 
 def called(factors: Sequence[str], manifest: Manifest) -> str:
-    """Return what readers call a factor, or the interaction of several."""
+    """Return what readers call a factor, or the interaction of two: "A x B", "A x B or C x D" if these are the same."""
     design = manifest.factorial
-    return " x ".join(design.factors[name] if design else name for name in factors)
+    assert design is not None, f"{manifest.name}: no factorial design"
+    words = " x ".join(design.factors[name] for name in factors)
+    if len(factors) == 2 and design.is_half and len(design.factors) == 4:
+        return f"{words} or {' x '.join(label for name, label in design.factors.items() if name not in factors)}"
+    return words
 
 
-def answer(found: Sequence[Effect], manifest: Manifest) -> Answer:
+def answer(found: Sequence[Effect], results: Results) -> Answer:
     """Return the answer: a sentence per factor, then one per interaction that was shown."""
-    spec = score_format(max((abs(one.estimate.value) for one in found), default=0.0))
-    sentences = []
-    for one in found:
-        if len(one.factors) > 1 and one.verdict in ("undecided", ""):
-            continue
-        where = f" on {one.env}" if len(manifest.envs) > 1 else ""
-        verdict = {"undecided": "no effect shown", "": "no verdict"}.get(one.verdict, f"{one.verdict} the score")
-        kind = "the interaction of " * (len(one.factors) > 1)
-        name = f"{kind}{called(one.factors, manifest)}{where}"
-        sentences.append(f"{name[:1].upper()}{name[1:]}: **{verdict}**, {interval(*one.estimate, spec=spec)}.")
-    pairs = [one for one in found if len(one.factors) > 1]
-    shown = [one for one in pairs if one.verdict in ("raises", "lowers")]
-    if pairs and not shown:
-        sentences.append(f"None of the {len(pairs)} interactions of two factors is shown.")
+    manifest, untested = results.manifest, why_untested(results)
     places = ", ".join(manifest.envs)
-    return Answer(f"What the high level of each factor does to the score on {places}:", tuple(sentences), (LEGEND,))
+    if untested:
+        return Answer(f"Effects on the score on {places}: no verdicts, because {untested}.", (), ())
+    spec = score_format(max(abs(one.estimate.value) for one in found))
+    mains, pairs = ([one for one in found if (len(one.factors) > 1) == paired] for paired in (False, True))
+    shown = [one for one in pairs if one.verdict in ("positive", "negative")]
+    sentences = [_sentence(one, manifest, spec) for one in [*mains, *shown]]
+    if pairs and not shown:
+        sentences.append("No interaction of two factors is shown.")
+    half = manifest.factorial is not None and manifest.factorial.is_half
+    return Answer(
+        f"Effect of each factor's high level on the score on {places}:", tuple(sentences), (LEGEND, *[HALF] * half)
+    )
+
+
+def _sentence(one: Effect, manifest: Manifest, spec: str) -> str:
+    where = f" on {one.env}" if len(manifest.envs) > 1 else ""
+    name = called(one.factors, manifest)
+    verdict = {"undecided": "no effect shown", "not tested": "not tested, because no run differs"}.get(one.verdict)
+    numbers = interval(*one.estimate, spec=spec)
+    if len(one.factors) > 1:
+        change = "larger" if one.verdict == "positive" else "smaller"
+        words = f"each effect is {change} at the other's high level"
+        return f"Interaction of {name}{where}: **{one.verdict}**, {numbers}; {words}."
+    words = verdict or ("raises the score" if one.verdict == "positive" else "lowers the score")
+    return f"{name[:1].upper()}{name[1:]}{where}: **{words}**, {numbers}."
 
 
 def effects_section(found: Sequence[Effect], manifest: Manifest, pictures: Sequence[Picture]) -> list[Block]:
@@ -55,9 +75,8 @@ def effects_section(found: Sequence[Effect], manifest: Manifest, pictures: Seque
     design = manifest.factorial
     if not found or design is None:
         return []
-    half = len(design.cells) < 2 ** len(design.factors)
-    grid = Grid(presented(found, manifest), 5, ("verdict",))
-    return [*pictures, grid, *(text(words, small=True) for words in (RULES, *[HALF] * half))]
+    notes = (RULES, *[HALF] * design.is_half, OTHER_FAMILY)
+    return [*pictures, Grid(presented(found, manifest), 5, ("verdict",)), *(text(words, small=True) for words in notes)]
 
 
 def presented(found: Sequence[Effect], manifest: Manifest) -> pd.DataFrame:

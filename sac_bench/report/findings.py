@@ -15,7 +15,7 @@ from sac_bench.analysis import aggregates, claim_words, claims, compute, factori
 from sac_bench.analysis.aggregates import on_one_scale
 from sac_bench.analysis.backends import Across
 from sac_bench.analysis.claims import Comparison
-from sac_bench.analysis.differences import TableDifference, why_no_verdict
+from sac_bench.analysis.differences import TableDifference
 from sac_bench.analysis.factorial import Effect
 from sac_bench.analysis.scores import scores
 from sac_bench.errors import InputError
@@ -74,7 +74,7 @@ class Findings:
     @cached_property
     def effects(self) -> list[Effect]:
         """The effects of a factorial design."""
-        return factorial.effects(self.results, not why_no_verdict(self.results))
+        return factorial.effects(self.results)
 
     @cached_property
     def compared(self) -> pd.DataFrame | None:

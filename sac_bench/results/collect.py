@@ -29,6 +29,7 @@ from sac_bench.spec.experiment import Experiment, Plannable
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
+from sac_bench.store.run import RunDirectory
 from sac_bench.store.status import ENDED, RunStatus, exploded_at, kind_of, stages_of
 from sac_bench.store.store import Store
 
@@ -117,7 +118,7 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
     runs = runs_of(store, experiment)
     tables_of_runs = []
     for i, (row, (_, spec)) in enumerate(zip(runs.to_dict("records"), experiment.runs(), strict=True)):
-        tables, reason = _tables_of(store, row, spec.evaluated_by)
+        tables, reason = _tables_of(store, row, spec.evaluated_by, spec.config)
         tables_of_runs.append(tables)
         if reason:
             runs.loc[i, "reason"] = reason
@@ -125,10 +126,13 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
     return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(tables_of_runs))
 
 
-def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tuple[dict[str, pd.DataFrame], str]:
+def _tables_of(
+    store: Store, row: Mapping[Any, Any], evaluated: Evaluated, config: TrainingConfig | None
+) -> tuple[dict[str, pd.DataFrame], str]:
     """Return the tables of the run of a row of `runs`, and why one cannot be read, else "".
 
-    evaluated: whether the run is evaluated by a policy at some steps, given the last ones.
+    evaluated: whether the run is evaluated by a policy at some steps, given the last ones. config: the run's; None if
+    its algorithm is not registered.
     """
     run, tables, reason = store.run(row["run_id"]), dict[str, pd.DataFrame](), ""
     if (status := run.status())["status"] in ("new", "planned", "damaged"):
@@ -145,16 +149,20 @@ def _tables_of(store: Store, row: Mapping[Any, Any], evaluated: Evaluated) -> tu
             if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
                 table = table[evaluated(table["policy"], table["step"], row["target_steps"])]
             if name == "evaluations":
-                table = with_flops(table, status)
+                table = with_flops(table, status, config)
             tables[name] = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
     return tables, reason
 
 
-def with_flops(evaluations: pd.DataFrame, status: RunStatus) -> pd.DataFrame:
-    """Return a run's evaluations with `updates` and `flops`; NaN if the run was trained before they were recorded."""
-    updates = evaluations.get("updates", math.nan)
+def with_flops(evaluations: pd.DataFrame, status: RunStatus, config: TrainingConfig | None) -> pd.DataFrame:
+    """Return a run's evaluations with `updates` and `flops`; NaN where they are not known.
+
+    The status of a run that ended in an earlier version does not have its FLOPs per step and update.
+    """
+    steps = evaluations["step"]
+    updates = pd.Series([config.updates_due(step) if config else math.nan for step in steps], index=steps.index)
     act, update = status.get("flops_per_step", math.nan), status.get("flops_per_update", math.nan)
-    return evaluations.assign(updates=updates, flops=evaluations["step"] * act + updates * update)
+    return evaluations.assign(updates=updates, flops=steps * act + updates * update)
 
 
 def _joined(tables: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
@@ -194,7 +202,8 @@ def _refreshed(before: Results, store: Store) -> Results:
         run, key = store.run(row["run_id"]), (row["run_id"], row["variant"])
         if run.path.exists():
             row |= _standing(store, run.status(), row["target_steps"])
-            tables, reason = _tables_of(store, row, _evaluated(manifest, row["env"], row["variant"]))
+            evaluated = _evaluated(manifest, row["env"], row["variant"])
+            tables, reason = _tables_of(store, row, evaluated, _config(run))
             row["reason"] = reason or row["reason"]
         else:
             tables = {name: by_run[key] for name, by_run in old.items() if key in by_run}
@@ -203,6 +212,14 @@ def _refreshed(before: Results, store: Store) -> Results:
     random = {env: RandomPolicy.model_validate(of) for env in manifest.envs if (of := random_policy(store, env))}
     manifest = manifest.model_copy(update={"random": manifest.random | random})
     return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(tables_of_runs))
+
+
+def _config(run: RunDirectory) -> TrainingConfig | None:
+    """Return a run's config; None if its algorithm is not registered, or the file is damaged."""
+    try:
+        return run.spec().config
+    except InputError:
+        return None
 
 
 def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:

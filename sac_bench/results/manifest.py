@@ -92,6 +92,11 @@ class FactorialRecord(_Record):
     cells: dict[str, tuple[str, ...]]
     """{variant: the factors at their high level}."""
 
+    @property
+    def is_half(self) -> bool:
+        """Whether it has half of all combinations."""
+        return len(self.cells) < 1 << len(self.factors)
+
 
 class Manifest(_Record):
     """An experiment as it was run. `tables`: the fingerprint of every CSV file beside it."""

@@ -196,6 +196,8 @@ def _load(
     if steps is not None:  # the command line's steps apply to all
         resolved = {n: replace(v, steps=dict.fromkeys(v.steps, steps)) for n, v in resolved.items()}
         choose = choose and choose.with_steps(steps)
+    if factorial and seed_range:
+        raise InputError(f"{where}: seeds: must be fixed with [factorial], not a range: effects are tested once")
     for variant in resolved.values() if choose is None else choose.variants():
         check_steps(variant, where)
     loaded = Experiment(
@@ -219,6 +221,8 @@ def _load(
         mix_devices=mix_devices,
         factorial=factorial,
     )
+    if factorial:
+        _check_cells(loaded, where)
     if seed_range:
         loaded = loaded.with_range(seed_range)
     elif factor > 1:
@@ -230,6 +234,17 @@ def _load(
         for variant, _ in all_runs[len(own_runs) :]:
             check_steps(variant, where)
     return loaded
+
+
+def _check_cells(experiment: Experiment, where: str) -> None:
+    """Raise InputError if cells of a factorial design have the same runs, which count as independent."""
+    owner: dict[str, str] = {}
+    for variant, run in experiment.runs():
+        if (other := owner.setdefault(run.id, variant.name)) != variant.name:
+            raise InputError(
+                f"{where}: [factorial]: {other} and {variant.name} have the same runs; the levels of a factor must "
+                "differ in an option other than steps"
+            )
 
 
 def check_name(name: str, where: str) -> None:

@@ -66,9 +66,9 @@ def ours(problem: Problem) -> dict[str, Tensor]:
     return found
 
 
-def assert_same_parameters(problem: Problem, peer: Any) -> None:
-    """All parameters agree to 1e-9."""
+def assert_same_parameters(problem: Problem, peer: Any, atol: float = 1e-9) -> None:
+    """All parameters agree."""
     our_params, their_params = ours(problem), theirs(peer.policy)
     assert our_params.keys() == their_params.keys()
     for name, value in our_params.items():
-        torch.testing.assert_close(value, their_params[name].detach(), rtol=0, atol=1e-9, msg=name)
+        torch.testing.assert_close(value, their_params[name].detach(), rtol=0, atol=atol, msg=name)

@@ -67,11 +67,11 @@ def test_parity_with_sb3_contrib(overrides, monkeypatch):
     problem = Problem("trpo", **SIZE | overrides)
     config, accepted = problem.config, []
     peer = peer_of(problem, monkeypatch)
-    minibatches = config.rollout // config.batch_size
+    minibatches, drawn = config.rollout // config.batch_size, torch.Generator().manual_seed(0)
     for number in range(6):
         sent = rollout(16, number)
         _, samples = on_policy.prepare(problem.nets, problem.state, problem.hyper, sent)
-        orders = [torch.randperm(config.rollout) for _ in range(config.epochs)]
+        orders = [torch.randperm(config.rollout, generator=drawn) for _ in range(config.epochs)]
         batches = [part(samples, at) for order in orders for at in order.split(config.batch_size)]
         given = iter([[samples], *(batches[k : k + minibatches] for k in range(0, len(batches), minibatches))])
         monkeypatch.setattr(peer.rollout_buffer, "get", lambda batch_size, given=given: map(buffered, next(given)))
@@ -82,8 +82,9 @@ def test_parity_with_sb3_contrib(overrides, monkeypatch):
         for batch in batches:
             problem.state, metrics = problem.learner.update(problem.state, problem.hyper, batch, {})
             losses.append(float(metrics["value_loss"]))
-        assert_same_parameters(problem, peer)
-        give_parameters(problem, peer)  # conjugate gradient amplifies rounding errors
+        # 15 steps of conjugate gradient amplify rounding errors: over many orders, to at most 2e-9.
+        assert_same_parameters(problem, peer, 1e-8)
+        give_parameters(problem, peer)
         logged = peer.logger.name_to_value
         assert sum(losses) / len(losses) == pytest.approx(float(logged["train/value_loss"]), rel=0, abs=1e-9)
         assert float(metrics["kl"]) / A == pytest.approx(logged["train/kl_divergence_loss"], rel=0, abs=1e-9)

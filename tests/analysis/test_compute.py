@@ -89,6 +89,15 @@ def test_the_same_curve_over_flops_is_worth_the_same():
     np.testing.assert_allclose(cheap, costly, rtol=0.04)
 
 
+def test_evaluations_before_the_first_update_and_variants_without_finished_runs_do_not_move_the_ends():
+    curves = {"sac": float, "bad": float}
+    results = made_up(curves, {"sac": 1.0, "bad": 9.0}, bad={"status": "diverged", "steps": 25})
+    assert common_flops(results, ENV) == (25.0, 100.0)
+    early = results.evaluations["step"] <= 25
+    results.evaluations.loc[early, "updates"] = 0
+    assert common_flops(results, ENV) == (50.0, 100.0)
+
+
 def test_a_diverged_run_counts_with_a_random_policys_return():
     results = made_up({"sac": float, "bad": float}, {"sac": 1.0, "bad": 1.0}, bad={"status": "diverged", "steps": 60})
     assert set(score_per_compute(results, ENV, "bad")) == {-7.0}

@@ -68,6 +68,9 @@ def test_some_of_the_variants_are_no_design(loaded):
     [
         (("critics = 1", "tau = 0.2"), r"\[factorial.factors.one-q\]: tau is also set by tau"),
         (("critics = 1", "critcs = 1"), r"\[factorial.factors.one-q\] critcs: sac has no such option.*critics"),
+        (("seeds = 2", 'seeds = "5..12"'), r"seeds: must be fixed with \[factorial\], not a range"),
+        (("critics = 1", "critics = 2"), r"base and one-q have the same runs"),
+        (("critics = 1", "steps = 3000"), r"base and one-q have the same runs"),
         (("one-q", "base"), r"\[factorial.factors.base\]: 'base' is the variant with all factors at their low level"),
         (("one-q", "'a+b'"), r"\[factorial.factors.a\+b\]: 'a\+b' is not a plain name"),
         (("[factorial]\n", "[variants.sac]\n[factorial]\n"), r"makes the variants itself; remove variants"),

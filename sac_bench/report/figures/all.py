@@ -31,7 +31,7 @@ from sac_bench.report.figures.compute import FRONT, pareto
 from sac_bench.report.figures.curves import Panel, in_caption, learning_curves, names_of
 from sac_bench.report.figures.diagnostics import diagnostics, measured
 from sac_bench.report.figures.diagnostics import pages as diagnostics_pages
-from sac_bench.report.figures.factorial import LINES, effects, interactions, pairs_of
+from sac_bench.report.figures.factorial import LINES, effects, interactions
 from sac_bench.report.figures.forest import claim_forest, claim_pages, forest, forest_pages
 from sac_bench.report.figures.groups import Group, named_groups, panels, sweeps
 from sac_bench.report.figures.looks import Progress, looks
@@ -127,7 +127,9 @@ def _effects(found: Sequence[Effect], results: Results, sheet: Sheet) -> list[Pi
         caption = f"Effects on the score on {env}, with 95% intervals. Colours: verdicts, corrected for all effects."
         path = sheet.write(effects(of_env, results, sheet.style), f"effects-{name}")
         pictures.append(Picture(path, caption))
-        pairs = pairs_of(of_env)
+        pairs = [(one.factors[0], one.factors[1]) for one in of_env if len(one.factors) == 2]
+        if not pairs:
+            continue
         caption = (
             f"Mean scores on {env} at the levels of two factors, over the levels of the others, with 95% intervals. "
             "Lines that are not parallel show an interaction."

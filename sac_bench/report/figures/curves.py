@@ -75,8 +75,10 @@ def draw_curves(axis: Axes, results: Results, panel: Panel, last: int) -> None:
         curves = curves[[step for step in curves.columns if int(step) <= last]]
         if curves.empty:
             continue
-        at = spent(results, env, variant, panel.against).reindex(curves.columns).to_numpy()
-        known = at > 0 if AXES[panel.against].is_log else ~np.isnan(at)
+        at, updates = (
+            spent(results, env, variant, axis).reindex(curves.columns).to_numpy() for axis in (panel.against, "updates")
+        )
+        known = ~np.isnan(at) & ~((updates == 0) & AXES[panel.against].is_log)
         curves = curves.loc[:, known].set_axis(at[known], axis="columns")
         if curves.empty:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 from matplotlib.figure import Figure
 
@@ -13,7 +12,7 @@ from sac_bench.report.figures.layout import panel_grid, shared_legend, subplots
 from sac_bench.report.figures.style import COLORS, PAGE, Style, wrapped
 from sac_bench.results.load import Results
 
-VERDICT_COLORS = {"raises": COLORS[0], "lowers": COLORS[3], "undecided": "0.45", "": "0.45"}
+VERDICT_COLORS = {"positive": COLORS[0], "negative": COLORS[3], "undecided": "0.45", "not tested": "0.45"}
 LEVELS = ("low", "high")
 LINES = ("the title's factor low", "the title's factor high")
 
@@ -27,12 +26,12 @@ def effects(found: Sequence[Effect], results: Results, style: Style = PAGE) -> F
     for y, one in enumerate(rows):
         color = VERDICT_COLORS[one.verdict]
         axis.hlines(y, one.estimate.low, one.estimate.high, color=color, linewidth=1.6)
-        axis.plot(one.estimate.value, y, "D", color=color, markersize=5, label=one.verdict or "not tested")
+        axis.plot(one.estimate.value, y, "D", color=color, markersize=5, label=one.verdict)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel("effect on the score")
-    shared_legend(figure, style, ["raises", "lowers", "undecided", "not tested"])
+    shared_legend(figure, style, list(VERDICT_COLORS))
     return figure
 
 
@@ -63,8 +62,3 @@ def interactions(results: Results, env: str, pairs: Sequence[tuple[str, str]], s
         axis.set_ylabel("mean score")
     shared_legend(figure, style, LINES)
     return figure
-
-
-def pairs_of(found: Sequence[Effect]) -> list[tuple[str, str]]:
-    """Return all pairs of the factors of some effects."""
-    return list(combinations(dict.fromkeys(name for one in found for name in one.factors), 2))
