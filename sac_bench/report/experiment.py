@@ -248,9 +248,15 @@ def _compared(compared: pd.DataFrame, manifest: Manifest, sources: str | Link) -
         blocks.append(text(lacking))
     blocks.append(text(before, sources, after, small=True))
     if len(shown):
-        cited = tuple(f"{key}: {citations()[key]}" for key in sorted(set(shown["source"])))
+        cited = tuple(f"{key}: {citations()[str(key)]}{_protocol(of)}" for key, of in shown.groupby("source"))
         blocks += [text("Sources of the published scores:", small=True), Points(cited)]
     return blocks
+
+
+def _protocol(rows: pd.DataFrame) -> str:
+    """Return what is known of how the published scores of a source came about: " Protocol: 3 episodes."."""
+    notes = dict.fromkeys(note for note in rows["note"] if isinstance(note, str) and note)
+    return f" Protocol: {'; '.join(notes)}." if notes else ""
 
 
 def _sources(folder: Path) -> str | Link:

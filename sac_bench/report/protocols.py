@@ -15,7 +15,7 @@ from sac_bench.results.protocol import UNKNOWN, ProtocolCard, unknown
 
 LEGEND = (
     'How the numbers came about. What a source does not say is "unknown", never guessed. There is no verdict between '
-    "cards that differ in the metric, the actions or the updates per transition."
+    "cards that differ in the environment, the metric, the actions or the updates per transition."
 )
 SEEDS_APART = "Equal seeds of different sources have nothing in common: they are only labels."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,10 @@ from sac_bench.store import locks
 BINS = 100
 """Training returns are averaged over about so many equal parts of a training."""
 Rows = list[dict[str, Any]]
+
+
+VERSIONED = re.compile(r"-v\d+$")
+"""The end of the id of an environment."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,17 @@ def _named(run: ForeignRun, options: ImportOptions) -> ForeignRun:
         if not value:
             raise InputError(f"{run.where}: the files do not say the {label}; give --{label} NAME, or --paths")
         labels[label] = options.rename.get(value, value)
+    if run.env and VERSIONED.search(run.env) and _task(labels["env"]) != _task(run.env):
+        raise InputError(
+            f"{run.where}: the files say {run.env}, not {labels['env']}; only names without a version can be replaced"
+        )
     if not NAME.fullmatch(str(labels["variant"])):
         raise InputError(f"{run.where}: {labels['variant']!r} is not a plain name; give --rename OLD=NEW")
     return replace(run, **labels)
+
+
+def _task(env: str) -> str:
+    return env.removeprefix("gymnasium:").removeprefix("envpool:")
 
 
 def _numbered(runs: Sequence[ForeignRun], path: Path) -> list[ForeignRun]:

@@ -209,6 +209,8 @@ def test_the_same_files_are_the_same_runs(tmp_path):
         ({"cards": {"b": {}}}, "no variant 'b'"),
         ({"paths": "{seeds}"}, "must contain some of {variant}, {env} and {seed}"),
         ({"reference": "c"}, "no such variant"),
+        ({"rename": {"Toy-v1": "Toy-v2"}}, "the files say Toy-v1, not Toy-v2"),
+        ({"env": "Walker2d-v5"}, "the files say Toy-v1, not Walker2d-v5"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, options, message):
