@@ -279,9 +279,9 @@ def measurements(store: Store, run_id: str, names: Sequence[str], threads: int =
 
 
 def _plain(stored: Mapping[str, Any]) -> Measured:
-    """Return a stored measurement, whose NaN is null. Those of earlier versions of the file have no reason."""
+    """Return a stored measurement, whose NaN is null."""
     value = stored["value"]
-    return Measured(math.nan if value is None else value, stored.get("reason", ""))
+    return Measured(math.nan if value is None else value, stored["reason"])
 
 
 def _stored(run: RunDirectory, policy: str) -> dict[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
 from sac_bench.store.run import RunDirectory
-from sac_bench.store.status import ENDED, RunStatus, exploded_at, kind_of, stages_of
+from sac_bench.store.status import ENDED, RunStatus, exploded_at, stages_of
 from sac_bench.store.store import Store
 
 Evaluated = Callable[[Any, Any, Any], Any]
@@ -257,9 +257,9 @@ def conditions(status: RunStatus) -> dict[str, Any]:
 
 
 def _plain(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Split "torch 2.13.0, numpy 2.4.6" into one entry per package, and add what earlier versions did not record."""
+    """Split "torch 2.13.0, numpy 2.4.6" into one entry per package."""
     versions = dict(part.split(" ", 1) for part in (stage.get("versions") or "").split(", ") if " " in part)
-    return dict(stage) | {name: versions.get(name) for name in PACKAGES} | {"device_kind": kind_of(stage)}
+    return dict(stage) | {name: versions.get(name) for name in PACKAGES}
 
 
 def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:

@@ -11,11 +11,11 @@ import pandas as pd
 
 from sac_bench.errors import InputError, nearest
 from sac_bench.results.manifest import FILE, Manifest, load_manifest
-from sac_bench.results.schema import LATER_COLUMNS, OPTIONAL_TABLES, TABLES, columns
+from sac_bench.results.schema import OPTIONAL_TABLES, TABLES, columns
 from sac_bench.results.standings import of_runs
 from sac_bench.store import locks
 from sac_bench.store.atomic import check
-from sac_bench.store.status import UNENDED, kind_of
+from sac_bench.store.status import UNENDED
 
 Ended = Mapping[tuple[str, str], frozenset[int]]
 """{(environment, variant): the seeds of its runs that have ended}."""
@@ -109,10 +109,6 @@ def _read(path: Path, table: str) -> pd.DataFrame:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    rows = rows.assign(**{column: None for column in LATER_COLUMNS.get(table, ()) if column not in rows})
-    if table == "runs" and len(rows) and "device" in rows:
-        recorded = zip(rows["device"], rows["device_kind"], strict=True)
-        rows["device_kind"] = [kind if isinstance(kind, str) else kind_of({"device": name}) for name, kind in recorded]
     if missing := [column for column in columns(table) if column not in rows]:
         raise InputError(f"{path}: column {missing[0]!r} is missing; run the experiment again to rewrite it")
     return rows

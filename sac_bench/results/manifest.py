@@ -6,14 +6,14 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from sac_bench.envs.known import by_task
 from sac_bench.errors import InputError
 from sac_bench.results.protocol import ProtocolCard
 from sac_bench.spec.choose import Choice
 from sac_bench.spec.measures import LAST_SHARE
-from sac_bench.spec.seeds import REFERENCE_FACTOR, parse_range
+from sac_bench.spec.seeds import parse_range
 from sac_bench.store.atomic import Fingerprint, read_json, write_json
 
 FILE = "experiment.json"
@@ -130,13 +130,6 @@ class Manifest(_Record):
     tables: dict[str, Fingerprint] = {}
     reached: dict[str, int] = Field(default={}, exclude=True)
     """{environment: the steps up to which its runs are compared} while training is not over. It is not written."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_older_ranges(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """Give the reference of a range the factor that it had before files could state one."""
-        older = fields.get("seed_range") and not fields.get("claim")
-        return {"reference_factor": REFERENCE_FACTOR, **fields} if older else fields
 
     @property
     def algorithms(self) -> list[str]:

@@ -134,8 +134,6 @@ DERIVED_TABLES: dict[str, type] = {"backends": BackendRow}
 """Tables that a report computes from the others."""
 OPTIONAL_TABLES = ("robustness",)
 """Tables without a file if they have no rows."""
-LATER_COLUMNS = {"runs": ("device_kind", "exploded"), "evaluations": ("updates", "flops")}
-"""Columns that results of earlier versions lack."""
 
 
 def columns(table: str) -> list[str]:

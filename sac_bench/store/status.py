@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ Word = Literal["new", "planned", "started", "failed", "finished", "diverged", "d
 
 
 class Conditions(TypedDict, total=False):
-    """What the bytes of a run depend on besides its spec and cohort; earlier versions recorded less."""
+    """What the bytes of a run depend on besides its spec and cohort."""
 
     since: ReadOnly[int]
     """The steps from which they hold."""
@@ -100,24 +99,14 @@ def has_raised(status: RunStatus) -> bool:
     return status["status"] == "failed" and status.get("raised_at") is not None
 
 
-_GPU = re.compile(r"NVIDIA|Tesla|GeForce|Quadro|TITAN|Radeon|Instinct")
-
-
-def kind_of(stage: Mapping[str, Any]) -> str | None:
-    """Return the kind of device of recorded conditions, "cpu" or "cuda"; earlier versions recorded only its name."""
-    if not isinstance(name := stage.get("device"), str):
-        return None
-    return stage.get("device_kind") or ("cuda" if _GPU.search(name) else "cpu")
-
-
-def stages_of(status: RunStatus) -> Sequence[Mapping[str, Any]]:
-    """Return the conditions of a run's training in order. Earlier versions recorded one, in the status itself."""
-    return status.get("conditions") or [status]
+def stages_of(status: RunStatus) -> Sequence[Conditions]:
+    """Return the conditions of a run's training in order."""
+    return status.get("conditions", [])
 
 
 def device_kinds(status: RunStatus) -> set[str]:
     """Return the kinds of devices that a run was trained on, by its status; none before it has started."""
-    return {kind for stage in stages_of(status) if (kind := kind_of(stage))}
+    return {stage["device_kind"] for stage in stages_of(status)}
 
 
 def exploded_at(status: RunStatus, steps: int) -> int | None:

@@ -1,13 +1,10 @@
 """Runs of different kinds of devices are compared only on request."""
 
-from dataclasses import replace
-
 import pytest
 
 from sac_bench.report.experiment import write_report
 from sac_bench.report.tables import final_performance
 from sac_bench.results.devices import are_comparable, mixed
-from sac_bench.results.load import load_results
 from tests.made_up import manifest_of, results_of, write_results
 
 VARIANTS = ("sac", "one-q")
@@ -66,15 +63,3 @@ def test_a_claim_on_mixed_devices_has_no_verdict(tmp_path):
     assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()
     report_of(made_up(claim=CLAIM), tmp_path / "one")
     assert (tmp_path / "one" / "made-up" / "tables" / "claim.csv").exists()
-
-
-def test_results_of_earlier_versions_get_the_kind_from_the_devices_name(tmp_path):
-    results = made_up()
-    runs = results.runs.drop(columns=["device_kind", "exploded"])
-    runs["device"] = ["AMD EPYC 9B14"] * 5 + ["NVIDIA H200"] * 5
-    write_results(tmp_path / "made-up", results)
-    runs.to_csv(tmp_path / "made-up" / "runs.csv", index=False)
-    loaded = load_results("made-up", tmp_path)
-    assert loaded.runs["device_kind"].tolist() == ["cpu"] * 5 + ["cuda"] * 5
-    assert loaded.runs["exploded"].isna().all()
-    assert not are_comparable(replace(results, runs=loaded.runs))
