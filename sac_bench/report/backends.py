@@ -67,8 +67,8 @@ def write_backends(across: Sequence[Across], manifest: Manifest, folder: Path, s
         for suffix in ("csv", "md"):
             (folder / f"backends.{suffix}").unlink(missing_ok=True)
         return
-    said = [f"- {_label(name, manifest)}: {words}" for name, words in sentences(across, spec).items()]
-    parts = [markdown(grid(across, manifest, spec)), "\n".join(said).replace("**", ""), rules(manifest), ""]
+    lines = [f"- {_label(name, manifest)}: {words}" for name, words in sentences(across, spec).items()]
+    parts = [markdown(grid(across, manifest, spec)), "\n".join(lines).replace("**", ""), rules(manifest), ""]
     write_text(folder / "backends.csv", backends.table(across).to_csv(index=False))
     write_text(folder / "backends.md", "\n\n".join(parts))
 

@@ -65,14 +65,16 @@ def write_report(folder: Path) -> Page:
     with locks.locked(lock_of(folder, "report")):  # two processes may report the same experiment
         results = up_to_common_steps(load_results(folder.name, folder.parent))
         with readable(folder):
-            found = Findings(results, folder)
-            write_tables(found, folder / "tables")
-            return written(page(found, write_figures(found, folder / "figures"), _sources(folder)), folder / "report")
+            findings = Findings(results, folder)
+            write_tables(findings, folder / "tables")
+            return written(
+                page(findings, write_figures(findings, folder / "figures"), _sources(folder)), folder / "report"
+            )
 
 
-def page(found: Findings, pictures: Pictures, sources: str | Link) -> Page:
+def page(findings: Findings, pictures: Pictures, sources: str | Link) -> Page:
     """Return the report's page. `sources`: the document with the sources of published scores."""
-    results, manifest, final = found.results, found.manifest, found.final
+    results, manifest, final = findings.results, findings.manifest, findings.final
     runs = results.runs.drop_duplicates("run_id")
     shown = presented(final, manifest)
     if len(manifest.envs) == 1:
@@ -84,9 +86,9 @@ def page(found: Findings, pictures: Pictures, sources: str | Link) -> Page:
         question=manifest.question,
         setting=setting(manifest),
         is_quick=is_quick(manifest),
-        answer=_answer(found),
+        answer=_answer(findings),
         picture=next(iter(pictures["claim"] or pictures["effects"] or pictures["differences"]), None),
-        claim=_summary(results, found.comparisons),
+        claim=_summary(results, findings.comparisons),
         devices=mixed(results),
         superseded=superseded(manifest),
         summary=f"{len(runs)} runs: {standings.of_runs(runs)}. "
@@ -94,20 +96,20 @@ def page(found: Findings, pictures: Pictures, sources: str | Link) -> Page:
         f"runs without a score: {final['missing'].sum() or 'none'}.",
         sections=sections(
             ("Chosen options", _chosen(manifest)),
-            ("The claim", _claimed(results, found.comparisons)),
-            ("Effects", effects_section(found.effects, manifest, pictures["effects"][1:])),
+            ("The claim", _claimed(results, findings.comparisons)),
+            ("Effects", effects_section(findings.effects, manifest, pictures["effects"][1:])),
             (
                 "Final performance",
                 [Grid(shown, columns, ("verdict",)), *(text(words, small=True) for words in rules(manifest))],
             ),
-            ("Change of backend", section(found.across, manifest, format_of(final, manifest))),
+            ("Change of backend", section(findings.across, manifest, format_of(final, manifest))),
             ("Seeds until decided", [*pictures["looks"], *_fixed_design(results)]),
-            ("What would decide", _lacking(found)),
+            ("What would decide", _lacking(findings)),
             ("Learning curves", pictures["curves"]),
             ("Every seed", pictures["scores"]),
-            ("Comparison", [] if found.compared is None else _compared(found.compared, manifest, sources)),
-            ("Compute", compute_section(found.compute, manifest, pictures["compute"])),
-            ("All environments together", _aggregated(found, pictures["profile"])),
+            ("Comparison", [] if findings.compared is None else _compared(findings.compared, manifest, sources)),
+            ("Compute", compute_section(findings.compute, manifest, pictures["compute"])),
+            ("All environments together", _aggregated(findings, pictures["profile"])),
             ("Sensitivity", pictures["sensitivity"]),
             (
                 "Diagnostics",
@@ -123,17 +125,17 @@ def page(found: Findings, pictures: Pictures, sources: str | Link) -> Page:
     )
 
 
-def _answer(found: Findings) -> Answer:
+def _answer(findings: Findings) -> Answer:
     """Return what the report answers, and what a reader must know if variants were trained to different steps."""
-    manifest, comparisons = found.manifest, found.comparisons
-    on_backends = sentences(found.across, format_of(found.final, manifest))
+    manifest, comparisons = findings.manifest, findings.comparisons
+    on_backends = sentences(findings.across, format_of(findings.final, manifest))
     if comparisons:
-        lines = [*claim_words.sentences(comparisons, on_backends), of_claim(comparisons, found.across)]
+        lines = [*claim_words.sentences(comparisons, on_backends), of_claim(comparisons, findings.across)]
         base = Answer(claim_words.headline(comparisons), tuple(filter(None, lines)), (CLAIM_LEGEND,))
-    elif found.effects:
-        base = effects_answer(found.effects, found.results)
+    elif findings.effects:
+        base = effects_answer(findings.effects, findings.results)
     else:
-        base = answer(found.final, table_of(found.differences), manifest, on_backends)
+        base = answer(findings.final, table_of(findings.differences), manifest, on_backends)
     return replace(base, notes=tuple(filter(None, (note(manifest), *base.notes))))
 
 
@@ -148,9 +150,9 @@ def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | 
     return ClaimSummary(manifest.claim.source, verdict, manifest.reference, reference_runs)
 
 
-def _aggregated(found: Findings, pictures: list[Picture]) -> list[Block]:
+def _aggregated(findings: Findings, pictures: list[Picture]) -> list[Block]:
     """Return the verdicts over all environments (a claim has its own), and the aggregate scores; none for one."""
-    manifest, aggregate, gaps = found.manifest, found.aggregate, found.differences
+    manifest, aggregate, gaps = findings.manifest, findings.aggregate, findings.differences
     if len(manifest.tasks) == 1:
         return []
     pooled = [] if manifest.claim else [Grid(labelled(table, manifest))] if len(table := together(gaps)) else []
@@ -175,13 +177,13 @@ def _claimed(results: Results, comparisons: list[Comparison]) -> list[Block]:
     ]
 
 
-def _lacking(found: Findings) -> list[Block]:
+def _lacking(findings: Findings) -> list[Block]:
     """Return a table of the undecided comparisons, with the runs that would decide them and their time."""
-    manifest, results = found.manifest, found.results
+    manifest, results = findings.manifest, findings.results
     compared = (
-        waves.of_comparisons(found.comparisons, manifest)
+        waves.of_comparisons(findings.comparisons, manifest)
         if manifest.claim
-        else waves.of_differences(found.differences, manifest)
+        else waves.of_differences(findings.differences, manifest)
     )
     lacking = waves.lacks(compared, results)
     rows = {

@@ -19,8 +19,8 @@ RULES = (
     "freedom. Verdicts are corrected for all effects (Holm, 5%)."
 )
 HALF = (
-    "Half of all combinations were trained. So a main effect cannot be told from the interaction of all the other "
-    "factors, and the interaction of two factors not from that of all the others."
+    "Half of all combinations were trained. So a main effect is the same contrast as the interaction of all the other "
+    "factors, and an interaction of two factors the same as that of all the others."
 )
 OTHER_FAMILY = (
     "The differences from the reference below are corrected among themselves, apart from the effects. Both tables "

@@ -98,18 +98,18 @@ class Findings:
         return of_comparisons(self.comparisons) if claimed else of_differences(self.differences, self.manifest)
 
 
-def write_tables(found: Findings, folder: Path) -> None:
+def write_tables(findings: Findings, folder: Path) -> None:
     """Write all tables to a folder; delete those of earlier results that these do not have."""
-    manifest = found.manifest
-    write_final(found.results, found.differences, found.final, folder)
-    write_text(folder / "aggregates.csv", aggregates.table(found.aggregate).to_csv(index=False))
-    write_backends(found.across, manifest, folder, format_of(found.final, manifest))
-    if found.compared is not None:
-        write_comparison(found.compared, manifest, folder)
+    manifest = findings.manifest
+    write_final(findings.results, findings.differences, findings.final, folder)
+    write_text(folder / "aggregates.csv", aggregates.table(findings.aggregate).to_csv(index=False))
+    write_backends(findings.across, manifest, folder, format_of(findings.final, manifest))
+    if findings.compared is not None:
+        write_comparison(findings.compared, manifest, folder)
     optional = {
-        "claim": claim_words.table(found.comparisons) if found.comparisons else None,
-        "compute": found.compute if found.compute["flops"].notna().any() else None,
-        "effects": factorial.table(found.effects) if found.effects else None,
+        "claim": claim_words.table(findings.comparisons) if findings.comparisons else None,
+        "compute": findings.compute if findings.compute["flops"].notna().any() else None,
+        "effects": factorial.table(findings.effects) if findings.effects else None,
     }
     for name, table in optional.items():
         path = folder / f"{name}.csv"

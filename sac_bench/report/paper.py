@@ -29,15 +29,15 @@ def write_figures(folder: Path, to: Path, style: Style, formats: Sequence[str], 
     refresh(Store(folder.parent), folder.name)
     results = up_to_common_steps(load_results(folder.name, folder.parent))
     with readable(folder):
-        found, sheet = Findings(results, folder), Sheet(to, style, tuple(formats))
-        drawn = draw_figures(found, sheet)
+        findings, sheet = Findings(results, folder), Sheet(to, style, tuple(formats))
+        drawn = draw_figures(findings, sheet)
         pictures = list(chain.from_iterable(drawn.values()))
         drawn_stems = {picture.path.stem for picture in pictures}
         more = chain.from_iterable(curves_against(results, axis, sheet) for axis in axes)
         pictures += [picture for picture in more if picture.path.stem not in drawn_stems]
         texts = {
             "figures.tex": latex.figures(pictures, results.manifest.name, style.width if style.is_exact else None),
-            "table.tex": latex.final_table(found.final, results.manifest, rules(results.manifest)),
+            "table.tex": latex.final_table(findings.final, results.manifest, rules(results.manifest)),
         }
     for name, text in texts.items():
         write_text(to / name, text)

@@ -53,8 +53,8 @@ def with_factorial(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any]
     """Return a file's table with the variants of its [factorial] in its place, and the design, if it has one.
 
     A half design keeps the cells with an even number of factors at their high level: the product of all factors is
-    constant (Box, Hunter and Hunter 2005, Statistics for Experimenters, chapter 6). An effect of i factors then cannot
-    be told from that of the k - i others. Raises InputError for an invalid table.
+    constant (Box, Hunter and Hunter 2005, Statistics for Experimenters, chapter 6). An effect of i factors is
+    then the same contrast as that of the k - i others. Raises InputError for an invalid table.
     """
     if "factorial" not in table:
         return dict(table), None

@@ -65,9 +65,9 @@ OWN = (
 """Names of figures that not every report has, and that earlier ones may have left."""
 
 
-def write_figures(found: Findings, folder: Path) -> Pictures:
+def write_figures(findings: Findings, folder: Path) -> Pictures:
     """Write all figures that an experiment's results allow, for a page; delete those of earlier results."""
-    pictures = draw_figures(found, Sheet(folder))
+    pictures = draw_figures(findings, Sheet(folder))
     written = {picture.path.stem for of_section in pictures.values() for picture in of_section}
     for path in [path for name in OWN for path in folder.glob(f"{name}.*")]:
         if path.suffix in (".png", ".svg") and path.stem not in written:
@@ -75,20 +75,20 @@ def write_figures(found: Findings, folder: Path) -> Pictures:
     return pictures
 
 
-def draw_figures(found: Findings, sheet: Sheet) -> Pictures:
+def draw_figures(findings: Findings, sheet: Sheet) -> Pictures:
     """Write all figures that an experiment's results allow on a sheet. A claim's replaces the differences."""
     sheet.folder.mkdir(parents=True, exist_ok=True)
     house_style(sheet.style)
-    results, manifest, final = found.results, found.manifest, found.final
+    results, manifest, final = findings.results, findings.manifest, findings.final
     table = scores(results)
     return {
-        "claim": _claim(found.comparisons, manifest, sheet),
-        "effects": _effects(found.effects, results, sheet),
-        "differences": [] if found.comparisons else _differences(final, manifest, sheet),
-        "looks": _looks(found.progress, sheet),
+        "claim": _claim(findings.comparisons, manifest, sheet),
+        "effects": _effects(findings.effects, results, sheet),
+        "differences": [] if findings.comparisons else _differences(final, manifest, sheet),
+        "looks": _looks(findings.progress, sheet),
         "curves": _curves(results, sheet),
         "scores": _scores(table, manifest, sheet),
-        "compute": _compute(found.compute, results, sheet),
+        "compute": _compute(findings.compute, results, sheet),
         "profile": _profile(table, manifest, sheet),
         "sensitivity": _sensitivity(table, manifest, sheet),
         "diagnostics": _diagnostics(results, sheet),
