@@ -25,7 +25,7 @@ def test_masses_can_be_changed_where_the_table_says_so(env_id):
 
 def test_environments_that_are_not_in_the_table_are_asked():
     assert properties("Pendulum-v1") == describe("Pendulum-v1")
-    with pytest.raises(InputError, match=r"whose observations differ|is none"):
+    with pytest.raises(InputError, match="masses can be changed only in Gymnasium's environments"):
         check_masses("HumanoidRun-v1")
     with pytest.raises(InputError, match="unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'"):
         known.check("Hoper-v5")

@@ -3,7 +3,6 @@
 import pytest
 
 from sac_bench.errors import InputError
-from sac_bench.results.manifest import Manifest
 from sac_bench.spec.load import load
 from sac_bench.spec.seeds import typed
 from sac_bench.tuning import study as studies
@@ -208,10 +207,3 @@ def test_a_reference_factor_requires_the_files_reference_and_another_variant(wri
     assert counts(write(text, variants=["sac"], seeds=3)) == {"sac": [0, 1, 2]}
     assert counts(write(text, variants=["v-network", "tau=1"])) == {"v-network": [0, 1], "tau=1": [0, 1]}
     assert counts(write(text, variants=["sac", "tau=1"])) == {"sac": list(range(8)), "tau=1": [0, 1]}
-
-
-def test_older_manifests_with_a_range_have_a_reference_factor_of_2():
-    older = {"name": "x", "question": "", "envs": ["E"], "seeds": [0], "reference": "a", "variants": {}}
-    assert Manifest.model_validate(older).reference_factor == 1
-    assert Manifest.model_validate(older | {"seed_range": "5..8"}).reference_factor == 2
-    assert Manifest.model_validate(older | {"seed_range": "5..8", "reference_factor": 3}).reference_factor == 3

@@ -27,6 +27,9 @@ DRAWN = [
     "clip_fraction",
     "advantage_std",
     "bandwidth",
+    "improvement",
+    "kl",
+    "accepted",
 ]
 OF_SAC = ["critic_loss", "actor_loss", "temperature_loss", "q", "q_target", "temperature", "entropy", "saturation"]
 
