@@ -178,11 +178,11 @@ def test_a_record_compared_with_itself_is_reported_as_identical(tmp_path, comman
     evaluations.to_csv(other / "evaluations.csv", index=False)
     ran = command("compare", one, "again", "--out", "pages/both.html")
     assert ran.returncode == 0, ran.stderr
-    assert "`one-q`: better, " in ran.stdout
-    assert "5 with different numbers from step 0 on" in ran.stdout
+    assert "one Q instead of two: better, " in ran.stdout
+    assert "6 with different numbers from step 0 on" in ran.stdout
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["both.html"]
     parsed = Parsed((tmp_path / "pages" / "both.html").read_text())
-    assert "one-q: better, " in parsed.words
+    assert "one Q instead of two: better, " in parsed.words
     assert [of["alt"] for tag, of in parsed.tags if tag == "img"] == [
         "B minus A on HalfCheetah-v5 with 95% intervals. Right: verdicts."
     ]
