@@ -183,9 +183,8 @@ def test_a_record_compared_with_itself_is_reported_as_identical(tmp_path, comman
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["both.html"]
     parsed = Parsed((tmp_path / "pages" / "both.html").read_text())
     assert "one Q instead of two: better, " in parsed.words
-    assert [of["alt"] for tag, of in parsed.tags if tag == "img"] == [
-        "B minus A on HalfCheetah-v5 with 95% intervals. Right: verdicts."
-    ]
+    (caption,) = [of["alt"] for tag, of in parsed.tags if tag == "img"]
+    assert caption.startswith("B minus A on HalfCheetah-v5 with intervals.")
     write_page(a, load_side(str(other), RECORD), tmp_path / "both.md")
     (picture,) = [line for line in (tmp_path / "both.md").read_text().splitlines() if line.startswith("![")]
     assert (tmp_path / picture.split("(")[1].rstrip(")")).exists()
