@@ -122,7 +122,7 @@ def iteration(product: Callable[[Params], Params], search: Search) -> Search:
     return {"x": x, "residual": residual, "p": p, "squared": squared, "active": still}
 
 
-def begun(structure: Structure, actor: Actor, samples: Batch, hyper: Hyperparameters) -> Search:
+def initial_search(structure: Structure, actor: Actor, samples: Batch, hyper: Hyperparameters) -> Search:
     """Return the start of the search for F^-1 g, g the surrogate's gradient on a rollout's samples [B, ...]."""
     advantage = advantage_of(samples, hyper)
     return search_for(grad(lambda new: surrogate(structure, new, samples, advantage)[0])(actor))
@@ -188,7 +188,7 @@ def prepare(
     """Return state and samples of a rollout's transitions [T * N, ...], with the start of the policy's search."""
     new, samples = on_policy.prepare(structure, state, hyper, transitions)
     used = {name: x.unflatten(0, (-1, structure.num_envs))[::sub_sampling].flatten(0, 1) for name, x in samples.items()}
-    search = begun(structure, state["params"]["actor"], used, hyper)
+    search = initial_search(structure, state["params"]["actor"], used, hyper)
     return new, {"observation": samples["observation"], "return": samples["return"], "used": used, "search": search}
 
 

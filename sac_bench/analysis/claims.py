@@ -91,7 +91,7 @@ class Comparison:
     @property
     def outcome(self) -> Outcome:
         """Whether it is as claimed."""
-        return self.verdict.word or "no word"  # type: ignore[return-value]
+        return self.verdict.word or "no word"  # type: ignore[return-value]  # the words of a claim's hypotheses are outcomes
 
     @property
     def p(self) -> float:

@@ -17,7 +17,7 @@ import pandas as pd
 from sac_bench.analysis.differences import why_no_verdict
 from sac_bench.analysis.scores import entered, scores
 from sac_bench.analysis.sequential import ALPHA, holm
-from sac_bench.analysis.statistics import Array, Difference, Estimate, unpaired
+from sac_bench.analysis.statistics import Array, Difference, Estimate
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import FactorialRecord
 
@@ -89,11 +89,18 @@ def signs(design: FactorialRecord, factors: Sequence[str]) -> Array:
 
 
 def contrast(cells: Sequence[Array], signs: Array) -> Difference:
-    """Return the mean of the cells with sign + minus that of the others, with Student's t by Satterthwaite.
+    """Return the mean of the cells with sign + minus that of the others.
 
-    cells: scores [S_c] of each of C cells, which may differ in spread and number; signs: [C], half of them +1.
+    cells: scores [S_c] of each of C cells; signs: [C], half of them +1.
     """
-    weights = signs * 2 / len(signs)
+    return combination(cells, signs * 2 / len(signs))
+
+
+def combination(cells: Sequence[Array], weights: Array) -> Difference:
+    """Return the weighted sum [] of the means of cells, with Student's t by Satterthwaite.
+
+    cells: scores [S_c] of each of C cells, which may differ in spread and number; weights: [C].
+    """
     means = [float(np.mean(x)) if len(x) else np.nan for x in cells]
     variances = [float(np.var(x, ddof=1)) if len(x) >= MIN_SEEDS else np.nan for x in cells]
     return Difference(float(weights @ means), tuple(weights**2 * variances), tuple(len(x) for x in cells))
@@ -116,13 +123,7 @@ def means_at(results: Results, env: str, levels: Mapping[str, bool]) -> Estimate
         for variant, high in design.cells.items()
         if all((name in high) == level for name, level in levels.items())
     ]
-    parts = [unpaired(x, [0.0, 0.0]) for x in own]
-    mean = Difference(
-        float(np.mean([one.value for one in parts])),
-        tuple(one.variances[0] / len(parts) ** 2 for one in parts),
-        tuple(len(x) for x in own),
-    )
-    return mean.interval()
+    return combination(own, np.full(len(own), 1 / len(own))).interval()
 
 
 def table(found: Sequence[Effect]) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def guard(
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
-    import_: ImportOption = [],  # noqa: B006
+    import_: ImportOption = [],
     quiet: QuietOption = False,
 ) -> None:
     """Train the first seeds of recorded results again with the recorded settings, and compare (docs/reliability.md).

@@ -32,11 +32,11 @@ def import_(
     ] = None,
     rename: Annotated[
         list[str], typer.Option(metavar="OLD=NEW", help="Rename a variant or environment. Repeatable.")
-    ] = [],  # noqa: B006
+    ] = [],
     card: Annotated[
         list[str],
         typer.Option(metavar="KEY=VALUE|FILE", help="A field of the protocol card, or a TOML file. Repeatable."),
-    ] = [],  # noqa: B006
+    ] = [],
     every: Annotated[
         Optional[int],
         typer.Option(metavar="N", parser=whole_number, help="Average the returns of each N steps."),

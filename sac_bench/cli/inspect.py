@@ -59,7 +59,7 @@ def list_(
         Optional[Path], typer.Option(help="Folder of experiment files, instead of experiments/ and the package's.")
     ] = None,
     results: ResultsOption = Path("results"),
-    import_: ImportOption = [],  # noqa: B006
+    import_: ImportOption = [],
     as_json: JsonOption = False,
 ) -> None:
     """List experiments, algorithms, one's options, environments, presets, recipes, or results."""
@@ -129,7 +129,7 @@ def status(
         ),
     ] = None,
     results: ResultsOption = Path("results"),
-    import_: ImportOption = [],  # noqa: B006
+    import_: ImportOption = [],
     as_json: JsonOption = False,
 ) -> None:
     """Print the state of an experiment's runs and, with a range of seeds, of its comparisons."""

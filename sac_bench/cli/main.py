@@ -49,7 +49,7 @@ def main() -> None:
     try:
         with no_child_left():  # of environments that are made here
             code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except USAGE_ERROR as error:  # type: ignore[misc]
+    except USAGE_ERROR as error:  # type: ignore[misc]  # mypy does not know this class of a class
         print(f"sac-bench: {redacted(one_line(error.format_message()))}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):

@@ -33,7 +33,7 @@ def report(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Use all experiments in the folder (the default).")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Same as --track tensorboard.")] = False,
-    track: TrackOption = [],  # noqa: B006
+    track: TrackOption = [],
     results: ResultsOption = Path("results"),
     quiet: QuietOption = False,
 ) -> None:

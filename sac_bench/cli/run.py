@@ -77,9 +77,9 @@ def run(
     ] = None,
     env: Annotated[
         list[str], typer.Option(metavar="ID", help="Environment to use instead of the file's. Repeatable.")
-    ] = [],  # noqa: B006
-    variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],  # noqa: B006
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],  # noqa: B006
+    ] = [],
+    variant: Annotated[list[str], typer.Option(metavar="NAME", help="Only this variant. Repeatable.")] = [],
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override [base]. Repeatable.")] = [],
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     gpus: GpusOption = None,
@@ -87,7 +87,7 @@ def run(
     address: AddressOption = None,
     results: ResultsOption = Path("results"),
     name: Annotated[Optional[str], typer.Option(help="Write to results/NAME instead of the file's name.")] = None,
-    import_: ImportOption = [],  # noqa: B006
+    import_: ImportOption = [],
     keep_replay: Annotated[
         bool, typer.Option("--keep-replay", help="Keep replays, so that finished runs can be continued to more steps.")
     ] = False,
@@ -111,7 +111,7 @@ def run(
         typer.Option(metavar="I/N", help="Train only share I of N (fixed by run ids); sac-bench merge joins them."),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Same as --track tensorboard.")] = False,
-    track: TrackOption = [],  # noqa: B006
+    track: TrackOption = [],
     quiet: QuietOption = False,
 ) -> None:
     """Train the missing runs of experiments, then write tables, figures and reports. Identical runs are trained once.

@@ -65,7 +65,7 @@ def tune(
     address: AddressOption = None,
     until: UntilOption = None,
     results: ResultsOption = Path("results"),
-    import_: ImportOption = [],  # noqa: B006
+    import_: ImportOption = [],
     retrain: RetrainOption = False,
     mix_devices: MixDevicesOption = False,
     dry_run: Annotated[bool, typer.Option(help="Only check the file and print the search.")] = False,

@@ -21,7 +21,7 @@ def watch(
         bool, typer.Option("--sample", help="Sample the actions, as algorithms without a mean action always do.")
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the environment and the actions.")] = 0,
-    import_: ImportOption = [],  # noqa: B006
+    import_: ImportOption = [],
 ) -> None:
     """Make a video of a trained policy."""
     with user_errors():

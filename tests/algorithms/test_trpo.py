@@ -37,7 +37,7 @@ def samples_of(problem: Problem) -> dict[str, torch.Tensor]:
 def stepped(problem: Problem, samples):
     """The policy after a step, and the step's metrics."""
     config, actor, hyper = problem.config, problem.state["params"]["actor"], problem.hyper
-    search = trpo.begun(problem.nets, actor, samples, hyper)
+    search = trpo.initial_search(problem.nets, actor, samples, hyper)
     product = trpo.fisher_product(problem.nets, actor, samples["observation"], hyper["cg_damping"])
     for _ in range(config.cg_steps):
         search = trpo.iteration(product, search)

@@ -274,7 +274,7 @@ def test_without_sweeps_only_the_curves_of_the_comparison_are_drawn(tmp_path):
     assert [picture.path.stem for picture in drawn["curves"]] == ["comparison", "comparison-whole"]
 
 
-def test_runs_that_have_not_begun_leave_an_empty_panel_and_an_unscored_cell():
+def test_runs_that_have_not_started_leave_an_empty_panel_and_an_unscored_cell():
     results = made_up(about_of(), {(variant, seed): "failed" for variant in STEPS for seed in range(3)})
     evaluations = results.evaluations[results.evaluations["env"] == ENVS[0]]
     results = replace(results, evaluations=evaluations)
