@@ -1,6 +1,6 @@
 """An experiment's results as Python users get them: tables, scores, curves, verdicts and plots.
 
-What draws or needs torch is imported when it is used, so that notebooks start quickly.
+What draws, or needs torch or SciPy, is imported when it is used, so that notebooks start quickly.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sac_bench.analysis import scores as scoring
-from sac_bench.analysis.differences import table_differences, table_of, why_no_verdict, words_of
 from sac_bench.analysis.format import interval, score_format
-from sac_bench.analysis.statistics import mean_interval
 from sac_bench.errors import InputError, nearest
 from sac_bench.results import load
 from sac_bench.results.schema import described
@@ -52,11 +49,16 @@ class Results(load.Results):
 
     @cached_property
     def _compared(self) -> load.Results:
+        from sac_bench.analysis import scores as scoring
+
         return scoring.up_to_common_steps(self)
 
     @cached_property
     def _differences(self) -> pd.DataFrame:
         results = self._compared
+        from sac_bench.analysis import scores as scoring
+        from sac_bench.analysis.differences import table_differences, table_of, why_no_verdict
+
         return table_of(table_differences(scoring.scores(results), results.manifest, why_no_verdict(results)))
 
     def scores(self) -> pd.DataFrame:
@@ -69,6 +71,8 @@ class Results(load.Results):
         Example:
             >>> r.scores().groupby(["env", "variant"])["score"].agg(["mean", "std", "count"])
         """
+        from sac_bench.analysis import scores as scoring
+
         return scoring.scores(self._compared)[SCORE_COLUMNS]
 
     def curves(self) -> pd.DataFrame:
@@ -80,6 +84,8 @@ class Results(load.Results):
         Example:
             >>> r.curves().pivot_table(index="step", columns="variant", values="return")
         """
+        from sac_bench.analysis import scores as scoring
+
         results, parts = self._compared, []
         for env in results.manifest.envs:
             for variant in results.manifest.variants:
@@ -100,6 +106,8 @@ class Results(load.Results):
             >>> r.differences()[["variant", "difference", "in_words"]]
         """
         rows = self._differences.to_dict("records")
+        from sac_bench.analysis.differences import words_of
+
         words = [words_of(row) or f"no verdict ({row['no_verdict']})" for row in rows]
         return self._differences.assign(in_words=words)
 
@@ -174,6 +182,8 @@ class Results(load.Results):
     def _repr_html_(self) -> str:
         """Return the question, the state of the runs, and a row per variant: notebooks show it."""
         results = self._compared
+        from sac_bench.analysis import scores as scoring
+
         summary = f"{of_runs(self.runs) if len(self.runs) else 'no runs'}. {scoring.note(results.manifest)}".strip()
         head = f"<b>{escape(results.manifest.name)}</b>: {escape(results.manifest.question)}<br>{escape(summary)}"
         return f"<div>{head}{_score_table(results).to_html(index=False, border=0)}</div>"
@@ -181,6 +191,9 @@ class Results(load.Results):
 
 def _score_table(results: load.Results) -> pd.DataFrame:
     """Return a row per environment and variant: seeds with a score, and the mean score with its 95% interval."""
+    from sac_bench.analysis import scores as scoring
+    from sac_bench.analysis.statistics import mean_interval
+
     manifest, table = results.manifest, scoring.scores(results)
     spec, rows = "," + score_format(table["score"].abs().max()), []
     for env in manifest.envs:
