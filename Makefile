@@ -17,7 +17,7 @@ help:
 	@echo "make ablation-halfcheetah  the same at full size on HalfCheetah-v5 (also -hopper, -humanoid);"
 	@echo "                           all experiments take SEEDS=, STEPS=, DEVICE=, WORKERS=, ARGS= and BUDGET=;"
 	@echo "                           SEEDS=5..30 BUDGET=8h: up to 30 seeds where undecided, within 8 hours"
-	@echo "make retuned               repeat the main arms of make ablation with tuned learning rates: about an hour"
+	@echo "make retuned               repeat the main arms of make ablation with tuned settings: about an hour"
 	@echo "make comparison-quick      compare SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"
 	@echo "make sac-settings          compare the settings that the papers call SAC"

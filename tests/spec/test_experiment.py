@@ -404,7 +404,7 @@ def test_a_tuned_arm_of_a_claim_is_chosen_by_the_compared_measure():
             algorithm = ALGORITHMS[e.variants[side.variant].algorithm]
             by = e.choose.by.get(side.variant, "score")
             assert algorithm.scored_by == "sample" or by == side.measure, (e.name, str(side))
-    assert len(tuned) == 3
+    assert len(tuned) == 4
 
 
 def test_fixed_temperatures_without_a_published_value_are_tuned():
@@ -415,13 +415,17 @@ def test_fixed_temperatures_without_a_published_value_are_tuned():
         assert all(e.choose and "temperature" in e.choose.candidates[arm][0].options for arm in fixed), name
 
 
-def test_retuned_differs_from_the_quick_ablation_only_in_learning_rates():
+def test_retuned_differs_from_the_quick_ablation_only_in_what_is_tuned():
     ablation, retuned = (load(path) for path in SHIPPED if path.stem in ("ablation-quick", "retuned"))
+    rates = dict.fromkeys(("actor_lr", "critic_lr"), 1e-3)
     for name in retuned.variants:
+        untuned = rates if name != "fixed-temperature" else rates | {"temperature": 1.0, "reward_scale": 5.0}
         own = retuned.variants[name].configs["HalfCheetah-v5"]
-        rates = dict.fromkeys(("actor_lr", "critic_lr"), 1e-3)
-        assert own.model_copy(update=rates) == ablation.variants[name].configs["HalfCheetah-v5"]
-        assert retuned.choose.at_edge(name, rates, [one.options for one in retuned.choose.candidates[name]]) == ()
+        assert own.model_copy(update=untuned) == ablation.variants[name].configs["HalfCheetah-v5"]
+        candidates = [one.options for one in retuned.choose.candidates[name]]
+        inner = {option: 1e-3 for option in candidates[0] if option in rates}
+        inner |= {"temperature": 0.01} if name == "fixed-temperature" else {}
+        assert retuned.choose.at_edge(name, inner, candidates) == ()
     specs = [spec for _, spec in retuned.selection().runs()]
     assert len({spec.id for spec in specs}) == len(specs) == 16 * 3 * 4
     assert not {spec.seed for spec in specs} & set(retuned.seeds)
