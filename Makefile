@@ -21,7 +21,7 @@ help:
 	@echo "make comparison-quick      compare SAC, TD3, DDPG, PPO and SQL with small networks: an hour on a laptop"
 	@echo "make comparison            the same at full size on five MuJoCo tasks"
 	@echo "make sac-settings          compare the settings that the papers call SAC"
-	@echo "make claims-quick          test 23 claims about SAC with small networks: hours; BUDGET=3h: within three hours"
+	@echo "make claims-quick          test 26 claims about SAC with small networks: hours; BUDGET=3h: within three hours"
 	@echo "make claims                the same at full size: months on a laptop"
 	@echo "                           (one claim: sac-bench run experiments/claims/X.toml)"
 	@echo "make redq                  compare REDQ and DroQ, 20 updates per step, as configurations of SAC: days"
