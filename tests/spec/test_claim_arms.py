@@ -69,7 +69,9 @@ DIFFERENCES = {
 }
 """{claim: {arm: its options that differ from the reference's, or its algorithm}}."""
 
-DISTURBED = [f"lost-to-{kind}{policy}" for kind in ("action-noise", "observation-noise", "mass") for policy in ("", "-sampled")]
+DISTURBED = [
+    f"lost-to-{kind}{policy}" for kind in ("action-noise", "observation-noise", "mass") for policy in ("", "-sampled")
+]
 EXPECTED = {
     "reparameterisation": [
         "sac:gradient_variance_likelihood_ratio > sac:gradient_variance_reparameterised",
