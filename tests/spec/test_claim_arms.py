@@ -169,6 +169,14 @@ def test_an_arm_has_its_authors_values_in_every_environment(name, arm, option):
     assert [settings(e, arm, env)[option] for env in envs] == PUBLISHED[name, arm, option]
 
 
+@pytest.mark.parametrize("name", ["hard-targets", "reward-scale", "value-network-stabilises"])
+def test_all_arms_of_the_small_sac_v1_have_its_tuned_reward_scale(name):
+    e = loaded(name, quick=True)
+    scales = {arm: settings(e, arm, "HalfCheetah-v5")["reward_scale"] for arm in e.variants}
+    swept = {"reward_scale=1": 1.0, "reward_scale=1000": 1000.0}
+    assert scales == {arm: swept.get(arm, 50.0) for arm in e.variants}
+
+
 def test_target_entropies_of_recipes_are_their_authors():
     e = load(ROOT / "experiments" / "recipes.toml")
     nats = {"Hopper-v5": -1.0, "HalfCheetah-v5": -3.0, "Walker2d-v5": -3.0, "Ant-v5": -4.0, "Humanoid-v5": -2.0}
