@@ -9,7 +9,8 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BUDGET),--budget '$(BUDGET)') $(ARGS)
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick retuned \
-	sac-settings redq tune figures pages test test-thorough test-all mutations parity parity-td3 precision benchmark benchmark-aggregate benchmark-ray \
+	sac-settings redq recipes recipes-quick ablation-modern ablation-modern-quick tune figures pages test test-thorough test-all \
+	mutations parity parity-td3 precision benchmark benchmark-aggregate benchmark-ray \
 	oracle docs docs-site lint clean
 
 help:
@@ -25,6 +26,10 @@ help:
 	@echo "make claims                the same at full size: months on a laptop"
 	@echo "                           (one claim: sac-bench run experiments/claims/X.toml)"
 	@echo "make redq                  compare REDQ and DroQ, 20 updates per step, as configurations of SAC: days"
+	@echo "make recipes-quick         compare nine successors of SAC in narrow forms: half an hour on a laptop"
+	@echo "make recipes               the same at their authors' sizes: months"
+	@echo "make ablation-modern-quick which piece of XQC matters? Small networks at equal arithmetic: an hour on a laptop"
+	@echo "make ablation-modern       the same at full size, with equally many updates: months"
 	@echo "make tune                  search SAC's learning rates with small networks, then check them on held-out seeds: minutes;"
 	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="
 	@echo "make figures               rebuild tables, figures, reports and the index from results/ without training"
@@ -61,8 +66,16 @@ ablation: $(READY)
 ablation-halfcheetah ablation-hopper ablation-humanoid: ablation-%: $(READY)
 	$(BIN)/sac-bench run experiments/ablation-$*.toml $(OPTIONS)
 
-comparison comparison-quick retuned sac-settings redq: $(READY)
+comparison comparison-quick retuned sac-settings redq recipes: $(READY)
 	$(BIN)/sac-bench run experiments/$@.toml $(OPTIONS)
+
+recipes-quick: $(READY)
+	$(BIN)/sac-bench run experiments/recipes.toml --quick $(OPTIONS)
+
+# Two reports from the same runs: beside SAC, and beside XQC.
+ablation-modern ablation-modern-quick: $(READY)
+	$(BIN)/sac-bench run experiments/ablation-modern.toml experiments/ablation-modern-removed.toml \
+		$(if $(findstring quick,$@),--quick) $(OPTIONS)
 
 # Runs shared by several claims are trained once. The same command continues after an interruption.
 claims: $(READY)

@@ -827,6 +827,7 @@ BUGS = [
     ),
     Bug("the Fisher matrix is not damped", TRPO, "along(pull_back(v)[0], damping, v)", "pull_back(v)[0]", OF_TRPO),
     Bug("steps longer than delta are accepted", TRPO, '(kl <= hyper["max_kl"]) & ', "", OF_TRPO),
+    Bug("a step that does not improve is accepted", TRPO, " & (reached > old)", "", OF_TRPO),
     Bug("the line search takes the shortest step", TRPO, "every, 0.0).amax()", "every, 1.0).amin()", OF_TRPO),
     Bug("a step that is refused is taken", TRPO, "torch.where(accepted, n, o)", "n", OF_TRPO),
     Bug("conjugate gradient never ends early", TRPO, "active & (squared >= TOLERANCE)", "active", OF_TRPO),

@@ -150,6 +150,20 @@ def test_a_line_search_that_fails_leaves_the_policy_as_it_was(advantage):
     assert [float(metrics[name]) for name in ("accepted", "kl", "improvement")] == [0, 0, 0]
 
 
+def test_steps_that_are_short_enough_are_refused_unless_the_surrogate_improves():
+    """Against the direction, every step that the line search tries makes the surrogate smaller."""
+    problem = perturbed(max_kl=1e-4, cg_damping=1e-3)
+    samples, actor = samples_of(problem), problem.state["params"]["actor"]
+    gradient = trpo.initial_search(problem.nets, actor, samples, problem.hyper)["residual"]
+    for sign, is_taken in ((1.0, 1), (-1.0, 0)):
+        direction = tree_map(lambda leaf, sign=sign: sign * leaf, gradient)
+        new, metrics = trpo.line_search(problem.nets, 10, actor, samples, problem.hyper, direction)
+        assert float(metrics["accepted"]) == is_taken
+        same = [torch.equal(a, b) for a, b in zip(tree_leaves(actor), tree_leaves(new), strict=True)]
+        assert all(same) == (not is_taken)
+        assert (float(metrics["improvement"]) > 0) == is_taken
+
+
 def test_the_policy_moves_once_per_rollout_and_v_in_every_update():
     problem = Problem("trpo", **SIZE)
     before, sent = problem.state, rollout(16, 0)

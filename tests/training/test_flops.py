@@ -7,7 +7,9 @@ import torch
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.networks import product
+from sac_bench.cli import listing
 from sac_bench.envs.pool import describe
+from sac_bench.spec.presets import presets
 from sac_bench.training import flops
 from sac_bench.training.flops import arithmetic, flops_per_transition
 
@@ -110,6 +112,61 @@ def test_xqc():
     policy = (3 * actor.all + 2 * critic.frozen) / 3
     expected = actor.all + 2 * 2 * critic.all + 2 * 2 * 3 * critic.all + policy
     assert per_update(config) == pytest.approx(expected, rel=0.02)
+
+
+def hidden(width, blocks, *inner):
+    """Return the sizes of residual blocks, each of which has these layers inside."""
+    return [width, *([*inner, width] * blocks)]
+
+
+def of_plain(actor, critic, critics, drawn, delay):
+    """Products of an update, for each sample: two passes for the targets, and losses of the critics and the policy."""
+    policy = actor.learn + critics * critic.frozen
+    return actor.all + drawn * critic.all + critics * critic.learn + policy / delay
+
+
+def of_joint(actor, critic, delay, target):
+    """The same with two batch-normalised critics, whose passes have twice the batch; norms begin every network."""
+    policy = 3 * actor.all + 2 * critic.frozen
+    return actor.all + 2 * 2 * (3 + target) * critic.all + policy / delay
+
+
+def recipes(d, a):
+    """Return {recipe: (batch, updates per step, policy, products of an update for each sample)}."""
+    plain, critic = Net(d, 256, 256, 2 * a), Net(d + a, 256, 256, 1)
+    small = Net(d, *hidden(128, 1, 512), 2 * a)
+    bro, xqc = Net(d, *hidden(256, 1, 256), 2 * a), Net(d, *[256] * 4, 2 * a)
+    simbav2, flashsac = Net(d + 1, *hidden(128, 1, 512), 128, 2 * a), Net(d, *hidden(128, 2, 512), 2 * a)
+    return {
+        "redq": (256, 20, plain, of_plain(plain, critic, 10, 2, 20)),
+        "droq": (256, 20, plain, of_plain(plain, critic, 2, 2, 20)),
+        "tqc": (256, 1, plain, of_plain(plain, Net(d + a, 512, 512, 512, 25), 5, 5, 1)),
+        "crossq": (256, 1, plain, of_joint(plain, Net(d + a, 2048, 2048, 1), 3, target=0)),
+        "simba": (256, 2, small, of_plain(small, Net(d + a, *hidden(512, 2, 2048), 1), 2, 2, 1)),
+        "bro": (128, 10, bro, of_plain(bro, Net(d + a, *hidden(512, 2, 512), 100), 2, 2, 1)),
+        "xqc": (256, 2, xqc, of_joint(xqc, Net(d + a, *[512] * 4, 101), 3, target=1)),
+        "simbav2": (
+            256,
+            1,
+            simbav2,
+            of_plain(simbav2, Net(d + a + 1, *hidden(512, 2, 2048), 512, 101), 2, 2, 1),
+        ),
+        "flashsac": (512, 1, flashsac, of_joint(flashsac, Net(d + a, *hidden(256, 2, 1024), 101), 2, target=1)),
+    }
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("env", ["HalfCheetah-v5", "Humanoid-v5"])
+def test_every_recipes_stated_arithmetic_is_that_of_its_products(env):
+    """What sac-bench list recipes shows, torch's count relative to SAC's, within 2%."""
+    described = describe(env)
+    d, a = described.observation_dim, described.action_dim
+    actor, critic = Net(d, 256, 256, 2 * a), Net(d + a, 256, 256, 1)
+    expected = {"sac": (BATCH, 1, actor, of_plain(actor, critic, 2, 2, 1))} | recipes(d, a)
+    products = {name: 2 * (of.all + updates * size * each) for name, (size, updates, of, each) in expected.items()}
+    stated = {row["name"]: row["FLOPs relative to SAC"][env] for row in listing.recipes()}
+    assert set(stated) == {name for name, preset in presets().items() if preset.kind == "recipe"}
+    assert stated == {name: pytest.approx(products[name] / products["sac"], rel=0.02) for name in stated}
 
 
 def test_ppo_counts_the_preparation_of_a_rollout_once():
