@@ -1221,6 +1221,27 @@ BUGS = [
         CLAIMED,
     ),
     Bug(
+        "a warm start silently ignores a temperature of all variants",
+        "spec/warm_start.py",
+        'variant.places.get(env, {}).get("temperature")',
+        'variant.places.get(env, {}).get("")',
+        "tests/spec/test_warm_start.py",
+    ),
+    Bug(
+        "results of different kinds of devices are compared",
+        "report/sides.py",
+        "not mix_devices and devices(a, b)",
+        "False",
+        "tests/report/test_devices.py",
+    ),
+    Bug(
+        "claims do not count exploded runs",
+        "analysis/claims.py",
+        "exploded = [count_exploded(scores(results), env, [side.variant]) for side in sides]",
+        "exploded = [0, 0]",
+        "tests/report/test_exploded.py",
+    ),
+    Bug(
         "a policy that stands still gains on a random one",
         "analysis/measures.py",
         "max(_without_learning(results, variant, env))",

@@ -183,7 +183,8 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
 def write_page(a: Side, b: Side, out: Path | None, mix_devices: bool = False) -> Page:
     """Return the page; write it to `out`, an .html file or an .md file with figures/ beside it.
 
-    mix_devices: whether runs of different kinds of devices are compared. Raises InputError for another suffix, or as `compare`.
+    mix_devices: whether runs of different kinds of devices are compared. Raises InputError for another suffix, or as
+    `compare`.
     """
     if out is not None and out.suffix not in (".html", ".md"):
         raise InputError(f"--out {out}: must end in .html or .md")
