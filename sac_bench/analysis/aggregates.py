@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,13 @@ RULES = (
 RULES_OF_BACKENDS = " A run here is the mean of a seed's runs on all backends of a task, and tasks count once."
 
 
-def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> pd.DataFrame:
+def aggregates(
+    scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest, exploded: Mapping[str, int] | None = None
+) -> pd.DataFrame:
     """Return a row per variant that has runs in every environment of {environment: {variant: scaled scores}}.
 
-    Columns: variant, environments and runs; each of AGGREGATES and improvement (over the reference) as an Estimate.
+    exploded: {variant: how many of its runs exploded}. Columns: variant, environments, runs and exploded; each of
+    AGGREGATES and improvement (over the reference) as an Estimate.
     """
     rows = []
     reference = [of_env.get(manifest.reference, np.empty(0)) for of_env in scaled.values()]
@@ -49,12 +53,13 @@ def aggregates(scaled: dict[str, dict[str, np.ndarray]], manifest: Manifest) -> 
         if not runs or len(runs) < len(scaled):
             continue
         row: dict[str, Any] = {"variant": variant, "environments": len(runs), "runs": sum(map(len, runs))}
+        row["exploded"] = (exploded or {}).get(variant, 0)
         for name, aggregate in AGGREGATES.items():
             row[name] = Estimate(*map(float, bootstrap(runs, aggregate)))
         if variant != manifest.reference:
             row["improvement"] = probability_of_improvement(runs, reference)
         rows.append(row)
-    return pd.DataFrame(rows, columns=["variant", "environments", "runs", *AGGREGATES, "improvement"])
+    return pd.DataFrame(rows, columns=["variant", "environments", "runs", "exploded", *AGGREGATES, "improvement"])
 
 
 def on_one_scale(scores: pd.DataFrame, manifest: Manifest) -> dict[str, dict[str, np.ndarray]]:
@@ -87,7 +92,7 @@ def _scaled(scores: pd.DataFrame, env: str, manifest: Manifest) -> dict[str, pd.
 
 def table(estimates: pd.DataFrame) -> pd.DataFrame:
     """Return the aggregates for a program: one column each for an estimate's value, _low and _high."""
-    flat = estimates[["variant", "environments", "runs"]].copy()
+    flat = estimates[["variant", "environments", "runs", "exploded"]].copy()
     for name in (*AGGREGATES, "improvement"):
         column = name.lower().replace(" ", "_")
         for i, end in enumerate(("", "_low", "_high")):
@@ -97,7 +102,8 @@ def table(estimates: pd.DataFrame) -> pd.DataFrame:
 
 def presented(estimates: pd.DataFrame) -> pd.DataFrame:
     """Return the aggregates for a reader: rounded, intervals in brackets."""
-    shown = estimates[["variant", "runs"]].astype(str)
+    counts = ["runs", "exploded"] if estimates["exploded"].any() else ["runs"]
+    shown = estimates[["variant", *counts]].astype(str)
     for name in (*AGGREGATES, "improvement"):
         shown[{"improvement": "P(better)"}.get(name, name)] = [
             interval(*one, spec=".2f") if isinstance(one, tuple) else "" for one in estimates[name]

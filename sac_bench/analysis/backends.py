@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from sac_bench.analysis import claims
 from sac_bench.analysis.claims import Comparison
 from sac_bench.analysis.differences import ALL_ENVIRONMENTS, Scores, TableDifference, design_of
+from sac_bench.analysis.scores import count_exploded
 from sac_bench.analysis.sequential import ALPHA, Design
 from sac_bench.analysis.statistics import Difference, Estimate, unpaired
 from sac_bench.analysis.verdicts import Verdict
@@ -52,6 +53,8 @@ class Across:
     outcome: Outcome
     change: Estimate
     """The second effect minus the first."""
+    exploded: tuple[int, int]
+    """How many of the compared runs exploded on each backend."""
     level: float
     """The confidence of the interval of `change`; in a range of seeds higher than 95%, so that it is 95% over looks."""
 
@@ -63,8 +66,11 @@ class Across:
     def row(self) -> dict[str, Any]:
         """Return the row of the table `backends` (results/schema.py)."""
         sides: dict[str, Any] = {}
-        for side, env, word, effect in zip("ab", self.envs, self.words, self.effects, strict=True):
+        for side, env, word, effect, exploded in zip(
+            "ab", self.envs, self.words, self.effects, self.exploded, strict=True
+        ):
             values = {"backend": backend_of(env), "env": env, "verdict": word, "difference": effect.value}
+            values |= {"exploded": exploded}
             sides |= {f"{key}_{side}": value for key, value in values.items()}
         change = dict(zip(("change", "change_ci_low", "change_ci_high"), self.change, strict=True))
         return {"task": self.task, "comparison": self.name, **sides, **change, "outcome": self.outcome}
@@ -97,8 +103,10 @@ def of_differences(gaps: Iterable[TableDifference], scores: pd.DataFrame, manife
     def side(env: str, name: str) -> _Side:
         one = known[env, name]
         own, reference = (of.of((env, variant), one.verdict.look) for variant in (name, manifest.reference))
+        exploded = count_exploded(scores, env, [name], own.index)
+        exploded += count_exploded(scores, env, [manifest.reference], reference.index)
         shown = one.verdict.interval if one.verdict.word else one.untested
-        return _Side(env, one.verdict, shown, unpaired(own, reference))
+        return _Side(env, one.verdict, shown, unpaired(own, reference), exploded)
 
     return [
         _across(task, name, side(envs[0], name), side(envs[1], name), design_of(manifest))
@@ -116,7 +124,7 @@ def of_comparisons(comparisons: Sequence[Comparison], manifest: Manifest) -> lis
         for task, envs in pairs(manifest).items():
             both = [known[name, env] for env in envs if (name, env) in known]
             if len(both) == 2:
-                a, b = (_Side(one.env, one.verdict, one.interval, one.difference) for one in both)
+                a, b = (_Side(one.env, one.verdict, one.interval, one.difference, one.exploded) for one in both)
                 found.append(_across(task, name, a, b, design_of(manifest)))
     return found
 
@@ -157,6 +165,7 @@ class _Side:
     verdict: Verdict
     effect: Estimate
     difference: Difference
+    exploded: int
 
 
 def _across(task: str, name: str, a: _Side, b: _Side, design: Design) -> Across:
@@ -174,6 +183,7 @@ def _across(task: str, name: str, a: _Side, b: _Side, design: Design) -> Across:
         (a.effect, b.effect),
         outcome(a.verdict.word, b.verdict.word),
         b.difference.minus(a.difference).interval(level),
+        (a.exploded, b.exploded),
         level,
     )
 

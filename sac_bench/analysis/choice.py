@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 
 RULES = (
     "Each variant chose these options in each environment: the candidate with the highest mean score over the "
-    "selection seeds {seeds}. If that is at the edge of its grid, a candidate within the grid is chosen instead if its "
-    "mean is lower by at most one standard error of the difference. The comparison uses other seeds. All variants had "
-    "{count} candidates. A variant that still chose a value at the edge gets no verdict, since a better value may lie "
-    "beyond."
+    "selection seeds {seeds}. {edge} The comparison uses other seeds. All variants had {count} candidates. A variant "
+    "that still chose a value at the edge gets no verdict, since a better value may lie beyond."
 )
+TOLERANT = (
+    "If that is at the edge of its grid, the best candidate within the grid is chosen instead if its mean is lower by "
+    "at most sqrt(2 v), where v is the median of the squared standard errors of the variant's candidates."
+)
+STRICT = "With fewer than {least} selection seeds, this holds at the edge of a grid, too."
+MIN_SEEDS = 3
+"""Selection seeds below which an inner candidate must be at least as good as the one at the edge."""
 
 
 def choose(experiment: Experiment, results: Results) -> tuple[Choice, ...]:
@@ -47,7 +53,7 @@ def choose(experiment: Experiment, results: Results) -> tuple[Choice, ...]:
                     "seed, so nothing can be chosen; run the command again to train failed runs again"
                 )
             at_edge = partial(experiment.choose.at_edge, variant, scored=[one.options for one in known])
-            options = chosen(known, at_edge).options
+            options = chosen(known, at_edge, tolerance(known, len(experiment.choose.seeds))).options
             made.append(
                 Choice(
                     variant=variant,
@@ -62,13 +68,22 @@ def choose(experiment: Experiment, results: Results) -> tuple[Choice, ...]:
     return tuple(made)
 
 
-def chosen(scored: Sequence[Score], at_edge: Callable[[Options], Sequence[str]]) -> Score:
+def tolerance(scored: Sequence[Score], seeds: int) -> float:
+    """Return by how much an inner candidate's mean may be lower than that of the best, which is at an edge.
+
+    sqrt(2 v), with the median v of the candidates' squared standard errors: the standard error of the difference of two
+    typical candidates. A median, because one failed seed of one candidate must not widen it. 0 below MIN_SEEDS seeds.
+    """
+    squared = [one.error**2 for one in scored if one.error is not None]
+    return math.sqrt(2 * statistics.median(squared)) if seeds >= MIN_SEEDS and squared else 0.0
+
+
+def chosen(scored: Sequence[Score], at_edge: Callable[[Options], Sequence[str]], within: float) -> Score:
     """Return the candidate with the highest mean, or one that is nearly as good if that one is at an edge.
 
-    An edge matters only if values beyond may be better. If a candidate within the grid is as good up to one standard
-    error of the difference, there is no sign of it, and the best such candidate is returned. This is the rule by which
-    cross-validation chooses a model (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3). The standard error of a
-    single seed counts as 0.
+    An edge matters only if values beyond may be better. If a candidate inside the grid is as good up to the tolerance
+    `within`, there is no sign of it, and the best such candidate is returned. Cross-validation chooses models by a rule
+    of this kind (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3).
     """
 
     def mean(one: Score) -> float:
@@ -76,8 +91,7 @@ def chosen(scored: Sequence[Score], at_edge: Callable[[Options], Sequence[str]])
         return one.mean
 
     best = max(scored, key=mean)
-    near = [one for one in scored if mean(best) - mean(one) <= math.hypot(best.error or 0.0, one.error or 0.0)]
-    inner = [one for one in near if not at_edge(one.options)]
+    inner = [one for one in scored if mean(best) - mean(one) <= within and not at_edge(one.options)]
     return max(inner, key=mean) if inner and at_edge(best.options) else best
 
 
@@ -119,7 +133,8 @@ def grid(manifest: Manifest) -> pd.DataFrame:
 def rules(manifest: Manifest) -> str:
     """Return how the choices were made."""
     first = manifest.choices[0]
-    return RULES.format(seeds=", ".join(map(str, first.seeds)), count=len(first.candidates))
+    edge = TOLERANT if len(first.seeds) >= MIN_SEEDS else STRICT.format(least=MIN_SEEDS)
+    return RULES.format(seeds=", ".join(map(str, first.seeds)), count=len(first.candidates), edge=edge)
 
 
 def _in_words(options: Options) -> str:

@@ -27,8 +27,10 @@ RULES = (
     f"for the tests for and against the claim. There is no verdict below {MIN_SEEDS} seeds per variant. Undecided (n "
     "seeds): n seeds per variant would decide at 80% power if the observed difference and spread were the true ones. "
     "Gain: the reference's mean score minus a random policy's. `relative_spread` and `largest_fall` are in gains of "
-    "each variant itself. Tests treat gains as exact. Margin: for returns, the claim's share of the gain; other "
-    "measures have their own. Worst: the lowest score of a side's runs. r: Pearson's correlation of the sides over "
+    "each variant itself: its mean score minus a random policy's return, or minus its own mean return before the first "
+    "step if that is higher. Tests treat gains as exact. Margin: for returns, the claim's share of the gain; other "
+    "measures have their own. Worst: the lowest score of a side's runs. Exploded: runs whose |Q| exceeded what their "
+    "rewards allow; they keep their scores. r: Pearson's correlation of the sides over "
     "shared seeds. By pairs: the paired interval, which takes this correlation into account but has fewer degrees of "
     "freedom."
 )
@@ -94,12 +96,13 @@ def sentences(decided: Sequence[Comparison], across: Mapping[str, str] | None = 
 
 
 def _finding(one: Comparison) -> str:
-    """Return "on Hopper-v5: **as claimed**, 30 [20, 40] with 5 seeds", in the measure's units."""
+    """Return "on Hopper-v5: **as claimed**, 30 [20, 40] with 5 seeds, 1 exploded", in the measure's units."""
     name = outcome_name(one.outcome)
     words = f"**{name}**" + outcome_text(one).removeprefix(name)
     numbers = interval(*one.interval, spec=_format(one.interval))
     seeds = "" if one.verdict.look else f" with {min(one.difference.seeds)} seeds"
-    return f"on {one.env}: {words}" + (f", {numbers}{seeds}" if numbers else "")
+    exploded = f", {one.exploded} exploded" if one.exploded else ""
+    return f"on {one.env}: {words}" + (f", {numbers}{seeds}" if numbers else "") + exploded
 
 
 def grid(decided: Sequence[Comparison]) -> pd.DataFrame:
@@ -138,8 +141,10 @@ def table(decided: Sequence[Comparison]) -> pd.DataFrame:
                 "measure": one.label,
                 "seeds_a": one.a.seeds,
                 "mean_a": one.a.value,
+                "exploded_a": one.a.exploded,
                 "seeds_b": one.b.seeds,
                 "mean_b": one.b.value,
+                "exploded_b": one.b.exploded,
                 "difference": one.interval.value,
                 "ci_low": one.interval.low,
                 "ci_high": one.interval.high,
@@ -164,11 +169,12 @@ def table(decided: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def _mean(mean: Mean, spec: str) -> str:
-    """Return "1674 (5 seeds, worst 903)", with the mean in the format `spec`."""
+    """Return "1674 (5 seeds, 1 exploded, worst 903)", with the mean in the format `spec`."""
+    exploded = f", {mean.exploded} exploded" if mean.exploded else ""
     if not mean.seeds:
-        return "no values"
+        return f"no values{exploded}"
     worst = "" if np.isnan(mean.worst) else f", worst {mean.worst:.0f}"
-    return f"{mean.value:{spec}} ({mean.seeds} seeds{worst})"
+    return f"{mean.value:{spec}} ({mean.seeds} seeds{exploded}{worst})"
 
 
 def _format(estimate: Estimate) -> str:

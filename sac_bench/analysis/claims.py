@@ -21,7 +21,7 @@ from sac_bench.analysis.differences import TRAINING_NOT_OVER, Cell, design_of
 from sac_bench.analysis.hypotheses import Evidence, Family, above, below, equivalent
 from sac_bench.analysis.measures import mean_gain, measured, why_no_values
 from sac_bench.analysis.permutation import Flipped, permuted
-from sac_bench.analysis.scores import entered, scores
+from sac_bench.analysis.scores import count_exploded, entered, scores
 from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.statistics import NO_ESTIMATE, Difference, Estimate, paired, seed_correlation, shares, unpaired
 from sac_bench.analysis.verdicts import MIN_SEEDS, RUNS_MISSING, UNTESTED_VERDICT, Verdict, verdicts
@@ -37,11 +37,14 @@ NO_GAIN = "the gain is not known"
 
 
 class Mean(NamedTuple):
-    """A side's mean over its seeds, and the lowest score of its runs (NaN unless the measure is in units of return)."""
+    """A side's mean over its seeds."""
 
     value: float
     seeds: int
     worst: float
+    """The lowest score of its runs; NaN unless the measure is in units of return."""
+    exploded: int = 0
+    """How many of its runs exploded."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ class Comparison:
     def difference(self) -> Difference:
         """The difference with its standard error."""
         return self.evidence.spread
+
+    @property
+    def exploded(self) -> int:
+        """How many of its runs exploded."""
+        return self.a.exploded + (0 if self.paired else self.b.exploded)
 
     @property
     def is_testable(self) -> bool:
@@ -227,6 +235,7 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
     kind = MEASURES[expected.a.measure]
     gain = mean_gain(results, results.manifest.reference, env) if kind.in_returns else 1.0
     margin = _margin(claim, kind, gain)
+    exploded = [count_exploded(scores(results), env, [side.variant]) for side in sides]
     worst = [measured(results, Side(side.variant), env).min() if kind.in_returns else np.nan for side in sides]
     unscaled = NO_GAIN if expected.relation != ">" and not margin else ""
     chosen_at_edge = edge(results.manifest, env, *dict.fromkeys(side.variant for side in sides))
@@ -235,8 +244,8 @@ def _comparison(claim: Claim, expected: Expectation, results: Results, env: str)
         expected=str(replace(expected, env=None)),
         relation=expected.relation,
         label=" against ".join(dict.fromkeys(MEASURES[side.measure].label for side in sides)),
-        a=Mean(a.mean(), len(a), worst[0]),
-        b=Mean(b.mean(), len(b), worst[1]),
+        a=Mean(a.mean(), len(a), worst[0], exploded[0]),
+        b=Mean(b.mean(), len(b), worst[1], exploded[1]),
         evidence=_evidence(a, b, pairs, kind),
         paired=pairs,
         in_gains=kind.in_returns,
@@ -281,7 +290,7 @@ def _growth(claim: Claim, results: Results) -> Comparison:
         tuple(v / one.gain**2 for one in (hard, easy) for v in one.difference.variances),
         tuple(n for one in (hard, easy) for n in one.difference.seeds),
     )
-    a, b = (Mean(one.normalised.value, min(one.difference.seeds), np.nan) for one in (hard, easy))
+    a, b = (Mean(one.normalised.value, min(one.difference.seeds), np.nan, one.exploded) for one in (hard, easy))
     return Comparison(
         env=f"{claim.grows[1]} less {claim.grows[0]}",
         expected=f"{claim.expect[0]}, more so",

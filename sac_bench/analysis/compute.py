@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.scores import Steps, curve_to, entered, policy_rows, rows_of, scored_by, scores
+from sac_bench.analysis.scores import Steps, count_exploded, curve_to, entered, policy_rows, rows_of, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
@@ -70,6 +70,7 @@ def table(results: Results) -> pd.DataFrame:
                 {"env": env, "variant": variant, "steps": at[env, variant]}
                 | spending
                 | {"relative_flops": spending["flops"] / base, "seeds": len(values)}
+                | {"exploded": count_exploded(scored, env, [variant])}
                 | {"score": score.value, "ci_low": score.low, "ci_high": score.high}
                 | {
                     "per_compute": per_compute.value,

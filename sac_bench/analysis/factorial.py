@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.differences import why_no_verdict
-from sac_bench.analysis.scores import entered, scores
+from sac_bench.analysis.scores import count_exploded, entered, scores
 from sac_bench.analysis.sequential import ALPHA, holm
 from sac_bench.analysis.statistics import Array, Difference, Estimate
 from sac_bench.results.load import Results
@@ -34,6 +34,8 @@ class Effect(NamedTuple):
     """With Student's 95% interval of this effect by itself."""
     p_holm: float
     """Two-sided, corrected for all effects on all environments; NaN if the effect was not tested."""
+    exploded: int = 0
+    """How many of the environment's runs exploded: every run counts in every effect."""
 
     @property
     def verdict(self) -> str:
@@ -56,7 +58,7 @@ def effects(results: Results) -> list[Effect]:
         found += [(env, factors, contrast(cells, signs(design, factors))) for factors in named]
     p_values = [np.nan if why_no_verdict(results) else two_sided(one) for _, _, one in found]
     return [
-        Effect(env, factors, one.interval(), float(p))
+        Effect(env, factors, one.interval(), float(p), count_exploded(table, env, design.cells))
         for (env, factors, one), p in zip(found, holm(p_values), strict=True)
     ]
 
@@ -127,6 +129,6 @@ def means_at(results: Results, env: str, levels: Mapping[str, bool]) -> Estimate
 
 
 def table(found: Sequence[Effect]) -> pd.DataFrame:
-    """Return a row per effect: env, effect ("a" or "a:b"), value, ci_low, ci_high, p_holm, verdict."""
-    rows = [(one.env, ":".join(one.factors), *one.estimate, one.p_holm, one.verdict) for one in found]
-    return pd.DataFrame(rows, columns=["env", "effect", "value", "ci_low", "ci_high", "p_holm", "verdict"])
+    """Return a row per effect: env, effect ("a" or "a:b"), value, ci_low, ci_high, p_holm, verdict, exploded."""
+    rows = [(one.env, ":".join(one.factors), *one.estimate, one.p_holm, one.verdict, one.exploded) for one in found]
+    return pd.DataFrame(rows, columns=["env", "effect", "value", "ci_low", "ci_high", "p_holm", "verdict", "exploded"])

@@ -38,38 +38,52 @@ def measured(results: Results, side: Side, env: str) -> pd.Series:
     return rows[rows["measure"] == side.measure].set_index("seed")["value"].dropna() if len(rows) else _nothing()
 
 
-def gains(results: Results, variant: str, env: str) -> pd.Series:
-    """Return a variant's scores minus a random policy's [seeds]; NaN if that is not known."""
-    return _scores(results, Side(variant), env) - results.manifest.random_return(env)
-
-
 def mean_gain(results: Results, variant: str, env: str) -> float:
     """Return a variant's mean score minus a random policy's; NaN unless it is known and positive."""
     gain = float(_scores(results, Side(variant), env).mean() - results.manifest.random_return(env))
     return gain if gain > 0 else float("nan")
 
 
+def own_gains(results: Results, variant: str, env: str) -> pd.Series:
+    """Return a variant's scores minus what it got without learning [seeds]; NaN if a random policy's is not known.
+
+    Without learning it got a random policy's return, or its own mean return before the first step if that is better:
+    on HalfCheetah an untrained policy stands still, which is better than random actions.
+    """
+    return _scores(results, Side(variant), env) - max(_without_learning(results, variant, env))
+
+
+def _without_learning(results: Results, variant: str, env: str) -> tuple[float, ...]:
+    """Return a random policy's return and, if it was evaluated, the variant's mean return before the first step."""
+    random = results.manifest.random_return(env)
+    first = _first_returns(results, Side(variant), env)
+    counting = first[first.index.isin(_scores(results, Side(variant), env).index)]
+    return (random, float(counting.mean())) if len(counting) else (random,)
+
+
 def why_no_values(results: Results, side: Side, env: str) -> str:
     """Return why a relative measure of runs with scores has no values: its scale is not positive. Else ""."""
     if side.measure not in RELATIVE:
         return ""
-    of = gains(results, side.variant, env)
+    of = own_gains(results, side.variant, env)
     if not len(of):
         return ""
     if of.isna().all():
         return "a random policy's return is not known"
+    random, *own = _without_learning(results, side.variant, env)
+    than = "its own policy before training" if own and own[0] > random else "a random policy"
     if side.measure == "weak_seed":
-        return "" if of.median() > 0 else f"the median seed of {side.variant} gains nothing over a random policy"
-    return "" if of.mean() > 0 else f"{side.variant} gains nothing over a random policy"
+        return "" if of.median() > 0 else f"the median seed of {side.variant} gains nothing over {than}"
+    return "" if of.mean() > 0 else f"{side.variant} gains nothing over {than}"
 
 
 def _relative_spread(results: Results, side: Side, env: str) -> pd.Series:
-    of = gains(results, side.variant, env)
+    of = own_gains(results, side.variant, env)
     return (of - of.median()).abs() / of.mean()
 
 
 def _weak_seed(results: Results, side: Side, env: str) -> pd.Series:
-    of = gains(results, side.variant, env)
+    of = own_gains(results, side.variant, env)
     return (of < of.median() / 2).astype(float)
 
 
@@ -84,7 +98,7 @@ def _relative_fall(results: Results, side: Side, env: str) -> pd.Series:
         order = np.argsort(at)
         end = return_after(run["status"], results.manifest, env)
         falls[run["seed"]] = largest_fall([*returns[order], *end])
-    return pd.Series(falls, dtype=float) / mean_gain(results, side.variant, env)
+    return pd.Series(falls, dtype=float) / own_gains(results, side.variant, env).mean()
 
 
 RELATIVE: dict[str, Callable[[Results, Side, str], pd.Series]] = {
@@ -122,11 +136,15 @@ def _adaptation(results: Results, side: Side, env: str) -> pd.Series:
     """Return finished runs' areas minus the returns of their first evaluations, if these are from before training."""
     table = _of(scores(results), side, env)
     areas = table[table["status"] == "finished"].set_index("seed")["area"]
-    policy = scored_by(results.manifest, side.variant)
-    evaluations = policy_rows(_of(results.evaluations, side, env), policy)
+    return (areas - _first_returns(results, side, env)).dropna()
+
+
+def _first_returns(results: Results, side: Side, env: str) -> pd.Series:
+    """Return the mean returns [seeds] of the evaluations before the first step, by the policy that scores the runs."""
+    evaluations = policy_rows(_of(results.evaluations, side, env), scored_by(results.manifest, side.variant))
     if not len(evaluations):
         return _nothing()
-    return (areas - evaluations[evaluations["step"] == 0].set_index("seed")["return_mean"]).dropna()
+    return evaluations[evaluations["step"] == 0].set_index("seed")["return_mean"]
 
 
 def _late_metric(results: Results, side: Side, env: str) -> pd.Series:

@@ -78,6 +78,16 @@ def entered(table: pd.DataFrame, env: str, variant: str) -> np.ndarray:
     return rows["score"].dropna().to_numpy(dtype=float)
 
 
+def count_exploded(table: pd.DataFrame, env: str, variants: Iterable[str], seeds: Iterable[int] | None = None) -> int:
+    """Return how many of the runs of some variants in an environment exploded; of these seeds only, if given.
+
+    table: as `scores` returns it. Every table of results counts them.
+    """
+    own = table[(table["env"] == env) & table["variant"].isin(set(variants))]
+    counted = own if seeds is None else own[own["seed"].isin(list(seeds))]
+    return int(counted["exploded"].sum())
+
+
 def mean_over_backends(scores: Sequence[pd.Series]) -> np.ndarray:
     """Return the values [seeds] of a task: of each seed, the mean over the backends on which it is trained.
 

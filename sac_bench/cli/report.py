@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from sac_bench.cli.common import (
+    MixDevicesOption,
     QuietOption,
     ResultsOption,
     TrackOption,
@@ -80,13 +81,14 @@ def compare(
     b: Annotated[str, typer.Argument(help="Folder or name of the other result.")],
     results: ResultsOption = Path("results"),
     out: Annotated[Optional[Path], typer.Option(metavar="FILE", help="Write a page: .html or .md.")] = None,
+    mix_devices: MixDevicesOption = False,
 ) -> None:
     """Compare two results: scores, differences with verdicts, identical runs, and what else differs."""
     with user_errors():
         from sac_bench.report.compare import in_text, write_page
         from sac_bench.report.sides import load_side
 
-        page = write_page(load_side(a, results), load_side(b, results), out)
+        page = write_page(load_side(a, results), load_side(b, results), out, mix_devices)
         say(in_text(page, console.width))
         if out is not None:
             say(f"\n{out}")

@@ -85,9 +85,10 @@ def grid(across: Sequence[Across], manifest: Manifest, spec: str) -> pd.DataFram
     rows = []
     for one in across:
         cells = {"expected" if manifest.claim else "variant": _label(one.name, manifest), "task": one.task}
-        for backend, word, effect in zip(one.backends, one.words, one.effects, strict=True):
-            cells[BACKENDS[backend]] = (
-                f"{word}, {number(effect.value, spec or _format(one))}" if np.isfinite(effect.value) else word
+        for backend, word, effect, exploded in zip(one.backends, one.words, one.effects, one.exploded, strict=True):
+            value = number(effect.value, spec or _format(one)) if np.isfinite(effect.value) else ""
+            cells[BACKENDS[backend]] = ", ".join(
+                filter(None, (word, value, f"{exploded} exploded" if exploded else ""))
             )
         rows.append(
             cells | {"change [95% CI]": interval(*one.change, spec=spec or _format(one)), "outcome": one.outcome}

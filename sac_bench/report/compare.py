@@ -25,6 +25,7 @@ from sac_bench.report.sides import (
     by_place,
     compare,
     conditions_that_differ,
+    devices,
     only_in_one,
     rules,
     settings_that_differ,
@@ -43,9 +44,9 @@ LEGEND = (
 )
 
 
-def page(a: Side, b: Side, figures: Path) -> Page:
+def page(a: Side, b: Side, figures: Path, mix_devices: bool = False) -> Page:
     """Return the page that compares two results, with its figures written to a folder. Raises as `compare`."""
-    table = compare(a, b)
+    table = compare(a, b, mix_devices)
     imported = has_imported(a.manifest) or has_imported(b.manifest)
     settings = settings_that_differ(a, b)
     conditions = pd.DataFrame() if imported else conditions_that_differ(a, b)
@@ -63,6 +64,7 @@ def page(a: Side, b: Side, figures: Path) -> Page:
         is_quick=any(is_quick(side.manifest) for side in (a, b)),
         answer=_answer(table, a.manifest, notes(a.results, b.results, list(by_place(table))) if imported else []),
         picture=pictures[0] if len(pictures) == 1 else None,
+        devices=devices(a, b, mix_devices),
         summary=f"A: {a.in_words()}. B: {b.in_words()}.",
         sections=sections(
             ("Differences", pictures if len(pictures) > 1 else []),
@@ -178,15 +180,17 @@ def _pictures(table: pd.DataFrame, folder: Path) -> list[Picture]:
     return pictures
 
 
-def write_page(a: Side, b: Side, out: Path | None) -> Page:
+def write_page(a: Side, b: Side, out: Path | None, mix_devices: bool = False) -> Page:
     """Return the page; write it to `out`, an .html file or an .md file with figures/ beside it.
 
-    Raises InputError for another suffix, or as `compare`.
+    mix_devices: whether runs of different kinds of devices are compared. Raises InputError for another suffix, or as
+    `compare`.
     """
     if out is not None and out.suffix not in (".html", ".md"):
         raise InputError(f"--out {out}: must end in .html or .md")
     with TemporaryDirectory() as scratch:
-        compared = page(a, b, out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch))
+        figures = out.parent / "figures" if out is not None and out.suffix == ".md" else Path(scratch)
+        compared = page(a, b, figures, mix_devices)
         if out is not None:
             write_text(out, render(compared, out.suffix))
     return compared
@@ -194,7 +198,9 @@ def write_page(a: Side, b: Side, out: Path | None) -> Page:
 
 def in_text(page: Page, width: int) -> str:
     """Return a page for a console with so many columns, without its figures and small print."""
-    parts = [fill(line, width) for line in (*page.answer.paragraphs, *page.answer.notes[:-1], page.summary)]
+    warnings = [f"{words[:1].upper()}{words[1:]}." for words in page.warnings]
+    lines = (*warnings, *page.answer.paragraphs, *page.answer.notes[:-1], page.summary)
+    parts = [fill(line, width) for line in lines]
     for section in page.sections:
         for block in section.blocks:
             if isinstance(block, Grid):

@@ -49,4 +49,6 @@ def presented(found: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
             ],
         }
     )
+    if found["exploded"].any():
+        shown["exploded runs"] = found["exploded"]
     return shown.drop(columns="environment") if len(manifest.envs) == 1 else shown

@@ -145,9 +145,8 @@ def _summary(results: Results, comparisons: list[Comparison]) -> ClaimSummary | 
     comparable = are_comparable(results)
     if not manifest.claim or (comparable and not comparisons):
         return None
-    reference_runs = frozenset(runs.loc[runs["variant"] == manifest.reference, "run_id"])
     verdict = claims.verdict(comparisons) if comparable else f"no verdict: {MIXED_DEVICES}"
-    return ClaimSummary(manifest.claim.source, verdict, manifest.reference, reference_runs)
+    return ClaimSummary(manifest.claim.source, verdict, dict(zip(runs["run_id"], runs["variant"], strict=True)))
 
 
 def _aggregated(findings: Findings, pictures: list[Picture]) -> list[Block]:
@@ -164,13 +163,13 @@ def _aggregated(findings: Findings, pictures: list[Picture]) -> list[Block]:
 
 
 def _claimed(results: Results, comparisons: list[Comparison]) -> list[Block]:
-    """Return the claim's source, what would refute it, its comparisons, what is missing, and the rules."""
+    """Return the claim's source, what would count against it, its comparisons, what is missing, and the rules."""
     if not results.manifest.claim or not comparisons:
         return []
     claim, missing = results.manifest.claim, without_value(results)
     return [
         text(f"Source: {claim.source}."),
-        *[text(f"What would contradict it: {claim.refuted_by}")] * bool(claim.refuted_by),
+        *[text(f"What would count against it: {claim.refuted_by}")] * bool(claim.refuted_by),
         Grid(claim_words.grid(comparisons), verdicts=("outcome",)),
         *[text(f"Without a value, so not compared: {'; '.join(missing)}.", small=True)] * bool(missing),
         text(claim_words.rules(results.manifest), small=True),

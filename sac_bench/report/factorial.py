@@ -52,9 +52,15 @@ def answer(found: Sequence[Effect], results: Results) -> Answer:
     if pairs and not shown:
         sentences.append("No interaction of two factors is shown.")
     half = manifest.factorial is not None and manifest.factorial.is_half
-    return Answer(
-        f"Effect of each factor's high level on the score on {places}:", tuple(sentences), (LEGEND, *[HALF] * half)
-    )
+    notes = (*exploded_in_words(found), LEGEND, *[HALF] * half)
+    return Answer(f"Effect of each factor's high level on the score on {places}:", tuple(sentences), notes)
+
+
+def exploded_in_words(found: Sequence[Effect]) -> list[str]:
+    """Return a sentence on the runs that exploded, if any did."""
+    counts = {one.env: one.exploded for one in found if one.exploded}
+    each = ", ".join(f"{count} on {env}" for env, count in counts.items())
+    return [f"Runs that exploded: {each}. They keep their scores and count in every effect."] * bool(counts)
 
 
 def _sentence(one: Effect, manifest: Manifest, spec: str) -> str:
@@ -89,6 +95,8 @@ def presented(found: Sequence[Effect], manifest: Manifest) -> pd.DataFrame:
             "on the score [95% CI]": [interval(*one.estimate, spec=spec) for one in found],
             "verdict": [one.verdict for one in found],
             "p (Holm)": [number(one.p_holm, ".2g") for one in found],
+            "exploded runs": [one.exploded for one in found],
         }
     )
-    return shown.drop(columns="environment") if len(manifest.envs) == 1 else shown
+    needed = {"environment": len(manifest.envs) > 1, "exploded runs": shown["exploded runs"].any()}
+    return shown.drop(columns=[column for column, is_needed in needed.items() if not is_needed])

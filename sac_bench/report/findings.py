@@ -84,7 +84,9 @@ class Findings:
     @cached_property
     def aggregate(self) -> pd.DataFrame:
         """The aggregate scores over all environments; empty without a scale."""
-        return aggregates.aggregates(on_one_scale(scores(self.results), self.manifest), self.manifest)
+        counts = self.final.groupby("variant")["exploded"].sum()
+        exploded = {str(variant): int(count) for variant, count in counts.items()}
+        return aggregates.aggregates(on_one_scale(scores(self.results), self.manifest), self.manifest, exploded)
 
     @cached_property
     def compute(self) -> pd.DataFrame:

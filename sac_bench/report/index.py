@@ -61,7 +61,7 @@ def _claims(pages: Mapping[str, Page]) -> tuple[Section, ...]:
         }
     )
     settings = dict.fromkeys(page.setting for page in pages.values() if page.is_quick and page.setting)
-    shared = shared_references({page.title: page.claim for page in pages.values() if page.claim})
+    shared = shared_runs({page.title: page.claim for page in pages.values() if page.claim})
     sentences = [*(f"{words}." for words in _counts(list(pages.values()))), *settings, *shared]
     return (Section("Claims", (*map(text, sentences), Grid(table, verdicts=tuple(SETTINGS)))),)
 
@@ -99,22 +99,29 @@ def _rank(verdict: str) -> int:
     return ORDER.index(verdict) if verdict in ORDER else len(ORDER)
 
 
-def shared_references(claims: Mapping[str, ClaimSummary]) -> list[str]:
-    """Return a sentence for each group of runs of a reference that the same claims share, the largest group first."""
+def shared_runs(claims: Mapping[str, ClaimSummary]) -> list[str]:
+    """Return a sentence for each group of runs, of any variants, that the same claims share: the largest groups first.
+
+    A run may have several names, since claims name their variants.
+    """
     users: dict[str, list[str]] = defaultdict(list)
     for name, claim in claims.items():
-        for run in claim.reference_runs:
+        for run in claim.runs:
             users[run].append(name)
-    groups = Counter(tuple(names) for names in users.values() if len(names) > 1)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for run, names in users.items():
+        if len(names) > 1:
+            groups[tuple(names)].append(run)
     sentences = []
-    for names, runs in sorted(groups.items(), key=lambda group: (-len(group[0]), group[0])):
-        variants = " or ".join(f"`{name}`" for name in dict.fromkeys(claims[name].reference for name in names))
-        shared = f"the same {runs} runs" if runs > 1 else "one run"
-        every = "both" if len(names) == 2 else "all"
-        which = f": {', '.join(names)}" if len(names) < len(claims) else ""
+    for group, runs in sorted(groups.items(), key=lambda one: (-len(one[0]), one[0])):
+        variants = sorted({claims[name].runs[run] for name in group for run in runs})
+        named = " or ".join(f"`{variant}`" for variant in variants)
+        shared = f"the same {len(runs)} runs" if len(runs) > 1 else "one run"
+        every = "both" if len(group) == 2 else "all"
+        which = f": {', '.join(group)}" if len(group) < len(claims) else ""
         sentences.append(
-            f"{_how_many(len(names), len(claims))} share {shared} of their reference, {variants}{which}. Their "
-            f"verdicts are not independent: an unlucky reference shifts {every} of them."
+            f"{_how_many(len(group), len(claims))} share {shared} of {named}{which}. Their verdicts are "
+            f"not independent: if these runs are unlucky, {every} of them shift."
         )
     return sentences
 

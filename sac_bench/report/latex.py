@@ -124,11 +124,13 @@ def final_table(final: pd.DataFrame, manifest: Manifest, notes: Sequence[str]) -
     spec = score_format(final["score"].abs().max())
     several = len(manifest.envs) > 1
     first = final["env"] != final["env"].shift()
+    exploded = int(final["exploded"].sum())
     named = [manifest.label(name) + (" (ref.)" if name == manifest.reference else "") for name in final["variant"]]
     columns = [
         *[words("Task", [env if new else "" for env, new in zip(final["env"], first, strict=True)])] * several,
         words("Variant", named),
         numbers("$n$", final["seeds"], "d"),
+        *[numbers("Expl.", final["exploded"], "d")] * bool(exploded),
         numbers("Score", final["score"], spec),
         intervals(r"95\,\% CI", final["ci_low"], final["ci_high"], spec),
         numbers("Diff.", final["difference"], spec),
@@ -144,6 +146,8 @@ def final_table(final: pd.DataFrame, manifest: Manifest, notes: Sequence[str]) -
     )
     if not manifest.claim:
         caption += r" Verdicts at 5\,\% after Holm's correction; $n'$ seeds per variant would decide at 80\,\% power."
+    if exploded:
+        caption += r" Expl.: runs whose $|Q|$ exceeded what their rewards allow; they keep their scores."
     breaks = [int(i) for i, new in enumerate(first) if new and i] if several else []
     return table(columns, caption, f"tab:{manifest.name}", notes, breaks)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -152,10 +152,8 @@ class ClaimSummary:
 
     source: str
     verdict: str
-    reference: str
-    """The variant whose gain scales the claim's margins."""
-    reference_runs: frozenset[str]
-    """The ids of its runs."""
+    runs: Mapping[str, str]
+    """{id of each of its runs: the variant}, of all variants."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from sac_bench.analysis.differences import CORRECTED_BOUNDS, TRAINING_NOT_OVER, VERDICT_RULES, Cell, Scores
+from sac_bench.analysis.differences import (
+    CORRECTED_BOUNDS,
+    MIXED_DEVICES,
+    TRAINING_NOT_OVER,
+    VERDICT_RULES,
+    Cell,
+    Scores,
+)
 from sac_bench.analysis.hypotheses import different
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.same_runs import rows_of_runs, same_runs
@@ -22,7 +29,7 @@ from sac_bench.errors import InputError, nearest
 from sac_bench.report.tables import DIFFERENCE_COLUMNS, performance
 from sac_bench.results import standings
 from sac_bench.results.cards import card_of, has_imported
-from sac_bench.results.devices import mixed
+from sac_bench.results.devices import sentence
 from sac_bench.results.load import Results, load_results
 from sac_bench.results.manifest import FILE, Manifest
 from sac_bench.results.protocol import why_not_the_same
@@ -63,7 +70,7 @@ class Side:
     def in_words(self) -> str:
         """Return the folder and, in brackets, how far its runs are and what limits their use."""
         training = f"{TRAINING_NOT_OVER}: no verdicts yet" if self.manifest.reached else ""
-        notes = [note for note in (training, superseded(self.manifest), mixed(self.results)) if note]
+        notes = [note for note in (training, superseded(self.manifest)) if note]
         return f"{self.folder} ({'; '.join([standings.of_runs(self.runs), *notes])})"
 
 
@@ -76,11 +83,20 @@ def load_side(name: str, results: Path) -> Side:
     return Side(folder, up_to_common_steps(load_results(folder.name, folder.parent)))
 
 
-def compare(a: Side, b: Side) -> pd.DataFrame:
+def devices(a: Side, b: Side, mix_devices: bool = False) -> str:
+    """Return a sentence on the kinds of devices if both results together have several, else "".
+
+    mix_devices: whether the user wants them to be compared.
+    """
+    return sentence([a.runs, b.runs], mix_devices)
+
+
+def compare(a: Side, b: Side, mix_devices: bool = False) -> pd.DataFrame:
     """Return a row per common environment and variant: scores, B - A, its verdict, identical runs.
 
-    Variants whose runs are all bitwise identical get no verdict and do not count in Holm's correction. Raises
-    InputError if the results have nothing in common.
+    Variants whose runs are all bitwise identical get no verdict and do not count in Holm's correction. Without
+    `mix_devices`, there is no verdict if the runs were trained on different kinds of devices. Raises InputError if the
+    results have nothing in common.
     """
     envs, variants = (_common(getattr(a.manifest, of), getattr(b.manifest, of)) for of in ("envs", "variants"))
     if not (envs and variants):
@@ -94,7 +110,9 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
     runs = [by_place(side.runs) for side in (a, b)]
     numbers = [rows_of_runs(side.results) for side in (a, b)]
     scored = [Scores(scores(side.results, at=n), side.manifest) for side, n in steps]
-    training = TRAINING_NOT_OVER if a.manifest.reached or b.manifest.reached else ""
+    untested = TRAINING_NOT_OVER if a.manifest.reached or b.manifest.reached else ""
+    if not mix_devices and devices(a, b):
+        untested = MIXED_DEVICES
     rows, tested, contests = [], [], []
     for place in [(env, variant) for env in envs for variant in variants]:
         row: dict[str, Any] = dict(zip(PLACE_COLUMNS, place, strict=True))
@@ -115,7 +133,7 @@ def compare(a: Side, b: Side) -> pd.DataFrame:
         few = min(len(of_a), len(of_b))
         row |= {"verdict": "", "p_holm": float("nan"), "state": "untested", "look": None, "seeds_needed": None}
         row |= dict.fromkeys(CORRECTED_BOUNDS, float("nan"))
-        row["no_verdict"] = training or _protocols(a, b, place) or (f"{few} seeds" if few < MIN_SEEDS else "")
+        row["no_verdict"] = untested or _protocols(a, b, place) or (f"{few} seeds" if few < MIN_SEEDS else "")
         rows.append(row)
         if not row["identical"] and not row["no_verdict"]:
             tested.append(row)

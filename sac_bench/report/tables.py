@@ -22,7 +22,7 @@ from sac_bench.analysis.differences import (
     words_of,
 )
 from sac_bench.analysis.format import interval, number, score_format
-from sac_bench.analysis.scores import Steps, entered, equal_steps, last_episodes, note, scores
+from sac_bench.analysis.scores import Steps, count_exploded, entered, equal_steps, last_episodes, note, scores
 from sac_bench.analysis.statistics import mean_interval
 from sac_bench.report.labels import titled
 from sac_bench.report.latex import final_table
@@ -95,7 +95,7 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
                 "missing": int(runs["score"].isna().sum()),
                 "diverged": int((runs["status"] == "diverged").sum()),
                 "failed": int((runs["status"] == "failed").sum()),
-                "exploded": int(runs["exploded"].sum()),
+                "exploded": count_exploded(of_env, env, [variant]),
                 "ended_otherwise": _ended_otherwise(runs),
                 "score": score.value,
                 "ci_low": score.low,

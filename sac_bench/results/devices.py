@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from sac_bench.results.load import Results
@@ -15,12 +17,21 @@ def kinds(runs: pd.DataFrame) -> dict[str, int]:
 
 def mixed(results: Results) -> str:
     """Return a sentence on the kinds of devices, without a full stop; "" if all runs were trained on one."""
-    counts = kinds(results.runs) if len(results.runs) else {}
-    if len({kind for joined in counts for kind in joined.split("; then ")}) < 2:
+    return sentence([results.runs], results.manifest.mix_devices)
+
+
+def sentence(runs: Sequence[pd.DataFrame], accepted: bool) -> str:
+    """Return a sentence on the kinds of devices of several tables of runs, without a full stop; "" if there is one.
+
+    accepted: whether the user wants them to be compared.
+    """
+    counts = [kinds(table) if len(table) else {} for table in runs]
+    if len({kind for own in counts for joined in own for kind in joined.split("; then ")}) < 2:
         return ""
-    numbers = ", ".join(f"{count} on {kind}" for kind, count in counts.items())
+    each = [", ".join(f"{count} on {kind}" for kind, count in own.items()) or "unknown" for own in counts]
+    numbers = each[0] if len(each) == 1 else "; ".join(map(": ".join, zip("AB", each, strict=True)))
     start = f"runs were trained on different kinds of devices ({numbers})"
-    if results.manifest.mix_devices:
+    if accepted:
         return f"{start}, as --mix-devices allows"
     return f"{start}, which are compared only on request, so there are no verdicts; --mix-devices accepts them"
 

@@ -44,7 +44,7 @@ class Claim:
 
     `margin`: differences of returns below this share of the reference's gain over a random policy do not matter. Other
     measures have their own margins. `grows`: an easier and a harder environment; the first expectation's difference is
-    expected to be larger on the harder one. `refuted_by`: which result would contradict the claim, in a sentence; ""
+    expected to be larger on the harder one. `refuted_by`: which result would count against the claim, in a sentence; ""
     in old results.
     """
 

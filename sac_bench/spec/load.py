@@ -371,6 +371,7 @@ class _Recipe:
             self.base,
             self.sweep_label,
             shown=self.shown,
+            places=made.places,
         )
 
 

@@ -33,7 +33,8 @@ class Measure:
 LAST_SHARE = 0.1
 """A run's score is by default the mean of its evaluations in the last tenth of its steps (`score_last`)."""
 GAINS = "gains of the variant itself"
-"""A variant's gain is its mean score minus a random policy's."""
+"""A variant's own gain is its mean score minus a random policy's return, or minus its own before the first step if that
+is higher."""
 SHARE = "share of seeds"
 """The values are 0 or 1."""
 LOG_VARIANCE = "log10 variance"

@@ -22,12 +22,16 @@ MAX_STEPS = 10**12
 
 @dataclass(frozen=True)
 class Resolved:
-    """A variant's algorithm, its config and steps on each environment, and the options that it sets itself."""
+    """A variant's algorithm, its config and steps on each environment, and the options that it sets itself.
+
+    places: {environment: {option that is set: the file and its table}}.
+    """
 
     algorithm: str
     configs: dict[str, TrainingConfig]
     steps: dict[str, int]
     changes: dict[str, Any]
+    places: dict[str, dict[str, str]]
 
 
 class Overrides:
@@ -130,7 +134,7 @@ class Overrides:
         inner = table.removesuffix("]")
         self._check_on(on, f"{inner}.on.")
         config, problems = ALGORITHMS[algorithm].config, Problems()
-        configs, steps = {}, {}
+        configs, steps, set_in = {}, {}, {}
         for env in self._envs:
             overrides = [
                 ("[base]", self._base),
@@ -142,7 +146,7 @@ class Overrides:
                 (by, point),
             ]
             merged: dict[str, Any] = {"steps": self._steps}
-            places: dict[str, str] = {}
+            places = set_in[env] = dict[str, str]()
             for place, options in overrides:
                 with problems.noted():
                     self.check(options, algorithm, place)
@@ -155,7 +159,7 @@ class Overrides:
                 configs[env] = validate(config, valid, f"{self._where}: {table}", places)
         problems.raise_all()
         by_env = self._by_env(on)
-        return Resolved(algorithm, configs, steps, start | own | ({"on": by_env} if by_env else {}) | point)
+        return Resolved(algorithm, configs, steps, start | own | ({"on": by_env} if by_env else {}) | point, set_in)
 
     def _by_env(self, on: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
         """Return tables [on.NAME] with the environments' ids as names: what the manifest records."""

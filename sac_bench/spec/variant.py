@@ -70,7 +70,8 @@ class Variant:
     """One variant, resolved for every environment.
 
     overrides: the options that the variant sets itself; swept: option and value if it is a point of a sweep, of
-    the variant sweep_of, called sweep_label; parent: the runs that its runs start from; shown: its label and group.
+    the variant sweep_of, called sweep_label; parent: the runs that its runs start from; shown: its label and group;
+    places: {environment: {option that is set: the file and its table}}, for messages.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Variant:
     sweep_label: str = ""
     parent: Parent | None = None
     shown: Shown = field(default_factory=Shown)
+    places: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
 
     @property
     def generation(self) -> int:

@@ -184,6 +184,12 @@ def _check_temperature(table: _Table, parent: Parent, variant: Variant, env: str
             f"{place}: the variant sets temperature = {own.value:g}, but starts with its parent's temperature; write "
             'temperature = "own" in start, or remove the option'
         )
+    if table_of_option := variant.places.get(env, {}).get("temperature"):
+        raise InputError(
+            f"{table_of_option} temperature: has no effect on {variant.name!r} on {env}, which starts with its "
+            'parent\'s temperature; write temperature = "own" in its start, or set this option only for the variants '
+            "that use it"
+        )
     if not before.learned and before.value < MIN_LEARNED_TEMPERATURE:
         raise InputError(
             f"{place}: a learned temperature cannot start at that of {parent.variant.name!r}, {before.value:g}; write "

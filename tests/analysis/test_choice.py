@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sac_bench.analysis.choice import choose, chosen, grid
+from sac_bench.analysis.choice import choose, chosen, grid, rules, tolerance
 from sac_bench.analysis.differences import table_of
 from sac_bench.errors import InputError
 from sac_bench.report.answers import answer
@@ -22,7 +22,7 @@ steps = 20000
 [variants.fixed]
 learn_temperature = false
 [choose]
-seeds = 2
+seeds = 3
 [choose.base]
 temperature_lr = [1e-4, 3e-4, 1e-3]
 [choose.variants.fixed]
@@ -30,10 +30,14 @@ temperature = [0.01, 0.1, 1.0]
 """
 
 
+def file_with(tmp_path, seeds=3, more=""):
+    (tmp_path / "tuned.toml").write_text(FILE.replace("[choose]\nseeds = 3", f"[choose]\nseeds = {seeds}") + more)
+    return load(tmp_path / "tuned.toml")
+
+
 @pytest.fixture
 def experiment(tmp_path):
-    (tmp_path / "tuned.toml").write_text(FILE)
-    return load(tmp_path / "tuned.toml")
+    return file_with(tmp_path)
 
 
 def selected(experiment, returns, failed=(), sampled=None):
@@ -61,12 +65,12 @@ def selected(experiment, returns, failed=(), sampled=None):
 
 
 SCORES = {
-    "learned+temperature_lr=0.0001": [1.0, 2.0],
-    "learned+temperature_lr=0.0003": [5.0, 3.0],
-    "learned+temperature_lr=0.001": [9.0, -3.0],
-    "fixed+temperature=0.01": [1.0, 1.0],
-    "fixed+temperature=0.1": [2.0, 2.0],
-    "fixed+temperature=1": [3.0, 3.0],
+    "learned+temperature_lr=0.0001": [1.0, 2.0, 1.5],
+    "learned+temperature_lr=0.0003": [5.0, 3.0, 4.0],
+    "learned+temperature_lr=0.001": [9.0, -3.0, 3.0],
+    "fixed+temperature=0.01": [1.0, 1.0, 1.0],
+    "fixed+temperature=0.1": [2.0, 2.0, 2.0],
+    "fixed+temperature=1": [3.0, 3.0, 3.0],
 }
 
 
@@ -77,31 +81,71 @@ def test_the_candidate_with_the_best_mean_over_the_selection_seeds_is_chosen(exp
     assert [one.mean for one in learned.candidates] == [1.5, 4.0, 3.0]
 
 
-@pytest.mark.parametrize(("inner", "value", "edges"), [((2.2, 3.0), 0.1, ()), ((1.2, 2.0), 1.0, ("temperature",))])
-def test_an_inner_candidate_is_chosen_if_it_is_within_a_standard_error_of_the_best(experiment, inner, value, edges):
-    """The edge has 2.5 and 3.5. The standard error of the difference is sqrt(0.5^2 + 0.4^2) = 0.64."""
-    returns = SCORES | {"fixed+temperature=0.1": list(inner), "fixed+temperature=1": [2.5, 3.5]}
-    _, fixed = choose(experiment, selected(experiment, returns))
+GRID = [f"fixed+temperature={value}" for value in ("0.01", "0.1", "1")]
+
+
+def fixed_choice(experiment, *returns):
+    """What `fixed` chooses, given the returns of its three candidates."""
+    _, fixed = choose(experiment, selected(experiment, SCORES | dict(zip(GRID, returns, strict=True))))
+    return fixed
+
+
+@pytest.mark.parametrize(("lower", "value", "edges"), [(0.8, 0.1, ()), (0.83, 1.0, ("temperature",))])
+def test_an_inner_candidate_is_chosen_if_it_is_within_the_tolerance_of_the_best(experiment, lower, value, edges):
+    """All candidates have a standard deviation of 1: the tolerance is sqrt(2 / 3) = 0.816."""
+    edge = [9.0, 10.0, 11.0]
+    fixed = fixed_choice(experiment, [0.0, 1.0, 2.0], [x - lower for x in edge], edge)
     assert (fixed.options, fixed.at_edge) == ({"temperature": value}, edges)
-    assert fixed.candidates[2].error == pytest.approx(0.5)
+    assert fixed.candidates[2].error == pytest.approx(1 / np.sqrt(3))
+
+
+def test_a_failed_seed_of_an_inner_candidate_does_not_widen_the_tolerance(experiment):
+    fixed = fixed_choice(experiment, [4000, 4100, 4200], [900, 5000, 5200], [5050, 5100, 5150])
+    assert (fixed.options, fixed.at_edge) == ({"temperature": 1.0}, ("temperature",))
+
+
+def test_a_failed_seed_at_the_edge_does_not_widen_the_tolerance(experiment):
+    fixed = fixed_choice(experiment, [4000, 4100, 4200], [4900, 5000, 5100], [900, 9000, 9000])
+    assert fixed.at_edge == ("temperature",)
+
+
+def test_the_tolerance_is_that_of_two_typical_candidates_and_requires_three_seeds():
+    scored = [Score(options={}, mean=0.0, error=error) for error in (3.0, 1.0, 900.0, 2.0, 5.0)]
+    assert tolerance(scored, 3) == pytest.approx(np.sqrt(2) * 3)
+    assert tolerance(scored, 2) == 0
+    assert tolerance([Score(options={}, mean=0.0)], 1) == 0
+
+
+def test_two_seeds_give_no_tolerance(tmp_path):
+    returns = {name: values[:2] for name, values in SCORES.items()}
+    near = dict(zip(GRID, ([0.0, 5.0], [2.9, 8.9], [3.0, 9.0]), strict=True))
+    experiment = file_with(tmp_path, seeds=2)
+    _, fixed = choose(experiment, selected(experiment, returns | near))
+    assert fixed.at_edge == ("temperature",)
+    experiment = file_with(tmp_path)
+    _, fixed = choose(experiment, selected(experiment, SCORES | {name: [*of, of[1]] for name, of in near.items()}))
+    assert fixed.options == {"temperature": 0.1}
 
 
 def test_the_best_inner_candidate_is_chosen():
-    scored = [Score(options={"tau": i}, mean=mean, error=2.0) for i, mean in enumerate([1.0, 2.0, 3.0, 2.9, 0.0])]
-    assert chosen(scored, lambda options: ["tau"] if options["tau"] in (0, 4) else []).options == {"tau": 2}
+    scored = [Score(options={"tau": i}, mean=mean, error=2.0) for i, mean in enumerate([1.0, 2.0, 3.0, 2.9, 3.1])]
+    assert chosen(scored, lambda options: ["tau"] if options["tau"] in (0, 4) else [], 2.0).options == {"tau": 2}
 
 
 def share_at_edge(means, draws=2000, seeds=3):
     """Share of draws in which the first or last of the candidates is chosen, with scores of standard deviation 1."""
-    ends = (0, len(means) - 1)
-    found = 0
+    ends, found = (0, len(means) - 1), 0
+
+    def at_ends(options):
+        return ["tau"] if options["tau"] in ends else []
+
     for scores in np.random.default_rng(0).normal(np.asarray(means)[:, None], size=(draws, len(means), seeds)):
         errors = scores.std(axis=1, ddof=1) / np.sqrt(seeds)
         scored = [
             Score(options={"tau": i}, mean=mean, error=error)
             for i, (mean, error) in enumerate(zip(scores.mean(axis=1), errors, strict=True))
         ]
-        found += chosen(scored, lambda options: ["tau"] if options["tau"] in ends else []).options["tau"] in ends
+        found += chosen(scored, at_ends, tolerance(scored, seeds)).options["tau"] in ends
     return found / draws
 
 
@@ -112,8 +156,7 @@ def test_an_option_without_effect_rarely_ends_at_an_edge_but_an_outer_optimum_do
 
 
 def test_a_variant_that_is_compared_by_sampled_actions_is_chosen_by_them(tmp_path):
-    (tmp_path / "tuned.toml").write_text(FILE + '[choose.by]\nfixed = "sampled"\n')
-    experiment = load(tmp_path / "tuned.toml")
+    experiment = file_with(tmp_path, more='[choose.by]\nfixed = "sampled"\n')
     sampled = {name: [9.0 - value for value in values] for name, values in SCORES.items()}
     learned, fixed = choose(experiment, selected(experiment, SCORES, sampled=sampled))
     assert (learned.options, learned.by) == ({"temperature_lr": 3e-4}, "score")
@@ -188,3 +231,8 @@ def test_choices_are_in_the_manifest_and_in_the_report(experiment):
         "temperature = 0.01: 1 ± 0; "
     )
     assert shown.loc["fixed", "chosen by"] == "score"
+    assert "is lower by at most sqrt(2 v)" in rules(manifest)
+    few = made[0].model_copy(update={"seeds": (1, 2)})
+    assert "With fewer than 3 selection seeds, this holds at the edge of a grid, too." in rules(
+        manifest.model_copy(update={"choices": (few,)})
+    )

@@ -165,6 +165,62 @@ def test_a_variant_that_learns_nothing_has_no_relative_spread():
     assert outcome_text(one).startswith("no verdict (a random policy's return is not known")
 
 
+def standing_still(seeds=6, final=(), **more):
+    """Results of "a", which learns, and "b", whose returns stay near 0, or end at `final`. Random actions get -287."""
+    finals = {("a", "Hopper-v5"): 1000 + 100 * NOISE[:seeds], ("b", "Hopper-v5"): final or NOISE[:seeds]}
+    results = made_up(finals, **{"random": {"Hopper-v5": {"return_mean": -287.0}}} | more)
+    first = 5.0 - np.arange(seeds)  # of b, before the first step: 2.5 on average
+    of_b = (results.evaluations["variant"] == "b") & (results.evaluations["step"] == 0)
+    evaluations = results.evaluations.copy()
+    evaluations.loc[of_b, "return_mean"] = first[evaluations.loc[of_b, "seed"]]
+    return replace(results, evaluations=evaluations)
+
+
+RELATIVE = ("relative_spread", "largest_fall", "weak_seed")
+
+
+@pytest.mark.parametrize("measure", RELATIVE)
+def test_a_policy_that_stands_still_has_no_gain_of_its_own(measure):
+    """Standing still is better than random actions, but no learning."""
+    results = standing_still()
+    claim = Claim("", "", (expectation(f"a:{measure} > b:{measure}", "ab"),), 0.1)
+    (one,) = comparisons(claim, results)
+    assert "b gains nothing over its own policy before training" in outcome_text(one)
+    assert not len(measured(results, Side("b", measure), "Hopper-v5"))
+    assert len(measured(results, Side("a", measure), "Hopper-v5")) == 6
+
+
+def test_the_own_gain_is_over_the_better_of_random_actions_and_the_first_policy():
+    final = np.array([100.0, 110, 90, 120, 100, 100])
+    away = np.abs(final - np.median(final))
+    spread = measured(standing_still(final=tuple(final)), Side("b", "relative_spread"), "Hopper-v5")
+    np.testing.assert_allclose(spread, away / (final.mean() - 2.5))
+    below = {"random": {"Hopper-v5": {"return_mean": 40.0}}}  # above b's first policy
+    spread = measured(standing_still(final=tuple(final), **below), Side("b", "relative_spread"), "Hopper-v5")
+    np.testing.assert_allclose(spread, away / (final.mean() - 40))
+    results = standing_still(final=tuple(final))
+    later = replace(results, evaluations=results.evaluations[results.evaluations["step"] > 0])
+    spread = measured(later, Side("b", "relative_spread"), "Hopper-v5")
+    np.testing.assert_allclose(spread, away / (final.mean() + 287))
+
+
+def test_the_first_policy_of_a_run_without_a_score_does_not_count():
+    final = np.array([100.0, 110, 90, 120, 100, 100])
+    results = standing_still(final=tuple(final), statuses={("b", 0): "failed"})
+    spread = measured(results, Side("b", "relative_spread"), "Hopper-v5")
+    counting = final[1:]
+    expected = np.abs(counting - np.median(counting)) / (counting.mean() - 2)  # the others begin with 4, 3, 2, 1, 0
+    np.testing.assert_allclose(spread, expected)
+
+
+def test_margins_stay_shares_of_the_references_gain_over_a_random_policy():
+    claim = Claim("", "", (expectation("b ~ a", "ab"),), 0.1)
+    about = standing_still()
+    swapped = replace(about, manifest=about.manifest.model_copy(update={"reference": "b"}))
+    (one,) = comparisons(claim, swapped)
+    assert one.gain == pytest.approx(287 + NOISE.mean())
+
+
 def with_curves(curves, **more):
     """Results of {variant: curves [S, 4]} on Hopper, evaluated at 25, 50, 75 and 100 steps."""
     results = made_up({(variant, "Hopper-v5"): [curve[-1] for curve in of] for variant, of in curves.items()}, **more)

@@ -1,4 +1,4 @@
-"""What a report and the index say about claims: what would refute one, and which share runs of a reference."""
+"""What a report and the index say about claims: what would count against one, and which share runs."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import speed
 from sac_bench.report.experiment import write_report
-from sac_bench.report.index import shared_references, write_index
+from sac_bench.report.index import shared_runs, write_index
 from sac_bench.report.page import Answer, ClaimSummary, Grid, Page
 from tests.analysis.test_claims import NOISE, made_up
 from tests.conftest import figures_left_out
@@ -24,7 +24,7 @@ CLAIM = {
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-    """{the claim has a sentence that would refute it: (its folder, its page)}."""
+    """{the claim has a sentence on what would count against it: (its folder, its page)}."""
     found = {}
     for says in (True, False):
         claim = CLAIM if says else {key: value for key, value in CLAIM.items() if key != "refuted_by"}
@@ -37,26 +37,44 @@ def reported(tmp_path_factory):
     return found
 
 
-def test_a_report_says_what_would_refute_its_claim(reported):
+def test_a_report_says_what_would_count_against_its_claim(reported):
     folder, page = reported[True]
-    assert "What would contradict it: b gets as much return." in (folder / "report.md").read_text()
+    assert "What would count against it: b gets as much return." in (folder / "report.md").read_text()
     assert page.claim.verdict == "supported"
-    assert page.claim.reference_runs == {f"aHopper-v5{seed}" for seed in range(6)}
+    assert page.claim.runs == {f"{variant}Hopper-v5{seed}": variant for variant in "ab" for seed in range(6)}
     old, _ = reported[False]
-    assert "What would contradict it" not in (old / "report.md").read_text()
+    assert "What would count against it" not in (old / "report.md").read_text()
 
 
-def test_the_index_says_which_claims_share_runs_of_their_reference(reported, tmp_path):
+@pytest.mark.parametrize(("other", "verdict"), [("a > c", "mixed"), ("c ~ a", "contradicted")])
+def test_one_result_against_a_claim_of_two_expectations_is_named_so(other, verdict, tmp_path):
+    """b is better than a, which counts against the claim; "a > c" is as claimed, and "c ~ a" is not."""
+    claim = CLAIM | {"expect": ["a > b", other]}
+    shifts = {"a": 50, "b": 100, "c": 20}
+    finals = {(name, "Hopper-v5"): shift + NOISE for name, shift in shifts.items()}
+    config = {variant: {"Hopper-v5": {"tau": 0.005}} for variant in shifts}
+    write_results(tmp_path / "two", made_up(finals, claim=claim, seeds=list(range(6)), config=config))
+    with figures_left_out():
+        page = write_report(tmp_path / "two")
+    text = (tmp_path / "two" / "report.md").read_text()
+    assert page.claim.verdict == verdict
+    assert f"The claim: **{verdict}**" in text
+    assert "`a > b` on Hopper-v5: **against the claim**" in text
+    assert "What would count against it: b gets as much return." in text
+    assert "contradict it" not in text
+
+
+def test_the_index_says_which_claims_share_runs(reported, tmp_path):
     page = reported[True][1]
     write_index({"claimed": page, "again": replace(page, title="again")}, tmp_path)
     text = (tmp_path / "index.md").read_text()
     assert "2 claims in a quick setting: 2 supported." in text
-    assert "Both claims share the same 6 runs of their reference, `a`. Their verdicts" in text
-    assert "shifts both of them." in text
+    assert "Both claims share the same 12 runs of `a` or `b`. Their verdicts are not independent" in text
+    assert "if these runs are unlucky, both of them shift." in text
 
 
 def claim_page(name, verdict, question, is_quick=False, superseded=""):
-    claim = ClaimSummary("a paper", verdict, "sac", frozenset())
+    claim = ClaimSummary("a paper", verdict, {})
     setting = "Quick setting: tiny." if is_quick else "Setting: large."
     return Page(name, question, Answer(), "", (), None, setting, is_quick, claim, superseded)
 
@@ -125,23 +143,37 @@ def test_an_index_says_what_the_benchmark_measured(tmp_path):
     ) in (tmp_path / "index.md").read_text()
 
 
-def summary(runs, reference="sac"):
-    return ClaimSummary("", "undecided", reference, frozenset(runs))
+def summary(**runs):
+    """A claim with these variants: {variant: its runs, one letter each}."""
+    return ClaimSummary("", "undecided", {run: variant for variant, ids in runs.items() for run in ids})
 
 
-def test_claims_are_grouped_by_the_reference_runs_they_share():
-    claims = {"A": summary("12"), "B": summary("12"), "C": summary("1234"), "D": summary("34", "v1"), "E": summary("5")}
-    first, second = shared_references(claims)
-    assert first.startswith("3 of these 5 claims share the same 2 runs of their reference, `sac`: A, B, C. Their")
-    assert first.endswith("an unlucky reference shifts all of them.")
-    assert second.startswith("2 of these 5 claims share the same 2 runs of their reference, `sac` or `v1`: C, D. Their")
-    assert shared_references({"A": summary("12"), "B": summary("34")}) == []
+def test_claims_are_grouped_by_the_runs_they_share():
+    claims = {
+        "A": summary(sac="12"),
+        "B": summary(sac="12"),
+        "C": summary(sac="1234"),
+        "D": summary(v1="34"),
+        "E": summary(sac="5"),
+    }
+    first, second = shared_runs(claims)
+    assert first.startswith("3 of these 5 claims share the same 2 runs of `sac`: A, B, C. Their verdicts")
+    assert first.endswith("if these runs are unlucky, all of them shift.")
+    assert second.startswith("2 of these 5 claims share the same 2 runs of `sac` or `v1`: C, D. Their")
+    assert shared_runs({"A": summary(sac="12"), "B": summary(sac="34")}) == []
+
+
+def test_claims_share_runs_also_of_an_arm_that_is_no_reference():
+    claims = {"A": summary(sac="12", mean="78"), "B": summary(ddpg="56", mean="78"), "C": summary(sac="12", td3="9")}
+    assert [sentence.split(". ")[0] for sentence in shared_runs(claims)] == [
+        "2 of these 3 claims share the same 2 runs of `mean`: A, B",
+        "2 of these 3 claims share the same 2 runs of `sac`: A, C",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("claims", "words"), [("AB", "Both claims share one run of"), ("ABC", "All 3 claims share one")]
+    ("claims", "words"), [("AB", "Both claims share one run of `sac`"), ("ABC", "All 3 claims share one run of `sac`")]
 )
 def test_a_run_shared_by_every_claim_is_reported_without_their_names(claims, words):
-    (sentence,) = shared_references({name: summary("1") for name in claims})
-    assert sentence.startswith(words)
-    assert "reference, `sac`. Their" in sentence
+    (sentence,) = shared_runs({name: summary(sac="1") for name in claims})
+    assert sentence.startswith(f"{words}. Their")

@@ -1,8 +1,15 @@
 """Runs of different kinds of devices are compared only on request."""
 
-import pytest
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from sac_bench.cli import report as report_command
+from sac_bench.report.compare import in_text, write_page
 from sac_bench.report.experiment import write_report
+from sac_bench.report.sides import Side, compare
 from sac_bench.report.tables import final_performance
 from sac_bench.results.devices import are_comparable, mixed
 from tests.made_up import manifest_of, results_of, write_results
@@ -63,3 +70,52 @@ def test_a_claim_on_mixed_devices_has_no_verdict(tmp_path):
     assert not (tmp_path / "made-up" / "tables" / "claim.csv").exists()
     report_of(made_up(claim=CLAIM), tmp_path / "one")
     assert (tmp_path / "one" / "made-up" / "tables" / "claim.csv").exists()
+
+
+def side(name, kinds, more=0.0, accepted=False):
+    """One of two results, with its own runs, whose returns are higher by `more`."""
+    made = made_up(kinds, accepted)
+    runs, evaluations = (rows.assign(run_id=rows["run_id"] + name) for rows in (made.runs, made.evaluations))
+    evaluations["return_mean"] += more
+    return Side(Path(name), replace(made, runs=runs, evaluations=evaluations))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "counts"),
+    [
+        (("cpu",), ("cuda",), "A: 10 on cpu; B: 10 on cuda"),
+        (("cpu",), ("cpu", "cuda"), "A: 10 on cpu; B: 6 on cpu, 4 on cuda"),
+        (("cpu; then cuda",), ("cpu; then cuda",), "A: 10 on cpu; then cuda; B: 10 on cpu; then cuda"),
+    ],
+)
+def test_two_results_of_different_kinds_of_devices_are_compared_only_on_request(a, b, counts):
+    sides = side("a", a), side("b", b, 50.0)
+    assert set(compare(*sides)["verdict"]) == {""}
+    text = in_text(write_page(*sides, None), 1000)
+    assert f"Runs were trained on different kinds of devices ({counts}), which are compared only on request" in text
+    assert "no verdict (mixed devices)" in text
+    assert "better" not in text
+    assert set(compare(*sides, mix_devices=True)["verdict"]) == {"better"}
+    text = in_text(write_page(*sides, None, mix_devices=True), 1000)
+    assert f"({counts}), as --mix-devices allows." in text
+    assert "better" in text
+
+
+def test_a_result_that_was_allowed_to_mix_devices_does_not_allow_it_in_a_comparison():
+    mixture = side("b", ("cpu", "cuda"), 50.0, accepted=True)
+    assert set(compare(side("a", ("cpu",)), mixture)["verdict"]) == {""}
+
+
+def test_results_of_one_kind_or_of_unknown_devices_are_compared():
+    assert set(compare(side("a", ("cuda",)), side("b", ("cuda",), 50.0))["verdict"]) == {"better"}
+    assert set(compare(side("a", (None,)), side("b", (None,), 50.0))["verdict"]) == {"better"}
+    assert "kinds of devices" not in in_text(write_page(side("a", ("cpu",)), side("b", ("cpu",)), None), 1000)
+
+
+def test_the_command_compares_different_kinds_of_devices_only_on_request(tmp_path, monkeypatch, capsys):
+    for name, kind, more in (("one", "cpu", 0.0), ("other", "cuda", 50.0)):
+        write_results(tmp_path / name, side(name, (kind,), more).results)
+    monkeypatch.setattr(report_command, "console", Console(width=200))
+    for accepted, words in ((False, "no verdict (mixed devices)"), (True, "better")):
+        report_command.compare("one", "other", results=tmp_path, mix_devices=accepted)
+        assert words in capsys.readouterr().out

@@ -231,6 +231,46 @@ def test_invalid_temperatures_of_a_start_are_refused_with_a_fix(file, parent, ch
     assert "[variants.tuned] start: " in str(refused.value)
 
 
+ELSEWHERE = {
+    "[base]": "[base]\ntemperature = 0.05",
+    "[base.sac]": "[base.sac]\ntemperature = 0.05\n[base]",
+    "[on.InvertedPendulum-v5]": "[on.InvertedPendulum-v5]\ntemperature = 0.05\n[base]",
+}
+
+
+@pytest.mark.parametrize("start", ["", '"keep"'])
+@pytest.mark.parametrize("table", ELSEWHERE)
+def test_a_temperature_of_all_variants_that_a_start_ignores_is_refused_with_its_line(file, table, start):
+    change = ("[base]", ELSEWHERE[table])
+    path = file(change, ('v5" }', f'v5", temperature = {start} }}' if start else 'v5" }'))
+    with pytest.raises(InputError) as refused:
+        load(path)
+    line = path.read_text().splitlines().index("temperature = 0.05") + 1
+    assert str(refused.value).startswith(
+        f"{path}:{line}: {table} temperature: has no effect on 'tuned' on InvertedPendulum-v5, which starts with its "
+        "parent's temperature; write temperature = "
+    )
+    for used in ('"own"', "0.2"):
+        assert load(file(change, ('v5" }', f'v5", temperature = {used} }}')))
+    fixed = ("gamma = 0.9", "gamma = 0.9\nlearn_temperature = false")  # always uses the option
+    assert load(file(change, fixed))
+
+
+def test_a_temperature_of_the_command_line_that_a_start_ignores_is_refused(file):
+    path = file()
+    with pytest.raises(InputError, match=r"tuned.toml: --set temperature: has no effect on 'tuned'"):
+        load(path, settings=["temperature=0.05"])
+    assert load(path, settings=["tau=0.1"])
+    own = load(file(('v5" }', 'v5", temperature = "own" }')), settings=["temperature=0.05"])
+    assert own.runs()[2][1].start.temperature == 0.05
+
+
+def test_a_temperature_of_another_environment_or_of_the_parent_alone_is_accepted(file):
+    elsewhere = ("[base]", "[on.InvertedPendulum-v4]\ntemperature = 0.05\n[base]")
+    assert load(file(elsewhere, ('env = "InvertedPendulum-v5" }', 'env = "InvertedPendulum-v4" }')))
+    assert load(file(("[variants.sac]", "[variants.sac]\ntemperature = 0.05")))
+
+
 def test_algorithms_without_a_temperature_refuse_the_key_in_a_start(file):
     with pytest.raises(InputError, match=r"start: temperature: td3 has no temperature; remove this key"):
         load(file(("seeds = 2", 'seeds = 2\nalgorithm = "td3"'), ('v5" }', 'v5", temperature = "keep" }')))
