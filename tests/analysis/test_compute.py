@@ -96,7 +96,9 @@ def test_evaluations_before_the_first_update_and_variants_without_finished_runs_
     results = made_up(curves, {"sac": 1.0, "bad": 9.0}, bad={"status": "diverged", "steps": 25})
     assert common_flops(results, ENV) == (25.0, 100.0)
     early = results.evaluations["step"] <= 25
-    later = replace(results, evaluations=results.evaluations.assign(updates=results.evaluations["updates"].mask(early, 0)))
+    later = replace(
+        results, evaluations=results.evaluations.assign(updates=results.evaluations["updates"].mask(early, 0))
+    )
     assert common_flops(later, ENV) == (50.0, 100.0)
 
 
