@@ -123,8 +123,14 @@ def _command(words: list[str]) -> None:
     from sac_bench.cli.main import main as sac_bench
 
     sys.argv = ["sac-bench", *words]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        sac_bench()
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    code: Any = 0
+    with contextlib.redirect_stdout(output):
+        try:
+            sac_bench()
+        except SystemExit as ended:
+            code = ended.code
+    assert not code, words
 
 
 def growth(table: pd.DataFrame) -> pd.Series:

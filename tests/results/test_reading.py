@@ -50,7 +50,9 @@ def test_runs_that_are_read_together_have_the_rows_of_runs_read_alone(at_once, r
     assert reasons == {}
 
 
-@pytest.mark.parametrize("damage", ["step,policy\nx,mean\n", "\x00\n", "step,policy,return_mean\n1,mean,2\n1,mean,2,3,4\n"])
+@pytest.mark.parametrize(
+    "damage", ["step,policy\nx,mean\n", "\x00\n", "step,policy,return_mean\n1,mean,2\n1,mean,2,3,4\n"]
+)
 def test_a_damaged_table_is_reported_and_hides_no_other(damage, runs):
     (runs[5].path / "training.csv").write_text(damage)
     with pytest.raises(InputError) as alone:
