@@ -10,7 +10,7 @@ OPTIONS := $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STEPS),--steps $(STEPS)) $(if 
 
 .PHONY: help claims claims-quick soak soak-tune setup ablation ablation-halfcheetah ablation-hopper ablation-humanoid comparison comparison-quick retuned \
 	sac-settings redq recipes recipes-quick ablation-modern ablation-modern-quick tune figures pages test test-thorough test-all \
-	mutations parity parity-td3 precision benchmark benchmark-aggregate benchmark-ray \
+	mutations parity parity-td3 precision benchmark benchmark-aggregate benchmark-bookkeeping benchmark-ray \
 	oracle docs docs-site lint clean
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo "make benchmark             measure speed and memory beside Stable-Baselines3 and SBX (an hour on an idle machine)"
 	@echo "                           DEVICE=cuda: measure cohorts on a GPU, eight minutes"
 	@echo "make benchmark-aggregate   measure speed and memory of the statistics with 10,000 runs"
+	@echo "make benchmark-bookkeeping measure time and memory of plans, status and reports of 1,000 to 10,000 runs"
 	@echo "make benchmark-ray         compare the times of the Ray and local engines (a quarter of an hour on an idle machine)"
 	@echo "make test                  run quick tests: about 4 minutes on two cores"
 	@echo "make test-thorough         run all other tests except soaks"
@@ -187,6 +188,10 @@ endif
 # Measures time and memory for aggregating 10,000 runs of 100 evaluations with 2,000 resamples.
 benchmark-aggregate: $(READY)
 	$(BIN)/python benchmarks/aggregate.py
+
+# Measures plans, status, tables and reports of up to 10,000 runs whose training is pretended.
+benchmark-bookkeeping: $(READY)
+	$(BIN)/python benchmarks/bookkeeping.py --out results/record/benchmark/bookkeeping
 
 # Compares the time of the Ray engine with that of the local one, and their bytes.
 benchmark-ray: $(RAY)/.ready

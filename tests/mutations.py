@@ -183,8 +183,8 @@ BUGS = [
     Bug(
         "runs of another kind of device are used without a request",
         PLAN,
-        "elsewhere = check_devices(requested, store, device, retrain)",
-        "elsewhere = trained_elsewhere(requested, store, device)",
+        "elsewhere = check_devices(requested, store, device, retrain, status_of)",
+        "elsewhere = trained_elsewhere(requested, store, device, status_of)",
         "tests/execution/test_plan.py",
     ),
     Bug(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from sac_bench.analysis.scores import scores
 from sac_bench.errors import InputError
+from sac_bench.results.cells import rows_of
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.choose import Candidate, Choice, Options, Score
@@ -96,7 +97,7 @@ def chosen(scored: Sequence[Score], at_edge: Callable[[Options], Sequence[str]],
 
 
 def _scored(table: pd.DataFrame, env: str, one: Candidate) -> Score:
-    own = table.loc[(table["env"] == env) & (table["variant"] == one.variant.name), "score"]
+    own = rows_of(table, env, one.variant.name)["score"]
     if own.isna().any() or not len(own):
         return Score(options=one.options, mean=None)
     error = float(own.std() / math.sqrt(len(own))) if len(own) > 1 else None

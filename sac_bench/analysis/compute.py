@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sac_bench.analysis.scores import Steps, count_exploded, curve_to, entered, policy_rows, rows_of, scored_by, scores
+from sac_bench.analysis.scores import Steps, count_exploded, curve_to, entered, policy_rows, scored_by, scores
 from sac_bench.analysis.statistics import mean_interval
+from sac_bench.results.cells import once, rows_of
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
@@ -29,7 +30,14 @@ AXES = {
 
 
 def spent(results: Results, env: str, variant: str, axis: str) -> pd.Series:
-    """Return what a variant's runs had spent at each evaluation, {step: median over seeds}; NaN where it is unknown."""
+    """Return what a variant's runs had spent at each evaluation, {step: median over seeds}; NaN where it is unknown.
+
+    Computed once per result: change it not in place.
+    """
+    return once(results, ("spent", env, variant, axis), lambda: _spent(results, env, variant, axis))
+
+
+def _spent(results: Results, env: str, variant: str, axis: str) -> pd.Series:
     if not len(results.evaluations):
         return pd.Series(dtype=float)
     rows = policy_rows(rows_of(results.evaluations, env, variant), scored_by(results.manifest, variant))
@@ -48,7 +56,7 @@ def whole(manifest: Manifest) -> Steps:
 
 def total(results: Results, env: str, variant: str, axis: str) -> float:
     """Return what a variant's run spends to the end of its training; NaN if it is unknown."""
-    return float(spent(results, env, variant, axis).get(whole(results.manifest)[env, variant], np.nan))
+    return float(spent(results, env, variant, axis).get(results.manifest.variants[variant].steps[env], np.nan))
 
 
 def table(results: Results) -> pd.DataFrame:

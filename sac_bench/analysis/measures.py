@@ -10,6 +10,7 @@ import pandas as pd
 from sac_bench.analysis.compute import score_per_compute
 from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, return_after, scored_by, scores
 from sac_bench.analysis.statistics import area_score, largest_fall, run_score
+from sac_bench.results.cells import rows_of
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
 from sac_bench.spec.measures import MEASURES
@@ -166,9 +167,7 @@ def _late_metric(results: Results, side: Side, env: str) -> pd.Series:
 
 
 def _of(table: pd.DataFrame, side: Side, env: str) -> pd.DataFrame:
-    if not len(table):
-        return table
-    return table[(table["variant"] == side.variant) & (table["env"] == env)]
+    return rows_of(table, env, side.variant)
 
 
 def _nothing() -> pd.Series:

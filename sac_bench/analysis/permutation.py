@@ -19,9 +19,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,26 +151,73 @@ class Labelled:
         The first side's scores count as lower by `shift`: that is the difference to be rejected.
         """
         observed = [np.array([[0.0, (x**2).sum(), 0.0, len(x)]]) for x, _ in self.centred]
-        statistics, own = (sign * self._statistics(sums, shift) for sums in (self.sums, observed))
+        gap = float(np.mean(self.gaps)) - shift
+        statistics, own = (
+            sign * terms.statistics(gap, self._scale(gap)) for terms in (self._terms, self._of(observed))
+        )
         return _share(statistics, float(own[0]), _every(tuple((len(x), len(y)) for x, y in self.centred)))
 
-    def _statistics(self, all_sums: Sequence[Array], shift: float) -> Array:
-        """Return Welch's t [B]: the mean over environments of the differences, over its standard error.
+    @cached_property
+    def _terms(self) -> _Terms:
+        return self._of(self.sums)
 
-        Without spread, it is infinite with the difference's sign, or 0 if there is no difference.
-        """
-        difference, square, scale = np.zeros(1), np.zeros(1), 0.0
-        for (x, y), observed, sums in zip(self.centred, self.gaps, all_sums, strict=True):
-            n, m, gap = len(x), len(y), observed - shift
+    def _of(self, all_sums: Sequence[Array]) -> _Terms:
+        """Return the terms of labellings with these sums: Welch's means and squared errors, over environments."""
+        mean, terms = float(np.mean(self.gaps)), [np.zeros(1)] * 5
+        for (x, y), gap, sums in zip(self.centred, self.gaps, all_sums, strict=True):
+            n, m, beyond = len(x), len(y), gap - mean
             one, squares, kept, count = sums.T
-            difference = difference + (one + gap * (count - n * n / (n + m))) * (1 / n + 1 / m)
-            square = square + _squared_error(one, squares, kept, count, n, gap)
-            square = square + _squared_error(-one, (x**2).sum() + (y**2).sum() - squares, -kept, n - count, m, gap)
-            scale = max(scale, *np.abs(x + gap * m / (n + m)), *np.abs(y - gap * n / (n + m)))
-        error = np.sqrt(np.where(square <= (1e-12 * scale) ** 2, 0.0, square))
-        difference = np.where(np.abs(difference) <= 1e-12 * scale, 0.0, difference)
+            more, weight = count - n * n / (n + m), 1 / n + 1 / m
+            first = _squared_error(one, squares, kept, count, n)
+            second = _squared_error(-one, (x**2).sum() + (y**2).sum() - squares, -kept, n - count, m)
+            still, linear, squared = (of_first + of_second for of_first, of_second in zip(first, second, strict=True))
+            of_env = (
+                (one + beyond * more) * weight,
+                more * weight,
+                still + beyond * (linear + beyond * squared),
+                linear + 2 * beyond * squared,
+                squared,
+            )
+            terms = [before + own for before, own in zip(terms, of_env, strict=True)]
+        return _Terms(*terms)
+
+    def _scale(self, gap: float) -> float:
+        """Return the largest score around the mean of its environment, at a mean difference of `gap`."""
+        mean, scale = float(np.mean(self.gaps)), 0.0
+        for (x, y), observed in zip(self.centred, self.gaps, strict=True):
+            n, m, own = len(x), len(y), observed - mean + gap
+            ends = (x.min() + own * m / (n + m), x.max() + own * m / (n + m))
+            ends += (y.min() - own * n / (n + m), y.max() - own * n / (n + m))
+            scale = max(scale, *map(abs, ends))
+        return float(scale)
+
+
+class _Terms(NamedTuple):
+    """Differences and squared standard errors of labellings [B], as polynomials of the mean gap between the sides.
+
+    They are still + gap moving, and spread + gap linear + gap^2 squared. So a shift takes few passes over labellings.
+    """
+
+    still: Array
+    moving: Array
+    spread: Array
+    linear: Array
+    squared: Array
+
+    def statistics(self, gap: float, scale: float) -> Array:
+        """Return Welch's t [B] at a mean gap: the mean over environments of the differences, over its standard error.
+
+        Without spread, it is infinite with the difference's sign, or 0 if there is no difference. What is below 1e-12
+        of `scale`, the largest score, counts as 0.
+        """
+        difference = self.still + gap * self.moving
+        square = self.spread + gap * (self.linear + gap * self.squared)
+        square[square <= (1e-12 * scale) ** 2] = 0.0
+        difference[np.abs(difference) <= 1e-12 * scale] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.nan_to_num(difference / error, nan=0.0, posinf=np.inf, neginf=-np.inf), dtype=float)
+            found = difference / np.sqrt(square)
+        found[np.isnan(found)] = 0.0
+        return found
 
 
 def _centred(scores: Array) -> Array:
@@ -186,13 +233,18 @@ def _sums(labellings: Bits, x: Array, y: Array) -> Array:
     return np.concatenate([rows @ columns for rows in unpacked(labellings, len(scores))])
 
 
-def _squared_error(one: Array, squares: Array, kept: Array, count: Array, n: int, gap: float) -> Array:
-    """Return the squared standard errors [B] of means of n scores, `count` of which are higher by `gap`.
+def _squared_error(one: Array, squares: Array, kept: Array, count: Array, n: int) -> tuple[Array, Array, Array]:
+    """Return the squared standard errors [B] of means of n scores, `count` of which are higher by a gap.
 
-    one, squares: the sums and sums of squares of the scores without the gap. kept: the sums of the higher ones.
+    They are the coefficients of 1, the gap and its square. one, squares: the sums and sums of squares of the scores
+    without the gap. kept: the sums of the higher ones.
     """
-    within = squares - one**2 / n + 2 * gap * (kept - one * count / n) + gap**2 * count * (n - count) / n
-    return np.asarray(np.maximum(within, 0.0) / (n - 1) / n, dtype=float)
+    divisor = n * (n - 1)
+    return (
+        np.maximum(squares - one**2 / n, 0.0) / divisor,
+        2 * (kept - one * count / n) / divisor,
+        count * (n - count) / n / divisor,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
 from sac_bench.analysis.statistics import area_score, is_late, run_score
 from sac_bench.evaluations import evaluation_steps
+from sac_bench.results.cells import once, rows_of
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.status import ENDED, UNENDED, standing_at
@@ -36,22 +36,17 @@ def scores(results: Results, policy: str | None = None, at: Steps | None = None)
     played in that last share of the steps. `at`: the steps to score at; by default equal for all variants of an
     environment. `status` and `exploded` are the run's at these steps. Score and area are NaN for
     a run without.
-    Computed once per result: change none of its tables in place.
+    Computed once per result: change neither its tables nor this one in place.
     """
-    steps_of = at or equal_steps(results.manifest)
-    known, key = _KNOWN.setdefault(results, {}), (policy, tuple(steps_of.items()))
-    if key not in known:
-        known[key] = _scores(results, policy, steps_of)
-    return known[key].copy()
-
-
-_KNOWN: WeakKeyDictionary[Results, dict[Any, pd.DataFrame]] = WeakKeyDictionary()
+    if at is None:
+        at = once(results, "equal steps", lambda: equal_steps(results.manifest))
+    steps_of = at
+    return once(results, ("scores", policy, tuple(steps_of.items())), lambda: _scores(results, policy, steps_of))
 
 
 def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFrame:
     manifest, rows = results.manifest, []
-    evaluations = results.evaluations
-    by_run = dict(list(evaluations.groupby(["run_id", "variant"]))) if len(evaluations) else {}
+    curves = once(results, "curves", lambda: _curves_by_run(results.evaluations))
     for run in results.runs.to_dict("records"):
         score = area = float("nan")
         env, variant = run["env"], run["variant"]
@@ -61,9 +56,10 @@ def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFra
         status = standing_when_scored(run, manifest, steps)
         if status == "diverged":
             score = area = manifest.random_return(env)
-        elif status == "finished" and (run["run_id"], variant) in by_run:
-            rows_of_run = policy_rows(by_run[run["run_id"], variant], policy or scored_by(manifest, variant))
-            curve = curve_to(rows_of_run, steps)
+        elif status == "finished" and (run["run_id"], variant) in curves:
+            played, all_steps, returns = curves[run["run_id"], variant]
+            kept = (played == (policy or scored_by(manifest, variant))) & (all_steps <= steps)
+            curve = all_steps[kept], returns[kept]
             if policy is None or is_late(curve[0], steps, manifest.score_last).any():
                 score, area = run_score(*curve, steps, manifest.score_last), area_score(*curve)
         labels = {"env": env, "variant": variant, "seed": run["seed"], "status": status}
@@ -72,10 +68,22 @@ def _scores(results: Results, policy: str | None, steps_of: Steps) -> pd.DataFra
     return pd.DataFrame(rows, columns=["env", "variant", "seed", "status", "score", "area", "exploded"])
 
 
+def _curves_by_run(evaluations: pd.DataFrame) -> dict[Any, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return {(run id, variant): the policies, steps and mean returns of its evaluations}."""
+    if not len(evaluations):
+        return {}
+    columns = (
+        evaluations["policy"].to_numpy(dtype=object),
+        evaluations["step"].to_numpy(),
+        evaluations["return_mean"].to_numpy(dtype=float),
+    )
+    found = evaluations.groupby(["run_id", "variant"]).indices
+    return {run: (columns[0][own], columns[1][own], columns[2][own]) for run, own in found.items()}
+
+
 def entered(table: pd.DataFrame, env: str, variant: str) -> np.ndarray:
     """Return the scores [seeds] of a variant's runs in an environment, without runs that have none."""
-    rows = table[(table["env"] == env) & (table["variant"] == variant)]
-    return rows["score"].dropna().to_numpy(dtype=float)
+    return rows_of(table, env, variant)["score"].dropna().to_numpy(dtype=float)
 
 
 def count_exploded(table: pd.DataFrame, env: str, variants: Iterable[str], seeds: Iterable[int] | None = None) -> int:
@@ -83,9 +91,12 @@ def count_exploded(table: pd.DataFrame, env: str, variants: Iterable[str], seeds
 
     table: as `scores` returns it. Every table of results counts them.
     """
-    own = table[(table["env"] == env) & table["variant"].isin(set(variants))]
-    counted = own if seeds is None else own[own["seed"].isin(list(seeds))]
-    return int(counted["exploded"].sum())
+    of_seeds = None if seeds is None else list(seeds)
+    total = 0
+    for variant in set(variants):
+        own = rows_of(table, env, variant)
+        total += int((own if of_seeds is None else own[own["seed"].isin(of_seeds)])["exploded"].sum())
+    return total
 
 
 def mean_over_backends(scores: Sequence[pd.Series]) -> np.ndarray:
@@ -125,14 +136,16 @@ def return_after(status: str, manifest: Manifest, env: str) -> list[float]:
 def curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
     """Return the returns [seeds, steps] of a variant's runs that count, or of all runs if none counts yet.
 
-    From where it diverged, a run has a random policy's return.
+    From where it diverged, a run has a random policy's return. Computed once per result: change it not in place.
     """
+    return once(results, ("curves of", env, variant), lambda: _curves_of(results, env, variant))
+
+
+def _curves_of(results: Results, env: str, variant: str) -> pd.DataFrame:
     if not len(results.evaluations):
         return pd.DataFrame(dtype=float)
-    evaluations, runs = (
-        rows_of(table, env, variant) for table in (results.evaluations, results.runs.set_index("seed"))
-    )
-    rows = policy_rows(evaluations, scored_by(results.manifest, variant))
+    rows = policy_rows(rows_of(results.evaluations, env, variant), scored_by(results.manifest, variant))
+    runs = rows_of(results.runs, env, variant).set_index("seed")
     curves = rows.pivot_table(index="seed", columns="step", values="return_mean")
     random = results.manifest.random_return(env)
     diverged = curves.index[runs.loc[curves.index, "status"] == "diverged"]
@@ -160,8 +173,7 @@ def last_episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str,
         return {}
     env, variant = runs[["env", "variant"]].iloc[0]
     seeds = runs.loc[runs["status"] == "finished", "seed"]
-    e = policy_rows(results.episodes, scored_by(results.manifest, variant))
-    e = rows_of(e, env, variant)
+    e = policy_rows(rows_of(results.episodes, env, variant), scored_by(results.manifest, variant))
     own = e[e["seed"].isin(seeds) & (e["step"] <= steps)]
     last = own[own["step"] == own.groupby("seed")["step"].transform("max")]
     if not len(last):
@@ -169,11 +181,6 @@ def last_episodes(results: Results, runs: pd.DataFrame, steps: int) -> dict[str,
     diverged = int((runs["status"] == "diverged").sum())
     shares = [*(last["return"] > threshold).groupby(last["seed"]).mean(), *([0.0] * diverged)]
     return {"worst_episode": float(last["return"].min()), "success_share": float(np.mean(shares))}
-
-
-def rows_of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:
-    """Return the rows of a variant in an environment."""
-    return table[(table["env"] == env) & (table["variant"] == variant)]
 
 
 def evaluated_at(manifest: Manifest, env: str, variant: str) -> set[int]:

@@ -117,8 +117,8 @@ def seconds_per_run(runs: pd.DataFrame) -> dict[Cell, float]:
     if not len(own):
         return {}
     each = own["wall_seconds"] / own["cohort_size"]
-    cells = set(zip(own["env"], own["variant"], strict=True))
-    return {(e, v): float(each[(own["env"] == e) & (own["variant"] == v)].mean()) for e, v in cells}
+    means = each.groupby([own["env"], own["variant"]]).mean()
+    return {(str(env), str(variant)): float(mean) for (env, variant), mean in means.items()}
 
 
 def needs(results: Results) -> list[Need]:

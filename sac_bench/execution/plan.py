@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,7 +131,8 @@ def make_plan(
     dropped, a damaged run) and for runs of another kind of device, unless `retrain` trains them again, and for runs
     that do not fit into `memory`, or whose precision the device lacks.
     """
-    elsewhere = check_devices(requested, store, device, retrain)
+    status_of = _statuses(store)
+    elsewhere = check_devices(requested, store, device, retrain, status_of)
     targets: dict[str, tuple[RunSpec, int]] = {}
     for variant, spec in warm_start.with_parents(requested.runs(), store):
         steps = max(variant.steps[spec.env], targets[spec.id][1] if spec.id in targets else 0)
@@ -142,7 +143,7 @@ def make_plan(
     raised: list[RunSpec] = []
     new, continued = [], dict[str, int]()
     for spec, steps in targets.values():
-        status = store.run(spec.id).status()
+        status = status_of(spec.id)
         standing = standing_at(status, steps)
         if spec.id in without_weights or spec.id in elsewhere:
             new.append((spec, steps))
@@ -180,23 +181,37 @@ def make_plan(
     )
 
 
-def trained_elsewhere(requested: Plannable, store: Store, device: str) -> dict[str, set[str]]:
+def _statuses(store: Store) -> Callable[[str], RunStatus]:
+    """Return a function that reads the status of a run once, with the fingerprints of its files."""
+    return functools.cache(lambda run_id: store.run(run_id).status())
+
+
+def trained_elsewhere(
+    requested: Plannable, store: Store, device: str, status_of: Callable[[str], RunStatus] | None = None
+) -> dict[str, set[str]]:
     """Return, by id, the kinds of devices of requested runs that another kind than `device` has trained.
 
     There are none if the request accepts them.
     """
     if requested.mix_devices:
         return {}
-    kinds = {spec.id: device_kinds(store.run(spec.id).status()) for _, spec in requested.runs()}
+    read = status_of or _statuses(store)
+    kinds = {spec.id: device_kinds(read(spec.id)) for _, spec in requested.runs()}
     return {run_id: of_run for run_id, of_run in kinds.items() if of_run - {device}}
 
 
-def check_devices(requested: Plannable, store: Store, device: str, retrain: bool = False) -> dict[str, set[str]]:
+def check_devices(
+    requested: Plannable,
+    store: Store,
+    device: str,
+    retrain: bool = False,
+    status_of: Callable[[str], RunStatus] | None = None,
+) -> dict[str, set[str]]:
     """Raise InputError if another kind of device than `device` has trained requested runs, unless `retrain`.
 
-    Even then, none may be in training now. Return what `trained_elsewhere` returns.
+    Even then, none may be in training now. Return what `trained_elsewhere` returns. status_of: reads a run's status.
     """
-    elsewhere = trained_elsewhere(requested, store, device)
+    elsewhere = trained_elsewhere(requested, store, device, status_of)
     if not elsewhere:
         return elsewhere
     if retrain:

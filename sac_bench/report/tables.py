@@ -29,6 +29,7 @@ from sac_bench.report.latex import final_table
 from sac_bench.report.page import markdown
 from sac_bench.report.plain import fitted
 from sac_bench.results.cards import has_imported
+from sac_bench.results.cells import rows_of
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import write_text
@@ -81,9 +82,8 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
     by_default, sampled = scores(results, at=at), scores(results, "sample", at)
     rows = []
     for env in results.manifest.envs:
-        of_env = by_default[by_default["env"] == env]
         for variant in results.manifest.variants:
-            runs = of_env[of_env["variant"] == variant]
+            runs = rows_of(by_default, env, variant)
             values = entered(by_default, env, variant)
             score, of_sampled = mean_interval(values), entered(sampled, env, variant)
             row = {
@@ -95,7 +95,7 @@ def performance(results: Results, at: Steps | None = None) -> pd.DataFrame:
                 "missing": int(runs["score"].isna().sum()),
                 "diverged": int((runs["status"] == "diverged").sum()),
                 "failed": int((runs["status"] == "failed").sum()),
-                "exploded": count_exploded(of_env, env, [variant]),
+                "exploded": count_exploded(by_default, env, [variant]),
                 "ended_otherwise": _ended_otherwise(runs),
                 "score": score.value,
                 "ci_low": score.low,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sac_bench.results.cells import rows_of
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.results.protocol import UNKNOWN, ProtocolCard, Unknown
@@ -18,8 +19,7 @@ def card_of(results: Results, env: str, variant: str) -> ProtocolCard:
     if record.imported is not None:
         card = record.imported.card
         return card if card.environment != UNKNOWN else card.model_copy(update={"environment": env})
-    config, runs = record.configs.get(env, {}), results.runs
-    runs = runs[(runs["env"] == env) & (runs["variant"] == variant)] if len(runs) else runs
+    config, runs = record.configs.get(env, {}), rows_of(results.runs, env, variant)
     unfinished = int((runs["status"] != "finished").sum()) if len(runs) else 0
     return ProtocolCard(
         environment=env,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.errors import InputError
@@ -23,9 +26,12 @@ from sac_bench.results.manifest import (
     VariantRecord,
     write_manifest,
 )
+from sac_bench.results.reading import Rows, joined, read
 from sac_bench.results.schema import CONDITIONS, OPTIONAL_TABLES, PACKAGES, TABLES, frame
 from sac_bench.spec.claim import robustness_measures
 from sac_bench.spec.experiment import Experiment, Plannable
+from sac_bench.spec.run import RunSpec
+from sac_bench.spec.variant import Variant
 from sac_bench.store import locks
 from sac_bench.store.atomic import fingerprint, write_text
 from sac_bench.store.run import TABLES as RUN_TABLES
@@ -41,9 +47,14 @@ RUN_COLUMNS = ("run_id", "variant", "target_steps")
 
 def runs_of(store: Store, experiment: Plannable) -> pd.DataFrame:
     """Return the table `runs` from the runs' statuses alone: one row per variant and run, in the order of `runs`."""
+    requested = experiment.runs()
+    return _runs_of(store, requested, [store.run(spec.id).status() for _, spec in requested])
+
+
+def _runs_of(store: Store, requested: Sequence[tuple[Variant, RunSpec]], statuses: Sequence[RunStatus]) -> pd.DataFrame:
     rows = []
-    for variant, spec in experiment.runs():
-        status, steps = store.run(spec.id).status(), variant.steps[spec.env]
+    for (variant, spec), status in zip(requested, statuses, strict=True):
+        steps = variant.steps[spec.env]
         rows.append(
             {
                 "run_id": spec.id,
@@ -94,19 +105,19 @@ def list_runs(store: Store, experiment: Experiment, command: str = "") -> None:
     results = gather(store, experiment, command, measured=False)
     folder = store.experiment(experiment.name)
     with locks.locked(lock_of(folder, "tables")):
-        if not (experiment.seed_range and _runs_in(folder) > _runs_of(results.runs)):
+        if not (experiment.seed_range and _runs_in(folder) > _listed(results.runs)):
             write_results(results, folder)
 
 
 def _runs_in(folder: Path) -> set[tuple[Any, ...]]:
     """Return the runs that an experiment's folder lists; none if its table cannot be read."""
     try:
-        return _runs_of(pd.read_csv(folder / "runs.csv", usecols=list(RUN_COLUMNS), dtype={"run_id": str}))
+        return _listed(pd.read_csv(folder / "runs.csv", usecols=list(RUN_COLUMNS), dtype={"run_id": str}))
     except (OSError, ValueError):
         return set()
 
 
-def _runs_of(runs: pd.DataFrame) -> set[tuple[Any, ...]]:
+def _listed(runs: pd.DataFrame) -> set[tuple[Any, ...]]:
     return set(runs[list(RUN_COLUMNS)].itertuples(index=False, name=None))
 
 
@@ -115,60 +126,113 @@ def gather(store: Store, experiment: Experiment, command: str = "", measured: bo
 
     `measured`: also measure the robustness of its trained policies, if a claim needs that.
     """
-    runs = runs_of(store, experiment)
-    tables_of_runs = []
-    for i, (row, (_, spec)) in enumerate(zip(runs.to_dict("records"), experiment.runs(), strict=True)):
-        tables, reason = _tables_of(store, row, spec.evaluated_by, spec.config)
-        tables_of_runs.append(tables)
-        if reason:
-            runs.loc[i, "reason"] = reason
-    robustness = _robustness(store, experiment, runs) if measured else pd.DataFrame()
-    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **_joined(tables_of_runs))
+    requested = experiment.runs()
+    statuses = [store.run(spec.id).status() for _, spec in requested]
+    runs = _runs_of(store, requested, statuses)
+    rows = runs.to_dict("records")
+    sources = [
+        _Source(row, status, spec.evaluated_by, spec.config)
+        for row, status, (_, spec) in zip(rows, statuses, requested, strict=True)
+    ]
+    tables, reasons = _tables_of(store, sources)
+    for i, reason in reasons.items():
+        runs.loc[i, "reason"] = reason
+    robustness = _robustness(store, experiment, runs, statuses) if measured else pd.DataFrame()
+    own = {name: _labelled(rows_of_runs, rows) for name, rows_of_runs in tables.items()}
+    return Results(_manifest(experiment, command, store), runs=runs, robustness=robustness, **own)
 
 
-def _tables_of(
-    store: Store, row: Mapping[Any, Any], evaluated: Evaluated, config: TrainingConfig | None
-) -> tuple[dict[str, pd.DataFrame], str]:
-    """Return the tables of the run of a row of `runs`, and why one cannot be read, else "".
+@dataclass(frozen=True)
+class _Source:
+    """A run whose tables are read.
 
-    evaluated: whether the run is evaluated by a policy at some steps, given the last ones. config: the run's; None if
-    its algorithm is not registered.
+    row: its row of `runs`. evaluated: whether a run of its environment, variant and target steps is evaluated by a
+    policy at some steps, given the last ones. config: the run's; None if its algorithm is not registered.
     """
-    run, tables, reason = store.run(row["run_id"]), dict[str, pd.DataFrame](), ""
-    if (status := run.status())["status"] in ("new", "planned", "damaged"):
-        return tables, reason  # any tables there are those of an earlier training, or damaged
-    labels = {name: row[name] for name in ("run_id", "variant", "env", "seed")}
+
+    row: Mapping[Any, Any]
+    status: RunStatus
+    evaluated: Evaluated
+    config: TrainingConfig | None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for runs that are evaluated at the same steps."""
+        return self.row["env"], self.row["variant"], self.row["target_steps"]
+
+
+def _tables_of(store: Store, sources: Sequence[_Source | None]) -> tuple[dict[str, Rows], dict[int, str]]:
+    """Return the rows of the tables of all runs but None, and why those of some cannot be read."""
+    # Any tables of other runs are those of an earlier training, or damaged.
+    runs = [
+        store.run(one.row["run_id"]) if one and one.status["status"] not in ("new", "planned", "damaged") else None
+        for one in sources
+    ]
+    tables, reasons = dict[str, Rows](), dict[int, str]()
     for name in RUN_TABLES:
-        try:
-            table = run.table(name)
-        except InputError as error:  # the run has not ended: continuing it repairs the table, or reports it
-            reason = str(error)
-            continue
-        if len(table):
-            table = table[table["step"] <= row["steps"]]  # later rows are not saved yet
-            if name != "training":  # the run may have been evaluated elsewhere, at the end of a shorter training
-                table = table[evaluated(table["policy"], table["step"], row["target_steps"])]
-            if name == "evaluations":
-                table = with_flops(table, status, config)
-            tables[name] = pd.concat([pd.DataFrame(labels, index=table.index), table], axis=1)
-    return tables, reason
+        rows, damaged = read(runs, name)
+        reasons |= damaged  # the run has not ended: continuing it repairs the table, or reports it
+        if len(rows.table):
+            saved = np.array([one.row["steps"] if one else 0 for one in sources])
+            rows = _kept(rows, rows.table["step"].to_numpy() <= saved[rows.of])  # later rows are not saved yet
+        if len(rows.table) and name != "training":
+            rows = _kept(rows, _is_evaluated(rows, sources))
+        if len(rows.table) and name == "evaluations":
+            rows = Rows(with_flops(rows, sources), rows.of)
+        tables[name] = rows
+    return tables, reasons
 
 
-def with_flops(evaluations: pd.DataFrame, status: RunStatus, config: TrainingConfig | None) -> pd.DataFrame:
-    """Return a run's evaluations with `updates` and `flops`; NaN where they are not known.
+def _kept(rows: Rows, mask: NDArray[np.bool_]) -> Rows:
+    return rows if mask.all() else Rows(rows.table[mask].reset_index(drop=True), rows.of[mask])
+
+
+def _is_evaluated(rows: Rows, sources: Sequence[_Source | None]) -> NDArray[np.bool_]:
+    """Return which rows count: a run may have been evaluated elsewhere, at the end of a shorter training."""
+    policies, steps = rows.table["policy"].to_numpy(dtype=object), rows.table["step"].to_numpy()
+    keys: dict[Any, list[int]] = {}
+    for i, one in enumerate(sources):
+        if one:
+            keys.setdefault(one.key, []).append(i)
+    group = np.zeros(len(sources), dtype=np.intp)
+    for number, members in enumerate(keys.values()):
+        group[members] = number
+    order = np.argsort(group[rows.of], kind="stable")
+    ends = np.searchsorted(group[rows.of][order], np.arange(len(keys) + 1))
+    counts = np.zeros(len(steps), dtype=bool)
+    for number, members in enumerate(keys.values()):
+        one, own = sources[members[0]], order[ends[number] : ends[number + 1]]
+        assert one
+        counts[own] = one.evaluated(policies[own], steps[own], one.row["target_steps"])
+    return counts
+
+
+def with_flops(rows: Rows, sources: Sequence[_Source | None]) -> pd.DataFrame:
+    """Return evaluations with `updates` and `flops`; NaN where they are not known.
 
     The status of a run that ended in an earlier version does not have its FLOPs per step and update.
     """
-    steps = evaluations["step"]
-    updates = pd.Series([config.updates_due(step) if config else math.nan for step in steps], index=steps.index)
-    act, update = status.get("flops_per_step", math.nan), status.get("flops_per_update", math.nan)
-    return evaluations.assign(updates=updates, flops=steps * act + updates * update)
+    steps = rows.table["step"].to_numpy()
+    known: dict[tuple[int, int], float] = {}  # by the identity of a config, which many runs share, and the steps
+    updates = []
+    for i, step in zip(rows.of.tolist(), steps.tolist(), strict=True):
+        config = one.config if (one := sources[i]) else None
+        if (id(config), step) not in known:
+            known[id(config), step] = config.updates_due(step) if config else math.nan
+        updates.append(known[id(config), step])
+    act, update = (
+        np.array([one.status.get(name, math.nan) if one else math.nan for one in sources], dtype=float)[rows.of]
+        for name in ("flops_per_step", "flops_per_update")
+    )
+    return rows.table.assign(updates=updates, flops=steps * act + np.array(updates) * update)
 
 
-def _joined(tables: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
-    """Return the tables of all runs, given those of each."""
-    rows = {name: [of_run[name] for of_run in tables if name in of_run] for name in RUN_TABLES}
-    return {name: pd.concat(parts, ignore_index=True) if parts else pd.DataFrame() for name, parts in rows.items()}
+def _labelled(rows: Rows, runs: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Return rows with the labels of their runs, given the rows of `runs`."""
+    if not len(rows.table):
+        return pd.DataFrame()
+    labels = pd.DataFrame({name: [row[name] for row in runs] for name in ("run_id", "variant", "env", "seed")})
+    return pd.concat([labels.take(rows.of).reset_index(drop=True), rows.table], axis=1)
 
 
 def refresh(store: Store, name: str) -> None:
@@ -195,23 +259,38 @@ def _may_have_changed(results: Results, store: Store) -> bool:
 
 def _refreshed(before: Results, store: Store) -> Results:
     """Return results with the present rows of the runs that the store has."""
-    manifest, rows, tables_of_runs = before.manifest, [], []
-    old = {name: _by_run(getattr(before, name)) for name in RUN_TABLES}
+    manifest, rows = before.manifest, []
+    sources: list[_Source | None] = []
     for of_run in before.runs.to_dict("records"):
         row: dict[str, Any] = {str(name): value for name, value in of_run.items()}
-        run, key = store.run(row["run_id"]), (row["run_id"], row["variant"])
+        run, source = store.run(row["run_id"]), None
         if run.path.exists():
-            row |= _standing(store, run.status(), row["target_steps"])
-            evaluated = _evaluated(manifest, row["env"], row["variant"])
-            tables, reason = _tables_of(store, row, evaluated, _config(run))
-            row["reason"] = reason or row["reason"]
-        else:
-            tables = {name: by_run[key] for name, by_run in old.items() if key in by_run}
+            row |= _standing(store, status := run.status(), row["target_steps"])
+            source = _Source(row, status, _evaluated(manifest, row["env"], row["variant"]), _config(run))
         rows.append(row)
-        tables_of_runs.append(tables)
+        sources.append(source)
+    tables, reasons = _tables_of(store, sources)
+    for i, reason in reasons.items():
+        rows[i]["reason"] = reason
+    old = {(row["run_id"], row["variant"]): i for i, row in enumerate(rows) if sources[i] is None}
+    own = {
+        name: _with_old(_labelled(tables[name], rows), tables[name].of, getattr(before, name), old)
+        for name in RUN_TABLES
+    }
     random = {env: RandomPolicy.model_validate(of) for env in manifest.envs if (of := random_policy(store, env))}
     manifest = manifest.model_copy(update={"random": manifest.random | random})
-    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **_joined(tables_of_runs))
+    return replace(before, manifest=manifest, runs=_typed(frame("runs", rows)), **own)
+
+
+def _with_old(
+    new: pd.DataFrame, of: NDArray[np.intp], before: pd.DataFrame, old: Mapping[tuple[Any, Any], int]
+) -> pd.DataFrame:
+    """Return new rows and those before of the runs in `old`, {(run id, variant): its position}, in order."""
+    if not old or not len(before):
+        return new
+    places = np.array([old.get(run, -1) for run in zip(before["run_id"], before["variant"], strict=True)])
+    parts = [Rows(before[places >= 0], places[places >= 0]), Rows(new, of)]
+    return joined(sorted(parts, key=lambda part: part.of.min(initial=sys.maxsize))).table
 
 
 def _config(run: RunDirectory) -> TrainingConfig | None:
@@ -220,10 +299,6 @@ def _config(run: RunDirectory) -> TrainingConfig | None:
         return run.spec().config
     except InputError:
         return None
-
-
-def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
-    return dict(list(table.groupby(["run_id", "variant"]))) if len(table) else {}
 
 
 def _evaluated(manifest: Manifest, env: str, variant: str) -> Evaluated:
@@ -262,16 +337,18 @@ def _plain(stage: Mapping[str, Any]) -> dict[str, Any]:
     return dict(stage) | {name: versions.get(name) for name in PACKAGES}
 
 
-def _robustness(store: Store, experiment: Experiment, runs: pd.DataFrame) -> pd.DataFrame:
+def _robustness(
+    store: Store, experiment: Experiment, runs: pd.DataFrame, statuses: Sequence[RunStatus]
+) -> pd.DataFrame:
     """Return the robustness measures that the claim needs of finished runs, measured now if they are missing.
 
     A run that was trained further has another policy, so it has none.
     """
     needed = robustness_measures(experiment.claim)
     rows = []
-    for run in runs[runs["status"] == "finished"].to_dict("records"):
-        status = store.run(run["run_id"]).status()
-        ended_here = (status["status"], status["steps"]) == ("finished", run["target_steps"])
+    for run, status in zip(runs.to_dict("records"), statuses, strict=True):
+        ended_here = (run["status"], status["status"]) == ("finished", "finished")
+        ended_here = ended_here and status["steps"] == run["target_steps"]
         if ended_here and (names := needed.get(run["variant"])):
             from sac_bench.evaluation.robustness import measurements  # imports torch and MuJoCo
 

@@ -17,6 +17,9 @@ from sac_bench.store.atomic import TEMPORARY_PREFIX
 LABELS = ["run_id", "variant", "env", "seed", "step", "policy", "wall_seconds"]
 
 
+NOTHING = pd.DataFrame()
+
+
 class Writer(Protocol):
     """What takes the numbers of one run."""
 
@@ -32,12 +35,13 @@ def write_runs(results: Results, writer_of: Callable[[Mapping[Any, Any]], Writer
 
     The tags are the columns of the CSV tables, such as `evaluation/mean/return_mean` and `training/critic_loss`.
     """
+    evaluations_of, training_of = _by_run(results.evaluations), _by_run(results.training)
     for run in results.runs.to_dict("records"):
-        writer = writer_of(run)
-        evaluations = _of(results.evaluations, run)
+        writer, key = writer_of(run), (run["run_id"], run["variant"])
+        evaluations = evaluations_of.get(key, NOTHING)
         for policy, rows in evaluations.groupby("policy") if len(evaluations) else []:
             _add(writer, f"evaluation/{policy}", rows)
-        _add(writer, "training", _of(results.training, run))
+        _add(writer, "training", training_of.get(key, NOTHING))
         writer.close()
 
 
@@ -54,11 +58,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _of(table: pd.DataFrame, run: Mapping[Any, Any]) -> pd.DataFrame:
-    if not len(table):
-        return table
-    own: pd.DataFrame = table[(table["run_id"] == run["run_id"]) & (table["variant"] == run["variant"])]
-    return own
+def _by_run(table: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    return dict(list(table.groupby(["run_id", "variant"]))) if len(table) else {}
 
 
 def _add(writer: Writer, group: str, rows: pd.DataFrame) -> None:

@@ -190,15 +190,21 @@ class RunDirectory:
         with open(self.path / "log.txt", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def lines(self, name: str) -> bytes:
+        """Return the text of a table without a last line that is incomplete; b"" if there is no table."""
+        try:
+            return (self.path / f"{name}.csv").read_bytes().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return b""
+
     def table(self, name: str) -> pd.DataFrame:
         """Return a table without a last line that is incomplete; InputError if the file is damaged."""
         try:
-            lines, _, _ = (self.path / f"{name}.csv").read_bytes().rpartition(b"\n")
-            table = pd.read_csv(io.BytesIO(lines))
+            table = pd.read_csv(io.BytesIO(self.lines(name)))
             if not pd.api.types.is_integer_dtype(table["step"]):
                 raise ValueError("its steps are not integers")
             return table
-        except (FileNotFoundError, pd.errors.EmptyDataError):
+        except pd.errors.EmptyDataError:
             return pd.DataFrame()
         except (ValueError, KeyError) as error:
             raise InputError(f"{self.path / name}.csv: damaged: {error}") from None

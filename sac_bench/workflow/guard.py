@@ -12,10 +12,11 @@ from sac_bench.analysis.format import score_format
 from sac_bench.analysis.hypotheses import Family, different, equivalent
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.same_runs import Sameness, rows_of_runs, same_runs
-from sac_bench.analysis.scores import equal_steps, rows_of, scores
+from sac_bench.analysis.scores import equal_steps, scores
 from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.verdicts import verdicts
 from sac_bench.errors import InputError, counted, nearest
+from sac_bench.results.cells import rows_of
 from sac_bench.results.collect import gather
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest

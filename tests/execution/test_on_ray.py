@@ -8,42 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import sac_bench
 from sac_bench.execution.cluster import Node
-from sac_bench.store.atomic import write_text
 from tests.conftest import sac_bench_environment, small
 from tests.execution.test_faults import comparable, listen
 from tests.tuning.conftest import STUDY
+from tests.waiting import LINE, Gates, wait_until
 
 pytest.importorskip("ray", reason="make test-all runs it in an environment with Ray")
 
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
 
-# Its instances wait at the step that the file names: in training, within a segment.
-LINE = """
-import gymnasium, numpy as np, os, pathlib, time
-GATE = pathlib.Path(os.environ["SAC_BENCH_TEST_GATE"])
-class Line(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    steps = 0
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
-        return self.x, {}
-    def step(self, action):
-        self.steps += 1
-        while self.steps >= int(GATE.read_text()):
-            time.sleep(0.05)
-        self.x = np.clip(self.x + action, -9, 9).astype(np.float32)
-        return self.x, -float(abs(self.x[0])), False, False, {}
-gymnasium.register("Line-v0", Line, max_episode_steps=20)
-"""
 VARIANTS = """
 [variants.sac]
 [variants.one-q]
@@ -57,7 +36,6 @@ SHORTER = {
     '"successive-halving"': '"none"',
     "trials = 4": "trials = 2",
 }
-OPEN = 1000
 RUN = ["run", "line.toml", "--import", "line", "--workers", "3"]
 
 
@@ -68,7 +46,7 @@ class Fleet:
         from ray.cluster_utils import Cluster
 
         self.folder = folder
-        self.open_until(OPEN)
+        self.gates = Gates(folder, (150, 250))
         self.cluster = Cluster(initialize_head=True, head_node_args=NODE)
         self.others = [self.cluster.add_node(**NODE), self.cluster.add_node(**NODE)]
 
@@ -95,19 +73,14 @@ class Fleet:
         assert process.returncode == 0, output + errors
         return output
 
-    def open_until(self, step):
-        """Let environments run up to this step."""
-        write_text(self.folder / "gate", str(step))
-
     def wait_for(self, steps, process, results):
         """Wait until every run is saved at these steps."""
-        deadline = time.monotonic() + 150
-        while (found := [json.loads(path.read_text())["steps"] for path in results.glob("runs/*/status.json")]) != [
-            steps
-        ] * 6:
-            assert process.poll() is None, process.stdout.read() + process.stderr.read()
-            assert time.monotonic() < deadline, found
-            time.sleep(0.05)
+
+        def is_saved():
+            statuses = list(results.glob("runs/*/status.json"))
+            return [json.loads(path.read_text())["steps"] for path in statuses] == [steps] * 6
+
+        wait_until(is_saved, self.folder, process)
 
 
 def names(results):
@@ -128,7 +101,7 @@ def fleet(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # by default 15: a busy machine would hardly run them
-        patch.setenv("SAC_BENCH_TEST_GATE", str(folder / "gate"))
+        patch.setenv("SAC_BENCH_TEST_GATES", str(folder))
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("PYTHONPATH", str(Path(sac_bench.__file__).parents[1]))
         for name, value in sac_bench_environment().items():
@@ -166,13 +139,13 @@ def test_three_nodes_train_the_same_bytes_as_the_local_engine(fleet, reference):
 
 @pytest.mark.soak
 def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
-    fleet.open_until(250)
+    fleet.gates.close(250)
     results = fleet.folder / "lost"
     process = fleet.start(*RUN, "--results", "lost")
     fleet.wait_for(200, process, results)
     fleet.cluster.remove_node(fleet.others.pop(), allow_graceful=False)
     fleet.others.append(fleet.cluster.add_node(**NODE))
-    fleet.open_until(OPEN)
+    fleet.gates.open()
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, output + errors
     assert output.count("continues from its last segment where there is room (not counted as a crash)") == 1
@@ -184,13 +157,13 @@ def test_a_lost_node_is_replaced_by_a_new_one(fleet, reference):
 @pytest.mark.soak
 def test_a_command_that_is_killed_or_stopped_is_continued_by_the_same_command(fleet, reference):
     results = fleet.folder / "killed"
-    fleet.open_until(150)
+    fleet.gates.close(150)
     process = fleet.start(*RUN, "--results", "killed")
     fleet.wait_for(100, process, results)
     assert "6 running" in fleet.run("status", "line", "--results", "killed", ray=False)
     process.kill()
     process.communicate(timeout=60)
-    fleet.open_until(250)
+    fleet.gates.close(250)
     process = fleet.start(*RUN, "--results", "killed")
     fleet.wait_for(200, process, results)
     process.send_signal(signal.SIGTERM)
@@ -198,7 +171,7 @@ def test_a_command_that_is_killed_or_stopped_is_continued_by_the_same_command(fl
     assert "6 to be continued" in output
     assert process.returncode == 143, errors
     assert "6 interrupted (at 200 steps); continue with: sac-bench run line.toml" in errors
-    fleet.open_until(OPEN)
+    fleet.gates.open()
     fleet.run(*RUN, "--results", "killed")
     assert comparable(results) == comparable(reference)
     assert names(results) == names(reference)

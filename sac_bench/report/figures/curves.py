@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sac_bench.analysis.compute import AXES, spent
-from sac_bench.analysis.scores import at_words, curves_of, equal_steps, rows_of, scored_by
+from sac_bench.analysis.scores import at_words, curves_of, equal_steps, scored_by
 from sac_bench.report.figures.layout import panel_grid, shared_legend
 from sac_bench.report.figures.style import PAGE, SUMMARIES, Style, random_line, statistic_of, ticks, variant_styles
+from sac_bench.results.cells import once, rows_of
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 
@@ -95,7 +96,13 @@ def draw_curves(axis: Axes, results: Results, panel: Panel, last: int) -> None:
     if at_words(manifest, env) and scored < last:
         axis.axvline(scored, color="0.4", linewidth=0.9, label=SCORED_HERE)
     ends = [n for n in manifest.steps_on(env) if n <= last] or [last]
-    steps_axis(axis, [*ends, last], min(results.evaluations.query("step > 0")["step"], default=1))
+    steps_axis(axis, [*ends, last], once(results, "first evaluation", lambda: _first_evaluation(results)))
+
+
+def _first_evaluation(results: Results) -> int:
+    """Return the first step above 0 at which a run was evaluated; 1 if there is none."""
+    steps = results.evaluations["step"]
+    return int(steps[steps > 0].min()) if (steps > 0).any() else 1
 
 
 def steps_axis(axis: Axes, ends: Sequence[int], first: int) -> None:

@@ -16,6 +16,7 @@ from sac_bench.options.metric import GRADIENT_VARIANCES, Metric, names
 from sac_bench.report.figures.layout import panel_grid, shared_legend
 from sac_bench.report.figures.pages import pages_of
 from sac_bench.report.figures.style import PAGE, Style, ticks, variant_styles
+from sac_bench.results.cells import rows_of
 from sac_bench.results.load import Results
 from sac_bench.training.metrics import RETIRED, metrics
 
@@ -38,10 +39,9 @@ LABELS = {"run_id", "variant", "env", "seed", "step", "episodes", "return_mean"}
 
 def measured(results: Results, env: str, variants: list[str]) -> list[str]:
     """Return the names of the metrics that some run of these variants has on an environment, in drawing order."""
-    rows = results.training
-    if not len(rows):
+    if not len(results.training):
         return []
-    numbers = rows[(rows["env"] == env) & rows["variant"].isin(variants)].select_dtypes("number")
+    numbers = pd.concat([rows_of(results.training, env, name) for name in variants]).select_dtypes("number")
     defined = metrics()
     undrawn = LABELS | {*RETIRED} | {name for name, metric in defined.items() if not metric.drawn}
     shown = [name for name in numbers.columns if name not in undrawn and numbers[name].notna().any()]
@@ -86,8 +86,8 @@ def _definition(name: str) -> Metric:
 
 def metric_curves(results: Results, env: str, variant: str, name: str) -> pd.DataFrame:
     """Return a metric [seeds, steps] of a variant's runs up to their last steps, in the environment's reward units."""
-    rows = results.training
-    rows = rows[(rows["env"] == env) & (rows["variant"] == variant) & (rows["step"] > 0)]
+    rows = rows_of(results.training, env, variant)
+    rows = rows[rows["step"] > 0]
     scale = results.manifest.option(variant, env, "reward_scale", 1.0)
     values = rows.assign(value=rows[name] / scale ** _definition(name).rewards)
     return values.pivot_table(index="seed", columns="step", values="value").replace([np.inf, -np.inf], np.nan)

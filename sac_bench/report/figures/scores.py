@@ -14,6 +14,7 @@ from sac_bench.report.figures.groups import Sweep, option_of
 from sac_bench.report.figures.layout import Legend, even_grid, row_panels, shared_legend, subplots
 from sac_bench.report.figures.pages import parts_that_fit, split
 from sac_bench.report.figures.style import COLORS, DASHES, PAGE, Style, random_line, ticks, variant_styles, wrapped
+from sac_bench.results.cells import rows_of
 from sac_bench.results.manifest import Manifest
 
 MIN_ROW_HEIGHT = 0.6
@@ -42,7 +43,7 @@ def final_scores(
         of_env = table[table["env"] == env]
         ends = []
         for y, variant in enumerate(variants):
-            values = of_env.loc[of_env["variant"] == variant, "score"].dropna()
+            values = rows_of(table, env, variant)["score"].dropna()
             estimate = mean_interval(values)
             ends += [estimate.low, estimate.high]
             color = styles[variant]["color"]
@@ -135,8 +136,7 @@ def sensitivity(
     for env in envs:
         i = manifest.envs.index(env)
         color = COLORS[i % len(COLORS)]
-        of_env = table[table["env"] == env]
-        per_value = [of_env.loc[of_env["variant"] == variant, "score"].dropna() for variant in values]
+        per_value = [rows_of(table, env, variant)["score"].dropna() for variant in values]
         estimates = [mean_interval(scores_) for scores_ in per_value]
         at = np.array(list(values.values()))
         middle = np.array([e.value for e in estimates])
