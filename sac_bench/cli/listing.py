@@ -150,7 +150,11 @@ def details(rows: Sequence[Row]) -> list[RenderableType]:
         if fact:
             shown.add_row(name, fact)
     command = f"sac-bench {'tune' if is_study else 'run'} {row['name']} --dry-run"
-    return [f"{row['name']}: {row['question']}\n", shown, f"\nWhat would be trained, and how long it takes:\n  {command}"]
+    return [
+        f"{row['name']}: {row['question']}\n",
+        shown,
+        f"\nWhat would be trained, and how long it takes:\n  {command}",
+    ]
 
 
 def _group(folder: str, rows: Sequence[Row]) -> Table:

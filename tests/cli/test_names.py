@@ -192,6 +192,8 @@ def test_results_are_found_by_their_folder(tmp_path, monkeypatch):
     assert result_at("elsewhere/mine/", Path("results")) == ("mine", Path("elsewhere"))
     assert result_at(str(folder), Path("results")) == ("mine", tmp_path / "elsewhere")
     assert result_at("mine", Path("results")) == ("mine", Path("results"))
+    assert result_at("elsewhere/mine", Path(".")) == ("mine", Path("elsewhere"))
+    assert result_at("elsewhere/mine", tmp_path) == ("mine", tmp_path / "elsewhere")
     monkeypatch.chdir(folder)
     assert result_at(".", Path("results")) == ("mine", tmp_path / "elsewhere")
 
