@@ -333,3 +333,39 @@ def test_recipes_are_listed_with_their_arithmetic():
     Console(file=shown, width=80, markup=False).print(listing.recipes_table(rows.values()))
     assert max(map(len, shown.getvalue().splitlines())) <= 80
     assert "renorm_after = 100000" in " ".join(shown.getvalue().split())
+
+
+COMPLETED = r"""
+eval "$(sac-bench --show-completion bash)"
+complete -p sac-bench > /dev/null || exit 1
+for line in "$@"; do
+    COMP_WORDS=($line)
+    [[ $line == *" " ]] && COMP_WORDS+=("")
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+    _sac_bench_completion sac-bench
+    echo "${COMPREPLY[*]}"
+done
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_options_experiments_and_results(installed, tmp_path):
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    (tmp_path / "results" / "mine" / "experiment.json").write_text("{}")
+    own = {k: v for k, v in sac_bench_environment().items() if not k.startswith("PYTHON")}
+    own["PATH"] = f"{installed / 'bin'}:{own['PATH']}"
+    lines = {
+        "sac-bench ru": "run",
+        "sac-bench run ablation-q": "ablation-quick",
+        "sac-bench run --bud": "--budget",
+        "sac-bench list clai": "claims",
+        "sac-bench report m": "mine",
+    }
+    script = ["bash", "--norc", "-c", COMPLETED, "bash", *lines]
+    ran = subprocess.run(script, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    offered = [line.split() for line in ran.stdout.splitlines()]
+    assert len(offered) == len(lines)
+    for wanted, found in zip(lines.values(), offered, strict=True):
+        assert wanted in found, (wanted, ran.stdout)
