@@ -329,7 +329,7 @@ def drawing(picture: Picture) -> Drawing:
 
 
 def _drawing(path: Path, also_safe: str) -> Drawing:
-    """Return a figure's minified SVG. A list of sources (srcset) may contain no spaces and commas."""
+    """Return a figure's minified SVG. A list of sources (srcset) may not contain spaces."""
     svg = path.read_text(encoding="utf-8")
     tag = re.search(r"<svg [^>]*>", svg)
     size = dict(re.findall(r'\b(width|height)="([\d.]+)pt"', tag[0])) if tag else {}
