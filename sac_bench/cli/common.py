@@ -74,6 +74,8 @@ def result_at(name: str, results: Path) -> tuple[str, Path]:
     if (Path(name) / "experiment.json").exists() and (Path(name).is_absolute() or not (results / name).exists()):
         folder = Path(name).resolve() if Path(name).name in ("", "..") else Path(name)
         return folder.name, folder.parent
+    if (results / name / "experiment.json").exists():
+        return Path(name).name, (results / name).parent  # "claims/two-qs-quick", as `list results` names it
     return result_name(name, results), results
 
 

@@ -38,12 +38,15 @@ ALIASES = {"envs": "environments"}
 
 
 def _complete_listed(incomplete: str) -> list[str]:
-    """Return the kinds that begin with what was typed, or else the algorithms: to import these takes seconds."""
-    if kinds := [kind for kind in KINDS if kind.startswith(incomplete)]:
-        return kinds
+    """Return what `list` takes that begins with what was typed: kinds, algorithms and experiments."""
     from sac_bench.algorithms import ALGORITHMS
 
-    return [name for name in ALGORITHMS if name.startswith(incomplete)]
+    known = (*KINDS, *ALGORITHMS, *complete_experiment(""))
+    return [name for name in known if name.startswith(incomplete)]
+
+
+Listing = tuple[Callable[[], Any], Callable[[Any], Iterable[RenderableType]]]
+"""A function that returns what is listed, for JSON, and one that shows it."""
 
 
 @app.command(name="list", short_help="List experiments, environments, or an algorithm's options.")
@@ -51,7 +54,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="experiments, algorithms, environments, presets, recipes, results, or an algorithm, such as sac.",
+            help="An experiment or a group, such as claims; an algorithm, such as sac; experiments, algorithms, "
+            "environments, presets, recipes or results.",
             autocompletion=_complete_listed,
         ),
     ] = "all",
@@ -62,40 +66,51 @@ def list_(
     import_: ImportOption = [],
     as_json: JsonOption = False,
 ) -> None:
-    """List experiments, algorithms, one's options, environments, presets, recipes, or results."""
+    """List experiments, one experiment's contents, algorithms, one's options, environments, presets or results."""
     with user_errors():
         import_modules(import_)
-        from sac_bench.algorithms import ALGORITHMS
-        from sac_bench.cli import listing
-
-        known = (*KINDS, *ALGORITHMS)
-        what = ALIASES.get(what, what)
-        if what not in (*known, "all"):
-            raise InputError(f"list {what}: must be one of {', '.join(known)}{nearest(what, known)}")
-        chosen: dict[str, tuple[Callable[[], Any], Callable[[Any], Iterable[RenderableType]]]] = {
-            "experiments": (lambda: listing.experiments(folder), listing.experiment_tables),
-            "algorithms": (listing.algorithms, lambda rows: [listing.algorithms_table(rows)]),
-            "environments": (
-                lambda: listing.environment_ids(full=what == "environments"),
-                lambda _: [listing.environments(full=what == "environments")],
-            ),
-        }
-        if what == "results":
-            chosen = {what: (lambda: listing.results(results), lambda rows: [listing.results_table(rows)])}
-        elif what == "presets":
-            chosen = {what: (listing.presets, lambda rows: [listing.presets_table(rows)])}
-        elif what == "recipes":
-            chosen = {what: (listing.recipes, lambda rows: [listing.recipes_table(rows)])}
-        elif what in ALGORITHMS:
-            chosen = {what: (lambda: listing.algorithm_options(what), lambda rows: [listing.options_table(what, rows)])}
-        elif what != "all":
-            chosen = {what: chosen[what]}
+        chosen = _listings(ALIASES.get(what, what), folder, results, as_json)
         listings = {kind: (made(), shown) for kind, (made, shown) in chosen.items()}
         if as_json:
             say_json({kind: rows for kind, (rows, _) in listings.items()})
             return
         for rows, shown in listings.values():
             console.print(*shown(rows), highlight=False)
+
+
+def _listings(what: str, folder: Path | None, results: Path, as_json: bool) -> dict[str, Listing]:
+    """Return what is listed for an argument. Raises InputError if it is unknown."""
+    from sac_bench.algorithms import ALGORITHMS
+    from sac_bench.cli import listing
+    from sac_bench.spec import names
+
+    kinds: dict[str, Listing] = {
+        "experiments": (lambda: listing.experiments(folder), listing.experiment_tables),
+        "algorithms": (listing.algorithms, lambda rows: [listing.algorithms_table(rows)]),
+        "environments": (
+            lambda: listing.environment_ids(full=what == "environments"),
+            lambda ids: [listing.environments(ids)],
+        ),
+        "presets": (listing.presets, lambda rows: [listing.presets_table(rows)]),
+        "recipes": (listing.recipes, lambda rows: [listing.recipes_table(rows)]),
+        "results": (lambda: listing.results(results), lambda rows: [listing.results_table(rows)]),
+    }
+    if what == "all":
+        if as_json:
+            return {kind: kinds[kind] for kind in ("experiments", "algorithms", "environments")}
+        return {"experiments": (kinds["experiments"][0], listing.overview)}
+    if what in kinds:
+        return {what: kinds[what]}
+    if what in ALGORITHMS:
+        return {what: (lambda: listing.algorithm_options(what), lambda rows: [listing.options_table(what, rows)])}
+    if what in names.groups():
+        return {what: (lambda: listing.group(what), listing.experiment_tables)}
+    if (file := names.lookup(what)) is None:
+        known = [*KINDS, *ALGORITHMS, *names.groups(), *(name.rpartition("/")[2] for name in names.known())]
+        raise InputError(
+            f"list {what}: unknown{nearest(what, known, places=2)}; sac-bench list shows what can be listed"
+        )
+    return {what: (lambda: listing.experiment(file), listing.details)}
 
 
 class _Run(NamedTuple):

@@ -14,7 +14,7 @@ from rich.table import Table
 from sac_bench.algorithms import ALGORITHMS
 from sac_bench.algorithms.catalogue import HEADER, options
 from sac_bench.cli.common import table
-from sac_bench.errors import InputError
+from sac_bench.errors import InputError, counted
 from sac_bench.results import standings
 from sac_bench.results.load import load_results
 from sac_bench.results.manifest import FILE
@@ -74,9 +74,87 @@ def _common(one: Experiment | studies.Study) -> Row:
     return {"question": one.question, "envs": list(one.envs), "seeds": len(one.seeds), "steps": one.steps}
 
 
+def _by_folder(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    return {folder: list(own) for folder, own in groupby(rows, lambda row: row["name"].rpartition("/")[0])}
+
+
 def experiment_tables(rows: Iterable[Row]) -> list[Table]:
-    """Return a table for each folder of experiments."""
-    return [_group(folder, list(own)) for folder, own in groupby(rows, lambda row: row["name"].rpartition("/")[0])]
+    """Return a table for each folder of experiments, with numbers of runs and steps."""
+    return [_group(folder, own) for folder, own in _by_folder(rows).items()]
+
+
+def group(name: str) -> list[Row]:
+    """Return the rows of `experiments` in the folder of experiments with this name."""
+    return [row for row in experiments(None) if row["name"].rpartition("/")[0] == name]
+
+
+def overview(rows: Iterable[Row]) -> list[Table]:
+    """Return the first screen of `list`: experiments by name and question, and what else can be listed."""
+    folders = _by_folder(rows)
+    first = table("name", "question", title="experiments: sac-bench run NAME")
+    for row in folders.pop("", []):
+        first.add_row(row["name"], _question(row))
+    more = table("command", "what it lists", title="more")
+    for folder, own in folders.items():
+        if any("trials" in row for row in own):
+            text = f"{len(own)} searches: sac-bench tune NAME"
+        else:
+            text = f"{counted(len(own), 'experiment')}; all: sac-bench run {folder}"
+        more.add_row(f"sac-bench list {folder}", text)
+    for command, text in MORE:
+        more.add_row(f"sac-bench list {command}", text)
+    return [*([first] if first.row_count else []), more]
+
+
+def _question(row: Row) -> str:
+    return f"not valid: {row['error']}" if "error" in row else str(row["question"])
+
+
+MORE = (
+    ("NAME", "one experiment's variants, seeds, steps and file"),
+    ("experiments", "all experiments, with numbers of runs"),
+    ("algorithms", ", ".join(ALGORITHMS)),
+    ("sac", "SAC's options; the same for each algorithm"),
+    ("environments", "environments to train on"),
+    ("presets", "settings of other implementations"),
+    ("recipes", "settings of SAC's successors"),
+    ("results", "what results/ contains"),
+)
+"""What `sac-bench list` can list, besides folders of experiments."""
+
+
+def experiment(path: Path) -> list[Row]:
+    """Return the row of one experiment or study. Raises InputError if its file is not valid."""
+    row = {"name": names.typed(path), "file": str(path)} | _contents(path)
+    if "error" in row:
+        raise InputError(row["error"])
+    return [row]
+
+
+def details(rows: Sequence[Row]) -> list[RenderableType]:
+    """Return the description of one experiment or study."""
+    (row,) = rows
+    shown = Table(box=None, show_header=False, padding=(0, 2, 0, 1), pad_edge=False)
+    is_study = "trials" in row
+    numbers = [f"{row['runs']:,}"] if row["runs"] == row.get("runs_at_most", row["runs"]) else []
+    facts = {
+        "environments": ", ".join(row["envs"]),
+        "variants": ", ".join(row.get("variants", [])),
+        "trials": f"{row['trials']:,}" if is_study else "",
+        "seeds": row.get("seed_range") or str(row["seeds"]),
+        "runs": numbers[0] if numbers else f"{row['runs']:,}; at most {row['runs_at_most']:,}",
+        "steps": f"{row['steps']:,} per run",
+        "file": row["file"],
+    }
+    for name, fact in facts.items():
+        if fact:
+            shown.add_row(name, fact)
+    command = f"sac-bench {'tune' if is_study else 'run'} {row['name']} --dry-run"
+    return [
+        f"{row['name']}: {row['question']}\n",
+        shown,
+        f"\nWhat would be trained, and how long it takes:\n  {command}",
+    ]
 
 
 def _group(folder: str, rows: Sequence[Row]) -> Table:
@@ -88,10 +166,8 @@ def _group(folder: str, rows: Sequence[Row]) -> Table:
     shown = table("name", "question", "runs", "steps", numbers=("runs", "steps"), title=title)
     for row in rows:
         name = row["name"].rpartition("/")[2]
-        if "error" in row:
-            shown.add_row(name, f"not valid: {row['error']}")
-        else:
-            shown.add_row(name, row["question"], f"{row['runs']:,}", f"{row['steps']:,}")
+        numbers = () if "error" in row else (f"{row['runs']:,}", f"{row['steps']:,}")
+        shown.add_row(name, _question(row), *numbers)
     return shown
 
 
@@ -198,13 +274,9 @@ def environment_ids(full: bool) -> list[str]:
     return sorted(envpool_ids())
 
 
-def environments(full: bool) -> str:
-    """Return EnvPool's ids in words: all, or MuJoCo's."""
-    ids = environment_ids(full)
-    which = f"{len(ids)} ids in EnvPool" if full else "ids of EnvPool"
+def environments(ids: Sequence[str]) -> str:
+    """Return EnvPool's ids in words."""
     return (
-        f"Environments: {which} (those with continuous actions and "
-        "vector observations can be trained on), and gymnasium:ID for any registered with Gymnasium.\n"
-        + ", ".join(ids)
-        + ("" if full else ", ... (all: sac-bench list environments)")
+        f"Environments: {len(ids)} ids in EnvPool (those with continuous actions and vector observations can be "
+        "trained on), and gymnasium:ID for any registered with Gymnasium.\n" + ", ".join(ids)
     )

@@ -141,5 +141,7 @@ def policy_of_run(run: str, results: str | Path) -> Policy:
     spec = directory.spec()
     env = describe(spec.env)
     learner = ALGORITHMS[spec.algorithm].learner(spec.config, env.observation_dim, env.action_dim)
-    policy = learner.policy(learner.shape_of_state(hyperparameters_of(spec.config)))
+    hyper, dtype = hyperparameters_of(spec.config), dtype_of(spec.config)
+    # Zeros, not `shape_of_state`: computing with torch's meta device imports its compiler, which takes seconds.
+    policy = learner.policy(learner.init(lambda name, shape: torch.zeros(shape, dtype=dtype), hyper))
     return Policy(spec, with_tensors(policy, tensors), steps)

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,17 +78,25 @@ def has_ffmpeg() -> bool:
     return importlib.util.find_spec("imageio_ffmpeg") is not None
 
 
-def watch(policy: Policy, out: Path, episodes: int = 1, sample: bool = False, seed: int = 0) -> list[Episode]:
+def watch(
+    policy: Policy,
+    out: Path,
+    episodes: int = 1,
+    sample: bool = False,
+    seed: int = 0,
+    played: Callable[[list[Episode], int], None] = lambda ended, steps: None,
+) -> list[Episode]:
     """Write a video of complete episodes, and return them; InputError if the environment cannot be rendered.
 
-    seed: of the environment and of sampled actions.
+    seed: of the environment and of sampled actions. played: is called after every step with the episodes that have
+    ended and the number of steps of the current one.
     """
     check_out(out)
     find_gl()
     recorded: list[Episode] = []
     is_gif, rate = out.suffix == ".gif", steps_per_second(policy.spec.env)
     every = math.ceil(rate / (GIF_RATE if is_gif else MAX_RATE))
-    frames = _frames(policy, episodes, sample, seed, every, recorded)
+    frames = _frames(policy, episodes, sample, seed, every, recorded, played)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(TEMPORARY_PREFIX + out.name)
     try:
@@ -115,7 +123,13 @@ def find_gl() -> None:
 
 
 def _frames(
-    policy: Policy, episodes: int, sample: bool, seed: int, every: int, recorded: list[Episode]
+    policy: Policy,
+    episodes: int,
+    sample: bool,
+    seed: int,
+    every: int,
+    recorded: list[Episode],
+    played: Callable[[list[Episode], int], None],
 ) -> Iterator[Frame]:
     """Yield a picture before every `every`th step of an episode, and append the episodes to `recorded`."""
     env_id, generator = policy.spec.env, np.random.default_rng(seed)
@@ -134,6 +148,7 @@ def _frames(
         if step.terminated[0] or step.truncated[0]:
             recorded.append(Episode(score, length))
             score, length = 0.0, 0
+        played(recorded, length)
         observation = step.observation
     pool.close()
 

@@ -32,6 +32,8 @@ SPECIAL = {
 } | {character: f"\\{character}" for character in "&%$#_{}"}
 VERDICTS = {"better": "better", "worse": "worse", "equivalent": "equiv.", "undecided": "undec.", "": "--"}
 """Verdicts that fit a narrow column."""
+MINUS = re.compile(r"(?<![\w.)-])-(?=\d)")
+"""The sign of a number in text, which LaTeX sets as a hyphen."""
 LONG_CELL = 24
 """Characters of a cell that make its column one of lines."""
 LINES = r">{\raggedright\arraybackslash}p{11em}"
@@ -59,6 +61,7 @@ def escaped(text: str) -> str:
     """Return text with all that LaTeX treats specially escaped. Formulas stay, and so does an escaped dollar sign."""
     parts = re.split(rf"({FORMULA.pattern}|\\\$)", text)
     plain = ["".join(SPECIAL.get(character, character) for character in part) for part in parts[::2]]
+    plain = [MINUS.sub("$-$", part) for part in plain]
     return "".join(chain.from_iterable(zip(plain, [*parts[1::2], ""], strict=True)))
 
 
@@ -107,6 +110,7 @@ def table(
         r"\setlength{\tabcolsep}{4pt}",
         f"\\caption{{{caption}}}",
         f"\\label{{{label}}}",
+        r"\medskip",  # classes leave no space below a caption
         f"\\begin{{tabular}}{{{''.join(column.alignment for column in columns)}}}",
         r"\toprule",
         " & ".join(column.heading for column in columns) + r" \\",
@@ -133,19 +137,24 @@ def final_table(final: pd.DataFrame, manifest: Manifest, notes: Sequence[str]) -
         *[numbers("Expl.", final["exploded"], "d")] * bool(exploded),
         numbers("Score", final["score"], spec),
         intervals(r"95\,\% CI", final["ci_low"], final["ci_high"], spec),
-        numbers("Diff.", final["difference"], spec),
-        intervals(r"95\,\% CI", final["difference_ci_low"], final["difference_ci_high"], spec),
     ]
+    caption = "Scores over $n$ seeds"
+    if final["difference"].notna().any():
+        columns += [
+            numbers("Diff.", final["difference"], spec),
+            intervals(r"95\,\% CI", final["difference_ci_low"], final["difference_ci_high"], spec),
+        ]
+        caption += f" and differences from {escaped(manifest.label(manifest.reference))}"
+    caption += r", with 95\,\% intervals."
     reference = final["variant"] == manifest.reference
-    if not manifest.claim:  # the claim's own comparisons have the verdicts
+    if not manifest.claim and (final["verdict"] != "").any():  # the claim's own comparisons have the verdicts
         verdicts = ["" if ref else VERDICTS[word] for word, ref in zip(final["verdict"], reference, strict=True)]
-        columns += [words("Verdict", verdicts), numbers("$n'$", final["seeds_needed"], "d")]
-    caption = (
-        f"Scores over $n$ seeds and differences from {escaped(manifest.label(manifest.reference))}, with "
-        r"95\,\% intervals."
-    )
-    if not manifest.claim:
-        caption += r" Verdicts at 5\,\% after Holm's correction; $n'$ seeds per variant would decide at 80\,\% power."
+        columns.append(words("Verdict", verdicts))
+        caption += r" Verdicts at 5\,\% after Holm's correction"
+        if final["seeds_needed"].notna().any():
+            columns.append(numbers("$n'$", final["seeds_needed"], "d"))
+            caption += r"; $n'$ seeds per variant would decide at 80\,\% power"
+        caption += "."
     if exploded:
         caption += r" Expl.: runs whose $|Q|$ exceeded what their rewards allow; they keep their scores."
     breaks = [int(i) for i, new in enumerate(first) if new and i] if several else []
@@ -155,8 +164,13 @@ def final_table(final: pd.DataFrame, manifest: Manifest, notes: Sequence[str]) -
 def words_table(shown: pd.DataFrame, caption: str, label: str, notes: Sequence[str]) -> str:
     """Return a table of text cells."""
     text = as_text(shown)
-    columns = [words(escaped(str(name)), list(text[name])) for name in text]
+    columns = [words(_heading(str(name)), list(text[name])) for name in text]
     return table(columns, escaped(caption), label, notes)
+
+
+def _heading(name: str) -> str:
+    """Return a heading; names of environments stay as they are."""
+    return escaped(name.capitalize() if name.isalpha() and name.islower() else name)
 
 
 def figures(pictures: Sequence[Picture], name: str, width: float | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -303,6 +303,10 @@ def anchor(title: str | Link) -> str:
     return re.sub(r"[^a-z0-9]+", "-", _name_of(title).lower()).strip("-")
 
 
+NARROW = "narrow"
+"""The subfolder with narrow versions of figures, for phones."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """An SVG to embed in a page."""
@@ -311,11 +315,19 @@ class Drawing:
     """A data URI."""
     width: int
     height: int
+    narrow: Drawing | None = None
+    """The version for phones."""
 
 
 def drawing(picture: Picture) -> Drawing:
-    """Return a figure's minified SVG. Raises ValueError if it does not state its size."""
+    """Return a figure's minified SVG, with that of its narrow version. Raises ValueError if one states no size."""
     path = picture.path.with_suffix(".svg")
+    narrow = path.parent / NARROW / path.name
+    return replace(_drawing(path, " ,"), narrow=_drawing(narrow, "") if narrow.exists() else None)
+
+
+def _drawing(path: Path, also_safe: str) -> Drawing:
+    """Return a figure's minified SVG. A list of sources (srcset) may not contain spaces."""
     svg = path.read_text(encoding="utf-8")
     tag = re.search(r"<svg [^>]*>", svg)
     size = dict(re.findall(r'\b(width|height)="([\d.]+)pt"', tag[0])) if tag else {}
@@ -323,7 +335,7 @@ def drawing(picture: Picture) -> Drawing:
         raise ValueError(f"{path} does not state its width and height")
     svg = _without_ballast(svg)
     width, height = (round(PIXELS_PER_POINT * float(size[side])) for side in ("width", "height"))
-    return Drawing("data:image/svg+xml," + quote(svg, safe=" ,;:=/()!*+?@$-_.~"), width, height)
+    return Drawing("data:image/svg+xml," + quote(svg, safe=f"{also_safe};:=/()!*+?@$-_.~"), width, height)
 
 
 def _without_ballast(svg: str) -> str:

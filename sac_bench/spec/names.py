@@ -52,7 +52,7 @@ def find(experiment: str | Path, results: Path | None = None, others: Iterable[s
     path = Path(experiment)
     if path.suffix == ".toml" and path.exists():
         return path
-    if file := _lookup(path):
+    if file := lookup(path):
         return file
     where = f" or result in {results}" if results else ""
     raise _unknown(experiment, f"no such experiment{where}", others)
@@ -69,7 +69,7 @@ def find_all(given: Iterable[str | Path]) -> list[Path]:
 def _paths(path: Path) -> list[Path]:
     if path.exists() and not (path.is_dir() and not any(path.glob("*.toml"))):
         return [path]
-    if file := _lookup(path):
+    if file := lookup(path):
         return [file]
     if group := _group(path):
         return group
@@ -78,8 +78,12 @@ def _paths(path: Path) -> list[Path]:
     raise _unknown(path, "no such file or experiment", (file.name for file in _beside(path)))
 
 
-def _lookup(path: Path) -> Path | None:
-    """Return the file with this name, which may lack its folders."""
+def lookup(path: str | Path) -> Path | None:
+    """Return the file with this name, which may lack its folders; None if there is none.
+
+    Raises InputError if several files have it.
+    """
+    path = Path(path)
     name = path.with_suffix("") if path.suffix == ".toml" else path
     wanted = name.as_posix().removeprefix(f"{LOCAL_FOLDER}/")
     files = known()

@@ -123,6 +123,39 @@ def test_lists_fit_80_columns_with_name_and_question_first(elsewhere):
 
 
 @pytest.mark.thorough
+def test_list_shows_one_line_or_two_per_experiment_and_then_what_else_it_lists(elsewhere):
+    shown = StringIO()
+    Console(file=shown, width=80, markup=False).print(*listing.overview(listing.experiments(None)))
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
+    assert len(lines) < 60
+    own = [name for name in known() if "/" not in name]
+    assert own
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in own)
+    assert "two-qs" not in shown.getvalue()
+    for command in ("claims", "tuning", "NAME", "sac", "results"):
+        assert sum(line.startswith(f"sac-bench list {command} ") for line in lines) == 1
+    counted = len([name for name in known() if name.startswith("claims/")])
+    assert f"{counted} experiments; all: sac-bench run claims" in shown.getvalue()
+
+
+def test_list_describes_one_experiment_a_group_or_suggests_a_name(elsewhere):
+    one = CliRunner().invoke(app, ["list", "ablation-quick"], env={"COLUMNS": "80"}).output
+    assert one.startswith("ablation-quick: Which part of SAC matters?")
+    for fact in ("HalfCheetah-v5", "fixed-temperature", "72", "20,000 per run", "sac-bench run ablation-quick"):
+        assert fact in one
+    study = CliRunner().invoke(app, ["list", "sac-quick"]).output
+    assert "trials" in study
+    assert "sac-bench tune tuning/sac-quick --dry-run" in study
+    group = CliRunner().invoke(app, ["list", "tuning"]).output
+    assert "sac-humanoid" in group
+    assert "two-qs" not in group
+    (row,) = json.loads(CliRunner().invoke(app, ["list", "two-qs", "--json"]).output)["two-qs"]
+    assert (row["name"], row["seed_range"]) == ("claims/two-qs", "8..30")
+    wrong = CliRunner().invoke(app, ["list", "ablation-quik"])
+    assert wrong.exit_code == 2
+
+
+@pytest.mark.thorough
 def test_lists_and_status_are_available_as_json(command, experiment_file):
     listed = json.loads(command("list", "experiments", "--json").stdout)["experiments"]
     (quick,) = [one for one in listed if one["name"] == "ablation-quick"]
@@ -159,6 +192,8 @@ def test_results_are_found_by_their_folder(tmp_path, monkeypatch):
     assert result_at("elsewhere/mine/", Path("results")) == ("mine", Path("elsewhere"))
     assert result_at(str(folder), Path("results")) == ("mine", tmp_path / "elsewhere")
     assert result_at("mine", Path("results")) == ("mine", Path("results"))
+    assert result_at("elsewhere/mine", Path(".")) == ("mine", Path("elsewhere"))
+    assert result_at("elsewhere/mine", tmp_path) == ("mine", tmp_path / "elsewhere")
     monkeypatch.chdir(folder)
     assert result_at(".", Path("results")) == ("mine", tmp_path / "elsewhere")
 
@@ -273,8 +308,9 @@ def test_an_invalid_whole_number_is_refused(text):
 
 def test_list_completes_kinds_and_every_registered_algorithm(monkeypatch):
     assert _complete_listed("al") == ["algorithms"]
+    assert _complete_listed("ablation-q") == ["ablation-quick"]
     monkeypatch.setitem(ALGORITHMS, "sacred", ALGORITHMS["sac"])
-    assert _complete_listed("sac") == ["sac", "sacred"]
+    assert _complete_listed("sac") == ["sac", "sacred", "sac-settings"]
 
 
 @pytest.mark.thorough
@@ -297,3 +333,39 @@ def test_recipes_are_listed_with_their_arithmetic():
     Console(file=shown, width=80, markup=False).print(listing.recipes_table(rows.values()))
     assert max(map(len, shown.getvalue().splitlines())) <= 80
     assert "renorm_after = 100000" in " ".join(shown.getvalue().split())
+
+
+COMPLETED = r"""
+eval "$(sac-bench --show-completion bash)"
+complete -p sac-bench > /dev/null || exit 1
+for line in "$@"; do
+    COMP_WORDS=($line)
+    [[ $line == *" " ]] && COMP_WORDS+=("")
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+    _sac_bench_completion sac-bench
+    echo "${COMPREPLY[*]}"
+done
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_options_experiments_and_results(installed, tmp_path):
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    (tmp_path / "results" / "mine" / "experiment.json").write_text("{}")
+    own = {k: v for k, v in sac_bench_environment().items() if not k.startswith("PYTHON")}
+    own["PATH"] = f"{installed / 'bin'}:{own['PATH']}"
+    lines = {
+        "sac-bench ru": "run",
+        "sac-bench run ablation-q": "ablation-quick",
+        "sac-bench run --bud": "--budget",
+        "sac-bench list clai": "claims",
+        "sac-bench report m": "mine",
+    }
+    script = ["bash", "--norc", "-c", COMPLETED, "bash", *lines]
+    ran = subprocess.run(script, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    offered = [line.split() for line in ran.stdout.splitlines()]
+    assert len(offered) == len(lines)
+    for wanted, found in zip(lines.values(), offered, strict=True):
+        assert wanted in found, (wanted, ran.stdout)

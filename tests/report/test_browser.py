@@ -40,8 +40,12 @@ BELOW_FOLD = f"""[...document.querySelectorAll('.answer, .beside img')]
     .filter(e => e.getBoundingClientRect().bottom > {FOLD}).length"""
 SHRUNK = f"""[...document.querySelectorAll('figure img')].filter(i => {{
     const padding = parseFloat(getComputedStyle(i).paddingLeft) + parseFloat(getComputedStyle(i).paddingRight);
-    return i.clientWidth && i.clientWidth - padding < {9 / (8 * 4 / 3)} * i.getAttribute('width'); }}).length"""
+    const source = i.closest('picture')?.querySelector('source') ?? i;
+    return i.clientWidth && i.clientWidth - padding < {9 / (8 * 4 / 3)} * source.getAttribute('width'); }}).length"""
 """Figures whose smallest text, 8 points at full size, has less than 9 CSS pixels."""
+SCROLLED = """[...document.querySelectorAll('.top .scroll, picture')]
+    .filter(e => e.scrollWidth > (e.closest('.scroll') ?? e).clientWidth + 1).length"""
+"""Answers' figures and figures with a narrow version that scroll sideways."""
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -58,6 +62,8 @@ def problems(one: Browser, page: Path, width: int, scheme: str = "light") -> lis
         messages.append(f"{wide_tables} tables are wider than the page")
     if width <= PHONE and (shrunk := one.value(SHRUNK)):
         messages.append(f"{shrunk} figures have text of less than 9 pixels")
+    if width <= PHONE and (scrolled := one.value(SCROLLED)):
+        messages.append(f"{scrolled} figures of the answer scroll sideways")
     if hidden := one.value(WITHOUT_FIRST_COLUMN):
         messages.append(f"{hidden} tables lose their first column")
     if width > PHONE and (left := one.value(ALIGNED)):
@@ -86,6 +92,7 @@ def test_pages_have_no_problems_in_a_browser(harmed: tuple[Path, Page, str]) -> 
         f"<div style='overflow: auto; width: 90px'>{table.replace('<table', '<table style=width:3000px')}</div>"
         "<style>body { background: red }</style><div style='width: 3000px'><p>x</p></div><img src='none.png'>"
         "<figure><img width=800 style='width: 300px; height: 10px'></figure>"
+        "<div class='top'><div class='scroll' style='overflow: auto'><p style='width: 3000px'>x</p></div></div>"
         "<div class='answer' style='height: 1000px'></div><script>console.error(1)</script>"
     )
     with browser() as one:
@@ -102,6 +109,7 @@ def test_pages_have_no_problems_in_a_browser(harmed: tuple[Path, Page, str]) -> 
             "below the fold",
             "1 tables are wider than the page",
             "1 figures have text of less than 9 pixels",
+            "1 figures of the answer scroll sideways",
             "1 tables lose their first column",
             "1 numbers are not at the right",
         ):

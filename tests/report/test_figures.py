@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import same_color
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from sac_bench.analysis.scores import scores
 from sac_bench.report.figures.all import draw_figures, write_figures
@@ -21,6 +23,7 @@ from sac_bench.report.figures.scores import final_scores, sensitivity, sensitivi
 from sac_bench.report.figures.scores import pages as score_pages
 from sac_bench.report.figures.style import PAGE, PAPER, STYLES, Sheet, house_style, of_width, variant_styles, wrapped
 from sac_bench.report.findings import Findings
+from sac_bench.report.page import NARROW, drawing
 from sac_bench.report.tables import final_performance
 from tests.analysis.test_compute import made_up as with_flops
 from tests.made_up import manifest_of
@@ -404,6 +407,31 @@ def test_one_environment_has_no_profile_and_stale_figures_are_deleted(tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {"mine.png", "profile.txt", "differences.png"}
     assert not names & {"profile.png", "comparison-iqm.svg"}
+
+
+def test_text_is_as_wide_in_svg_as_where_the_layout_measures_it():
+    """Otherwise the ends of labels are cut in SVG."""
+    house_style()
+    label = "undecided (needs 10 seeds)"
+    figure = plt.figure()
+    measured = figure.text(0, 0, label, fontsize=8).get_window_extent(figure.canvas.get_renderer())
+    as_path = TextPath((0, 0), label, size=8, prop=FontProperties(family="DejaVu Sans")).get_extents()
+    assert measured.width * 72 / figure.dpi == pytest.approx(as_path.width, rel=0.02)
+    plt.close(figure)
+
+
+def test_phones_get_narrow_versions_of_the_forests_and_none_of_earlier_ones(tmp_path):
+    results = made_up()
+    narrow = tmp_path / NARROW
+    narrow.mkdir()
+    (narrow / "earlier.svg").write_text("x")
+    drawn = write_figures(Findings(results, tmp_path), tmp_path)
+    assert [path.name for path in narrow.iterdir()] == ["differences.svg"]
+    shown = drawing(drawn["differences"][0])
+    assert shown.narrow.width == pytest.approx(3.25 * 96, abs=1)
+    assert shown.width > shown.narrow.width
+    assert " " not in shown.narrow.source  # a space would end it in a list of sources
+    assert drawing(drawn["curves"][0]).narrow is None
 
 
 def test_labels_break_at_spaces_and_plus_signs():

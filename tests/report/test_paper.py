@@ -185,13 +185,31 @@ def test_a_table_has_a_caption_a_label_rules_and_aligned_numbers():
     columns = re.search(r"\\begin\{tabular\}\{(.*)\}\n", text)[1]
     assert "S[table-format=3.0]" in columns  # 110
     assert "S[table-format=-3.0]" in columns  # -100
-    assert {len(row) for row in rows_of(text)} == {8}
+    assert {len(row) for row in rows_of(text)} == {6}  # no verdict with three seeds
     assert rows_of(text)[1][:4] == ["one-q", "3", "80", rows_of(text)[1][3]]
 
 
 def test_verdicts_in_tables_are_abbreviated():
     text = latex.final_table(made(verdict=["", "equivalent", "undecided"]), MANIFEST, ())
     assert [row[6] for row in rows_of(text)] == ["", "equiv.", "undec."]
+
+
+def test_columns_without_an_entry_are_left_out():
+    without = latex.final_table(made(verdict=""), MANIFEST, ())
+    assert "Verdict" not in without
+    assert "Holm" not in without
+    decided = latex.final_table(made(verdict=["", "worse", "worse"], seeds_needed=None), MANIFEST, ())
+    assert "Verdict" in decided
+    assert "$n'$" not in decided
+    alone = latex.final_table(made(difference=float("nan"), verdict=""), MANIFEST, ())
+    assert {len(row) for row in rows_of(alone)} == {4}
+    assert "Scores over $n$ seeds, with" in alone
+
+
+def test_signs_of_numbers_are_minus_signs_except_in_names_and_formulas():
+    assert latex.escaped("119 [-148, 386], -0.5") == "119 {[}$-$148, 386{]}, $-$0.5"
+    for same in ("HalfCheetah-v5", "1e-3", "2-3", "$x = -1$"):
+        assert latex.escaped(same) == same
 
 
 def test_text_in_a_column_of_numbers_is_put_in_braces():

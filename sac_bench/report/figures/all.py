@@ -40,9 +40,9 @@ from sac_bench.report.figures.pages import pages_of
 from sac_bench.report.figures.profile import profile
 from sac_bench.report.figures.scores import final_scores, sensitivity, sensitivity_pages
 from sac_bench.report.figures.scores import pages as scores_pages
-from sac_bench.report.figures.style import Sheet, house_style, variant_styles
+from sac_bench.report.figures.style import PAPER, Sheet, house_style, variant_styles
 from sac_bench.report.findings import Findings
-from sac_bench.report.page import Picture
+from sac_bench.report.page import NARROW, Picture
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.store.atomic import file_name
@@ -66,7 +66,15 @@ OWN = (
 
 
 def write_figures(findings: Findings, folder: Path) -> Pictures:
-    """Write all figures that an experiment's results allow, for a page; delete those of earlier results."""
+    """Write all figures that an experiment's results allow, for a page; delete those of earlier results.
+
+    The first ones are also written to the subfolder NARROW, for phones.
+    """
+    narrow = draw_forests(findings, Sheet(folder / NARROW, PAPER, ("svg",)))
+    stems = {picture.path.stem for of_section in narrow.values() for picture in of_section}
+    for path in (folder / NARROW).glob("*.svg"):
+        if path.stem not in stems:
+            path.unlink()
     pictures = draw_figures(findings, Sheet(folder))
     written = {picture.path.stem for of_section in pictures.values() for picture in of_section}
     for path in [path for name in OWN for path in folder.glob(f"{name}.*")]:
@@ -76,15 +84,10 @@ def write_figures(findings: Findings, folder: Path) -> Pictures:
 
 
 def draw_figures(findings: Findings, sheet: Sheet) -> Pictures:
-    """Write all figures that an experiment's results allow on a sheet. A claim's replaces the differences."""
-    sheet.folder.mkdir(parents=True, exist_ok=True)
-    house_style(sheet.style)
-    results, manifest, final = findings.results, findings.manifest, findings.final
+    """Write all figures that an experiment's results allow on a sheet."""
+    results, manifest = findings.results, findings.manifest
     table = scores(results)
-    return {
-        "claim": _claim(findings.comparisons, manifest, sheet),
-        "effects": _effects(findings.effects, results, sheet),
-        "differences": [] if findings.comparisons else _differences(final, manifest, sheet),
+    return draw_forests(findings, sheet) | {
         "looks": _looks(findings.progress, sheet),
         "curves": _curves(results, sheet),
         "scores": _scores(table, manifest, sheet),
@@ -92,6 +95,18 @@ def draw_figures(findings: Findings, sheet: Sheet) -> Pictures:
         "profile": _profile(table, manifest, sheet),
         "sensitivity": _sensitivity(table, manifest, sheet),
         "diagnostics": _diagnostics(results, sheet),
+    }
+
+
+def draw_forests(findings: Findings, sheet: Sheet) -> Pictures:
+    """Write the figures of effects and differences on a sheet. A claim's replaces the differences."""
+    sheet.folder.mkdir(parents=True, exist_ok=True)
+    house_style(sheet.style)
+    manifest = findings.manifest
+    return {
+        "claim": _claim(findings.comparisons, manifest, sheet),
+        "effects": _effects(findings.effects, findings.results, sheet),
+        "differences": [] if findings.comparisons else _differences(findings.final, manifest, sheet),
     }
 
 

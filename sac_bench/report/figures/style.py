@@ -94,6 +94,7 @@ def house_style(style: Style = PAGE) -> None:
         "svg.fonttype": "path",
         "pdf.fonttype": 42,  # TrueType: what publishers accept
         "font.sans-serif": ["DejaVu Sans"],  # matplotlib ships it
+        "text.hinting": "none",  # hinted text is narrower than the same text in SVG, where it was cut at the edge
         "figure.dpi": DPI,
         "savefig.dpi": DPI if style is PAGE else 300,
         "font.size": style.text,
