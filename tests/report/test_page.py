@@ -31,7 +31,7 @@ from sac_bench.tuning.record import StudyRecord
 from tests.made_up import results_of, write_results
 from tests.report.test_tables import ABOUT, MANIFEST, made_up
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
 
 
 def test_every_kind_of_missing_value_is_an_empty_cell():
