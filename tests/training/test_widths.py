@@ -21,7 +21,7 @@ def test_eager_width_changes_no_byte(case, as_workers):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["2x64", "one critic", "a2c", "trpo"])
 def test_compiled_width_changes_no_byte(name, as_workers):
     """Other cases, widths and more updates: make soak."""
