@@ -70,6 +70,10 @@ class _File(BaseModel):
     grows: tuple[str, str] | None = Field(None, strict=False)
 
 
+STAND_INS = {"question": "", "seeds": 3, "first_seed": 0, "steps": MAX_STEPS, "score_last": LAST_SHARE}
+"""Values in place of invalid ones, under which no other check fails because of them."""
+
+
 class Changes(TypedDict, total=False):
     """What a command changes in experiments: the arguments of `load`."""
 
@@ -126,7 +130,7 @@ def _load(
         table = {key: value for key, value in table.items() if key not in ("first_seed", "reference_factor")}
     envs, steps = options.get("envs", ()), options.get("steps")
     refuse_study(table, where)
-    file = validate_known(_File, table, where, problems)
+    file = validate_known(_File, table, where, problems, STAND_INS)
     backends = Backends.checked(file.backends, where, problems)
     envs, named = backends.all_envs(envs), file.envs
     file = file.model_copy(update={"envs": backends.all_envs(named)})

@@ -148,15 +148,40 @@ def validate(model: type[Any], values: dict[str, Any], where: str, places: Mappi
     raise several(errors)
 
 
-def validate_known(model: type[Any], values: dict[str, Any], where: str, problems: Problems) -> Any:
-    """Return a model as `validate`, but note unknown keys of the highest level, and go on without them."""
+def validate_known(
+    model: type[Any],
+    values: dict[str, Any],
+    where: str,
+    problems: Problems,
+    stand_ins: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return a model as `validate`, but note unknown keys of the highest level, and go on without them.
+
+    stand_ins: {key: a valid value}. An invalid value of these keys is also noted, and replaced, so that the caller can
+    check the rest of the file.
+    """
     unknown = {key: value for key, value in values.items() if key not in model.model_fields}
     for key in unknown:
         problems.errors.append(InputError(f"{where}: {key}: unknown key{nearest(key, model.model_fields)}"))
+    known = {key: value for key, value in values.items() if key not in unknown}
     try:
-        return validate(model, {key: value for key, value in values.items() if key not in unknown}, where)
+        return validate(model, known, where)
     except InputError as error:
-        raise several([*problems.errors, error]) from None
+        problems.errors.append(error)
+    replaced = {key: (stand_ins or {}).get(key, known[key]) for key in _invalid(model, known) if key in known}
+    try:
+        return validate(model, known | replaced, where)
+    except InputError:
+        raise several(problems.errors) from None
+
+
+def _invalid(model: type[Any], values: dict[str, Any]) -> set[str]:
+    """Return the keys of the highest level that are invalid or missing."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return {str(one["loc"][0]) for one in error.errors() if one["loc"]}
+    return set()
 
 
 def _error(key: str, error: Mapping[str, Any], where: str, model: type[Any]) -> InputError:
