@@ -647,8 +647,8 @@ BUGS = [
     Bug(
         "rows that are not saved yet count",
         COLLECT,
-        'table["step"] <= row["steps"]]',
-        'table["step"] >= 0]',
+        'rows.table["step"].to_numpy() <= saved[rows.of]',
+        'rows.table["step"].to_numpy() >= 0 * saved[rows.of]',
         STORED,
     ),
     Bug(
@@ -1182,8 +1182,8 @@ BUGS = [
     Bug(
         "permutations ignore the spread",
         PERMUTATION,
-        "np.nan_to_num(difference / error",
-        "np.nan_to_num(difference / 1.0",
+        "difference / np.sqrt(square)",
+        "difference / (square >= 0)",
         "tests/analysis/test_permutation.py",
     ),
     Bug(

@@ -186,9 +186,8 @@ class Labelled:
         mean, scale = float(np.mean(self.gaps)), 0.0
         for (x, y), observed in zip(self.centred, self.gaps, strict=True):
             n, m, own = len(x), len(y), observed - mean + gap
-            ends = (x.min() + own * m / (n + m), x.max() + own * m / (n + m))
-            ends += (y.min() - own * n / (n + m), y.max() - own * n / (n + m))
-            scale = max(scale, *map(abs, ends))
+            of_x, of_y = (own * m / (n + m), -own * n / (n + m))
+            scale = max(scale, *map(abs, (x.min() + of_x, x.max() + of_x, y.min() + of_y, y.max() + of_y)))
         return float(scale)
 
 

@@ -118,7 +118,7 @@ def seconds_per_run(runs: pd.DataFrame) -> dict[Cell, float]:
         return {}
     each = own["wall_seconds"] / own["cohort_size"]
     means = each.groupby([own["env"], own["variant"]]).mean()
-    return {(str(env), str(variant)): float(mean) for (env, variant), mean in means.items()}
+    return {(str(env), str(variant)): float(mean) for (env, variant), mean in zip(means.index, means, strict=True)}
 
 
 def needs(results: Results) -> list[Need]:

@@ -42,6 +42,7 @@ def once(results: Results, key: Hashable, compute: Callable[[], T]) -> T:
 def _cells(table: pd.DataFrame) -> Cells:
     key = id(table)
     if key not in _CELLS:
-        _CELLS[key] = table.groupby(["env", "variant"]).indices
+        found = table.groupby(["env", "variant"]).indices
+        _CELLS[key] = {cell: np.asarray(rows, dtype=np.intp) for cell, rows in found.items()}
         weakref.finalize(table, _CELLS.pop, key, None).atexit = False
     return _CELLS[key]

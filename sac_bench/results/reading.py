@@ -15,7 +15,7 @@ from sac_bench.store.run import RunDirectory
 
 RUNS_AT_ONCE = 256
 """Runs that are parsed together. If a table of one is damaged, each is parsed alone."""
-TEXT_COLUMNS = ("policy",)
+TEXT_COLUMNS = ["policy"]
 
 
 class Rows(NamedTuple):
