@@ -9,7 +9,7 @@ import pandas as pd
 
 from sac_bench.analysis.compute import score_per_compute
 from sac_bench.analysis.scores import curve_to, equal_steps, policy_rows, return_after, scored_by, scores
-from sac_bench.analysis.statistics import area_score, largest_fall, run_score
+from sac_bench.analysis.statistics import area_score, largest_fall, mean_interval, run_score
 from sac_bench.results.cells import rows_of
 from sac_bench.results.load import Results
 from sac_bench.spec.claim import Side
@@ -63,7 +63,7 @@ def _without_learning(results: Results, variant: str, env: str) -> tuple[float, 
 
 
 def why_no_values(results: Results, side: Side, env: str) -> str:
-    """Return why a relative measure of runs with scores has no values: its scale is not positive. Else ""."""
+    """Return why a relative measure of runs with scores has no values: no gain is shown. Else ""."""
     if side.measure not in RELATIVE:
         return ""
     of = own_gains(results, side.variant, env)
@@ -73,9 +73,19 @@ def why_no_values(results: Results, side: Side, env: str) -> str:
         return "a random policy's return is not known"
     random, *own = _without_learning(results, side.variant, env)
     than = "its own policy before training" if own and own[0] > random else "a random policy"
-    if side.measure == "weak_seed":
-        return "" if of.median() > 0 else f"the median seed of {side.variant} gains nothing over {than}"
-    return "" if of.mean() > 0 else f"{side.variant} gains nothing over {than}"
+    if side.measure == "weak_seed" and not of.median() > 0:
+        return f"the median seed of {side.variant} gains nothing over {than}"
+    if of.mean() > 0 and not has_gain(of):
+        return f"no gain of {side.variant} over {than} is shown"
+    return "" if has_gain(of) else f"{side.variant} gains nothing over {than}"
+
+
+def has_gain(gains: pd.Series) -> bool:
+    """Return whether gains [seeds] are shown to be positive: the 95% interval of their mean is above 0.
+
+    Half of the variants that learn nothing have a positive mean by chance. In units of it, any spread would be large.
+    """
+    return mean_interval(gains).low > 0
 
 
 def _relative_spread(results: Results, side: Side, env: str) -> pd.Series:
@@ -107,7 +117,7 @@ RELATIVE: dict[str, Callable[[Results, Side, str], pd.Series]] = {
     "largest_fall": _relative_fall,
     "weak_seed": _weak_seed,
 }
-"""Measures on the scale of the variant's own gain, which must be positive."""
+"""Measures on the scale of the variant's own gain, which must be shown to be positive."""
 
 
 def without_value(results: Results) -> list[str]:

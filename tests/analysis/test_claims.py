@@ -190,6 +190,16 @@ def test_a_policy_that_stands_still_has_no_gain_of_its_own(measure):
     assert len(measured(results, Side("a", measure), "Hopper-v5")) == 6
 
 
+@pytest.mark.parametrize("measure", RELATIVE)
+def test_a_small_gain_by_chance_gives_no_values(measure):
+    """The final returns of b are 7 higher than its first, on average, but vary by 40."""
+    results = standing_still(final=(50.0, -40, 30, -20, 45, -10))
+    claim = Claim("", "", (expectation(f"b:{measure} > a:{measure}", "ab"),), 0.1)
+    (one,) = comparisons(claim, results)
+    assert "no gain of b over its own policy before training is shown" in outcome_text(one)
+    assert not len(measured(results, Side("b", measure), "Hopper-v5"))
+
+
 def test_the_own_gain_is_over_the_better_of_random_actions_and_the_first_policy():
     final = np.array([100.0, 110, 90, 120, 100, 100])
     away = np.abs(final - np.median(final))
@@ -241,12 +251,13 @@ def test_the_largest_fall_is_from_the_best_evaluation_to_a_later_one():
 
 
 def test_a_diverged_run_falls_to_a_random_policys_return_and_is_weak():
-    curves = {"a": [[0, 50, 60, 100], [0, 50, 60, 100], [0, 90, 80, 70], [0, 50, 60, 100]]}
-    results = with_curves(curves, statuses={("a", 2): "diverged", ("a", 3): "failed"})
-    gain = (100 + 100 + 0) / 3
-    assert list(measured(results, Side("a", "largest_fall"), "Hopper-v5")) == pytest.approx([0, 0, 90 / gain])
-    assert list(measured(results, Side("a", "weak_seed"), "Hopper-v5")) == [0, 0, 1]
-    assert list(measured(results, Side("a", "relative_spread"), "Hopper-v5")) == pytest.approx([0, 0, 100 / gain])
+    curves = {"a": [*[[0, 50, 60, 100]] * 5, [0, 90, 80, 70], [0, 50, 60, 100]]}
+    results = with_curves(curves, statuses={("a", 5): "diverged", ("a", 6): "failed"})
+    gain = (5 * 100 + 0) / 6
+    others = [0] * 5
+    assert list(measured(results, Side("a", "largest_fall"), "Hopper-v5")) == pytest.approx([*others, 90 / gain])
+    assert list(measured(results, Side("a", "weak_seed"), "Hopper-v5")) == [*others, 1]
+    assert list(measured(results, Side("a", "relative_spread"), "Hopper-v5")) == pytest.approx([*others, 100 / gain])
 
 
 def test_weak_seeds_gain_less_than_half_of_the_median_seeds_gain():

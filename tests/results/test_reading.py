@@ -92,6 +92,7 @@ def test_the_rows_of_a_cell_are_those_that_a_mask_selects():
 
 
 def test_the_cells_of_a_table_are_forgotten_with_it():
+    gc.collect()  # tables of other tests
     before = len(cells._CELLS)
     table = pd.DataFrame({"env": ["a"], "variant": ["x"]})
     assert len(rows_of(table, "a", "x")) == 1
