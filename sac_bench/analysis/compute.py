@@ -32,7 +32,7 @@ AXES = {
 def spent(results: Results, env: str, variant: str, axis: str) -> pd.Series:
     """Return what a variant's runs had spent at each evaluation, {step: median over seeds}; NaN where it is unknown.
 
-    Computed once per result: change it not in place.
+    Computed once per result, so do not change it in place.
     """
     return once(results, ("spent", env, variant, axis), lambda: _spent(results, env, variant, axis))
 

@@ -75,9 +75,9 @@ def why_no_values(results: Results, side: Side, env: str) -> str:
     than = "its own policy before training" if own and own[0] > random else "a random policy"
     if side.measure == "weak_seed" and not of.median() > 0:
         return f"the median seed of {side.variant} gains nothing over {than}"
-    if of.mean() > 0 and not has_gain(of):
-        return f"no gain of {side.variant} over {than} is shown"
-    return "" if has_gain(of) else f"{side.variant} gains nothing over {than}"
+    if not of.mean() > 0:
+        return f"{side.variant} gains nothing over {than}"
+    return "" if has_gain(of) else f"no gain of {side.variant} over {than} is shown"
 
 
 def has_gain(gains: pd.Series) -> bool:

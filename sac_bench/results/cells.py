@@ -21,9 +21,9 @@ _KNOWN: weakref.WeakKeyDictionary[Results, dict[Hashable, Any]] = weakref.WeakKe
 
 
 def rows_of(table: pd.DataFrame, env: str, variant: str) -> pd.DataFrame:
-    """Return the rows of a variant in an environment. Change no table in place, because its cells are kept.
+    """Return the rows of a variant in an environment. An empty table need not have columns.
 
-    An empty table need not have columns.
+    Positions are kept, so do not change the table in place afterwards.
     """
     if not len(table):
         return table
@@ -36,7 +36,7 @@ def once(results: Results, key: Hashable, compute: Callable[[], T]) -> T:
     known = _KNOWN.setdefault(results, {})
     if key not in known:
         known[key] = compute()
-    return known[key]  # type: ignore[no-any-return]
+    return known[key]  # type: ignore[no-any-return]  # a key has the type of its `compute`
 
 
 def _cells(table: pd.DataFrame) -> Cells:
