@@ -28,7 +28,7 @@ help:
 	@echo "make redq                  compare REDQ and DroQ, 20 updates per step, as configurations of SAC: days"
 	@echo "make recipes-quick         compare nine successors of SAC in narrow forms: half an hour on a laptop"
 	@echo "make recipes               the same at their authors' sizes: months"
-	@echo "make ablation-modern-quick which piece of XQC matters? Small networks at equal arithmetic: an hour on a laptop"
+	@echo "make ablation-modern-quick which piece of XQC matters? Small tuned networks at equal arithmetic: 1.5 hours on a laptop"
 	@echo "make ablation-modern       the same at full size, with equally many updates: months"
 	@echo "make tune                  search SAC's learning rates with small networks, then check them on held-out seeds: minutes;"
 	@echo "                           STUDY=sac-halfcheetah (td3-halfcheetah, sac-humanoid) STORAGE=URL TRIALS="

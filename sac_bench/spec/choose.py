@@ -3,7 +3,7 @@
 [choose]
 seeds = 3                                 # selection seeds; the comparison uses others
 [choose.base]                             # the default grid
-actor_lr = [1e-4, 3e-4, 1e-3]
+"actor_lr, critic_lr" = [1e-4, 3e-4, 1e-3] # options that share each value
 [choose.variants.fixed-temperature]
 temperature = [0.01, 0.1, 1.0]
 [choose.by]
@@ -14,9 +14,10 @@ The candidates are all combinations of a grid's values. All variants must have t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -32,7 +33,7 @@ FIRST_SEED = 1_000_000
 
 Options = dict[str, Any]
 Grid = Mapping[str, list[Any]]
-"""{option: its values}."""
+"""{option, or several that share each value, as "actor_lr, critic_lr": values}."""
 By = Literal["score", "sampled"]
 """The measure that a choice maximises: the score, or that of sampled actions."""
 
@@ -112,12 +113,15 @@ class Choose:
         """Return the numeric options whose value is the lowest or highest of its grid, unless none is possible beyond.
 
         The best value may then lie beyond the grid. `scored`: the candidates with a score. The grid of an option is its
-        values in those that have all other options in common, since of the rest nothing is known.
+        values in those that have all other options in common, since of the rest nothing is known. Options that share
+        their values vary together.
         """
         algorithm = self.candidates[variant][0].variant.algorithm
+        every = [one.options for one in self.candidates[variant]]
 
         def values(name: str) -> list[Any]:
-            return [one[name] for one in scored if one | {name: options[name]} == options]
+            varied = {other: options[other] for other in options if all(one[other] == one[name] for one in every)}
+            return [one[name] for one in scored if one | varied == options]
 
         return tuple(
             name
@@ -154,15 +158,22 @@ def _combined(grid: Grid, variant: str, where: str) -> list[Options]:
         raise InputError(
             f"{where}: [choose]: {variant!r} has no grid; add [choose.base] or [choose.variants.{variant}]"
         )
+    named = [[name.strip() for name in key.split(",")] for key in grid]
+    repeated = [name for name, count in Counter(chain(*named)).items() if count > 1]
+    if repeated:
+        raise InputError(f"{where}: [choose] {repeated[0]}: is given twice for {variant!r}")
+    if "steps" in chain(*named):
+        raise InputError(f"{where}: [choose] steps: is not an option of an algorithm; remove it")
     for option, values in grid.items():
-        if option == "steps":
-            raise InputError(f"{where}: [choose] steps: is not an option of an algorithm; remove it")
         least = 3 if any(map(_is_number, values)) else 2
         if len(values) < least:
             raise InputError(f"{where}: [choose] {option}: must have at least {least} values, not {values!r}")
         if any(value in values[:i] for i, value in enumerate(values)):
             raise InputError(f"{where}: [choose] {option}: a value is duplicated in {values!r}")
-    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    return [
+        {name: value for names, value in zip(named, values, strict=True) for name in names}
+        for values in product(*grid.values())
+    ]
 
 
 def _is_number(value: Any) -> bool:

@@ -153,6 +153,17 @@ def test_a_limit_of_an_option_is_not_an_edge_of_the_grid(write):
     assert edges_of(experiment, "fixed", {"tau": 0.01}) == ("tau",)
 
 
+@pytest.mark.parametrize(("value", "has_edge"), [(1e-4, True), (3e-4, False), (1e-3, True)])
+def test_options_that_share_their_values_vary_together(write, value, has_edge):
+    experiment = write(FILE.replace("temperature_lr = [", '"actor_lr, critic_lr" = ['))
+    candidates = [one.options for one in experiment.choose.candidates["learned"]]
+    assert candidates == [{"actor_lr": rate, "critic_lr": rate} for rate in (1e-4, 3e-4, 1e-3)]
+    configs = [one.variant.configs["Hopper-v5"] for one in experiment.choose.candidates["learned"]]
+    assert [(config.actor_lr, config.critic_lr) for config in configs] == [(r, r) for r in (1e-4, 3e-4, 1e-3)]
+    both = {"actor_lr": value, "critic_lr": value}
+    assert edges_of(experiment, "learned", both) == (("actor_lr", "critic_lr") if has_edge else ())
+
+
 def test_switches_have_no_edges(write):
     text = FILE.replace("temperature = [0.01, 0.1, 1.0]", "entropy_in_backup = [true, false]").replace(
         "temperature_lr = [1e-4, 3e-4, 1e-3]", "value_network = [true, false]"
@@ -183,6 +194,17 @@ def test_switches_have_no_edges(write):
         ("seeds = 2", "seed = 2", "choose.seed: unknown key"),
         ("[variants.learned]\n", '[variants.learned]\nstart = {variant = "fixed", env = "Hopper-v5"}\n', "warm start"),
         ("[0.01, 0.1, 1.0]", "[-1.0, 0.1, 1.0]", "greater than or equal to 0"),
+        (
+            "temperature_lr = [",
+            '"actor_lr, temprature_lr" = [',
+            "sac has no such option; did you mean 'temperature_lr'",
+        ),
+        (
+            "temperature_lr = [",
+            'actor_lr = [1e-4, 3e-4, 1e-3]\n"actor_lr, critic_lr" = [',
+            "[choose] actor_lr: is given twice for 'learned'",
+        ),
+        ("temperature_lr = [", '"actor_lr, " = [', "sac has no such option"),
         ("temperature = [0.01, 0.1, 1.0]", "steps = [10000, 20000, 40000]", "steps: is not an option of an algorithm"),
     ],
 )
