@@ -21,8 +21,9 @@ from sac_bench.report.experiment import write_report
 from sac_bench.report.page import Page
 from sac_bench.results.collect import collect, gather, list_runs, runs_of
 from sac_bench.results.load import Results
-from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
+from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need, supposed
 from sac_bench.spec.shard import Shard
+from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
 
 Reported = Callable[[Experiment, Results, Page], None]
@@ -77,6 +78,22 @@ def with_choices(experiments: ExperimentGroup, training: Training) -> Experiment
             one = one.with_choices(choose(one, results))
         chosen.append(one)
     return ExperimentGroup(tuple(chosen))
+
+
+def expected(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Return the experiments with their options, to estimate times; train and write nothing.
+
+    If all candidates of an experiment have ended, these are the options that it chooses, else those of `supposed`.
+    Raises InputError if nothing can be chosen.
+    """
+    known = []
+    for one in experiments.experiments:
+        if selection := one.selection():
+            has_ended = set(runs_of(training.store, ExperimentGroup((selection,)))["status"]) <= set(ENDED)
+            results = gather(training.store, selection, measured=False) if has_ended else None
+            one = supposed(one) if results is None else one.with_choices(choose(one, results))
+        known.append(one)
+    return ExperimentGroup(tuple(known))
 
 
 def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
