@@ -118,6 +118,12 @@ def bought(
     return f"{said}; the budget covers {covered}{seeds}"
 
 
+def next_look(budget: Budget, price: Price) -> str:
+    """Return whether the next look of the comparisons that require one fits into a budget."""
+    fits = "fits" if price.amount <= budget.amount else "does not fit as a whole: comparisons get it one by one"
+    return f"--budget {budget.text}: the next look takes {_based(price)} and {fits}"
+
+
 def _based(price: Price) -> str:
     """Return a price, and what the estimate of a time is based on."""
     return f"{price} ({price.basis.value})" if price.unit == "seconds" else str(price)

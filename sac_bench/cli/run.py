@@ -253,32 +253,32 @@ def _most(experiment: Experiment) -> str:
 
 
 def _print_dry_run(group: ExperimentGroup, training: Training) -> None:
-    """Print what would be trained first, and what may follow.
+    """Print what would be trained next, and what may follow.
 
-    If options must be chosen, their candidates are first, unless they have ended: then it is the comparison.
+    This is the first of these that lacks runs: the candidates of [choose], the first look, and the later looks that
+    existing results require.
     """
     from sac_bench.cli import plan as summary
     from sac_bench.execution.train import plan, price_of, prices_of_looks
     from sac_bench.workflow.prepare import trained_first
-    from sac_bench.workflow.training import expected
-
-    def planned(some: ExperimentGroup) -> Plan:
-        return plan(some, training.store, training.workers, training.retrain, tuple(training.left_out(some)))
+    from sac_bench.workflow.training import at_next_look, expected, lacks_runs
 
     first, comparison, budget = trained_first(group), expected(group, training), training.purse.budget
-    current = planned(first)
-    if first is not group and not current.cohorts:
-        first, current = comparison, planned(comparison)
-    chooses = first is not group and first is not comparison
-    _print_plan(first, current, training)
+    chooses = first is not group and lacks_runs(first, training)
+    shown = first if chooses else at_next_look(comparison, training)
+    left_out = tuple(training.left_out(shown))
+    current = plan(shown, training.store, training.workers, training.retrain, left_out)
+    _print_plan(shown, current, training)
     for one in group.experiments:
         if one.seed_range:
             say(_most(one))
     how = (training.store, training.workers, budget.unit if budget else "seconds", training.retrain)
-    candidates = price_of(first, *how) if chooses else None
-    if budget:
+    price = price_of(shown, *how, left_out)
+    if budget and (chooses or (current.cohorts and shown is comparison)):
         looks = [one.seed_range.looks for one in group.experiments if one.seed_range]
-        say(summary.bought(budget, prices_of_looks(comparison, *how), looks, candidates))
+        say(summary.bought(budget, prices_of_looks(comparison, *how), looks, price if chooses else None))
+    elif budget and current.cohorts:
+        say(summary.next_look(budget, price))
     elif chooses:
         say(f"These runs choose options. The comparison follows: its first runs take {price_of(comparison, *how)}")
 

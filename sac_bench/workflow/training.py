@@ -15,7 +15,7 @@ from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.budget import Purse
 from sac_bench.execution.plan import Plan
-from sac_bench.execution.train import Planned, price_of, train
+from sac_bench.execution.train import Planned, plan, price_of, train
 from sac_bench.execution.worker_options import Workers
 from sac_bench.report.experiment import write_report
 from sac_bench.report.page import Page
@@ -23,7 +23,6 @@ from sac_bench.results.collect import collect, gather, list_runs, runs_of
 from sac_bench.results.load import Results
 from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need, supposed
 from sac_bench.spec.shard import Shard
-from sac_bench.store.status import ENDED
 from sac_bench.store.store import Store
 
 Reported = Callable[[Experiment, Results, Page], None]
@@ -80,20 +79,41 @@ def with_choices(experiments: ExperimentGroup, training: Training) -> Experiment
     return ExperimentGroup(tuple(chosen))
 
 
+def lacks_runs(experiments: ExperimentGroup, training: Training) -> bool:
+    """Return whether a command would train runs of experiments as they are now."""
+    left_out = tuple(training.left_out(experiments))
+    return bool(plan(experiments, training.store, training.workers, training.retrain, left_out).cohorts)
+
+
 def expected(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
     """Return the experiments with their options, to estimate times; train and write nothing.
 
-    If all candidates of an experiment have ended, these are the options that it chooses, else those of `supposed`.
-    Raises InputError if nothing can be chosen.
+    If no candidate of an experiment lacks runs, these are the options that it chooses, else those of `supposed`. Raises
+    InputError if nothing can be chosen.
     """
     known = []
     for one in experiments.experiments:
         if selection := one.selection():
-            has_ended = set(runs_of(training.store, ExperimentGroup((selection,)))["status"]) <= set(ENDED)
-            results = gather(training.store, selection, measured=False) if has_ended else None
-            one = supposed(one) if results is None else one.with_choices(choose(one, results))
+            if lacks_runs(ExperimentGroup((selection,)), training):
+                one = supposed(one)
+            else:
+                one = one.with_choices(choose(one, gather(training.store, selection, measured=False)))
         known.append(one)
     return ExperimentGroup(tuple(known))
+
+
+def at_next_look(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Return the experiments at the first look that lacks runs, as existing results decide; write nothing.
+
+    If no comparison needs more seeds, none lacks runs. Robustness that is not measured yet counts as unknown.
+    """
+    while not lacks_runs(experiments, training):
+        ranged = [one for one in experiments.experiments if one.seed_range]
+        wanted = [need for one in ranged for need in needs(gather(training.store, one, measured=False))]
+        if not wanted:
+            break
+        experiments = experiments.with_needs(wanted)
+    return experiments
 
 
 def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:

@@ -71,6 +71,14 @@ def test_the_plan_adds_the_first_look_to_the_time_of_choosing_options(budget, wo
     assert text.startswith(f"--budget {budget}: {words}")
 
 
+def test_the_plan_says_whether_a_later_look_fits():
+    budget = parse_budget("1h")
+    assert summary.next_look(budget, Price(3600.0)) == (
+        "--budget 1h: the next look takes about 60 min (measured here) and fits"
+    )
+    assert "does not fit as a whole" in summary.next_look(budget, Price(3700.0))  # no tolerance, as in affordable
+
+
 @pytest.fixture
 def humanoid(tmp_path):
     experiment = load(EXPERIMENTS / "ablation-humanoid.toml")
