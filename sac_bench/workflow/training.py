@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from sac_bench.analysis.choice import choose
-from sac_bench.analysis.waves import needs, needs_to_decide
+from sac_bench.analysis.waves import beyond_reach, needs, needs_to_decide
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.budget import Purse
@@ -173,6 +173,7 @@ def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
         for need in needs_to_decide(results):
             price = _price(need, one, tried, training)
             undecided.append(f"  {name}{need.label}: needs {need.look} seeds, {price} more")
+        undecided += [f"  {name}{label}: {reason}" for label, reason in beyond_reach(results).items()]
     if budget and lacking:
         lacking.insert(0, f"undecided for lack of budget ({budget.text}):")
     if undecided:
