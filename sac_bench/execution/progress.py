@@ -207,8 +207,9 @@ def _counts(now: Progress) -> list[str]:
 
 def compiling(seconds: float) -> str:
     """Return what compiling is and how long it takes by the model of costs, after so many seconds of it."""
-    expected = f"about {duration(START_SECONDS)}, once per structure"
-    return f"compiling, {expected}" if seconds <= START_SECONDS else f"compiling for {duration(seconds)} ({expected})"
+    if seconds <= START_SECONDS:
+        return f"compiling, about {duration(START_SECONDS)}, once per structure"
+    return f"compiling for {duration(seconds)}; once per structure, and longer for deep networks or on a busy machine"
 
 
 def _rows(rows: Sequence[Row], signs: Signs) -> list[str]:

@@ -88,11 +88,17 @@ def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
 def _parse(text: str) -> dict[str, Any]:
     """Parse TOML; ValueError if it is invalid."""
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text, parse_float=_number)
         _check_integers(table)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return table
+
+
+def _number(text: str) -> float:
+    """Return a TOML float; as an integer if it has an exponent and is whole: people write 1e6 for a number of steps."""
+    value = float(text)
+    return int(value) if "e" in text.lower() and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _check_integers(value: Any, key: str = "") -> None:

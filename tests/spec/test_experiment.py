@@ -239,6 +239,17 @@ def test_the_command_line_overrides_the_file(experiment_file):
     assert bare.layers == (8, 8)
 
 
+def test_whole_numbers_may_be_written_with_an_exponent(experiment_file):
+    given = experiment_file.read_text()
+    experiment_file.write_text(given.replace("steps = 400", "steps = 4e2"))
+    (variant, short), *_ = load(experiment_file, settings=["replay_capacity=5e4", "tau=1e0"]).runs()
+    (_, long), *_ = load(experiment_file, settings=["replay_capacity=50000", "tau=1.0"]).runs()
+    assert (variant.steps["InvertedPendulum-v5"], short.config.replay_capacity) == (400, 50000)
+    assert short.id == long.id
+    with pytest.raises(InputError, match=r"replay_capacity: input should be a valid integer, not 1500\.5"):
+        load(experiment_file, settings=["replay_capacity=1.5005e3"])
+
+
 def test_a_file_without_variants_has_one_variant_from_base(tmp_path):
     path = tmp_path / "e.toml"
     path.write_text(EXPERIMENT.split("[variants.sac]")[0].replace('reference = "sac"\n', ""))

@@ -82,7 +82,7 @@ def test_all_errors_of_a_file_are_reported_in_order_with_their_lines(tmp_path):
 def test_wrong_types_of_the_highest_level_do_not_hide_other_errors(tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text(
-        'name = "wrong"\nenvs = ["Nope-v5"]\nseeds = "x"\nsteps = 1e4\nquestion = 3\n[base]\ngama = 0.9\n[variants.sac]\n'
+        'name = "wrong"\nenvs = ["Nope-v5"]\nseeds = "x"\nsteps = "x"\nquestion = 3\n[base]\ngama = 0.9\n[variants.sac]\n'
     )
     parts = [str(part).removeprefix(f"{path}:") for part in refused(path)]
     starts = ["2: envs: unknown", "3: seeds: 'x'", "4: steps: input", "5: question: input", "7: [base] gama: sac"]
