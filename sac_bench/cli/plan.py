@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeVar
 
 from sac_bench.errors import counted
@@ -103,7 +103,7 @@ def bought(
     """
     left, said = budget.amount, f"--budget {budget.text}: "
     choosing = [] if candidates is None else [("choosing options takes", candidates)]
-    for what, price in chain(choosing, zip(("the first look takes",), prices)):
+    for what, price in chain(choosing, (("the first look takes", one) for one in islice(prices, 1))):
         said += f"{'' if price is candidates or not choosing else '; then '}{what} {_based(price)}"
         if not price.fits_first(left):
             return (
