@@ -11,7 +11,7 @@ import pandas as pd
 from sac_bench.analysis.claims import Comparison, comparisons
 from sac_bench.analysis.differences import ALL_ENVIRONMENTS, Cell, TableDifference, table_differences, why_no_verdict
 from sac_bench.analysis.scores import scores
-from sac_bench.analysis.verdicts import NO_SPREAD, UNTESTED_VERDICT, Verdict
+from sac_bench.analysis.verdicts import NO_SPREAD, UNTESTED_VERDICT, Verdict, seeds_text
 from sac_bench.results.load import Results
 from sac_bench.results.manifest import Manifest
 from sac_bench.spec.claim import Claim
@@ -136,10 +136,24 @@ def needs(results: Results) -> list[Need]:
 def needs_to_decide(results: Results) -> list[Need]:
     """Return what would decide, at 80% power, the comparisons that are undecided at the most seeds or stopped.
 
-    Those that more seeds than are ever suggested would decide are left out.
+    Those that more seeds than are ever suggested would decide are left out (`beyond_reach`).
     """
-    undecided = [one for one in compared(results) if one.verdict.word == "undecided" and not one.verdict.awaits]
+    undecided = _stopped(results)
     return [_need(one, one.verdict.seeds_needed, results.manifest) for one in undecided if one.verdict.seeds_needed]
+
+
+def beyond_reach(results: Results) -> dict[str, str]:
+    """Return {undecided comparison: why no number of seeds is suggested that would decide it}."""
+    return {
+        one.label: NO_SPREAD if one.verdict.is_constant else f"needs {seeds_text(None, one.verdict.look)}"
+        for one in _stopped(results)
+        if one.verdict.seeds_needed is None
+    }
+
+
+def _stopped(results: Results) -> list[Compared]:
+    """Return the comparisons that are undecided at the most seeds or stopped."""
+    return [one for one in compared(results) if one.verdict.word == "undecided" and not one.verdict.awaits]
 
 
 def _need(one: Compared, look: int, manifest: Manifest) -> Need:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import TypeVar
 
 from sac_bench.errors import counted
@@ -92,27 +93,40 @@ def _shape(cohorts: Sequence[CohortPlan], calibration: Calibration, names: Mappi
     return line
 
 
-def bought(budget: Budget, prices: Iterator[Price], looks: Sequence[Sequence[int]]) -> str:
+def bought(
+    budget: Budget, prices: Iterator[Price], looks: Sequence[Sequence[int]], candidates: Price | None = None
+) -> str:
     """Return what a budget buys: whether the first look fits, and how many looks do if nothing is decided.
 
-    prices: of each look, the first one first. looks: the looks of each experiment; empty if options must be chosen
-    first, and the first price is that of their candidates.
+    prices: of each look, the first one first. looks: the looks of each experiment. candidates: the price of choosing
+    options, which comes before the first look.
     """
-    first, where = next(prices), f"--budget {budget.text}"
-    what = "the first look" if looks else "choosing options"
-    takes = f"{what} takes {first}" + (f" ({first.basis.value})" if first.unit == "seconds" else "")
-    if not first.fits_first(budget.amount):
-        return (
-            f"{where}: {takes}, more than the budget; raise it, or train fewer variants or environments: "
-            "a budget reduces seeds, never steps"
-        )
-    if not looks:
-        return f"{where}: {takes}; the comparison is planned after that"
-    count = 1 + fitting((one.amount for one in prices), budget.amount - first.amount)
+    left, said = budget.amount, f"--budget {budget.text}: "
+    choosing = [] if candidates is None else [("choosing options takes", candidates)]
+    for what, price in chain(choosing, (("the first look takes", one) for one in islice(prices, 1))):
+        said += f"{'' if price is candidates or not choosing else '; then '}{what} {_based(price)}"
+        if not price.fits_first(left):
+            return (
+                f"{said}, more than the budget; raise it, or train fewer variants or environments: "
+                "a budget reduces seeds, never steps"
+            )
+        left -= price.amount
+    count = 1 + fitting((one.amount for one in prices), left)
     longest = max(looks, key=len)
     seeds = f", up to {longest[count - 1]} seeds per variant" if len(set(map(tuple, looks))) == 1 else ""
     covered = f"{count} of {counted(len(longest), 'look')} if nothing is decided early"
-    return f"{where}: {takes}; the budget covers {covered}{seeds}"
+    return f"{said}; the budget covers {covered}{seeds}"
+
+
+def next_look(budget: Budget, price: Price) -> str:
+    """Return whether the next look of the comparisons that require one fits into a budget."""
+    fits = "fits" if price.amount <= budget.amount else "does not fit as a whole: comparisons get it one by one"
+    return f"--budget {budget.text}: the next look takes {_based(price)} and {fits}"
+
+
+def _based(price: Price) -> str:
+    """Return a price, and what the estimate of a time is based on."""
+    return f"{price} ({price.basis.value})" if price.unit == "seconds" else str(price)
 
 
 def resources(plan: Plan, workers: int, on_disk: Mapping[str, int], keep_replay: bool = False) -> list[str]:

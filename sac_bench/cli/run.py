@@ -42,7 +42,6 @@ from sac_bench.errors import counted, one_line, redacted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sac_bench.execution.budget import Budget
     from sac_bench.execution.plan import Plan
     from sac_bench.execution.train import Planned
     from sac_bench.report.page import Page
@@ -254,31 +253,34 @@ def _most(experiment: Experiment) -> str:
 
 
 def _print_dry_run(group: ExperimentGroup, training: Training) -> None:
-    """Print what would be trained first, and what may follow."""
-    from sac_bench.execution.train import plan
-    from sac_bench.workflow.prepare import trained_first
+    """Print what would be trained next, and what may follow.
 
-    first, budget = trained_first(group), training.purse.budget
-    skip = tuple(training.left_out(first))
-    _print_plan(first, plan(first, training.store, training.workers, training.retrain, skip), training)
+    This is the first of these that lacks runs: the candidates of [choose], the first look, and the later looks that
+    existing results require.
+    """
+    from sac_bench.cli import plan as summary
+    from sac_bench.execution.train import plan, price_of, prices_of_looks
+    from sac_bench.workflow.prepare import trained_first
+    from sac_bench.workflow.training import at_next_look, expected, lacks_runs
+
+    first, comparison, budget = trained_first(group), expected(group, training), training.purse.budget
+    chooses = first is not group and lacks_runs(first, training)
+    shown = first if chooses else at_next_look(comparison, training)
+    left_out = tuple(training.left_out(shown))
+    current = plan(shown, training.store, training.workers, training.retrain, left_out)
+    _print_plan(shown, current, training)
     for one in group.experiments:
         if one.seed_range:
             say(_most(one))
-    if budget:
-        say(_bought(first, training, budget))
-    elif first is not group:
-        say("These runs choose options; the comparison is planned after that")
-
-
-def _bought(experiments: ExperimentGroup, training: Training, budget: Budget) -> str:
-    """Return what a budget buys of experiments, or of the candidates of [choose]."""
-    from sac_bench.cli.plan import bought
-    from sac_bench.execution.train import price_of, prices_of_looks
-
-    how = (experiments, training.store, training.workers, budget.unit, training.retrain)
-    if looks := [one.seed_range.looks for one in experiments.experiments if one.seed_range]:
-        return bought(budget, prices_of_looks(*how), looks)
-    return bought(budget, iter([price_of(*how)]), ())
+    how = (training.store, training.workers, budget.unit if budget else "seconds", training.retrain)
+    price = price_of(shown, *how, left_out)
+    if budget and (chooses or (current.cohorts and shown is comparison)):
+        looks = [one.seed_range.looks for one in group.experiments if one.seed_range]
+        say(summary.bought(budget, prices_of_looks(comparison, *how), looks, price if chooses else None))
+    elif budget and current.cohorts:
+        say(summary.next_look(budget, price))
+    elif chooses:
+        say(f"These runs choose options. The comparison follows: its first runs take {price_of(comparison, *how)}")
 
 
 def _print_plan(group: ExperimentGroup, plan: Plan, training: Training, starts: bool = False) -> None:

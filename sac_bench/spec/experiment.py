@@ -165,6 +165,20 @@ class Experiment:
         return replace(self, variants=variants, choose=None, choices=tuple(choices))
 
 
+def supposed(experiment: Experiment) -> Experiment:
+    """Return the experiment as if every variant chose the candidate in the middle, to estimate its time."""
+    assert experiment.choose is not None
+    middle = {name: own[len(own) // 2].options for name, own in experiment.choose.candidates.items()}
+    seeds = experiment.choose.seeds
+    return experiment.with_choices(
+        [
+            Choice(variant=name, env=env, options=options, at_edge=(), candidates=(), seeds=seeds)
+            for name, options in middle.items()
+            for env in experiment.envs
+        ]
+    )
+
+
 class Plannable(Protocol):
     """Anything that lists runs to plan: an experiment, or several."""
 

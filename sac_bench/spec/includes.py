@@ -40,7 +40,9 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
     """Return a file's tables, merged over those of its `common` files and, with `quick`, overridden by [quick].
 
     Of several common files, later ones take precedence; variants keep the order of this file. Also return every
-    environment that `envs` names in one of these places: [on.ENV] may name any of them.
+    environment that `envs` names in one of these places: [on.ENV] may name any of them. Raises InputError for `quick`
+    without a [quick] table. A [quick] of common files that has nothing but variants is not enough: these are settings
+    of variants for files that have their own [quick].
     """
     own = dict(read(path))
     included = [_included(path, name) for name in _common(path, own.pop("common", []))]
@@ -53,12 +55,18 @@ def tables(path: Path, quick: bool) -> tuple[dict[str, Any], list[str]]:
     fast = table.pop("quick", None)
     if not quick:
         return table, known
-    if not isinstance(fast, dict):
-        raise InputError(f"{path}: --quick requires a [quick] table")
+    if not isinstance(fast, dict) or not ("quick" in own or set(fast) - {"variants"}):
+        raise InputError(f"{path}: --quick requires a [quick] table{_quick_file(path)}")
     table = _over(table, fast)
     if isinstance(table.get("name"), str):
         table["name"] += "-quick"
     return table, known + _envs(fast)
+
+
+def _quick_file(path: Path) -> str:
+    """Return a hint to the file whose name is that of `path` with "-quick", or ""."""
+    name = f"{path.stem}-quick"
+    return f"; the quick form is an experiment of its own: {name}" if path.with_stem(name).exists() else ""
 
 
 def _over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:

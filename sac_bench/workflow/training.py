@@ -10,18 +10,18 @@ import pandas as pd
 from rich.console import Console
 
 from sac_bench.analysis.choice import choose
-from sac_bench.analysis.waves import needs, needs_to_decide
+from sac_bench.analysis.waves import beyond_reach, needs, needs_to_decide
 from sac_bench.errors import InputError
 from sac_bench.evaluation.random_policy import measure_random_policies
 from sac_bench.execution.budget import Purse
 from sac_bench.execution.plan import Plan
-from sac_bench.execution.train import Planned, price_of, train
+from sac_bench.execution.train import Planned, plan, price_of, train
 from sac_bench.execution.worker_options import Workers
 from sac_bench.report.experiment import write_report
 from sac_bench.report.page import Page
 from sac_bench.results.collect import collect, gather, list_runs, runs_of
 from sac_bench.results.load import Results
-from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need
+from sac_bench.spec.experiment import Experiment, ExperimentGroup, Need, supposed
 from sac_bench.spec.shard import Shard
 from sac_bench.store.store import Store
 
@@ -77,6 +77,43 @@ def with_choices(experiments: ExperimentGroup, training: Training) -> Experiment
             one = one.with_choices(choose(one, results))
         chosen.append(one)
     return ExperimentGroup(tuple(chosen))
+
+
+def lacks_runs(experiments: ExperimentGroup, training: Training) -> bool:
+    """Return whether a command would train runs of experiments as they are now."""
+    left_out = tuple(training.left_out(experiments))
+    return bool(plan(experiments, training.store, training.workers, training.retrain, left_out).cohorts)
+
+
+def expected(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Return the experiments with their options, to estimate times; train and write nothing.
+
+    If no candidate of an experiment lacks runs, these are the options that it chooses, else those of `supposed`. Raises
+    InputError if nothing can be chosen.
+    """
+    known = []
+    for one in experiments.experiments:
+        if selection := one.selection():
+            if lacks_runs(ExperimentGroup((selection,)), training):
+                one = supposed(one)
+            else:
+                one = one.with_choices(choose(one, gather(training.store, selection, measured=False)))
+        known.append(one)
+    return ExperimentGroup(tuple(known))
+
+
+def at_next_look(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
+    """Return the experiments at the first look that lacks runs, as existing results decide; write nothing.
+
+    If no comparison needs more seeds, none lacks runs. Robustness that is not measured yet counts as unknown.
+    """
+    while not lacks_runs(experiments, training):
+        ranged = [one for one in experiments.experiments if one.seed_range]
+        wanted = [need for one in ranged for need in needs(gather(training.store, one, measured=False))]
+        if not wanted:
+            break
+        experiments = experiments.with_needs(wanted)
+    return experiments
 
 
 def train_and_collect(experiments: ExperimentGroup, training: Training) -> ExperimentGroup:
@@ -136,6 +173,7 @@ def outlook(experiments: ExperimentGroup, training: Training) -> list[str]:
         for need in needs_to_decide(results):
             price = _price(need, one, tried, training)
             undecided.append(f"  {name}{need.label}: needs {need.look} seeds, {price} more")
+        undecided += [f"  {name}{label}: {reason}" for label, reason in beyond_reach(results).items()]
     if budget and lacking:
         lacking.insert(0, f"undecided for lack of budget ({budget.text}):")
     if undecided:

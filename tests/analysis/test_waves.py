@@ -12,7 +12,7 @@ from sac_bench.analysis.hypotheses import different
 from sac_bench.analysis.permutation import permuted
 from sac_bench.analysis.sequential import Contest, Trial
 from sac_bench.analysis.verdicts import verdicts
-from sac_bench.analysis.waves import compared, lacks, needs, needs_to_decide
+from sac_bench.analysis.waves import beyond_reach, compared, lacks, needs, needs_to_decide
 from sac_bench.results.load import ended
 from sac_bench.spec.claim import Claim
 from tests.analysis.test_claims import made_up
@@ -64,6 +64,13 @@ def test_the_seeds_that_would_decide_are_known_after_the_last_look():
     assert (need.label, need.had, need.look) == ("b", 30, 80)
     assert need.seeds == {(ENV, "b"): 80, (ENV, "a"): 160}
     assert needs_to_decide(results_of(a=100 + NOISE[:10], b=94 + NOISE[20:25])) == []  # it waits for the next look
+
+
+def test_comparisons_that_no_suggested_number_of_seeds_would_decide_are_named():
+    a, equal = 100 + np.tile([-10.0, 10.0], 30), 100 + np.tile([-10.0, 10.0], 15)
+    assert beyond_reach(results_of(a=a, b=equal, c=20 + NOISE[:30])) == {"b": "needs more than 800 seeds"}
+    assert beyond_reach(results_of(a=np.full(60, 1.0), b=np.full(30, 1.0))) == {"b": "the same in every seed"}
+    assert beyond_reach(results_of(a=100 + NOISE[:10], b=94 + NOISE[20:25])) == {}  # it waits for the next look
 
 
 def test_fixed_seeds_need_nothing_more():

@@ -49,12 +49,34 @@ def test_the_plan_and_training_use_the_same_rule_for_the_first_look(budget, firs
         purse.require(first)
 
 
-def test_the_plan_says_that_runs_after_a_choice_are_planned_later():
-    """No look of the comparison has a price before its options are chosen."""
-    text = summary.bought(parse_budget("3h"), iter([Price(1380.0, basis=Basis.MODEL)]), ())
-    assert text == (
-        "--budget 3h: choosing options takes about 23 min (rough estimate); the comparison is planned after that"
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ("10min", "choosing options takes about 23 min (rough estimate), more than the budget; raise it, or"),
+        (
+            "1h",
+            "choosing options takes about 23 min (rough estimate); then the first look takes about 60 min (measured "
+            "here), more than the budget; raise it, or",
+        ),
+        (
+            "2h",
+            "choosing options takes about 23 min (rough estimate); then the first look takes about 60 min (measured "
+            "here); the budget covers 2 of 3 looks if nothing is decided early, up to 8 seeds per variant",
+        ),
+    ],
+)
+def test_the_plan_adds_the_first_look_to_the_time_of_choosing_options(budget, words):
+    looks = iter([Price(3600.0), Price(2000.0), Price(1000.0)])
+    text = summary.bought(parse_budget(budget), looks, [(5, 8, 12)], Price(1380.0, basis=Basis.MODEL))
+    assert text.startswith(f"--budget {budget}: {words}")
+
+
+def test_the_plan_says_whether_a_later_look_fits():
+    budget = parse_budget("1h")
+    assert summary.next_look(budget, Price(3600.0)) == (
+        "--budget 1h: the next look takes about 60 min (measured here) and fits"
     )
+    assert "does not fit as a whole" in summary.next_look(budget, Price(3700.0))  # no tolerance, as in affordable
 
 
 @pytest.fixture

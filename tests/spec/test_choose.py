@@ -4,6 +4,7 @@ import pytest
 
 from sac_bench.errors import InputError
 from sac_bench.spec.choose import Choice
+from sac_bench.spec.experiment import supposed
 from sac_bench.spec.load import load
 from sac_bench.tuning import study as studies
 
@@ -97,6 +98,13 @@ def test_a_chosen_value_replaces_the_value_set_for_its_environment(write):
     assert {env: tuned.variants["fixed"].overrides["on"][env] for env in envs} == {
         env: {"temperature": 0.1} for env in envs
     }
+
+
+def test_times_are_estimated_with_the_value_in_the_middle(write):
+    estimated = supposed(write(FILE))
+    config = {name: variant.configs["HalfCheetah-v5"] for name, variant in estimated.variants.items()}
+    assert (config["learned"].temperature_lr, config["fixed"].temperature) == (3e-4, 0.1)
+    assert {spec.seed for _, spec in estimated.runs()} == set(range(5))
 
 
 def test_runs_require_the_choice_first(write):

@@ -120,6 +120,23 @@ def test_the_common_part_may_set_options_for_an_environment(folder):
         load(folder / "qs.toml")
 
 
+def test_quick_requires_more_than_common_settings_of_variants(folder):
+    """A common file may say how small networks set a variant. That does not make a full-size experiment quick."""
+    (folder / "_one-q.toml").write_text("[variants.one-q]\ncritics = 1\n[quick.variants.one-q]\ntau = 0.02\n")
+    path, full = folder / "full.toml", 'name = "full"\nreference = "sac"\n{}\n[variants.sac]\n[variants.one-q]\n'
+    path.write_text(full.format('common = "_one-q.toml"\nenvs = ["Ant-v5"]\nseeds = 5\nsteps = 100000'))
+    assert load(path).variants["one-q"].configs["Ant-v5"].critics == 1
+    with pytest.raises(InputError, match=r"full\.toml: --quick requires a \[quick\] table$"):
+        load(path, quick=True)
+    (folder / "full-quick.toml").write_text("")
+    with pytest.raises(InputError, match=r"\[quick\] table; the quick form is an experiment of its own: full-quick$"):
+        load(path, quick=True)
+    path.write_text(path.read_text() + "[quick]\nsteps = 20000\n")
+    assert load(path, quick=True).variants["one-q"].configs["Ant-v5"].tau == 0.02
+    path.write_text(full.format('common = "_common.toml"'))  # whose [quick] has environments and steps
+    assert load(path, quick=True).steps == 20000
+
+
 def test_a_claim_can_be_read_back_without_its_file(folder):
     claim = load(folder / "qs.toml").claim
     assert Claim.from_plain(claim.as_plain(), VARIANTS) == claim

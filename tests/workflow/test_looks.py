@@ -94,6 +94,31 @@ def test_each_look_trains_the_requested_runs_and_nothing_twice(ranged, tmp_path,
     assert [len(group.runs()) for group in shown] == [25, 34, 38]
 
 
+def test_the_next_look_is_the_first_that_lacks_runs(ranged, tmp_path, monkeypatch, pretend):
+    """What a dry run shows: the look that a command would train, without training or writing anything."""
+    plans, store = pretend({"status": "diverged", "steps": 400}), Store(tmp_path / "results")
+    how = running.Training(store, Workers("cpu", 1), Console(quiet=True), "a command")
+    group = ExperimentGroup((load(ranged),))
+    monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))
+    assert running.at_next_look(group, how) == group
+    assert not store.root.exists()
+
+    monkeypatch.setattr(running, "needs", asks())
+    train([ranged], store)
+    before = sorted(store.root.rglob("*"))
+    monkeypatch.setattr(running, "needs", asks({"tau=1": 8}, {"tau=1": 12}))
+    (experiment,) = running.at_next_look(group, how).experiments
+    assert experiment.allotment[ENV, "tau=1"] == 8
+    assert running.lacks_runs(ExperimentGroup((experiment,)), how)
+    assert sorted(store.root.rglob("*")) == before
+    assert len(plans) == 1
+
+    train([ranged], store)
+    (experiment,) = (last := running.at_next_look(group, how)).experiments
+    assert experiment.allotment[ENV, "tau=1"] == 12
+    assert not running.lacks_runs(last, how)
+
+
 def test_a_failed_run_is_not_retried_at_later_looks(ranged, tmp_path, monkeypatch, pretend):
     plans = pretend({"status": "failed", "reason": "broken", "steps": 0})
     monkeypatch.setattr(running, "needs", asks({"tau=1": 8}))

@@ -38,6 +38,20 @@ actor_lr = [1e-4, 3e-4, 1e-3]
 
 
 @pytest.mark.thorough
+def test_a_dry_run_plans_the_candidates_and_after_them_the_comparison(command, experiment_file):
+    experiment_file.write_text(experiment_file.read_text() + CHOOSE)
+    run = ("run", experiment_file, "--variant", "sac", "--seeds", "2", "--device", "cpu", "--workers", "1")
+    before = command(*run, "--dry-run").stdout
+    assert "tiny-choice: " in before
+    assert "runs: 3 new, 0 reused" in before
+    assert "These runs choose options. The comparison follows: its first runs take about" in before
+    assert command(*run, "--seeds", "1").returncode == 0
+    after = command(*run, "--dry-run").stdout
+    assert "runs: 1 new, 1 reused" in after
+    assert "choose" not in after
+
+
+@pytest.mark.thorough
 def test_run_trains_the_candidates_and_then_the_chosen_on_other_seeds(experiment_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     experiment_file.write_text(experiment_file.read_text() + CHOOSE)
