@@ -61,13 +61,20 @@ class BatchNorm:
 
     def __init__(self, running, by_batch: bool) -> None:
         self.running, self.by_batch = [np.asarray(leaf) for leaf in running], by_batch
+        self.passed: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __call__(self, x, gain, shift):
         mean, variance = self.running.pop(0), self.running.pop(0)
+        before = mean, variance
         if self.by_batch:
             mean = x.mean(0)
             variance = ((x - mean) ** 2).mean(0)
+        self.passed += zip(before, (mean, variance), strict=True)
         return (x - mean) / np.sqrt(variance + EPSILON) * gain + shift
+
+    def moved(self, momentum: float):
+        """The running statistics after the pass."""
+        return [(1 - momentum) * old + momentum * new for old, new in self.passed]
 
 
 def crossq(p, x, bn):
@@ -109,7 +116,7 @@ def bro(p, x, bn):
 
 
 def simbav2(p, x, bn):
-    width = 8
+    width = p[0].shape[1]
     x = unit(np.concatenate([x, np.full((len(x), 1), 3.0)], 1))
     x = unit(x @ p[0] * p[1] * (np.sqrt(2 / width) / np.sqrt(2 / width)))
     for i in (2, 6):
