@@ -161,7 +161,11 @@ class Successor:
             left = (1 + np.cos(np.pi * (1 - left))) / 2
         self.share = c["anneal_to"] + (1 - c["anneal_to"]) * left
         s, s_next, r = self.normalised(batch)
-        moves, alpha, before = self.number % c["actor_delay"] == 0, self.alpha, [(q.leaves, q.running) for q in self.critics]
+        moves, alpha, before = (
+            self.number % c["actor_delay"] == 0,
+            self.alpha,
+            [(q.leaves, q.running) for q in self.critics],
+        )
         losses = {"temperature": alpha}
         if c["update_order"] == "policy-first" and moves:
             losses |= self.move_policy(s, noise["policy"], before, alpha)

@@ -44,7 +44,9 @@ def each_critic(problem: Problem, tree) -> list[list[np.ndarray]]:
 
 def transcription(problem: Problem) -> Successor:
     params, statistics = problem.state["params"], problem.state.get("statistics", {})
-    critics = zip(each_critic(problem, params["critic"]), each_critic(problem, statistics.get("critic", ())), strict=True)
+    critics = zip(
+        each_critic(problem, params["critic"]), each_critic(problem, statistics.get("critic", ())), strict=True
+    )
     actor = Trained(*([leaf.numpy() for leaf in tree_leaves(of.get("actor", ()))] for of in (params, statistics)))
     config = problem.config
     settings = config.model_dump() | {"resets": config.reset_updates, "updates_start": config.updates_start}
