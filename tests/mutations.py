@@ -40,7 +40,7 @@ BODIES, BATCH_NORM, HEADS, OF_PIECES = (
 OF_BODIES, OF_HEADS = "tests/algorithms/test_bodies.py", "tests/algorithms/test_heads.py"
 REWARDS, EXPLORATION, PIECES = "algorithms/rewards.py", "algorithms/exploration.py", "tests/algorithms/test_pieces.py"
 RECIPES = "tests/algorithms/test_parity_successors.py"
-OF_OPTIMIZER = "tests/algorithms/test_optimizer.py"
+OF_OPTIMIZER, OF_CONTRIB = "tests/algorithms/test_optimizer.py", "tests/algorithms/test_parity_contrib.py"
 SAC, NETWORKS, RANDOM = "algorithms/sac.py", "algorithms/networks.py", "training/random.py"
 CRITICS, TD3, POLICIES = "algorithms/critics.py", "algorithms/td3.py", "algorithms/policies.py"
 RUNNING = "algorithms/running_stats.py"
@@ -360,7 +360,7 @@ BUGS = [
         SAC,
         "parameters, training.get(name)), *arguments)",
         "parameters), *arguments)",
-        OF_PIECES,
+        OF_CONTRIB,
     ),
     Bug(
         "critics in the policy's loss use the batch's statistics",
@@ -374,7 +374,7 @@ BUGS = [
         SAC,
         'updates > hyper["renorm_after"]',
         'updates > -hyper["renorm_after"]',
-        OF_PIECES,
+        OF_CONTRIB,
     ),
     Bug(
         "batches are renormalised at once after a reset",
@@ -517,7 +517,7 @@ BUGS = [
         HEADS,
         'if head.pool == "truncated":',
         "if False:",
-        OF_PIECES,
+        OF_CONTRIB,
     ),
     Bug("rows instead of columns have norm 1", BODIES, "(part.weight,), -2, 1.0", "(part.weight,), -1, 1.0", OF_PIECES),
     Bug(

@@ -218,6 +218,16 @@ def test_projected_networks_have_the_norms_that_they_should(name, project):
         torch.testing.assert_close((gain**2 + shift**2).sum(-1), torch.full((2,), 8.0).double(), rtol=0, atol=1e-6)
 
 
+def test_policy_and_critics_have_bodies_of_their_own():
+    both, plain = Problem(body="batch-norm-before"), Problem()
+    mixed, other = (Problem(body=a, actor_body=b) for a, b in (("batch-norm-before", "plain"), ("plain", "sphere")))
+    for problem, actor, critic in ((mixed, plain, both), (other, Problem(body="sphere"), plain)):
+        for name, like in (("actor", actor), ("critic", critic)):
+            assert torch.equal(vector(problem.state["params"][name]), vector(like.state["params"][name]))
+        problem.state, _ = problem.update(0, problem.batch(), problem.noise())
+    assert set(mixed.state["statistics"]) == {"critic"}
+
+
 def test_a_joint_pass_of_plain_critics_equals_a_separate_one():
     """Without batch norm, (s, a) and (s', a') do not affect each other."""
     joint, separate = (Problem(target_network=False, joint_pass=passes) for passes in (True, False))
