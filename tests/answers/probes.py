@@ -149,7 +149,7 @@ class Answers:
         trainer.close()
         assert trainer.progress.updates == updates
         self._means = tree_map(lambda *leaves: torch.stack(leaves).mean(0), *late)
-        self._nets, self._hyper = trainer.cohort.learner.update.args[0], trainer.cohort.hyper
+        self._nets = trainer.cohort.learner.update.args[0]
 
     def _params(self, member: int) -> dict[str, Any]:
         return tree_map(lambda leaf: leaf[member], self._means)
@@ -158,8 +158,7 @@ class Answers:
         """The critics' mean of observations [B] and actions [B] (or one for all)."""
         s, a = np.broadcast_arrays(np.asarray(observation, np.float32), np.asarray(action, np.float32))
         s, a = (torch.from_numpy(np.ascontiguousarray(x)).reshape(-1, 1) for x in (s, a))
-        hyper = {name: values[member] for name, values in self._hyper.items()}
-        return critics.q_values(self._nets, self._params(member)["critic"], s, a, (), hyper).mean(0).numpy()
+        return critics.q_values(self._nets, self._params(member)["critic"], s, a).mean(0).numpy()
 
     def v(self, member: int, observation: Any) -> np.ndarray:
         s = torch.as_tensor(np.asarray(observation, np.float32)).reshape(-1, 1)

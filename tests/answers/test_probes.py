@@ -38,30 +38,6 @@ def test_probe_reward_one_step_later(pair):
         near(pair.q(member, 0.0, ACTIONS), scale * gamma, 0.05 * scale)
 
 
-RANGE = {"v_min": -2.0, "v_max": 3.0, "atoms": 26}
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    "head",
-    [
-        pytest.param({"critic_head": "quantile", "atoms": 5}, id="quantiles"),
-        pytest.param({"critic_head": "quantile", "atoms": 5, "critic_pool": "truncated"}, id="truncated-quantiles"),
-        pytest.param({"critic_head": "categorical", "critic_pool": "lowest"} | RANGE, id="categories"),
-        pytest.param({"target_network": False, "joint_pass": True}, id="no-target"),
-    ],
-)
-def test_probe_reward_one_step_later_of_every_head(head):
-    """Targets bootstrap from what the head says of the next state, and include its entropy."""
-    std, bonus = widest()
-    entropy = {"temperature": 0.5, "gamma": 0.5}
-    answers = Answers(register(probes.LaterReward, limit=10), [*GAMMAS, entropy], updates=900, **head)
-    for member, at_0 in enumerate((0.5, 0.9, 0.5 * (1 + 0.5 * bonus))):
-        near(answers.q(member, 1.0, ACTIONS), 1.0, 0.06)
-        near(answers.q(member, 0.0, ACTIONS), at_0, 0.06)
-    near(answers.gaussian(2, [0.0, 1.0])[1], std, 0.15)
-
-
 @pytest.mark.thorough
 def test_probe_entropy_is_a_reward_of_the_next_step(pair):
     # Nothing depends on the action: the policy goes to the widest of its class, and Q(0) counts its entropy once.
