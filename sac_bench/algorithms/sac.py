@@ -181,6 +181,8 @@ def init(config: SACConfig, nets: Networks, action_dim: int, draw: Draw, hyper: 
         state["exploration"] = exploration.no_noise(
             params["temperature"], config.num_envs, action_dim + (config.mixture > 1)
         )
+    if config.reset_steps and nets.renormalises:
+        state["reset_at"] = state["updates"].clone()
     if config.reset_steps:
         state["initial"] = {name: tree_map(torch.clone, state[name]) for name in RESET if name in state}
     return state
@@ -192,6 +194,8 @@ RESET = ("params", "target", "adam", "statistics", "target_policy")
 
 def reset(state: State) -> State:
     """Return a state with the initial networks, optimizers and temperature (arXiv 2405.16158)."""
+    if "reset_at" in state:
+        state = state | {"reset_at": state["updates"].clone()}
     return state | {name: tree_map(torch.clone, part) for name, part in state["initial"].items()}
 
 
@@ -270,9 +274,15 @@ def drawn_critics(nets: Networks, target: Any, noise: dict[str, Tensor]) -> Any:
     return tree_map(lambda leaf: leaf[subset], target)
 
 
-def updates_made(nets: Networks, updates: Tensor) -> dict[str, Tensor]:
-    """Return how many updates of the critics and of the policy were made in `updates` [] updates."""
-    return {"critic": updates, "actor": updates // nets.actor_delay}
+def updates_made(nets: Networks, state: State) -> dict[str, Tensor]:
+    """Return how many updates of the critics and of the policy were made, since the last reset if that is known."""
+    made = {"critic": state["updates"], "actor": state["updates"] // nets.actor_delay}
+    if "reset_at" not in state:
+        return made
+    return {
+        "critic": made["critic"] - state["reset_at"],
+        "actor": made["actor"] - state["reset_at"] // nets.actor_delay,
+    }
 
 
 def training_mode(nets: Networks, hyper: Hyperparameters, updates: Tensor) -> Training:
@@ -309,7 +319,7 @@ def update(
     spread = {name: hyper["stochastic_updates"] * noise[name] for name in ("policy", "next_policy") if name in noise}
     alpha = temperature(params, hyper)
     statistics = dict(state.get("statistics", {}))
-    training = {name: training_mode(nets, hyper, made) for name, made in updates_made(nets, state["updates"]).items()}
+    training = {name: training_mode(nets, hyper, made) for name, made in updates_made(nets, state).items()}
 
     def masks(name: str) -> list[Tensor]:
         return dropout(noise, name, hyper["dropout_rate"])

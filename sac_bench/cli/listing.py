@@ -250,8 +250,10 @@ def recipes_table(rows: Iterable[Row]) -> Table:
     """Return the table of `recipes`."""
     title = 'recipes: as = "NAME" in a variant; arithmetic per transition, SAC = 1'
     shown = table("recipe", "options that differ from SAC's", *RECIPE_ENVS, title=title)
+    sac = ALGORITHMS["sac"].config().model_dump()
     for row in rows:
-        options = ", ".join(f"{name} = {value}" for name, value in row["options"].items() if name != "algorithm")
+        changed = {name: value for name, value in row["options"].items() if name in sac and value != sac[name]}
+        options = ", ".join(f"{name} = {value}" for name, value in changed.items())
         costs = [f"{cost:.1f}" for cost in row["FLOPs relative to SAC"].values()]
         shown.add_row(row["name"], f"{row['about']} ({row['source']}): {options}. {row['differs']}", *costs)
     return shown

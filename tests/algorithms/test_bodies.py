@@ -61,13 +61,20 @@ class BatchNorm:
 
     def __init__(self, running, by_batch: bool) -> None:
         self.running, self.by_batch = [np.asarray(leaf) for leaf in running], by_batch
+        self.passed: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __call__(self, x, gain, shift):
         mean, variance = self.running.pop(0), self.running.pop(0)
+        before = mean, variance
         if self.by_batch:
             mean = x.mean(0)
             variance = ((x - mean) ** 2).mean(0)
+        self.passed += zip(before, (mean, variance), strict=True)
         return (x - mean) / np.sqrt(variance + EPSILON) * gain + shift
+
+    def moved(self, momentum: float):
+        """The running statistics after the pass."""
+        return [(1 - momentum) * old + momentum * new for old, new in self.passed]
 
 
 def crossq(p, x, bn):
@@ -109,7 +116,7 @@ def bro(p, x, bn):
 
 
 def simbav2(p, x, bn):
-    width = 8
+    width = p[0].shape[1]
     x = unit(np.concatenate([x, np.full((len(x), 1), 3.0)], 1))
     x = unit(x @ p[0] * p[1] * (np.sqrt(2 / width) / np.sqrt(2 / width)))
     for i in (2, 6):
@@ -209,6 +216,16 @@ def test_projected_networks_have_the_norms_that_they_should(name, project):
     if project == "weights-and-norms" and name == "batch-norm-before":
         gain, shift = problem.state["params"]["critic"][2]
         torch.testing.assert_close((gain**2 + shift**2).sum(-1), torch.full((2,), 8.0).double(), rtol=0, atol=1e-6)
+
+
+def test_policy_and_critics_have_bodies_of_their_own():
+    both, plain = Problem(body="batch-norm-before"), Problem()
+    mixed, other = (Problem(body=a, actor_body=b) for a, b in (("batch-norm-before", "plain"), ("plain", "sphere")))
+    for problem, actor, critic in ((mixed, plain, both), (other, Problem(body="sphere"), plain)):
+        for name, like in (("actor", actor), ("critic", critic)):
+            assert torch.equal(vector(problem.state["params"][name]), vector(like.state["params"][name]))
+        problem.state, _ = problem.update(0, problem.batch(), problem.noise())
+    assert set(mixed.state["statistics"]) == {"critic"}
 
 
 def test_a_joint_pass_of_plain_critics_equals_a_separate_one():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.optimize import minimize
 
+from sac_bench.algorithms.critics import q_values
 from sac_bench.algorithms.heads import (
     Head,
     Returns,
@@ -20,7 +21,7 @@ from sac_bench.algorithms.heads import (
     truncated,
 )
 from sac_bench.options.sac import SACConfig
-from tests.algorithms.problem import Problem
+from tests.algorithms.problem import B, D, Problem
 
 HYPER = {"v_min": torch.tensor(-2.0).double(), "v_max": torch.tensor(2.0).double(), "pessimism": torch.tensor(0.5)}
 
@@ -140,6 +141,23 @@ def test_every_head_learns_the_return_of_one_step(options):
     reward = float(batch["reward"].mean())
     assert float(metrics["q"]) == pytest.approx(reward, abs=0.1)
     assert float(metrics["q_target"]) == pytest.approx(reward, abs=1e-6)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("options", HEADS)
+def test_every_head_learns_the_return_of_two_steps(options):
+    """From state 0, state 1 follows, whose reward of 1 ends the episode: Q(0) = gamma and Q(1) = 1."""
+    entropy = {"learn_temperature": False, "temperature": 0.0}
+    problem = Problem(gamma=0.5, tau=0.2, critic_lr=0.02, layers=[16], **entropy, **options)
+    state = torch.arange(B, dtype=torch.float64).remainder(2)[:, None].expand(B, D)
+    last = state[:, 0]
+    chain = {"observation": state, "next_observation": torch.ones_like(state), "reward": last[:, None]}
+    chain |= {"terminated": last, "truncated": torch.zeros_like(last)}
+    for number in range(200):
+        problem.state, _ = problem.update(number, problem.batch() | chain, problem.noise())
+    action = problem.batch()["action"]
+    q = q_values(problem.nets, problem.state["params"]["critic"], state, action, (), problem.hyper).mean(0)
+    np.testing.assert_allclose(q[:2].numpy(), [0.5, 1.0], atol=0.1)
 
 
 def test_the_lowest_of_scalars_is_their_minimum():

@@ -86,20 +86,26 @@ def test_held_noise_changes_only_when_its_steps_are_over():
 # -- resets and orders ------------------------------------------------------------------------------------------
 
 
-def test_a_reset_returns_to_the_start_and_keeps_the_number_of_updates():
-    problem = Problem(reset_steps=[104], learning_starts=100, random_steps=0, min_replay=1)
+RENORMALISED = {"body": "batch-norm-after", "renorm_after": 2, "norm_momentum": 0.2, "actor_delay": 3}
+
+
+@pytest.mark.parametrize("options", [{}, RENORMALISED], ids=["plain", "renormalised"])
+def test_a_reset_returns_to_the_start_and_keeps_the_number_of_updates(options):
+    start = {"learning_starts": 100, "random_steps": 0, "min_replay": 1} | options
+    problem, fresh = Problem(reset_steps=[104], **start), Problem(**start)
     initial = vector(problem.state["params"])
-    fresh = Problem(learning_starts=100, random_steps=0, min_replay=1)
     for number in range(4):
         problem.state, _ = problem.update(number, problem.batch(), problem.noise())
     assert not torch.equal(vector(problem.state["params"]), initial)
-    batch, noise = problem.batch(), problem.noise()
-    problem.state, _ = problem.update(4, batch, noise)  # the first update after 104 steps
-    fresh.state, _ = fresh.update(0, batch, noise)
+    for number, of_fresh in ((4, 0), (5, 1)):  # the first updates after 104 steps
+        batch, noise = problem.batch(), problem.noise()
+        problem.state, _ = problem.update(number, batch, noise)
+        fresh.state, _ = fresh.learner.update_of(number + 1)(fresh.state, fresh.hyper, batch, noise)
+        assert int(fresh.state["updates"]) == of_fresh + 1
     for name in ("params", "target", "adam"):
         for ours, expected in zip(tree_leaves(problem.state[name]), tree_leaves(fresh.state[name]), strict=True):
             assert torch.equal(ours, expected), name
-    assert int(problem.state["updates"]) == 5
+    assert int(problem.state["updates"]) == 6
 
 
 def test_orders_of_updates_differ_in_the_critics_and_alpha_that_they_use():
