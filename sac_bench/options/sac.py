@@ -168,6 +168,7 @@ class SACConfig(PiecesConfig):
             "mixture": self.mixture > 1,
             "normalize_observations": self.normalize_observations,  # version 1 counted the batches of all updates
             "log_std_min": self.log_std_form == "tanh" and self.log_std_min is None,  # version 1: -20
+            "reset_steps": bool(self.reset_steps) and self.renorm_after > 0,  # version 1: renormalised at once
         }
         return super().option_versions | {option: 2 for option, used in own.items() if used}
 
