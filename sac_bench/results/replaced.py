@@ -12,14 +12,21 @@ from sac_bench.store.store import Store
 
 
 def check_not_replaced(experiment: Experiment, store: Store) -> None:
-    """Raise InputError if --set makes variants differ from those whose results the experiment's folder holds.
+    """Raise InputError if the results in the experiment's folder are of other settings, or of a range of seeds.
 
-    Runs stay in the store, but the folder's tables, figures and report would be about other variants.
+    Runs stay in the store. But with other settings by --set, the folder's tables, figures and report would be about
+    other variants. With fixed seeds after looks at a range, verdicts would have 5% for one more look.
     """
     folder = store.experiment(experiment.name)
-    if not experiment.overrides or not (folder / FILE).exists():
+    if not (folder / FILE).exists():
         return
     manifest = load_manifest(folder)
+    if manifest.seed_range and experiment.seed_range is None:
+        raise InputError(
+            f"{folder}: has verdicts within the range of seeds {manifest.seed_range}; verdicts at fixed seeds would add "
+            f"to their error. Continue with --seeds {manifest.seed_range} or a longer range, or add --name NEW, or "
+            f"--name {experiment.name} to replace them"
+        )
     keys = [text.partition("=")[0].strip() for text in experiment.overrides]
     if differences := [one for key in dict.fromkeys(keys) if (one := _difference(experiment, manifest, key))]:
         raise InputError(

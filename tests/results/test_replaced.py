@@ -26,6 +26,16 @@ def test_other_settings_require_another_name(experiment_file, tmp_path):
     check_not_replaced(other, store)  # the same command continues
 
 
+def test_fixed_seeds_do_not_replace_verdicts_within_a_range(experiment_file, tmp_path):
+    store = Store(tmp_path / "results")
+    list_runs(store, load(experiment_file, seeds="5..8"), "sac-bench run tiny.toml --seeds 5..8")
+    check_not_replaced(load(experiment_file, seeds="5..12"), store)
+    with pytest.raises(InputError, match=r"tiny: has verdicts within the range of seeds 5\.\.8; .* --name tiny to"):
+        check_not_replaced(load(experiment_file, seeds=6), store)
+    list_runs(store, load(experiment_file, seeds=6), "sac-bench run tiny.toml --seeds 6 --name tiny")
+    check_not_replaced(load(experiment_file, seeds="5..8"), store)  # a range has 5% of its own
+
+
 @pytest.mark.thorough
 def test_the_command_requires_another_name_and_accepts_it(command, experiment_file, tmp_path):
     list_runs(Store(tmp_path / "results"), load(experiment_file), "sac-bench run tiny.toml")
