@@ -23,8 +23,8 @@ def check_not_replaced(experiment: Experiment, store: Store) -> None:
     manifest = load_manifest(folder)
     if manifest.seed_range and experiment.seed_range is None:
         raise InputError(
-            f"{folder}: has verdicts within the range of seeds {manifest.seed_range}; verdicts at fixed seeds would add "
-            f"to their error. Continue with --seeds {manifest.seed_range} or a longer range, or add --name NEW, or "
+            f"{folder}: has verdicts within the range of seeds {manifest.seed_range}; verdicts at fixed seeds would add"
+            f" to their error. Continue with --seeds {manifest.seed_range} or a longer range, or add --name NEW, or "
             f"--name {experiment.name} to replace them"
         )
     keys = [text.partition("=")[0].strip() for text in experiment.overrides]

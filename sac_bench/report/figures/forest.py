@@ -192,12 +192,15 @@ def _size(panels: Sequence[_Panel], style: Style) -> tuple[int, float, float]:
     least = beside + (1.6 if style.is_exact else 2.4)
     columns, _ = even_grid(len(panels), int(style.width / least))
     width = style.width if style.is_exact else min(style.width, columns * (least + 0.8))
-    return columns, width, sum(_height(label, style) for label in labels) + 4.5 * style.text / 72
+    texts = [[panel.texts.get(name, "") for panel in panels] for _, name in panels[0].lines]
+    height = sum(_height([label, *beside], style) for label, beside in zip(labels, texts, strict=True))
+    return columns, width, height + 4.5 * style.text / 72
 
 
-def _height(label: str, style: Style) -> float:
-    """Return the height of a row in inches."""
-    return (ROW + 1.1 * label.count("\n")) * style.small / 72
+def _height(texts: Sequence[str], style: Style) -> float:
+    """Return the height in inches of a row with these texts beside it. A row has room for two lines on its right."""
+    label, *right = (text.count("\n") for text in texts)
+    return (ROW + 1.1 * max(label, *(lines - 1 for lines in right), 0)) * style.small / 72
 
 
 def _label_rows(axis: Axes, labels: Sequence[str], are_headings: Sequence[bool]) -> None:
@@ -229,11 +232,10 @@ def claim_forest(comparisons: Sequence[Comparison], style: Style = PAGE) -> Figu
         for y, one in enumerate(rows):
             if one.margin:
                 axis.fill_betweenx([y - 0.4, y + 0.4], -one.margin / one.gain, one.margin / one.gain, color="0.88")
-            text = _filled(short_outcome(one), NARROW_CHARACTERS if style.is_exact else 40)
-            _draw(axis, y, one.normalised, corrected[y], limits, text, *LOOKS[one.outcome], style)
+            _draw(axis, y, one.normalised, corrected[y], limits, _outcome(one, style), *LOOKS[one.outcome], style)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set(xlim=limits, xlabel=textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64))
-        axis.xaxis.set_major_locator(ticks(5))
+        axis.set(xlim=limits, xlabel=_unit_label(unit, style))
+        axis.xaxis.set_major_locator(ticks(3 if style.is_exact else 5))
         _label_rows(axis, [labels[id(one)] for one in rows], [False] * len(rows))
     return figure
 
@@ -254,8 +256,21 @@ def _units(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
 def _claim_heights(comparisons: Sequence[Comparison], style: Style) -> list[float]:
     """Return the height of each unit's panel."""
     labels = {id(one): _label(one, len({other.env for other in comparisons}) > 1, style.label) for one in comparisons}
-    units = _units(comparisons).values()
-    return [sum(_height(labels[id(one)], style) for one in rows) + 5 * style.text / 72 for rows in units]
+    return [
+        sum(_height([labels[id(one)], _outcome(one, style)], style) for one in rows)
+        + (5 + 1.2 * _unit_label(unit, style).count("\n")) * style.text / 72
+        for unit, rows in _units(comparisons).items()
+    ]
+
+
+def _outcome(one: Comparison, style: Style) -> str:
+    """Return what stands to the right of a comparison's row."""
+    return _filled(short_outcome(one), NARROW_CHARACTERS if style.is_exact else 40)
+
+
+def _unit_label(unit: str, style: Style) -> str:
+    """Return the label of the axis of a unit's panel."""
+    return textwrap.fill(f"a - b, {unit}", 34 if style.is_exact else 64)
 
 
 def _at(of_env: pd.DataFrame) -> str:
