@@ -101,13 +101,13 @@ def bought(
     prices: of each look, the first one first. looks: the looks of each experiment. candidates: the price of choosing
     options, which comes before the first look.
     """
-    left, said = budget.amount, f"--budget {budget.text}: "
+    left, text = budget.amount, f"--budget {budget.text}: "
     choosing = [] if candidates is None else [("choosing options takes", candidates)]
     for what, price in chain(choosing, (("the first look takes", one) for one in islice(prices, 1))):
-        said += f"{'' if price is candidates or not choosing else '; then '}{what} {_based(price)}"
+        text += f"{'' if price is candidates or not choosing else '; then '}{what} {_based(price)}"
         if not price.fits_first(left):
             return (
-                f"{said}, more than the budget; raise it, or train fewer variants or environments: "
+                f"{text}, more than the budget; raise it, or train fewer variants or environments: "
                 "a budget reduces seeds, never steps"
             )
         left -= price.amount
@@ -115,7 +115,7 @@ def bought(
     longest = max(looks, key=len)
     seeds = f", up to {longest[count - 1]} seeds per variant" if len(set(map(tuple, looks))) == 1 else ""
     covered = f"{count} of {counted(len(longest), 'look')} if nothing is decided early"
-    return f"{said}; the budget covers {covered}{seeds}"
+    return f"{text}; the budget covers {covered}{seeds}"
 
 
 def next_look(budget: Budget, price: Price) -> str:

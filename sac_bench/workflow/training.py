@@ -109,10 +109,10 @@ def at_next_look(experiments: ExperimentGroup, training: Training) -> Experiment
     """
     while not lacks_runs(experiments, training):
         ranged = [one for one in experiments.experiments if one.seed_range]
-        wanted = [need for one in ranged for need in needs(gather(training.store, one, measured=False))]
-        if not wanted:
+        missing = [need for one in ranged for need in needs(gather(training.store, one, measured=False))]
+        if not missing:
             break
-        experiments = experiments.with_needs(wanted)
+        experiments = experiments.with_needs(missing)
     return experiments
 
 
